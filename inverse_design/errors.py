@@ -1,0 +1,23 @@
+"""What can go wrong between a question and its answer."""
+
+from surrogates.errors import DataError
+
+
+class InverseDesignError(Exception):
+    """Root of the errors of this package that are not errors of the data."""
+
+
+class TargetError(DataError):
+    """The target cannot be read or has nothing in common with the screen."""
+
+
+class SpaceError(DataError):
+    """A constraint or an order does not fit the library."""
+
+
+class OutputError(DataError):
+    """The place for the result cannot be written."""
+
+
+class NothingToProposeError(InverseDesignError):
+    """The constraints leave no candidate."""

@@ -1,0 +1,1 @@
+"""The question: a space of candidates, a target and an objective."""

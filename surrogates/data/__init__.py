@@ -1,0 +1,1 @@
+"""What was measured: perturbations, screens, and how to read them."""

@@ -1,0 +1,38 @@
+"""Novelty classes: how far a perturbation is from what was measured."""
+
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from surrogates.data.vocabulary import PerturbationBatch
+
+
+def novelty_code(batch: PerturbationBatch, measured_alone: Bool[Tensor, "v"]) -> Int[Tensor, "b"]:
+    """Number the novelty class of each perturbation by its order and by how many parts were seen alone.
+
+    Args:
+        batch: The perturbations.
+        measured_alone: For each vocabulary entry, whether its single effect is in the training data.
+
+    Returns:
+        ``16 * order + seen``; name it with :func:`novelty_name`.
+    """
+    seen = measured_alone[batch.genes.clamp(min=0)] & batch.present
+    return 16 * batch.order + seen.sum(dim=1)
+
+
+def novelty_name(code: int) -> str:
+    """Name a novelty class.
+
+    Args:
+        code: A value of :func:`novelty_code`.
+
+    Returns:
+        For example ``"double, 2 of 2 seen"`` or ``"single, unseen"``.
+    """
+    order, seen = divmod(code, 16)
+    if order == 0:
+        return "control"
+    if order == 1:
+        return "single, seen" if seen else "single, unseen"
+    kind = {2: "double", 3: "triple"}.get(order, f"order {order}")
+    return f"{kind}, {seen} of {order} seen"

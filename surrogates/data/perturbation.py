@@ -1,0 +1,123 @@
+"""What is done to the cells: interventions, and perturbations as sets of them."""
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from surrogates.errors import DataError
+
+Mode = Literal["activation", "knockdown", "knockout", "compound"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+
+# A dose stands behind the last "@", a mode behind the last ":"; anything else belongs to the target's name.
+_DOSE = re.compile(r"@([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)$")
+_MODE = re.compile(rf":({'|'.join(MODES)})$")
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Intervention:
+    """One gene or compound, in one mode, at one dose.
+
+    Attributes:
+        target: Gene symbol or compound name.
+        mode: How it is acted upon.
+        dose: Fraction of the full effect for genes, µM (or the source's own unit) for compounds.
+    """
+
+    target: str
+    mode: Mode = "activation"
+    dose: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse an empty target, an unknown mode and a dose that is not positive and finite."""
+        if not self.target or self.target != self.target.strip() or not self.target.isprintable():
+            raise DataError(f"an intervention needs a printable target name, not {self.target!r}")
+        if self.mode not in MODES:
+            raise DataError(f"mode {self.mode!r} of {self.target!r} is not one of {', '.join(MODES)}")
+        if not (math.isfinite(self.dose) and self.dose > 0):
+            raise DataError(f"dose {self.dose!r} of {self.target!r} is not a positive, finite number")
+
+    @classmethod
+    def parse(cls, text: str, *, mode: Mode = "activation") -> "Intervention":
+        """Read ``TARGET``, ``TARGET@DOSE``, ``TARGET:MODE`` or ``TARGET:MODE@DOSE``.
+
+        Args:
+            text: The label of one intervention.
+            mode: The mode when the label names none.
+
+        Returns:
+            The intervention.
+
+        Raises:
+            DataError: If the target is empty or the dose is zero.
+        """
+        name = text.strip()
+        dose = 1.0
+        if found := _DOSE.search(name):
+            dose, name = float(found[1]), name[: found.start()]
+        if found := _MODE.search(name):
+            name = name[: found.start()]
+            return cls(name.strip(), next(known for known in MODES if known == found[1]), dose)
+        return cls(name.strip(), mode, dose)
+
+    @property
+    def label(self) -> str:
+        """The target, with its dose when that is not one."""
+        return self.target if self.dose == 1.0 else f"{self.target}@{self.dose!r}".removesuffix(".0")
+
+
+@dataclass(frozen=True, slots=True)
+class Perturbation:
+    """A set of interventions given together; the empty set is the control.
+
+    Attributes:
+        interventions: Sorted and unique, one per target.
+    """
+
+    interventions: tuple[Intervention, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Sort the interventions and refuse a target that occurs twice."""
+        ordered = tuple(sorted(self.interventions))
+        targets = [each.target for each in ordered]
+        if twice := sorted({target for target in targets if targets.count(target) > 1}):
+            raise DataError(f"{'+'.join(targets)!r} names {', '.join(twice)} more than once")
+        object.__setattr__(self, "interventions", ordered)
+
+    @classmethod
+    def parse(cls, text: str, *, mode: Mode = "activation", sep: str = "+") -> "Perturbation":
+        """Read a label such as ``"KLF1+CEBPE"``; the order of the parts never matters.
+
+        Args:
+            text: The label; an empty one is the control.
+            mode: The mode of parts that name none.
+            sep: What stands between the parts.
+
+        Returns:
+            The perturbation.
+
+        Raises:
+            DataError: If a part is empty, occurs twice, or has a dose that is not positive.
+        """
+        if not text.strip():
+            return cls()
+        return cls(tuple(Intervention.parse(part, mode=mode) for part in text.split(sep)))
+
+    @property
+    def label(self) -> str:
+        """The canonical label: sorted, joined by ``+``, empty for the control."""
+        return "+".join(each.label for each in self.interventions)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The names of what is acted upon, sorted."""
+        return tuple(each.target for each in self.interventions)
+
+    @property
+    def order(self) -> int:
+        """How many interventions are given together."""
+        return len(self.interventions)
+
+    def __str__(self) -> str:
+        return self.label or "control"

@@ -1,0 +1,1 @@
+"""Forward models: what would this perturbation do?"""

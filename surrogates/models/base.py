@@ -1,0 +1,102 @@
+"""The protocols of forward models, and the optional capability that makes a search over pairs exact."""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.uncertainty.posterior import Posterior
+
+
+@runtime_checkable
+class Fitted(Protocol):
+    """A forward model that has seen data."""
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        ...
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts that it predicts."""
+        ...
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """For each vocabulary entry, whether its single effect was in the training data."""
+        ...
+
+    def predict(self, batch: PerturbationBatch) -> Posterior:
+        """Predict the effects of some perturbations.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            A distribution over effects, one row per perturbation.
+        """
+        ...
+
+
+@runtime_checkable
+class Surrogate(Protocol):
+    """A frozen configuration of a forward model."""
+
+    def fit(self, screen: Screen, *, seed: int) -> Fitted:
+        """Learn from a screen.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes everything that is random.
+
+        Returns:
+            Another value: the fitted model. The configuration itself never changes.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class PairFactors:
+    """The mean effect of all pairs: ``main_i + main_j + basis^T (scores_i * scores_j)``.
+
+    Attributes:
+        main: Contribution of each entry.
+        scores: Coordinates of each entry in the space of interactions.
+        basis: Effect of each product of coordinates; no rows when the model is additive.
+    """
+
+    main: Float[Tensor, "v g"]
+    scores: Float[Tensor, "v r"]
+    basis: Float[Tensor, "r g"]
+
+
+@dataclass(frozen=True)
+class PairScale:
+    """The posterior scale of all pairs: ``side_i + side_j + left_i · right_j``, symmetric in the two.
+
+    Attributes:
+        side: Contribution of each entry.
+        left: Left factor.
+        right: Right factor.
+    """
+
+    side: Float[Tensor, "v"]
+    left: Float[Tensor, "v r"]
+    right: Float[Tensor, "v r"]
+
+
+@runtime_checkable
+class PairFactored(Protocol):
+    """A fitted model whose mean (and scale) over pairs factorises, so that all pairs are scored by products."""
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs."""
+        ...
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs."""
+        ...

@@ -1,0 +1,1 @@
+"""How sure are we: posteriors and the law of the prediction errors."""

@@ -1,0 +1,130 @@
+"""Distributions over effects: what every fitted surrogate returns."""
+
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Protocol
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from surrogates.uncertainty.covariance import FactorCovariance
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Bounds with names.
+
+    Attributes:
+        lower: Lower bounds.
+        upper: Upper bounds.
+        level: Nominal probability between them.
+    """
+
+    lower: Float[Tensor, "b g"]
+    upper: Float[Tensor, "b g"]
+    level: float
+
+
+class Posterior(Protocol):
+    """A distribution over the effects of ``b`` perturbations on ``g`` readouts."""
+
+    @property
+    def mean(self) -> Float[Tensor, "b g"]:
+        """Expected effects."""
+        ...
+
+    @property
+    def variance(self) -> Float[Tensor, "b g"]:
+        """Variance of each effect."""
+        ...
+
+    @property
+    def factor(self) -> Float[Tensor, "b g r"] | None:
+        """Low-rank part of each perturbation's covariance, or ``None``."""
+        ...
+
+    def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
+        """Draw effects."""
+        ...
+
+    def interval(self, level: float) -> Interval:
+        """Central interval of each effect on its own."""
+        ...
+
+
+@dataclass(frozen=True)
+class GaussianPosterior:
+    """Normal effects whose covariance is a scale times a shared factor covariance.
+
+    Attributes:
+        mean: Expected effects.
+        scale: Factor on the covariance, one per perturbation: how much surer or less sure the model is here
+            than for the held-out perturbations the covariance was learnt from.
+        covariances: The distinct covariances, usually one per novelty class.
+        group: Which of them each perturbation has.
+    """
+
+    mean: Float[Tensor, "b g"]
+    scale: Float[Tensor, "b"]
+    covariances: tuple[FactorCovariance, ...]
+    group: Int[Tensor, "b"]
+
+    @property
+    def variance(self) -> Float[Tensor, "b g"]:
+        """Variance of each effect."""
+        return self.scale[:, None] * torch.stack([each.variance for each in self.covariances])[self.group]
+
+    @property
+    def factor(self) -> Float[Tensor, "b g r"]:
+        """Low-rank part of each perturbation's covariance, padded with zeros to the largest rank."""
+        rank = max(each.loadings.shape[1] for each in self.covariances)
+        padded = [
+            torch.nn.functional.pad(each.loadings, (0, rank - each.loadings.shape[1]))
+            for each in self.covariances
+        ]
+        return self.scale.sqrt()[:, None, None] * torch.stack(padded)[self.group]
+
+    def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
+        """Draw effects.
+
+        Args:
+            count: Number of draws ``s``.
+            seed: Fixes the draws.
+
+        Returns:
+            Independent draws.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        b, g = self.mean.shape
+        noise = torch.stack([each.draw(count * b, generator=generator) for each in self.covariances])
+        chosen = noise.reshape(-1, count, b, g)[self.group, :, torch.arange(b)].transpose(0, 1)
+        return self.mean + self.scale.sqrt()[:, None] * chosen
+
+    def interval(self, level: float) -> Interval:
+        """Central normal interval of each effect on its own.
+
+        Args:
+            level: Nominal probability, between 0 and 1.
+
+        Returns:
+            The bounds.
+        """
+        half = NormalDist().inv_cdf((1 + level) / 2)
+        spread = half * self.variance.sqrt()
+        return Interval(self.mean - spread, self.mean + spread, level)
+
+
+def isotropic(mean: Float[Tensor, "b g"], variance: Float[Tensor, "g"]) -> GaussianPosterior:
+    """Give every perturbation the same independent error in each readout.
+
+    Args:
+        mean: Expected effects.
+        variance: Error variance of each readout.
+
+    Returns:
+        The posterior, of rank zero.
+    """
+    b, g = mean.shape
+    covariance = FactorCovariance(variance, variance.new_zeros(g, 0))
+    return GaussianPosterior(mean, mean.new_ones(b), (covariance,), torch.zeros(b, dtype=torch.int64))
