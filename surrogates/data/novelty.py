@@ -5,6 +5,9 @@ from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch
 
+SEEN_SINGLE = 16 * 1 + 1
+SEEN_DOUBLE = 16 * 2 + 2
+
 
 def novelty_code(batch: PerturbationBatch, measured_alone: Bool[Tensor, "v"]) -> Int[Tensor, "b"]:
     """Number the novelty class of each perturbation by its order and by how many parts were seen alone.

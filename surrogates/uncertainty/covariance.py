@@ -33,9 +33,7 @@ class FactorCovariance:
     @cached_property
     def _spectrum(self) -> tuple[Float[Tensor, "g r"], Float[Tensor, "r"]]:
         """Left singular vectors and values of the loadings in units of the diagonal."""
-        vectors, values, _ = torch.linalg.svd(
-            self.loadings / self.diagonal.sqrt()[:, None], full_matrices=False
-        )
+        vectors, values, _ = torch.linalg.svd(self.loadings / self.diagonal.sqrt()[:, None], full_matrices=False)
         return vectors, values
 
     def whiten(self, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b g"]:

@@ -40,6 +40,11 @@ class Posterior(Protocol):
         ...
 
     @property
+    def scale(self) -> Float[Tensor, "b"]:
+        """How much wider than a shared covariance each perturbation's distribution is; ones if they are alike."""
+        ...
+
+    @property
     def factor(self) -> Float[Tensor, "b g r"] | None:
         """Low-rank part of each perturbation's covariance, or ``None``."""
         ...
@@ -80,8 +85,7 @@ class GaussianPosterior:
         """Low-rank part of each perturbation's covariance, padded with zeros to the largest rank."""
         rank = max(each.loadings.shape[1] for each in self.covariances)
         padded = [
-            torch.nn.functional.pad(each.loadings, (0, rank - each.loadings.shape[1]))
-            for each in self.covariances
+            torch.nn.functional.pad(each.loadings, (0, rank - each.loadings.shape[1])) for each in self.covariances
         ]
         return self.scale.sqrt()[:, None, None] * torch.stack(padded)[self.group]
 

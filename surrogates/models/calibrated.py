@@ -1,0 +1,267 @@
+"""Any surrogate, with the error law that its own held-out predictions obey."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code, novelty_name
+from surrogates.data.screen import Screen
+from surrogates.data.folds import fold_numbers
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.models.base import Fitted, PairFactored, PairFactors, PairScale, Surrogate
+from surrogates.models.singles import single_effects
+from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.posterior import GaussianPosterior
+from surrogates.uncertainty.residuals import ErrorLaw, fit_error_law
+from surrogates.uncertainty.selection import HeldOutFold, Selection, select_law
+
+# How far the likelihood of many correlated readouts is trusted when no held-out perturbation can tell.
+_EFFECTIVE_READOUTS = 50.0
+
+
+@dataclass(frozen=True)
+class HeldOutError:
+    """Cross-fitted squared error of a model beside that of the additive one, on the same combinations.
+
+    Attributes:
+        model: Sum over held-out combinations and readouts.
+        additive: The same for the sum of the measured single effects.
+        conditions: Number of held-out combinations.
+    """
+
+    model: float
+    additive: float
+    conditions: int
+
+    @property
+    def ratio(self) -> float:
+        """Error relative to additive; below one is better, ``nan`` without combinations."""
+        return self.model / self.additive if self.additive > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class FittedCalibrated:
+    """A fitted surrogate and its error laws.
+
+    Attributes:
+        base: The surrogate, fitted on all the data.
+        laws: Error law of each novelty class that has one, by the class's code.
+        singles: Single effect of each entry: the directions along which coefficients scatter.
+        selection: How the law of doubles of seen singles was chosen, ``None`` without such doubles.
+        held_out: Cross-fitted error beside the additive model's.
+    """
+
+    base: Fitted
+    laws: Mapping[int, ErrorLaw]
+    singles: Float[Tensor, "v g"]
+    selection: Selection | None
+    held_out: HeldOutError
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        return self.base.vocabulary
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts."""
+        return self.base.readouts
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """Whether each entry was measured alone."""
+        return self.base.measured_alone
+
+    def law(self, code: int) -> ErrorLaw:
+        """Find the error law of a novelty class; one without its own borrows from doubles of seen singles.
+
+        Args:
+            code: A value of :func:`surrogates.data.novelty.novelty_code`.
+
+        Returns:
+            The law; its ``origin`` names the class that it was learnt from.
+        """
+        return self.laws.get(code, self.laws[SEEN_DOUBLE])
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict effects with calibrated covariances.
+
+        Args:
+            batch: Ids of the vocabulary.
+
+        Returns:
+            Normal effects, each with the covariance of its novelty class.
+        """
+        posterior = self.base.predict(batch)
+        codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
+        laws = [self.law(int(code)) for code in codes] or [self.laws[SEEN_DOUBLE]]
+        offset = torch.stack([law.offset for law in laws])[group]
+        return GaussianPosterior(
+            mean=posterior.mean + offset,
+            scale=posterior.scale,
+            covariances=tuple(law.covariance for law in laws),
+            group=group,
+        )
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs of entries measured alone."""
+        factors = _pair_factored(self.base).pair_factors()
+        return PairFactors(factors.main + self.laws[SEEN_DOUBLE].offset / 2, factors.scores, factors.basis)
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs."""
+        return _pair_factored(self.base).pair_scale()
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Fits a surrogate, predicts held-out combinations by cross-fitting, and learns how those predictions miss.
+
+    Attributes:
+        base: The surrogate.
+        folds: Number of folds over combinations.
+        candidates: At most this many pairs stand beside the true one when laws are chosen.
+    """
+
+    base: Surrogate
+    folds: int = 5
+    candidates: int = 6000
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
+        """Cross-fit, choose the error law, and fit on everything.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds and candidates.
+
+        Returns:
+            The fitted surrogate with its laws.
+        """
+        fitted = self.base.fit(screen, seed=seed)
+        singles, _ = single_effects(screen)
+        rows = _doubles_of_seen(screen)
+        held_out = [self._hold_out(screen, fold, seed) for fold in self._split(screen, rows, seed)]
+        single_law = _single_law(screen, singles)
+        if not held_out:
+            laws = {SEEN_DOUBLE: single_law, SEEN_SINGLE: single_law}
+            return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0))
+        selection = select_law(held_out)
+        law = fit_error_law(
+            torch.cat([fold.residuals for fold in held_out]),
+            torch.cat([fold.scale[fold.truth] for fold in held_out]),
+            selection.choice,
+            temperature=selection.temperature,
+            origin=novelty_name(SEEN_DOUBLE),
+        )
+        laws = {SEEN_DOUBLE: law}
+        if screen.standard_errors is not None:
+            laws[SEEN_SINGLE] = single_law
+        return FittedCalibrated(fitted, laws, singles, selection, _held_out_error(held_out))
+
+    def _split(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> list[Int[Tensor, "_"]]:
+        """Rows of each fold; with few doubles each is a fold of its own."""
+        if len(rows) < 2:
+            return []
+        folds = min(self.folds, len(rows))
+        numbers = fold_numbers([screen.labels[int(row)] for row in rows], folds=folds, seed=seed)
+        return [rows[numbers == number] for number in range(folds)]
+
+    def _hold_out(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> HeldOutFold:
+        """Fit without some doubles and predict them and other pairs."""
+        kept = torch.ones(len(screen), dtype=torch.bool)
+        kept[rows] = False
+        training = screen.rows(torch.nonzero(kept).flatten())
+        fitted = self.base.fit(training, seed=seed)
+        pairs, truth = _candidate_pairs(screen, rows, self.candidates, seed)
+        atoms, weights, scale = _as_sums(fitted, pairs)
+        return HeldOutFold(
+            measured=screen.effects[rows],
+            truth=truth,
+            atoms=atoms,
+            weights=weights,
+            scale=scale,
+            parts=pairs,
+            singles=single_effects(training)[0],
+        )
+
+
+def _doubles_of_seen(screen: Screen) -> Int[Tensor, "m"]:
+    """Rows of the doubles whose two parts were measured alone."""
+    codes = novelty_code(screen.batch, screen.single_rows >= 0)
+    return torch.nonzero(codes == SEEN_DOUBLE).flatten()
+
+
+def _candidate_pairs(
+    screen: Screen, rows: Int[Tensor, "m"], count: int, seed: int
+) -> tuple[Int[Tensor, "c 2"], Int[Tensor, "m"]]:
+    """The held-out pairs first, then all other pairs of entries measured alone, or a random part of them."""
+    truth = screen.batch.genes[rows][:, :2]
+    seen = torch.nonzero(screen.single_rows >= 0).flatten()
+    v = len(screen.vocabulary)
+    if len(seen) * (len(seen) - 1) // 2 <= count:
+        others = torch.combinations(seen, 2)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = seen[torch.randint(len(seen), (2 * count, 2), generator=generator)].sort(1).values
+        others = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
+        others = others[torch.randperm(len(others), generator=generator)[:count]]
+    taken = torch.isin(others[:, 0] * v + others[:, 1], truth[:, 0] * v + truth[:, 1])
+    return torch.cat([truth, others[~taken]]), torch.arange(len(rows))
+
+
+def _as_sums(
+    fitted: Fitted, pairs: Int[Tensor, "c 2"]
+) -> tuple[Float[Tensor, "a g"], Float[Tensor, "c a"], Float[Tensor, "c"]]:
+    """Predictions of pairs as weighted sums of few rows; without factors each is its own row."""
+    batch = fitted.vocabulary.dosed(pairs)
+    if not isinstance(fitted, PairFactored):
+        posterior = fitted.predict(batch)
+        return posterior.mean, torch.eye(len(pairs), dtype=torch.float64), posterior.scale
+    factors, scale = fitted.pair_factors(), fitted.pair_scale()
+    first, second = pairs.T
+    products = factors.scores[first] * factors.scores[second]
+    return (
+        torch.cat([factors.main, factors.basis]),
+        torch.cat([batch.multi_hot(len(fitted.vocabulary)), products], dim=1),
+        scale.side[first] + scale.side[second] + (scale.left[first] * scale.right[second]).sum(1),
+    )
+
+
+def _single_law(screen: Screen, singles: Float[Tensor, "v g"]) -> ErrorLaw:
+    """The law of a perturbation that was itself measured: the noise of two measurements.
+
+    Without standard errors or combinations nothing is known of the noise, and half the variance of the single
+    effects stands for it.
+    """
+    errors = screen.standard_errors
+    variance = 2 * errors.square().mean(0) if errors is not None else singles.var(0) / 2
+    floor = variance.mean() * 1e-3 + torch.finfo(torch.float64).eps
+    g = len(screen.readouts)
+    return ErrorLaw(
+        offset=torch.zeros(g, dtype=torch.float64),
+        covariance=FactorCovariance(variance.clamp(min=float(floor)), torch.zeros(g, 0, dtype=torch.float64)),
+        coefficient_variance=0.0,
+        degrees=float("inf"),
+        temperature=min(1.0, _EFFECTIVE_READOUTS / g),
+        support=0,
+        origin="standard errors" if errors is not None else "no held-out data",
+    )
+
+
+def _held_out_error(folds: list[HeldOutFold]) -> HeldOutError:
+    pairs = [fold.parts[fold.truth] for fold in folds]
+    additive = sum(
+        float((fold.measured - fold.singles[each].sum(1)).square().sum())
+        for fold, each in zip(folds, pairs, strict=True)
+    )
+    model = sum(float(fold.residuals.square().sum()) for fold in folds)
+    return HeldOutError(model, additive, sum(len(fold.measured) for fold in folds))
+
+
+def _pair_factored(fitted: Fitted) -> PairFactored:
+    if not isinstance(fitted, PairFactored):
+        raise TypeError(f"{type(fitted).__name__} does not factorise over pairs; stream it instead")
+    return fitted

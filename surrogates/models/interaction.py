@@ -1,0 +1,316 @@
+"""The Bayesian interaction model: what combinations do beyond the scaled sum of their parts.
+
+On top of the scaled additive prediction stands a Gaussian process whose covariance between two combinations is a
+sum of four terms, all symmetric in the parts of a combination (``i`` and ``j`` run over the parts):
+
+* own: both contain the same intervention, which behaves in combinations unlike alone;
+* sum: their parts have similar single effects;
+* product: the products of the parts' scores on the leading effect components agree;
+* difference: so do the squared differences of those scores.
+
+It is fitted in weight space, where it is Bayesian linear regression on ``F = [own, sum, product, difference]``
+with one prior variance per term (relative to the noise), all readouts sharing the covariance over combinations:
+``W = (F^T F + P)^-1 F^T R``, posterior scale ``1 + f^T (F^T F + P)^-1 f``. The four prior variances maximise the
+marginal likelihood of the residuals' scores on the effect components. The squared difference stands for the
+absolute one because it keeps the model a sum of products, hence searchable exactly: see
+docs/decisions/0003-squared-difference.md.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.optimize import minimize
+from torch import Tensor
+
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.models.additive import FittedScaledAdditive, ScaledAdditive
+from surrogates.models.base import PairFactors, PairScale
+from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.posterior import GaussianPosterior
+from surrogates.uncertainty.products import squared_norm
+
+FEWEST_COMBINATIONS = 8
+_LOG_WEIGHT_BOUNDS = (-8.0, 4.0)
+
+
+@dataclass(frozen=True)
+class Features:
+    """The coordinates from which the features of any combination are made.
+
+    Attributes:
+        own: One-hot rows of the entries that occur in training combinations, zero rows for the others.
+        similarity: Scores of each entry's single effect on the effect components, rows of unit length.
+        scores: Scores on the leading components, in units of their overall root mean square.
+    """
+
+    own: Float[Tensor, "v o"]
+    similarity: Float[Tensor, "v c"]
+    scores: Float[Tensor, "v q"]
+
+    @classmethod
+    def of(
+        cls,
+        singles: Float[Tensor, "v g"],
+        components: Float[Tensor, "c g"],
+        *,
+        leading: int,
+        combined: Bool[Tensor, "v"],
+    ) -> "Features":
+        """Project single effects on the effect components.
+
+        Args:
+            singles: Single effect of each entry.
+            components: Orthonormal effect components.
+            leading: How many of them carry products and differences.
+            combined: Which entries occur in training combinations.
+
+        Returns:
+            The coordinates.
+        """
+        tiny = torch.finfo(torch.float64).tiny
+        projected = singles @ components.T
+        first = projected[:, :leading]
+        return cls(
+            own=torch.eye(len(singles), dtype=torch.float64)[:, combined],
+            similarity=projected / projected.norm(dim=1, keepdim=True).clamp(min=tiny),
+            scores=first / first.square().sum(1).mean().sqrt().clamp(min=tiny),
+        )
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Number of columns of each of the four terms."""
+        leading = self.scores.shape[1]
+        return self.own.shape[1], self.similarity.shape[1], leading, leading
+
+    def main(self) -> Float[Tensor, "v p"]:
+        """What each part adds to the features of a combination on its own."""
+        blank = torch.zeros_like(self.scores)
+        return torch.cat([self.own, self.similarity, blank, self.scores.square()], dim=1)
+
+    def basis(self) -> Float[Tensor, "q p"]:
+        """What the product of two parts' scores adds: ``(a - b)² = a² + b² - 2ab``."""
+        own, similarity, q, _ = self.sizes
+        unit = torch.eye(q, dtype=torch.float64)
+        return torch.cat([unit.new_zeros(q, own + similarity), unit, -2 * unit], dim=1)
+
+    def of_batch(self, batch: PerturbationBatch) -> Float[Tensor, "b p"]:
+        """Features of combinations of any order: sums over parts and over pairs of parts.
+
+        Args:
+            batch: The combinations.
+
+        Returns:
+            One row per combination. Squares count once per pair, hence ``order - 1`` times per part.
+        """
+        marks = batch.multi_hot(len(self.scores))
+        # sum over pairs of y_i y_j = ((sum y)² - sum y²) / 2, and each y_i² stands in order - 1 pairs
+        squares = marks @ self.scores.square()
+        products = ((marks @ self.scores).square() - squares) / 2
+        partners = (batch.order - 1).clamp(min=0).to(torch.float64)[:, None]
+        return torch.cat(
+            [marks @ self.own, marks @ self.similarity, products, partners * squares - 2 * products], dim=1
+        )
+
+
+@dataclass(frozen=True)
+class FittedInteraction:
+    """The interaction model after it has seen a screen.
+
+    Attributes:
+        additive: The scaled additive prediction that it corrects.
+        features: Coordinates of the entries.
+        weights: Posterior mean of the regression weights.
+        root: ``root @ root.T`` is the posterior covariance of the weights, in units of the noise.
+        noise: Variance of each readout of a combination around the model.
+        unknown: Prior variance that an entry adds to the scale when no training combination contains it.
+    """
+
+    additive: FittedScaledAdditive
+    features: Features
+    weights: Float[Tensor, "p g"]
+    root: Float[Tensor, "p p"]
+    noise: Float[Tensor, "g"]
+    unknown: Float[Tensor, "v"]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        return self.additive.vocabulary
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts."""
+        return self.additive.readouts
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """Whether each entry was measured alone."""
+        return self.additive.measured_alone
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict effects; singles are left to the additive model.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            Normal effects with scale ``1 + f^T V f``.
+        """
+        combined = (batch.order > 1).to(torch.float64)
+        features = self.features.of_batch(batch) * combined[:, None]
+        mean = self.additive.predict(batch).mean + features @ self.weights
+        unknown = batch.multi_hot(len(self.unknown)) @ self.unknown
+        scale = 1 + (features @ self.root).square().sum(1) + combined * unknown
+        covariance = FactorCovariance(self.noise, self.noise.new_zeros(len(self.noise), 0))
+        return GaussianPosterior(mean, scale, (covariance,), torch.zeros(len(batch), dtype=torch.int64))
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs of entries measured alone."""
+        main = self.additive.pair_factors().main + self.features.main() @ self.weights
+        return PairFactors(main, self.features.scores, self.features.basis() @ self.weights)
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs."""
+        rows = self.features.main() @ self.root
+        side, left, right = squared_norm(rows, self.features.scores, self.features.basis() @ self.root)
+        return PairScale(side + self.unknown + 0.5, left, right)
+
+
+@dataclass(frozen=True)
+class Interaction:
+    """Scaled additive prediction plus Bayesian interactions.
+
+    Attributes:
+        components: Effect components on which effects are compared.
+        leading: How many of them carry products and squared differences.
+    """
+
+    components: int = 50
+    leading: int = 8
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedInteraction:
+        """Learn from all singles and combinations of a screen.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Unused; the fit is deterministic.
+
+        Returns:
+            The fitted model. With fewer than 8 combinations the interactions stay zero.
+        """
+        additive = ScaledAdditive().fit(screen, seed=seed)
+        rows = torch.nonzero(screen.batch.order > 1).flatten()
+        batch = screen.batch.rows(rows)
+        components = effect_components(screen.effects, self.components)
+        features = Features.of(
+            additive.singles,
+            components,
+            leading=self.leading,
+            combined=batch.multi_hot(len(screen.vocabulary)).sum(0) > 0,
+        )
+        residual = screen.effects[rows] - additive.predict(batch).mean
+        design = features.of_batch(batch)
+        enough = len(rows) >= FEWEST_COMBINATIONS
+        # Below that, a prior variance of nothing: the scaled additive model, in the same form.
+        weights = (
+            maximise_evidence(design, features.sizes, residual @ components.T)
+            if enough
+            else torch.zeros(len(features.sizes), dtype=torch.float64)
+        )
+        return _posterior(additive, features, design, residual, weights)
+
+
+def _posterior(
+    additive: FittedScaledAdditive,
+    features: Features,
+    design: Float[Tensor, "n p"],
+    residual: Float[Tensor, "n g"],
+    weights: Float[Tensor, "t"],
+) -> FittedInteraction:
+    prior = torch.cat([
+        (weight / _mean_square(block)).expand(block.shape[1])
+        for weight, block in zip(weights, design.split(features.sizes, dim=1), strict=True)
+    ])  # fmt: skip
+    scaled = design * prior.sqrt()
+    chol = torch.linalg.cholesky(scaled.T @ scaled + torch.eye(len(prior), dtype=torch.float64))
+    # V = S (I + S F^T F S)^-1 S with S = sqrt(prior): well conditioned also where the prior variance is zero.
+    root = (
+        prior.sqrt()[:, None]
+        * torch.linalg.solve_triangular(chol, torch.eye(len(prior), dtype=torch.float64), upper=False).T
+    )
+    mean = root @ (root.T @ (design.T @ residual))
+    left_out = 1 - (design @ root).square().sum(1)
+    noise = _leave_one_out_variance(residual - design @ mean, left_out)
+    absent = features.own.sum(1) == 0
+    own_prior = prior[0] if features.sizes[0] else prior.new_zeros(())
+    return FittedInteraction(additive, features, mean, root, noise, absent * own_prior)
+
+
+def _mean_square(block: Float[Tensor, "n p"]) -> Float[Tensor, ""]:
+    if block.numel() == 0:
+        return block.new_ones(())
+    return block.square().sum(1).mean().clamp(min=torch.finfo(torch.float64).tiny)
+
+
+def _leave_one_out_variance(residual: Float[Tensor, "n g"], left_out: Float[Tensor, "n"]) -> Float[Tensor, "g"]:
+    """Noise variance from leave-one-out residuals ``e / (1 - h)``, whose variance is ``noise / (1 - h)``."""
+    if len(residual) == 0:
+        return residual.new_ones(residual.shape[1])
+    variance = (residual.square() / left_out[:, None]).mean(0)
+    return variance.clamp(min=torch.finfo(torch.float64).eps)
+
+
+def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor, "c g"]:
+    """Find the leading directions of all measured effects, uncentred.
+
+    Args:
+        effects: Measured effects.
+        count: How many directions are wanted.
+
+    Returns:
+        Orthonormal rows, at most ``min(n, g)``, without those of vanishing size.
+    """
+    _, values, directions = torch.linalg.svd(effects, full_matrices=False)
+    keep = min(count, int((values > values[0] * 1e-9).sum()))
+    # The sign of a singular vector is arbitrary: fix it, so that equal data give equal models everywhere.
+    chosen = directions[:keep]
+    largest = chosen.gather(1, chosen.abs().argmax(1, keepdim=True))
+    return chosen * torch.where(largest < 0, -1.0, 1.0)
+
+
+def maximise_evidence(
+    design: Float[Tensor, "n p"], sizes: tuple[int, ...], scores: Float[Tensor, "n c"]
+) -> Float[Tensor, "t"]:
+    """Choose the prior variance of each term by the marginal likelihood, the noise variance profiled out.
+
+    With ``K = I + sum_t w_t F_t F_t^T`` and ``c`` independent columns the criterion is
+    ``log det K / n + log tr(K^-1 S)``, ``S = scores scores^T`` (Rasmussen and Williams 2006, equation 2.30).
+
+    Args:
+        design: Features of the training combinations, terms side by side.
+        sizes: Number of columns of each term.
+        scores: Residuals on the effect components.
+
+    Returns:
+        Prior variance of each term relative to the noise, for a term whose rows have unit mean square.
+    """
+    kernels = torch.stack([block @ block.T / _mean_square(block) for block in design.split(sizes, dim=1)])
+    outer = scores @ scores.T
+    n = len(design)
+    eye = torch.eye(n, dtype=torch.float64)
+
+    def criterion(at: np.ndarray) -> tuple[float, np.ndarray]:
+        log_weights = torch.tensor(at, requires_grad=True)
+        kernel = eye + torch.einsum("t,tij->ij", log_weights.exp(), kernels)
+        chol = torch.linalg.cholesky(kernel)
+        explained = torch.cholesky_solve(outer, chol).trace().clamp(min=torch.finfo(torch.float64).tiny)
+        value = 2 * chol.diagonal().log().sum() / n + explained.log()
+        (gradient,) = torch.autograd.grad(value, log_weights)
+        return float(value.detach()), gradient.numpy()
+
+    start = np.full(len(sizes), -3.0)
+    found = minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=[_LOG_WEIGHT_BOUNDS] * len(sizes))
+    return torch.tensor(found.x).exp()

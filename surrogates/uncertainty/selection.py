@@ -1,0 +1,183 @@
+"""Choose the error law by what it is for: telling which perturbation made a held-out effect.
+
+Each fold of held-out combinations is identified among many candidates with a law learnt from the residuals of the
+*other* folds; the criterion is the mean log posterior probability of the truth under a uniform prior, at the best
+temperature. It is a proper score, so that it also calibrates the probabilities, and no test data enter.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from scipy.optimize import minimize_scalar
+from torch import Tensor
+
+from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, fit_error_law
+
+RANKS = (0, 5, 10, 20, 40, 80)
+SHRINKAGES = (0.0, 0.1, 0.5, 1.0)
+COEFFICIENT_VARIANCES = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
+TAILS = (math.inf, 10.0, 1.5, 0.3)
+FEWEST_TO_CHOOSE = 12
+_LOG_TEMPERATURES = (-12.0, 0.7)
+
+
+@dataclass(frozen=True)
+class HeldOutFold:
+    """Combinations that a model has not seen, and the candidates among which they are to be identified.
+
+    Attributes:
+        measured: Measured effects of the held-out combinations.
+        truth: Number of each of them among the candidates.
+        atoms: Few rows of effects, of which every candidate's predicted effect is a weighted sum.
+        weights: Weight of each row in each candidate's prediction.
+        scale: Posterior scale of the candidates.
+        parts: Vocabulary ids of the two parts of each candidate.
+        singles: Single effect of each vocabulary entry.
+    """
+
+    measured: Float[Tensor, "n g"]
+    truth: Int[Tensor, "n"]
+    atoms: Float[Tensor, "a g"]
+    weights: Float[Tensor, "c a"]
+    scale: Float[Tensor, "c"]
+    parts: Int[Tensor, "c 2"]
+    singles: Float[Tensor, "v g"]
+
+    @property
+    def residuals(self) -> Float[Tensor, "n g"]:
+        """Measured minus predicted."""
+        return self.measured - self.weights[self.truth] @ self.atoms
+
+
+@dataclass(frozen=True)
+class Selection:
+    """A chosen error law and how well it identifies held-out combinations.
+
+    Attributes:
+        choice: What was chosen.
+        temperature: Power of the likelihood at which held-out probabilities score best.
+        log_score: Mean log posterior probability of the truth.
+        support: Number of held-out combinations behind the choice.
+    """
+
+    choice: LawChoice
+    temperature: float
+    log_score: float
+    support: int
+
+
+def select_law(folds: Sequence[HeldOutFold]) -> Selection:
+    """Choose rank, shrinkage, coefficient variance, tails and temperature by cross-fitted identification.
+
+    The grid is searched one coordinate after the other until nothing changes.
+
+    Args:
+        folds: Held-out folds of one novelty class; together they hold all its combinations.
+
+    Returns:
+        The best choice. With fewer than 12 combinations only a diagonal law with strong shrinkage is tempered.
+    """
+    support = sum(len(fold.measured) for fold in folds)
+    readouts = folds[0].measured.shape[1]
+    if support < FEWEST_TO_CHOOSE:
+        return _score(folds, [LawChoice()])[0]
+    # Factors beyond this leave too few residuals to estimate what they do not explain.
+    ranks = [rank for rank in RANKS if rank <= min(0.7 * support * (1 - 1 / len(folds)), readouts - 1)]
+    best = _score(folds, [LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)])[0]
+    for _ in range(3):
+        before = best.choice
+        best = _best(folds, best, [replace(best.choice, rank=rank) for rank in ranks])
+        best = _best(folds, best, [replace(best.choice, shrinkage=each) for each in SHRINKAGES])
+        best = _best(
+            folds, best, [replace(best.choice, coefficient_variance=each) for each in COEFFICIENT_VARIANCES]
+        )
+        best = _best(folds, best, [replace(best.choice, tails=each) for each in TAILS])
+        if best.choice == before:
+            break
+    return best
+
+
+def _best(folds: Sequence[HeldOutFold], best: Selection, choices: Sequence[LawChoice]) -> Selection:
+    new = [choice for choice in choices if choice != best.choice]
+    return max([best, *_score(folds, new)], key=lambda each: each.log_score)
+
+
+def _score(folds: Sequence[HeldOutFold], choices: Sequence[LawChoice]) -> list[Selection]:
+    """Score choices; those that share a covariance share the whitening, which costs most."""
+    selections = []
+    truth = torch.cat([fold.truth for fold in folds])
+    shapes = sorted({(choice.rank, choice.shrinkage) for choice in choices})
+    for shape in shapes:
+        shared = [choice for choice in choices if (choice.rank, choice.shrinkage) == shape]
+        laws = [_law_without(folds, left_out, shared[0]) for left_out in range(len(folds))]
+        forms = [_whitened_forms(fold, law) for fold, law in zip(folds, laws, strict=True)]
+        for choice in shared:
+            densities = [
+                replace(
+                    law,
+                    coefficient_variance=choice.coefficient_variance,
+                    degrees=choice.tails * len(law.offset),
+                ).log_density(*form)
+                for law, form in zip(laws, forms, strict=True)
+            ]
+            temperature, log_score = best_temperature(densities, [fold.truth for fold in folds])
+            selections.append(Selection(choice, temperature, log_score, len(truth)))
+    return selections
+
+
+def _law_without(folds: Sequence[HeldOutFold], left_out: int, choice: LawChoice) -> ErrorLaw:
+    others = [fold for number, fold in enumerate(folds) if number != left_out]
+    return fit_error_law(
+        torch.cat([fold.residuals for fold in others]),
+        torch.cat([fold.scale[fold.truth] for fold in others]),
+        choice,
+    )
+
+
+def _whitened_forms(
+    fold: HeldOutFold, law: ErrorLaw
+) -> tuple[
+    Float[Tensor, "n c"],
+    tuple[Float[Tensor, "n c"], ...],
+    tuple[Float[Tensor, "c"], ...],
+    Float[Tensor, "c"],
+]:
+    """The inner products that :meth:`ErrorLaw.log_density` needs, for all held-out rows and candidates."""
+    atoms = law.covariance.whiten(fold.atoms)
+    target = law.covariance.whiten(fold.measured - law.offset)
+    singles = law.covariance.whiten(fold.singles)
+    lengths = ((fold.weights @ (atoms @ atoms.T)) * fold.weights).sum(1)
+    square = target.square().sum(1)[:, None] - 2 * (target @ atoms.T) @ fold.weights.T + lengths
+    on_single, gram, mixed = target @ singles.T, singles @ singles.T, singles @ atoms.T
+    first, second = fold.parts.T
+    projections = tuple(on_single[:, part] - (mixed[part] * fold.weights).sum(1) for part in (first, second))
+    return square, projections, (gram[first, first], gram[first, second], gram[second, second]), fold.scale
+
+
+def best_temperature(
+    densities: Sequence[Float[Tensor, "_n _c"]], truths: Sequence[Int[Tensor, "_n"]]
+) -> tuple[float, float]:
+    """Find the power of the likelihood with the highest mean log posterior probability of the truth.
+
+    Args:
+        densities: Log densities of each fold's rows under each of its candidates.
+        truths: Number of each row's true candidate.
+
+    Returns:
+        The temperature and the mean log probability at it.
+    """
+    count = sum(len(truth) for truth in truths)
+
+    def loss(log_temperature: float) -> float:
+        power = math.exp(log_temperature)
+        total = sum(
+            float((power * density).log_softmax(1).gather(1, truth[:, None]).sum())
+            for density, truth in zip(densities, truths, strict=True)
+        )
+        return -total / count
+
+    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded", options={"xatol": 0.02})
+    return math.exp(found.x), -float(found.fun)
