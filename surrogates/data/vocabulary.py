@@ -1,5 +1,6 @@
 """What can be acted upon, as numbered entries, and perturbations as rows of those numbers."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -87,8 +88,8 @@ class Vocabulary:
     def __post_init__(self) -> None:
         """Sort the entries and refuse duplicates and labels that would name two of them."""
         ordered = tuple(sorted(self.entries))
-        labels = [entry.label for entry in ordered]
-        if twice := sorted({label for label in labels if labels.count(label) > 1}):
+        counts = Counter(entry.label for entry in ordered)
+        if twice := sorted(label for label, count in counts.items() if count > 1):
             raise DataError(
                 f"{', '.join(map(repr, twice[:3]))} would name two entries of the vocabulary (same target in"
                 " two modes?); read one mode at a time"
@@ -142,9 +143,7 @@ class Vocabulary:
         if number is None:
             raise UnknownNameError.from_known("gene or compound", label, self.ids)
         if label.strip() != wanted.label and ":" in label and self.entries[number].mode != wanted.mode:
-            raise UnknownNameError(
-                f"{label!r}: {wanted.target} is known in mode {self.entries[number].mode} only"
-            )
+            raise UnknownNameError(f"{label!r}: {wanted.target} is known in mode {self.entries[number].mode} only")
         return number
 
     def perturbation(self, genes: Sequence[int] | Int[Tensor, "k"]) -> Perturbation:

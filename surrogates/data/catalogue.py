@@ -1,0 +1,233 @@
+"""The datasets that are known by name, each opened as one screen."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from surrogates.data.laufer2013 import open_laufer
+from surrogates.data.norman2019 import NORMAN_BUNDLE, open_norman_bundle
+from surrogates.data.perturbation import Mode
+from surrogates.data.readers import read_screen
+from surrogates.data.screen import Screen
+from surrogates.data.sources import VARIABLE, download, find_folder
+from surrogates.errors import DataError, UnknownNameError
+
+GENE_FEATURES = "gene_features"
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One dataset of the catalogue.
+
+    Attributes:
+        folder: Name of its folder.
+        source: Public repository that the numbers are from.
+        unit: Unit of the effects.
+        open: From the folder to the screen.
+    """
+
+    folder: str
+    source: str
+    unit: str
+    open: Callable[[Path], Screen]
+
+
+def names() -> tuple[str, ...]:
+    """List the names that :func:`open_dataset` knows."""
+    return tuple(sorted(_DATASETS))
+
+
+def locate(name: str) -> Path:
+    """Find the folder of a dataset.
+
+    Args:
+        name: Name of a dataset, or ``"gene_features"``.
+
+    Returns:
+        Its folder.
+
+    Raises:
+        UnknownNameError: If there is no dataset of that name.
+        DataError: If its folder is not on this machine.
+    """
+    dataset = _DATASETS.get(name)
+    folder = find_folder(_folder_name(name))
+    if folder is None:
+        source = "" if dataset is None else f" (public source: github.com/{dataset.source})"
+        raise DataError(
+            f"the data of {name!r} are not on this machine{source} and no download is offered; set {VARIABLE} to"
+            f" the folder that holds {_folder_name(name)!r}"
+        )
+    return folder
+
+
+def is_available(name: str) -> bool:
+    """Say whether a dataset can be opened without a download.
+
+    Args:
+        name: Name of a dataset, or ``"gene_features"``.
+
+    Returns:
+        Whether its folder is on this machine.
+
+    Raises:
+        UnknownNameError: If there is no dataset of that name.
+    """
+    return find_folder(_folder_name(name)) is not None
+
+
+def open_dataset(name: str) -> Screen:
+    """Open a dataset by its name.
+
+    ``norman2019_expr`` is fetched once from its public source when it is not on this machine; the content of
+    the other public files is not pinned by a known checksum, so no download is offered.
+
+    Args:
+        name: One of :func:`names`.
+
+    Returns:
+        The screen.
+
+    Raises:
+        UnknownNameError: If there is no dataset of that name.
+        DataError: If it is not a screen, or its data are not on this machine and cannot be fetched.
+    """
+    if name == GENE_FEATURES:
+        raise DataError(f"{name!r} describes genes and is no screen; locate({name!r}) gives its folder")
+    if name == "norman2019_expr" and not is_available(name):
+        return _named(open_norman_bundle(download(NORMAN_BUNDLE)), name)
+    folder = locate(name)
+    return _named(_DATASETS[name].open(folder), name)
+
+
+def load(source: str | Path) -> Screen:
+    """Open a dataset of the catalogue by name, or else read a file.
+
+    Args:
+        source: One of :func:`names`, or a path.
+
+    Returns:
+        The screen.
+
+    Raises:
+        UnknownNameError: If it is neither a known name nor a file.
+        DataError: If the file or the dataset is refused.
+    """
+    if str(source) in _DATASETS or str(source) == GENE_FEATURES:
+        return open_dataset(str(source))
+    if not Path(source).exists():
+        raise UnknownNameError.from_known("dataset or file", str(source), names())
+    return read_screen(source)
+
+
+def replicate_error(screen: Screen, replicates: Mapping[str, tuple[str, str]]) -> Screen:
+    """Give a screen of means of two replicates its standard errors.
+
+    Two values say little about the spread of one row, so the difference of replicates is pooled over all rows:
+    the error of their mean is half its standard deviation, the same in each row.
+
+    Args:
+        screen: The screen, with the replicates among its annotations.
+        replicates: For each readout the names of its two replicate columns.
+
+    Returns:
+        The screen with standard errors.
+    """
+    columns = [[screen.annotations[name].to_numpy(np.float64) for name in replicates[r]] for r in screen.readouts]
+    halves = torch.tensor([np.std(first - second, ddof=1) / 2 for first, second in columns], dtype=torch.float64)
+    return replace(
+        screen,
+        standard_errors=halves.expand(len(screen), -1).clone(),
+        provenance={**screen.provenance, "standard errors": "sd of replicate differences / 2, pooled over rows"},
+    )
+
+
+def _named(screen: Screen, name: str) -> Screen:
+    return replace(screen, provenance={**screen.provenance, "dataset": name, "unit": _DATASETS[name].unit})
+
+
+def _folder_name(name: str) -> str:
+    if name == GENE_FEATURES:
+        return name
+    if name not in _DATASETS:
+        raise UnknownNameError.from_known("dataset", name, (*_DATASETS, GENE_FEATURES))
+    return _DATASETS[name].folder
+
+
+def _open_fitness(folder: Path) -> Screen:
+    screen = read_screen(folder / "pairs.parquet", mode="activation", readouts=["fitness"])
+    return replicate_error(screen, {"fitness": ("fitness_rep1", "fitness_rep2")})
+
+
+def _open_tcell(folder: Path) -> Screen:
+    # CTRL is the gene of chymotrypsin-like protease here, not a control.
+    readouts = ["ifng_lfc", "il2_lfc"]
+    screen = read_screen(folder / "screen.parquet", mode="knockdown", reference_key="", readouts=readouts)
+    donors = {f"{name}_lfc": (f"{name}_d1_lfc", f"{name}_d2_lfc") for name in ("ifng", "il2")}
+    return replicate_error(screen, donors)
+
+
+def _open_growth(folder: Path, *, line: str) -> Screen:
+    return read_screen(folder / f"{line}.parquet", mode="knockdown", readouts=["gamma"])
+
+
+def _open_cells(folder: Path, *, mode: Mode) -> Screen:
+    return read_screen(folder / "cells.h5ad", mode=mode)
+
+
+_HORLBECK = "NeptuneBio/NAIAD"
+_PERTURBSEQ = "altoslabs/perturbench"
+_GROWTH = "growth phenotype gamma: log2 enrichment per doubling against non-targeting"
+_CELLS = "difference of mean log-normalised expression"
+_K562 = Dataset("horlbeck2018", _HORLBECK, _GROWTH, partial(_open_growth, line="k562"))
+_CRISPRA = Dataset("perturbseq_cells", _PERTURBSEQ, _CELLS, partial(_open_cells, mode="activation"))
+
+_DATASETS: dict[str, Dataset] = {
+    "norman2019_expr": Dataset(
+        "norman2019_expr",
+        NORMAN_BUNDLE.repository,
+        "log fold change against pooled non-targeting control",
+        lambda folder: read_screen(folder / "effects.h5ad"),
+    ),
+    "norman2019_fitness": Dataset(
+        "norman2019_fitness", "thomasmaxwellnorman/Perturbseq_GI", _GROWTH, _open_fitness
+    ),
+    "horlbeck2018": _K562,
+    "horlbeck2018_k562": _K562,
+    "horlbeck2018_jurkat": Dataset("horlbeck2018", _HORLBECK, _GROWTH, partial(_open_growth, line="jurkat")),
+    "laufer2013": Dataset(
+        "laufer2013",
+        "bioconductor-source/HD2013SGI",
+        "the authors' transformed and scaled image features, relative to the negative control",
+        open_laufer,
+    ),
+    "cellbox_skmel133": Dataset(
+        "cellbox_skmel133",
+        "sanderlab/CellBox",
+        "log ratio to untreated",
+        lambda folder: read_screen(folder / "responses.csv", mode="compound"),
+    ),
+    "schmidt2022_tcell": Dataset(
+        "schmidt2022_tcell",
+        "genedisco/genedisco",
+        "log2 fold change, high against low cytokine sort",
+        _open_tcell,
+    ),
+    "kang2018_pbmc": Dataset("kang2018_pbmc", "theislab/scgen", _CELLS, partial(_open_cells, mode="compound")),
+    # One gene in two modes is two things: each study of the file is a screen of its own.
+    "perturbseq_cells": _CRISPRA,
+    "perturbseq_cells_crispra": _CRISPRA,
+    "perturbseq_cells_crispri": Dataset(
+        "perturbseq_cells", _PERTURBSEQ, _CELLS, partial(_open_cells, mode="knockdown")
+    ),
+    "oneil2016_synergy": Dataset(
+        "oneil2016_synergy",
+        "Sinwang404/DeepDDs",
+        "Loewe-type synergy score",
+        lambda folder: read_screen(folder / "synergy.parquet", readouts=["synergy"]),
+    ),
+}

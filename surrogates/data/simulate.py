@@ -1,0 +1,176 @@
+"""Simulated worlds whose true effects are known: a linear causal one, and one that saturates."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surrogates.data.network import Network
+from surrogates.data.perturbation import Intervention, Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.splits import folds_of_doubles
+from surrogates.errors import DataError
+
+_SETTLED = 1e-10
+
+
+@dataclass(frozen=True)
+class LinearCausalWorld:
+    """Effects that solve ``x = x A + u``: ``x = u (I - A)^-1``, so combinations are exactly additive.
+
+    Example:
+        >>> world = LinearCausalWorld(Network(genes=10), noise=0.05)
+        >>> screen = world.screen(singles_and_doubles(world.network, doubles=20, seed=0), seed=0)
+        >>> screen.effects.shape
+        torch.Size([30, 10])
+
+    Attributes:
+        network: The edges ``A`` in each context.
+        strength: Input ``u`` of an intervention of dose 1.
+        noise: Standard deviation of the measurement noise of each effect.
+    """
+
+    network: Network = field(default_factory=Network)
+    strength: float = 1.0
+    noise: float = 0.1
+
+    def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
+        """Compute the effects without noise.
+
+        Args:
+            perturbations: What is done.
+            context: Where.
+
+        Returns:
+            Total effects; the own gene of an intervention is among the readouts.
+
+        Raises:
+            UnknownNameError: If a target or the context is not in this world.
+        """
+        inputs = self.strength * self.network.inputs(perturbations)
+        unit = torch.eye(self.network.genes, dtype=torch.float64)
+        total: Float[Tensor, "g g"] = torch.linalg.inv(unit - self.network.edges(context))
+        return inputs @ total
+
+    def screen(self, perturbations: Sequence[Perturbation], *, seed: int) -> Screen:
+        """Measure perturbations in every context of the network.
+
+        Args:
+            perturbations: What is done, each once.
+            seed: Fixes the noise and the annotation ``double_fold``.
+
+        Returns:
+            Truth plus noise, with the noise as standard errors.
+
+        Raises:
+            UnknownNameError: If a target is not in this world.
+            DataError: If a screen refuses the design, see :meth:`Screen.from_labels`.
+        """
+        return _measure(self, perturbations, seed=seed)
+
+
+@dataclass(frozen=True)
+class SaturatingWorld:
+    """Effects that solve ``x = ceiling * tanh((x A + u) / ceiling)``: combinations fall short of their sum.
+
+    Small effects are those of :class:`LinearCausalWorld`.
+
+    Attributes:
+        network: The edges ``A`` in each context.
+        strength: Input ``u`` of an intervention of dose 1.
+        noise: Standard deviation of the measurement noise of each effect.
+        ceiling: Largest effect that any gene can show, positive.
+        steps: How many steps of the fixed-point iteration may be taken to settle.
+    """
+
+    network: Network = field(default_factory=Network)
+    strength: float = 1.0
+    noise: float = 0.1
+    ceiling: float = 1.5
+    steps: int = 1000
+
+    def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
+        """Compute the effects without noise, by fixed-point iteration from the control.
+
+        Args:
+            perturbations: What is done.
+            context: Where.
+
+        Returns:
+            Steady states relative to the control's; the own gene of an intervention is among the readouts.
+
+        Raises:
+            UnknownNameError: If a target or the context is not in this world.
+            DataError: If the iteration does not settle.
+        """
+        inputs = self.strength * self.network.inputs(perturbations)
+        edges = self.network.edges(context)
+        state = torch.zeros_like(inputs)
+        for _ in range(self.steps):
+            before, state = state, self.ceiling * ((state @ edges + inputs) / self.ceiling).tanh()
+            if torch.allclose(before, state, rtol=0, atol=_SETTLED):
+                return state
+        raise DataError(
+            f"the network has not settled after {self.steps} steps; raise steps, or lower the spectral radius from"
+            f" {self.network.spectral_radius}"
+        )
+
+    def screen(self, perturbations: Sequence[Perturbation], *, seed: int) -> Screen:
+        """Measure perturbations in every context of the network.
+
+        Args:
+            perturbations: What is done, each once.
+            seed: Fixes the noise and the annotation ``double_fold``.
+
+        Returns:
+            Truth plus noise, with the noise as standard errors.
+
+        Raises:
+            UnknownNameError: If a target is not in this world.
+            DataError: If the iteration does not settle, or a screen refuses the design.
+        """
+        return _measure(self, perturbations, seed=seed)
+
+
+def singles_and_doubles(network: Network, *, doubles: int, seed: int) -> tuple[Perturbation, ...]:
+    """Design a screen: the activation of every gene alone, and of random pairs.
+
+    Args:
+        network: The genes.
+        doubles: How many distinct pairs.
+        seed: Fixes which.
+
+    Returns:
+        The singles, then the doubles.
+
+    Raises:
+        DataError: If there are not so many pairs.
+    """
+    pairs = torch.combinations(torch.arange(network.genes))
+    if doubles > len(pairs):
+        raise DataError(f"{network.genes} genes have {len(pairs)} pairs, fewer than {doubles} doubles")
+    chosen = pairs[torch.randperm(len(pairs), generator=torch.Generator().manual_seed(seed))[:doubles]]
+    genes = [Intervention(name) for name in network.names]
+    singles = [Perturbation((gene,)) for gene in genes]
+    return (*singles, *(Perturbation((genes[i], genes[j])) for i, j in chosen.tolist()))
+
+
+def _measure(
+    world: LinearCausalWorld | SaturatingWorld, perturbations: Sequence[Perturbation], *, seed: int
+) -> Screen:
+    contexts = world.network.contexts
+    truth = torch.cat([world.truth(perturbations, context=context) for context in contexts])
+    generator = torch.Generator().manual_seed(seed)
+    screen = Screen.from_labels(
+        truth + world.noise * torch.randn(truth.shape, generator=generator, dtype=torch.float64),
+        list(perturbations) * len(contexts),
+        world.network.names,
+        contexts=[context for context in contexts for _ in perturbations],
+        standard_errors=torch.full_like(truth, world.noise),
+        provenance={"dataset": type(world).__name__, "source": repr(world), "seed": str(seed)},
+    )
+    folds = folds_of_doubles(screen, seed=seed)
+    return replace(screen, annotations=pd.DataFrame({"double_fold": folds.numpy()}))

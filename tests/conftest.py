@@ -1,0 +1,35 @@
+"""What all tests share: when a missing dataset is a failure, and how Hypothesis behaves."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from surrogates.data.catalogue import is_available, locate
+
+settings.register_profile("project", deadline=None, max_examples=50, derandomize="CI" in os.environ)
+settings.load_profile("project")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # beartype picks at random which item of a tuple it checks, also while a strategy builds one: harmless.
+    config.addinivalue_line(
+        "filterwarnings", "ignore:Do not use the `random` module:hypothesis.errors.HypothesisDeprecationWarning"
+    )
+
+
+@pytest.fixture
+def real_data() -> Callable[[str], Path]:
+    """Give the folder of a real dataset: missing data fail on CI, and skip the test elsewhere."""
+
+    def folder(name: str) -> Path:
+        if not is_available(name):
+            missing = f"the data of {name} are not on this machine (see README, Data)"
+            if os.environ.get("CI"):
+                pytest.fail(missing)
+            pytest.skip(missing)
+        return locate(name)
+
+    return folder
