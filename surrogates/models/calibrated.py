@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.data.folds import fold_numbers
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.folds import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.errors import DataError
 from surrogates.models.base import Fitted, PairFactored, PairFactors, PairScale, Surrogate
 from surrogates.models.singles import single_effects
 from surrogates.uncertainty.covariance import FactorCovariance
@@ -130,6 +131,13 @@ class Calibrated:
     folds: int = 5
     candidates: int = 6000
 
+    def __post_init__(self) -> None:
+        """Refuse settings that leave nothing to learn from or nothing to tell apart."""
+        if self.folds < 2:
+            raise DataError(f"folds is {self.folds}; at least 2 are needed, so that some data stay to learn from")
+        if self.candidates < 1:
+            raise DataError(f"candidates is {self.candidates}; take 1 or more pairs beside the true one")
+
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
         """Cross-fit, choose the error law, and fit on everything.
 
@@ -144,9 +152,8 @@ class Calibrated:
         singles, _ = single_effects(screen)
         rows = _doubles_of_seen(screen)
         held_out = [self._hold_out(screen, fold, seed) for fold in self._split(screen, rows, seed)]
-        single_law = _single_law(screen, singles)
+        laws = _laws_without_held_out(screen)
         if not held_out:
-            laws = {SEEN_DOUBLE: single_law, SEEN_SINGLE: single_law}
             return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0))
         selection = select_law(held_out)
         law = fit_error_law(
@@ -156,9 +163,8 @@ class Calibrated:
             temperature=selection.temperature,
             origin=novelty_name(SEEN_DOUBLE),
         )
-        laws = {SEEN_DOUBLE: law}
-        if screen.standard_errors is not None:
-            laws[SEEN_SINGLE] = single_law
+        # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
+        laws = laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
         return FittedCalibrated(fitted, laws, singles, selection, _held_out_error(held_out))
 
     def _split(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> list[Int[Tensor, "_"]]:
@@ -230,16 +236,23 @@ def _as_sums(
     )
 
 
-def _single_law(screen: Screen, singles: Float[Tensor, "v g"]) -> ErrorLaw:
-    """The law of a perturbation that was itself measured: the noise of two measurements.
+def _laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
+    """The law of a perturbation that was itself measured is the noise of two measurements.
 
-    Without standard errors or combinations nothing is known of the noise, and half the variance of the single
-    effects stands for it.
+    Of predictions nothing is known, nor of the noise without standard errors; half the mean square of the single
+    effects stands for both.
     """
-    errors = screen.standard_errors
-    variance = 2 * errors.square().mean(0) if errors is not None else singles.var(0) / 2
+    effects = screen.effects[screen.single_rows[screen.single_rows >= 0]]
+    unknown = _diagonal_law(effects.square().mean(0) / 2, "no held-out data")
+    if screen.standard_errors is None:
+        return {SEEN_DOUBLE: unknown, SEEN_SINGLE: unknown}
+    noise = 2 * screen.standard_errors.square().mean(0)
+    return {SEEN_DOUBLE: unknown, SEEN_SINGLE: _diagonal_law(noise, "standard errors")}
+
+
+def _diagonal_law(variance: Float[Tensor, "g"], origin: str) -> ErrorLaw:
+    g = len(variance)
     floor = variance.mean() * 1e-3 + torch.finfo(torch.float64).eps
-    g = len(screen.readouts)
     return ErrorLaw(
         offset=torch.zeros(g, dtype=torch.float64),
         covariance=FactorCovariance(variance.clamp(min=float(floor)), torch.zeros(g, 0, dtype=torch.float64)),
@@ -247,7 +260,7 @@ def _single_law(screen: Screen, singles: Float[Tensor, "v g"]) -> ErrorLaw:
         degrees=float("inf"),
         temperature=min(1.0, _EFFECTIVE_READOUTS / g),
         support=0,
-        origin="standard errors" if errors is not None else "no held-out data",
+        origin=origin,
     )
 
 

@@ -34,6 +34,8 @@ from surrogates.uncertainty.products import squared_norm
 
 FEWEST_COMBINATIONS = 8
 _LOG_WEIGHT_BOUNDS = (-8.0, 4.0)
+# Squared size below which a feature is rounding.
+_VANISHING = 1e-20
 
 
 @dataclass(frozen=True)
@@ -230,35 +232,32 @@ def _posterior(
     residual: Float[Tensor, "n g"],
     weights: Float[Tensor, "t"],
 ) -> FittedInteraction:
-    prior = torch.cat([
-        (weight / _mean_square(block)).expand(block.shape[1])
-        for weight, block in zip(weights, design.split(features.sizes, dim=1), strict=True)
-    ])  # fmt: skip
+    prior = _column_prior(design, features.sizes, weights)
+    eye = torch.eye(len(prior), dtype=torch.float64)
     scaled = design * prior.sqrt()
-    chol = torch.linalg.cholesky(scaled.T @ scaled + torch.eye(len(prior), dtype=torch.float64))
+    chol = torch.linalg.cholesky(eye + scaled.T @ scaled)
     # V = S (I + S F^T F S)^-1 S with S = sqrt(prior): well conditioned also where the prior variance is zero.
-    root = (
-        prior.sqrt()[:, None]
-        * torch.linalg.solve_triangular(chol, torch.eye(len(prior), dtype=torch.float64), upper=False).T
-    )
+    root = prior.sqrt()[:, None] * torch.linalg.solve_triangular(chol, eye, upper=False).T
     mean = root @ (root.T @ (design.T @ residual))
     left_out = 1 - (design @ root).square().sum(1)
-    noise = _leave_one_out_variance(residual - design @ mean, left_out)
+    noise = _leave_one_out_variance(residual - design @ mean, left_out) if len(design) else additive.variance
     absent = features.own.sum(1) == 0
     own_prior = prior[0] if features.sizes[0] else prior.new_zeros(())
     return FittedInteraction(additive, features, mean, root, noise, absent * own_prior)
 
 
 def _mean_square(block: Float[Tensor, "n p"]) -> Float[Tensor, ""]:
-    if block.numel() == 0:
-        return block.new_ones(())
-    return block.square().sum(1).mean().clamp(min=torch.finfo(torch.float64).tiny)
+    """Mean squared length of the rows; one for a term that training combinations do not vary.
+
+    Features are near one by construction. Rounding must not pass for a feature, nor be divided by: where the data
+    say nothing of a term, its prior variance is that of features of unit size.
+    """
+    mean = block.square().sum(1).mean() if block.numel() else block.new_zeros(())
+    return mean if float(mean) > _VANISHING else block.new_ones(())
 
 
 def _leave_one_out_variance(residual: Float[Tensor, "n g"], left_out: Float[Tensor, "n"]) -> Float[Tensor, "g"]:
     """Noise variance from leave-one-out residuals ``e / (1 - h)``, whose variance is ``noise / (1 - h)``."""
-    if len(residual) == 0:
-        return residual.new_ones(residual.shape[1])
     variance = (residual.square() / left_out[:, None]).mean(0)
     return variance.clamp(min=torch.finfo(torch.float64).eps)
 
@@ -276,7 +275,7 @@ def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor
     _, values, directions = torch.linalg.svd(effects, full_matrices=False)
     keep = min(count, int((values > values[0] * 1e-9).sum()))
     # The sign of a singular vector is arbitrary: fix it, so that equal data give equal models everywhere.
-    chosen = directions[:keep]
+    chosen: Tensor = directions[:keep]
     largest = chosen.gather(1, chosen.abs().argmax(1, keepdim=True))
     return chosen * torch.where(largest < 0, -1.0, 1.0)
 
@@ -286,8 +285,10 @@ def maximise_evidence(
 ) -> Float[Tensor, "t"]:
     """Choose the prior variance of each term by the marginal likelihood, the noise variance profiled out.
 
-    With ``K = I + sum_t w_t F_t F_t^T`` and ``c`` independent columns the criterion is
-    ``log det K / n + log tr(K^-1 S)``, ``S = scores scores^T`` (Rasmussen and Williams 2006, equation 2.30).
+    With ``K = I + F P F^T``, ``P`` the prior variances, and ``c`` independent columns ``Y`` the criterion is
+    ``log det K / n + log tr(Y^T K^-1 Y)`` (Rasmussen and Williams 2006, equation 2.30). In weight space, with
+    ``A = I + P^1/2 F^T F P^1/2``, ``det K = det A`` and ``K^-1 = I - F P^1/2 A^-1 P^1/2 F^T``: the cost grows
+    linearly with ``n``.
 
     Args:
         design: Features of the training combinations, terms side by side.
@@ -297,20 +298,32 @@ def maximise_evidence(
     Returns:
         Prior variance of each term relative to the noise, for a term whose rows have unit mean square.
     """
-    kernels = torch.stack([block @ block.T / _mean_square(block) for block in design.split(sizes, dim=1)])
-    outer = scores @ scores.T
-    n = len(design)
-    eye = torch.eye(n, dtype=torch.float64)
+    n, p = design.shape
+    gram, onto = design.T @ design, design.T @ scores
+    total = scores.square().sum()
+    eye = torch.eye(p, dtype=torch.float64)
+    tiny = torch.finfo(torch.float64).tiny
 
     def criterion(at: np.ndarray) -> tuple[float, np.ndarray]:
         log_weights = torch.tensor(at, requires_grad=True)
-        kernel = eye + torch.einsum("t,tij->ij", log_weights.exp(), kernels)
-        chol = torch.linalg.cholesky(kernel)
-        explained = torch.cholesky_solve(outer, chol).trace().clamp(min=torch.finfo(torch.float64).tiny)
-        value = 2 * chol.diagonal().log().sum() / n + explained.log()
+        root = _column_prior(design, sizes, log_weights.exp()).sqrt()
+        chol = torch.linalg.cholesky(eye + root[:, None] * gram * root)
+        explained = torch.linalg.solve_triangular(chol, root[:, None] * onto, upper=False).square().sum()
+        value = 2 * chol.diagonal().log().sum() / n + (total - explained).clamp(min=tiny).log()
         (gradient,) = torch.autograd.grad(value, log_weights)
         return float(value.detach()), gradient.numpy()
 
     start = np.full(len(sizes), -3.0)
     found = minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=[_LOG_WEIGHT_BOUNDS] * len(sizes))
     return torch.tensor(found.x).exp()
+
+
+def _column_prior(
+    design: Float[Tensor, "n p"], sizes: tuple[int, ...], weights: Float[Tensor, "t"]
+) -> Float[Tensor, "p"]:
+    """Prior variance of each regression weight: its term's, for a term whose rows have unit mean square."""
+    blocks = design.split(sizes, dim=1)
+    return torch.cat([
+        (weight / _mean_square(block)).expand(block.shape[1])
+        for weight, block in zip(weights, blocks, strict=True)
+    ])  # fmt: skip

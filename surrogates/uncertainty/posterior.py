@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -26,6 +26,7 @@ class Interval:
     level: float
 
 
+@runtime_checkable
 class Posterior(Protocol):
     """A distribution over the effects of ``b`` perturbations on ``g`` readouts."""
 
@@ -102,7 +103,7 @@ class GaussianPosterior:
         generator = torch.Generator().manual_seed(seed)
         b, g = self.mean.shape
         noise = torch.stack([each.draw(count * b, generator=generator) for each in self.covariances])
-        chosen = noise.reshape(-1, count, b, g)[self.group, :, torch.arange(b)].transpose(0, 1)
+        chosen = noise.reshape(len(self.covariances), count, b, g)[self.group, :, torch.arange(b)].transpose(0, 1)
         return self.mean + self.scale.sqrt()[:, None] * chosen
 
     def interval(self, level: float) -> Interval:

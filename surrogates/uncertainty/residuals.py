@@ -71,8 +71,8 @@ class ErrorLaw:
         self,
         square: Float[Tensor, "*b"],
         projections: tuple[Float[Tensor, "*b"], ...],
-        gram: tuple[Float[Tensor, "*b"], ...],
-        scale: Float[Tensor, "*b"],
+        gram: tuple[Float[Tensor, "*#b"], ...],
+        scale: Float[Tensor, "*#b"],
     ) -> Float[Tensor, "*b"]:
         """Tempered logarithm of the density of a target, up to a constant of the class.
 
@@ -97,9 +97,9 @@ class ErrorLaw:
     def _coefficients(
         self,
         projections: tuple[Float[Tensor, "*b"], ...],
-        gram: tuple[Float[Tensor, "*b"], ...],
-        scale: Float[Tensor, "*b"],
-    ) -> tuple[Float[Tensor, "*b"] | float, Float[Tensor, "*b"] | float]:
+        gram: tuple[Float[Tensor, "*#b"], ...],
+        scale: Float[Tensor, "*#b"],
+    ) -> tuple[Float[Tensor, "*b"] | float, Float[Tensor, "*#b"] | float]:
         """Part of the square that scattered coefficients explain, and their log volume."""
         if self.coefficient_variance == 0.0:
             return 0.0, 0.0
@@ -125,6 +125,72 @@ class ErrorLaw:
         return replace(self, temperature=temperature)
 
 
+@dataclass(frozen=True)
+class StandardResiduals:
+    """Held-out residuals in units of their posterior scale, and their principal directions.
+
+    Attributes:
+        offset: Mean residual, shrunk towards zero.
+        rows: Residuals minus offset, over the root of the scale.
+        directions: Orthonormal principal directions of the rows, leading first.
+        values: Singular value of each.
+    """
+
+    offset: Float[Tensor, "g"]
+    rows: Float[Tensor, "n g"]
+    directions: Float[Tensor, "r g"]
+    values: Float[Tensor, "r"]
+
+    @classmethod
+    def of(cls, residuals: Float[Tensor, "n g"], scale: Float[Tensor, "n"]) -> "StandardResiduals":
+        """Standardise residuals.
+
+        Args:
+            residuals: Measured minus predicted, each predicted without having been seen.
+            scale: Posterior scale of each of those predictions.
+
+        Returns:
+            The residuals with their decomposition, from which any law is cheap.
+        """
+        offset = residuals.sum(0) / (len(residuals) + _OFFSET_PRIOR)
+        rows = (residuals - offset) / scale.sqrt()[:, None]
+        _, values, directions = torch.linalg.svd(rows, full_matrices=False)
+        return cls(offset, rows, directions, values)
+
+    def law(self, choice: LawChoice, *, temperature: float = 1.0, origin: str = "") -> ErrorLaw:
+        """Estimate the law of the class that the residuals come from.
+
+        Factors are the leading principal directions, the rest is diagonal with variances shrunk towards their
+        mean; it is well defined from one residual on and for any number of readouts.
+
+        Args:
+            choice: Rank, shrinkage, coefficient variance and tails.
+            temperature: Power of the likelihood.
+            origin: Name of the novelty class.
+
+        Returns:
+            The law.
+        """
+        n, g = self.rows.shape
+        rank = min(choice.rank, n - 1, g)
+        directions = self.directions[:rank]
+        rest = self.rows - (self.rows @ directions.T) @ directions
+        variance = rest.square().sum(0) / (n - rank)
+        floor = max(float(variance.mean()) * 1e-3, float(self.rows.square().mean()) * 1e-6, 1e-12)
+        diagonal = (1 - choice.shrinkage) * variance + choice.shrinkage * variance.mean()
+        return ErrorLaw(
+            offset=self.offset,
+            covariance=FactorCovariance(
+                diagonal.clamp(min=floor), directions.T * (self.values[:rank] / math.sqrt(n))
+            ),
+            coefficient_variance=choice.coefficient_variance,
+            degrees=choice.tails * g,
+            temperature=temperature,
+            support=n,
+            origin=origin,
+        )
+
+
 def fit_error_law(
     residuals: Float[Tensor, "n g"],
     scale: Float[Tensor, "n"],
@@ -134,9 +200,6 @@ def fit_error_law(
     origin: str = "",
 ) -> ErrorLaw:
     """Learn the law of one class from residuals of held-out predictions.
-
-    Factors are the leading singular vectors of the standardised residuals, the rest is diagonal with variances
-    shrunk towards their mean; it is well defined from one residual on and for any number of readouts.
 
     Args:
         residuals: Measured minus predicted, each predicted without having been seen.
@@ -148,23 +211,4 @@ def fit_error_law(
     Returns:
         The law.
     """
-    n, g = residuals.shape
-    offset = residuals.sum(0) / (n + _OFFSET_PRIOR)
-    standard = (residuals - offset) / scale.sqrt()[:, None]
-    rank = min(choice.rank, n - 1, g)
-    _, values, directions = torch.linalg.svd(standard, full_matrices=False)
-    directions = directions[:rank]
-    rest = standard - (standard @ directions.T) @ directions
-    variance = rest.square().sum(0) / (n - rank)
-    floor = max(float(variance.mean()) * 1e-3, float(standard.square().mean()) * 1e-6, 1e-12)
-    diagonal = (1 - choice.shrinkage) * variance + choice.shrinkage * variance.mean()
-    loadings = directions.T * (values[:rank] / math.sqrt(n))
-    return ErrorLaw(
-        offset=offset,
-        covariance=FactorCovariance(diagonal.clamp(min=floor), loadings),
-        coefficient_variance=choice.coefficient_variance,
-        degrees=choice.tails * g,
-        temperature=temperature,
-        support=n,
-        origin=origin,
-    )
+    return StandardResiduals.of(residuals, scale).law(choice, temperature=temperature, origin=origin)

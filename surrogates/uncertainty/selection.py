@@ -6,7 +6,7 @@ temperature. It is a proper score, so that it also calibrates the probabilities,
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,13 +14,20 @@ from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, fit_error_law
+from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
 
 RANKS = (0, 5, 10, 20, 40, 80)
 SHRINKAGES = (0.0, 0.1, 0.5, 1.0)
 COEFFICIENT_VARIANCES = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 TAILS = (math.inf, 10.0, 1.5, 0.3)
 FEWEST_TO_CHOOSE = 12
+_AXES: tuple[Callable[[LawChoice], list[LawChoice]], ...] = (
+    lambda choice: [replace(choice, rank=each) for each in RANKS],
+    lambda choice: [replace(choice, shrinkage=each) for each in SHRINKAGES],
+    lambda choice: [replace(choice, coefficient_variance=each) for each in COEFFICIENT_VARIANCES],
+    lambda choice: [replace(choice, tails=each) for each in TAILS],
+)
+_MOST_SWEEPS = 3
 _LOG_TEMPERATURES = (-12.0, 0.7)
 
 
@@ -81,59 +88,68 @@ def select_law(folds: Sequence[HeldOutFold]) -> Selection:
         The best choice. With fewer than 12 combinations only a diagonal law with strong shrinkage is tempered.
     """
     support = sum(len(fold.measured) for fold in folds)
-    readouts = folds[0].measured.shape[1]
+    trials = [_Trial(fold, pooled_residuals([other for other in folds if other is not fold])) for fold in folds]
     if support < FEWEST_TO_CHOOSE:
-        return _score(folds, [LawChoice()])[0]
+        return _score(trials, [LawChoice()])[0]
     # Factors beyond this leave too few residuals to estimate what they do not explain.
-    ranks = [rank for rank in RANKS if rank <= min(0.7 * support * (1 - 1 / len(folds)), readouts - 1)]
-    best = _score(folds, [LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)])[0]
-    for _ in range(3):
+    most = min(0.7 * support * (1 - 1 / len(folds)), folds[0].measured.shape[1] - 1)
+    ranks = [rank for rank in RANKS if rank <= most]
+    best = _score(trials, [LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)])[0]
+    for _ in range(_MOST_SWEEPS):
         before = best.choice
-        best = _best(folds, best, [replace(best.choice, rank=rank) for rank in ranks])
-        best = _best(folds, best, [replace(best.choice, shrinkage=each) for each in SHRINKAGES])
-        best = _best(
-            folds, best, [replace(best.choice, coefficient_variance=each) for each in COEFFICIENT_VARIANCES]
-        )
-        best = _best(folds, best, [replace(best.choice, tails=each) for each in TAILS])
+        for varied in _AXES:
+            tried = _score(trials, [choice for choice in varied(best.choice) if choice.rank in ranks])
+            best = max([best, *tried], key=lambda each: each.log_score)
         if best.choice == before:
             break
     return best
 
 
-def _best(folds: Sequence[HeldOutFold], best: Selection, choices: Sequence[LawChoice]) -> Selection:
-    new = [choice for choice in choices if choice != best.choice]
-    return max([best, *_score(folds, new)], key=lambda each: each.log_score)
+@dataclass(frozen=True)
+class _Trial:
+    """A fold to be identified, and the residuals of all other folds."""
+
+    fold: HeldOutFold
+    others: StandardResiduals
 
 
-def _score(folds: Sequence[HeldOutFold], choices: Sequence[LawChoice]) -> list[Selection]:
+def _score(trials: Sequence[_Trial], choices: Sequence[LawChoice]) -> list[Selection]:
     """Score choices; those that share a covariance share the whitening, which costs most."""
+    truths = [trial.fold.truth for trial in trials]
+    shapes: dict[tuple[int, float], list[LawChoice]] = {}
+    for choice in choices:
+        shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
     selections = []
-    truth = torch.cat([fold.truth for fold in folds])
-    shapes = sorted({(choice.rank, choice.shrinkage) for choice in choices})
-    for shape in shapes:
-        shared = [choice for choice in choices if (choice.rank, choice.shrinkage) == shape]
-        laws = [_law_without(folds, left_out, shared[0]) for left_out in range(len(folds))]
-        forms = [_whitened_forms(fold, law) for fold, law in zip(folds, laws, strict=True)]
+    for shared in shapes.values():
+        laws = [trial.others.law(shared[0]) for trial in trials]
+        forms = [_whitened_forms(trial.fold, law) for trial, law in zip(trials, laws, strict=True)]
         for choice in shared:
-            densities = [
+            same = [
                 replace(
                     law,
                     coefficient_variance=choice.coefficient_variance,
                     degrees=choice.tails * len(law.offset),
-                ).log_density(*form)
-                for law, form in zip(laws, forms, strict=True)
+                )
+                for law in laws
             ]
-            temperature, log_score = best_temperature(densities, [fold.truth for fold in folds])
-            selections.append(Selection(choice, temperature, log_score, len(truth)))
+            densities = [law.log_density(*form) for law, form in zip(same, forms, strict=True)]
+            temperature, log_score = best_temperature(densities, truths)
+            selections.append(Selection(choice, temperature, log_score, sum(map(len, truths))))
     return selections
 
 
-def _law_without(folds: Sequence[HeldOutFold], left_out: int, choice: LawChoice) -> ErrorLaw:
-    others = [fold for number, fold in enumerate(folds) if number != left_out]
-    return fit_error_law(
-        torch.cat([fold.residuals for fold in others]),
-        torch.cat([fold.scale[fold.truth] for fold in others]),
-        choice,
+def pooled_residuals(folds: Sequence[HeldOutFold]) -> StandardResiduals:
+    """Standardise the residuals of several folds together.
+
+    Args:
+        folds: Held-out folds of one novelty class.
+
+    Returns:
+        All their residuals.
+    """
+    return StandardResiduals.of(
+        torch.cat([fold.residuals for fold in folds]),
+        torch.cat([fold.scale[fold.truth] for fold in folds]),
     )
 
 

@@ -1,0 +1,138 @@
+"""The baselines that stand beside every model: no change, the mean perturbation, the matching mean."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.models.context import require_one_context
+from surrogates.models.singles import sum_over_interventions
+from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
+
+
+def residual_variance(residuals: Float[Tensor, "n g"]) -> Float[Tensor, "g"]:
+    """Estimate the error variance of each readout from a model's own training residuals.
+
+    These are in-sample, hence optimistic. An honest error law is learnt from held-out perturbations by a wrapper
+    around the model; this one only makes the posterior proper.
+
+    Args:
+        residuals: Measured minus predicted effects of the training conditions.
+
+    Returns:
+        Mean square of each readout, kept positive where every residual is zero.
+    """
+    return residuals.square().mean(0).clamp(min=torch.finfo(residuals.dtype).eps)
+
+
+@dataclass(frozen=True)
+class FittedMean:
+    """Predicts the average, over the interventions of a perturbation, of one row per intervention.
+
+    The control is predicted to have no effect.
+
+    Attributes:
+        vocabulary: What the ids of a batch mean.
+        readouts: Names of the readouts.
+        measured_alone: Whether each entry's single effect was in the training data.
+        rows: What each entry stands for, in the unit of the screen.
+        variance: In-sample residual variance of each readout, see :func:`residual_variance`.
+    """
+
+    vocabulary: Vocabulary
+    readouts: tuple[str, ...]
+    measured_alone: Bool[Tensor, "v"]
+    rows: Float[Tensor, "v g"]
+    variance: Float[Tensor, "g"]
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict the effects of some perturbations.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            Effects with the same independent error for every perturbation.
+        """
+        return isotropic(_average(self.rows, batch), self.variance)
+
+
+@dataclass(frozen=True)
+class NoChange:
+    """Predicts that nothing has any effect."""
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedMean:  # noqa: ARG002 - nothing is random
+        """Learn only how large effects are.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Not used.
+
+        Returns:
+            The fitted model.
+
+        Raises:
+            DataError: If the screen has several contexts.
+        """
+        return _fitted(screen, screen.effects.new_zeros(len(screen.vocabulary), len(screen.readouts)))
+
+
+@dataclass(frozen=True)
+class PerturbationMean:
+    """Predicts the mean of all training effects, whatever the perturbation."""
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedMean:  # noqa: ARG002 - nothing is random
+        """Learn the mean effect.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Not used.
+
+        Returns:
+            The fitted model.
+
+        Raises:
+            DataError: If the screen has several contexts.
+        """
+        return _fitted(screen, screen.effects.mean(0).expand(len(screen.vocabulary), -1))
+
+
+@dataclass(frozen=True)
+class MatchingMean:
+    """Predicts from the training conditions that share an intervention [Viñas Torné 2025].
+
+    Each intervention stands for the mean of all training conditions that contain it, or for the mean of all
+    conditions if none does; a perturbation is the average over its interventions. A combination that was itself in
+    the training data is therefore not reproduced.
+    """
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedMean:  # noqa: ARG002 - nothing is random
+        """Learn the mean of the conditions that contain each intervention.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Not used.
+
+        Returns:
+            The fitted model.
+
+        Raises:
+            DataError: If the screen has several contexts.
+        """
+        holds = screen.batch.multi_hot(len(screen.vocabulary)).T
+        count = holds.sum(1, keepdim=True)
+        means = holds @ screen.effects / count.clamp(min=1)
+        return _fitted(screen, torch.where(count > 0, means, screen.effects.mean(0)))
+
+
+def _fitted(screen: Screen, rows: Float[Tensor, "v g"]) -> FittedMean:
+    require_one_context(screen)
+    variance = residual_variance(screen.effects - _average(rows, screen.batch))
+    return FittedMean(screen.vocabulary, screen.readouts, screen.single_rows >= 0, rows, variance)
+
+
+def _average(rows: Float[Tensor, "v g"], batch: PerturbationBatch) -> Float[Tensor, "b g"]:
+    return sum_over_interventions(rows, batch) / batch.order.clamp(min=1)[:, None]

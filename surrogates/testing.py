@@ -1,0 +1,199 @@
+"""The contract of forward models, as checks that the author of a plug-in can run.
+
+Example:
+    >>> from surrogates.data.network import Network
+    >>> from surrogates.data.simulate import LinearCausalWorld, singles_and_doubles
+    >>> from surrogates.models.additive import Additive
+    >>> network = Network(genes=10)
+    >>> design = singles_and_doubles(network, doubles=20, seed=0)
+    >>> check_surrogate(Additive(), LinearCausalWorld(network).screen(design, seed=0))
+"""
+
+import copy
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import EMPTY, PerturbationBatch
+from surrogates.models.base import Fitted, PairFactored, Surrogate
+from surrogates.uncertainty.posterior import GaussianPosterior
+
+_MOST_PAIRS = 300
+
+
+def check_surrogate(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> None:
+    """Check that a surrogate keeps the contract; run it on several screens.
+
+    Args:
+        surrogate: The configuration of the model.
+        screen: What to fit it to: one context, with single perturbations and, for a model of combinations,
+            combinations.
+        seed: For the fits.
+
+    Raises:
+        AssertionError: If a clause of the contract is broken; the message says which.
+    """
+    check_configuration(surrogate)
+    check_fit(surrogate, screen, seed=seed)
+    check_row_order(surrogate, screen, seed=seed)
+    fitted = surrogate.fit(screen, seed=seed)
+    check_predictions(fitted, screen)
+    check_pair_factors(fitted)
+
+
+def check_configuration(surrogate: Surrogate) -> None:
+    """Check that a configuration is a frozen dataclass.
+
+    Args:
+        surrogate: The configuration of the model.
+
+    Raises:
+        AssertionError: If it is something else.
+    """
+    parameters = getattr(type(surrogate), "__dataclass_params__", None)
+    if parameters is None or not parameters.frozen:
+        raise AssertionError(f"{type(surrogate).__name__} is not a frozen dataclass")
+
+
+def check_fit(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> None:
+    """Check that fitting changes neither configuration nor screen, and that the seed fixes its result.
+
+    Args:
+        surrogate: The configuration of the model.
+        screen: What to fit it to.
+        seed: For the fits.
+
+    Raises:
+        AssertionError: If something is changed, or the same seed gives two predictions.
+    """
+    surrogate_before, screen_before = copy.deepcopy((surrogate, screen))
+    fitted: object = surrogate.fit(screen, seed=seed)
+    if surrogate != surrogate_before:
+        raise AssertionError("fit changed the configuration")
+    if not isinstance(fitted, Fitted):
+        raise AssertionError("fit did not return a value that satisfies Fitted")  # noqa: TRY004 - a broken contract
+    _close(screen.effects, screen_before.effects, "fit changed the effects of the screen")
+    _close(screen.batch.genes, screen_before.batch.genes, "fit changed the design of the screen")
+    if (fitted.vocabulary, fitted.readouts) != (screen.vocabulary, screen.readouts):
+        raise AssertionError("the fitted model has another vocabulary or other readouts than the screen")
+    probe = probe_batch(screen)
+    again = surrogate.fit(screen, seed=seed).predict(probe).mean
+    _close(again, fitted.predict(probe).mean, "the same seed gave another prediction")
+
+
+def check_row_order(surrogate: Surrogate, screen: Screen, *, seed: int = 0, tolerance: float = 1e-4) -> None:
+    """Check that the order of a screen's rows does not matter.
+
+    Args:
+        surrogate: The configuration of the model.
+        screen: What to fit it to.
+        seed: For the fits and the shuffle.
+        tolerance: Largest allowed difference, relative to the largest measured effect.
+
+    Raises:
+        AssertionError: If predictions differ by more.
+    """
+    shuffle = torch.randperm(len(screen), generator=torch.Generator().manual_seed(seed))
+    probe = probe_batch(screen)
+    one = surrogate.fit(screen, seed=seed).predict(probe).mean
+    other = surrogate.fit(screen.rows(shuffle), seed=seed).predict(probe).mean
+    allowed = tolerance * float(screen.effects.abs().max())
+    _close(other, one, "the order of the screen's rows matters", tolerance=allowed)
+
+
+def check_predictions(fitted: Fitted, screen: Screen) -> None:
+    """Check shapes, finite numbers, variances, the empty batch, and that rows are predicted on their own.
+
+    Args:
+        fitted: The fitted model.
+        screen: What it was fitted to.
+
+    Raises:
+        AssertionError: If a prediction is malformed, or depends on the rows beside it.
+    """
+    probe = probe_batch(screen)
+    posterior = fitted.predict(probe)
+    shape = (len(probe), len(fitted.readouts))
+    for name, values in (("mean", posterior.mean), ("variance", posterior.variance)):
+        if values.shape != shape or not bool(torch.isfinite(values).all()):
+            raise AssertionError(f"the {name} is not finite, or its shape {tuple(values.shape)} is not {shape}")
+    if bool((posterior.variance < 0).any()):
+        raise AssertionError("a variance is negative")
+    empty = fitted.predict(probe.rows(slice(0, 0)))
+    if empty.mean.shape != (0, shape[1]) or empty.variance.shape != (0, shape[1]):
+        raise AssertionError("an empty batch does not give an empty prediction")
+    reverse = torch.arange(len(probe)).flip(0)
+    backwards = fitted.predict(probe.rows(reverse))
+    allowed = 1e-9 * float(screen.effects.abs().max())
+    _close(backwards.mean, posterior.mean[reverse], "the mean depends on the order of rows", tolerance=allowed)
+    _close(
+        backwards.variance,
+        posterior.variance[reverse],
+        "the variance depends on the order of rows",
+        tolerance=1e-9 * float(posterior.variance.max()),
+    )
+
+
+def check_pair_factors(fitted: Fitted) -> None:
+    """Check that pair factors, if a model has any, give what it predicts for pairs of entries measured alone.
+
+    Args:
+        fitted: The fitted model.
+
+    Raises:
+        AssertionError: If the mean, or the scale of a :class:`GaussianPosterior`, differs.
+    """
+    if not isinstance(fitted, PairFactored):
+        return
+    pairs = _pairs(fitted)
+    posterior = fitted.predict(pairs)
+    i, j = pairs.genes.T
+    factors, scale = fitted.pair_factors(), fitted.pair_scale()
+    mean = factors.main[i] + factors.main[j] + (factors.scores[i] * factors.scores[j]) @ factors.basis
+    allowed = 1e-8 * float(posterior.mean.abs().max())
+    _close(mean, posterior.mean, "pair factors differ from the predicted mean", tolerance=allowed)
+    if isinstance(posterior, GaussianPosterior):
+        spread = scale.side[i] + scale.side[j] + (scale.left[i] * scale.right[j]).sum(1)
+        allowed = 1e-8 * float(posterior.scale.max())
+        _close(spread, posterior.scale, "the pair scale differs from the posterior's", tolerance=allowed)
+
+
+def probe_batch(screen: Screen) -> PerturbationBatch:
+    """Collect perturbations on which models are compared.
+
+    Args:
+        screen: What the models are fitted to.
+
+    Returns:
+        The control, every condition of the screen, and every entry next to the following one of another target.
+    """
+    genes, targets = screen.batch.genes, screen.vocabulary.targets
+    neighbours = [(i, i + 1) for i in range(len(targets) - 1) if targets[i] != targets[i + 1]]
+    width = max(2, genes.shape[1])
+    rows = [torch.full((1, width), EMPTY), _widened(genes, width)]
+    if neighbours:
+        rows.append(_widened(torch.tensor(neighbours), width))
+    return screen.vocabulary.dosed(torch.cat(rows))
+
+
+def _widened(genes: Int[Tensor, "b k"], width: int) -> Int[Tensor, "b w"]:
+    return torch.nn.functional.pad(genes, (0, width - genes.shape[1]), value=EMPTY)
+
+
+def _pairs(fitted: Fitted) -> PerturbationBatch:
+    """Spread pairs of entries measured alone, of two targets, evenly over all of them."""
+    targets = fitted.vocabulary.targets
+    pairs = torch.combinations(torch.arange(len(targets)))
+    apart = torch.tensor([targets[i] != targets[j] for i, j in pairs.tolist()], dtype=torch.bool)
+    batch = fitted.vocabulary.dosed(pairs[apart])
+    rows = torch.nonzero(novelty_code(batch, fitted.measured_alone) == SEEN_DOUBLE).flatten()
+    if not len(rows):
+        raise AssertionError("the screen has no two targets measured alone; give one that has")
+    return batch.rows(rows[:: 1 + len(rows) // _MOST_PAIRS])
+
+
+def _close(actual: Tensor, expected: Tensor, broken: str, *, tolerance: float = 0.0) -> None:
+    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance, msg=lambda detail: f"{broken}: {detail}")
