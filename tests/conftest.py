@@ -5,9 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from hypothesis import settings
 
 from surrogates.data.catalogue import is_available, locate
+
+# The tests' matrices are small: a second thread costs more than it gives, above all beside other jobs.
+torch.set_num_threads(1)
 
 settings.register_profile("project", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("project")

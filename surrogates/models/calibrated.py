@@ -1,7 +1,7 @@
 """Any surrogate, with the error law that its own held-out predictions obey."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,11 +16,13 @@ from surrogates.models.base import Fitted, PairFactored, PairFactors, PairScale,
 from surrogates.models.singles import single_effects
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
-from surrogates.uncertainty.residuals import ErrorLaw, fit_error_law
-from surrogates.uncertainty.selection import HeldOutFold, Selection, select_law
+from surrogates.uncertainty.residuals import ErrorLaw
+from surrogates.uncertainty.selection import HeldOutFold, Selection, pooled_residuals, select_law
 
 # How far the likelihood of many correlated readouts is trusted when no held-out perturbation can tell.
 _EFFECTIVE_READOUTS = 50.0
+# Without factors the prediction of each candidate is a row of its own, and rows are multiplied with each other.
+_STREAMED_CANDIDATES = 1000
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,15 @@ class FittedCalibrated:
             group=group,
         )
 
+    def without_offsets(self) -> "FittedCalibrated":
+        """Predict the bare means of the surrogate, without the mean of its held-out errors.
+
+        Returns:
+            The same laws with offsets of zero.
+        """
+        bare = {code: replace(law, offset=torch.zeros_like(law.offset)) for code, law in self.laws.items()}
+        return replace(self, laws=bare)
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs of entries measured alone."""
         factors = _pair_factored(self.base).pair_factors()
@@ -125,11 +136,13 @@ class Calibrated:
         base: The surrogate.
         folds: Number of folds over combinations.
         candidates: At most this many pairs stand beside the true one when laws are chosen.
+        probes: At most this many combinations of each fold are identified to choose the law.
     """
 
     base: Surrogate
     folds: int = 5
     candidates: int = 6000
+    probes: int = 60
 
     def __post_init__(self) -> None:
         """Refuse settings that leave nothing to learn from or nothing to tell apart."""
@@ -156,12 +169,8 @@ class Calibrated:
         if not held_out:
             return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0))
         selection = select_law(held_out)
-        law = fit_error_law(
-            torch.cat([fold.residuals for fold in held_out]),
-            torch.cat([fold.scale[fold.truth] for fold in held_out]),
-            selection.choice,
-            temperature=selection.temperature,
-            origin=novelty_name(SEEN_DOUBLE),
+        law = pooled_residuals(held_out).law(
+            selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
         )
         # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
         laws = laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
@@ -181,7 +190,8 @@ class Calibrated:
         kept[rows] = False
         training = screen.rows(torch.nonzero(kept).flatten())
         fitted = self.base.fit(training, seed=seed)
-        pairs, truth = _candidate_pairs(screen, rows, self.candidates, seed)
+        count = self.candidates if isinstance(fitted, PairFactored) else min(self.candidates, _STREAMED_CANDIDATES)
+        pairs, truth = _candidate_pairs(screen, rows, count, seed)
         atoms, weights, scale = _as_sums(fitted, pairs)
         return HeldOutFold(
             measured=screen.effects[rows],
@@ -191,6 +201,9 @@ class Calibrated:
             scale=scale,
             parts=pairs,
             singles=single_effects(training)[0],
+            probed=fold_numbers([screen.labels[int(row)] for row in rows], folds=len(rows), seed=seed).argsort()[
+                : self.probes
+            ],
         )
 
 

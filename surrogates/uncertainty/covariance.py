@@ -32,16 +32,10 @@ class FactorCovariance:
 
     @cached_property
     def _spectrum(self) -> tuple[Float[Tensor, "g r"], Float[Tensor, "r"]]:
-        """Left singular vectors and values of the loadings in units of the diagonal.
-
-        From the small Gram matrix, since ``r`` is much below ``g``; a vanishing value has a zero vector.
-        """
-        scaled = self.loadings / self.diagonal.sqrt()[:, None]
-        squares, rotation = torch.linalg.eigh(scaled.T @ scaled)
-        values = squares.clamp(min=0).sqrt()
-        significant = values > 1e-7 * max(1.0, float(values.sum()))
-        vectors = torch.where(significant, scaled @ rotation / values.clamp(min=1e-300), 0.0)
-        return vectors, torch.where(significant, values, 0.0)
+        """Left singular vectors and values of the loadings in units of the diagonal, by way of a thin QR."""
+        tall, square = torch.linalg.qr(self.loadings / self.diagonal.sqrt()[:, None])
+        vectors, values, _ = torch.linalg.svd(square)
+        return tall @ vectors, values
 
     def whiten(self, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b g"]:
         """Multiply rows by a square root of the inverse: their inner products become Mahalanobis products.

@@ -189,26 +189,3 @@ class StandardResiduals:
             support=n,
             origin=origin,
         )
-
-
-def fit_error_law(
-    residuals: Float[Tensor, "n g"],
-    scale: Float[Tensor, "n"],
-    choice: LawChoice,
-    *,
-    temperature: float = 1.0,
-    origin: str = "",
-) -> ErrorLaw:
-    """Learn the law of one class from residuals of held-out predictions.
-
-    Args:
-        residuals: Measured minus predicted, each predicted without having been seen.
-        scale: Posterior scale of each of those predictions.
-        choice: Rank, shrinkage, coefficient variance and tails.
-        temperature: Power of the likelihood.
-        origin: Name of the novelty class.
-
-    Returns:
-        The law.
-    """
-    return StandardResiduals.of(residuals, scale).law(choice, temperature=temperature, origin=origin)

@@ -43,6 +43,7 @@ class HeldOutFold:
         scale: Posterior scale of the candidates.
         parts: Vocabulary ids of the two parts of each candidate.
         singles: Single effect of each vocabulary entry.
+        probed: Which of the combinations are to be identified; all of them lend their residuals.
     """
 
     measured: Float[Tensor, "n g"]
@@ -52,6 +53,7 @@ class HeldOutFold:
     scale: Float[Tensor, "c"]
     parts: Int[Tensor, "c 2"]
     singles: Float[Tensor, "v g"]
+    probed: Int[Tensor, "p"]
 
     @property
     def residuals(self) -> Float[Tensor, "n g"]:
@@ -67,7 +69,7 @@ class Selection:
         choice: What was chosen.
         temperature: Power of the likelihood at which held-out probabilities score best.
         log_score: Mean log posterior probability of the truth.
-        support: Number of held-out combinations behind the choice.
+        support: Number of held-out combinations that were identified.
     """
 
     choice: LawChoice
@@ -115,7 +117,7 @@ class _Trial:
 
 def _score(trials: Sequence[_Trial], choices: Sequence[LawChoice]) -> list[Selection]:
     """Score choices; those that share a covariance share the whitening, which costs most."""
-    truths = [trial.fold.truth for trial in trials]
+    truths = [trial.fold.truth[trial.fold.probed] for trial in trials]
     shapes: dict[tuple[int, float], list[LawChoice]] = {}
     for choice in choices:
         shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
@@ -156,14 +158,14 @@ def pooled_residuals(folds: Sequence[HeldOutFold]) -> StandardResiduals:
 def _whitened_forms(
     fold: HeldOutFold, law: ErrorLaw
 ) -> tuple[
-    Float[Tensor, "n c"],
-    tuple[Float[Tensor, "n c"], ...],
+    Float[Tensor, "p c"],
+    tuple[Float[Tensor, "p c"], ...],
     tuple[Float[Tensor, "c"], ...],
     Float[Tensor, "c"],
 ]:
-    """The inner products that :meth:`ErrorLaw.log_density` needs, for all held-out rows and candidates."""
+    """The inner products that :meth:`ErrorLaw.log_density` needs, for all probed rows and candidates."""
     atoms = law.covariance.whiten(fold.atoms)
-    target = law.covariance.whiten(fold.measured - law.offset)
+    target = law.covariance.whiten(fold.measured[fold.probed] - law.offset)
     singles = law.covariance.whiten(fold.singles)
     lengths = ((fold.weights @ (atoms @ atoms.T)) * fold.weights).sum(1)
     square = target.square().sum(1)[:, None] - 2 * (target @ atoms.T) @ fold.weights.T + lengths

@@ -12,9 +12,6 @@ from torch import Tensor
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 
-# Matrices of a dozen rows: a second thread costs more than it gives, above all beside other jobs.
-torch.set_num_threads(1)
-
 
 def normal(*shape: int, seed: int) -> Float[Tensor, "..."]:
     """Reproducible standard normal numbers."""

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal, StudentT
 
 from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, fit_error_law
+from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
 from tests.strategies.screens import normal
 
 
@@ -124,7 +124,9 @@ def test_the_temperature_is_a_power() -> None:
 def test_any_number_of_residuals_gives_a_proper_law(
     n: int, g: int, rank: int, shrinkage: float, size: float
 ) -> None:
-    law = fit_error_law(size * normal(n, g, seed=n), 1 + normal(n, seed=3).abs(), LawChoice(rank, shrinkage))
+    law = StandardResiduals.of(size * normal(n, g, seed=n), 1 + normal(n, seed=3).abs()).law(
+        LawChoice(rank, shrinkage)
+    )
     covariance = law.covariance
     assert covariance.loadings.shape == (g, min(rank, n - 1, g))
     assert bool((covariance.diagonal > 0).all())
@@ -136,7 +138,7 @@ def test_any_number_of_residuals_gives_a_proper_law(
 @pytest.mark.parametrize("n", [1, 2, 5])
 def test_five_thousand_readouts(n: int) -> None:
     residuals = normal(n, 5000, seed=0)
-    law = fit_error_law(residuals, torch.ones(n, dtype=torch.float64), LawChoice(80, 0.5, 0.0, 1.5))
+    law = StandardResiduals.of(residuals, torch.ones(n, dtype=torch.float64)).law(LawChoice(80, 0.5, 0.0, 1.5))
     assert law.covariance.loadings.shape == (5000, n - 1)
     assert law.degrees == 7500
     white = law.covariance.whiten(residuals)
@@ -147,22 +149,22 @@ def test_five_thousand_readouts(n: int) -> None:
 @given(st.integers(1, 30), st.floats(-5, 5))
 @settings(deadline=None)
 def test_offsets_are_shrunk_as_by_ten_zeros(n: int, bias: float) -> None:
-    law = fit_error_law(
-        torch.full((n, 3), bias, dtype=torch.float64), torch.ones(n, dtype=torch.float64), LawChoice()
-    )
+    law = StandardResiduals.of(
+        torch.full((n, 3), bias, dtype=torch.float64), torch.ones(n, dtype=torch.float64)
+    ).law(LawChoice())
     torch.testing.assert_close(law.offset, torch.full((3,), bias * n / (n + 10), dtype=torch.float64))
 
 
 def test_without_factors_and_shrinkage_variances_are_mean_squares() -> None:
     residuals, scale = normal(20, 4, seed=1), 1 + normal(20, seed=2).abs()
-    law = fit_error_law(residuals, scale, LawChoice(0, 0.0))
+    law = StandardResiduals.of(residuals, scale).law(LawChoice(0, 0.0))
     standard = (residuals - law.offset) / scale.sqrt()[:, None]
     torch.testing.assert_close(law.covariance.diagonal, standard.square().mean(0))
 
 
 def test_full_shrinkage_makes_variances_equal() -> None:
     residuals = normal(20, 4, seed=1) * torch.tensor([0.1, 1.0, 2.0, 5.0], dtype=torch.float64)
-    law = fit_error_law(residuals, torch.ones(20, dtype=torch.float64), LawChoice(1, 1.0))
+    law = StandardResiduals.of(residuals, torch.ones(20, dtype=torch.float64)).law(LawChoice(1, 1.0))
     assert float(law.covariance.diagonal.max() - law.covariance.diagonal.min()) < 1e-12
     assert float(law.covariance.diagonal[0]) > 0
 
@@ -171,16 +173,16 @@ def test_residuals_of_wide_predictions_count_in_their_own_units() -> None:
     rows = normal(30, 6, seed=1)
     residuals = torch.cat([rows, -rows])  # without an offset
     scale = 1 + normal(30, seed=2).abs().repeat(2)
-    plain = fit_error_law(residuals, torch.ones(60, dtype=torch.float64), LawChoice(2, 0.1))
-    wide = fit_error_law(residuals * scale.sqrt()[:, None], scale, LawChoice(2, 0.1))
+    plain = StandardResiduals.of(residuals, torch.ones(60, dtype=torch.float64)).law(LawChoice(2, 0.1))
+    wide = StandardResiduals.of(residuals * scale.sqrt()[:, None], scale).law(LawChoice(2, 0.1))
     torch.testing.assert_close(dense(wide.covariance), dense(plain.covariance))
 
 
 def test_row_order_does_not_matter() -> None:
     residuals, scale = normal(15, 6, seed=1), 1 + normal(15, seed=2).abs()
     order = torch.randperm(15, generator=torch.Generator().manual_seed(0))
-    first = fit_error_law(residuals, scale, LawChoice(3, 0.1))
-    second = fit_error_law(residuals[order], scale[order], LawChoice(3, 0.1))
+    first = StandardResiduals.of(residuals, scale).law(LawChoice(3, 0.1))
+    second = StandardResiduals.of(residuals[order], scale[order]).law(LawChoice(3, 0.1))
     torch.testing.assert_close(dense(first.covariance), dense(second.covariance))
 
 
@@ -190,18 +192,28 @@ def test_a_planted_factor_covariance_is_recovered() -> None:
     ones = torch.ones(2000, dtype=torch.float64)
 
     def miss(choice: LawChoice) -> float:
-        return float((dense(fit_error_law(residuals, ones, choice).covariance) - dense(planted)).norm())
+        return float((dense(StandardResiduals.of(residuals, ones).law(choice).covariance) - dense(planted)).norm())
 
     assert miss(LawChoice(2, 0.0)) < 0.1 * float(dense(planted).norm())
     assert miss(LawChoice(2, 0.0)) < 0.2 * miss(LawChoice(0, 0.0))
 
 
 def test_choices_are_carried_over() -> None:
-    law = fit_error_law(
-        normal(5, 4, seed=0),
-        torch.ones(5, dtype=torch.float64),
+    law = StandardResiduals.of(normal(5, 4, seed=0), torch.ones(5, dtype=torch.float64)).law(
         LawChoice(1, 0.5, 0.02, 1.5),
         temperature=0.4,
         origin="double",
     )
     assert (law.coefficient_variance, law.degrees, law.temperature, law.origin) == (0.02, 6.0, 0.4, "double")
+
+
+def test_factors_are_leading_directions_and_the_rest_is_divided_by_what_is_left_of_n() -> None:
+    residuals = normal(12, 7, seed=1)
+    law = StandardResiduals.of(residuals, torch.ones(12, dtype=torch.float64)).law(LawChoice(3, 0.0))
+    standard = residuals - law.offset
+    values, vectors = torch.linalg.eigh(standard.T @ standard / 12)
+    lead = vectors[:, -3:]
+    loadings = law.covariance.loadings
+    torch.testing.assert_close(loadings @ loadings.T, (lead * values[-3:]) @ lead.T)
+    rest = standard - standard @ lead @ lead.T
+    torch.testing.assert_close(law.covariance.diagonal, rest.square().sum(0) / 9)

@@ -6,16 +6,19 @@ import torch
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, fit_error_law
+from surrogates.uncertainty import selection
+from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
 from surrogates.uncertainty.selection import (
     COEFFICIENT_VARIANCES,
     FEWEST_TO_CHOOSE,
     SHRINKAGES,
     TAILS,
     HeldOutFold,
-    _law_without,
+    Selection,
     _score,
+    _Trial,
     best_temperature,
+    pooled_residuals,
     select_law,
 )
 from tests.strategies.screens import normal
@@ -49,59 +52,95 @@ def folds_of(
             scale=1 + (PAIRS.sum(1) % 3) / 4.0,
             parts=PAIRS,
             singles=singles,
+            probed=torch.arange(len(order[fold::folds])),
         )
         for fold in range(folds)
     ]
 
 
 def dense_log_densities(fold: HeldOutFold, law: ErrorLaw) -> Tensor:
-    """Log density of each held-out row under each candidate, each from its own dense covariance."""
+    """Log density of each probed row under each candidate, each from its own dense covariance."""
     sigma = law.covariance.diagonal.diag() + law.covariance.loadings @ law.covariance.loadings.T
     predictions = fold.weights @ fold.atoms + law.offset
     columns = []
     for number, parts in enumerate(fold.parts):
         rows = fold.singles[parts]
         full = fold.scale[number] * sigma + law.coefficient_variance * rows.T @ rows
-        columns.append(MultivariateNormal(predictions[number], full).log_prob(fold.measured))
+        columns.append(MultivariateNormal(predictions[number], full).log_prob(fold.measured[fold.probed]))
     return torch.stack(columns, dim=1)
+
+
+def law_of_others(folds: list[HeldOutFold], left_out: int, choice: LawChoice) -> ErrorLaw:
+    """The law of all folds but one, from the definition of a residual."""
+    others = folds[:left_out] + folds[left_out + 1 :]
+    return StandardResiduals.of(
+        torch.cat([each.measured - each.weights[each.truth] @ each.atoms for each in others]),
+        torch.cat([each.scale[each.truth] for each in others]),
+    ).law(
+        choice,
+    )
+
+
+def score(folds: list[HeldOutFold], choices: list[LawChoice]) -> list[Selection]:
+    trials = [_Trial(fold, pooled_residuals([each for each in folds if each is not fold])) for fold in folds]
+    return _score(trials, choices)
+
+
+def dense_score(folds: list[HeldOutFold], choice: LawChoice, temperature: float) -> float:
+    """Mean log probability of the truth, each fold under the law of the other folds; all of it dense."""
+    total = 0.0
+    for number, fold in enumerate(folds):
+        densities = dense_log_densities(fold, law_of_others(folds, number, choice))
+        probabilities = (temperature * densities).log_softmax(1)
+        total += float(probabilities[torch.arange(len(fold.probed)), fold.truth[fold.probed]].sum())
+    return total / sum(len(fold.probed) for fold in folds)
 
 
 @pytest.mark.parametrize("choice", [LawChoice(0, 0.5), LawChoice(5, 0.1, 0.03)])
 def test_the_score_is_the_mean_log_probability_under_laws_of_the_other_folds(choice: LawChoice) -> None:
     folds = folds_of(24, factor_noise=1.0, scatter=0.2)
-    selection = _score(folds, [choice])[0]
-    total = 0.0
-    for number, fold in enumerate(folds):
-        others = folds[:number] + folds[number + 1 :]
-        law = fit_error_law(
-            torch.cat([each.measured - each.weights[each.truth] @ each.atoms for each in others]),
-            torch.cat([each.scale[each.truth] for each in others]),
-            choice,
-        )
-        probabilities = (selection.temperature * dense_log_densities(fold, law)).log_softmax(1)
-        total += float(probabilities[torch.arange(len(fold.truth)), fold.truth].sum())
-    assert selection.log_score == pytest.approx(total / 24, abs=1e-8)
-    assert selection.support == 24
+    found = score(folds, [choice])[0]
+    assert found.log_score == pytest.approx(dense_score(folds, choice, found.temperature), abs=1e-8)
+    assert found.support == 24
 
 
-def test_the_law_of_a_fold_does_not_see_the_fold() -> None:
+def test_only_probed_rows_are_scored_but_all_lend_their_residuals() -> None:
+    folds = [replace(fold, probed=torch.tensor([4, 1])) for fold in folds_of(24, factor_noise=1.0, scatter=0.2)]
+    choice = LawChoice(5, 0.1, 0.03)
+    found = score(folds, [choice])[0]
+    assert found.log_score == pytest.approx(dense_score(folds, choice, found.temperature), abs=1e-8)
+    assert found.support == 8
+
+
+def test_the_law_of_a_fold_does_not_see_the_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     folds = folds_of(24, factor_noise=1.0)
     changed = [replace(folds[0], measured=folds[0].measured + 3 * normal(*folds[0].measured.shape, seed=9))]
     changed += folds[1:]
     choice = LawChoice(5, 0.1)
-    before, after = _law_without(folds, 0, choice), _law_without(changed, 0, choice)
-    assert torch.equal(before.offset, after.offset)
-    assert torch.equal(before.covariance.diagonal, after.covariance.diagonal)
-    assert torch.equal(before.covariance.loadings, after.covariance.loadings)
-    before, after = _law_without(folds, 1, choice), _law_without(changed, 1, choice)
-    assert not torch.allclose(before.covariance.variance, after.covariance.variance)
+    caught: list[list[ErrorLaw]] = []
+
+    def spy(trials: list[_Trial], choices: list[LawChoice]) -> list[Selection]:
+        caught.append([trial.others.law(choice) for trial in trials])
+        return [Selection(each, 1.0, 0.0, 24) for each in choices]
+
+    monkeypatch.setattr(selection, "_score", spy)
+    select_law(folds)
+    before = caught[0]
+    caught.clear()
+    select_law(changed)
+    after = caught[0]
+    assert torch.equal(before[0].offset, after[0].offset)
+    assert torch.equal(before[0].covariance.diagonal, after[0].covariance.diagonal)
+    assert torch.equal(before[0].covariance.loadings, after[0].covariance.loadings)
+    for one, other in zip(before[1:], after[1:], strict=True):
+        assert not torch.allclose(one.covariance.variance, other.covariance.variance)
 
 
 def test_strong_factor_noise_is_answered_with_factors() -> None:
     folds = folds_of(60, factor_noise=2.0)
     chosen = select_law(folds)
     assert chosen.choice.rank > 0
-    without = _score(
+    without = score(
         folds, [LawChoice(0, each, tau2) for each in SHRINKAGES for tau2 in COEFFICIENT_VARIANCES[::2]]
     )
     assert chosen.log_score > max(each.log_score for each in without) + 0.1
@@ -111,7 +150,7 @@ def test_scattered_coefficients_are_answered_with_their_variance() -> None:
     folds = folds_of(60, scatter=0.6)
     chosen = select_law(folds)
     assert chosen.choice.coefficient_variance >= 0.03
-    without = _score(folds, [replace(chosen.choice, coefficient_variance=0.0)])[0]
+    without = score(folds, [replace(chosen.choice, coefficient_variance=0.0)])[0]
     assert chosen.log_score > without.log_score + 0.1
 
 
@@ -127,7 +166,7 @@ def test_no_single_change_improves_what_was_chosen() -> None:
     neighbours += [replace(one, shrinkage=each) for each in SHRINKAGES]
     neighbours += [replace(one, coefficient_variance=each) for each in COEFFICIENT_VARIANCES]
     neighbours += [replace(one, tails=each) for each in TAILS]
-    assert chosen.log_score >= max(each.log_score for each in _score(folds, neighbours)) - 1e-9
+    assert chosen.log_score >= max(each.log_score for each in score(folds, neighbours)) - 1e-9
 
 
 def test_one_readout_has_no_factors() -> None:
@@ -162,7 +201,7 @@ def test_few_combinations_only_set_the_temperature(count: int) -> None:
     chosen = select_law(folds)
     assert chosen.choice == LawChoice()
     assert chosen.support == count
-    laws = [_law_without(folds, number, LawChoice()) for number in range(len(folds))]
+    laws = [law_of_others(folds, number, LawChoice()) for number in range(len(folds))]
     densities = [dense_log_densities(fold, law) for fold, law in zip(folds, laws, strict=True)]
     temperature, log_score = best_temperature(densities, [fold.truth for fold in folds])
     assert chosen.temperature == pytest.approx(temperature, rel=1e-4)
