@@ -1,0 +1,202 @@
+"""Scores of pairs that are functions of several products, computed in double precision.
+
+A likelihood is a small difference of large forms, so single precision would need wide margins; one product in
+double costs two in single, and exactness stays simple.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float32, Float64, Int
+from torch import Tensor
+
+from inverse_design.problem.score import ProductScore
+from surrogates.uncertainty.residuals import ErrorLaw
+
+# Rounding a score to single precision is wrong by half a unit in the last place; twice that for safety.
+_ROUNDING = 2.0**-23
+
+
+def double_block(score: ProductScore, start: int, stop: int) -> Float64[Tensor, "rows columns"]:
+    """Score a block of pairs in double precision.
+
+    Args:
+        score: A product of factors.
+        start: First row.
+        stop: One past the last row.
+
+    Returns:
+        Rows ``start`` to ``stop`` by all entries from ``start`` on.
+    """
+    product = score.left[start:stop].double() @ score.right[start:].double().T
+    return product + score.side[start:stop, None] + score.side[start:]
+
+
+@dataclass(frozen=True)
+class RatioScore:
+    """The correlation ``numerator / sqrt(square)`` of every pair.
+
+    Attributes:
+        numerator: A linear form of the pair's effect, at most the root of ``square``.
+        square: The squared length of the pair's effect.
+    """
+
+    numerator: ProductScore
+    square: ProductScore
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.numerator.size
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding error: a correlation is at most one."""
+        return 2 * _ROUNDING
+
+    def block(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with all entries from ``start`` on.
+
+        Args:
+            start: First row.
+            stop: One past the last row.
+
+        Returns:
+            Single-precision scores.
+        """
+        return _ratio(double_block(self.numerator, start, stop), double_block(self.square, start, stop)).float()
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision.
+
+        Args:
+            first: Positions of the first entries.
+            second: Positions of the second entries.
+
+        Returns:
+            Their scores.
+        """
+        return _ratio(self.numerator.exact(first, second), self.square.exact(first, second))
+
+
+def _ratio(numerator: Float64[Tensor, "*b"], square: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
+    # Cells below the diagonal mean nothing and may hold a negative "square".
+    return (numerator / square.clamp(min=torch.finfo(torch.float64).eps).sqrt()).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The form ``own_i - left_i · right_j``: an entry's effect times target minus prediction; not symmetric.
+
+    Attributes:
+        own: Term of the entry whose effect it is.
+        left: Factor of that entry.
+        right: Factor of the other entry of the pair.
+    """
+
+    own: Float64[Tensor, "v"]
+    left: Float64[Tensor, "v d"]
+    right: Float64[Tensor, "v d"]
+
+
+@dataclass(frozen=True)
+class LikelihoodScore:
+    """The log density of a target under every pair, by the error law of pairs of seen singles.
+
+    Attributes:
+        law: The error law on the target's readouts.
+        square: Squared length of target minus prediction, whitened.
+        scale: Posterior scale.
+        projection: Each part's whitened effect times target minus prediction.
+        singles: Whitened single effects.
+        log_prior: Log prior weight of each entry.
+        constant: Added to every score.
+    """
+
+    law: ErrorLaw
+    square: ProductScore
+    scale: ProductScore
+    projection: Projection
+    singles: Float64[Tensor, "v m"]
+    log_prior: Float64[Tensor, "v"]
+    constant: float
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return len(self.log_prior)
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding of a score, from the largest square and scale that a pair can have."""
+        square = self.square.magnitude
+        readouts = len(self.law.offset)
+        volume = readouts * (1 + self.scale.magnitude) + 2 * (1 + self.law.coefficient_variance * square)
+        largest = self.law.temperature / 2 * (square + volume) + 2 * float(self.log_prior.abs().max())
+        return (largest + abs(self.constant)) * _ROUNDING
+
+    def block(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with all entries from ``start`` on.
+
+        Args:
+            start: First row.
+            stop: One past the last row.
+
+        Returns:
+            Single-precision scores.
+        """
+        square = double_block(self.square, start, stop)
+        scale = double_block(self.scale, start, stop)
+        projections: tuple[Tensor, ...] = ()
+        gram: tuple[Tensor, ...] = ()
+        if self.law.coefficient_variance > 0:
+            one, other = slice(start, stop), slice(start, None)
+            form, lengths = self.projection, self._lengths
+            projections = (
+                form.own[one, None] - form.left[one] @ form.right[other].T,
+                form.own[other] - form.right[one] @ form.left[other].T,
+            )
+            inner = self.singles[one] @ self.singles[other].T
+            gram = (lengths[one, None].expand_as(inner), inner, lengths[other].expand_as(inner))
+        prior = self.log_prior[start:stop, None] + self.log_prior[start:]
+        return self._density(square, projections, gram, scale, prior).float()
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision.
+
+        Args:
+            first: Positions of the first entries.
+            second: Positions of the second entries.
+
+        Returns:
+            Their scores.
+        """
+        form, lengths = self.projection, self._lengths
+        projections = tuple(
+            form.own[one] - (form.left[one] * form.right[other]).sum(1)
+            for one, other in ((first, second), (second, first))
+        )
+        inner = (self.singles[first] * self.singles[second]).sum(1)
+        return self._density(
+            self.square.exact(first, second),
+            projections,
+            (lengths[first], inner, lengths[second]),
+            self.scale.exact(first, second),
+            self.log_prior[first] + self.log_prior[second],
+        )
+
+    @property
+    def _lengths(self) -> Float64[Tensor, "v"]:
+        return self.singles.square().sum(1)
+
+    def _density(
+        self,
+        square: Float64[Tensor, "*b"],
+        projections: tuple[Float64[Tensor, "*b"], ...],
+        gram: tuple[Float64[Tensor, "*b"], ...],
+        scale: Float64[Tensor, "*b"],
+        prior: Float64[Tensor, "*b"],
+    ) -> Float64[Tensor, "*b"]:
+        # Cells on and below the diagonal are not pairs; keep them finite, they are never proposed.
+        density = self.law.log_density(square.clamp(min=0), projections, gram, scale.clamp(min=1e-6))
+        return density + prior + self.constant

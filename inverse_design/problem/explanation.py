@@ -1,0 +1,121 @@
+"""Why a candidate: what it fixes and breaks, what is additive, and what was measured near it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.problem.target import AlignedProfile
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.calibrated import FittedCalibrated
+
+
+@dataclass(frozen=True)
+class Contribution:
+    """What a candidate does to one readout.
+
+    Attributes:
+        readout: Its name.
+        gain: How much nearer to the target it comes, in standard deviations of the prediction error; negative
+            when it moves away.
+        predicted: Predicted effect in the same unit, signed.
+    """
+
+    readout: str
+    gain: float
+    predicted: float
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why one candidate is where it is.
+
+    Attributes:
+        fixes: Readouts that come nearest to the target, best first.
+        breaks: Readouts that move away from it, worst first.
+        additive: Length of the sum of the parts' single effects, in standard deviations over the readouts.
+        interaction: Length of the rest of the predicted effect, in the same unit.
+        nearest: The measured perturbation whose effect is most like the predicted one.
+        similarity: Cosine of the two.
+    """
+
+    fixes: tuple[Contribution, ...]
+    breaks: tuple[Contribution, ...]
+    additive: float
+    interaction: float
+    nearest: str
+    similarity: float
+
+    @property
+    def reason(self) -> str:
+        """One line: what it fixes, what it breaks."""
+        fixed = ", ".join(f"{each.readout} {each.predicted:+.1f}" for each in self.fixes[:3])
+        broken = ", ".join(f"{each.readout} {each.predicted:+.1f}" for each in self.breaks[:1])
+        return (f"fixes {fixed}" if fixed else "fixes nothing") + (f"; breaks {broken}" if broken else "")
+
+
+def explain(
+    fitted: FittedCalibrated,
+    batch: PerturbationBatch,
+    target: AlignedProfile,
+    screen: Screen,
+    *,
+    top: int = 10,
+) -> tuple[Explanation, ...]:
+    """Explain candidates one by one.
+
+    Args:
+        fitted: The surrogate that ranked them.
+        batch: The candidates.
+        target: Where they should go; for a signature, one unit along its direction.
+        screen: The training data, for the nearest measured perturbation.
+        top: How many readouts to name on either side.
+
+    Returns:
+        One explanation per candidate.
+    """
+    posterior = fitted.predict(batch)
+    spread = posterior.variance.sqrt()
+    columns = target.columns
+    predicted = posterior.mean[:, columns] / spread[:, columns]
+    wanted = target.values / spread[:, columns]
+    gains = wanted.abs() - (wanted - predicted).abs()
+    sums = (fitted.singles[batch.genes.clamp(min=0)] * batch.present[..., None]).sum(1)
+    likeness = _cosines(posterior.mean, screen.effects)
+    names = [fitted.readouts[int(column)] for column in columns]
+    return tuple(
+        Explanation(
+            fixes=_largest(names, gains[row], predicted[row], top),
+            breaks=_largest(names, -gains[row], predicted[row], top, sign=-1.0),
+            additive=float((sums[row] / spread[row]).norm()),
+            interaction=float(((posterior.mean[row] - sums[row]) / spread[row]).norm()),
+            nearest=screen.labels[int(likeness[row].argmax())],
+            similarity=float(likeness[row].max()),
+        )
+        for row in range(len(batch))
+    )
+
+
+def _largest(
+    names: Sequence[str],
+    gains: Float[Tensor, "m"],
+    predicted: Float[Tensor, "m"],
+    top: int,
+    sign: float = 1.0,
+) -> tuple[Contribution, ...]:
+    best = gains.topk(min(top, len(gains)))
+    return tuple(
+        Contribution(names[int(at)], sign * float(gain), float(predicted[at]))
+        for gain, at in zip(best.values, best.indices, strict=True)
+        if gain > 0
+    )
+
+
+def _cosines(rows: Float[Tensor, "b g"], others: Float[Tensor, "n g"]) -> Float[Tensor, "b n"]:
+    tiny = torch.finfo(torch.float64).tiny
+    lengths = rows.norm(dim=1)[:, None] * others.norm(dim=1)
+    cosines: Tensor = rows @ others.T / lengths.clamp(min=tiny)
+    return cosines

@@ -1,0 +1,137 @@
+"""The likelihood of a target profile: how well each candidate explains it. The default objective for profiles."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.problem.composite import LikelihoodScore, Projection
+from inverse_design.problem.objective import ScalarPosterior
+from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import AlignedProfile
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.base import PairFactored
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.products import inner_product, squared_norm
+from surrogates.uncertainty.residuals import ErrorLaw
+
+
+def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
+    """Restrict an error law to the readouts of a target, adding the target's own uncertainty.
+
+    A normal law restricted to some readouts is the exact marginal; a readout of weight ``w`` has its error
+    variance divided by ``w``.
+
+    Args:
+        law: The law over all readouts.
+        target: The profile.
+
+    Returns:
+        The law over the target's readouts.
+    """
+    columns, weights = target.columns, target.weights
+    covariance = law.covariance
+    return replace(
+        law,
+        offset=law.offset[columns],
+        covariance=FactorCovariance(
+            (covariance.diagonal[columns] + target.variance) / weights,
+            covariance.loadings[columns] / weights.sqrt()[:, None],
+        ),
+        degrees=law.degrees * len(columns) / len(law.offset),
+    )
+
+
+@dataclass(frozen=True)
+class TargetLikelihood:
+    """Log density of the target under each candidate's predictive law, tempered as held-out data ask.
+
+    Attributes:
+        target: The profile, in the coordinates of the screen.
+        log_prior: Log prior weight of each vocabulary entry; a candidate's is the sum over its parts.
+    """
+
+    target: AlignedProfile
+    log_prior: Float[Tensor, "v"]
+
+    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
+        """Value candidates of one or two parts.
+
+        The variance is what the uncertainty of the forward mean does to the log density: with
+        ``m ~ N(m, e Sigma)``, ``e = v - 1`` the scale beyond that of the noise, the square
+        ``(t - m)^T Sigma^-1 (t - m)`` has variance ``2 g e² + 4 e square``.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            batch: The candidates.
+
+        Returns:
+            Log density and its variance.
+        """
+        codes = novelty_code(batch, fitted.measured_alone)
+        mean = torch.zeros(len(batch), dtype=torch.float64)
+        variance = torch.zeros_like(mean)
+        for code in codes.unique().tolist():
+            rows = torch.nonzero(codes == code).flatten()
+            mean[rows], variance[rows] = self._of_class(fitted, batch.rows(rows), code)
+        prior = batch.multi_hot(len(self.log_prior)) @ self.log_prior
+        return ScalarPosterior(mean + prior, variance)
+
+    def _of_class(
+        self, fitted: FittedCalibrated, batch: PerturbationBatch, code: int
+    ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        law = law_on(fitted.law(code), self.target)
+        posterior = fitted.predict(batch)
+        whiten, columns = law.covariance.whiten, self.target.columns
+        gap = whiten(self.target.values - posterior.mean[:, columns])
+        singles = whiten(fitted.singles[:, columns])
+        parts = [singles[genes] for genes in batch.genes.T if bool((genes >= 0).all())]
+        projections = tuple((part * gap).sum(1) for part in parts)
+        gram = tuple((one * other).sum(1) for number, one in enumerate(parts) for other in parts[number:])
+        square, scale = gap.square().sum(1), posterior.scale
+        density = law.log_density(square, projections, gram, scale) + _class_constant(law)
+        excess = (scale - 1).clamp(min=0)
+        slope = law.temperature / 2 / scale
+        if law.degrees < float("inf"):
+            slope = slope * (law.degrees + len(columns)) / (law.degrees + square / scale)
+        spread = 2 * len(columns) * excess.square() + 4 * excess * square
+        return density, slope.square() * spread
+
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+        """Factorise the log density over all pairs.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            space: Whose entries are to be paired; all of them measured alone.
+
+        Returns:
+            A function of a few products, ``None`` if the model does not factorise.
+        """
+        if not isinstance(fitted.base, PairFactored):
+            return None
+        law = law_on(fitted.law(SEEN_DOUBLE), self.target)
+        whiten, columns, entries = law.covariance.whiten, self.target.columns, space.entries
+        factors, scale = fitted.pair_factors(), fitted.pair_scale()
+        scores = factors.scores[entries]
+        main, basis = whiten(factors.main[entries][:, columns]), whiten(factors.basis[:, columns])
+        target = whiten(self.target.values[None])[0]
+        singles = whiten(fitted.singles[entries][:, columns])
+        own, left, right = inner_product(singles, main, scores, basis)
+        return LikelihoodScore(
+            law=law,
+            square=ProductScore(*squared_norm(main - target / 2, scores, basis)),
+            scale=ProductScore(scale.side[entries], scale.left[entries], scale.right[entries]),
+            projection=Projection(singles @ target - own, left, right),
+            singles=singles,
+            log_prior=self.log_prior[entries],
+            constant=_class_constant(law),
+        )
+
+
+def _class_constant(law: ErrorLaw) -> float:
+    """What makes densities of different novelty classes comparable."""
+    return -law.temperature / 2 * law.covariance.log_determinant

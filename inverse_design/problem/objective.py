@@ -1,0 +1,268 @@
+"""Objectives: what a predicted effect is worth, with its uncertainty."""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.problem.composite import RatioScore
+from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import AlignedProfile
+from surrogates.data.novelty import SEEN_DOUBLE
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.base import PairFactored
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.uncertainty.posterior import Posterior
+from surrogates.uncertainty.products import squared_norm
+
+
+@dataclass(frozen=True)
+class ScalarPosterior:
+    """A distribution over the utility of some candidates.
+
+    Attributes:
+        mean: Expected utility, larger is better.
+        variance: Its variance.
+    """
+
+    mean: Float[Tensor, "b"]
+    variance: Float[Tensor, "b"]
+
+
+class Objective(Protocol):
+    """The worth of candidates under a fitted model."""
+
+    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
+        """Value candidates.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            batch: The candidates.
+
+        Returns:
+            Mean and variance of the utility of each.
+        """
+        ...
+
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+        """Factorise the expected utility over all pairs.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            space: Whose entries are to be paired; all of them measured alone.
+
+        Returns:
+            The score of all pairs, or ``None`` if it does not factorise for this model.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class SquaredDistance:
+    """Expected negative squared distance to a profile, each readout times its weight.
+
+    With ``y ~ N(m, S)`` and weights ``W``, ``-(t - y)^T W (t - y)`` has mean ``-(t - m)^T W (t - m) - tr(W S)``
+    and variance ``2 tr(W S W S) + 4 (t - m)^T W S W (t - m)``.
+
+    Attributes:
+        target: The profile, in the coordinates of the screen.
+    """
+
+    target: AlignedProfile
+
+    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
+        """Value candidates.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            batch: The candidates.
+
+        Returns:
+            Mean and variance of the utility of each.
+        """
+        posterior = fitted.predict(batch)
+        columns, root = self.target.columns, self.target.weights.sqrt()
+        gap = (self.target.values - posterior.mean[:, columns]) * root
+        trace, square = _traces(posterior, self.target)
+        spread = _form(posterior, self.target, gap * root)
+        return ScalarPosterior(-gap.square().sum(1) - trace, 2 * square + 4 * spread)
+
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+        """Factorise the expected utility over all pairs.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            space: Whose entries are to be paired.
+
+        Returns:
+            One product.
+        """
+        if not isinstance(fitted.base, PairFactored):
+            return None
+        factors, scale = fitted.pair_factors(), fitted.pair_scale()
+        columns, root, entries = self.target.columns, self.target.weights.sqrt(), space.entries
+        main = (factors.main[entries][:, columns] - self.target.values / 2) * root
+        basis, scores = factors.basis[:, columns] * root, factors.scores[entries]
+        side, left, right = squared_norm(main, scores, basis)
+        # the expected utility also loses scale * tr(W Sigma)
+        per_scale = float((fitted.law(SEEN_DOUBLE).covariance.variance[columns] * self.target.weights).sum())
+        return ProductScore(
+            -side - per_scale * scale.side[entries],
+            -torch.cat([left, per_scale * scale.left[entries]], dim=1),
+            torch.cat([right, scale.right[entries]], dim=1),
+        )
+
+
+@dataclass(frozen=True)
+class SignedProjection:
+    """Projection of the effect on a direction: the default for signatures, and for readouts to raise or lower.
+
+    Attributes:
+        target: The direction, in the coordinates of the screen; each readout counts with its value times weight.
+    """
+
+    target: AlignedProfile
+
+    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
+        """Value candidates.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            batch: The candidates.
+
+        Returns:
+            Mean and variance of the utility of each.
+        """
+        posterior = fitted.predict(batch)
+        mean = posterior.mean[:, self.target.columns] @ self._direction
+        return ScalarPosterior(mean, _form(posterior, self.target, self._direction.expand(len(batch), -1)))
+
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+        """Factorise the expected utility over all pairs.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            space: Whose entries are to be paired.
+
+        Returns:
+            One product, over interactions only.
+        """
+        if not isinstance(fitted.base, PairFactored):
+            return None
+        factors, columns = fitted.pair_factors(), self.target.columns
+        scores = factors.scores[space.entries]
+        side = factors.main[space.entries][:, columns] @ self._direction
+        return ProductScore(side, scores * (factors.basis[:, columns] @ self._direction), scores)
+
+    @property
+    def _direction(self) -> Float[Tensor, "m"]:
+        return self.target.values * self.target.weights
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Weighted Pearson or cosine correlation of the expected effect with a profile.
+
+    The variance is that of a first-order expansion in the effect.
+
+    Attributes:
+        target: The profile, in the coordinates of the screen.
+        kind: Whether both are centred first.
+    """
+
+    target: AlignedProfile
+    kind: Literal["pearson", "cosine"]
+
+    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
+        """Value candidates.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            batch: The candidates.
+
+        Returns:
+            Mean and variance of the utility of each.
+        """
+        posterior = fitted.predict(batch)
+        tiny = torch.finfo(torch.float64).tiny
+        wanted, rows = self._weighted(self.target.values), self._weighted(posterior.mean[:, self.target.columns])
+        unit = wanted / wanted.norm().clamp(min=tiny)
+        length = rows.norm(dim=1).clamp(min=tiny)
+        value = rows @ unit / length
+        gradient = self._pulled_back((unit - value[:, None] * rows / length[:, None]) / length[:, None])
+        return ScalarPosterior(value, _form(posterior, self.target, gradient))
+
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+        """Factorise the correlation over all pairs into a numerator and a squared length.
+
+        Args:
+            fitted: A surrogate with its error laws.
+            space: Whose entries are to be paired.
+
+        Returns:
+            The ratio of a linear form to the root of a quadratic one.
+        """
+        if not isinstance(fitted.base, PairFactored):
+            return None
+        factors, columns = fitted.pair_factors(), self.target.columns
+        main = self._weighted(factors.main[space.entries][:, columns])
+        basis, scores = self._weighted(factors.basis[:, columns]), factors.scores[space.entries]
+        wanted = self._weighted(self.target.values)
+        unit = wanted / wanted.norm().clamp(min=torch.finfo(torch.float64).tiny)
+        along = ProductScore(main @ unit, scores * (basis @ unit), scores)
+        return RatioScore(along, ProductScore(*squared_norm(main, scores, basis)))
+
+    def _weighted(self, rows: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
+        """Centre if Pearson, and scale by the root of the weights, so that plain inner products are weighted."""
+        weights = self.target.weights
+        if self.kind == "pearson":
+            rows = rows - (rows @ weights / weights.sum())[..., None]
+        return rows * weights.sqrt()
+
+    def _pulled_back(self, gradient: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
+        """Turn a gradient in weighted coordinates into one in effects: the transpose of :meth:`_weighted`."""
+        weights = self.target.weights
+        scaled = gradient * weights.sqrt()
+        if self.kind == "pearson":
+            scaled = scaled - scaled.sum(1, keepdim=True) * weights / weights.sum()
+        return scaled
+
+
+def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Variance of ``rows_i · y_i`` under a posterior: ``r^T S r`` without a dense ``S``.
+
+    Args:
+        posterior: Effects with a low-rank plus diagonal covariance.
+        rows: One direction per perturbation.
+
+    Returns:
+        One variance per perturbation.
+    """
+    factor = posterior.factor
+    if factor is None:
+        return (posterior.variance * rows.square()).sum(1)
+    diagonal = posterior.variance - factor.square().sum(2)
+    return (diagonal * rows.square()).sum(1) + torch.einsum("bg,bgr->br", rows, factor).square().sum(1)
+
+
+def _form(posterior: Posterior, target: AlignedProfile, rows: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+    wide = rows.new_zeros(len(rows), posterior.mean.shape[1])
+    wide[:, target.columns] = rows
+    return quadratic_form(posterior, wide)
+
+
+def _traces(posterior: Posterior, target: AlignedProfile) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """``tr(W S)`` and ``tr(W S W S)`` of each perturbation's covariance ``S = D + F F^T``."""
+    columns, weights = target.columns, target.weights
+    variance = posterior.variance[:, columns] * weights
+    factor = posterior.factor
+    if factor is None:
+        return variance.sum(1), variance.square().sum(1)
+    rooted = factor[:, columns] * weights.sqrt()[:, None]
+    diagonal = variance - rooted.square().sum(2)
+    gram = torch.einsum("bmr,bms->brs", rooted, rooted)
+    mixed = (diagonal[..., None] * rooted.square()).sum((1, 2))
+    return variance.sum(1), diagonal.square().sum(1) + 2 * mixed + gram.square().sum((1, 2))

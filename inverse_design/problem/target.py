@@ -1,0 +1,245 @@
+"""Where the cells should go: a profile, a signature, or one readout."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inverse_design.errors import TargetError
+from surrogates.errors import UnknownNameError, nearest_hint
+
+
+@dataclass(frozen=True)
+class ProfileTarget:
+    """A wanted effect on some readouts; those not named are left open.
+
+    Attributes:
+        name: What to call it.
+        readouts: Names of the readouts.
+        values: Wanted effects, in the unit of the screen.
+        standard_errors: How exactly they are wanted, or ``None`` for exactly.
+        weights: Importance of each readout, 1 by default; a readout of weight 2 counts like two.
+    """
+
+    name: str
+    readouts: tuple[str, ...]
+    values: Float[Tensor, "m"]
+    standard_errors: Float[Tensor, "m"] | None = None
+    weights: Float[Tensor, "m"] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse repeated readouts, and values, errors or weights that are not finite or out of range."""
+        _refuse_repeats(self.name, self.readouts)
+        _refuse_not_finite(self.name, "value", self.readouts, self.values)
+        for what, numbers in (("standard error", self.standard_errors), ("weight", self.weights)):
+            if numbers is None:
+                continue
+            _refuse_not_finite(self.name, what, self.readouts, numbers)
+            if bool((numbers < 0).any()):
+                raise TargetError(f"target {self.name!r} has a negative {what}")
+
+    def on(self, readouts: Sequence[str]) -> "AlignedProfile":
+        """Keep the readouts that a screen has.
+
+        Args:
+            readouts: Names of the screen's readouts.
+
+        Returns:
+            The profile in the screen's coordinates.
+
+        Raises:
+            TargetError: If none is in common.
+        """
+        at = _columns(self.name, self.readouts, readouts)
+        kept = [row for row, name in enumerate(self.readouts) if name in at and self._weight(row) > 0]
+        if not kept:
+            raise TargetError(f"every readout of target {self.name!r} that the screen has is of weight zero")
+        rows = torch.tensor(kept)
+        errors, weights = self.standard_errors, self.weights
+        return AlignedProfile(
+            columns=torch.tensor([at[self.readouts[row]] for row in kept]),
+            values=self.values[rows].double(),
+            variance=torch.zeros(len(rows)).double() if errors is None else errors[rows].double().square(),
+            weights=torch.ones(len(rows)).double() if weights is None else weights[rows].double(),
+        )
+
+    def _weight(self, row: int) -> float:
+        return 1.0 if self.weights is None else float(self.weights[row])
+
+
+@dataclass(frozen=True)
+class AlignedProfile:
+    """A profile in the coordinates of a screen.
+
+    Attributes:
+        columns: Numbers of the screen's readouts.
+        values: Wanted effect on each.
+        variance: Squared standard error of each, zero when exact.
+        weights: Importance of each, positive.
+    """
+
+    columns: Int[Tensor, "m"]
+    values: Float[Tensor, "m"]
+    variance: Float[Tensor, "m"]
+    weights: Float[Tensor, "m"]
+
+    @classmethod
+    def exact(cls, columns: Sequence[int], values: Float[Tensor, "m"]) -> "AlignedProfile":
+        """Want exact values with equal weights.
+
+        Args:
+            columns: Numbers of the screen's readouts.
+            values: Wanted effect on each.
+
+        Returns:
+            The profile.
+        """
+        return cls(torch.tensor(list(columns)), values, torch.zeros_like(values), torch.ones_like(values))
+
+
+@dataclass(frozen=True)
+class SignatureTarget:
+    """Readouts that should rise and readouts that should fall.
+
+    Attributes:
+        name: What to call it.
+        up: Readouts that should rise, each with a positive weight.
+        down: Readouts that should fall, each with a positive weight.
+    """
+
+    name: str
+    up: Mapping[str, float]
+    down: Mapping[str, float]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty signature, a readout in both sets, and weights that are not positive."""
+        if not self.up and not self.down:
+            raise TargetError(f"signature {self.name!r} is empty")
+        if both := sorted(set(self.up) & set(self.down)):
+            raise TargetError(f"signature {self.name!r} wants {both[0]!r} both up and down")
+        for readout, weight in (*self.up.items(), *self.down.items()):
+            if not 0 < weight < float("inf"):
+                raise TargetError(f"signature {self.name!r}: weight {weight} of {readout!r} is not positive")
+
+    def on(self, readouts: Sequence[str]) -> "AlignedProfile":
+        """Spell the signature out as a direction of unit length.
+
+        Args:
+            readouts: Names of the screen's readouts.
+
+        Returns:
+            Positive values for up, negative ones for down, on the readouts that the screen has.
+
+        Raises:
+            TargetError: If no readout is in common.
+        """
+        signed = {**self.up, **{name: -weight for name, weight in self.down.items()}}
+        at = _columns(self.name, tuple(signed), readouts)
+        values = torch.tensor([signed[name] for name in at], dtype=torch.float64)
+        return AlignedProfile.exact(list(at.values()), values / values.norm())
+
+
+@dataclass(frozen=True)
+class ScalarTarget:
+    """One readout, to be made large, small, or equal to a value.
+
+    Attributes:
+        readout: Its name.
+        goal: What is wanted.
+        value: The wanted effect when the goal is to reach one.
+    """
+
+    readout: str
+    goal: Literal["maximise", "minimise", "reach"]
+    value: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a goal without the value it needs, and a value without such a goal."""
+        if (self.goal == "reach") != (self.value is not None):
+            raise TargetError(
+                f"goal {self.goal!r} of {self.readout!r} with value {self.value}: only 'reach' has one"
+            )
+
+    @property
+    def name(self) -> str:
+        """The goal in words."""
+        return f"{self.goal} {self.readout}" + ("" if self.value is None else f" = {self.value:g}")
+
+    def on(self, readouts: Sequence[str]) -> "AlignedProfile":
+        """Find the readout; a goal without a value is one unit up or down.
+
+        Args:
+            readouts: Names of the screen's readouts.
+
+        Returns:
+            The goal on that readout.
+
+        Raises:
+            UnknownNameError: If the screen has no such readout.
+        """
+        if self.readout not in readouts:
+            raise UnknownNameError.from_known("readout", self.readout, readouts)
+        unit = -1.0 if self.goal == "minimise" else 1.0
+        value = unit if self.value is None else self.value
+        return AlignedProfile.exact([list(readouts).index(self.readout)], torch.tensor([value]).double())
+
+
+Target: TypeAlias = ProfileTarget | SignatureTarget | ScalarTarget
+
+
+def shift(name: str, start: ProfileTarget, end: ProfileTarget) -> ProfileTarget:
+    """Ask for the way from one state to another: an effect profile on the readouts that both have.
+
+    Args:
+        name: What to call it.
+        start: The state that the cells are in.
+        end: The state that they should reach.
+
+    Returns:
+        The difference, with the standard errors of both.
+
+    Raises:
+        TargetError: If the two have no readout in common.
+    """
+    at = _columns(name, start.readouts, end.readouts)
+    rows = torch.tensor([row for row, readout in enumerate(start.readouts) if readout in at])
+    columns = torch.tensor([at[start.readouts[int(row)]] for row in rows])
+    known = [
+        state.standard_errors[where].double().square()
+        for state, where in ((start, rows), (end, columns))
+        if state.standard_errors is not None
+    ]
+    return ProfileTarget(
+        name=name,
+        readouts=tuple(start.readouts[int(row)] for row in rows),
+        values=end.values[columns].double() - start.values[rows].double(),
+        standard_errors=torch.stack(known).sum(0).sqrt() if known else None,
+    )
+
+
+def _columns(name: str, wanted: Sequence[str], readouts: Sequence[str]) -> dict[str, int]:
+    numbers = {readout: column for column, readout in enumerate(readouts)}
+    common = {readout: numbers[readout] for readout in wanted if readout in numbers}
+    if not common:
+        first = next(iter(wanted), "")
+        hint = f" (for example {first!r}: {nearest_hint(first, readouts)})" if first else ""
+        raise TargetError(f"target {name!r} has no readout in common with the screen{hint}")
+    return common
+
+
+def _refuse_repeats(name: str, readouts: Sequence[str]) -> None:
+    if len(set(readouts)) < len(readouts):
+        twice = next(readout for readout in readouts if readouts.count(readout) > 1)
+        raise TargetError(f"target {name!r} names readout {twice!r} more than once")
+
+
+def _refuse_not_finite(name: str, what: str, readouts: Sequence[str], numbers: Float[Tensor, "m"]) -> None:
+    if len(numbers) != len(readouts):
+        raise TargetError(f"target {name!r} has {len(numbers)} {what}s for {len(readouts)} readouts")
+    bad = torch.nonzero(~torch.isfinite(numbers)).flatten()
+    if len(bad):
+        at = int(bad[0])
+        raise TargetError(f"target {name!r}: {what} {float(numbers[at])} of {readouts[at]!r} is not finite")

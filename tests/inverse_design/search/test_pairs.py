@@ -1,0 +1,142 @@
+from itertools import combinations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inverse_design.errors import SpaceError
+from inverse_design.problem.score import ProductScore
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.search import pairs
+from inverse_design.search.pairs import search_pairs
+from inverse_design.search.stream import search_stream
+from inverse_design.testing import check_searcher
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import DataError
+from tests.strategies.spaces import plain_space, spaces
+
+
+def brute_force(score: ProductScore, k: int, space: CombinationSpace) -> list[tuple[int, float]]:
+    start, stop = space.span(2)
+    positions = torch.tensor(list(combinations(range(score.size), 2)))
+    exact = score.exact(positions[:, 0], positions[:, 1]).tolist()
+    valid = space.valid(space.batch(start, stop)).tolist()
+    scored = [(start + number, exact[number]) for number in range(stop - start) if valid[number]]
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+def answer(score: ProductScore, k: int, space: CombinationSpace) -> list[tuple[int, float]]:
+    top = search_pairs(score, k, space=space).top
+    return list(zip(top.index.tolist(), top.score.tolist(), strict=True))
+
+
+def drawn(size: int, columns: int, *, seed: int, step: float | None = None) -> ProductScore:
+    """Normal factors, or whole multiples of ``step``, which tie often."""
+    generator = torch.Generator().manual_seed(seed)
+    numbers = torch.randn(size, 2 * columns + 1, generator=generator, dtype=torch.float64)
+    numbers = numbers if step is None else (numbers * 2).round() * step
+    return ProductScore(numbers[:, 0], numbers[:, 1 : columns + 1], numbers[:, columns + 1 :])
+
+
+def test_the_search_keeps_the_contract() -> None:
+    check_searcher(lambda score, k, space: search_pairs(score, k, space=space))
+
+
+@given(spaces(always=2), st.integers(1, 40), st.integers(0, 99), st.sampled_from([None, 1.0, 0.1]))
+def test_constrained_spaces_are_searched_exactly(
+    space: CombinationSpace, k: int, seed: int, step: float | None
+) -> None:
+    score = drawn(len(space.entries), 2, seed=seed, step=step)
+    assert answer(score, k, space) == brute_force(score, k, space)
+
+
+@pytest.mark.parametrize("step", [None, 1.0, 0.1])
+@pytest.mark.parametrize("k", [1, 30, 900])
+def test_several_blocks_and_settlings_change_nothing(
+    k: int, step: float | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score, space = drawn(61, 3, seed=k, step=step), plain_space(61, orders=(1, 2))
+    wanted = brute_force(score, k, space)
+    assert answer(score, k, space) == wanted
+    monkeypatch.setattr(pairs, "_ROWS", 7)
+    monkeypatch.setattr(pairs, "_CHUNK", 16)
+    monkeypatch.setattr(pairs, "_SLACK", 3)
+    assert answer(score, k, space) == wanted
+
+
+def test_scores_closer_than_single_precision_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "_SLACK", 3)
+    side = 1 + torch.arange(40, dtype=torch.float64).flip(0).roll(7) * 1e-12
+    score = ProductScore(side, torch.zeros(40, 1), torch.zeros(40, 1))
+    space = plain_space(40)
+    assert answer(score, 5, space) == brute_force(score, 5, space)
+
+
+def test_equal_scores_go_to_the_smallest_numbers() -> None:
+    score = ProductScore(torch.zeros(50).double(), torch.zeros(50, 1), torch.zeros(50, 1))
+    assert search_pairs(score, 4, space=plain_space(50)).top.index.tolist() == [0, 1, 2, 3]
+
+
+def test_the_certificate_counts_what_was_looked_at() -> None:
+    library = plain_space(20).vocabulary
+    measured = library.batch([library.perturbation([1, 2]), library.perturbation([3])])
+    space = CombinationSpace.of(library, orders=(1, 2), measured=measured)
+    score = drawn(20, 3, seed=0)
+    certificate = search_pairs(score, 5, space=space).certificate
+    assert (certificate.scanned, certificate.masked) == (190, 1)
+    assert certificate.error == score.error > 0
+    assert certificate.rank_error == 0
+    assert certificate.exact
+
+
+def test_singles_and_pairs_merge_into_one_ranking() -> None:
+    space = plain_space(15, orders=(1, 2))
+    score = drawn(15, 3, seed=2)
+
+    def value(batch: PerturbationBatch) -> torch.Tensor:
+        single = batch.order == 1
+        first, second = batch.genes[:, 0], batch.genes[:, 1].clamp(min=0)
+        return torch.where(single, score.side[first], score.exact(first, second))
+
+    merged = search_pairs(score, 12, space=space).merge(search_stream(space, value, 12, orders=(1,)))
+    whole = search_stream(space, value, 12)
+    assert torch.equal(merged.top.index, whole.top.index)
+    assert torch.equal(merged.top.score, whole.top.score)
+    assert merged.certificate.scanned == space.size
+
+
+def test_progress_ends_with_all_pairs() -> None:
+    seen: list[tuple[int, int]] = []
+    search_pairs(
+        drawn(30, 2, seed=0), 3, space=plain_space(30), progress=lambda done, total: seen.append((done, total))
+    )
+    assert seen == sorted(seen)
+    assert seen[-1] == (435, 435)
+
+
+def test_scores_of_other_entries_are_refused() -> None:
+    with pytest.raises(SpaceError, match="do not fit a space of 6"):
+        search_pairs(drawn(5, 2, seed=0), 3, space=plain_space(6))
+    with pytest.raises(SpaceError, match="has orders"):
+        search_pairs(drawn(5, 2, seed=0), 3, space=plain_space(5, orders=(1,)))
+    with pytest.raises(DataError, match="at least one"):
+        search_pairs(drawn(5, 2, seed=0), 0, space=plain_space(5))
+
+
+class NanScore:
+    size = 5
+    error = 0.0
+
+    def block(self, start: int, stop: int) -> torch.Tensor:
+        block = torch.zeros(stop - start, self.size - start)
+        block[0, -1] = torch.nan
+        return block
+
+    def exact(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        return torch.zeros(len(first), dtype=torch.float64) + 0 * second
+
+
+def test_nan_scores_are_refused() -> None:
+    with pytest.raises(DataError, match="NaN"):
+        search_pairs(NanScore(), 2, space=plain_space(5))
