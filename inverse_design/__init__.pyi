@@ -1,1 +1,13 @@
-
+from .benchmark.retrieval import score_retrieval as score_retrieval
+from .errors import InverseDesignError as InverseDesignError
+from .errors import NothingToProposeError as NothingToProposeError
+from .problem.constraints import Constraints as Constraints
+from .problem.space import CombinationSpace as CombinationSpace
+from .problem.target import ProfileTarget as ProfileTarget
+from .problem.target import ScalarTarget as ScalarTarget
+from .problem.target import SignatureTarget as SignatureTarget
+from .problem.target import shift as shift
+from .proposal import Proposal as Proposal
+from .proposal import propose as propose
+from .search.pairs import search_pairs as search_pairs
+from .search.stream import search_stream as search_stream

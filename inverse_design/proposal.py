@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 from typing import Literal
 
@@ -33,6 +33,7 @@ from surrogates.models.calibrated import FittedCalibrated
 ObjectiveName = Literal["likelihood", "distance", "pearson", "cosine", "projection"]
 Order = Literal["1", "2", "both"]
 _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed, 64 MiB
+_FAR = 1e6  # standard deviations, more than any effect
 _ORDERS: Mapping[Order, tuple[int, ...]] = {"1": (1,), "2": (2,), "both": (1, 2)}
 
 
@@ -65,13 +66,8 @@ def ask(screen: Screen, target: str | Target) -> Question:
     if not isinstance(target, str):
         return Question(screen, target)
     row = screen.row_of(screen.vocabulary.parse(target))
-    errors = screen.standard_errors
-    profile = ProfileTarget(
-        name=screen.labels[row],
-        readouts=screen.readouts,
-        values=screen.effects[row],
-        standard_errors=None if errors is None else errors[row],
-    )
+    # Without standard errors: the error laws are learnt from measured effects and so hold that noise already.
+    profile = ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row])
     return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile)
 
 
@@ -146,7 +142,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     fitted = models.fit(question.training, seed=seed)
     found = search(chosen, fitted, space, top, progress=progress)
     batch = space.take(found.top.index)
-    explanations = explain(fitted, batch, aligned, question.training)
+    explanations = explain(fitted, batch, _endless(question.target, aligned), question.training)
     table = _table(chosen, fitted, batch, explanations, level)
     if isinstance(question.target, ProfileTarget):
         table["probability"] = probabilities(TargetLikelihood(aligned, log_prior), fitted, space, batch).numpy()
@@ -270,15 +266,24 @@ def probabilities(
     def value(some: PerturbationBatch) -> Float[Tensor, "b"]:
         return likelihood.utility(fitted, some).mean
 
+    values = value(batch)
+    peak = float(values.max())
     score = likelihood.pair_score(fitted, space) if 2 in space.orders else None
     sums = [
-        log_sum_pairs(score, space)
+        # Blocks are in single precision, which is finest near zero: there the likely pairs have to be.
+        log_sum_pairs(replace(score, constant=score.constant - peak), space) + peak
         if score is not None and order == 2
         else log_sum_stream(value, space, order=order)
         for order in space.orders
     ]
     total = torch.tensor(sums, dtype=torch.float64).logsumexp(0)
-    return (value(batch) - total).exp()
+    return (values - total).exp()
+
+
+def _endless(target: Target, aligned: AlignedProfile) -> AlignedProfile:
+    """Move the end of a mere direction out of reach: of a signature, more is never too much."""
+    reached = isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
+    return aligned if reached else replace(aligned, values=aligned.values * _FAR)
 
 
 def _log_prior(screen: Screen, prior: Mapping[str, float] | None) -> Float[Tensor, "v"]:

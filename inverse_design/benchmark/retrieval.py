@@ -88,6 +88,19 @@ class Retrieval:
         return self.rank == 1
 
 
+@dataclass(frozen=True)
+class RetrievalReport:
+    """What the protocol measured, and what it rests upon.
+
+    Attributes:
+        rows: The metrics.
+        found: Rank and probability for each target, by variant and method.
+    """
+
+    rows: list[Row]
+    found: Mapping[str, Mapping[str, Retrieval]]
+
+
 def score_retrieval(
     screen: Screen,
     *,
@@ -114,6 +127,36 @@ def score_retrieval(
     Raises:
         DataError: If the screen has no held-out double of two measured singles.
     """
+    return measure_retrieval(
+        screen, dataset=dataset, seed=seed, methods=methods, most_targets=most_targets, progress=progress
+    ).rows
+
+
+def measure_retrieval(
+    screen: Screen,
+    *,
+    dataset: str,
+    seed: int,
+    methods: Mapping[str, Method] | None = None,
+    most_targets: int = 500,
+    progress: Callable[[int, int], None] | None = None,
+) -> RetrievalReport:
+    """Run the protocol as :func:`score_retrieval` does, and keep what each method did with every target.
+
+    Args:
+        screen: Measured effects in one context, with singles and doubles.
+        dataset: Its name, for the rows.
+        seed: Fixes folds (unless the screen brings ``double_fold``), the targets drawn and the bootstrap.
+        methods: What to compare; the shipped methods by default. The first is the reference of paired differences.
+        most_targets: More held-out doubles than this are drawn from at random.
+        progress: Called with the number of fits done, of how many.
+
+    Returns:
+        The metrics, and rank and probability for each target.
+
+    Raises:
+        DataError: If the screen has no held-out double of two measured singles.
+    """
     chosen = methods or METHODS
     own = {readout for readout in screen.readouts if readout in set(screen.vocabulary.targets)}
     kept = [column for column, readout in enumerate(screen.readouts) if readout not in own]
@@ -123,11 +166,12 @@ def score_retrieval(
     splits = list(_drawn(double_splits(screen, seed=seed), most_targets, seed))
     if not splits:
         raise DataError("no double has both of its singles measured, so nothing can be held out and retrieved")
-    rows: list[Row] = []
+    found: dict[str, dict[str, Retrieval]] = {}
     for number, (variant, view) in enumerate(variants.items()):
         tick = _ticker(progress, number * len(splits), len(variants) * len(splits))
-        rows += _rows(retrieve(view, splits, chosen, seed=seed, tick=tick), dataset, variant, seed)
-    return rows
+        found[variant] = retrieve(view, splits, chosen, seed=seed, tick=tick)
+    rows = [row for variant, each in found.items() for row in _rows(each, dataset, variant, seed)]
+    return RetrievalReport(rows, found)
 
 
 def retrieve(
@@ -159,11 +203,13 @@ def retrieve(
         fitted = {
             name: best_identifying(fits[model] for model in method.surrogates) for name, method in methods.items()
         }
+        # With every pair kept, only two doses of one target are none.
+        valid = None if space.count_valid == space.size else space.valid(space.batch(0, space.size))
         for row in split.test.tolist():
             truth = torch.searchsorted(space.entries, screen.batch.genes[row][:2])
             for name, method in methods.items():
                 score = _score(method, fitted[name], space, screen.effects[row])
-                outcomes[name].append(_rank_of(score, truth))
+                outcomes[name].append(_rank_of(score, truth, valid))
         tick(number + 1)
     return {name: _retrieval(each, methods[name]) for name, each in outcomes.items()}
 
@@ -185,15 +231,15 @@ def _score(
     return score
 
 
-def _rank_of(score: PairScore, truth: Int[Tensor, "2"]) -> tuple[int, float]:
-    """Rank of the true pair, ties against it, and the softmax weight of the best pair."""
+def _rank_of(score: PairScore, truth: Int[Tensor, "2"], valid: Bool[Tensor, "m"] | None) -> tuple[int, float]:
+    """Rank of the true pair among the valid ones, ties against it, and the softmax weight of the best pair."""
     blocks = []
     for start in range(0, score.size, _ROWS):
         block = score.block(start, min(score.size, start + _ROWS)).double()
         blocks.append(block[torch.ones_like(block).triu(1) > 0])
         if start <= int(truth[0]) < start + _ROWS:
             best = block[int(truth[0]) - start, int(truth[1]) - start]
-    values = torch.cat(blocks)
+    values = torch.cat(blocks) if valid is None else torch.cat(blocks)[valid]
     return int((values >= best).sum()), float((values.max() - values.logsumexp(0)).exp())
 
 

@@ -64,7 +64,8 @@ class RatioScore:
         Returns:
             Single-precision scores.
         """
-        return _ratio(double_block(self.numerator, start, stop), double_block(self.square, start, stop)).float()
+        numerator, square = (double_block(each, start, stop) for each in (self.numerator, self.square))
+        return self._ratio(numerator, square).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision.
@@ -76,12 +77,14 @@ class RatioScore:
         Returns:
             Their scores.
         """
-        return _ratio(self.numerator.exact(first, second), self.square.exact(first, second))
+        return self._ratio(self.numerator.exact(first, second), self.square.exact(first, second))
 
-
-def _ratio(numerator: Float64[Tensor, "*b"], square: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
-    # Cells below the diagonal mean nothing and may hold a negative "square".
-    return (numerator / square.clamp(min=torch.finfo(torch.float64).eps).sqrt()).clamp(-1.0, 1.0)
+    def _ratio(self, numerator: Float64[Tensor, "*b"], square: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
+        # Cells below the diagonal mean nothing and may hold a negative "square". What is rounding depends on the
+        # unit of the effects: it is relative to the largest entry.
+        double = torch.finfo(torch.float64)
+        floor = (self.square.side.max() * double.eps).clamp(min=double.tiny)
+        return (numerator / square.clamp(min=floor).sqrt()).clamp(-1.0, 1.0)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The likelihood of a target profile: how well each candidate explains it. The default objective for profiles."""
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor
 
 from inverse_design.problem.composite import LikelihoodScore, Projection
 from inverse_design.problem.objective import ScalarPosterior
-from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -84,7 +85,9 @@ class TargetLikelihood:
     def _of_class(
         self, fitted: FittedCalibrated, batch: PerturbationBatch, code: int
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        law = law_on(fitted.law(code), self.target)
+        # One power for all classes: densities raised to different powers compare in one choice of units only.
+        power = fitted.law(SEEN_DOUBLE).temperature
+        law = law_on(fitted.law(code), self.target).with_temperature(power)
         posterior = fitted.predict(batch)
         whiten, columns = law.covariance.whiten, self.target.columns
         gap = whiten(self.target.values - posterior.mean[:, columns])
@@ -101,7 +104,7 @@ class TargetLikelihood:
         spread = 2 * len(columns) * excess.square() + 4 * excess * square
         return density, slope.square() * spread
 
-    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
         """Factorise the log density over all pairs.
 
         Args:
@@ -133,5 +136,7 @@ class TargetLikelihood:
 
 
 def _class_constant(law: ErrorLaw) -> float:
-    """What makes densities of different novelty classes comparable."""
-    return -law.temperature / 2 * law.covariance.log_determinant
+    """What makes densities of different novelty classes comparable, less what all normal laws share."""
+    half, nu = len(law.offset) / 2, law.degrees / 2
+    tails = math.lgamma(nu + half) - math.lgamma(nu) - half * math.log(nu) if math.isfinite(nu) else 0.0
+    return law.temperature * (tails - law.covariance.log_determinant / 2)

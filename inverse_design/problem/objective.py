@@ -1,7 +1,7 @@
 """Objectives: what a predicted effect is worth, with its uncertainty."""
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -32,6 +32,7 @@ class ScalarPosterior:
     variance: Float[Tensor, "b"]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """The worth of candidates under a fitted model."""
 

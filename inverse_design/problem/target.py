@@ -1,5 +1,6 @@
 """Where the cells should go: a profile, a signature, or one readout."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
@@ -157,11 +158,13 @@ class ScalarTarget:
     value: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a goal without the value it needs, and a value without such a goal."""
+        """Refuse a goal without the value it needs, a value without such a goal, and one that is not finite."""
         if (self.goal == "reach") != (self.value is not None):
             raise TargetError(
                 f"goal {self.goal!r} of {self.readout!r} with value {self.value}: only 'reach' has one"
             )
+        if self.value is not None and not math.isfinite(self.value):
+            raise TargetError(f"value {self.value} of {self.readout!r} is not finite")
 
     @property
     def name(self) -> str:

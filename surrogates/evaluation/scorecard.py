@@ -138,7 +138,7 @@ def _score(
             value = float(statistic(torch.arange(len(truth))[None]))
             low, high = bootstrap_interval(statistic, len(truth), seed=seed)
             rows.append(
-                Row("forward", dataset, name, novelty, "all readouts", metric, value, low, high, len(truth), unit)
+                Row("forward", dataset, name, novelty, "all_readouts", metric, value, low, high, len(truth), unit)
             )
     return rows
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from surrogates.data.screen import Screen
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
@@ -18,7 +18,7 @@ class Automatic:
         bases: The surrogates, the simplest first.
     """
 
-    bases: tuple[Surrogate, ...] = (ScaledAdditive(), Interaction())
+    bases: tuple[Surrogate, ...] = (Additive(), ScaledAdditive(), Interaction())
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
         """Cross-fit every surrogate on the same folds and keep the best.

@@ -1,0 +1,221 @@
+"""The command line ``inverse-design``: words in, exit codes out; the work is imported when a verb needs it."""
+
+# ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter, validators
+
+from inverse_design.errors import InverseDesignError, NothingToProposeError
+from inverse_design.interface.console import complaints, say
+from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions
+from inverse_design.interface.run import PROGRAM, Run
+from surrogates.errors import SurrogatesError
+
+DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
+
+_Context = Annotated[str | None, Parameter(group=ASKING)]
+_Run = Annotated[Run, Parameter(parse=False)]
+_Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
+_READING, _ASKING, _RESTRICTIONS = Reading(), Asking(), Restrictions()
+
+
+def _version() -> str:
+    try:
+        return version(PROGRAM)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _examples(*lines: str) -> str:
+    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
+
+
+app = App(
+    name=PROGRAM,
+    version=_version,
+    help="Which perturbation brings cells to the state I want, and how sure are we?",
+    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: 0 done, 2 usage,"
+    " 3 data refused, 4 nothing to propose.",
+    default_parameter=Parameter(negative=(), negative_iterable=(), negative_none=()),
+    suppress_keyboard_interrupt=False,
+)
+benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
+app.command(benchmark)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "check norman2019_expr",
+        "check screen.h5ad --target-col guide --reference-key AAVS1",
+    )
+)
+def check(data: str, /, *, reading: Reading = _READING) -> None:
+    """Say what is in the data, how it was read, and what is wrong with it.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        reading: How to read a file.
+    """
+    from inverse_design.interface.check import run_check
+
+    run_check(data, reading)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "propose norman2019_expr --target CEBPE+KLF1",
+        "propose screen.h5ad --target state.csv --exclude essential.txt -o candidates.csv",
+        "propose screen.csv --target goal.toml --order both --require KLF1",
+    )
+)
+def propose(
+    data: str,
+    /,
+    *,
+    target: Annotated[str, Parameter(group=ASKING)],
+    context: _Context = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    asking: Asking = _ASKING,
+    restrictions: Restrictions = _RESTRICTIONS,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Rank every single, every pair, or both, by how well they reach a target.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
+            of kind profile, signature, shift or scalar.
+        context: Which context (cell type, line, batch), if the data hold several.
+        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        asking: What is asked.
+        restrictions: What may be proposed.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.propose import run_propose
+
+    run_propose(
+        run,
+        data,
+        target=target,
+        context=context,
+        destination=output,
+        asking=asking,
+        restrictions=restrictions,
+        reading=reading,
+    )
+
+
+@benchmark.command(help_epilogue=_examples("benchmark retrieval norman2019_expr --json retrieval.json"))
+def retrieval(
+    data: str, /, *, context: _Context = None, seed: int = 0, json: str | None = None, reading: Reading = _READING
+) -> None:
+    """Measure how often the perturbation behind a held-out state is found among all pairs.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        reading: How to read a file.
+    """
+    from inverse_design.interface.benchmark import run_retrieval
+
+    run_retrieval(data, context=context, seed=seed, json=json, reading=reading)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark forward norman2019_expr --json forward.json"))
+def forward(
+    data: str, /, *, context: _Context = None, seed: int = 0, json: str | None = None, reading: Reading = _READING
+) -> None:
+    """Measure how well held-out effects are predicted, beside every baseline.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        reading: How to read a file.
+    """
+    from inverse_design.interface.benchmark import run_forward
+
+    run_forward(data, context=context, seed=seed, json=json, reading=reading)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark search --genes 2000"))
+def search(*, genes: _Count = 10_000, repeats: _Count = 5, seed: int = 0, json: str | None = None) -> None:
+    """Measure how long the exact search over all pairs takes, beside a bare matrix product.
+
+    Args:
+        genes: Number of genes.
+        repeats: How often both are timed.
+        seed: Fixes the factors.
+        json: Where to write the numbers, as .json.
+    """
+    from inverse_design.interface.benchmark import run_search
+
+    run_search(genes=genes, repeats=repeats, seed=seed, json=json)
+
+
+@app.command(help_epilogue=_examples("demo", "demo -o my-folder"))
+def demo(
+    *, output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output", seed: int = 0, run: _Run
+) -> None:
+    """Hold a measured double out and find it again: the main job, from nothing.
+
+    Args:
+        output: Folder for the table and the picture.
+        seed: Fixes everything that is random.
+        run: What was typed.
+    """
+    from inverse_design.interface.demo import run_demo
+
+    run_demo(run, folder=output, seed=seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: The words behind the name of the program; those of this process by default.
+
+    Returns:
+        The exit code: 0 done, 2 usage, 3 data refused, 4 nothing to propose, 130 interrupted.
+    """
+    words = tuple(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale without "×" is no reason to fail
+            stream.reconfigure(errors="replace")
+    try:
+        _dispatch(words)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _complain(f"{error} (see {PROGRAM} --help)", USAGE)
+    except NothingToProposeError as error:
+        return _complain(f"{error}, or propose measured ones again with --measured keep", NOTHING)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (SurrogatesError, InverseDesignError, OSError) as error:
+        return _complain(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was left half-written", INTERRUPTED)
+    return DONE
+
+
+def _dispatch(words: Sequence[str]) -> None:
+    command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+    own = {name: Run(tuple(words)) for name in unparsed}
+    command(*bound.args, **{**bound.kwargs, **own})
+
+
+def _complain(message: str, code: int) -> int:
+    say(complaints(), f"error: {' '.join(message.split())}", "red")
+    return code

@@ -1,0 +1,135 @@
+"""Files that a verb writes: checked before the work, written whole or not at all."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from inverse_design.errors import OutputError
+
+TABLE_ENDINGS = (".csv", ".parquet")
+METADATA_KEY = b"inverse_design"
+_DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number of threads
+
+
+def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = ()) -> Path:
+    """Refuse a place that could not be written, before any work is done.
+
+    Args:
+        path: Where the result is to go.
+        endings: What its name may end with.
+        inputs: Files that are read and must not be overwritten.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: If the name or the folder is unusable, or the file is one of the inputs.
+    """
+    shown = repr(str(path))
+    if not str(path).isprintable():
+        raise OutputError(f"output {shown} has characters that no file name should have; choose another name")
+    file = Path(path)
+    if not file.name.endswith(tuple(endings)) or file.name in endings:
+        raise OutputError(f"output {shown} must be a name that ends with {' or '.join(endings)}")
+    if file.parent.exists() and not file.parent.is_dir():
+        raise OutputError(f"output {shown}: {str(file.parent)!r} is not a folder")
+    if not file.parent.exists():
+        raise OutputError(f"output {shown}: there is no folder {str(file.parent)!r}; make it first")
+    if any(_is_same(written, Path(read)) for read in inputs for written in (file, sidecar_of(file))):
+        raise OutputError(f"output {shown} would overwrite what is read; choose another name")
+    _try_out(file)
+    return file
+
+
+def sidecar_of(path: Path) -> Path:
+    """Name the JSON file beside a table.
+
+    Args:
+        path: The table.
+
+    Returns:
+        ``candidates.csv.json`` for ``candidates.csv``.
+    """
+    return path.with_name(path.name + ".json")
+
+
+def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
+    """Write a table with a JSON sidecar, each whole or not at all; a Parquet file holds the manifest, too.
+
+    Args:
+        table: Rows for people and programs.
+        path: A ``.csv`` or ``.parquet`` file.
+        facts: ``manifest`` and whatever else explains the table.
+
+    Returns:
+        The two files.
+    """
+    text = json.dumps(strict(facts), indent=1, allow_nan=False)
+    if path.suffix == ".parquet":
+        frame = pa.Table.from_pandas(table, preserve_index=False)
+        known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
+        frame = frame.replace_schema_metadata({**(frame.schema.metadata or {}), METADATA_KEY: known})
+        write_whole(path, lambda temporary: pq.write_table(frame, temporary))
+    else:
+        csv = table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
+        write_whole(path, lambda temporary: temporary.write_text(csv, encoding="utf-8", newline=""))
+    sidecar = sidecar_of(path)
+    write_whole(sidecar, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    return path, sidecar
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        path: The file.
+        write: Called with a temporary file in the same folder.
+    """
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def strict(value: object) -> object:
+    """Replace numbers that JSON cannot hold by null, in any depth.
+
+    Args:
+        value: Mappings, sequences and scalars.
+
+    Returns:
+        The same as dicts and lists.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _try_out(file: Path) -> None:
+    """Create and remove a temporary file: permissions alone do not tell (read-only mounts, quotas)."""
+    try:
+        if file.is_dir() or sidecar_of(file).is_dir():
+            raise OutputError(f"output {str(file)!r} is a folder; name a file in it")
+        sidecar_of(file).exists()  # a name that is too long fails here
+        with tempfile.NamedTemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"output {str(file)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _is_same(written: Path, read: Path) -> bool:
+    try:
+        return written.exists() and read.exists() and written.samefile(read)
+    except OSError:
+        return False

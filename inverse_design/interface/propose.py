@@ -1,0 +1,256 @@
+"""The verb ``propose``: rank a whole space for a target."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from inverse_design.interface.card import show_card
+from inverse_design.interface.console import output, say, working
+from inverse_design.interface.names import names_a_file, read_names
+from inverse_design.interface.options import AUTOMATIC, Asking, Reading, Restrictions
+from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, write_table
+from inverse_design.interface.provenance import manifest
+from inverse_design.interface.run import Run
+from inverse_design.interface.screens import one_context, open_screen
+from inverse_design.interface.tables import candidates_grid, show_facts, show_search, show_warnings
+from inverse_design.interface.target_files import read_target
+from inverse_design.interface.value_tables import WEIGHT_COLUMNS, read_value_table
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
+from inverse_design.proposal import Proposal, propose
+from surrogates.data.screen import Screen
+from surrogates.errors import UnknownNameError
+from surrogates.models.base import Surrogate
+from surrogates.models.registered import SURROGATES
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A proposal with the question that it answers.
+
+    Attributes:
+        screen: The data, the target condition among them.
+        target: As it was read.
+        asking: What was asked.
+        proposal: What was found.
+    """
+
+    screen: Screen
+    target: str | Target
+    asking: Asking
+    proposal: Proposal
+
+
+def run_propose(
+    run: Run,
+    data: str,
+    *,
+    target: str,
+    context: str | None,
+    destination: str | None,
+    asking: Asking,
+    restrictions: Restrictions,
+    reading: Reading,
+) -> None:
+    """Rank candidates, print them, and write them if asked.
+
+    Args:
+        run: The command line.
+        data: A dataset or file.
+        target: As typed.
+        context: Which context, if there are several.
+        destination: Where to write the table.
+        asking: What is asked.
+        restrictions: What may be proposed.
+        reading: How to read a file.
+    """
+    inputs = [each for each in (data, target, asking.prior or "") if names_a_file(each)]
+    place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
+    with working("reading"):
+        screen = one_context(open_screen(data, reading), context)
+        wanted = read_target(target, screen)
+        constraints = constraints_of(restrictions, reading, screen)
+    answer = solve(screen, wanted, asking, constraints)
+    console = output()
+    if place is None:
+        show_answer(console, answer)
+        return
+    settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
+    # Written first: whoever reads the screen may leave early.
+    written = write_answer(answer, place, manifest(run, screen, seed=asking.seed, settings=settings))
+    show_answer(console, answer)
+    say(console)
+    say(console, "wrote " + " and ".join(map(str, written)))
+
+
+def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen) -> Constraints:
+    """Resolve the restrictions against what the screen knows.
+
+    Args:
+        restrictions: As typed.
+        reading: For the mode.
+        screen: The data.
+
+    Returns:
+        The constraints.
+    """
+    known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
+    return Constraints(
+        excluded=read_names(restrictions.exclude, known=known),
+        required=read_names(restrictions.require, known=known),
+        allowed=read_names(restrictions.allow, known=known) if restrictions.allow else None,
+        measured="keep" if restrictions.measured == "keep" else "leave_out",
+        mode=reading.mode,
+        dose=restrictions.dose,
+    )
+
+
+def solve(screen: Screen, target: str | Target, asking: Asking, constraints: Constraints) -> Answer:
+    """Fit the model and search, showing progress on a terminal.
+
+    Args:
+        screen: Measured effects in one context.
+        target: Where the cells should go.
+        asking: What is asked.
+        constraints: What may be proposed.
+
+    Returns:
+        The answer.
+    """
+    prior = _read_prior(asking.prior)
+    surrogate = None if asking.model == AUTOMATIC else _loaded(asking.model)
+    with working("fitting and searching") as tick:
+        proposal = propose(
+            screen,
+            target,
+            order=asking.order,
+            top=asking.top,
+            objective=asking.objective,
+            constraints=constraints,
+            prior=prior,
+            surrogate=surrogate,
+            level=asking.level,
+            seed=asking.seed,
+            progress=tick,
+        )
+    return Answer(screen, target, asking, proposal)
+
+
+def show_answer(console: Console, answer: Answer) -> None:
+    """Print an answer: warnings, what was used, the table, the card, the certificate, the notes.
+
+    Args:
+        console: Where.
+        answer: What to print.
+    """
+    proposal = answer.proposal
+    show_warnings(console, proposal.notes)
+    show_facts(console, _facts(answer))
+    say(console)
+    candidates_grid(proposal.table).show(console)
+    say(console)
+    show_card(console, proposal)
+    say(console)
+    show_search(console, proposal)
+    if isinstance(answer.target, str):
+        say(console, truth_line(proposal, answer.target))
+
+
+def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tuple[Path, Path]:
+    """Write the table and, beside it, all that explains it.
+
+    Args:
+        answer: What to write.
+        place: The table's path.
+        known: The manifest.
+
+    Returns:
+        The two files.
+    """
+    proposal = answer.proposal
+    labels = proposal.table["perturbation"]
+    why = [
+        {"perturbation": name, **asdict(each)} for name, each in zip(labels, proposal.explanations, strict=True)
+    ]
+    facts = {
+        "manifest": known,
+        "target": proposal.target.name,
+        "notes": proposal.notes,
+        "certificate": asdict(proposal.search.certificate),
+        "explanations": why,
+    }
+    return write_table(proposal.table, place, facts)
+
+
+def truth_line(proposal: Proposal, truth: str) -> str:
+    """Say where the held-out condition stands that made the target.
+
+    Args:
+        proposal: What was found.
+        truth: Its label.
+
+    Returns:
+        One sentence.
+    """
+    said = f"truth: {truth}, measured but held out of the training data,"
+    ranks = proposal.table.loc[proposal.table["perturbation"] == truth, "rank"]
+    if len(ranks):
+        return f"{said} is number {ranks.iloc[0]} of {proposal.space.count_valid:,} candidates"
+    if _is_candidate(proposal, truth):
+        return f"{said} is not among the first {len(proposal.table)} of {proposal.space.count_valid:,} candidates"
+    return f"{said} was not a candidate: it is ruled out, of another order, or has a part not measured alone"
+
+
+def _is_candidate(proposal: Proposal, truth: str) -> bool:
+    space = proposal.space
+    done = space.vocabulary.batch([space.vocabulary.parse(truth)])
+    inside = done.order.item() in space.orders and set(done.genes[0].tolist()) <= set(space.entries.tolist())
+    return inside and bool(space.valid(done).all())
+
+
+def _facts(answer: Answer) -> dict[str, str]:
+    screen, proposal = answer.screen, answer.proposal
+    common, wanted = len(proposal.target.on(screen.readouts).columns), _n_readouts(proposal.target)
+    part = "" if common == wanted else f", {common:,} of its {wanted:,} readouts are in the data"
+    held_out = " (a condition of the data, held out of the training)" if isinstance(answer.target, str) else ""
+    context = f", context {screen.contexts[0]}" if screen.contexts[0] else ""
+    source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
+    return {
+        "data": f"{source}{context}: {len(screen):,} conditions, {len(screen.readouts):,} readouts",
+        "unit": screen.provenance.get("unit", "as in the file"),
+        "target": f"{proposal.target.name}{held_out}{part}",
+        "model": f"{_model_name(answer)}, seed {answer.asking.seed}; {_interval_in_words(answer)}",
+    }
+
+
+def _interval_in_words(answer: Answer) -> str:
+    table = answer.proposal.table
+    if bool((table["lower"] == table["upper"]).all()):
+        return "it states no uncertainty of its own: lower and upper are the utility"
+    return f"intervals of the utility at {answer.asking.level:.0%} nominal"
+
+
+def _model_name(answer: Answer) -> str:
+    taken = type(answer.proposal.fitted.base).__name__.removeprefix("Fitted")
+    return f"{AUTOMATIC}, took {taken}" if answer.asking.model == AUTOMATIC else answer.asking.model
+
+
+def _n_readouts(target: Target) -> int:
+    if isinstance(target, ProfileTarget):
+        return len(target.readouts)
+    return len(target.up) + len(target.down) if isinstance(target, SignatureTarget) else 1
+
+
+def _loaded(model: str) -> Surrogate:
+    if model not in SURROGATES.names():
+        raise UnknownNameError.from_known("model", model, (AUTOMATIC, *SURROGATES.names()))
+    return SURROGATES.load(model)()
+
+
+def _read_prior(path: str | None) -> dict[str, float] | None:
+    if path is None:
+        return None
+    table = read_value_table(Path(path), values=WEIGHT_COLUMNS)
+    return dict(zip(table.names, table.values, strict=True))

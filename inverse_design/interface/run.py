@@ -1,0 +1,25 @@
+"""One invocation of the command line."""
+
+import shlex
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+PROGRAM = "inverse-design"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was typed, and when.
+
+    Attributes:
+        arguments: The words behind the name of the program.
+        started: When the work began.
+    """
+
+    arguments: tuple[str, ...] = ()
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def command(self) -> str:
+        """The command line, quoted so that a shell reads it back."""
+        return shlex.join((PROGRAM, *self.arguments))

@@ -1,0 +1,88 @@
+"""The screen that a verb works on: a dataset of the catalogue or a file, in one context."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from inverse_design.interface.names import read_names
+from inverse_design.interface.options import Reading
+from surrogates.data.catalogue import load, names
+from surrogates.data.readers import TABLE_SUFFIXES, read_screen
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError, UnknownNameError
+
+
+def open_screen(data: str, reading: Reading) -> Screen:
+    """Open a dataset by its name, or read a file.
+
+    Args:
+        data: A name of the catalogue, or a path.
+        reading: How to read a file.
+
+    Returns:
+        The screen, with ``provenance["dataset"]``.
+
+    Raises:
+        UnknownNameError: If it is neither a known name nor a file.
+        DataError: If it is refused, or reading options are given for a dataset that needs none.
+    """
+    if data in names() or not Path(data).exists():
+        return _in_mode(_as_it_is(data, reading), reading)
+    screen = read_screen(
+        data,
+        target_col=_target_col(reading),
+        reference_key=reading.reference_key,
+        dose_col=reading.dose_col,
+        group_col=reading.group_col,
+        layer_key=reading.layer_key,
+        sep=reading.sep,
+        mode=reading.mode,
+        readouts=read_names(reading.readouts) or None,
+    )
+    return replace(screen, provenance={**screen.provenance, "dataset": Path(data).name})
+
+
+def one_context(screen: Screen, context: str | None) -> Screen:
+    """Take one context, the only one if none is named.
+
+    Args:
+        screen: Measured effects.
+        context: Name of a context.
+
+    Returns:
+        The rows of that context.
+
+    Raises:
+        UnknownNameError: If there is no such context.
+        DataError: If there are several and none is named.
+    """
+    if context is not None:
+        return screen.in_context(context)
+    contexts = sorted(set(screen.contexts))
+    if len(contexts) > 1:
+        shown = ", ".join(map(repr, contexts[:8])) + (
+            f" and {len(contexts) - 8} more" if len(contexts) > 8 else ""
+        )
+        raise DataError(f"the data hold {len(contexts)} contexts; name one with --context: {shown}")
+    return screen
+
+
+def _as_it_is(data: str, reading: Reading) -> Screen:
+    if replace(reading, mode=None) != Reading() and data in names():
+        raise DataError(
+            f"{data!r} is a dataset of the catalogue, read in one way; give reading options for files only"
+        )
+    if data not in names() and ("/" in data or data.endswith((".h5ad", *TABLE_SUFFIXES))):
+        raise DataError(f"there is no file {data!r}")
+    return load(data)
+
+
+def _in_mode(screen: Screen, reading: Reading) -> Screen:
+    modes = sorted({entry.mode for entry in screen.vocabulary.entries})
+    if reading.mode is not None and reading.mode not in modes:
+        raise UnknownNameError.from_known("mode", reading.mode, modes)
+    return screen
+
+
+def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
+    columns = reading.target_col
+    return (columns[0] if len(columns) == 1 else columns) if columns else None

@@ -1,0 +1,143 @@
+"""The tables and sentences that verbs print."""
+
+from collections.abc import Mapping, Sequence
+from textwrap import wrap
+
+import pandas as pd
+from rich.console import Console
+
+from inverse_design.benchmark.reliability import Bin
+from inverse_design.interface.console import say
+from inverse_design.interface.grid import Column, Grid
+from inverse_design.interface.numbers import decimals_for, fixed, in_column, measured, probability
+from inverse_design.proposal import Proposal
+from inverse_design.search.topk import Certificate
+from surrogates.evaluation.rows import Row
+
+_LABEL = 10
+
+
+def candidates_grid(table: pd.DataFrame) -> Grid:
+    """Lay the ranked candidates out.
+
+    Args:
+        table: Of a proposal.
+
+    Returns:
+        Its columns in the same order; the novelty without the order, which stands beside it.
+    """
+    bounds = [float(value) for name in ("utility", "lower", "upper") for value in table[name]]
+    decimals = decimals_for(bounds)
+    columns = []
+    for name in table.columns.map(str):
+        values = table[name].tolist()
+        if name in {"utility", "lower", "upper"}:
+            columns.append(Column(name, tuple(fixed(value, decimals) for value in values), "right"))
+        elif name == "probability":
+            columns.append(Column(name, tuple(map(probability, values)), "right"))
+        elif name == "novelty":
+            columns.append(Column(name, tuple(str(value).partition(", ")[2] for value in values)))
+        else:
+            right = pd.api.types.is_numeric_dtype(table[name])
+            columns.append(
+                Column(name, tuple(map(str, values)), "right" if right else "left", name == "reason", 20)
+            )
+    return Grid(tuple(columns))
+
+
+def certificate_line(certificate: Certificate, orders: Sequence[int]) -> str:
+    """Say what a search looked at.
+
+    Args:
+        certificate: Of the search.
+        orders: How many interventions its candidates have.
+
+    Returns:
+        For example ``exact: 5,356 pairs scored, 125 left out as measured or ruled out, in 0.02 s``.
+    """
+    what = "candidates" if len(orders) > 1 else {1: "singles", 2: "pairs"}.get(orders[0], "candidates")
+    kind = "exact" if certificate.exact else f"not exact: ranks may be off by up to {certificate.rank_error:,}"
+    left_out = f", {certificate.masked:,} left out as measured or ruled out" if certificate.masked else ""
+    return f"{kind}: {certificate.scanned:,} {what} scored{left_out}, in {certificate.seconds:.2f} s"
+
+
+def show_facts(console: Console, facts: Mapping[str, str]) -> None:
+    """Print facts with their names in front, one in each line, or folded to the width of a terminal.
+
+    Args:
+        console: Where.
+        facts: Text by name.
+    """
+    width = max(_LABEL, *(len(name) + 2 for name in facts)) if facts else _LABEL
+    for name, text in facts.items():
+        lines = wrap(text, console.width - width, break_on_hyphens=False) if console.is_terminal else [text]
+        for number, line in enumerate(lines or [""]):
+            say(console, f"{'' if number else name:<{width}}{line}")
+
+
+def show_warnings(console: Console, notes: Sequence[str]) -> None:
+    """Print the warnings among some notes, which come before everything else.
+
+    Args:
+        console: Where.
+        notes: Of a proposal.
+    """
+    for note in notes:
+        if note.startswith("warning"):
+            say(console, note, "bold yellow")
+
+
+def show_search(console: Console, proposal: Proposal) -> None:
+    """Print the certificate and the notes that are no warnings.
+
+    Args:
+        console: Where.
+        proposal: What was found.
+    """
+    say(console, certificate_line(proposal.search.certificate, proposal.space.orders))
+    for note in proposal.notes:
+        if not note.startswith("warning"):
+            say(console, note, "dim")
+
+
+def show_rows(console: Console, rows: Sequence[Row]) -> None:
+    """Print benchmark rows as tables of models by metrics, one for each task.
+
+    Args:
+        console: Where.
+        rows: Of one benchmark.
+    """
+    for task in dict.fromkeys((row.dataset, row.novelty, row.variant) for row in rows):
+        some = [row for row in rows if (row.dataset, row.novelty, row.variant) == task]
+        said = ", ".join(part.replace("_", " ") for part in task[1:] if part)
+        say(console)
+        say(console, f"{task[0]} - {said} (n = {some[0].n})", "bold")
+        _models_by_metrics(some).show(console)
+
+
+def _models_by_metrics(rows: Sequence[Row]) -> Grid:
+    models = tuple(dict.fromkeys(row.model for row in rows))
+    by_place = {(row.model, row.metric): row for row in rows}
+    columns = [Column("model", models)]
+    for metric in dict.fromkeys(row.metric for row in rows):
+        found = [by_place.get((model, metric)) for model in models]
+        cells = ["-" if row is None else measured(row.value, row.low, row.high, row.unit) for row in found]
+        columns.append(Column(metric, tuple(cells), "right"))
+    return Grid(tuple(columns))
+
+
+def reliability_grid(bins: Sequence[Bin]) -> Grid:
+    """Lay stated probabilities out beside what came true.
+
+    Args:
+        bins: Of predictions of similar probability.
+
+    Returns:
+        One row per bin.
+    """
+    return Grid((
+        Column("probability of the first", tuple(f"{each.low:.1f} to {each.high:.1f}" for each in bins)),
+        Column("stated", in_column([each.stated for each in bins]), "right"),
+        Column("came true", in_column([each.found for each in bins]), "right"),
+        Column("targets", tuple(str(each.n) for each in bins), "right"),
+    ))  # fmt: skip

@@ -1,0 +1,183 @@
+"""Tables that give each name a number: targets, prior weights."""
+
+import re
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from inverse_design.errors import TargetError
+
+TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+# Lower case, without blanks, dots, dashes and underscores.
+NAME_COLUMNS = ("readout", "gene", "genename", "genesymbol", "symbol", "feature", "protein", "name", "names")
+VALUE_COLUMNS = (
+    "value", "effect", "logfc", "log2fc", "lfc", "avglog2fc", "avglogfc", "log2foldchange", "logfoldchange",
+    "logfoldchanges", "foldchange", "delta",
+)  # fmt: skip
+WEIGHT_COLUMNS = ("weight", "prior", "priorweight")
+ERROR_COLUMNS = ("standarderror", "se", "stderr", "lfcse")
+
+
+@dataclass(frozen=True)
+class ValueTable:
+    """Numbers by name.
+
+    Attributes:
+        origin: The file, and which columns were taken.
+        names: What each row is about; none occurs twice.
+        values: Its number.
+        weights: Its weight, if the table has one.
+        errors: Its standard error, if the table has one.
+    """
+
+    origin: str
+    names: tuple[str, ...]
+    values: tuple[float, ...]
+    weights: tuple[float, ...] | None
+    errors: tuple[float, ...] | None
+
+
+def read_value_table(
+    path: Path,
+    *,
+    name_col: str | None = None,
+    value_col: str | None = None,
+    values: Sequence[str] = VALUE_COLUMNS,
+) -> ValueTable:
+    """Read a table with one row per name; columns are found by name, and refused on a tie.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet`` file.
+        name_col: Column of names; found if ``None``.
+        value_col: Column of numbers; found if ``None``.
+        values: Names in use for the column of numbers, folded.
+
+    Returns:
+        The table.
+
+    Raises:
+        TargetError: If the file cannot be read or is empty, several columns qualify, a name occurs twice, or a
+            value is no finite number; the message names the row and the value.
+    """
+    table = _text_table(path)
+    if table.empty:
+        raise TargetError(f"{path.name!r} has no rows; give one row per name, with its value")
+    name = _stated(table, name_col, path) or _name_column(table, path)
+    others = [column for column in table if column != name]
+    value = _stated(table, value_col, path) or _value_column(table[others], values, path)
+    extra = [column for column in others if column != value]
+    names = tuple(table[name].str.strip())
+    _refuse_unnamed(names, name, path)
+    weight = _one_named(table[extra], WEIGHT_COLUMNS, path)
+    error = _one_named(table[extra], ERROR_COLUMNS, path)
+    return ValueTable(
+        origin=f"{path.name}, {value!r} of each {name!r}",
+        names=names,
+        values=_numbers(table, value, names, path),
+        weights=None if weight is None else _numbers(table, weight, names, path),
+        errors=None if error is None else _numbers(table, error, names, path),
+    )
+
+
+def _text_table(path: Path) -> pd.DataFrame:
+    if path.is_dir() or not path.exists():
+        raise TargetError(f"{str(path)!r} is " + ("a folder; name a file in it" if path.is_dir() else "no file"))
+    try:
+        if path.suffix == ".parquet":
+            frame = pd.read_parquet(path)
+            rows = (frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()).astype(str)
+            header = [str(column) for column in rows.columns]
+        else:
+            sep = "\t" if ".tsv" in path.suffixes else ","
+            whole = pd.read_csv(path, sep=sep, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
+    except (ValueError, OSError, EOFError, zlib.error) as error:
+        raise TargetError(f"{path.name!r} cannot be read as a table: {error}") from error
+    if twice := sorted({column for column in header if header.count(column) > 1}):
+        raise TargetError(
+            f"column {twice[0]!r} of {path.name!r} occurs {header.count(twice[0])} times; rename one"
+        )
+    return rows.set_axis(header, axis=1)
+
+
+def _stated(table: pd.DataFrame, column: str | None, path: Path) -> str | None:
+    if column is not None and column not in table:
+        raise TargetError(f"{path.name!r} has no column {column!r}; it has {_quoted(table)}")
+    return column
+
+
+def _name_column(table: pd.DataFrame, path: Path) -> str:
+    if (named := _one_named(table, NAME_COLUMNS, path)) is not None:
+        return named
+    for column in table:
+        if _share_of_numbers(table[column]) < 0.5:
+            return str(column)
+    raise TargetError(f"{path.name!r} has no column of names among {_quoted(table)}; call it 'readout' or 'gene'")
+
+
+def _value_column(table: pd.DataFrame, known: Sequence[str], path: Path) -> str:
+    if (named := _one_named(table, known, path)) is not None:
+        return named
+    apart = {*WEIGHT_COLUMNS, *ERROR_COLUMNS}
+    numeric = [str(c) for c in table if _folded(c) not in apart and _share_of_numbers(table[c]) > 0.5]
+    if (only := _only(numeric, "hold numbers", path)) is None:
+        raise TargetError(f"{path.name!r} has no column of numbers among {_quoted(table)}; call it {known[0]!r}")
+    return only
+
+
+def _one_named(table: pd.DataFrame, known: Sequence[str], path: Path) -> str | None:
+    """Find the only column with a name in use; equal columns count as one."""
+    found = [str(column) for column in table if _folded(column) in known]
+    distinct = [c for number, c in enumerate(found) if not any(table[c].equals(table[d]) for d in found[:number])]
+    return _only(distinct, "both qualify", path)
+
+
+def _only(found: Sequence[str], what: str, path: Path) -> str | None:
+    if len(found) > 1:
+        raise TargetError(
+            f"columns {_quoted(found)} of {path.name!r} {what}; rename all but one, or say which is meant in a"
+            ' .toml target: kind = "profile", table = ..., readout = ..., value = ...'
+        )
+    return str(found[0]) if found else None
+
+
+def _numbers(table: pd.DataFrame, column: str, names: Sequence[str], path: Path) -> tuple[float, ...]:
+    numbers = pd.to_numeric(table[column].str.strip(), errors="coerce").to_numpy(np.float64)
+    bad = np.flatnonzero(~np.isfinite(numbers))
+    if len(bad):
+        row = int(bad[0])
+        raise TargetError(
+            f"column {column!r} of {path.name!r} holds {table[column].iloc[row]!r} in row {row + 1}"
+            f" ({names[row]!r}), which is not a finite number; correct or remove the row"
+        )
+    return tuple(float(each) for each in numbers)
+
+
+def _refuse_unnamed(names: Sequence[str], column: str, path: Path) -> None:
+    rows: dict[str, int] = {}
+    for row, name in enumerate(names):
+        if not name:
+            raise TargetError(
+                f"column {column!r} of {path.name!r} is empty in row {row + 1}; name it or remove it"
+            )
+        if name in rows:
+            raise TargetError(
+                f"{path.name!r} names {name!r} more than once (rows {rows[name] + 1} and {row + 1}); remove one"
+            )
+        rows[name] = row
+
+
+def _share_of_numbers(column: pd.Series) -> float:
+    return float(pd.to_numeric(column, errors="coerce").notna().mean())
+
+
+def _folded(name: object) -> str:
+    return re.sub(r"[ ._-]", "", str(name).casefold())
+
+
+def _quoted(names: Iterable[object]) -> str:
+    return ", ".join(repr(str(name)) for name in names)

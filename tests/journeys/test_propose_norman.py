@@ -1,0 +1,43 @@
+"""From a real screen to ranked pairs, as a user types it."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from strategies.worlds import command
+
+pytestmark = pytest.mark.real_data
+WORDS = ("propose", "norman2019_expr", "--target", "KLF1+CEBPE", "--model", "scaled_additive")
+
+
+def test_the_held_out_double_is_found(
+    real_data: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real_data("norman2019_expr")
+    place = tmp_path / "candidates.csv"
+    assert command(*WORDS, "--top", 10, "-o", place) == 0
+    said = capsys.readouterr().out
+    table = pd.read_csv(place)
+    assert table["perturbation"][0] == "CEBPE+KLF1"
+    assert list(table["rank"]) == list(range(1, 11))
+    assert "truth: CEBPE+KLF1, measured but held out of the training data, is number 1 of 5,231" in said
+    facts = json.loads(place.with_name("candidates.csv.json").read_text())
+    assert facts["certificate"]["exact"] is True
+    assert facts["manifest"]["data"]["dataset"] == "norman2019_expr"
+    assert [each["perturbation"] for each in facts["explanations"]] == list(table["perturbation"])
+
+
+def test_a_signature_over_singles_and_pairs(
+    real_data: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real_data("norman2019_expr")
+    goal = tmp_path / "goal.toml"
+    goal.write_text('kind = "signature"\nname = "fetal globin"\nup = ["HBG1", "HBG2", "HBZ"]\n')
+    words = ("--order", "both", "--measured", "keep", "--top", "5", "--exclude", "IKZF3")
+    assert command("propose", "norman2019_expr", "--target", goal, "--model", "scaled_additive", *words) == 0
+    said = capsys.readouterr().out
+    assert "fetal globin" in said
+    assert "IKZF3 " not in said.split("exact:")[0].replace("IKZF3+", "IKZF3 ").split("reason")[1].split("\n\n")[0]
+    assert "fixes HB" in said
