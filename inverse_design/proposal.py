@@ -190,6 +190,8 @@ def make_objective(
     Raises:
         TargetError: If the objective cannot judge such a target.
     """
+    if name is not None and name not in _PROFILE_OBJECTIVES:
+        raise UnknownNameError.from_known("objective", name, _PROFILE_OBJECTIVES)
     profile = isinstance(target, ProfileTarget)
     wanted = name or ("likelihood" if profile else "projection")
     if not profile:
@@ -236,7 +238,8 @@ def search(
     def value(batch: PerturbationBatch) -> Float[Tensor, "b"]:
         return objective.utility(fitted, batch).mean
 
-    block = max(256, _STREAMED_NUMBERS // len(fitted.readouts))
+    rank = fitted.law(SEEN_DOUBLE).covariance.loadings.shape[1]
+    block = max(16, _STREAMED_NUMBERS // (len(fitted.readouts) * (1 + rank)))
     if score is None:
         return search_stream(space, value, top, block=block, progress=progress)
     pairs = search_pairs(score, top, space=space, progress=progress)

@@ -224,12 +224,8 @@ class Correlation:
         return rows * weights.sqrt()
 
     def _pulled_back(self, gradient: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        """Turn a gradient in weighted coordinates into one in effects: the transpose of :meth:`_weighted`."""
-        weights = self.target.weights
-        scaled = gradient * weights.sqrt()
-        if self.kind == "pearson":
-            scaled = scaled - scaled.sum(1, keepdim=True) * weights / weights.sum()
-        return scaled
+        """Turn a gradient in weighted coordinates into one in effects; it is centred already."""
+        return gradient * self.target.weights.sqrt()
 
 
 def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:

@@ -39,10 +39,16 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
     The score is computed inside the training data, on the same held-out doubles and candidates for all.
 
     Args:
-        fits: Fits to the same screen with the same seed, the simplest first; that one wins ties, also where there
-            is no held-out double.
+        fits: Fits to the same screen with the same seed, the simplest first.
 
     Returns:
-        One of them.
+        One of them: where scores agree to three digits (identification is easy, say) the one with the smallest
+        held-out error, and without held-out doubles the simplest.
     """
-    return max(fits, key=lambda fit: fit.selection.log_score if fit.selection else 0.0)
+
+    def merit(fit: FittedCalibrated) -> tuple[float, float]:
+        if fit.selection is None:
+            return 0.0, 0.0
+        return round(fit.selection.log_score, 3), -fit.held_out.model
+
+    return max(fits, key=merit)

@@ -26,8 +26,10 @@ def squared_norm(
     first, second = torch.triu_indices(len(basis), len(basis))
     gram = (basis @ basis.T)[first, second] * torch.where(first == second, 1.0, 2.0)
     quartic = scores[:, first] * scores[:, second]
-    left = torch.cat([2 * main, 2 * mixed, 2 * scores, quartic * gram], dim=1)
-    right = torch.cat([main, scores, mixed, quartic], dim=1)
+    # Any unit gives the same products; that of the effects keeps all columns of one size, hence bounds tight.
+    unit = main.square().sum(1).mean().sqrt().clamp(min=torch.finfo(main.dtype).tiny)
+    left = torch.cat([2 * main, 2 * mixed / unit, 2 * scores * unit, quartic * gram / unit], dim=1)
+    right = torch.cat([main, scores * unit, mixed / unit, quartic * unit], dim=1)
     return main.square().sum(1), left, right
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.spaces import plain_space, spaces
 
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.constraints import Constraints
@@ -12,7 +13,6 @@ from inverse_design.testing import check_space
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import UnknownNameError
-from tests.strategies.spaces import plain_space, spaces
 
 LARGE = Vocabulary(tuple(Intervention(f"G{number:04d}") for number in range(1500)))
 

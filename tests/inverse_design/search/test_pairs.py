@@ -4,6 +4,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.spaces import plain_space, spaces
 
 from inverse_design.errors import SpaceError
 from inverse_design.problem.score import ProductScore
@@ -14,7 +15,6 @@ from inverse_design.search.stream import search_stream
 from inverse_design.testing import check_searcher
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from tests.strategies.spaces import plain_space, spaces
 
 
 def brute_force(score: ProductScore, k: int, space: CombinationSpace) -> list[tuple[int, float]]:

@@ -2,13 +2,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.spaces import plain_space, spaces
 
 from inverse_design.errors import SpaceError
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.stream import search_stream
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from tests.strategies.spaces import plain_space, spaces
 
 
 def hashed(batch: PerturbationBatch) -> torch.Tensor:

@@ -4,6 +4,7 @@ from itertools import combinations
 
 import pytest
 import torch
+from strategies.screens import label, pairs_of, planted_screen
 from torch import Tensor
 
 from surrogates.data.folds import fold_numbers
@@ -20,7 +21,6 @@ from surrogates.models.interaction import Interaction
 from surrogates.uncertainty.posterior import GaussianPosterior, Posterior
 from surrogates.uncertainty.residuals import LawChoice
 from surrogates.uncertainty.selection import FEWEST_TO_CHOOSE
-from tests.strategies.screens import label, pairs_of, planted_screen
 
 SMALL = Interaction(components=4, leading=2)
 

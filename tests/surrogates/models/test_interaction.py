@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import OptimizeResult
+from strategies.screens import gene, label, normal, pairs_of, plans, planted_screen
 from torch import Tensor
 
 from surrogates.data.perturbation import Perturbation
@@ -25,7 +26,6 @@ from surrogates.models.interaction import (
     maximise_evidence,
 )
 from surrogates.uncertainty.posterior import GaussianPosterior
-from tests.strategies.screens import gene, label, normal, pairs_of, plans, planted_screen
 
 SMALL = Interaction(components=4, leading=2)
 

@@ -2,10 +2,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.uncertainty.covariance import FactorCovariance
-from tests.strategies.screens import normal
 
 
 @st.composite

@@ -4,11 +4,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior, Posterior, isotropic
-from tests.strategies.screens import normal
 
 
 def posterior_of(ranks: list[int], group: list[int], g: int = 4, seed: int = 0) -> GaussianPosterior:

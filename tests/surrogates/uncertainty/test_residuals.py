@@ -6,12 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from strategies.screens import normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal, StudentT
 
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
-from tests.strategies.screens import normal
 
 
 def law_of(

@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from strategies.screens import normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -21,7 +22,6 @@ from surrogates.uncertainty.selection import (
     pooled_residuals,
     select_law,
 )
-from tests.strategies.screens import normal
 
 V, G = 12, 24
 PAIRS = torch.combinations(torch.arange(V), 2)

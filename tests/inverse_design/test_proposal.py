@@ -1,0 +1,357 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from strategies.screens import gene, label, normal, pairs_of, planted_screen
+from torch import Tensor
+
+from inverse_design.errors import NothingToProposeError, TargetError
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.objective import Correlation, SignedProjection, SquaredDistance
+from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
+from inverse_design.proposal import Proposal, ask, probabilities, propose
+from surrogates.data.network import Network
+from surrogates.data.screen import Screen
+from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.automatic import Automatic
+from surrogates.models.baselines import MatchingMean
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.interaction import Interaction
+
+COLUMNS = [
+    "rank", "perturbation", "order", "utility", "lower", "upper", "probability", "novelty",
+    "nearest_measured", "reason",
+]  # fmt: skip
+GENES, DOUBLES = 8, 11
+TOGETHER = pairs_of(GENES, DOUBLES)
+TARGET = label(TOGETHER[0])
+SMALL = Interaction(components=4, leading=2)
+
+
+@cache
+def screen(noise: float = 0.6) -> Screen:
+    return planted_screen(
+        alone=range(GENES), together=TOGETHER, readouts=10, noise=noise, bend=0.3, standard_error=0.2
+    )
+
+
+@cache
+def asked(target: str = TARGET, **more: Any) -> Proposal:
+    return propose(screen(), target, **{"surrogate": ScaledAdditive(), **more})
+
+
+def profile(values: Tensor, **more: Any) -> ProfileTarget:
+    return ProfileTarget("wanted", screen().readouts, values, **more)
+
+
+def assert_same_model(one: FittedCalibrated, other: FittedCalibrated) -> None:
+    """Bit for bit."""
+    batch = one.vocabulary.dosed(torch.combinations(torch.arange(len(one.vocabulary)), 2))
+    assert torch.equal(one.predict(batch).mean, other.predict(batch).mean)
+    assert torch.equal(one.predict(batch).variance, other.predict(batch).variance)
+    assert one.selection == other.selection
+    assert one.held_out == other.held_out
+    assert {code: law.temperature for code, law in one.laws.items()} == {
+        code: law.temperature for code, law in other.laws.items()
+    }
+
+
+def test_equal_input_gives_equal_output() -> None:
+    for surrogate in (ScaledAdditive(), SMALL):
+        one, other = (propose(screen(), TARGET, surrogate=surrogate, order="both", seed=3) for _ in range(2))
+        assert one.table.equals(other.table)
+        assert one.explanations == other.explanations
+        assert one.notes == other.notes
+
+
+def test_the_table_has_its_columns_in_order() -> None:
+    table = asked(order="both", top=7).table
+    assert list(table.columns) == COLUMNS
+    assert table["rank"].tolist() == list(range(1, 8))
+    assert (table["lower"] <= table["utility"]).all()
+    assert (table["utility"] <= table["upper"]).all()
+    assert table["utility"].is_monotonic_decreasing
+    assert table["probability"].is_monotonic_decreasing
+    assert len(asked(order="both", top=7).explanations) == 7
+    assert table["reason"].tolist() == [each.reason for each in asked(order="both", top=7).explanations]
+
+
+def test_the_interval_widens_with_its_level() -> None:
+    narrow, wide = (propose(screen(), TARGET, surrogate=SMALL, level=level).table for level in (0.5, 0.9))
+    assert (narrow["upper"] - narrow["lower"] > 0).all()
+    ratio = (wide["upper"] - wide["lower"]) / (narrow["upper"] - narrow["lower"])
+    assert ratio.to_numpy() == pytest.approx(1.6448536 / 0.6744898)
+    with pytest.raises(DataError, match=r"level 1\.0 of the interval"):
+        propose(screen(), TARGET, level=1.0)
+
+
+def test_a_condition_is_a_target_that_the_training_data_lack() -> None:
+    question = ask(screen(), "+".join(reversed(TARGET.split("+"))))
+    row = screen().labels.index(TARGET)
+    assert TARGET not in question.training.labels
+    assert len(question.training) == len(screen()) - 1
+    assert question.target.name == TARGET
+    assert isinstance(question.target, ProfileTarget)
+    assert torch.equal(question.target.values, screen().effects[row])
+
+
+@pytest.mark.parametrize("surrogate", [ScaledAdditive(), None], ids=["scaled", "automatic"])
+def test_the_effect_of_the_target_is_seen_by_nothing_that_learns(surrogate: ScaledAdditive | None) -> None:
+    row = screen().labels.index(TARGET)
+    effects = screen().effects.clone()
+    effects[row] += 3 * normal(effects.shape[1], seed=7)
+    one = propose(screen(), TARGET, surrogate=surrogate)
+    other = propose(replace(screen(), effects=effects), TARGET, surrogate=surrogate)
+    assert_same_model(one.fitted, other.fitted)
+    without = screen().rows([each for each in range(len(screen())) if each != row])
+    models = Automatic() if surrogate is None else Automatic((surrogate,))
+    assert_same_model(one.fitted, models.fit(without, seed=0))
+    assert one.table["utility"].tolist() != other.table["utility"].tolist()
+    # and a row that is not the target is learnt from
+    effects = screen().effects.clone()
+    effects[row + 1] += 1
+    changed = propose(replace(screen(), effects=effects), TARGET, surrogate=surrogate)
+    assert changed.fitted.held_out != one.fitted.held_out
+
+
+def test_the_noise_of_a_measured_target_is_counted_once() -> None:
+    """The error law is learnt from measured effects, so that it holds their noise already."""
+    doubtful = replace(screen(), standard_errors=5 * screen().standard_errors)
+    one, other = (propose(each, TARGET, surrogate=ScaledAdditive()).table for each in (screen(), doubtful))
+    assert one["probability"].tolist() == other["probability"].tolist()
+    given = profile(screen().effects[8], standard_errors=torch.full((10,), 0.7).double())
+    unsure, sure = (
+        propose(screen(), each, surrogate=ScaledAdditive(), constraints=Constraints(measured="keep")).table
+        for each in (given, profile(screen().effects[8]))
+    )
+    assert unsure["probability"][0] < sure["probability"][0]
+
+
+@pytest.mark.parametrize(
+    ("order", "counts"),
+    [("1", {1: GENES}), ("2", {2: 28 - DOUBLES + 1}), ("both", {1: GENES, 2: 28 - DOUBLES + 1})],
+)
+def test_orders_choose_the_space(order: Any, counts: dict[int, int]) -> None:
+    rules = Constraints(measured="keep") if order == "1" else None
+    found = propose(screen(), TARGET, order=order, top=100, constraints=rules, surrogate=ScaledAdditive())
+    wanted = counts if order != "both" else {2: counts[2]}  # all singles are measured
+    assert found.table["order"].value_counts().to_dict() == wanted
+    novelty = {"1": {"single, seen"}}.get(order, {"double, 2 of 2 seen"})
+    assert set(found.table["novelty"]) == novelty
+
+
+def test_both_orders_are_one_ranking() -> None:
+    keep = Constraints(measured="keep")
+    target = profile(screen().effects[2])
+    both = propose(screen(), target, order="both", top=15, constraints=keep, surrogate=ScaledAdditive())
+    batch = both.space.batch(0, both.space.size)
+    likelihood = TargetLikelihood(target.on(screen().readouts), torch.zeros(GENES).double())
+    utility = likelihood.utility(both.fitted, batch).mean
+    best = utility.argsort(descending=True)[:15]
+    assert both.search.top.index.tolist() == best.tolist()
+    assert set(both.table["order"]) == {1, 2}
+    assert both.table["perturbation"][0] == "G02"
+
+
+@pytest.mark.parametrize("order", ["1", "2", "both"])
+def test_probabilities_sum_to_one_over_what_may_be_proposed(order: Any) -> None:
+    rules = Constraints(measured="keep", excluded=("G07",))
+    found = propose(screen(), TARGET, order=order, top=100, constraints=rules, surrogate=SMALL)
+    assert len(found.table) == found.space.count_valid
+    assert found.table["probability"].sum() == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("surrogate", [ScaledAdditive(), Interaction(components=4, leading=2), MatchingMean()])
+def test_a_sure_answer_is_not_surer_than_certain(surrogate: Any) -> None:
+    """Densities of large size leave few digits to their differences."""
+    quiet = screen(0.02)
+    found = propose(quiet, TARGET, surrogate=surrogate)
+    assert found.table["probability"].max() <= 1 + 1e-9
+    aligned = ask(quiet, TARGET).target.on(quiet.readouts)
+    likelihood = TargetLikelihood(aligned, torch.full((GENES,), -2.0e6).double())
+    batch = found.space.batch(0, found.space.size)
+    batch = batch.rows(torch.nonzero(found.space.valid(batch)).flatten())
+    assert float(probabilities(likelihood, found.fitted, found.space, batch).sum()) == pytest.approx(1, rel=1e-6)
+
+
+def test_a_prior_is_the_weight_of_a_gene() -> None:
+    rules = Constraints(measured="keep")
+    flat = propose(screen(), TARGET, top=100, constraints=rules, surrogate=ScaledAdditive()).table
+    prior = {"G01": 3.0, "G04": 0.5}
+    table = propose(screen(), TARGET, top=100, constraints=rules, surrogate=ScaledAdditive(), prior=prior).table
+    before = flat.set_index("perturbation")["probability"]
+    weights = [(3.0 if "G01" in each else 1.0) * (0.5 if "G04" in each else 1.0) for each in before.index]
+    bayes = before * weights / (before * weights).sum()
+    after = table.set_index("perturbation")["probability"]
+    assert after[before.index].to_numpy() == pytest.approx(bayes.to_numpy(), rel=1e-5, abs=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.0, -1.0, float("nan"), float("inf")])
+def test_prior_weights_that_cannot_be_meant_are_refused(weight: float) -> None:
+    with pytest.raises(DataError, match="of 'G01' is not positive; exclude the gene instead"):
+        propose(screen(), TARGET, prior={"G01": weight})
+    with pytest.raises(UnknownNameError, match="'G0l': did you mean"):
+        propose(screen(), TARGET, prior={"G0l": 1.0})
+
+
+def test_constraints_are_kept() -> None:
+    table = propose(
+        screen(), TARGET, top=100, surrogate=ScaledAdditive(), constraints=Constraints(required=("G02",))
+    ).table
+    assert len(table) > 0
+    assert all("G02" in each for each in table["perturbation"])
+    assert not set(table["perturbation"]) & (set(screen().labels) - {TARGET})
+    both = tuple(label([part]) for part in TOGETHER[1])
+    with pytest.raises(NothingToProposeError):
+        propose(screen(), TARGET, constraints=Constraints(allowed=both))
+
+
+def brute_force(found: Proposal, objective: Any, top: int) -> Sequence[str]:
+    batch = found.space.batch(0, found.space.size)
+    batch = batch.rows(torch.nonzero(found.space.valid(batch)).flatten())
+    best = objective.utility(found.fitted, batch).mean.argsort(descending=True)[:top]
+    return [found.fitted.vocabulary.perturbation(batch.genes[int(each)]).label for each in best]
+
+
+def test_signatures_are_ranked_by_projection() -> None:
+    target = SignatureTarget("up and down", {"r1": 1.0, "elsewhere": 1.0}, {"r4": 2.0})
+    found = propose(screen(), target, top=5, surrogate=SMALL)
+    objective = SignedProjection(target.on(screen().readouts))
+    assert found.table["perturbation"].tolist() == brute_force(found, objective, 5)
+    assert found.table["probability"].isna().all()
+    assert list(found.table.columns) == COLUMNS
+    assert len(found.search.top) == 5
+    # the more the better: what rises is fixed by as much as it rises
+    for each in (*found.explanations[0].fixes, *found.explanations[0].breaks):
+        sign = {"r1": 1, "r4": -1}[each.readout]
+        assert each.gain == pytest.approx(sign * each.predicted, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ScalarTarget("r3", "maximise"),
+        ScalarTarget("r3", "minimise"),
+        ScalarTarget("r3", "reach", -0.4),
+    ],
+    ids=lambda target: target.goal,
+)
+def test_one_readout_is_raised_lowered_or_brought_to_a_value(target: ScalarTarget) -> None:
+    rules = Constraints(measured="keep")
+    found = propose(screen(), target, order="both", top=4, surrogate=SMALL, constraints=rules)
+    batch = found.space.batch(0, found.space.size)
+    posterior = found.fitted.predict(batch)
+    effect, variance = posterior.mean[:, 3], posterior.variance[:, 3]
+    worth = {
+        "maximise": effect,
+        "minimise": -effect,
+        "reach": -(effect + 0.4).square() - variance,
+    }[target.goal]
+    assert found.search.top.index.tolist() == worth.argsort(descending=True)[:4].tolist()
+    torch.testing.assert_close(found.search.top.score, worth.sort(descending=True).values[:4])
+    assert found.table["probability"].isna().all()
+
+
+@pytest.mark.parametrize("name", ["distance", "pearson", "cosine", "projection"])
+def test_profiles_may_be_judged_otherwise(name: Any) -> None:
+    found = propose(screen(), TARGET, objective=name, top=5, surrogate=ScaledAdditive())
+    aligned = ask(screen(), TARGET).target.on(screen().readouts)
+    objective = {
+        "distance": SquaredDistance(aligned),
+        "pearson": Correlation(aligned, "pearson"),
+        "cosine": Correlation(aligned, "cosine"),
+        "projection": SignedProjection(aligned),
+    }[name]
+    assert found.table["perturbation"].tolist() == brute_force(found, objective, 5)
+    assert found.table["probability"].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("target", "name"),
+    [
+        (SignatureTarget("s", {"r1": 1.0}, {}), "likelihood"),
+        (ScalarTarget("r1", "maximise"), "pearson"),
+        (ScalarTarget("r1", "reach", 1.0), "projection"),
+    ],
+)
+def test_objectives_that_cannot_judge_a_target_are_refused(target: Any, name: Any) -> None:
+    with pytest.raises(TargetError, match=f"objective '{name}' cannot judge"):
+        propose(screen(), target, objective=name)
+
+
+def test_a_partial_profile_leaves_the_other_readouts_open() -> None:
+    kept = [0, 2, 5]
+    values = screen().effects[GENES]
+    part = ProfileTarget("part", tuple(screen().readouts[at] for at in kept), values[kept])
+    one = propose(screen(), part, surrogate=SMALL, top=5)
+    weights = torch.zeros(10).double()
+    weights[kept] = 1.0
+    other = propose(screen(), profile(values, weights=weights), surrogate=SMALL, top=5)
+    assert one.table["perturbation"].tolist() == other.table["perturbation"].tolist()
+    assert one.table["utility"].tolist() == pytest.approx(other.table["utility"].tolist())
+    named = {each.readout for why in one.explanations for each in (*why.fixes, *why.breaks)}
+    assert named <= {"r0", "r2", "r5"}
+
+
+def test_a_model_that_does_not_beat_additive_says_so_first() -> None:
+    additive = propose(screen(), TARGET, surrogate=Additive())
+    assert additive.notes[0].startswith("warning: the model does not beat additive: squared error 1.000")
+    scaled = asked()
+    assert scaled.fitted.held_out.ratio < 1
+    assert not any(note.startswith("warning") for note in scaled.notes)
+    assert any(f"{scaled.fitted.held_out.ratio:.3f} of additive's on 10" in note for note in scaled.notes)
+
+
+def test_without_doubles_the_first_note_is_that_nothing_was_tested() -> None:
+    singles = screen().rows(range(GENES))
+    found = propose(singles, profile(screen().effects[GENES]), surrogate=ScaledAdditive())
+    assert found.notes[0].startswith("warning: no held-out combination")
+    assert found.table["probability"].between(0, 1).all()
+
+
+def test_what_was_never_measured_alone_is_left_out_and_named() -> None:
+    partial = planted_screen(alone=range(7), together=pairs_of(8, 20), readouts=10)
+    found = propose(partial, partial.labels[7], surrogate=ScaledAdditive(), top=100)
+    assert found.notes[-1] == "left out, as never measured alone: G07"
+    assert not any("G07" in each for each in found.table["perturbation"])
+
+
+def test_unknown_targets_are_refused_with_their_neighbours() -> None:
+    with pytest.raises(UnknownNameError, match="'G0O': did you mean"):
+        propose(screen(), "G0O+G01")
+    first, second = next(pair for pair in ((0, 1), (0, 2), (0, 3), (1, 2), (2, 3)) if pair not in TOGETHER)
+    with pytest.raises(UnknownNameError, match=f"unknown condition '{gene(first)}.{gene(second)}': did you mean"):
+        propose(screen(), label([first, second]))
+    with pytest.raises(TargetError, match="no readout in common"):
+        propose(screen(), ProfileTarget("p", ("elsewhere",), torch.ones(1).double()))
+
+
+def test_progress_counts_the_pairs() -> None:
+    seen: list[tuple[int, int]] = []
+    propose(screen(), TARGET, surrogate=ScaledAdditive(), progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1] == (28, 28)
+
+
+def test_a_model_without_factors_is_streamed_to_the_same_kind_of_answer() -> None:
+    found = propose(screen(), TARGET, surrogate=MatchingMean(), top=5)
+    aligned = ask(screen(), TARGET).target.on(screen().readouts)
+    objective = TargetLikelihood(aligned, torch.zeros(GENES).double())
+    batch = found.space.batch(0, found.space.size)
+    utility = objective.utility(found.fitted, batch).mean[found.space.valid(batch)]
+    assert found.table["utility"].tolist() == pytest.approx(utility.sort(descending=True).values[:5].tolist())
+
+
+def test_held_out_doubles_of_a_quiet_world_are_found_first() -> None:
+    network = Network(genes=9, parents=3, seed=1)
+    design = singles_and_doubles(network, doubles=20, seed=0)
+    quiet = SaturatingWorld(network, noise=0.02).screen(design, seed=0)
+    targets = [each.label for each in design[9::5]]
+    first = [propose(quiet, target, top=3) for target in targets]
+    hits = [found.table["perturbation"][0] == target for found, target in zip(first, targets, strict=True)]
+    assert sum(hits) >= len(targets) - 1

@@ -1,0 +1,105 @@
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from strategies.screens import gene, label, normal, pairs_of
+
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
+from surrogates.models.automatic import Automatic, best_identifying
+from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.interaction import FittedInteraction, Interaction
+
+GENES, DOUBLES, READOUTS = 8, 22, 5
+SMALL = Interaction(components=4, leading=2)
+
+
+def world(own: float, *, scale: float, noise: float) -> Screen:
+    """In combinations each gene does ``scale`` times what it does alone, and something of its own."""
+    alone, together = normal(GENES, READOUTS, seed=0), own * normal(GENES, READOUTS, seed=1)
+    pairs = pairs_of(GENES, DOUBLES)
+    doubles = torch.stack([scale * alone[[i, j]].sum(0) + together[[i, j]].sum(0) for i, j in pairs])
+    effects = torch.cat([alone, doubles + noise * normal(DOUBLES, READOUTS, seed=2)])
+    labels = [*(gene(each) for each in range(GENES)), *(label(pair) for pair in pairs)]
+    return Screen.from_labels(
+        effects, [Perturbation.parse(each) for each in labels], [f"r{each}" for each in range(READOUTS)]
+    )
+
+
+@cache
+def own_effects() -> Screen:
+    return world(1.0, scale=0.8, noise=0.5)
+
+
+@cache
+def scaled() -> Screen:
+    return world(0.0, scale=0.4, noise=0.3)
+
+
+@cache
+def fit(name: str, number: int) -> FittedCalibrated:
+    """One of the surrogates between which the default chooses."""
+    screen = {"own": own_effects, "scaled": scaled}[name]()
+    return Calibrated(Automatic().bases[number]).fit(screen, seed=0)
+
+
+def log_score(fitted: FittedCalibrated) -> float:
+    assert fitted.selection is not None
+    return fitted.selection.log_score
+
+
+def test_own_effects_ask_for_interactions() -> None:
+    chosen = Automatic().fit(own_effects(), seed=0)
+    scores = [log_score(fit("own", number)) for number in range(3)]
+    assert isinstance(chosen.base, FittedInteraction)
+    assert log_score(chosen) == scores[2] > max(scores[:2]) + 0.5
+
+
+def test_scaled_sums_ask_for_nothing_more() -> None:
+    chosen = Automatic().fit(scaled(), seed=0)
+    scores = [log_score(fit("scaled", number)) for number in range(3)]
+    assert isinstance(chosen.base, FittedScaledAdditive)
+    assert len(chosen.base.laws) == 1
+    assert log_score(chosen) == scores[1] == max(scores)
+
+
+def test_the_choice_is_the_fit_of_the_chosen_surrogate_bit_for_bit() -> None:
+    chosen, again = (Automatic((ScaledAdditive(), SMALL)).fit(own_effects(), seed=1) for _ in range(2))
+    alone = Calibrated(SMALL).fit(own_effects(), seed=1)
+    batch = chosen.vocabulary.dosed(torch.combinations(torch.arange(GENES), 2))
+    for other in (again, alone):
+        assert chosen.selection == other.selection
+        assert torch.equal(chosen.predict(batch).mean, other.predict(batch).mean)
+        assert torch.equal(chosen.predict(batch).variance, other.predict(batch).variance)
+
+
+def test_equal_scores_go_to_the_smaller_held_out_error_then_to_the_simplest() -> None:
+    one = fit("scaled", 1)
+    other = replace(one)
+    assert one.selection is not None
+    better = replace(one, selection=replace(one.selection, log_score=log_score(one) + 0.01))
+    nearer = replace(one, held_out=replace(one.held_out, model=one.held_out.model / 2))
+    by_chance = replace(one, selection=replace(one.selection, log_score=round(log_score(one), 3) + 1e-9))
+    assert best_identifying(iter([one, other])) is one
+    assert best_identifying([other, one]) is other
+    assert best_identifying([one, better]) is better
+    assert best_identifying([nearer, better]) is better
+    assert best_identifying([one, nearer]) is nearer
+    assert best_identifying([one, by_chance]) is one
+
+
+def test_without_held_out_doubles_the_simplest_is_kept() -> None:
+    singles = scaled().rows(range(GENES))
+    chosen = Automatic((Additive(), ScaledAdditive(), SMALL)).fit(singles, seed=0)
+    assert chosen.selection is None
+    assert isinstance(chosen.base, FittedScaledAdditive)
+    assert chosen.base.laws == ()
+    assert isinstance(Automatic((SMALL, Additive())).fit(singles, seed=0).base, FittedInteraction)
+
+
+def test_the_candidates_of_the_default_start_with_the_simplest() -> None:
+    assert [type(base) for base in Automatic().bases] == [Additive, ScaledAdditive, Interaction]
+    with pytest.raises(ValueError, match="empty"):
+        Automatic(()).fit(scaled(), seed=0)
