@@ -16,10 +16,10 @@ from inverse_design.benchmark.reliability import calibration_errors
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, Objective
+from inverse_design.problem.question import candidate_space
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.proposal import candidate_space
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

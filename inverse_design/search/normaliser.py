@@ -12,7 +12,7 @@ from inverse_design.problem.space import CombinationSpace
 from surrogates.data.vocabulary import PerturbationBatch
 
 _ROWS = 256
-_BATCH = 65536
+_BATCH = 4096
 
 
 def log_sum_pairs(score: PairScore, space: CombinationSpace) -> float:

@@ -12,8 +12,10 @@ from inverse_design.errors import NothingToProposeError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, SignedProjection, SquaredDistance
+from inverse_design.problem.question import ask
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
-from inverse_design.proposal import Proposal, ask, probabilities, propose
+from inverse_design.proposal import Proposal, propose
+from inverse_design.search.exhaustive import probabilities
 from surrogates.data.network import Network
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import SaturatingWorld, singles_and_doubles

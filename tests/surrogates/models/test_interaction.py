@@ -18,13 +18,8 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models import interaction
 from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Fitted, PairFactored
-from surrogates.models.interaction import (
-    Features,
-    FittedInteraction,
-    Interaction,
-    effect_components,
-    maximise_evidence,
-)
+from surrogates.models.features import Features, effect_components
+from surrogates.models.interaction import FittedInteraction, Interaction, maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 SMALL = Interaction(components=4, leading=2)

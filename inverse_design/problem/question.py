@@ -1,0 +1,101 @@
+"""What is asked: training data, a target, a space of candidates and a prior over genes."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.errors import SpaceError
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import ProfileTarget, Target
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError, UnknownNameError
+
+Order = Literal["1", "2", "both"]
+_ORDERS: Mapping[Order, tuple[int, ...]] = {"1": (1,), "2": (2,), "both": (1, 2)}
+
+
+@dataclass(frozen=True)
+class Question:
+    """A screen to learn from, and what is asked of it.
+
+    Attributes:
+        training: The screen without the target condition.
+        target: Where the cells should go.
+    """
+
+    training: Screen
+    target: Target
+
+
+def ask(screen: Screen, target: str | Target) -> Question:
+    """Turn a condition of the screen into a target, taking it out of the training data.
+
+    Args:
+        screen: Measured effects in one context.
+        target: A condition such as ``"CEBPE+KLF1"``, or any other target.
+
+    Returns:
+        The question.
+
+    Raises:
+        UnknownNameError: If there is no such condition; the message names the nearest ones.
+    """
+    if not isinstance(target, str):
+        return Question(screen, target)
+    row = screen.row_of(screen.vocabulary.parse(target))
+    # Without standard errors: the error laws are learnt from measured effects and so hold that noise already.
+    profile = ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row])
+    return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile)
+
+
+def candidate_space(screen: Screen, order: Order, constraints: Constraints | None) -> CombinationSpace:
+    """Build the space over the interventions that were measured alone.
+
+    Args:
+        screen: The training data.
+        order: Singles, pairs, or both.
+        constraints: What may be proposed.
+
+    Returns:
+        The space.
+    """
+    if order not in _ORDERS:
+        raise SpaceError(f"order {order!r} is not one of {', '.join(_ORDERS)}")
+    seen = torch.nonzero(screen.single_rows >= 0).flatten()
+    return CombinationSpace.of(
+        screen.vocabulary,
+        orders=_ORDERS[order],
+        constraints=constraints,
+        measured=screen.batch,
+        within=seen,
+    )
+
+
+def log_prior(screen: Screen, prior: Mapping[str, float] | None) -> Float[Tensor, "v"]:
+    """Take the logarithm of each entry's prior weight; a target stands for all its doses.
+
+    Args:
+        screen: Whose vocabulary is meant.
+        prior: Weight by gene or compound, one where not named.
+
+    Returns:
+        One number per vocabulary entry.
+
+    Raises:
+        UnknownNameError: If a name is not in the vocabulary.
+        DataError: If a weight is not positive.
+    """
+    weights = dict(prior or {})
+    for name, weight in weights.items():
+        if name not in screen.vocabulary.targets and name not in screen.vocabulary.ids:
+            raise UnknownNameError.from_known("gene or compound", name, screen.vocabulary.targets)
+        if not 0 < weight < math.inf:
+            raise DataError(f"prior weight {weight} of {name!r} is not positive; exclude the gene instead")
+    chosen = [weights.get(entry.label, weights.get(entry.target, 1.0)) for entry in screen.vocabulary.entries]
+    return torch.tensor(chosen, dtype=torch.float64).log()
