@@ -1,4 +1,4 @@
-from .benchmark.retrieval import score_retrieval as score_retrieval
+from .benchmark.retrieval import measure_retrieval as measure_retrieval
 from .errors import InverseDesignError as InverseDesignError
 from .errors import NothingToProposeError as NothingToProposeError
 from .problem.constraints import Constraints as Constraints

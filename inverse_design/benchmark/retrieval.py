@@ -101,7 +101,7 @@ class RetrievalReport:
     found: Mapping[str, Mapping[str, Retrieval]]
 
 
-def score_retrieval(
+def measure_retrieval(
     screen: Screen,
     *,
     dataset: str,
@@ -109,7 +109,7 @@ def score_retrieval(
     methods: Mapping[str, Method] | None = None,
     most_targets: int = 500,
     progress: Callable[[int, int], None] | None = None,
-) -> list[Row]:
+) -> RetrievalReport:
     """Run the protocol with all readouts and with the readouts that are targets themselves removed.
 
     Args:
@@ -122,37 +122,7 @@ def score_retrieval(
 
     Returns:
         Metrics ``top1``, ``top10``, ``median_rank``, ``mrr``, ``ece`` and ``top1_gain``, each with a 95 %
-        bootstrap interval over targets.
-
-    Raises:
-        DataError: If the screen has no held-out double of two measured singles.
-    """
-    return measure_retrieval(
-        screen, dataset=dataset, seed=seed, methods=methods, most_targets=most_targets, progress=progress
-    ).rows
-
-
-def measure_retrieval(
-    screen: Screen,
-    *,
-    dataset: str,
-    seed: int,
-    methods: Mapping[str, Method] | None = None,
-    most_targets: int = 500,
-    progress: Callable[[int, int], None] | None = None,
-) -> RetrievalReport:
-    """Run the protocol as :func:`score_retrieval` does, and keep what each method did with every target.
-
-    Args:
-        screen: Measured effects in one context, with singles and doubles.
-        dataset: Its name, for the rows.
-        seed: Fixes folds (unless the screen brings ``double_fold``), the targets drawn and the bootstrap.
-        methods: What to compare; the shipped methods by default. The first is the reference of paired differences.
-        most_targets: More held-out doubles than this are drawn from at random.
-        progress: Called with the number of fits done, of how many.
-
-    Returns:
-        The metrics, and rank and probability for each target.
+        bootstrap interval over targets, and rank and probability for each target.
 
     Raises:
         DataError: If the screen has no held-out double of two measured singles.

@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -14,11 +13,10 @@ from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.ranking import LARGEST_INT64, CombinationNumbers, Numbers
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 
-_Numbers: TypeAlias = NDArray[Any]  # int64, or Python integers where 64 bits are too few
-_LARGEST_INT64 = 2**63 - 1
 _ABSENT = -2  # beside EMPTY: an entry that may not be used
 _KINDS = {1: "single", 2: "pair", 3: "triple"}
 
@@ -43,7 +41,7 @@ class CombinationSpace:
     entries: Int[Tensor, "v"]
     orders: tuple[int, ...]
     required: tuple[tuple[int, ...], ...]
-    excluded: _Numbers
+    excluded: Numbers
 
     @classmethod
     def of(
@@ -88,6 +86,10 @@ class CombinationSpace:
         return space
 
     @cached_property
+    def _numbers(self) -> CombinationNumbers:
+        return CombinationNumbers(len(self.entries), self.orders)
+
+    @cached_property
     def size(self) -> int:
         """Number of combinations, valid or not; may exceed 64 bits."""
         return self.span(self.orders[-1])[1]
@@ -104,10 +106,7 @@ class CombinationSpace:
         Raises:
             SpaceError: If the space has no such order.
         """
-        if order not in self.orders:
-            raise SpaceError(f"the space has orders {self.orders}, not {order}")
-        start = sum(math.comb(len(self.entries), each) for each in self.orders if each < order)
-        return start, start + math.comb(len(self.entries), order)
+        return self._numbers.span(order)
 
     def batch(self, start: int, stop: int) -> PerturbationBatch:
         """Spell out consecutive combinations.
@@ -124,7 +123,7 @@ class CombinationSpace:
         """
         if not 0 <= start <= stop <= self.size:
             raise SpaceError(f"numbers {start} to {stop} are not within a space of {self.size}")
-        return self._spell(np.array(range(start, stop), dtype=self._dtype))
+        return self._spell(np.array(range(start, stop), dtype=self._numbers.dtype))
 
     def take(self, index: Int[Tensor, "m"]) -> PerturbationBatch:
         """Spell out chosen combinations.
@@ -135,7 +134,7 @@ class CombinationSpace:
         Returns:
             Those combinations with as many slots as the largest order.
         """
-        return self._spell(index.numpy().astype(self._dtype))
+        return self._spell(index.numpy().astype(self._numbers.dtype))
 
     def index(self, perturbation: Perturbation) -> int:
         """Find the number of one perturbation.
@@ -167,7 +166,7 @@ class CombinationSpace:
         Raises:
             SpaceError: If one is not in the space, or the space is too large for 64 bits.
         """
-        if self.size > _LARGEST_INT64:
+        if self.size > LARGEST_INT64:
             raise SpaceError(f"the numbers of {self.size} combinations do not fit 64 bits; use `index`")
         inside = self._contains(batch)
         if not bool(inside.all()):
@@ -225,20 +224,6 @@ class CombinationSpace:
         return parts + (f", {self.count_left_out:,} measured left out" if self.count_left_out else "")
 
     @cached_property
-    def _dtype(self) -> type[np.int64] | type[np.object_]:
-        """The type in which every binomial coefficient and every number of the space is exact."""
-        largest = sum(math.comb(len(self.entries), each) for each in range(self.orders[-1] + 1))
-        return np.int64 if largest <= _LARGEST_INT64 else np.object_
-
-    @cached_property
-    def _binomials(self) -> list[_Numbers]:
-        """``C(x, j)`` for ``x`` from 0 to ``v``, one array per ``j`` up to the largest order."""
-        columns: list[_Numbers] = [np.ones(len(self.entries) + 1, dtype=np.int64).astype(self._dtype)]
-        for _ in range(self.orders[-1]):
-            columns.append(np.concatenate([columns[0][:1] - 1, np.cumsum(columns[-1])[:-1]]))
-        return columns
-
-    @cached_property
     def _positions(self) -> NDArray[np.int64]:
         """The position of each vocabulary id; the last place answers for the empty slot."""
         positions = np.full(len(self.vocabulary) + 1, _ABSENT, dtype=np.int64)
@@ -275,35 +260,13 @@ class CombinationSpace:
         free = order - len(self.required)
         return ways[free] if free >= 0 else 0
 
-    def _rank(self, batch: PerturbationBatch) -> _Numbers:
-        """Number combinations: the complement of ``sum_t C(v - 1 - c_t, k - t)`` over positions ``c``."""
-        positions = self._positions[batch.genes.numpy()]
-        ranks = np.zeros(len(batch), dtype=np.int64).astype(self._dtype)
-        for order in self.orders:
-            rows = np.flatnonzero(batch.order.numpy() == order)
-            if not len(rows):
-                continue
-            ranks[rows] = self.span(order)[1] - 1
-            for slot in range(order):
-                mirrored = len(self.entries) - 1 - positions[rows, slot]
-                ranks[rows] = ranks[rows] - self._binomials[order - slot][mirrored]
-        return ranks
+    def _rank(self, batch: PerturbationBatch) -> Numbers:
+        return self._numbers.rank(self._positions[batch.genes.numpy()])
 
-    def _spell(self, numbers: _Numbers) -> PerturbationBatch:
-        """Invert :meth:`_rank`: greedily the largest ``x`` with ``C(x, k - t)`` within what remains."""
-        genes = torch.full((len(numbers), self.orders[-1]), EMPTY, dtype=torch.int64)
-        for order in self.orders:
-            start, stop = self.span(order)
-            rows = np.flatnonzero((numbers >= start) & (numbers < stop))
-            if not len(rows):
-                continue
-            remaining = stop - 1 - numbers[rows]
-            for slot in range(order):
-                column = self._binomials[order - slot]
-                mirrored = np.searchsorted(column, remaining, side="right") - 1
-                genes[rows, slot] = self.entries[len(self.entries) - 1 - mirrored]
-                remaining = remaining - column[mirrored]
-        return self.vocabulary.dosed(genes)
+    def _spell(self, numbers: Numbers) -> PerturbationBatch:
+        positions = torch.from_numpy(self._numbers.unrank(numbers))
+        genes = self.entries[positions.clamp(min=0)]
+        return self.vocabulary.dosed(torch.where(positions == EMPTY, EMPTY, genes))
 
 
 def _counted(count: int, order: int) -> str:

@@ -14,7 +14,6 @@ from inverse_design.benchmark.retrieval import (
     Method,
     measure_retrieval,
     retrieve,
-    score_retrieval,
 )
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -90,7 +89,7 @@ def test_the_shipped_methods_start_with_the_yardstick() -> None:
 
 
 def test_a_quiet_world_is_retrieved_with_and_without_the_targets_own_readouts() -> None:
-    rows = score_retrieval(small_world(), dataset="world", seed=0, methods=FAST)
+    rows = measure_retrieval(small_world(), dataset="world", seed=0, methods=FAST).rows
     table = {(row.variant, row.model, row.metric): row for row in rows}
     assert {variant for variant, _, _ in table} == {"all_readouts", "targets_removed"}
     for variant in ("all_readouts", "targets_removed"):
@@ -201,9 +200,9 @@ def test_the_benchmark_measures_what_propose_does() -> None:
 
 def test_at_most_so_many_targets_are_drawn() -> None:
     rows = {
-        most: score_retrieval(
+        most: measure_retrieval(
             screen(), dataset="d", seed=1, methods=fixed(torch.zeros(7).double()), most_targets=most
-        )
+        ).rows
         for most in (4, 500)
     }
     assert {row.n for row in rows[4]} == {4}
@@ -212,7 +211,7 @@ def test_at_most_so_many_targets_are_drawn() -> None:
 
 def test_progress_counts_the_fits() -> None:
     seen: list[tuple[int, int]] = []
-    score_retrieval(
+    measure_retrieval(
         small_world(),
         dataset="d",
         seed=0,
@@ -224,16 +223,16 @@ def test_progress_counts_the_fits() -> None:
 
 
 def test_without_readouts_of_their_own_targets_there_is_one_variant() -> None:
-    rows = score_retrieval(screen(), dataset="d", seed=0, methods=fixed(torch.zeros(7).double()))
+    rows = measure_retrieval(screen(), dataset="d", seed=0, methods=fixed(torch.zeros(7).double())).rows
     assert {row.variant for row in rows} == {"all_readouts"}
 
 
 def test_a_screen_without_doubles_of_measured_singles_is_refused() -> None:
     with pytest.raises(DataError, match="nothing can be held out"):
-        score_retrieval(screen().rows(range(7)), dataset="d", seed=0, methods=FAST)
+        measure_retrieval(screen().rows(range(7)), dataset="d", seed=0, methods=FAST)
     apart = planted_screen(alone=range(3), together=[(2, 3), (1, 4), (3, 4)])
     with pytest.raises(DataError, match="nothing can be held out"):
-        score_retrieval(apart, dataset="d", seed=0, methods=FAST)
+        measure_retrieval(apart, dataset="d", seed=0, methods=FAST)
 
 
 @pytest.mark.parametrize("objective", [SquaredDistance, lambda target: Correlation(target, "cosine")])
