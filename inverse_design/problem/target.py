@@ -202,12 +202,12 @@ def shift(name: str, start: ProfileTarget, end: ProfileTarget) -> ProfileTarget:
         end: The state that they should reach.
 
     Returns:
-        The difference, with the standard errors of both.
+        The difference, with the standard errors of both and the weights of the end.
 
     Raises:
         TargetError: If the two have no readout in common.
     """
-    at = _columns(name, start.readouts, end.readouts)
+    at = _columns(name, start.readouts, end.readouts, "the end state")
     rows = torch.tensor([row for row, readout in enumerate(start.readouts) if readout in at])
     columns = torch.tensor([at[start.readouts[int(row)]] for row in rows])
     known = [
@@ -220,16 +220,19 @@ def shift(name: str, start: ProfileTarget, end: ProfileTarget) -> ProfileTarget:
         readouts=tuple(start.readouts[int(row)] for row in rows),
         values=end.values[columns].double() - start.values[rows].double(),
         standard_errors=torch.stack(known).sum(0).sqrt() if known else None,
+        weights=None if end.weights is None else end.weights[columns].double(),
     )
 
 
-def _columns(name: str, wanted: Sequence[str], readouts: Sequence[str]) -> dict[str, int]:
+def _columns(
+    name: str, wanted: Sequence[str], readouts: Sequence[str], whose: str = "the screen"
+) -> dict[str, int]:
     numbers = {readout: column for column, readout in enumerate(readouts)}
     common = {readout: numbers[readout] for readout in wanted if readout in numbers}
     if not common:
         first = next(iter(wanted), "")
         hint = f" (for example {first!r}: {nearest_hint(first, readouts)})" if first else ""
-        raise TargetError(f"target {name!r} has no readout in common with the screen{hint}")
+        raise TargetError(f"target {name!r} has no readout in common with {whose}{hint}")
     return common
 
 

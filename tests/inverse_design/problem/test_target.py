@@ -168,3 +168,19 @@ def test_a_shift_has_the_errors_that_are_known() -> None:
 def test_states_without_common_readouts_have_no_way_between_them() -> None:
     with pytest.raises(TargetError, match="'way' has no readout in common"):
         shift("way", ProfileTarget("a", ("A",), numbers(1)), ProfileTarget("b", ("B",), numbers(1)))
+
+
+def test_a_shift_keeps_the_weights_of_its_end() -> None:
+    start = ProfileTarget("a", ("x", "y"), torch.tensor([1.0, 2.0]))
+    end = ProfileTarget("b", ("y", "x"), torch.tensor([5.0, 3.0]), weights=torch.tensor([2.0, 0.5]))
+    way = shift("way", start, end)
+    assert way.readouts == ("x", "y")
+    assert way.values.tolist() == [2.0, 3.0]
+    assert way.weights is not None
+    assert way.weights.tolist() == [0.5, 2.0]
+
+
+def test_states_without_a_common_readout_have_no_way_between_them() -> None:
+    one, other = (ProfileTarget(name, (name,), torch.tensor([1.0])) for name in ("x", "z"))
+    with pytest.raises(TargetError, match="no readout in common with the end state"):
+        shift("way", one, other)

@@ -13,7 +13,7 @@ def _screen(*contexts: str) -> Screen:
 
 
 def test_one_context_is_taken() -> None:
-    require_one_context(_screen("K562", "K562", "K562"))
+    assert require_one_context(_screen("K562", "K562", "K562")) is None
 
 
 def test_several_contexts_are_refused_with_the_remedy() -> None:
