@@ -11,6 +11,7 @@ from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.singles import sum_over_interventions
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def explain(
     predicted = posterior.mean[:, columns] / spread[:, columns]
     wanted = target.values / spread[:, columns]
     gains = wanted.abs() - (wanted - predicted).abs()
-    sums = (fitted.singles[batch.genes.clamp(min=0)] * batch.present[..., None]).sum(1)
+    sums = sum_over_interventions(fitted.singles, batch)
     likeness = _cosines(posterior.mean, screen.effects)
     names = [fitted.readouts[int(column)] for column in columns]
     return tuple(
