@@ -105,7 +105,7 @@ def check_row_order(surrogate: Surrogate, screen: Screen, *, seed: int = 0, tole
 
 
 def check_predictions(fitted: Fitted, screen: Screen) -> None:
-    """Check shapes, finite numbers, variances, the empty batch, and that rows are predicted on their own.
+    """Check shapes, finite numbers, the control, the empty batch, and that rows are predicted on their own.
 
     Args:
         fitted: The fitted model.
@@ -135,6 +135,8 @@ def check_predictions(fitted: Fitted, screen: Screen) -> None:
         "the variance depends on the order of rows",
         tolerance=1e-9 * float(posterior.variance.max()),
     )
+    if bool(posterior.mean[probe.order == 0].any()):
+        raise AssertionError("the control is predicted to have an effect")
 
 
 def check_pair_factors(fitted: Fitted) -> None:

@@ -185,6 +185,14 @@ class Screen:
             raise UnknownNameError.from_known("context", context, self.contexts)
         return self.rows([row for row, name in enumerate(self.contexts) if name == context])
 
+    def in_canonical_order(self) -> "Screen":
+        """Sort the rows by condition and context, so that whatever draws rows at random does not see their order.
+
+        Returns:
+            The same rows, sorted.
+        """
+        return self.rows(sorted(range(len(self)), key=lambda row: (self.labels[row], self.contexts[row])))
+
     def row_of(self, perturbation: Perturbation) -> int:
         """Find the row in which a perturbation was measured.
 

@@ -100,3 +100,60 @@ class PairFactored(Protocol):
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
         ...
+
+
+@runtime_checkable
+class LatentSum(Protocol):
+    """A fitted model that sums one latent row per intervention and decodes the sum.
+
+    The first layer is then precomputed per entry, and a scan over combinations only adds rows and decodes.
+    """
+
+    def latent_rows(self) -> Float[Tensor, "v r"]:
+        """What each entry adds to the latent state."""
+        ...
+
+    def decode(self, latent: Float[Tensor, "b r"]) -> Float[Tensor, "b g"]:
+        """Mean effects of summed latent rows; zeros give the effect of the control, which is none."""
+        ...
+
+
+@runtime_checkable
+class FittedAcrossContexts(Protocol):
+    """A forward model that has learnt from several contexts at once."""
+
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The contexts of the training data, sorted."""
+        ...
+
+    def in_context(self, context: str) -> Fitted:
+        """View the model in one context.
+
+        Args:
+            context: Its name.
+
+        Returns:
+            A forward model of that context.
+
+        Raises:
+            UnknownNameError: If the model cannot predict in a context that it has not seen.
+        """
+        ...
+
+
+@runtime_checkable
+class ContextSurrogate(Protocol):
+    """A frozen configuration of a forward model of several contexts."""
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedAcrossContexts:
+        """Learn from all contexts of a screen.
+
+        Args:
+            screen: Measured effects in any number of contexts.
+            seed: Fixes everything that is random.
+
+        Returns:
+            Another value: the fitted model.
+        """
+        ...

@@ -101,7 +101,8 @@ class FittedCalibrated:
         posterior = self.base.predict(batch)
         codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
         laws = [self.law(int(code)) for code in codes] or [self.laws[SEEN_DOUBLE]]
-        offset = torch.stack([law.offset for law in laws])[group]
+        # Nothing was done to the control: no error law moves its mean.
+        offset = torch.stack([law.offset for law in laws])[group] * (batch.order > 0)[:, None]
         return GaussianPosterior(
             mean=posterior.mean + offset,
             scale=posterior.scale,

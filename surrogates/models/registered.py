@@ -1,6 +1,6 @@
 """The forward models that can be chosen by name."""
 
-from surrogates.models.base import Surrogate
+from surrogates.models.base import ContextSurrogate, Surrogate
 from surrogates.registry import Registry
 
 SURROGATES: Registry[type[Surrogate]] = Registry(
@@ -14,4 +14,10 @@ SURROGATES: Registry[type[Surrogate]] = Registry(
         "scaled_additive": "surrogates.models.additive:ScaledAdditive",
         "interaction": "surrogates.models.interaction:Interaction",
     },
+)
+
+CONTEXT_SURROGATES: Registry[type[ContextSurrogate]] = Registry(
+    kind="surrogate of several contexts",
+    group="inverse_design.context_surrogates",
+    shipped={},
 )

@@ -1,0 +1,137 @@
+"""Training by gradient: Adam over minibatches, with early stopping on a held-out loss."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from surrogates.errors import DataError
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How long and how fast to train.
+
+    Attributes:
+        epochs: At most this many passes over the rows.
+        batch: Rows per step.
+        rate: Step size of Adam.
+        decay: Weight decay, decoupled [Loshchilov 2019].
+        annealing: Factor on the step size after each epoch.
+        patience: Stop after so many epochs without a better held-out loss.
+    """
+
+    epochs: int = 200
+    batch: int = 64
+    rate: float = 1e-3
+    decay: float = 1e-4
+    annealing: float = 1.0
+    patience: int = 20
+
+    def __post_init__(self) -> None:
+        """Refuse a schedule that trains nothing."""
+        if min(self.epochs, self.batch, self.patience) < 1 or not self.rate > 0:
+            raise DataError(f"{self!r} trains nothing; take positive epochs, batch, patience and rate")
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a training went.
+
+    Attributes:
+        epochs: Number of the epoch whose parameters were kept, from 1.
+        loss: Mean training loss of the last epoch.
+        held_out: The best held-out loss, ``nan`` without held-out rows.
+    """
+
+    epochs: int
+    loss: float
+    held_out: float
+
+
+def train(
+    parameters: Sequence[Tensor],
+    loss: Callable[[Int[Tensor, "m"]], Tensor],
+    *,
+    rows: int,
+    schedule: Schedule,
+    seed: int,
+    held_out: Callable[[], Tensor] | None = None,
+) -> Training:
+    """Minimise a loss in place, and leave the parameters of the epoch with the best held-out loss.
+
+    Everything random, dropout included, follows from the seed, and the global generator is left as it was. An
+    interruption is passed on: whoever catches it finds the parameters of the last step.
+
+    Args:
+        parameters: What to change; gradients are switched on for the time of the training.
+        loss: From row numbers to the mean loss over them.
+        rows: How many rows there are.
+        schedule: How long and how fast.
+        seed: Fixes the order of the rows and dropout.
+        held_out: Loss on rows that are not trained on, called without gradients.
+
+    Returns:
+        How it went.
+
+    Raises:
+        DataError: If a loss is not finite.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for each in parameters:
+            each.requires_grad = True
+        try:
+            return _epochs(parameters, loss, rows, schedule, held_out)
+        finally:
+            for each in parameters:
+                each.requires_grad = False
+
+
+def _epochs(
+    parameters: Sequence[Tensor],
+    loss: Callable[[Int[Tensor, "m"]], Tensor],
+    rows: int,
+    schedule: Schedule,
+    held_out: Callable[[], Tensor] | None,
+) -> Training:
+    optimiser = torch.optim.AdamW(parameters, lr=schedule.rate, weight_decay=schedule.decay)
+    annealing = torch.optim.lr_scheduler.ExponentialLR(optimiser, schedule.annealing)
+    best, best_epoch, value = float("inf"), 0, float("nan")
+    kept: list[Tensor] = []
+    for epoch in range(1, schedule.epochs + 1):
+        value = _one_epoch(optimiser, loss, rows, schedule.batch)
+        annealing.step()
+        if held_out is None:
+            continue
+        with torch.no_grad():
+            now = float(held_out())
+        if now < best:
+            best, best_epoch, kept = now, epoch, [each.detach().clone() for each in parameters]
+        elif epoch - best_epoch >= schedule.patience:
+            break
+    if held_out is None:
+        return Training(schedule.epochs, value, float("nan"))
+    if not kept:
+        raise DataError("the held-out loss was never finite; lower the step size or scale the readouts")
+    with torch.no_grad():
+        for each, copy in zip(parameters, kept, strict=True):
+            each.copy_(copy)
+    return Training(best_epoch, value, best)
+
+
+def _one_epoch(
+    optimiser: torch.optim.Optimizer, loss: Callable[[Int[Tensor, "m"]], Tensor], rows: int, batch: int
+) -> float:
+    total = 0.0
+    for part in torch.randperm(rows).split(batch):
+        optimiser.zero_grad()
+        value = loss(part)
+        if not bool(torch.isfinite(value)):
+            raise DataError(f"the training loss became {float(value.detach())}; lower the step size or scale the readouts")
+        value.backward()
+        optimiser.step()
+        total += float(value.detach()) * len(part)
+    return total / rows
