@@ -18,7 +18,8 @@ from torch import Tensor
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
-from surrogates.models.base import Fitted, PairFactored, Surrogate
+from surrogates.errors import UnknownNameError
+from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate, pair_factored
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 _MOST_PAIRS = 300
@@ -44,7 +45,45 @@ def check_surrogate(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> N
     check_pair_factors(fitted)
 
 
-def check_configuration(surrogate: Surrogate) -> None:
+def check_context_surrogate(
+    surrogate: ContextSurrogate, screen: Screen, *, seed: int = 0, tolerance: float = 1e-4
+) -> None:
+    """Check that a surrogate of several contexts keeps the contract; run it on several screens.
+
+    Args:
+        surrogate: The configuration of the model.
+        screen: What to fit it to: several contexts.
+        seed: For the fits and the shuffle.
+        tolerance: By how much predictions may depend on the order of rows, relative to the largest effect.
+
+    Raises:
+        AssertionError: If a clause of the contract is broken; the message says which.
+    """
+    check_configuration(surrogate)
+    surrogate_before, screen_before = copy.deepcopy((surrogate, screen))
+    fitted: object = surrogate.fit(screen, seed=seed)
+    if surrogate != surrogate_before:
+        raise AssertionError("fit changed the configuration")
+    _close(screen.effects, screen_before.effects, "fit changed the effects of the screen")
+    _close(screen.batch.genes, screen_before.batch.genes, "fit changed the design of the screen")
+    if not isinstance(fitted, FittedAcrossContexts):
+        raise AssertionError("fit did not return a value that satisfies FittedAcrossContexts")  # noqa: TRY004 - a broken contract
+    if fitted.contexts != tuple(sorted(set(screen.contexts))):
+        raise AssertionError(f"the contexts {fitted.contexts} are not those of the screen, sorted")
+    shuffle = torch.randperm(len(screen), generator=torch.Generator().manual_seed(seed))
+    again, shuffled = surrogate.fit(screen, seed=seed), surrogate.fit(screen.rows(shuffle), seed=seed)
+    probe, allowed = probe_batch(screen), tolerance * float(screen.effects.abs().max())
+    for context in fitted.contexts:
+        view = fitted.in_context(context)
+        _check_view(view, screen)
+        mean = view.predict(probe).mean
+        _close(again.in_context(context).predict(probe).mean, mean, "the same seed gave another prediction")
+        other = shuffled.in_context(context).predict(probe).mean
+        _close(other, mean, "the order of the screen's rows matters", tolerance=allowed)
+    _check_unseen_context(fitted, screen)
+
+
+def check_configuration(surrogate: Surrogate | ContextSurrogate) -> None:
     """Check that a configuration is a frozen dataclass.
 
     Args:
@@ -139,6 +178,25 @@ def check_predictions(fitted: Fitted, screen: Screen) -> None:
         raise AssertionError("the control is predicted to have an effect")
 
 
+def _check_view(view: object, screen: Screen) -> None:
+    if not isinstance(view, Fitted):
+        raise AssertionError("in_context did not return a value that satisfies Fitted")  # noqa: TRY004 - a broken contract
+    if (view.vocabulary, view.readouts) != (screen.vocabulary, screen.readouts):
+        raise AssertionError("a view has another vocabulary or other readouts than the screen")
+    if view.measured_alone.shape != (len(screen.vocabulary),):
+        raise AssertionError("a view does not say of each vocabulary entry whether it was measured alone")
+    check_predictions(view, screen)
+
+
+def _check_unseen_context(fitted: FittedAcrossContexts, screen: Screen) -> None:
+    """A context never seen is predicted, or refused by name; nothing else."""
+    try:
+        view = fitted.in_context("a context never seen")
+    except UnknownNameError:
+        return
+    _check_view(view, screen)
+
+
 def check_pair_factors(fitted: Fitted) -> None:
     """Check that pair factors, if a model has any, give what it predicts for pairs of entries measured alone.
 
@@ -148,12 +206,13 @@ def check_pair_factors(fitted: Fitted) -> None:
     Raises:
         AssertionError: If the mean, or the scale of a :class:`GaussianPosterior`, differs.
     """
-    if not isinstance(fitted, PairFactored):
+    factored = pair_factored(fitted)
+    if factored is None:
         return
     pairs = _pairs(fitted)
     posterior = fitted.predict(pairs)
     i, j = pairs.genes.T
-    factors, scale = fitted.pair_factors(), fitted.pair_scale()
+    factors, scale = factored.pair_factors(), factored.pair_scale()
     mean = factors.main[i] + factors.main[j] + (factors.scores[i] * factors.scores[j]) @ factors.basis
     allowed = 1e-8 * float(posterior.mean.abs().max())
     _close(mean, posterior.mean, "pair factors differ from the predicted mean", tolerance=allowed)

@@ -233,8 +233,7 @@ def _interval_in_words(answer: Answer) -> str:
 
 
 def _model_name(answer: Answer) -> str:
-    taken = type(answer.proposal.fitted.base).__name__.removeprefix("Fitted")
-    return f"{AUTOMATIC}, took {taken}" if answer.asking.model == AUTOMATIC else answer.asking.model
+    return f"{AUTOMATIC}, took {answer.proposal.fitted.name}" if answer.asking.model == AUTOMATIC else answer.asking.model
 
 
 def _n_readouts(target: Target) -> int:

@@ -14,7 +14,6 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.base import PairFactored
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.products import inner_product, squared_norm
@@ -114,7 +113,7 @@ class TargetLikelihood:
         Returns:
             A function of a few products, ``None`` if the model does not factorise.
         """
-        if not isinstance(fitted.base, PairFactored):
+        if not fitted.factorises:
             return None
         law = law_on(fitted.law(SEEN_DOUBLE), self.target)
         whiten, columns, entries = law.covariance.whiten, self.target.columns, space.entries

@@ -13,7 +13,6 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.base import PairFactored
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.uncertainty.posterior import Posterior
 from surrogates.uncertainty.products import squared_norm
@@ -101,7 +100,7 @@ class SquaredDistance:
         Returns:
             One product.
         """
-        if not isinstance(fitted.base, PairFactored):
+        if not fitted.factorises:
             return None
         factors, scale = fitted.pair_factors(), fitted.pair_scale()
         columns, root, entries = self.target.columns, self.target.weights.sqrt(), space.entries
@@ -151,7 +150,7 @@ class SignedProjection:
         Returns:
             One product, over interactions only.
         """
-        if not isinstance(fitted.base, PairFactored):
+        if not fitted.factorises:
             return None
         factors, columns = fitted.pair_factors(), self.target.columns
         scores = factors.scores[space.entries]
@@ -206,7 +205,7 @@ class Correlation:
         Returns:
             The ratio of a linear form to the root of a quadratic one.
         """
-        if not isinstance(fitted.base, PairFactored):
+        if not fitted.factorises:
             return None
         factors, columns = fitted.pair_factors(), self.target.columns
         main = self._weighted(factors.main[space.entries][:, columns])

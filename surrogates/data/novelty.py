@@ -39,3 +39,18 @@ def novelty_name(code: int) -> str:
         return "single, seen" if seen else "single, unseen"
     kind = {2: "double", 3: "triple"}.get(order, f"order {order}")
     return f"{kind}, {seen} of {order} seen"
+
+
+def class_distance(code: int, other: int) -> tuple[int, int, int]:
+    """Tell how far two novelty classes are apart: from which one to borrow where a class has nothing of its own.
+
+    Args:
+        code: A value of :func:`novelty_code`.
+        other: Another.
+
+    Returns:
+        Differences in order and in parts unseen, added up; ties go to the same order, then to the smaller code.
+    """
+    (order, seen), (other_order, other_seen) = divmod(code, 16), divmod(other, 16)
+    orders = abs(order - other_order)
+    return orders + abs((order - seen) - (other_order - other_seen)), orders, code

@@ -1,6 +1,7 @@
 """Which conditions are held out together: splits are by perturbation, never by cell."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -8,6 +9,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from surrogates.data.folds import fold_numbers
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
@@ -60,3 +62,65 @@ def _deal(names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, 
     distinct = sorted({name for name in names if name is not None})
     fold = dict(zip(distinct, fold_numbers(distinct, folds=folds, seed=seed).tolist(), strict=True))
     return torch.tensor([NOT_HELD_OUT if name is None else fold[name] for name in names], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to learn from and rows to predict.
+
+    Attributes:
+        train: Rows of the training conditions.
+        test: Rows of the held-out conditions.
+    """
+
+    train: Int[Tensor, "n"]
+    test: Int[Tensor, "b"]
+
+
+def splits_over_doubles(screen: Screen, *, folds: int, seed: int) -> list[Split]:
+    """Hold doubles of two entries measured alone out; everything else is for training.
+
+    Args:
+        screen: Measured effects in one context.
+        folds: How many parts; with fewer doubles each is a part of its own.
+        seed: Fixes the deal; the order of the rows does not matter.
+
+    Returns:
+        One split per part; none with fewer than two such doubles.
+    """
+    rows = torch.nonzero(novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE).flatten()
+    if len(rows) < 2:
+        return []
+    parts = min(folds, len(rows))
+    numbers = fold_numbers([screen.labels[row] for row in rows.tolist()], folds=parts, seed=seed)
+    return [_without(screen, rows[numbers == part]) for part in range(parts)]
+
+
+def splits_over_targets(screen: Screen, *, folds: int, seed: int) -> list[Split]:
+    """Hold targets out, with every condition that contains one of them, at any dose.
+
+    Args:
+        screen: Measured effects.
+        folds: How many parts.
+        seed: Fixes the deal; the order of the rows does not matter.
+
+    Returns:
+        One split per part that leaves something to learn from: its held-out rows are singles of unseen targets and
+        combinations of which some or all parts are unseen.
+    """
+    numbers = folds_of_singles(screen, folds=folds, seed=seed)
+    targets = screen.vocabulary.targets
+    splits = []
+    for part in torch.unique(numbers[numbers != NOT_HELD_OUT]):
+        held = {targets[gene] for gene in screen.batch.genes[numbers == part, 0].tolist()}
+        hidden = torch.tensor([target in held for target in targets])
+        touched = (hidden[screen.batch.genes.clamp(min=0)] & screen.batch.present).any(1)
+        if not bool(touched.all()):
+            splits.append(_without(screen, torch.nonzero(touched).flatten()))
+    return splits
+
+
+def _without(screen: Screen, rows: Int[Tensor, "b"]) -> Split:
+    kept = torch.ones(len(screen), dtype=torch.bool)
+    kept[rows] = False
+    return Split(torch.nonzero(kept).flatten(), rows)

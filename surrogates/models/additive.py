@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
+from surrogates.data.novelty import SEEN_DOUBLE, class_distance, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
@@ -67,6 +67,11 @@ class FittedScaledAdditive:
             mean[codes == code] = law.scale * mean[codes == code] + law.offset
         return isotropic(mean, self.variance)
 
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs.
 
@@ -75,8 +80,7 @@ class FittedScaledAdditive:
             other pair gets the scale and offset of those pairs instead of its own class's.
         """
         law = self._law(SEEN_DOUBLE)
-        main = law.scale * self.singles + law.offset / 2
-        return PairFactors(main, main.new_zeros(len(main), 0), main.new_zeros(0, main.shape[1]))
+        return PairFactors.without_interactions(law.scale * self.singles + law.offset / 2)
 
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs.
@@ -84,13 +88,12 @@ class FittedScaledAdditive:
         Returns:
             One for every pair.
         """
-        none = self.singles.new_zeros(len(self.singles), 0)
-        return PairScale(self.singles.new_full((len(self.singles),), 0.5), none, none)
+        return PairScale.constant(len(self.singles))
 
     def _law(self, code: int) -> CombinationLaw:
         """Take the law of a class, or else of the nearest class that has one."""
         unchanged = CombinationLaw(code, 1.0, torch.zeros_like(self.variance))
-        return min(self.laws, key=lambda law: _distance(law.code, code), default=unchanged)
+        return min(self.laws, key=lambda law: class_distance(law.code, code), default=unchanged)
 
 
 @dataclass(frozen=True)
@@ -178,10 +181,3 @@ def _fitted(screen: Screen, *, laws: tuple[CombinationLaw, ...]) -> FittedScaled
         return fitted
     residuals = screen.effects[together] - fitted.predict(screen.batch.rows(together)).mean
     return replace(fitted, variance=residual_variance(residuals))
-
-
-def _distance(code: int, other: int) -> tuple[int, int, int]:
-    """Tell how far two classes are apart in order and parts unseen; ties go to the same order, then code."""
-    (order, seen), (other_order, other_seen) = divmod(code, 16), divmod(other, 16)
-    orders = abs(order - other_order)
-    return orders + abs((order - seen) - (other_order - other_seen)), orders, code

@@ -1,27 +1,50 @@
 """The surrogate that the data choose: the default."""
 
+import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import torch
+
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_name
 from surrogates.data.screen import Screen
+from surrogates.data.splits import splits_over_targets
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
+from surrogates.models.baselines import MatchingMean, NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.cross_fitting import cross_fit
+from surrogates.models.denoised import Denoised
 from surrogates.models.interaction import Interaction
+from surrogates.models.stacked import FEWEST_HELD_OUT, ClassWeights, FittedStacked, Stacked, weigh
+from surrogates.uncertainty.residuals import LawChoice, StandardResiduals
+
+FOLDS = 5
 
 
 @dataclass(frozen=True)
 class Automatic:
-    """Fits several surrogates with their error laws and keeps the one that identifies held-out doubles best.
+    """Chooses the surrogate that identifies held-out doubles best, and stacks others where it ends.
+
+    Perturbations of entries measured alone are predicted by one of ``bases``, chosen by the probability that it
+    gives held-out doubles. Those with unseen parts are predicted by the convex combination of ``unseen`` that fits
+    held-out targets of the same novelty class best, and get an error law of their own.
 
     Attributes:
-        bases: The surrogates, the simplest first.
+        bases: Surrogates of combinations, the simplest first.
+        unseen: Surrogates of perturbations with unseen parts, the simplest first.
     """
 
-    bases: tuple[Surrogate, ...] = (Additive(), ScaledAdditive(), Interaction())
+    bases: tuple[Surrogate, ...] = (
+        Additive(),
+        Denoised(ScaledAdditive()),
+        Denoised(Interaction()),
+        Denoised(Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False)),
+    )
+    unseen: tuple[Surrogate, ...] = (NoChange(), ScaledAdditive(), MatchingMean())
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
-        """Cross-fit every surrogate on the same folds and keep the best.
+        """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts.
 
         Args:
             screen: Measured effects in one context.
@@ -29,8 +52,12 @@ class Automatic:
 
         Returns:
             The fitted surrogate with its laws.
+
+        Raises:
+            DataError: If a surrogate refuses the screen.
         """
-        return best_identifying(Calibrated(base).fit(screen, seed=seed) for base in self.bases)
+        best = best_identifying(Calibrated(base).fit(screen, seed=seed) for base in self.bases)
+        return with_unseen(best, self.unseen, screen, seed=seed)
 
 
 def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
@@ -52,3 +79,48 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
         return round(fit.selection.log_score, 3), -fit.held_out.model
 
     return max(fits, key=merit)
+
+
+def with_unseen(
+    fitted: FittedCalibrated, surrogates: tuple[Surrogate, ...], screen: Screen, *, seed: int
+) -> FittedCalibrated:
+    """Add predictions and error laws of perturbations with unseen parts; all others stay as they are.
+
+    Args:
+        fitted: A fitted surrogate with its laws.
+        surrogates: What predicts unseen parts; weighed for each novelty class on held-out targets.
+        screen: What the surrogate was fitted to.
+        seed: Fixes folds and fits.
+
+    Returns:
+        The same surrogate if nothing can be held out: with fewer than 8 conditions in every class.
+    """
+    splits = splits_over_targets(screen, folds=FOLDS, seed=seed)
+    held_out = [
+        each
+        for each in cross_fit(surrogates, screen, splits, seed=seed)
+        if each.support >= FEWEST_HELD_OUT and each.code not in {SEEN_SINGLE, SEEN_DOUBLE}
+    ]
+    if not held_out:
+        return fitted
+    known = fitted.law(SEEN_DOUBLE)
+    shape = replace(
+        fitted.selection.choice if fitted.selection else LawChoice(), coefficient_variance=0.0, tails=math.inf
+    )
+    classes, laws = [], dict(fitted.laws)
+    for each in held_out:
+        weights = weigh(each)
+        residuals = StandardResiduals.of(
+            torch.tensordot(weights.weights, each.errors, 1), weights.weights @ each.scales
+        )
+        laws[each.code] = residuals.law(shape, temperature=known.temperature, origin=novelty_name(each.code))
+        classes.append(replace(weights, weights=torch.nn.functional.pad(weights.weights, (1, 0))))
+    members = (fitted.base, *(each.fit(screen, seed=seed) for each in surrogates))
+    whole = torch.eye(len(members), dtype=torch.float64)[0]
+    base = FittedStacked(
+        members=members,
+        alone=ClassWeights(SEEN_SINGLE, whole, fitted.law(SEEN_SINGLE).covariance.variance, 0),
+        combined=ClassWeights(SEEN_DOUBLE, whole, known.covariance.variance, known.support),
+        unseen=tuple(classes),
+    )
+    return replace(fitted, base=base, laws=laws)

@@ -1,8 +1,9 @@
 """The protocols of forward models, and the optional capability that makes a search over pairs exact."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Protocol, runtime_checkable
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -73,6 +74,18 @@ class PairFactors:
     scores: Float[Tensor, "v r"]
     basis: Float[Tensor, "r g"]
 
+    @classmethod
+    def without_interactions(cls, main: Float[Tensor, "v g"]) -> "PairFactors":
+        """Make the factors of plain sums.
+
+        Args:
+            main: Contribution of each entry.
+
+        Returns:
+            Factors of rank zero.
+        """
+        return cls(main, main.new_zeros(len(main), 0), main.new_zeros(0, main.shape[1]))
+
 
 @dataclass(frozen=True)
 class PairScale:
@@ -88,10 +101,31 @@ class PairScale:
     left: Float[Tensor, "v r"]
     right: Float[Tensor, "v r"]
 
+    @classmethod
+    def constant(cls, entries: int) -> "PairScale":
+        """Make the factors of a scale of one for every pair.
+
+        Args:
+            entries: Size of the vocabulary.
+
+        Returns:
+            Factors of rank zero.
+        """
+        none = torch.zeros(entries, 0, dtype=torch.float64)
+        return cls(torch.full((entries,), 0.5, dtype=torch.float64), none, none)
+
 
 @runtime_checkable
 class PairFactored(Protocol):
-    """A fitted model whose mean (and scale) over pairs factorises, so that all pairs are scored by products."""
+    """A fitted model whose mean (and scale) over pairs factorises, so that all pairs are scored by products.
+
+    Ask :func:`pair_factored` for it: a model made of models factorises only if they all do.
+    """
+
+    @property
+    def factorises(self) -> bool:
+        """Whether the two methods have an answer."""
+        ...
 
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs."""
@@ -100,6 +134,35 @@ class PairFactored(Protocol):
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
         ...
+
+
+def surrogate_name(surrogate: Surrogate) -> str:
+    """Spell out what a surrogate is made of.
+
+    Args:
+        surrogate: A configuration.
+
+    Returns:
+        Its class and those of the surrogates that it holds, for example ``"Denoised(Interaction)"``.
+    """
+    held: list[Surrogate] = []
+    for field in fields(surrogate) if is_dataclass(surrogate) else ():
+        value = getattr(surrogate, field.name)
+        held += [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Surrogate)]
+    inside = ", ".join(surrogate_name(each) for each in held)
+    return type(surrogate).__name__ + (f"({inside})" if inside else "")
+
+
+def pair_factored(fitted: Fitted) -> PairFactored | None:
+    """Take a fitted model as one whose pairs are scored by products.
+
+    Args:
+        fitted: Any fitted model.
+
+    Returns:
+        The same model, or ``None`` if its pairs have to be predicted one by one.
+    """
+    return fitted if isinstance(fitted, PairFactored) and fitted.factorises else None
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.models.base import PairFactors, PairScale
 from surrogates.models.context import require_one_context
 from surrogates.models.singles import sum_over_interventions
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
@@ -58,6 +59,19 @@ class FittedMean:
             Effects with the same independent error for every perturbation.
         """
         return isotropic(_average(self.rows, batch), self.variance)
+
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs: the average of two rows."""
+        return PairFactors.without_interactions(self.rows / 2)
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs: one for every pair."""
+        return PairScale.constant(len(self.rows))
 
 
 @dataclass(frozen=True)

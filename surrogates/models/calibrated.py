@@ -12,7 +12,15 @@ from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code, nove
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
-from surrogates.models.base import Fitted, PairFactored, PairFactors, PairScale, Surrogate
+from surrogates.models.base import (
+    Fitted,
+    PairFactored,
+    PairFactors,
+    PairScale,
+    Surrogate,
+    pair_factored,
+    surrogate_name,
+)
 from surrogates.models.singles import single_effects
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
@@ -55,6 +63,7 @@ class FittedCalibrated:
         singles: Single effect of each entry: the directions along which coefficients scatter.
         selection: How the law of doubles of seen singles was chosen, ``None`` without such doubles.
         held_out: Cross-fitted error beside the additive model's.
+        name: What the surrogate is made of.
     """
 
     base: Fitted
@@ -62,6 +71,7 @@ class FittedCalibrated:
     singles: Float[Tensor, "v g"]
     selection: Selection | None
     held_out: HeldOutError
+    name: str = ""
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -119,6 +129,11 @@ class FittedCalibrated:
         bare = {code: replace(law, offset=torch.zeros_like(law.offset)) for code, law in self.laws.items()}
         return replace(self, laws=bare)
 
+    @property
+    def factorises(self) -> bool:
+        """Whether the pairs of the surrogate are scored by products."""
+        return pair_factored(self.base) is not None
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs of entries measured alone."""
         factors = _pair_factored(self.base).pair_factors()
@@ -164,18 +179,19 @@ class Calibrated:
         """
         fitted = self.base.fit(screen, seed=seed)
         singles, _ = single_effects(screen)
+        name = surrogate_name(self.base)
         rows = _doubles_of_seen(screen)
         held_out = [self._hold_out(screen, fold, seed) for fold in self._split(screen, rows, seed)]
         laws = _laws_without_held_out(screen)
         if not held_out:
-            return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0))
+            return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
         selection = select_law(held_out)
         law = pooled_residuals(held_out).law(
             selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
         )
         # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
         laws = laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
-        return FittedCalibrated(fitted, laws, singles, selection, _held_out_error(held_out))
+        return FittedCalibrated(fitted, laws, singles, selection, _held_out_error(held_out), name)
 
     def _split(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> list[Int[Tensor, "_"]]:
         """Rows of each fold; with few doubles each is a fold of its own."""
@@ -191,7 +207,7 @@ class Calibrated:
         kept[rows] = False
         training = screen.rows(torch.nonzero(kept).flatten())
         fitted = self.base.fit(training, seed=seed)
-        count = self.candidates if isinstance(fitted, PairFactored) else min(self.candidates, _STREAMED_CANDIDATES)
+        count = self.candidates if pair_factored(fitted) else min(self.candidates, _STREAMED_CANDIDATES)
         pairs, truth = _candidate_pairs(screen, rows, count, seed)
         atoms, weights, scale = _as_sums(fitted, pairs)
         return HeldOutFold(
@@ -237,10 +253,11 @@ def _as_sums(
 ) -> tuple[Float[Tensor, "a g"], Float[Tensor, "c a"], Float[Tensor, "c"]]:
     """Predictions of pairs as weighted sums of few rows; without factors each is its own row."""
     batch = fitted.vocabulary.dosed(pairs)
-    if not isinstance(fitted, PairFactored):
+    factored = pair_factored(fitted)
+    if factored is None:
         posterior = fitted.predict(batch)
         return posterior.mean, torch.eye(len(pairs), dtype=torch.float64), posterior.scale
-    factors, scale = fitted.pair_factors(), fitted.pair_scale()
+    factors, scale = factored.pair_factors(), factored.pair_scale()
     first, second = pairs.T
     products = factors.scores[first] * factors.scores[second]
     return (
@@ -289,6 +306,7 @@ def _held_out_error(folds: list[HeldOutFold]) -> HeldOutError:
 
 
 def _pair_factored(fitted: Fitted) -> PairFactored:
-    if not isinstance(fitted, PairFactored):
+    factored = pair_factored(fitted)
+    if factored is None:
         raise TypeError(f"{type(fitted).__name__} does not factorise over pairs; stream it instead")
-    return fitted
+    return factored

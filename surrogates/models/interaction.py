@@ -91,6 +91,11 @@ class FittedInteraction:
         covariance = FactorCovariance(self.noise, self.noise.new_zeros(len(self.noise), 0))
         return GaussianPosterior(mean, scale, (covariance,), torch.zeros(len(batch), dtype=torch.int64))
 
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs of entries measured alone."""
         main = self.additive.pair_factors().main + self.features.main() @ self.weights

@@ -130,7 +130,9 @@ def _one_epoch(
         optimiser.zero_grad()
         value = loss(part)
         if not bool(torch.isfinite(value)):
-            raise DataError(f"the training loss became {float(value.detach())}; lower the step size or scale the readouts")
+            raise DataError(
+                f"the training loss became {float(value.detach())}; lower the step size or scale the readouts"
+            )
         value.backward()
         optimiser.step()
         total += float(value.detach()) * len(part)

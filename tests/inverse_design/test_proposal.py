@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from strategies.screens import gene, label, normal, pairs_of, planted_screen
+from strategies.streamed import Streamed
 from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError, TargetError
@@ -22,7 +23,6 @@ from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.automatic import Automatic
-from surrogates.models.baselines import MatchingMean
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.interaction import Interaction
 
@@ -169,7 +169,7 @@ def test_probabilities_sum_to_one_over_what_may_be_proposed(order: Any) -> None:
     assert found.table["probability"].sum() == pytest.approx(1, rel=1e-6)
 
 
-@pytest.mark.parametrize("surrogate", [ScaledAdditive(), Interaction(components=4, leading=2), MatchingMean()])
+@pytest.mark.parametrize("surrogate", [ScaledAdditive(), Interaction(components=4, leading=2), Streamed()])
 def test_a_sure_answer_is_not_surer_than_certain(surrogate: Any) -> None:
     """Densities of large size leave few digits to their differences."""
     quiet = screen(0.02)
@@ -341,7 +341,7 @@ def test_progress_counts_the_pairs() -> None:
 
 
 def test_a_model_without_factors_is_streamed_to_the_same_kind_of_answer() -> None:
-    found = propose(screen(), TARGET, surrogate=MatchingMean(), top=5)
+    found = propose(screen(), TARGET, surrogate=Streamed(), top=5)
     aligned = ask(screen(), TARGET).target.on(screen().readouts)
     objective = TargetLikelihood(aligned, torch.zeros(GENES).double())
     batch = found.space.batch(0, found.space.size)

@@ -113,6 +113,10 @@ class Tampered:
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         return self.change(self.honest.predict(batch))
 
+    @property
+    def factorises(self) -> bool:
+        return True
+
     def pair_factors(self) -> PairFactors:
         return self.honest.pair_factors()
 

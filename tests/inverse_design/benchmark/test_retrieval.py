@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
+from strategies.streamed import Streamed
 from torch import Tensor
 
 from inverse_design.benchmark.retrieval import (
@@ -30,7 +31,6 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.evaluation.scorecard import Split, double_splits
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.baselines import MatchingMean
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 
 METRICS = {"top1", "top10", "median_rank", "mrr"}
@@ -237,6 +237,6 @@ def test_a_screen_without_doubles_of_measured_singles_is_refused() -> None:
 
 @pytest.mark.parametrize("objective", [SquaredDistance, lambda target: Correlation(target, "cosine")])
 def test_a_model_without_factors_is_refused(objective: type[SquaredDistance]) -> None:
-    streamed = {"mean": Method((MatchingMean(),), lambda target, _: objective(target), probabilistic=False)}
+    streamed = {"mean": Method((Streamed(),), lambda target, _: objective(target), probabilistic=False)}
     with pytest.raises(DataError, match="does not factorise over pairs"):
         retrieve(screen(), [one_split(screen())], streamed, seed=0)

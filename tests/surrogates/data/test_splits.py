@@ -6,10 +6,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.screens import pairs_of, planted_screen
 
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.splits import folds_of_doubles, folds_of_singles
+from surrogates.data.splits import (
+    folds_of_doubles,
+    folds_of_singles,
+    splits_over_doubles,
+    splits_over_targets,
+)
 from surrogates.errors import DataError
 
 LABELS = ("A", "A@0.5", "B", "C", "D", "A+B", "A+C", "A+D", "B+C", "B+D", "C+D", "A+B+C")
@@ -64,3 +70,26 @@ def test_a_perturbation_is_in_one_fold_in_all_contexts() -> None:
     screen = _screen([*LABELS, *LABELS], ["one"] * len(LABELS) + ["two"] * len(LABELS))
     for folds in (folds_of_doubles(screen, seed=0), folds_of_singles(screen, seed=0)):
         assert folds[: len(LABELS)].tolist() == folds[len(LABELS) :].tolist()
+
+
+def test_splits_over_doubles_hold_each_double_of_seen_parts_out_once() -> None:
+    screen = planted_screen(alone=range(6), together=[*pairs_of(6, 9), (2, 6), (0, 1, 2)])
+    splits = splits_over_doubles(screen, folds=4, seed=0)
+    assert sorted(torch.cat([split.test for split in splits]).tolist()) == [*range(6, 15)]
+    for split in splits:
+        assert sorted([*split.train.tolist(), *split.test.tolist()]) == [*range(len(screen))]
+    assert splits_over_doubles(screen.rows(range(7)), folds=4, seed=0) == []
+
+
+def test_splits_over_targets_train_on_nothing_that_contains_a_held_out_target() -> None:
+    screen = planted_screen(alone=range(6), together=[*pairs_of(6, 9), (2, 6), (0, 1, 2)])
+    marks = screen.batch.multi_hot(len(screen.vocabulary)) > 0
+    held_out: list[int] = []
+    for split in splits_over_targets(screen, folds=3, seed=0):
+        singles = split.test[screen.batch.order[split.test] == 1]
+        held_out += singles.tolist()
+        held = screen.batch.genes[singles, 0]
+        assert not bool(marks[split.train][:, held].any())
+        assert bool(marks[split.test][:, held].any(1).all())
+        assert sorted([*split.train.tolist(), *split.test.tolist()]) == [*range(len(screen))]
+    assert sorted(held_out) == [*range(6)]

@@ -7,13 +7,18 @@ from strategies.screens import gene, label, normal, pairs_of
 
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
-from surrogates.models.automatic import Automatic, best_identifying
+from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.automatic import Automatic, best_identifying, with_unseen
+from surrogates.models.base import surrogate_name
+from surrogates.models.baselines import NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.interaction import FittedInteraction, Interaction
+from surrogates.models.interaction import Interaction
+from surrogates.models.stacked import FittedStacked
+from surrogates.testing import check_pair_factors, check_predictions
 
 GENES, DOUBLES, READOUTS = 8, 22, 5
 SMALL = Interaction(components=4, leading=2)
+BASES = (Additive(), ScaledAdditive(), Interaction())
 
 
 def world(own: float, *, scale: float, noise: float) -> Screen:
@@ -42,7 +47,7 @@ def scaled() -> Screen:
 def fit(name: str, number: int) -> FittedCalibrated:
     """One of the surrogates between which the default chooses."""
     screen = {"own": own_effects, "scaled": scaled}[name]()
-    return Calibrated(Automatic().bases[number]).fit(screen, seed=0)
+    return Calibrated(BASES[number]).fit(screen, seed=0)
 
 
 def log_score(fitted: FittedCalibrated) -> float:
@@ -51,17 +56,16 @@ def log_score(fitted: FittedCalibrated) -> float:
 
 
 def test_own_effects_ask_for_interactions() -> None:
-    chosen = Automatic().fit(own_effects(), seed=0)
+    chosen = Automatic(BASES).fit(own_effects(), seed=0)
     scores = [log_score(fit("own", number)) for number in range(3)]
-    assert isinstance(chosen.base, FittedInteraction)
+    assert chosen.name == "Interaction"
     assert log_score(chosen) == scores[2] > max(scores[:2]) + 0.5
 
 
 def test_scaled_sums_ask_for_nothing_more() -> None:
-    chosen = Automatic().fit(scaled(), seed=0)
+    chosen = Automatic(BASES).fit(scaled(), seed=0)
     scores = [log_score(fit("scaled", number)) for number in range(3)]
-    assert isinstance(chosen.base, FittedScaledAdditive)
-    assert len(chosen.base.laws) == 1
+    assert chosen.name == "ScaledAdditive"
     assert log_score(chosen) == scores[1] == max(scores)
 
 
@@ -94,12 +98,50 @@ def test_without_held_out_doubles_the_simplest_is_kept() -> None:
     singles = scaled().rows(range(GENES))
     chosen = Automatic((Additive(), ScaledAdditive(), SMALL)).fit(singles, seed=0)
     assert chosen.selection is None
-    assert isinstance(chosen.base, FittedScaledAdditive)
-    assert chosen.base.laws == ()
-    assert isinstance(Automatic((SMALL, Additive())).fit(singles, seed=0).base, FittedInteraction)
+    assert chosen.name == "Additive"
+    assert Automatic((SMALL, Additive())).fit(singles, seed=0).name == "Interaction"
 
 
 def test_the_candidates_of_the_default_start_with_the_simplest() -> None:
-    assert [type(base) for base in Automatic().bases] == [Additive, ScaledAdditive, Interaction]
+    assert [surrogate_name(base) for base in Automatic().bases] == [
+        "Additive",
+        "Denoised(ScaledAdditive)",
+        "Denoised(Interaction)",
+        "Denoised(Stacked(ScaledAdditive, MatchingMean, Interaction))",
+    ]
     with pytest.raises(ValueError, match="empty"):
         Automatic(()).fit(scaled(), seed=0)
+
+
+def test_unseen_parts_get_predictions_and_laws_of_their_own() -> None:
+    screen = own_effects()
+    plain = fit("own", 2)
+    whole = with_unseen(plain, (Additive(), NoChange()), screen, seed=0)
+    assert isinstance(whole.base, FittedStacked)
+    assert {16, 33} <= set(whole.laws) - set(plain.laws)
+    assert whole.laws[16].origin == "single, unseen"
+    assert whole.laws[16].support == GENES
+    measured = screen.batch
+    assert torch.equal(whole.predict(measured).mean, plain.predict(measured).mean)
+    torch.testing.assert_close(whole.predict(measured).variance, plain.predict(measured).variance)
+    check_predictions(whole, screen)
+    check_pair_factors(whole.base)
+
+
+def test_the_unseen_are_predicted_by_what_was_held_out() -> None:
+    hidden = own_effects().rows([row for row in range(GENES + DOUBLES) if row != 0])
+    whole = with_unseen(Calibrated(Additive()).fit(hidden, seed=0), (Additive(), NoChange()), hidden, seed=0)
+    assert isinstance(whole.base, FittedStacked)
+    unknown = whole.vocabulary.dosed(torch.tensor([[0, -1], [0, 3]]))
+    assert not bool(whole.measured_alone[0])
+    nothing = whole.base.weights(16).weights
+    assert nothing[0] == 0  # what predicts seen parts has no say
+    mean = whole.predict(unknown).mean - torch.stack([whole.law(16).offset, whole.law(33).offset])
+    additive = whole.base.members[1].predict(unknown).mean
+    torch.testing.assert_close(mean[0], nothing[1] * additive[0])
+
+
+def test_too_few_targets_leave_the_fit_as_it_is() -> None:
+    few = scaled().rows([0, 1, 2, GENES])
+    plain = Calibrated(Additive()).fit(few, seed=0)
+    assert with_unseen(plain, (Additive(), NoChange()), few, seed=0) is plain

@@ -1,58 +1,27 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from itertools import combinations
 
 import pytest
 import torch
 from strategies.screens import label, pairs_of, planted_screen
+from strategies.streamed import Streamed
 from torch import Tensor
 
 from surrogates.data.folds import fold_numbers
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, PairFactored, Surrogate
-from surrogates.models.baselines import MatchingMean
 from surrogates.models.calibrated import Calibrated, FittedCalibrated, _candidate_pairs
 from surrogates.models.interaction import Interaction
-from surrogates.uncertainty.posterior import GaussianPosterior, Posterior
+from surrogates.uncertainty.posterior import GaussianPosterior
 from surrogates.uncertainty.residuals import LawChoice
 from surrogates.uncertainty.selection import FEWEST_TO_CHOOSE
 
 SMALL = Interaction(components=4, leading=2)
-
-
-@dataclass(frozen=True)
-class Streamed:
-    """A model that hides that it factorises over pairs."""
-
-    base: Interaction
-
-    def fit(self, screen: Screen, *, seed: int) -> "FittedStreamed":
-        return FittedStreamed(self.base.fit(screen, seed=seed))
-
-
-@dataclass(frozen=True)
-class FittedStreamed:
-    whole: Fitted
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.whole.vocabulary
-
-    @property
-    def readouts(self) -> tuple[str, ...]:
-        return self.whole.readouts
-
-    @property
-    def measured_alone(self) -> Tensor:
-        return self.whole.measured_alone
-
-    def predict(self, batch: PerturbationBatch) -> Posterior:
-        return self.whole.predict(batch)
 
 
 def screen_of(doubles: int, **more: float) -> Screen:
@@ -234,11 +203,11 @@ def test_candidates_are_predicted_alike_with_and_without_factors(screen: Screen)
 
 
 def test_a_model_without_factors_cannot_give_them() -> None:
-    fitted = Calibrated(MatchingMean()).fit(screen_of(5), seed=0)
+    fitted = Calibrated(Streamed()).fit(screen_of(5), seed=0)
     assert finite(fitted.predict(fitted.vocabulary.dosed(every_pair(7))))
-    with pytest.raises(TypeError, match="FittedMean does not factorise"):
+    with pytest.raises(TypeError, match="FittedStreamed does not factorise"):
         fitted.pair_factors()
-    with pytest.raises(TypeError, match="FittedMean does not factorise"):
+    with pytest.raises(TypeError, match="FittedStreamed does not factorise"):
         fitted.pair_scale()
 
 
@@ -279,7 +248,7 @@ def test_seen_singles_borrow_without_standard_errors() -> None:
 def test_several_contexts_are_refused(screen: Screen) -> None:
     mixed = replace(screen, contexts=("K562",) * 10 + ("RPE1",) * (len(screen) - 10))
     with pytest.raises(DataError, match="2 contexts"):
-        Calibrated(MatchingMean()).fit(mixed, seed=0)
+        Calibrated(Streamed()).fit(mixed, seed=0)
 
 
 @pytest.mark.parametrize("wrong", [{"folds": 1}, {"folds": 0}, {"candidates": 0}])

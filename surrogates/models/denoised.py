@@ -1,0 +1,150 @@
+"""Single effects with less noise, before a model of combinations adds them up.
+
+A measured single effect is noise as well as effect, and a sum of two carries the noise of both. What effects have
+in common with the other conditions of the screen lies in few directions; the remainder is partly noise, partly an
+effect of its own (a gene that is activated raises itself). With ``P`` the projection on the leading directions of
+all effects and ``r = a - P a`` the estimate is
+
+    ``P a + r * r² / (r² + noise * s²)``,   ``s²_ig = (mean_g r²_i) (mean_i r²_g) / mean r²``
+
+so that a remainder which stands out of its row and column stays and a common one shrinks: the Wiener filter with
+``r²`` in place of the unknown power of the effect. Directions and strength are chosen by the error with which
+scaled sums of the estimates predict held-out doubles. See docs/decisions/0007-denoised-singles.md.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surrogates.data.screen import Screen
+from surrogates.data.splits import Split, splits_over_doubles
+from surrogates.errors import DataError
+from surrogates.models.additive import ScaledAdditive
+from surrogates.models.base import Fitted, Surrogate
+from surrogates.models.context import require_one_context
+from surrogates.models.features import effect_components
+from surrogates.models.interaction import FEWEST_COMBINATIONS
+
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class Shrinkage:
+    """How strongly single effects are shrunk towards what conditions have in common.
+
+    Attributes:
+        components: Number of leading directions that are kept as they are.
+        noise: How much of the remainder passes for noise; 0 changes nothing.
+    """
+
+    components: int = 30
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse what is no strength."""
+        if self.components < 0 or not self.noise >= 0:
+            raise DataError(f"{self!r} does not shrink; neither number may be negative")
+
+    def apply(self, screen: Screen) -> Screen:
+        """Shrink the single effects of a screen; combinations stay as measured.
+
+        Args:
+            screen: Measured effects in one context.
+
+        Returns:
+            The screen with other effects in the rows of singles.
+        """
+        if self.noise == 0:
+            return screen
+        return shrink_singles(screen, effect_components(screen.effects, self.components), noise=self.noise)
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """Fits a surrogate to a screen whose single effects have been shrunk.
+
+    Attributes:
+        base: The surrogate.
+        components: Numbers of leading directions to choose from.
+        noise: Strengths to choose from, beside none at all.
+    """
+
+    base: Surrogate
+    components: tuple[int, ...] = (5, 15, 30)
+    noise: tuple[float, ...] = (1.0, 3.0, 6.0)
+
+    def fit(self, screen: Screen, *, seed: int) -> Fitted:
+        """Choose the shrinkage, and fit the surrogate to what it leaves.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds and fit.
+
+        Returns:
+            What the surrogate returns: its single effects are the estimates, not the measured values.
+
+        Raises:
+            DataError: If the screen has several contexts, or the surrogate refuses it.
+        """
+        return self.base.fit(self.shrinkage(screen, seed=seed).apply(screen), seed=seed)
+
+    def shrinkage(self, screen: Screen, *, seed: int) -> Shrinkage:
+        """Choose by cross-validation over the doubles whose parts were both measured alone.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes five folds.
+
+        Returns:
+            The choice with the smallest squared error of scaled sums; none at all with fewer than 8 such doubles,
+            or fewer readouts or conditions than directions.
+
+        Raises:
+            DataError: If the screen has several contexts.
+        """
+        require_one_context(screen)
+        sizes = [size for size in self.components if size < min(screen.effects.shape)]
+        splits = splits_over_doubles(screen, folds=FOLDS, seed=seed)
+        if sum(len(split.test) for split in splits) < FEWEST_COMBINATIONS or not sizes:
+            return Shrinkage()
+        choices = [Shrinkage(), *(Shrinkage(size, noise) for size, noise in product(sizes, self.noise))]
+        errors = torch.stack([_errors(screen, split, choices) for split in splits]).sum(0)
+        return choices[int(errors.argmin())]
+
+
+def shrink_singles(screen: Screen, directions: Float[Tensor, "c g"], *, noise: float) -> Screen:
+    """Shrink what single effects do not have in common with other conditions, by the equation of this module.
+
+    Args:
+        screen: Measured effects.
+        directions: Orthonormal directions that are kept as they are.
+        noise: How much of the remainder passes for noise.
+
+    Returns:
+        The screen with other effects in the rows of singles.
+    """
+    common = screen.effects @ directions.T @ directions
+    remainder = screen.effects - common
+    power = remainder.square()
+    tiny = torch.finfo(power.dtype).tiny
+    expected = power.mean(1, keepdim=True) * power.mean(0, keepdim=True) / power.mean().clamp(min=tiny)
+    estimate = common + remainder * power / (power + noise * expected).clamp(min=tiny)
+    single = (screen.batch.order == 1)[:, None]
+    return replace(screen, effects=torch.where(single, estimate, screen.effects))
+
+
+def _errors(screen: Screen, split: Split, choices: Sequence[Shrinkage]) -> Float[Tensor, "c"]:
+    """Squared error of scaled sums of the estimates on the held-out doubles, for each choice."""
+    training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
+    # One decomposition serves all choices: it is what costs.
+    directions = effect_components(training.effects, max(choice.components for choice in choices))
+    errors = []
+    for choice in choices:
+        shrunk = shrink_singles(training, directions[: choice.components], noise=choice.noise)
+        prediction = ScaledAdditive().fit(shrunk, seed=0).predict(batch).mean
+        errors.append((prediction - truth).square().sum())
+    return torch.stack(errors)
