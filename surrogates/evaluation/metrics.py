@@ -1,9 +1,14 @@
-"""How close predicted effects come to measured ones, and how sure we are of that."""
+"""How far predicted effects are from measured ones, row by row, and how sure we are of an average over rows.
+
+Every metric takes predicted and measured effects, one perturbation per row, and gives one number per row, so that
+perturbations can be resampled. Effects are changes against the control in the unit of the screen, often log fold
+change; what a metric returns is in that unit, in its square, or a pure number, as its documentation says.
+"""
 
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 RowStatistic = Callable[[Int[Tensor, "m n"]], Float[Tensor, "m"]]
@@ -11,7 +16,7 @@ _DRAWN_AT_ONCE = 2**22  # row numbers, 32 MiB
 
 
 def squared_errors(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Sum the squared errors of each row over readouts.
+    """Sum the squared errors of each row over readouts; divided by ``g`` it is the mean squared error.
 
     Args:
         prediction: Predicted effects.
@@ -23,44 +28,63 @@ def squared_errors(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]
     return (prediction - truth).square().sum(1)
 
 
-def mean_squared_error(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> float:
-    """Average the squared error over rows and readouts.
+def absolute_errors(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Sum the absolute errors of each row over readouts; divided by ``g`` it is the mean absolute error.
 
     Args:
         prediction: Predicted effects.
         truth: Measured effects.
 
     Returns:
-        The mean, in the squared unit of the effects.
+        One sum per row, in the unit of the effects.
     """
-    return float((prediction - truth).square().mean())
+    return (prediction - truth).abs().sum(1)
 
 
-def squared_error_ratio(
-    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], reference: Float[Tensor, "b g"]
-) -> float:
-    """Divide the squared error summed over all rows and readouts by that of a reference prediction.
+def interventional_absolute_error(
+    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], intervened: Bool[Tensor, "g"]
+) -> Float[Tensor, "b"]:
+    """Average the absolute errors over the readouts that no held-out intervention acts on.
+
+    This is the I-MAE of Rohbeck et al. 2024 (Bicycle), ``sum(|prediction - truth| U) / sum(U)`` with ``U`` the
+    readouts that are not intervened on: those a model has to derive rather than to be told.
 
     Args:
         prediction: Predicted effects.
         truth: Measured effects.
-        reference: What another model predicts for the same rows.
+        intervened: Readouts that some held-out intervention acts on directly.
 
     Returns:
-        Below one when the prediction is better than the reference.
+        One mean per row, in the unit of the effects; ``nan`` if every readout is intervened on.
     """
-    return float(squared_errors(prediction, truth).sum() / squared_errors(reference, truth).sum())
+    return (prediction - truth)[:, ~intervened].abs().mean(1)
+
+
+def r_squared_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Say which fraction of the variance of each measured row across readouts its prediction explains.
+
+    Args:
+        prediction: Predicted effects.
+        truth: Measured effects.
+
+    Returns:
+        ``1 - sum((truth - prediction)²) / sum((truth - mean(truth))²)``, a pure number, at most one and negative
+        for predictions worse than the row's mean; ``nan`` where the measured row is constant.
+    """
+    unexplained = squared_errors(prediction, truth) / (truth - truth.mean(1, keepdim=True)).square().sum(1)
+    return torch.where(truth.amax(1) == truth.amin(1), torch.nan, 1 - unexplained)
 
 
 def pearson_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Correlate each predicted row with the measured one.
+    """Correlate each predicted row with the measured one; of effects, this is the literature's Pearson-delta.
 
     Args:
         prediction: Predicted effects.
         truth: Measured effects.
 
     Returns:
-        Pearson correlations; ``nan`` where either row is constant, as correlation is then undefined.
+        Pearson correlations across readouts, pure numbers; ``nan`` where either row is constant, as correlation is
+        then undefined.
     """
     one, other = (rows - rows.mean(1, keepdim=True) for rows in (prediction, truth))
     constant = (prediction.amax(1) == prediction.amin(1)) | (truth.amax(1) == truth.amin(1))
@@ -68,17 +92,31 @@ def pearson_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) 
     return torch.where(constant, torch.nan, correlation.clamp(-1, 1))
 
 
-def median_pearson(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> float:
-    """Take the median over rows of the correlation across readouts.
+def systema_rows(
+    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], centroid: Float[Tensor, "g"]
+) -> Float[Tensor, "b"]:
+    """Correlate what each row has of its own, beyond what all perturbations share (Systema).
+
+    Correlation of plain effects rewards a model that gives every perturbation the mean effect. Here that mean is
+    subtracted from both rows first (Viñas Torné et al. 2025).
 
     Args:
         prediction: Predicted effects.
         truth: Measured effects.
+        centroid: Mean over the effects of the *training* perturbations, each counted once.
 
     Returns:
-        The median over rows with a defined correlation; ``nan`` if there are none.
+        Pearson correlations across readouts, pure numbers; ``nan`` where a row is the centroid, up to rounding,
+        as such a prediction says nothing of its perturbation.
     """
-    return float(pearson_rows(prediction, truth).nanquantile(0.5))
+    return pearson_rows(_departures(prediction, centroid), _departures(truth, centroid))
+
+
+def _departures(rows: Float[Tensor, "b g"], centroid: Float[Tensor, "g"]) -> Float[Tensor, "b g"]:
+    """Subtract the centroid; a row that was the same mean added up in another order becomes zero, not noise."""
+    departures = rows - centroid
+    rounding = torch.finfo(departures.dtype).eps ** 0.5 * centroid.norm()
+    return torch.where(departures.norm(dim=1, keepdim=True) <= rounding, 0, departures)
 
 
 def ratio_of_sums(numerator: Float[Tensor, "n"], denominator: Float[Tensor, "n"]) -> RowStatistic:
