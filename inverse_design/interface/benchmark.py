@@ -1,33 +1,42 @@
 """The verb ``benchmark``: the project's own measurements, on any screen."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
-from inverse_design.benchmark.forward import MODEL, forward_rows
+from inverse_design.benchmark.forward import DEFAULT_MODELS, forward_report, losses, named_surrogates
 from inverse_design.benchmark.reliability import calibration_noise, reliability
-from inverse_design.benchmark.retrieval import DEFAULT, YARDSTICK, Retrieval, measure_retrieval
+from inverse_design.benchmark.retrieval import DEFAULT, SIMPLER, YARDSTICK, Retrieval, measure_retrieval
 from inverse_design.benchmark.search import search_rows
 from inverse_design.interface.console import output, say, working
-from inverse_design.interface.names import names_a_file
+from inverse_design.interface.figures import scorecard_svg, write_svg
+from inverse_design.interface.names import names_a_file, read_names
 from inverse_design.interface.options import Reading
 from inverse_design.interface.outputs import check_writable
+from inverse_design.interface.provenance import manifest
+from inverse_design.interface.run import Run
+from inverse_design.interface.scoring import Scoring
 from inverse_design.interface.screens import one_context, open_screen
-from inverse_design.interface.tables import reliability_grid, show_rows
+from inverse_design.interface.tables import reliability_grid, show_rows, show_scorecard
 from surrogates.data.screen import Screen
+from surrogates.evaluation.forward_splits import CLASSES
 from surrogates.evaluation.rows import Row, write_json
+from surrogates.models.registered import SURROGATES
 
 SIMPLE = ("additive, likelihood", "scaled additive, likelihood")  # of the shipped methods
 
 
-def run_retrieval(data: str, *, context: str | None, seed: int, json: str | None, reading: Reading) -> None:
+def run_retrieval(
+    run: Run, data: str, *, context: str | None, seed: int, json: str | None, reading: Reading
+) -> None:
     """Measure how often the perturbation behind a held-out state is found.
 
     Args:
+        run: The command line.
         data: A dataset or file.
         context: Which context, if there are several.
         seed: Fixes everything random.
@@ -46,40 +55,55 @@ def run_retrieval(data: str, *, context: str | None, seed: int, json: str | None
         console, f"yardstick: {YARDSTICK}; ranks among all pairs of measured singles, ties count against the truth"
     )
     say(console, "[95 % bootstrap interval over held-out doubles]; top1_gain: difference to the yardstick")
+    say(console, f"mrr_gain: difference of {DEFAULT!r} to {SIMPLER!r}, paired by target")
     show_rows(console, report.rows)
     for variant, found in report.found.items():
         _show_reliability(console, variant, found[DEFAULT], seed=seed)
-    _write(console, report.rows, place)
+    _write(console, report.rows, place, manifest(run, screen, seed=seed))
 
 
-def run_forward(data: str, *, context: str | None, seed: int, json: str | None, reading: Reading) -> None:
+def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
     """Measure how well held-out effects are predicted, beside the baselines.
 
     Args:
+        run: The command line.
         data: A dataset or file.
         context: Which context, if there are several.
-        seed: Fixes everything random.
-        json: Where to write the rows.
+        asked: What to compare, and where to write it.
         reading: How to read a file.
     """
-    place = _place(json, data)
+    place, picture = _place(asked.json, data), _place(asked.picture, data, ".svg")
+    models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
+    classes = read_names(asked.classes, known=CLASSES)
+    named_surrogates(models)  # a wrong name is refused before anything is read
     screen = _opened(data, context, reading)
-    with working("forward: fitting every model on every fold"):
-        rows = forward_rows(screen, seed=seed)
+    with working("forward: fits") as tick:
+        report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)
+    settings = {
+        "models": list(models),
+        "classes": list(classes),
+        "refusals": [asdict(refusal) for refusal in report.refusals],
+    }
+    # Written first: whoever reads the screen may leave early.
+    if place is not None:
+        write_json(report.rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
+    if picture is not None:
+        title = f"Held-out perturbations of {screen.provenance['dataset']}"
+        write_svg(scorecard_svg(report.rows, title=title), picture)
     console = output()
-    metric = "mse_ratio_to_additive"
-    for reference in ("additive", "scaled_additive"):
-        for line in _beaten(rows, metric=metric, model=MODEL, reference=reference, larger_is_better=False):
-            say(console, line, "bold yellow")
-    say(console, "[95 % bootstrap interval over held-out perturbations]")
-    show_rows(console, rows)
-    _write(console, rows, place)
+    for line in losses(report.rows, models):
+        say(console, line, "bold yellow")
+    for refusal in report.refusals:
+        say(console, f"refused: {refusal.model!r} ({refusal.novelty}): {refusal.reason}", "yellow")
+    show_scorecard(console, report.rows)
+    _say_written(console, place, picture)
 
 
-def run_search(*, genes: int, repeats: int, seed: int, json: str | None) -> None:
+def run_search(run: Run, *, genes: int, repeats: int, seed: int, json: str | None) -> None:
     """Measure how long the exact search over all pairs takes.
 
     Args:
+        run: The command line.
         genes: Number of entries.
         repeats: How often each is timed.
         seed: Fixes the factors.
@@ -93,7 +117,7 @@ def run_search(*, genes: int, repeats: int, seed: int, json: str | None) -> None
     say(console, "median [fastest, slowest] of the repeats; seconds, peak memory in MB")
     said = [replace(row, variant=f"{row.variant} dimensions") for row in rows]
     show_rows(console, said)
-    _write(console, rows, place)
+    _write(console, rows, place, manifest(run, None, seed=seed))
 
 
 def _opened(data: str, context: str | None, reading: Reading) -> Screen:
@@ -123,13 +147,19 @@ def _show_reliability(console: Console, variant: str, found: Retrieval, *, seed:
     say(console, f"perfectly calibrated probabilities would show an ece of {noise:.3f} by chance")
 
 
-def _place(json: str | None, data: str) -> Path | None:
+def _place(path: str | None, data: str, ending: str = ".json") -> Path | None:
     inputs = [data] if names_a_file(data) else []
-    return None if json is None else check_writable(json, endings=(".json",), inputs=inputs)
+    return None if path is None else check_writable(path, endings=(ending,), inputs=inputs)
 
 
-def _write(console: Console, rows: Sequence[Row], place: Path | None) -> None:
+def _write(console: Console, rows: Sequence[Row], place: Path | None, known: Mapping[str, object]) -> None:
     if place is not None:
-        write_json(rows, place)
+        write_json(rows, place, manifest=known)
+        _say_written(console, place)
+
+
+def _say_written(console: Console, *places: Path | None) -> None:
+    written = [str(place) for place in places if place is not None]
+    if written:
         say(console)
-        say(console, f"wrote {place}")
+        say(console, "wrote " + " and ".join(written))

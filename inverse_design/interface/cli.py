@@ -15,6 +15,7 @@ from inverse_design.errors import InverseDesignError, NothingToProposeError
 from inverse_design.interface.console import complaints, say
 from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions
 from inverse_design.interface.run import PROGRAM, Run
+from inverse_design.interface.scoring import Scoring
 from surrogates.errors import SurrogatesError
 
 DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
@@ -22,7 +23,7 @@ DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
 _Context = Annotated[str | None, Parameter(group=ASKING)]
 _Run = Annotated[Run, Parameter(parse=False)]
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
-_READING, _ASKING, _RESTRICTIONS = Reading(), Asking(), Restrictions()
+_READING, _ASKING, _RESTRICTIONS, _SCORING = Reading(), Asking(), Restrictions(), Scoring()
 
 
 def _version() -> str:
@@ -115,7 +116,14 @@ def propose(
 
 @benchmark.command(help_epilogue=_examples("benchmark retrieval norman2019_expr --json retrieval.json"))
 def retrieval(
-    data: str, /, *, context: _Context = None, seed: int = 0, json: str | None = None, reading: Reading = _READING
+    data: str,
+    /,
+    *,
+    context: _Context = None,
+    seed: int = 0,
+    json: str | None = None,
+    reading: Reading = _READING,
+    run: _Run,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found among all pairs.
 
@@ -125,32 +133,46 @@ def retrieval(
         seed: Fixes everything that is random.
         json: Where to write the numbers, as .json.
         reading: How to read a file.
+        run: What was typed.
     """
     from inverse_design.interface.benchmark import run_retrieval
 
-    run_retrieval(data, context=context, seed=seed, json=json, reading=reading)
+    run_retrieval(run, data, context=context, seed=seed, json=json, reading=reading)
 
 
-@benchmark.command(help_epilogue=_examples("benchmark forward norman2019_expr --json forward.json"))
+@benchmark.command(
+    help_epilogue=_examples(
+        "benchmark forward norman2019_expr --json forward.json --picture forward.svg",
+        "benchmark forward screen.csv --models all --classes single-0",
+    )
+)
 def forward(
-    data: str, /, *, context: _Context = None, seed: int = 0, json: str | None = None, reading: Reading = _READING
+    data: str,
+    /,
+    *,
+    context: _Context = None,
+    asked: Scoring = _SCORING,
+    reading: Reading = _READING,
+    run: _Run,
 ) -> None:
     """Measure how well held-out effects are predicted, beside every baseline.
 
     Args:
         data: A dataset of the catalogue, or a file.
         context: Which context, if the data hold several.
-        seed: Fixes everything that is random.
-        json: Where to write the numbers, as .json.
+        asked: What to compare, and where to write it.
         reading: How to read a file.
+        run: What was typed.
     """
     from inverse_design.interface.benchmark import run_forward
 
-    run_forward(data, context=context, seed=seed, json=json, reading=reading)
+    run_forward(run, data, context=context, asked=asked, reading=reading)
 
 
 @benchmark.command(help_epilogue=_examples("benchmark search --genes 2000"))
-def search(*, genes: _Count = 10_000, repeats: _Count = 5, seed: int = 0, json: str | None = None) -> None:
+def search(
+    *, genes: _Count = 10_000, repeats: _Count = 5, seed: int = 0, json: str | None = None, run: _Run
+) -> None:
     """Measure how long the exact search over all pairs takes, beside a bare matrix product.
 
     Args:
@@ -158,10 +180,11 @@ def search(*, genes: _Count = 10_000, repeats: _Count = 5, seed: int = 0, json: 
         repeats: How often both are timed.
         seed: Fixes the factors.
         json: Where to write the numbers, as .json.
+        run: What was typed.
     """
     from inverse_design.interface.benchmark import run_search
 
-    run_search(genes=genes, repeats=repeats, seed=seed, json=json)
+    run_search(run, genes=genes, repeats=repeats, seed=seed, json=json)
 
 
 @app.command(help_epilogue=_examples("demo", "demo -o my-folder"))

@@ -63,14 +63,15 @@ class Ticker:
         self._progress = progress
         self._task = progress.add_task(what, total=None)
 
-    def __call__(self, done: int, total: int) -> None:
+    def __call__(self, done: int, total: int, now: str | None = None) -> None:
         """Say how far the work is.
 
         Args:
             done: How much is done.
             total: Of how much.
+            now: What is being done, if that is worth saying.
         """
-        self._progress.update(self._task, completed=done, total=total)
+        self._progress.update(self._task, completed=done, total=total, description=now)
 
 
 @contextmanager

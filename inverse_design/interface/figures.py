@@ -1,4 +1,4 @@
-"""The ranking as a picture: a dot and an interval for each candidate, as plain SVG."""
+"""The ranking and the scorecard as pictures: a dot and an interval for each line, as plain SVG."""
 
 import math
 from collections.abc import Sequence
@@ -7,12 +7,16 @@ from pathlib import Path
 
 import pandas as pd
 
+from inverse_design.benchmark.forward import RATIO, verdict
 from inverse_design.interface.console import printable
 from inverse_design.interface.numbers import decimals_for, fixed
-from inverse_design.interface.outputs import write_whole
+from surrogates.data.whole_file import write_whole
+from surrogates.evaluation.rows import Row
 
 _BLUE, _ORANGE, _INK, _PALE = "#0072B2", "#D55E00", "#222222", "#DDDDDD"  # Okabe and Ito
 _ROW, _TOP, _LEFT, _WIDTH, _RIGHT = 22.0, 56.0, 200.0, 760.0, 30.0
+_RATIO_TICKS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+_NUMBER = 70.0  # room for the value behind each line
 
 
 def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = "") -> str:
@@ -47,11 +51,40 @@ def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = 
     for number, (name, row) in enumerate(zip(table["perturbation"], places, strict=True)):
         body += _candidate(name, [across(value) for value in row], _TOP + _ROW * number + 8, marked)
     body.append(_text((_LEFT + _WIDTH) / 2, height - 4, "utility (larger is better)", anchor="middle"))
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}"'
-        f' height="{height:g}" font-family="sans-serif" role="img"><title>{escape(printable(title))}</title>'
-        f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n"
+    return _svg(body, height, title)
+
+
+def scorecard_svg(rows: Sequence[Row], *, title: str) -> str:
+    """Draw the squared error of each model relative to the reference of each novelty class, best first.
+
+    Args:
+        rows: Of the benchmark of forward models.
+        title: What was predicted.
+
+    Returns:
+        The picture; the axis is logarithmic and ends at an eighth and at eight, with the number beside each line.
+    """
+    panels = _panels(rows)
+    height = _TOP + _ROW * sum(len(panel) + 2 for panel in panels) + 24
+    body = [
+        _text(12.0, 24.0, title, size=15),
+        _text(12.0, 42.0, "line: 95 % interval; circle: better, square: worse, ring: cannot tell"),
+    ]
+    for ratio in _RATIO_TICKS:
+        at = _across_ratio(ratio)
+        body.append(_line(at, _TOP - 2, at, height - 38, _INK if ratio == 1 else _PALE))
+        body.append(_text(at, height - 20, f"{ratio:g}", anchor="middle"))
+    y = _TOP + 10
+    for panel in panels:
+        reference = panel[0].metric.removeprefix(RATIO)
+        body.append(_text(12.0, y + 4, f"{panel[0].novelty} (n = {panel[0].n}), relative to {reference}", size=13))
+        for number, row in enumerate(panel, 1):
+            body += _ratio_line(row, y + _ROW * number)
+        y += _ROW * (len(panel) + 2)
+    body.append(
+        _text((_LEFT + _WIDTH) / 2, height - 4, "ratio of squared errors (smaller is better)", anchor="middle")
     )
+    return _svg(body, height, title)
 
 
 def write_svg(text: str, path: Path) -> None:
@@ -62,6 +95,53 @@ def write_svg(text: str, path: Path) -> None:
         path: Where.
     """
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+
+
+def _svg(body: Sequence[str], height: float, title: str) -> str:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}"'
+        f' height="{height:g}" font-family="sans-serif" role="img"><title>{escape(printable(title))}</title>'
+        f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n"
+    )
+
+
+def _panels(rows: Sequence[Row]) -> list[list[Row]]:
+    """Take the first ratio of each novelty class, without the model that it refers to, the smallest first."""
+    panels = []
+    for novelty in dict.fromkeys(row.novelty for row in rows):
+        ratios = [row for row in rows if row.novelty == novelty and row.metric.startswith(RATIO)]
+        shown = [
+            row
+            for row in ratios
+            if row.metric == ratios[0].metric != RATIO + row.model and math.isfinite(row.value)
+        ]
+        if shown:
+            panels.append(sorted(shown, key=lambda row: row.value))
+    return panels
+
+
+def _ratio_line(row: Row, y: float) -> list[str]:
+    found = verdict(row)
+    lower, middle, upper = map(_across_ratio, (row.low, row.value, row.high))
+    colour = {"better": _BLUE, "worse": _ORANGE}.get(found, _INK)
+    sign = (
+        f'<rect x="{middle - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="{colour}"/>'
+        if found == "worse"
+        else f'<circle cx="{middle:.1f}" cy="{y:.1f}" r="4.5" stroke="{colour}" stroke-width="2"'
+        f' fill="{colour if found == "better" else "white"}"/>'
+    )
+    return [
+        _text(_LEFT - 12, y + 4, row.model, anchor="end"),
+        _line(lower, y, upper, y, colour, width=2),
+        sign,
+        _text(_WIDTH - 6, y + 4, fixed(row.value, 3 if row.value < 100 else 0), anchor="end"),
+    ]
+
+
+def _across_ratio(ratio: float) -> float:
+    first, last = math.log(_RATIO_TICKS[0]), math.log(_RATIO_TICKS[-1])
+    place = (math.log(ratio) - first) / (last - first) if ratio > 0 else 0.0
+    return _LEFT + min(1.0, max(0.0, place)) * (_WIDTH - _LEFT - _NUMBER)
 
 
 def _candidate(name: str, places: Sequence[float], y: float, marked: str) -> list[str]:

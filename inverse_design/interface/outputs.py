@@ -2,9 +2,8 @@
 
 import json
 import math
-import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from inverse_design.errors import OutputError
+from surrogates.data.whole_file import write_whole
 
 TABLE_ENDINGS = (".csv", ".parquet")
 METADATA_KEY = b"inverse_design"
@@ -83,21 +83,6 @@ def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) ->
     sidecar = sidecar_of(path)
     write_whole(sidecar, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
     return path, sidecar
-
-
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Args:
-        path: The file.
-        write: Called with a temporary file in the same folder.
-    """
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def strict(value: object) -> object:

@@ -233,7 +233,8 @@ def _interval_in_words(answer: Answer) -> str:
 
 
 def _model_name(answer: Answer) -> str:
-    return f"{AUTOMATIC}, took {answer.proposal.fitted.name}" if answer.asking.model == AUTOMATIC else answer.asking.model
+    taken = f"{AUTOMATIC}, took {answer.proposal.fitted.name}"
+    return taken if answer.asking.model == AUTOMATIC else answer.asking.model
 
 
 def _n_readouts(target: Target) -> int:

@@ -15,13 +15,14 @@ DISTRIBUTION = "inverse-design"
 
 
 def manifest(
-    run: Run, screen: Screen, *, seed: int, settings: Mapping[str, object] | None = None
+    run: Run, screen: Screen | None, *, seed: int, settings: Mapping[str, object] | None = None
 ) -> dict[str, object]:
     """Collect what somebody needs to repeat a result.
 
     Args:
         run: The command line, and when it began.
-        screen: The data; its provenance says where they come from and what was detected.
+        screen: The data; its provenance says where they come from and what was detected. ``None`` if nothing is
+            read.
         seed: What fixed everything random.
         settings: Choices of the run, as they were resolved.
 
@@ -35,14 +36,20 @@ def manifest(
         "packages": {name: _version(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "command": run.command,
-        "data": dict(screen.provenance),
-        "conditions": len(screen),
-        "readouts": len(screen.readouts),
-        "context": ", ".join(sorted(set(screen.contexts))),
+        **({} if screen is None else _data(screen)),
         "seed": seed,
         "settings": dict(settings or {}),
         "started": run.started.isoformat(timespec="seconds"),
         "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _data(screen: Screen) -> dict[str, object]:
+    return {
+        "data": dict(screen.provenance),
+        "conditions": len(screen),
+        "readouts": len(screen.readouts),
+        "context": ", ".join(sorted(set(screen.contexts))),
     }
 
 

@@ -1,11 +1,13 @@
 """The tables and sentences that verbs print."""
 
+import math
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 import pandas as pd
 from rich.console import Console
 
+from inverse_design.benchmark.forward import RATIO, Verdict, verdict
 from inverse_design.benchmark.reliability import Bin
 from inverse_design.interface.console import say
 from inverse_design.interface.grid import Column, Grid
@@ -15,6 +17,9 @@ from inverse_design.search.topk import Certificate
 from surrogates.evaluation.rows import Row
 
 _LABEL = 10
+# Of the benchmark of forward models, beside the ratios of errors.
+_MAIN = ("pearson_median", "pearson_across", "r_squared_across", "fit_seconds", "peak_mb")
+_MARKS: Mapping[Verdict, str] = {"better": "+", "worse": "-", "unclear": "?", "same": "="}
 
 
 def candidates_grid(table: pd.DataFrame) -> Grid:
@@ -115,14 +120,41 @@ def show_rows(console: Console, rows: Sequence[Row]) -> None:
         _models_by_metrics(some).show(console)
 
 
+def show_scorecard(console: Console, rows: Sequence[Row]) -> None:
+    """Print what the benchmark of forward models measured, a table for each novelty class: the main numbers.
+
+    Args:
+        console: Where.
+        rows: Of the benchmark; the metrics that are not shown are in its JSON.
+    """
+    say(
+        console,
+        "mse_ratio_to_X: squared error over that of X on the same held-out perturbations; below 1 is better",
+    )
+    say(console, "[95 % paired bootstrap interval over perturbations]  + better  - worse  ? cannot tell  = equal")
+    say(
+        console,
+        "fit_seconds: sum over folds; peak_mb: largest growth of resident memory in one fit (- if not told)",
+    )
+    show_rows(console, [row for row in rows if row.metric.startswith(RATIO) or row.metric in _MAIN])
+
+
+def _cell(row: Row | None) -> str:
+    if row is None:
+        return "-"
+    if math.isnan(row.low):
+        return fixed(row.value, 2 if row.unit == "s" else 1)
+    text = measured(row.value, row.low, row.high, row.unit)
+    return f"{text} {_MARKS[verdict(row)]}" if row.metric.startswith(RATIO) else text
+
+
 def _models_by_metrics(rows: Sequence[Row]) -> Grid:
     models = tuple(dict.fromkeys(row.model for row in rows))
     by_place = {(row.model, row.metric): row for row in rows}
     columns = [Column("model", models)]
     for metric in dict.fromkeys(row.metric for row in rows):
         found = [by_place.get((model, metric)) for model in models]
-        cells = ["-" if row is None else measured(row.value, row.low, row.high, row.unit) for row in found]
-        columns.append(Column(metric, tuple(cells), "right"))
+        columns.append(Column(metric, tuple(map(_cell, found)), "right"))
     return Grid(tuple(columns))
 
 

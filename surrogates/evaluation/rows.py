@@ -2,10 +2,11 @@
 
 import json
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from surrogates.data.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -50,17 +51,16 @@ class Row:
         }
 
 
-def write_json(rows: Sequence[Row], path: Path) -> None:
-    """Write rows as a JSON list; a reader sees the old file or the new one, never a part.
+def write_json(rows: Sequence[Row], path: Path, *, manifest: Mapping[str, object] | None = None) -> None:
+    """Write rows as JSON, ``{"manifest": {...}, "rows": [{...}, ...]}``.
+
+    A reader sees the old file or the new one, never a part.
 
     Args:
         rows: What to write.
         path: Where; its folder must exist.
+        manifest: What the rows rest upon (versions, data, seed, command), as values that strict JSON can hold.
     """
-    text = json.dumps([row.to_dict() for row in rows], indent=1, allow_nan=False)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    content = {"manifest": dict(manifest or {}), "rows": [row.to_dict() for row in rows]}
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))

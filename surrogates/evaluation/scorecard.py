@@ -1,28 +1,53 @@
-"""How well do forward models predict perturbations that they have not seen, beside the baselines?"""
+"""How well do forward models predict perturbations that they have not seen, beside the baselines?
 
-from collections.abc import Iterator, Mapping
+Two protocols hold perturbations out. Folds over doubles judge doubles of two seen parts. Folds over targets, from
+whose training data all that touches a held-out target is removed, judge the three classes with unseen parts. Every
+model is fitted to the same folds; the unit that is resampled is the perturbation.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.splits import folds_of_doubles, folds_of_singles
+from surrogates.data.splits import Split
 from surrogates.errors import DataError
-from surrogates.evaluation.metrics import (
-    bootstrap_interval,
-    median,
-    pearson_rows,
-    ratio_of_sums,
-    squared_errors,
+from surrogates.evaluation.column_metrics import pearson_across, r_squared_across
+from surrogates.evaluation.forward_splits import (
+    CLASSES,
+    FEWEST_HELD_OUT,
+    double_splits,
+    forward_protocols,
+    single_splits,
 )
+from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, ratio_of_sums
+from surrogates.evaluation.row_metrics import ROW_METRICS
 from surrogates.evaluation.rows import Row
+from surrogates.evaluation.scores import Judgement, Scores, judge
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
 from surrogates.models.context import require_one_context
+
+__all__ = [
+    "BASELINES",
+    "REFERENCES",
+    "ForwardReport",
+    "Progress",
+    "Refusal",
+    "Split",
+    "double_splits",
+    "measure_forward",
+    "score_forward",
+    "single_splits",
+]
+
+Progress = Callable[[int, int, str], None]  # fits done, of how many, and which comes next
 
 BASELINES: Mapping[str, Surrogate] = {
     "no_change": NoChange(),
@@ -31,65 +56,40 @@ BASELINES: Mapping[str, Surrogate] = {
     "additive": Additive(),
     "scaled_additive": ScaledAdditive(),
 }
+REFERENCES = ("scaled_additive", "perturbation_mean")  # every model is set against them in pairs
+_MOST_DRAWS, _FEWEST_DRAWS, _DRAWN = 2000, 200, 2**23
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rows to learn from and rows to predict.
+class Refusal:
+    """A model that did not take the data.
 
     Attributes:
-        train: Rows of the training conditions.
-        test: Rows of the held-out conditions.
+        model: Its name.
+        novelty: What it was to predict.
+        reason: What it said.
     """
 
-    train: Int[Tensor, "n"]
-    test: Int[Tensor, "b"]
+    model: str
+    novelty: str
+    reason: str
 
 
-def double_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
-    """Hold doubles out, fold by fold; all singles and the other folds' doubles are for training.
+@dataclass(frozen=True)
+class ForwardReport:
+    """What the scorecard measured, and who did not take part.
 
-    Args:
-        screen: Measured effects in one context.
-        seed: Fixes the folds of a screen that has no ``double_fold``.
-
-    Yields:
-        Splits whose held-out doubles have both parts measured alone.
+    Attributes:
+        rows: One row for each class, model and metric.
+        refusals: Models that refused the data of a protocol; they have no rows there.
     """
-    order, folds = screen.batch.order, folds_of_doubles(screen, seed=seed)
-    predictable = novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE
-    for fold in torch.unique(folds[folds >= 0]):
-        test = (folds == fold) & predictable
-        if test.any():
-            yield Split(_numbers((order == 1) | ((order == 2) & (folds != fold))), _numbers(test))
 
-
-def single_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
-    """Hold singles out in five folds; whatever contains none of their targets is for training.
-
-    Args:
-        screen: Measured effects in one context.
-        seed: Fixes the folds.
-
-    Yields:
-        Splits whose held-out singles are of targets absent from training, at any dose and in any combination.
-    """
-    folds = folds_of_singles(screen, seed=seed)
-    targets = screen.vocabulary.targets
-    for fold in torch.unique(folds[folds >= 0]):
-        test = folds == fold
-        held = {targets[gene] for gene in screen.batch.genes[test, 0].tolist()}
-        hidden = torch.tensor([target in held for target in targets])
-        touched = (hidden[screen.batch.genes.clamp(min=0)] & screen.batch.present).any(1)
-        yield Split(_numbers(~touched), _numbers(test))
+    rows: list[Row]
+    refusals: tuple[Refusal, ...]
 
 
 def score_forward(screen: Screen, surrogates: Mapping[str, Surrogate], *, seed: int) -> list[Row]:
-    """Measure surrogates and baselines on held-out doubles and on unseen singles.
-
-    Doubles are scored by squared error relative to the additive model, singles relative to no change, both also by
-    the median correlation across readouts; folds are pooled, and intervals are 95 % paired bootstrap over held-out
-    perturbations. A screen without doubles is scored on singles only.
+    """Measure surrogates that are known to take the data: :func:`measure_forward`, where a refusal is an error.
 
     Args:
         screen: Measured effects in one context; ``provenance["dataset"]`` names it in the rows.
@@ -97,64 +97,125 @@ def score_forward(screen: Screen, surrogates: Mapping[str, Surrogate], *, seed: 
         seed: Fixes folds, fits and bootstrap.
 
     Returns:
-        Two rows per task and model.
+        One row for each class, model and metric.
 
     Raises:
-        DataError: If the screen has several contexts, or a surrogate that is no baseline bears the name of one.
+        DataError: As in :func:`measure_forward`, or if a model refuses the data.
+    """
+    report = measure_forward(screen, surrogates, seed=seed)
+    if report.refusals:
+        first = report.refusals[0]
+        raise DataError(f"{first.model!r} refuses the data ({first.novelty}): {first.reason}")
+    return report.rows
+
+
+def measure_forward(
+    screen: Screen,
+    surrogates: Mapping[str, Surrogate],
+    *,
+    seed: int,
+    classes: Sequence[str] = tuple(CLASSES),
+    progress: Progress | None = None,
+) -> ForwardReport:
+    """Measure surrogates and baselines on held-out perturbations of every novelty class that the screen has.
+
+    A class is shown if at least two perturbations of it are held out. ``mse_ratio_to_X`` divides the squared error
+    summed over all held-out perturbations of the class by that of model ``X`` on the same ones; ``X`` is the
+    additive model for doubles of seen parts and no change elsewhere, and beside it scaled additive and
+    perturbation mean. The other metrics are those of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`, and,
+    for a screen of fewer than five readouts, Pearson correlation and R² over perturbations. A perturbation that
+    several folds hold out counts once, with the mean of its numbers. Metrics among rivals (centroid accuracy,
+    discrimination) compare the held-out perturbations of one class and fold. Bounds are 95 % bootstrap over
+    perturbations, the same 2,000 draws for all models (fewer, at least 200, for thousands of perturbations).
+    ``fit_seconds`` and ``peak_mb`` (see
+    :class:`surrogates.evaluation.cost.Cost`) are the sum and the largest over the folds of the protocol, whose
+    classes share the fits, without bounds.
+
+    Args:
+        screen: Measured effects in one context; ``provenance["dataset"]`` names it in the rows.
+        surrogates: By name; the baselines are always added.
+        seed: Fixes folds, fits and bootstrap.
+        classes: Words of :data:`surrogates.evaluation.forward_splits.CLASSES`; what is not judged is not fitted.
+        progress: Called before each fit and at the end.
+
+    Returns:
+        The rows, and the models that raised ``DataError`` on the data of a protocol.
+
+    Raises:
+        DataError: If the screen has several contexts or nothing to hold out, or a surrogate that is no baseline
+            bears the name of one.
     """
     require_one_context(screen)
     models = {**BASELINES, **surrogates}
     if taken := [name for name in BASELINES if models[name] != BASELINES[name]]:
         raise DataError(f"{taken[0]!r} is the name of a baseline with other settings; name yours differently")
-    rows: list[Row] = []
-    for reference, splits in (
-        ("additive", [*double_splits(screen, seed=seed)]),
-        ("no_change", [*single_splits(screen, seed=seed)]),
-    ):
-        if splits:
-            rows += _score(screen, models, splits, reference=reference, seed=seed)
-    return rows
-
-
-def _score(
-    screen: Screen,
-    models: Mapping[str, Surrogate],
-    splits: list[Split],
-    *,
-    reference: str,
-    seed: int,
-) -> list[Row]:
-    predicted = {name: _pooled(screen, model, splits, seed=seed) for name, model in models.items()}
-    truth = screen.effects[torch.cat([split.test for split in splits])]
-    dataset, novelty = screen.provenance.get("dataset", ""), _novelty(screen, splits[0])
-    scale = squared_errors(predicted[reference], truth)
-    rows = []
-    for name, prediction in predicted.items():
-        statistics = (
-            (f"mse_ratio_to_{reference}", "ratio", ratio_of_sums(squared_errors(prediction, truth), scale)),
-            ("pearson_median", "correlation", median(pearson_rows(prediction, truth))),
+    protocols = forward_protocols(screen, [CLASSES[word] for word in classes], seed=seed)
+    if not protocols:
+        alone, doubles = (int((screen.batch.order == order).sum()) for order in (1, 2))
+        raise DataError(
+            f"nothing of {', '.join(classes)} can be held out from {alone} single(s) and {doubles} double(s); a"
+            f" class needs {FEWEST_HELD_OUT} perturbations, with singles of their seen parts beside them"
         )
-        for metric, unit, statistic in statistics:
-            value = float(statistic(torch.arange(len(truth))[None]))
-            low, high = bootstrap_interval(statistic, len(truth), seed=seed)
-            rows.append(
-                Row("forward", dataset, name, novelty, "all_readouts", metric, value, low, high, len(truth), unit)
+    total = len(models) * sum(len(protocol.splits) for protocol in protocols)
+    fits = count()
+    rows: list[Row] = []
+    refusals: list[Refusal] = []
+    for protocol in protocols:
+        results: dict[str, Judgement] = {}
+        for name, model in models.items():
+            try:
+                before = partial(_tell, progress, fits, total, name)
+                results[name] = judge(screen, model, protocol, seed=seed, before=before)
+            except DataError as error:
+                refusals.append(Refusal(name, protocol.novelty, str(error)))
+        for code in protocol.classes:
+            rows += _rows(screen, code, results, seed=seed)
+    if progress is not None:
+        progress(total, total, "done")
+    return ForwardReport(rows, tuple(refusals))
+
+
+def _tell(progress: Progress | None, fits: Iterator[int], total: int, model: str, fold: int) -> None:
+    if progress is not None:
+        progress(next(fits), total, f"{model}, fold {fold}")
+
+
+def _rows(screen: Screen, code: int, results: Mapping[str, Judgement], *, seed: int) -> list[Row]:
+    """Sum every model's numbers in one class up, with bounds."""
+    rows = []
+    first = "additive" if code == SEEN_DOUBLE else "no_change"
+    references = {name: results[name].scores[code] for name in (first, *REFERENCES) if name in results}
+    for name, result in results.items():
+        scores = result.scores[code]
+        n = len(scores.conditions)
+        row = partial(
+            Row, "forward", screen.provenance.get("dataset", ""), name, novelty_name(code), "all_readouts", n=n
+        )
+        for metric, (unit, statistic) in _statistics(scores, references).items():
+            value = float(statistic(torch.arange(n)[None]))
+            draws = min(_MOST_DRAWS, max(_FEWEST_DRAWS, _DRAWN // n))
+            low, high = (
+                (math.nan, math.nan)
+                if math.isnan(value)
+                else bootstrap_interval(statistic, n, seed=seed, n_boot=draws)
             )
+            rows.append(row(metric, value, low, high, unit=unit))
+        seconds = sum(cost.seconds for cost in result.costs)
+        peak = max(cost.peak_mb for cost in result.costs)
+        rows.append(row("fit_seconds", seconds, math.nan, math.nan, unit="s"))
+        rows.append(row("peak_mb", peak, math.nan, math.nan, unit="MB"))
     return rows
 
 
-def _pooled(screen: Screen, model: Surrogate, splits: list[Split], *, seed: int) -> Float[Tensor, "b g"]:
-    return torch.cat([
-        model.fit(screen.rows(split.train), seed=seed).predict(screen.batch.rows(split.test)).mean
-        for split in splits
-    ])  # fmt: skip
-
-
-def _novelty(screen: Screen, split: Split) -> str:
-    """Name the class of the held-out perturbations, which a protocol makes one and the same for all."""
-    measured_alone = screen.rows(split.train).single_rows >= 0
-    return novelty_name(int(novelty_code(screen.batch.rows(split.test[:1]), measured_alone)))
-
-
-def _numbers(chosen: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
-    return torch.nonzero(chosen).flatten()
+def _statistics(scores: Scores, references: Mapping[str, Scores]) -> dict[str, tuple[str, RowStatistic]]:
+    """Name what is summed up: unit and statistic by metric."""
+    named: dict[str, tuple[str, RowStatistic]] = {
+        f"mse_ratio_to_{name}": ("ratio", ratio_of_sums(scores.column("mse"), reference.column("mse")))
+        for name, reference in references.items()
+    }
+    for name, metric in ROW_METRICS.items():
+        named[name] = (metric.unit, metric.summary(scores.column(name)))
+    if scores.moments.shape[2]:
+        named["pearson_across"] = ("correlation", pearson_across(scores.moments))
+        named["r_squared_across"] = ("share", r_squared_across(scores.moments))
+    return named

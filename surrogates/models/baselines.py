@@ -136,9 +136,11 @@ class MatchingMean:
         Raises:
             DataError: If the screen has several contexts.
         """
-        holds = screen.batch.multi_hot(len(screen.vocabulary)).T
-        count = holds.sum(1, keepdim=True)
-        means = holds @ screen.effects / count.clamp(min=1)
+        rows, slots = torch.nonzero(screen.batch.present, as_tuple=True)
+        entries = screen.batch.genes[rows, slots]
+        empty = screen.effects.new_zeros(len(screen.vocabulary), len(screen.readouts))
+        count = torch.bincount(entries, minlength=len(empty))[:, None]
+        means = empty.index_add(0, entries, screen.effects[rows]) / count.clamp(min=1)
         return _fitted(screen, torch.where(count > 0, means, screen.effects.mean(0)))
 
 

@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 from dataclasses import replace
@@ -114,12 +115,43 @@ def test_benchmarks_print_tables_and_write_rows(
     quick = replace(METHODS[DEFAULT], surrogates=(ScaledAdditive(),))
     few = {YARDSTICK: METHODS[YARDSTICK], DEFAULT: quick}
     monkeypatch.setattr("inverse_design.benchmark.retrieval.METHODS", few)
-    monkeypatch.setattr("inverse_design.benchmark.forward.Interaction", ScaledAdditive)
     path = save_table(tmp_path)
-    for verb, wanted in (("retrieval", "came true"), ("forward", "scaled_additive")):
-        assert command("benchmark", verb, path, "--json", tmp_path / f"{verb}.json") == 0
-        assert wanted in capsys.readouterr().out
-        assert '"dataset": "screen.csv"' in (tmp_path / f"{verb}.json").read_text()
+    assert command("benchmark", "retrieval", path, "--json", tmp_path / "rows.json") == 0
+    assert "came true" in capsys.readouterr().out
+    content = json.loads((tmp_path / "rows.json").read_text())
+    assert {row["dataset"] for row in content["rows"]} == {"screen.csv"}
+    assert content["manifest"]["command"].startswith("inverse-design benchmark retrieval ")
+
+
+def test_the_benchmark_of_forward_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, rows, picture = save_table(tmp_path), tmp_path / "rows.json", tmp_path / "errors.svg"
+    words = ("--models", "no_change,interaction", "--classes", "double-2,single-0", "--seed", 3)
+    assert command("benchmark", "forward", table, *words, "--json", rows, "--picture", picture) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0].startswith("warning: 'no_change' does not beat 'scaled_additive' (double, 2 of 2 seen)")
+    assert said[-1] == f"wrote {rows} and {picture}"
+    assert sum(line.startswith("interaction ") for line in said) == 2
+    content = json.loads(rows.read_text())
+    assert (content["manifest"]["seed"], content["manifest"]["settings"]["refusals"]) == (3, [])
+    assert "sha256" in content["manifest"]["data"]
+    assert {row["novelty"] for row in content["rows"]} == {"double, 2 of 2 seen", "single, unseen"}
+    assert {"discrimination", "coverage_90", "mae"} <= {row["metric"] for row in content["rows"]}
+    assert "interaction" in picture.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--models", "interactoin"], "unknown model 'interactoin': did you mean 'interaction'"),
+        (["--classes", "double-3"], "unknown novelty class 'double-3': did you mean 'double-2'"),
+        (["--picture", "errors.png"], "ends with .svg"),
+    ],
+)
+def test_bad_words_of_the_benchmark_of_forward_models(
+    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("benchmark", "forward", save_table(tmp_path), *words) == 3
+    assert message in capsys.readouterr().err
 
 
 def test_the_search_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

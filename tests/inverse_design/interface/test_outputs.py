@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from inverse_design.errors import OutputError
-from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, sidecar_of, write_table, write_whole
+from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, sidecar_of, write_table
+from surrogates.data.whole_file import write_whole
 
 FRAME = pd.DataFrame({"rank": [1, 2], "utility": [1 / 3, math.nan], "reason": ["a, b", '=1+1 "x"']})
 FACTS = {"manifest": {"seed": 1}, "worst": (math.inf, [math.nan])}

@@ -17,6 +17,12 @@ def test_the_manifest_says_what_a_result_rests_upon() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_without_data_there_is_none_in_the_manifest() -> None:
+    found = manifest(Run(("benchmark", "search")), None, seed=1)
+    assert found["seed"] == 1
+    assert not {"data", "conditions", "readouts", "context"} & found.keys()
+
+
 def test_only_the_clock_differs_between_equal_runs() -> None:
     one, other = (manifest(Run(("check",)), tiny_screen(), seed=0) for _ in range(2))
     changing = {"started", "ended"}

@@ -8,7 +8,7 @@ from strategies.worlds import tiny_screen
 
 from inverse_design.benchmark.reliability import Bin
 from inverse_design.interface.card import show_card
-from inverse_design.interface.figures import ranking_svg
+from inverse_design.interface.figures import ranking_svg, scorecard_svg
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import in_column, measured, probability
 from inverse_design.interface.tables import (
@@ -16,6 +16,7 @@ from inverse_design.interface.tables import (
     certificate_line,
     reliability_grid,
     show_rows,
+    show_scorecard,
     show_search,
 )
 from inverse_design.proposal import Proposal, propose
@@ -33,6 +34,26 @@ ORDER = [
 def proposal() -> Proposal:
     screen = tiny_screen()
     return propose(screen, screen.labels[-1], top=5, surrogate=ScaledAdditive())
+
+
+def _score(model: str, metric: str, value: float, low: float, high: float, unit: str) -> Row:
+    return Row("forward", "mine", model, "single, unseen", "all_readouts", metric, value, low, high, 20, unit)
+
+
+SCORES = [
+    _score(model, "mse_ratio_to_no_change", *ratio, "ratio")
+    for model, ratio in {
+        "no_change": (1.0, 1.0, 1.0),
+        "good": (0.5, 0.25, 0.75),
+        "bad": (1.5, 1.1, 2.0),
+        "open": (0.9, 0.8, 1.1),
+        "<far>": (800.0, 700.0, 900.0),
+    }.items()
+] + [
+    _score("no_change", "pearson_median", math.nan, math.nan, math.nan, "correlation"),
+    _score("no_change", "fit_seconds", 1.5, math.nan, math.nan, "s"),
+    _score("no_change", "mae", 0.1, 0.0, 0.2, "effect"),
+]
 
 
 def piped() -> Console:
@@ -142,6 +163,37 @@ def test_benchmark_rows_become_models_by_metrics() -> None:
     assert lines[1] == "mine - double, all readouts (n = 20)"
     assert lines[2].split() == ["model", "top1", "ece"]
     assert lines[3].split() == ["a", "0.500", "[0.25,", "0.75]", "-"]
+
+
+def test_the_scorecard_tells_better_from_worse_at_a_glance() -> None:
+    console = piped()
+    show_scorecard(console, SCORES)
+    lines = text_of(console).splitlines()
+    header = lines.index("mine - single, unseen, all readouts (n = 20)") + 1
+    assert lines[header].split() == ["model", "mse_ratio_to_no_change", "pearson_median", "fit_seconds"]
+    cells = {line.split()[0]: line.split()[1:] for line in lines[header + 1 : header + 6]}
+    assert cells["good"][:4] == ["0.500", "[0.25,", "0.75]", "+"]
+    assert cells["bad"][3] == "-"
+    assert cells["open"][3] == "?"
+    assert cells["no_change"][3:] == ["=", "-", "1.50"]
+    assert "mae" not in text_of(console)
+
+
+def test_the_scorecard_as_a_picture_is_sound_svg() -> None:
+    from xml.etree import ElementTree as ET  # noqa: PLC0415
+
+    root = ET.fromstring(scorecard_svg(SCORES, title="a < b"))  # noqa: S314
+    texts = [each.text for each in root.iter() if each.tag.endswith("text")]
+    assert "single, unseen (n = 20), relative to no_change" in texts
+    models = [text for text in texts if text in {"good", "bad", "open", "<far>", "no_change"}]
+    assert models == ["good", "open", "bad", "<far>"]  # the best first, without the reference
+    circles = [each.attrib for each in root.iter() if each.tag.endswith("circle")]
+    assert [each["fill"] == "white" for each in circles] == [False, True]
+    squares = [each.attrib for each in root.iter() if each.tag.endswith("rect")][1:]
+    assert len(squares) == 2
+    width = float(root.attrib["width"])
+    assert all(float(each.attrib["x2"]) < width for each in root.iter() if each.tag.endswith("line"))
+    assert float(circles[0]["cx"]) < float(circles[1]["cx"]) < float(squares[0]["x"]) < float(squares[1]["x"])
 
 
 def test_reliability_stands_beside_what_came_true() -> None:
