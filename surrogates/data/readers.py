@@ -51,7 +51,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
             message names the value seen and what to do.
     """
     file = Path(path)
-    kind = _suffix(file)
+    kind = suffix_of(file)
     stated = Dialect(target_col, reference_key, dose_col, group_col, sep, mode)
     provenance = {"source": file.name, "sha256": sha256_of(file)}
     if kind == ".h5ad":
@@ -61,7 +61,18 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
     return screen_of_table(file, stated, readouts=readouts, provenance=provenance)
 
 
-def _suffix(file: Path) -> str:
+def suffix_of(file: Path) -> str:
+    """Find the ending of a file that can be read.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its ending, for example ``".h5ad"``.
+
+    Raises:
+        DataError: If there is no such file, or its ending is none of those that are read.
+    """
     if file.is_dir():
         raise DataError(f"{str(file)!r} is a folder; name a file in it")
     if not file.is_file():
