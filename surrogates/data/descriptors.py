@@ -1,0 +1,221 @@
+"""Descriptors: tables of vectors that say what perturbation targets are like, measured or not."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal, get_args
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.symbols import Symbols
+from surrogates.data.vocabulary import Vocabulary
+from surrogates.errors import DataError
+
+Kernel = Literal["linear", "cosine", "jaccard", "rbf"]
+# Coordinates are found from at most so many targets, and extended to the others [Williams and Seeger 2001].
+_MOST_LANDMARKS = 512
+_VANISHING = 1e-10
+
+
+@dataclass(frozen=True)
+class Descriptors:
+    """A table from symbols to vectors, with the kernel by which they are compared.
+
+    Two descriptors are equal when their contents are.
+
+    Attributes:
+        name: What it is called in tables.
+        kernel: ``linear`` (inner product), ``cosine``, ``jaccard`` (of the columns that are not zero), or ``rbf``
+            with the median distance as its length.
+        symbols: Name of each row.
+        vectors: One row per symbol.
+        resolver: Finds symbols under their other names; without it, names must be spelled as in the table.
+        digest: Hash of symbols and vectors.
+    """
+
+    name: str
+    kernel: Kernel
+    symbols: tuple[str, ...]
+    vectors: Float[Tensor, "m f"] = field(compare=False, repr=False)
+    resolver: Symbols | None = field(default=None, compare=False, repr=False)
+    digest: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown kernel, an empty table, symbols given twice, and values that are not finite."""
+        if self.kernel not in get_args(Kernel):
+            raise DataError(f"kernel {self.kernel!r} is not one of {', '.join(get_args(Kernel))}")
+        if len(self.symbols) != len(self.vectors):
+            raise DataError(f"{len(self.vectors)} vectors for {len(self.symbols)} symbols in {self.name!r}")
+        if not self.vectors.numel():
+            raise DataError(
+                f"descriptor {self.name!r} has shape {tuple(self.vectors.shape)}; it describes nothing"
+            )
+        if twice := pd.Series(self.symbols)[pd.Series(self.symbols).duplicated()].tolist():
+            raise DataError(f"symbol {twice[0]!r} occurs twice in descriptor {self.name!r}; keep one row of it")
+        if len(bad := torch.nonzero(~torch.isfinite(self.vectors))):
+            row, column = bad[0].tolist()
+            raise DataError(
+                f"descriptor {self.name!r} has {len(bad)} value(s) that are not finite, the first is"
+                f" {float(self.vectors[row, column])} for {self.symbols[row]!r}, column {column}; remove those"
+                " rows or columns, or impute them"
+            )
+        digest = hashlib.sha256("\n".join(self.symbols).encode())
+        digest.update(str(self.vectors.dtype).encode() + self.vectors.contiguous().numpy().tobytes())
+        object.__setattr__(self, "digest", digest.hexdigest())
+
+    @classmethod
+    def from_table(
+        cls, table: pd.DataFrame, *, name: str, kernel: Kernel = "rbf", resolver: Symbols | None = None
+    ) -> "Descriptors":
+        """Take any table of embeddings.
+
+        Args:
+            table: Symbols in the index, one number per column.
+            name: What to call it.
+            kernel: How vectors are compared.
+            resolver: Finds symbols under their other names.
+
+        Returns:
+            The descriptors.
+
+        Raises:
+            DataError: If a column is not numeric, a symbol occurs twice (whether or not the rows agree, or
+                under two of its names), a value is not finite, or the table is empty.
+        """
+        if texts := [column for column in table if not pd.api.types.is_numeric_dtype(table[column])]:
+            raise DataError(
+                f"column {texts[0]!r} of descriptor {name!r} holds {table[texts[0]].dtype}, not numbers; drop it,"
+                " or make the symbols the index"
+            )
+        vectors = torch.tensor(table.to_numpy(dtype=np.float64, na_value=np.nan), dtype=torch.float64)
+        made = cls(name, kernel, tuple(map(str, table.index)), vectors, resolver)
+        made._refuse_synonyms()
+        return made
+
+    def of(self, vocabulary: Vocabulary) -> tuple[Float[Tensor, "v f"], Bool[Tensor, "v"]]:
+        """Look the entries of a vocabulary up, by target.
+
+        Args:
+            vocabulary: What can be acted upon.
+
+        Returns:
+            The vector of each entry, zeros where it has none, and whether it has one.
+        """
+        rows = torch.tensor([self._row(target) for target in vocabulary.targets], dtype=torch.int64)
+        known = rows >= 0
+        return self.vectors[rows.clamp(min=0)].to(torch.float64) * known[:, None], known
+
+    def unresolved(self, vocabulary: Vocabulary) -> tuple[str, ...]:
+        """List the targets of a vocabulary that have no vector, under any of their names.
+
+        Args:
+            vocabulary: What can be acted upon.
+
+        Returns:
+            Their names, each once, in the order of the vocabulary.
+        """
+        return tuple(dict.fromkeys(target for target in vocabulary.targets if self._row(target) < 0))
+
+    def coordinates(self, vocabulary: Vocabulary, *, rank: int) -> tuple[Float[Tensor, "v r"], Bool[Tensor, "v"]]:
+        """Place the entries of a vocabulary so that inner products are their kernel (kernel principal axes).
+
+        Args:
+            vocabulary: What can be acted upon.
+            rank: Most axes; the leading ones are kept.
+
+        Returns:
+            The coordinates, zeros for entries without a vector, and whether each entry has a vector.
+        """
+        vectors, known = self.of(vocabulary)
+        # One vector per target: doses do not count twice.
+        first = {target: number for number, target in reversed([*enumerate(vocabulary.targets)])}
+        described = torch.tensor(sorted(number for number in first.values() if known[number]), dtype=torch.int64)
+        if not len(described):
+            return vectors.new_zeros(len(known), 0), known
+        landmarks = described[_evenly(len(described))]
+        similarity = _similarity(vectors, vectors[landmarks], self.kernel)
+        values, axes = torch.linalg.eigh(similarity[landmarks])
+        keep = torch.nonzero(values > _VANISHING * values[-1].clamp(min=_VANISHING)).flatten().flip(0)[:rank]
+        # The sign of an axis is arbitrary: fix it.
+        largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+        axes = axes * torch.where(largest < 0, -1.0, 1.0)
+        return similarity @ (axes[:, keep] / values[keep].sqrt()) * known[:, None], known
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {symbol: row for row, symbol in enumerate(self.symbols)}
+
+    @cached_property
+    def _approved_rows(self) -> dict[str, int]:
+        if self.resolver is None:
+            return {}
+        approved = self.resolver.resolve(self.symbols).approved
+        return {approved[symbol]: row for row, symbol in enumerate(self.symbols) if symbol in approved}
+
+    def _row(self, target: str) -> int:
+        """Number of the row of a target, ``-1`` if it has none; a row of exactly that name comes first."""
+        if target in self._rows or self.resolver is None:
+            return self._rows.get(target, -1)
+        genes = self.resolver.candidates(target)
+        return self._approved_rows.get(genes[0], -1) if len(genes) == 1 else -1
+
+    def _refuse_synonyms(self) -> None:
+        if self.resolver is None:
+            return
+        seen: dict[str, str] = {}
+        for symbol, gene in self.resolver.resolve(self.symbols).approved.items():
+            if gene in seen:
+                raise DataError(
+                    f"{seen[gene]!r} and {symbol!r} in descriptor {self.name!r} are one gene, {gene!r}; keep one"
+                )
+            seen[gene] = symbol
+
+
+def _evenly(count: int) -> Int[Tensor, "l"]:
+    return torch.linspace(0, count - 1, min(count, _MOST_LANDMARKS), dtype=torch.float64).round().to(torch.int64)
+
+
+def _similarity(
+    vectors: Float[Tensor, "v f"], others: Float[Tensor, "l f"], kernel: Kernel
+) -> Float[Tensor, "v l"]:
+    """Compare vectors with landmarks; rows of undescribed entries are meaningless and dropped by the caller."""
+    match kernel:
+        case "linear":
+            return vectors @ others.T
+        case "cosine":
+            return _unit(vectors) @ _unit(others).T
+        case "jaccard":
+            one, other = (vectors != 0).to(torch.float64), (others != 0).to(torch.float64)
+            shared = one @ other.T
+            union = one.sum(1)[:, None] + other.sum(1) - shared
+            return shared / union.clamp(min=1.0)
+        case "rbf":
+            apart = torch.cdist(others, others)
+            between = apart[apart > 0]
+            length = between.median() if len(between) else apart.new_ones(())
+            return (-(torch.cdist(vectors, others) / length).square() / 2).exp()
+
+
+def _unit(vectors: Float[Tensor, "v f"]) -> Float[Tensor, "v f"]:
+    return torch.nn.functional.normalize(vectors, dim=1)
+
+
+def known_to_any(descriptors: Sequence[Descriptors], vocabulary: Vocabulary) -> Bool[Tensor, "v"]:
+    """Say which entries of a vocabulary at least one descriptor describes.
+
+    Args:
+        descriptors: Any number of descriptors.
+        vocabulary: What can be acted upon.
+
+    Returns:
+        One answer per entry.
+    """
+    known = torch.zeros(len(vocabulary), dtype=torch.bool)
+    for each in descriptors:
+        known |= each.of(vocabulary)[1]
+    return known

@@ -1,0 +1,217 @@
+"""The measured entries of a screen, and what a learner of descriptors makes of the others.
+
+An entry that was measured keeps its measured effect. For any other, a model predicts a departure from the prior:
+the mean effect, and the effect that targets have on their own readout. The departure is multiplied by a trust
+factor ``clip(<P, X> / <P, P>, 0, 1)``, with ``P`` the departures predicted for held-out targets and ``X`` the
+measured ones, so that a model that is no better than the prior becomes the prior.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.folds import fold_numbers
+from surrogates.data.screen import Screen
+from surrogates.models.additive import CombinationLaw, FittedScaledAdditive, ScaledAdditive
+from surrogates.models.baselines import residual_variance
+from surrogates.models.context import require_one_context
+from surrogates.models.described import FittedDescribed, Learner, Learnt
+from surrogates.models.prior import Prior, own_readouts
+
+FOLDS = 5
+FEWEST_TARGETS = 3
+
+
+@dataclass(frozen=True)
+class Trial:
+    """How a learner did on held-out targets.
+
+    Attributes:
+        trust: Factor on its departures.
+        described: Mean squared error of described entries, in units of the model's variance, per unit of spread.
+        undescribed: Mean squared error of the prior in the same unit.
+    """
+
+    trust: float
+    described: float
+    undescribed: float
+
+
+@dataclass(frozen=True)
+class MeasuredEntries:
+    """The entries of a screen whose effects are measured, alone or only within combinations.
+
+    Attributes:
+        additive: The effects, with the law of combinations of entries measured alone.
+        train: Vocabulary ids of the entries with effects.
+        own: Number of each entry's own readout.
+        combined: Whether the screen has combinations. Their errors are then the unit of the posterior's scale;
+            else the surest unmeasured entry is.
+    """
+
+    additive: FittedScaledAdditive
+    train: Int[Tensor, "m"]
+    own: Int[Tensor, "v"]
+    combined: bool
+
+    @classmethod
+    def of(cls, screen: Screen) -> "MeasuredEntries":
+        """Look effects up, and take those of entries never given alone out of their combinations.
+
+        The latter minimise the squared error of the combinations that contain them plus the squared departure
+        from the mean single effect (zero without single effects).
+
+        Args:
+            screen: Measured effects in one context.
+
+        Returns:
+            The measured entries.
+
+        Raises:
+            DataError: If the screen has several contexts.
+        """
+        require_one_context(screen)
+        screen = screen.in_canonical_order()
+        alone = screen.single_rows >= 0
+        law = _law_of_measured(screen)
+        rows, known = _deconvolved(screen, law)
+        additive = FittedScaledAdditive(
+            screen.vocabulary,
+            screen.readouts,
+            alone,
+            rows,
+            () if law is None else (law,),
+            residual_variance(rows[known]),
+        )
+        together = torch.nonzero(screen.batch.order > 1).flatten()
+        if len(together):
+            residuals = screen.effects[together] - additive.predict(screen.batch.rows(together)).mean
+            additive = replace(additive, variance=residual_variance(residuals))
+        return cls(additive, torch.nonzero(known).flatten(), own_readouts(screen), len(together) > 0)
+
+    def departures(self, train: Int[Tensor, "m"]) -> tuple[Float[Tensor, "v g"], Float[Tensor, "m g"]]:
+        """Split effects into the prior of some entries and the rest.
+
+        Args:
+            train: Which entries to learn the prior from.
+
+        Returns:
+            The prior of every entry, and the departures of ``train`` from it.
+        """
+        effects = self.additive.singles[train]
+        prior = Prior.of(effects, train, self.own).rows()
+        return prior, effects - prior[train]
+
+    def trial(self, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> Trial:
+        """Let a learner predict targets that it has not seen, in five folds over targets.
+
+        Args:
+            learner: What learns departures.
+            described: Which entries have a descriptor.
+            seed: Fixes the folds.
+
+        Returns:
+            How it did; no trust when fewer than three targets are measured.
+        """
+        targets = [self.additive.vocabulary.targets[entry] for entry in self.train.tolist()]
+        distinct = sorted(set(targets))
+        if len(distinct) < FEWEST_TARGETS:
+            return Trial(0.0, 1.0, 1.0)
+        dealt = fold_numbers(distinct, folds=min(FOLDS, len(distinct)), seed=seed)
+        number = dict(zip(distinct, dealt.tolist(), strict=True))
+        folds = torch.tensor([number[target] for target in targets])
+        held = [
+            self._held_out(learner, self.train[folds != fold], self.train[folds == fold])
+            for fold in folds.unique()
+        ]
+        measured, predicted, spread, entries = (torch.cat(part) for part in zip(*held, strict=True))
+        told = described[entries]
+        trust = _trust(predicted[told], measured[told])
+        noise = self.additive.variance
+        prior_error = float((measured.square() / noise).mean())
+        error = ((measured - trust * predicted)[told].square() / noise).mean(1)
+        unit = float(error.sum() / spread[told].sum()) if told.any() else prior_error
+        return Trial(trust, unit, max(prior_error, float(error.mean()) if told.any() else 0.0))
+
+    def complete(self, learnt: Learnt, trial: Trial, described: Bool[Tensor, "v"]) -> FittedDescribed:
+        """Fill in the entries without measured effects.
+
+        Args:
+            learnt: What was learned from all measured entries.
+            trial: How the same learner did on held-out targets.
+            described: Which entries have a descriptor.
+
+        Returns:
+            The fitted model.
+        """
+        prior, _ = self.departures(self.train)
+        predicted = prior + trial.trust * learnt.departures * described[:, None]
+        measured = torch.zeros(len(prior), dtype=torch.bool)
+        measured[self.train] = True
+        rows = torch.where(measured[:, None], self.additive.singles, predicted)
+        error = (trial.described * learnt.spread).clamp(max=trial.undescribed)
+        scale = torch.where(described, error, trial.undescribed)
+        unit = scale[~measured].amin() if not self.combined and not measured.all() else scale.new_ones(())
+        unit = unit.clamp(min=torch.finfo(scale.dtype).eps)
+        excess = torch.where(measured, 0.0, (scale / unit - 1).clamp(min=0.0))
+        additive = replace(self.additive, singles=rows, variance=self.additive.variance * unit)
+        return FittedDescribed(additive, measured, described, excess, trial.trust)
+
+    def _held_out(
+        self, learner: Learner, train: Int[Tensor, "m"], held: Int[Tensor, "h"]
+    ) -> tuple[Float[Tensor, "h g"], Float[Tensor, "h g"], Float[Tensor, "h"], Int[Tensor, "h"]]:
+        prior, departures = self.departures(train)
+        learnt = learner(train, departures)
+        return self.additive.singles[held] - prior[held], learnt.departures[held], learnt.spread[held], held
+
+
+def fit_described(screen: Screen, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> FittedDescribed:
+    """Learn departures, and how far to trust them.
+
+    Args:
+        screen: Measured effects in one context.
+        learner: What learns departures; it gets targets held out first, then all.
+        described: Which entries have a descriptor.
+        seed: Fixes the folds.
+
+    Returns:
+        The fitted model.
+
+    Raises:
+        DataError: If the screen has several contexts.
+    """
+    entries = MeasuredEntries.of(screen)
+    trial = entries.trial(learner, described, seed=seed)
+    return entries.complete(learner(entries.train, entries.departures(entries.train)[1]), trial, described)
+
+
+def _trust(predicted: Float[Tensor, "h g"], measured: Float[Tensor, "h g"]) -> float:
+    size = float(predicted.square().sum())
+    return min(max(float((predicted * measured).sum()) / size, 0.0), 1.0) if size > 0 else 0.0
+
+
+def _law_of_measured(screen: Screen) -> CombinationLaw | None:
+    """Learn how combinations of entries measured alone depart from sums; the pairs' law where there are pairs."""
+    if not bool((screen.single_rows >= 0).any()):
+        return None
+    laws = ScaledAdditive().fit(screen, seed=0).laws
+    # In "16 * order + seen", all parts are seen when both are equal.
+    return next((law for law in laws if law.code // 16 == law.code % 16), None)
+
+
+def _deconvolved(screen: Screen, law: CombinationLaw | None) -> tuple[Float[Tensor, "v g"], Bool[Tensor, "v"]]:
+    alone = screen.single_rows >= 0
+    effects = screen.effects[screen.single_rows[alone]]
+    mean = effects.mean(0) if len(effects) else screen.effects.new_zeros(len(screen.readouts))
+    rows = mean.repeat(len(alone), 1)
+    rows[alone] = effects
+    marks = screen.batch.multi_hot(len(alone))
+    partial = marks[:, ~alone].sum(1) > 0
+    scale, offset = (1.0, 0.0) if law is None else (law.scale, law.offset)
+    design = scale * marks[partial][:, ~alone]
+    remainder = screen.effects[partial] - offset - scale * marks[partial] @ rows
+    eye = torch.eye(design.shape[1], dtype=torch.float64)
+    rows[~alone] += torch.linalg.solve(design.T @ design + eye, design.T @ remainder)
+    return rows, alone | (marks.sum(0) > 0)

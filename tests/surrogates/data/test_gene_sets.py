@@ -1,0 +1,59 @@
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from surrogates.data import gene_sets
+from surrogates.data.gene_sets import gene_descriptors, membership
+from surrogates.data.perturbation import Intervention
+from surrogates.data.vocabulary import Vocabulary
+from surrogates.errors import DataError
+
+MEMBERS = pd.DataFrame(
+    [("A", "s1", 1.0), ("B", "s1", -1.0), ("B", "s2", 1.0), ("C", "s2", 1.0), ("C", "s3", 1.0), ("A", "s4", 1.0),
+     ("B", "s4", 1.0), ("C", "s4", 1.0), ("C", "s3", 1.0)],
+    columns=["gene", "feature", "weight"],
+)  # fmt: skip
+
+
+def test_rare_sets_weigh_more_and_common_ones_nothing() -> None:
+    made = membership(MEMBERS, ["A", "C", "Z"], name="sets")
+    assert made is not None
+    assert made.symbols == ("A", "C")
+    # s1 and s2 hold two genes of three, s3 one (listed twice), s4 all.
+    two, one = math.sqrt(math.log(3 / 2)), math.sqrt(math.log(3))
+    assert made.vectors.tolist() == [[pytest.approx(two), 0, 0], [0, pytest.approx(two), pytest.approx(one)]]
+
+
+def test_signs_are_kept() -> None:
+    made = membership(MEMBERS, ["A", "B"], name="sets")
+    assert made is not None
+    assert made.vectors[0, 0] == -made.vectors[1, 0]
+
+
+def test_nothing_known_is_no_descriptor_and_a_missing_column_is_named() -> None:
+    assert membership(MEMBERS, ["Z"], name="sets") is None
+    with pytest.raises(DataError, match="no column 'weight'"):
+        membership(MEMBERS.drop(columns="weight"), ["A"], name="sets")
+
+
+def test_without_the_tables_there_are_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gene_sets, "is_available", lambda _: False)
+    assert gene_descriptors(["KLF1"]) == ()
+
+
+@pytest.mark.real_data
+def test_shipped_descriptors_of_real_genes(real_data: Callable[[str], Path]) -> None:
+    real_data("gene_features")
+    targets = ["KLF1", "CEBPA", "CEBPB", "DUSP9", "C19orf26", "NO_SUCH_GENE"]
+    made = {each.name: each for each in gene_descriptors(targets)}
+    assert set(made) == {"go", "regulated", "regulators", "gene_names"}
+    words = Vocabulary(tuple(map(Intervention, targets)))
+    assert made["gene_names"].unresolved(words) == ("NO_SUCH_GENE",)  # C19orf26 is CBARP today
+    assert set(made["regulated"].unresolved(words)) == {"C19orf26", "DUSP9", "NO_SUCH_GENE"}
+    coordinates, _ = made["gene_names"].coordinates(words, rank=9)
+    a, b, klf = (coordinates[words.id(name)] for name in ("CEBPA", "CEBPB", "KLF1"))
+    assert a @ b > 0.5 > 2 * (a @ klf)
+    assert gene_descriptors(["NO_SUCH_GENE"]) == ()
