@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from surrogates.data.across import join_contexts
 from surrogates.data.laufer2013 import open_laufer
 from surrogates.data.norman2019 import NORMAN_BUNDLE, open_norman_bundle
 from surrogates.data.perturbation import Mode
@@ -175,6 +176,10 @@ def _open_growth(folder: Path, *, line: str) -> Screen:
     return read_screen(folder / f"{line}.parquet", mode="knockdown", readouts=["gamma"])
 
 
+def _open_growth_of_both(folder: Path) -> Screen:
+    return join_contexts({name: _open_growth(folder, line=name.lower()) for name in ("Jurkat", "K562")})
+
+
 def _open_cells(folder: Path, *, mode: Mode) -> Screen:
     return read_screen(folder / "cells.h5ad", mode=mode)
 
@@ -199,6 +204,7 @@ _DATASETS: dict[str, Dataset] = {
     "horlbeck2018": _K562,
     "horlbeck2018_k562": _K562,
     "horlbeck2018_jurkat": Dataset("horlbeck2018", _HORLBECK, _GROWTH, partial(_open_growth, line="jurkat")),
+    "horlbeck2018_both": Dataset("horlbeck2018", _HORLBECK, _GROWTH, _open_growth_of_both),
     "laufer2013": Dataset(
         "laufer2013",
         "bioconductor-source/HD2013SGI",

@@ -35,6 +35,7 @@ LARGE_FACTS = {
     "schmidt2022_tcell": ("screen.parquet", ("ifng_lfc", "il2_lfc"), "knockdown", True),
 }
 ALIASES = {"horlbeck2018", "perturbseq_cells_crispra"}
+JOINED = {"horlbeck2018_both"}  # tested beside the transfer model
 
 RealData = Callable[[str], Path]
 
@@ -100,7 +101,7 @@ def additive_offset(screen: Screen) -> torch.Tensor:
 
 
 def test_all_names_are_listed() -> None:
-    assert set(catalogue.names()) == FACTS.keys() | LARGE_FACTS.keys() | ALIASES
+    assert set(catalogue.names()) == FACTS.keys() | LARGE_FACTS.keys() | ALIASES | JOINED
 
 
 def test_unknown_names_come_with_the_nearest() -> None:
