@@ -16,8 +16,10 @@ from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.cross_fitting import cross_fit
 from surrogates.models.denoised import Denoised
 from surrogates.models.interaction import Interaction
+from surrogates.models.kernel import KernelRidge
 from surrogates.models.stacked import FEWEST_HELD_OUT, ClassWeights, FittedStacked, Stacked, weigh
-from surrogates.uncertainty.residuals import LawChoice, StandardResiduals
+from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
 
 FOLDS = 5
 
@@ -41,7 +43,7 @@ class Automatic:
         Denoised(Interaction()),
         Denoised(Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False)),
     )
-    unseen: tuple[Surrogate, ...] = (NoChange(), ScaledAdditive(), MatchingMean())
+    unseen: tuple[Surrogate, ...] = (NoChange(), ScaledAdditive(), MatchingMean(), KernelRidge())
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
         """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts.
@@ -113,7 +115,8 @@ def with_unseen(
         residuals = StandardResiduals.of(
             torch.tensordot(weights.weights, each.errors, 1), weights.weights @ each.scales
         )
-        laws[each.code] = residuals.law(shape, temperature=known.temperature, origin=novelty_name(each.code))
+        law = residuals.law(shape, temperature=known.temperature, origin=novelty_name(each.code))
+        laws[each.code] = _without_offset(law)
         classes.append(replace(weights, weights=torch.nn.functional.pad(weights.weights, (1, 0))))
     members = (fitted.base, *(each.fit(screen, seed=seed) for each in surrogates))
     whole = torch.eye(len(members), dtype=torch.float64)[0]
@@ -124,3 +127,13 @@ def with_unseen(
         unseen=tuple(classes),
     )
     return replace(fitted, base=base, laws=laws)
+
+
+def _without_offset(law: ErrorLaw) -> ErrorLaw:
+    """Count the mean residual as variance.
+
+    Held-out conditions that share a target miss in the same direction: their mean is that of a few targets, and says
+    nothing of another one.
+    """
+    covariance = FactorCovariance(law.covariance.diagonal + law.offset.square(), law.covariance.loadings)
+    return replace(law, offset=torch.zeros_like(law.offset), covariance=covariance)

@@ -1,6 +1,6 @@
 """The protocols of forward models, and the optional capability that makes a search over pairs exact."""
 
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -146,8 +146,8 @@ def surrogate_name(surrogate: Surrogate) -> str:
         Its class and those of the surrogates that it holds, for example ``"Denoised(Interaction)"``.
     """
     held: list[Surrogate] = []
-    for field in fields(surrogate) if is_dataclass(surrogate) else ():
-        value = getattr(surrogate, field.name)
+    for name in getattr(surrogate, "__dataclass_fields__", ()):
+        value = getattr(surrogate, name)
         held += [each for each in (value if isinstance(value, tuple) else (value,)) if isinstance(each, Surrogate)]
     inside = ", ".join(surrogate_name(each) for each in held)
     return type(surrogate).__name__ + (f"({inside})" if inside else "")

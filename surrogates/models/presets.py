@@ -1,0 +1,65 @@
+"""Surrogates made of others, under the names by which they are chosen."""
+
+from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import MatchingMean
+from surrogates.models.denoised import Denoised
+from surrogates.models.ensemble import Ensemble
+from surrogates.models.interaction import Interaction
+from surrogates.models.latent_additive import LatentAdditive
+from surrogates.models.linear import Ridge
+from surrogates.models.residual import Residual
+from surrogates.models.stacked import Stacked
+
+
+def least_squares() -> Ridge:
+    """Least squares on the design: ridge regression without a penalty.
+
+    Returns:
+        The configuration.
+    """
+    return Ridge(0.0)
+
+
+def denoised_additive() -> Denoised:
+    """Scaled sums of single effects that have been shrunk.
+
+    Returns:
+        The configuration.
+    """
+    return Denoised(ScaledAdditive())
+
+
+def denoised_interaction() -> Denoised:
+    """Scaled sums of shrunk single effects, with Bayesian interactions.
+
+    Returns:
+        The configuration.
+    """
+    return Denoised(Interaction())
+
+
+def stacked() -> Denoised:
+    """The convex combination of scaled sums, matching means and interactions, on shrunk single effects.
+
+    Returns:
+        The configuration.
+    """
+    return Denoised(Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False))
+
+
+def ensemble() -> Ensemble:
+    """Eight interaction models on resampled combinations.
+
+    Returns:
+        The configuration.
+    """
+    return Ensemble(Interaction())
+
+
+def latent_residual() -> Residual:
+    """A latent additive network that corrects the scaled additive prediction.
+
+    Returns:
+        The configuration.
+    """
+    return Residual(ScaledAdditive(), LatentAdditive())
