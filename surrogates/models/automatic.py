@@ -132,8 +132,8 @@ def with_unseen(
 def _without_offset(law: ErrorLaw) -> ErrorLaw:
     """Count the mean residual as variance.
 
-    Held-out conditions that share a target miss in the same direction: their mean is that of a few targets, and says
-    nothing of another one.
+    Held-out conditions that share a target miss in the same direction: their mean is that of a few targets, and
+    says nothing of another one.
     """
     covariance = FactorCovariance(law.covariance.diagonal + law.offset.square(), law.covariance.loadings)
     return replace(law, offset=torch.zeros_like(law.offset), covariance=covariance)
