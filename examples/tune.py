@@ -35,5 +35,5 @@ print(tuned.surrogate, f"mean squared error {tuned.value:.4f} after {tuned.trial
 place = FOLDER / "interaction.safetensors"
 fitted = tuned.surrogate.fit(screen, seed=0)
 save_fitted(fitted, place, origin=Origin.of(screen, tuned.surrogate, seed=0))
-again = load_fitted(place)
-print("equal after the round trip:", bool((again.predict(screen.batch).mean == fitted.predict(screen.batch).mean).all()))
+before, after = (model.predict(screen.batch).mean for model in (fitted, load_fitted(place)))
+print("equal after the round trip:", bool((before == after).all()))

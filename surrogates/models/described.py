@@ -58,6 +58,11 @@ class FittedDescribed:
         scale = 1 + sum_over_interventions(self.excess[:, None], batch)[:, 0]
         return replace(self.additive.predict(batch), scale=scale)
 
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs.
 

@@ -82,6 +82,11 @@ class FittedTrees:
         """
         return self.described.predict(batch)
 
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs, without interactions."""
         return self.described.pair_factors()
