@@ -28,6 +28,7 @@ def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
         {
             "  fixes": _listed(why.fixes) or "nothing",
             "  breaks": _listed(why.breaks) or "nothing",
+            **({"  along": "; ".join(why.paths)} if why.paths else {}),
             "  effect": f"sum of the parts {why.additive:.1f}, interaction beyond it {why.interaction:.1f}",
             "  nearest": f"{why.nearest} was measured, cosine {why.similarity:.2f} with the predicted effect",
             "  unit": "standard deviations of the prediction error; signs are those of the predicted effect",

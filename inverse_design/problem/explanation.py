@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.problem.causal_paths import causal_paths
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -41,6 +42,7 @@ class Explanation:
         interaction: Length of the rest of the predicted effect, in the same unit.
         nearest: The measured perturbation whose effect is most like the predicted one.
         similarity: Cosine of the two.
+        paths: Strongest path of a causal graph to each of the readouts fixed best; none for a model without one.
     """
 
     fixes: tuple[Contribution, ...]
@@ -49,6 +51,7 @@ class Explanation:
     interaction: float
     nearest: str
     similarity: float
+    paths: tuple[str, ...] = ()
 
     @property
     def reason(self) -> str:
@@ -87,14 +90,16 @@ def explain(
     sums = sum_over_interventions(fitted.singles, batch)
     likeness = _cosines(posterior.mean, screen.effects)
     names = [fitted.readouts[int(column)] for column in columns]
+    fixes = [_largest(names, gains[row], predicted[row], top) for row in range(len(batch))]
     return tuple(
         Explanation(
-            fixes=_largest(names, gains[row], predicted[row], top),
+            fixes=fixes[row],
             breaks=_largest(names, -gains[row], predicted[row], top, sign=-1.0),
             additive=float((sums[row] / spread[row]).norm()),
             interaction=float(((posterior.mean[row] - sums[row]) / spread[row]).norm()),
             nearest=screen.labels[int(likeness[row].argmax())],
             similarity=float(likeness[row].max()),
+            paths=causal_paths(fitted.base, batch.genes[row], [each.readout for each in fixes[row][:3]]),
         )
         for row in range(len(batch))
     )

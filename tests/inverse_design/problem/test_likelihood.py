@@ -7,6 +7,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_t
 from strategies.screens import normal, pairs_of, planted_screen
+from strategies.streamed import Streamed
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
@@ -21,7 +22,6 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import PerturbationMean
 from surrogates.models.calibrated import FittedCalibrated, HeldOutError
 from surrogates.models.interaction import Interaction
 from surrogates.models.singles import single_effects
@@ -257,7 +257,5 @@ def test_a_student_law_of_many_degrees_is_the_normal_one() -> None:
 
 def test_models_without_factors_have_no_pair_score() -> None:
     whole = calibrated("additive", "normal")
-    plain = FittedCalibrated(
-        PerturbationMean().fit(screen(), seed=0), whole.laws, whole.singles, None, whole.held_out
-    )
+    plain = FittedCalibrated(Streamed().fit(screen(), seed=0), whole.laws, whole.singles, None, whole.held_out)
     assert TargetLikelihood(WHOLE, PRIOR).pair_score(plain, space_of()) is None

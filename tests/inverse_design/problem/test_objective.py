@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
+from strategies.streamed import Streamed
 from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
@@ -24,7 +25,6 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import PerturbationMean
 from surrogates.models.calibrated import FittedCalibrated, HeldOutError
 from surrogates.models.interaction import Interaction
 from surrogates.models.singles import single_effects
@@ -216,7 +216,7 @@ def test_the_search_finds_what_spelling_out_finds(name: str, rules: dict[str, tu
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_models_without_factors_have_no_pair_score(name: str) -> None:
-    plain = PerturbationMean().fit(screen(), seed=0)
+    plain = Streamed().fit(screen(), seed=0)
     whole = calibrated("additive")
     fitted = FittedCalibrated(plain, whole.laws, whole.singles, None, whole.held_out)
     assert OBJECTIVES[name].pair_score(fitted, space_of()) is None
