@@ -32,3 +32,4 @@ bench: setup
 	$(BIN)/inverse-design benchmark retrieval norman2019_expr
 	$(BIN)/inverse-design benchmark forward norman2019_expr
 	$(BIN)/inverse-design benchmark search
+	for each in unseen leave_one_drug causal kang contexts; do $(BIN)/python benchmarks/$$each.py || exit 1; done
