@@ -8,6 +8,7 @@ from statistics import NormalDist
 import pandas as pd
 import torch
 
+from inverse_design.problem.causal_paths import graph_of
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -153,6 +154,13 @@ def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) ->
             notes.append(f"squared error {ratio}")
     rank = law.covariance.loadings.shape[1]
     notes.append(f"error law of {law.origin!r}: rank {rank}, learnt from {law.support} held-out perturbations")
+    graph = graph_of(fitted.base)
+    if graph is not None:
+        edges = int((graph.edges != 0).sum())
+        notes.append(
+            f"causal graph of {edges:,} edges: trust {graph.trust:.2f} where a target was never acted on, weight"
+            f" {graph.residual_weight:.2f} of what edges leave where it was"
+        )
     unseen = [screen.vocabulary.entries[int(each)].label for each in torch.nonzero(screen.single_rows < 0)]
     if unseen:
         shown = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")

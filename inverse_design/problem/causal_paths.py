@@ -11,6 +11,19 @@ from surrogates.models.causal_graph import paths
 from surrogates.models.stacked import FittedStacked
 
 
+def graph_of(model: Fitted) -> FittedCausal | None:
+    """Take the causal graph by which a model predicts combinations.
+
+    Args:
+        model: A fitted model.
+
+    Returns:
+        The fitted graph, ``None`` if there is none.
+    """
+    graph = model.members[0] if isinstance(model, FittedStacked) else model
+    return graph if isinstance(graph, FittedCausal) else None
+
+
 def causal_paths(model: Fitted, genes: Int[Tensor, "k"], readouts: Sequence[str]) -> tuple[str, ...]:
     """Name the strongest path from a candidate to each of some readouts.
 
@@ -23,8 +36,8 @@ def causal_paths(model: Fitted, genes: Int[Tensor, "k"], readouts: Sequence[str]
         For each readout that edges lead to, the path and what it contributes, in the unit of the screen; none if
         the model has no graph.
     """
-    graph = model.members[0] if isinstance(model, FittedStacked) else model
-    if not isinstance(graph, FittedCausal):
+    graph = graph_of(model)
+    if graph is None:
         return ()
     said = []
     for readout in readouts:

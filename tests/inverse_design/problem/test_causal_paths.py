@@ -30,6 +30,7 @@ def test_proposals_of_a_causal_model_are_explained_by_paths() -> None:
     target = SCREEN.labels[12]
     found = propose(SCREEN, target, surrogate=Causal(variable=0), top=2)
     assert found.table["perturbation"][0] == target
+    assert any("causal graph of" in note and "trust" in note for note in found.notes)
     first = found.explanations[0]
     assert len(first.paths) > 0
     assert all(path.split(" → ")[0].split(" (")[0] in target.split("+") for path in first.paths)
