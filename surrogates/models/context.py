@@ -5,14 +5,16 @@ from surrogates.errors import DataError
 
 
 def require_one_context(screen: Screen) -> None:
-    """Refuse a screen of several contexts.
+    """Refuse a screen of several contexts, and one without conditions, which has none.
 
     Args:
         screen: What a model is about to be fitted to.
 
     Raises:
-        DataError: If the screen has more than one context.
+        DataError: If the screen has more than one context, or no conditions.
     """
+    if not len(screen):
+        raise DataError("the screen has no conditions; give one that has")
     contexts = sorted(set(screen.contexts))
     if len(contexts) > 1:
         raise DataError(

@@ -224,7 +224,9 @@ class _Ensemble:
         self, train: Int[Tensor, "m"], departures: Float[Tensor, "m g"]
     ) -> tuple[Trees, Float[Tensor, "c g"]]:
         told = self.described[train]
-        basis = effect_components(departures[told], self.components) if told.any() else departures[:0]
+        # Two entries at least: of one alone there is nothing to split, and none is left outside a subsample.
+        enough = int(told.sum()) > 1
+        basis = effect_components(departures[told], self.components) if enough else departures[:0]
         if not len(basis):
             return no_trees(), basis
         return self.grow(self.inputs[train[told]].numpy(), (departures[told] @ basis.T).numpy()), basis
