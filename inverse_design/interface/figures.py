@@ -15,7 +15,7 @@ from surrogates.evaluation.rows import Row
 
 _BLUE, _ORANGE, _INK, _PALE = "#0072B2", "#D55E00", "#222222", "#DDDDDD"  # Okabe and Ito
 _ROW, _TOP, _LEFT, _WIDTH, _RIGHT = 22.0, 56.0, 200.0, 760.0, 30.0
-_RATIO_TICKS = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0)
+_RATIO_TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 _NUMBER = 70.0  # room for the value behind each line
 
 
@@ -62,7 +62,7 @@ def scorecard_svg(rows: Sequence[Row], *, title: str) -> str:
         title: What was predicted.
 
     Returns:
-        The picture; the axis is logarithmic and ends at an eighth and at eight, with the number beside each line.
+        The picture; the axis is logarithmic and ends at a quarter and at four, with the number beside each line.
     """
     panels = _panels(rows)
     height = _TOP + _ROW * sum(len(panel) + 2 for panel in panels) + 24
