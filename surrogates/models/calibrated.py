@@ -10,6 +10,7 @@ from torch import Tensor
 from surrogates.data.folds import fold_numbers
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code, novelty_name
 from surrogates.data.screen import Screen
+from surrogates.data.splits import splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import (
@@ -180,8 +181,8 @@ class Calibrated:
         fitted = self.base.fit(screen, seed=seed)
         singles, _ = single_effects(screen)
         name = surrogate_name(self.base)
-        rows = _doubles_of_seen(screen)
-        held_out = [self._hold_out(screen, fold, seed) for fold in self._split(screen, rows, seed)]
+        splits = splits_over_doubles(screen, folds=self.folds, seed=seed)
+        held_out = [self._hold_out(screen, split.test, seed) for split in splits]
         laws = _laws_without_held_out(screen)
         if not held_out:
             return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
@@ -192,14 +193,6 @@ class Calibrated:
         # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
         laws = laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
         return FittedCalibrated(fitted, laws, singles, selection, _held_out_error(held_out), name)
-
-    def _split(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> list[Int[Tensor, "_"]]:
-        """Rows of each fold; with few doubles each is a fold of its own."""
-        if len(rows) < 2:
-            return []
-        folds = min(self.folds, len(rows))
-        numbers = fold_numbers([screen.labels[int(row)] for row in rows], folds=folds, seed=seed)
-        return [rows[numbers == number] for number in range(folds)]
 
     def _hold_out(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> HeldOutFold:
         """Fit without some doubles and predict them and other pairs."""
@@ -222,12 +215,6 @@ class Calibrated:
                 : self.probes
             ],
         )
-
-
-def _doubles_of_seen(screen: Screen) -> Int[Tensor, "m"]:
-    """Rows of the doubles whose two parts were measured alone."""
-    codes = novelty_code(screen.batch, screen.single_rows >= 0)
-    return torch.nonzero(codes == SEEN_DOUBLE).flatten()
 
 
 def _candidate_pairs(
@@ -286,7 +273,7 @@ def _diagonal_law(variance: Float[Tensor, "g"], origin: str) -> ErrorLaw:
     floor = variance.mean() * 1e-3 + torch.finfo(torch.float64).eps
     return ErrorLaw(
         offset=torch.zeros(g, dtype=torch.float64),
-        covariance=FactorCovariance(variance.clamp(min=float(floor)), torch.zeros(g, 0, dtype=torch.float64)),
+        covariance=FactorCovariance.independent(variance.clamp(min=float(floor))),
         coefficient_variance=0.0,
         degrees=float("inf"),
         temperature=min(1.0, _EFFECTIVE_READOUTS / g),

@@ -118,7 +118,7 @@ class FittedSaturatingDynamics:
         members = self.members(batch)
         mean = members.mean(0)
         spread = (members - mean).square().mean(0).sum(1) / self.variance.sum()
-        covariance = FactorCovariance(self.variance, self.variance.new_zeros(len(self.variance), 0))
+        covariance = FactorCovariance.independent(self.variance)
         group = torch.zeros(len(batch), dtype=torch.int64)
         return GaussianPosterior(mean, 1 + spread, (covariance,), group)
 

@@ -88,7 +88,7 @@ class FittedInteraction:
         mean = self.additive.predict(batch).mean + features @ self.weights
         unknown = batch.multi_hot(len(self.unknown)) @ self.unknown
         scale = 1 + (features @ self.root).square().sum(1) + combined * unknown
-        covariance = FactorCovariance(self.noise, self.noise.new_zeros(len(self.noise), 0))
+        covariance = FactorCovariance.independent(self.noise)
         return GaussianPosterior(mean, scale, (covariance,), torch.zeros(len(batch), dtype=torch.int64))
 
     @property

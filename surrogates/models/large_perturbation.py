@@ -168,8 +168,7 @@ class LargePerturbationInContext:
         mean = torch.where(
             falls[:, None], self.fallback.predict(batch).mean, self.unit * values / len(self.members)
         )
-        none = self.variance.new_zeros(len(self.variance), 0)
-        covariances = (FactorCovariance(self.variance, none), FactorCovariance(self.fallback.variance, none))
+        covariances = tuple(map(FactorCovariance.independent, (self.variance, self.fallback.variance)))
         effects = torch.where((batch.order > 0)[:, None], mean, 0.0)
         return GaussianPosterior(effects, mean.new_ones(len(mean)), covariances, falls.to(torch.int64))
 

@@ -58,7 +58,7 @@ class FittedRidge:
             Normal effects with scale ``1 + d^T (D^T D + penalty I)^-1 d``.
         """
         scale = 1 + sum_over_interventions(self.root, batch).square().sum(1)
-        covariance = FactorCovariance(self.noise, self.noise.new_zeros(len(self.noise), 0))
+        covariance = FactorCovariance.independent(self.noise)
         group = torch.zeros(len(batch), dtype=torch.int64)
         return GaussianPosterior(sum_over_interventions(self.rows, batch), scale, (covariance,), group)
 

@@ -102,7 +102,7 @@ class FittedStacked:
         posteriors = [member.predict(batch) for member in self.members]
         mean = sum(w[:, None] * each.mean for w, each in zip(weights.T, posteriors, strict=True))
         scale = sum(w * each.scale for w, each in zip(weights.T, posteriors, strict=True))
-        covariances = tuple(_diagonal(each.variance) for each in classes)
+        covariances = tuple(FactorCovariance.independent(each.variance) for each in classes)
         return GaussianPosterior(torch.as_tensor(mean), torch.as_tensor(scale), covariances, group)
 
     @property
@@ -231,10 +231,6 @@ def _first_alone(members: tuple[Fitted, ...], screen: Screen) -> ClassWeights:
 
 def _positive(variance: Float[Tensor, "g"]) -> Float[Tensor, "g"]:
     return variance.clamp(min=torch.finfo(variance.dtype).eps)
-
-
-def _diagonal(variance: Float[Tensor, "g"]) -> FactorCovariance:
-    return FactorCovariance(variance, variance.new_zeros(len(variance), 0))
 
 
 def _required(factored: PairFactored | None) -> PairFactored:

@@ -70,8 +70,7 @@ class FittedSyntheticInContext:
         group = torch.ones(len(batch), dtype=torch.int64)
         group[rows[made[back]]] = 0
         mean[rows] = torch.where(made[back][:, None], effects[back], mean[rows])
-        none = self.variance.new_zeros(len(self.variance), 0)
-        covariances = (FactorCovariance(self.variance, none), FactorCovariance(self.fallback.variance, none))
+        covariances = tuple(map(FactorCovariance.independent, (self.variance, self.fallback.variance)))
         return GaussianPosterior(mean, mean.new_ones(len(mean)), covariances, group)
 
     def falls_back(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:

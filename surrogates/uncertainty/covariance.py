@@ -20,6 +20,18 @@ class FactorCovariance:
     diagonal: Float[Tensor, "g"]
     loadings: Float[Tensor, "g r"]
 
+    @classmethod
+    def independent(cls, variance: Float[Tensor, "g"]) -> "FactorCovariance":
+        """Make the covariance of readouts that vary on their own.
+
+        Args:
+            variance: Of each readout; positive.
+
+        Returns:
+            A covariance of rank zero.
+        """
+        return cls(variance, variance.new_zeros(len(variance), 0))
+
     @property
     def variance(self) -> Float[Tensor, "g"]:
         """Variance of each readout."""

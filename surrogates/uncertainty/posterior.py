@@ -130,6 +130,6 @@ def isotropic(mean: Float[Tensor, "b g"], variance: Float[Tensor, "g"]) -> Gauss
     Returns:
         The posterior, of rank zero.
     """
-    b, g = mean.shape
-    covariance = FactorCovariance(variance, variance.new_zeros(g, 0))
+    b = len(mean)
+    covariance = FactorCovariance.independent(variance)
     return GaussianPosterior(mean, mean.new_ones(b), (covariance,), torch.zeros(b, dtype=torch.int64))
