@@ -1,32 +1,33 @@
 """The main job: from a screen and a target to a ranked list of candidates."""
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import pandas as pd
 import torch
 
+from inverse_design.candidates import candidates_table, outcome_bounds
 from inverse_design.problem.causal_paths import graph_of
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Objective
-from inverse_design.problem.question import Order, ask, candidate_space, log_prior
+from inverse_design.problem.question import Order, ask, candidate_space, log_prior, range_remark
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
-from inverse_design.search.exhaustive import probabilities, search
-from inverse_design.search.topk import Progress, SearchResult
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name
+from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.identification import identify
+from inverse_design.search.inverse_set import InverseSet, inverse_set
+from inverse_design.search.topk import Progress, SearchResult, TopK
+from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import DataError
+from surrogates.errors import CalibrationError
 from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
 from surrogates.models.calibrated import FittedCalibrated
+from surrogates.uncertainty.conformal import require_level
 
+LISTED = 1000  # candidates that are listed to read the set off
 _FAR = 1e6  # standard deviations, more than any effect
 
 
@@ -35,14 +36,18 @@ class Proposal:
     """A ranked list of candidates and what is known about it.
 
     Attributes:
-        table: One row per candidate: rank, perturbation, order, utility, lower, upper, probability, novelty,
-            nearest_measured, reason.
+        table: One row per candidate: rank, perturbation, order, utility, distance, lower, upper, probability,
+            in_set, novelty, nearest_measured, reason. ``lower`` and ``upper`` bound the distance to the target
+            that a measurement will find; a target that is no state has no distance, and they bound the utility.
         explanations: Why, for each row of the table.
         search: The certified answer of the search.
         space: What was searched.
         fitted: The surrogate with its error laws.
         target: What was asked for.
         notes: What the reader should know, most important first.
+        inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
+            probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
+            out.
     """
 
     table: pd.DataFrame
@@ -52,6 +57,7 @@ class Proposal:
     fitted: FittedCalibrated
     target: Target
     notes: tuple[str, ...]
+    inverse_set: InverseSet | None = None
 
 
 def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
@@ -79,7 +85,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         constraints: What may be proposed.
         prior: Prior weight of genes, one where not named.
         surrogate: The forward model; by default the one that identifies held-out doubles best.
-        level: Nominal probability of the interval on the utility.
+        level: Probability of the bounds, and of the set.
         seed: Fixes everything that is random.
         progress: Called with how many pairs were scored, of how many.
 
@@ -90,54 +96,54 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         DataError: If the screen, the target or a constraint cannot be used.
         NothingToProposeError: If the constraints leave no candidate.
     """
-    if not 0 < level < 1:
-        raise DataError(f"level {level} of the interval is not between 0 and 1")
+    require_level(level)
     question = ask(screen, target)
     space = candidate_space(question.training, order, constraints)
     aligned = question.target.on(screen.readouts)
+    remark = range_remark(question.target, aligned, question.training)
     weights = log_prior(screen, prior)
     chosen = make_objective(question.target, aligned, objective, weights)
     models = Automatic() if surrogate is None else Automatic((surrogate,))
     fitted = models.fit(question.training, seed=seed)
-    found = search(chosen, fitted, space, top, progress=progress)
-    batch = space.take(found.top.index)
+    found = search(chosen, fitted, space, max(top, LISTED), progress=progress)
+    batch = space.take(found.top.index[:top])
     explanations = explain(fitted, batch, _endless(question.target, aligned), question.training)
-    table = _table(chosen, fitted, batch, explanations, level)
+    bounds = outcome_bounds(chosen, fitted, batch, level)
+    table = candidates_table(chosen, fitted, batch, bounds, explanations)
+    notes = (*_notes(fitted, space, question.training), *remark, *bounds.notes)
+    answer = None
     if isinstance(question.target, ProfileTarget):
         likelihood = TargetLikelihood(aligned, weights)
-        table["probability"] = probabilities(likelihood, fitted, space, batch).numpy()
-    notes = _notes(fitted, space, question.training)
-    return Proposal(table, explanations, found, space, fitted, question.target, notes)
+        listed = found if isinstance(chosen, TargetLikelihood) else search(likelihood, fitted, space, LISTED)
+        best = float(listed.top.score[0])
+        density = likelihood.utility(fitted, batch).mean
+        log_sum = survey(likelihood, fitted, space, peak=best).log_sum
+        table["probability"] = (density - log_sum).exp().numpy()
+        try:
+            held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
+            answer = inverse_set(
+                likelihood, fitted, space, listed.top, log_sum=log_sum, found=held_out, level=level
+            )
+            table["in_set"] = pd.Series(answer.holds(density).tolist(), dtype="boolean")
+        except CalibrationError as error:
+            notes = (*notes, f"warning: the set cannot be calibrated: {error}")
+    shown = replace(found, top=TopK(top, found.top.index[:top], found.top.score[:top]))
+    return Proposal(
+        table=table,
+        explanations=explanations,
+        search=shown,
+        space=space,
+        fitted=fitted,
+        target=question.target,
+        notes=tuple(sorted(notes, key=lambda note: not note.startswith("warning"))),
+        inverse_set=answer,
+    )
 
 
 def _endless(target: Target, aligned: AlignedProfile) -> AlignedProfile:
     """Move the end of a mere direction out of reach: of a signature, more is never too much."""
     reached = isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
     return aligned if reached else replace(aligned, values=aligned.values * _FAR)
-
-
-def _table(
-    objective: Objective,
-    fitted: FittedCalibrated,
-    batch: PerturbationBatch,
-    explanations: tuple[Explanation, ...],
-    level: float,
-) -> pd.DataFrame:
-    utility = objective.utility(fitted, batch)
-    half = NormalDist().inv_cdf((1 + level) / 2) * utility.variance.sqrt()
-    codes = novelty_code(batch, fitted.measured_alone).tolist()
-    return pd.DataFrame({
-        "rank": range(1, len(batch) + 1),
-        "perturbation": [fitted.vocabulary.perturbation(genes).label for genes in batch.genes],
-        "order": batch.order.tolist(),
-        "utility": utility.mean.tolist(),
-        "lower": (utility.mean - half).tolist(),
-        "upper": (utility.mean + half).tolist(),
-        "probability": math.nan,
-        "novelty": [novelty_name(code) for code in codes],
-        "nearest_measured": [each.nearest for each in explanations],
-        "reason": [each.reason for each in explanations],
-    })  # fmt: skip
 
 
 def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) -> tuple[str, ...]:

@@ -12,6 +12,10 @@ class DataError(SurrogatesError):
     """The data cannot be used as they are; the message says what, the value seen, and what to do."""
 
 
+class CalibrationError(DataError):
+    """Nothing calibrated can be said: too few held-out perturbations, a wrong level, or scores of NaN."""
+
+
 class UnknownNameError(DataError):
     """A name is not among those that are known."""
 

@@ -20,7 +20,7 @@ _NUMBER = 70.0  # room for the value behind each line
 
 
 def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = "") -> str:
-    """Draw the utility of each candidate with its interval.
+    """Draw what an experiment with each candidate will show, with its interval.
 
     Args:
         table: Of a proposal.
@@ -31,6 +31,8 @@ def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = 
     Returns:
         The picture.
     """
+    bounded = "distance" if "distance" in table else "utility"
+    table = table.fillna({"lower": table[bounded], "upper": table[bounded]})
     low, high = _range(table)
     ticks = [low + (high - low) * step / 4 for step in range(5)]
     height = _TOP + _ROW * len(table) + 44
@@ -41,16 +43,17 @@ def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = 
 
     body = [
         _text(12.0, 24.0, title, size=15),
-        _text(12.0, 42.0, f"dot: expected utility; line: {level:.0%} interval"),
+        _text(12.0, 42.0, f"dot: expected {bounded}; line: {100 * level:.3g} % interval"),
     ]
     for tick in ticks:
         at = across(tick)
         body.append(_line(at, _TOP - 6, at, height - 38, _PALE))
         body.append(_text(at, height - 20, fixed(tick, decimals), anchor="middle"))
-    places = table[["lower", "utility", "upper"]].to_numpy(float).tolist()
+    places = table[["lower", bounded, "upper"]].to_numpy(float).tolist()
     for number, (name, row) in enumerate(zip(table["perturbation"], places, strict=True)):
         body += _candidate(name, [across(value) for value in row], _TOP + _ROW * number + 8, marked)
-    body.append(_text((_LEFT + _WIDTH) / 2, height - 4, "utility (larger is better)", anchor="middle"))
+    better = "smaller" if bounded == "distance" else "larger"
+    body.append(_text((_LEFT + _WIDTH) / 2, height - 4, f"{bounded} ({better} is better)", anchor="middle"))
     return _svg(body, height, title)
 
 

@@ -46,7 +46,7 @@ class Grid:
         """Print the table: whole lines into a file, within its width on a terminal.
 
         Where a terminal is too narrow, columns marked ``below`` stand under their row; if that is not enough,
-        the other columns are printed in blocks, each with the first column.
+        the other columns are printed in blocks, each with the first column, and the first with what is below.
 
         Args:
             console: Where.
@@ -56,10 +56,11 @@ class Grid:
                 _print(console, line, number)
             return
         under = [column for column in self.columns if column.below]
-        for block in _blocks([column for column in self.columns if not column.below], console.width):
+        blocks = _blocks([column for column in self.columns if not column.below], console.width)
+        for place, block in enumerate(blocks):
             for number, line in enumerate(_lines(block, [_cropped(column) for column in block], _NARROW_GAP)):
                 _print(console, line, number)
-                for column in under if number else ():
+                for column in under if number and not place else ():
                     remark = Text("     " + printable(column.cells[number - 1]), style="dim", overflow="ellipsis")
                     console.print(remark, no_wrap=True, soft_wrap=False)
 

@@ -57,7 +57,7 @@ class Asking:
         objective: How candidates are judged; likelihood by default for profiles, projection for signatures.
         prior: Table of prior weights of genes (columns gene, weight), one where a gene is not named.
         model: Forward model; automatic takes the one that identifies held-out doubles best.
-        level: Nominal probability of the interval on the utility.
+        level: Probability of the bounds of each candidate, and of the set of candidates.
         seed: Fixes everything that is random.
     """
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from inverse_design.candidates import DISTANCE
 from inverse_design.interface.card import show_card
 from inverse_design.interface.console import output, say, working
 from inverse_design.interface.names import names_a_file, read_names
@@ -14,7 +15,7 @@ from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, writ
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.run import Run
 from inverse_design.interface.screens import one_context, open_screen
-from inverse_design.interface.tables import candidates_grid, show_facts, show_search, show_warnings
+from inverse_design.interface.tables import candidates_grid, show_facts, show_search, show_set, show_warnings
 from inverse_design.interface.target_files import read_target
 from inverse_design.interface.value_tables import WEIGHT_COLUMNS, read_value_table
 from inverse_design.problem.constraints import Constraints
@@ -153,6 +154,7 @@ def show_answer(console: Console, answer: Answer) -> None:
     say(console)
     show_card(console, proposal)
     say(console)
+    show_set(console, proposal.inverse_set)
     show_search(console, proposal)
     if isinstance(answer.target, str):
         say(console, truth_line(proposal, answer.target))
@@ -179,6 +181,7 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
         "target": proposal.target.name,
         "notes": proposal.notes,
         "certificate": asdict(proposal.search.certificate),
+        "inverse_set": None if proposal.inverse_set is None else asdict(proposal.inverse_set),
         "explanations": why,
     }
     return write_table(proposal.table, place, facts)
@@ -205,9 +208,7 @@ def truth_line(proposal: Proposal, truth: str) -> str:
 
 def _is_candidate(proposal: Proposal, truth: str) -> bool:
     space = proposal.space
-    done = space.vocabulary.batch([space.vocabulary.parse(truth)])
-    inside = done.order.item() in space.orders and set(done.genes[0].tolist()) <= set(space.entries.tolist())
-    return inside and bool(space.valid(done).all())
+    return bool(space.holds(space.vocabulary.batch([space.vocabulary.parse(truth)])).all())
 
 
 def _facts(answer: Answer) -> dict[str, str]:
@@ -227,9 +228,10 @@ def _facts(answer: Answer) -> dict[str, str]:
 
 def _interval_in_words(answer: Answer) -> str:
     table = answer.proposal.table
-    if bool((table["lower"] == table["upper"]).all()):
-        return "it states no uncertainty of its own: lower and upper are the utility"
-    return f"intervals of the utility at {answer.asking.level:.0%} nominal"
+    if bool(table["lower"].isna().all()):
+        return "lower and upper could not be calibrated"
+    bounded = "distance to the target" if DISTANCE in table else "utility"
+    return f"lower and upper: {100 * answer.asking.level:.3g} % conformal interval of the {bounded}"
 
 
 def _model_name(answer: Answer) -> str:

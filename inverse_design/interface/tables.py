@@ -13,6 +13,7 @@ from inverse_design.interface.console import say
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import decimals_for, fixed, in_column, measured, probability
 from inverse_design.proposal import Proposal
+from inverse_design.search.inverse_set import InverseSet
 from inverse_design.search.topk import Certificate
 from surrogates.evaluation.rows import Row
 
@@ -31,13 +32,16 @@ def candidates_grid(table: pd.DataFrame) -> Grid:
     Returns:
         Its columns in the same order; the novelty without the order, which stands beside it.
     """
-    bounds = [float(value) for name in ("utility", "lower", "upper") for value in table[name]]
-    decimals = decimals_for(bounds)
+    numbers = _numbers_of(table)
     columns = []
     for name in table.columns.map(str):
         values = table[name].tolist()
-        if name in {"utility", "lower", "upper"}:
-            columns.append(Column(name, tuple(fixed(value, decimals) for value in values), "right"))
+        if name in numbers:
+            columns.append(Column(name, numbers[name], "right"))
+        elif name == "in_set":
+            columns.append(
+                Column(name, tuple("-" if pd.isna(each) else "yes" if each else "no" for each in values))
+            )
         elif name == "probability":
             columns.append(Column(name, tuple(map(probability, values)), "right"))
         elif name == "novelty":
@@ -48,6 +52,32 @@ def candidates_grid(table: pd.DataFrame) -> Grid:
                 Column(name, tuple(map(str, values)), "right" if right else "left", name == "reason", 20)
             )
     return Grid(tuple(columns))
+
+
+def _numbers_of(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Write utilities, and what is bounded with its bounds, each with decimals of their own."""
+    groups = (
+        [["utility"], ["distance", "lower", "upper"]] if "distance" in table else [["utility", "lower", "upper"]]
+    )
+    texts: dict[str, tuple[str, ...]] = {}
+    for names in groups:
+        decimals = decimals_for([float(value) for name in names for value in table[name]])
+        texts |= {name: tuple(fixed(float(value), decimals) for value in table[name]) for name in names}
+    return texts
+
+
+def show_set(console: Console, found: InverseSet | None) -> None:
+    """Print the inverse conformal set, and say if nothing explains the target.
+
+    Args:
+        console: Where.
+        found: The set; nothing is printed without one.
+    """
+    if found is None:
+        return
+    say(console, found.line)
+    if found.complaint:
+        say(console, found.complaint, "bold yellow")
 
 
 def certificate_line(certificate: Certificate, orders: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.problem.composite import LikelihoodScore, Projection
-from inverse_design.problem.objective import ScalarPosterior
+from inverse_design.problem.outcome import Distance
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
@@ -18,6 +18,7 @@ from surrogates.models.calibrated import FittedCalibrated
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.products import inner_product, squared_norm
 from surrogates.uncertainty.residuals import ErrorLaw
+from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
 
 
 def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
@@ -80,6 +81,11 @@ class TargetLikelihood:
             mean[rows], variance[rows] = self._of_class(fitted, batch.rows(rows), code)
         prior = batch.multi_hot(len(self.log_prior)) @ self.log_prior
         return ScalarPosterior(mean + prior, variance)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What an experiment shows of it: the distance to the target."""
+        return Distance(self.target)
 
     def _of_class(
         self, fitted: FittedCalibrated, batch: PerturbationBatch, code: int

@@ -8,6 +8,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.problem.composite import RatioScore
+from inverse_design.problem.forms import form_on
+from inverse_design.problem.outcome import Distance, squared_distance
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
@@ -16,19 +18,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.uncertainty.posterior import Posterior
 from surrogates.uncertainty.products import squared_norm
-
-
-@dataclass(frozen=True)
-class ScalarPosterior:
-    """A distribution over the utility of some candidates.
-
-    Attributes:
-        mean: Expected utility, larger is better.
-        variance: Its variance.
-    """
-
-    mean: Float[Tensor, "b"]
-    variance: Float[Tensor, "b"]
+from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
 
 
 @runtime_checkable
@@ -45,6 +35,11 @@ class Objective(Protocol):
         Returns:
             Mean and variance of the utility of each.
         """
+        ...
+
+    @property
+    def outcome(self) -> Outcome:
+        """What an experiment will show of it, for intervals that measurements can prove wrong."""
         ...
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
@@ -83,12 +78,13 @@ class SquaredDistance:
         Returns:
             Mean and variance of the utility of each.
         """
-        posterior = fitted.predict(batch)
-        columns, root = self.target.columns, self.target.weights.sqrt()
-        gap = (self.target.values - posterior.mean[:, columns]) * root
-        trace, square = _traces(posterior, self.target)
-        spread = _form(posterior, self.target, gap * root)
-        return ScalarPosterior(-gap.square().sum(1) - trace, 2 * square + 4 * spread)
+        square = squared_distance(fitted.predict(batch), self.target)
+        return ScalarPosterior(-square.mean, square.variance)
+
+    @property
+    def outcome(self) -> Outcome:
+        """What an experiment shows of it: the distance to the target."""
+        return Distance(self.target)
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
         """Factorise the expected utility over all pairs.
@@ -136,9 +132,40 @@ class SignedProjection:
         Returns:
             Mean and variance of the utility of each.
         """
-        posterior = fitted.predict(batch)
-        mean = posterior.mean[:, self.target.columns] @ self._direction
-        return ScalarPosterior(mean, _form(posterior, self.target, self._direction.expand(len(batch), -1)))
+        return self.predicted(fitted.predict(batch))
+
+    @property
+    def name(self) -> str:
+        """What to call the outcome."""
+        return "projection"
+
+    @property
+    def outcome(self) -> Outcome:
+        """What an experiment shows of it: the projection itself."""
+        return self
+
+    def predicted(self, posterior: Posterior) -> ScalarPosterior:
+        """Foretell the projection.
+
+        Args:
+            posterior: Predicted effects.
+
+        Returns:
+            Its expectation and variance.
+        """
+        direction = self._direction.expand(len(posterior.mean), -1)
+        return ScalarPosterior(self.measured(posterior.mean), form_on(posterior, self.target, direction))
+
+    def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+        """Project effects.
+
+        Args:
+            effects: On all readouts of the screen.
+
+        Returns:
+            One number per row.
+        """
+        return effects[:, self.target.columns] @ self._direction
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
         """Factorise the expected utility over all pairs.
@@ -186,14 +213,48 @@ class Correlation:
         Returns:
             Mean and variance of the utility of each.
         """
-        posterior = fitted.predict(batch)
+        return self.predicted(fitted.predict(batch))
+
+    @property
+    def name(self) -> str:
+        """What to call the outcome."""
+        return self.kind
+
+    @property
+    def outcome(self) -> Outcome:
+        """What an experiment shows of it: the correlation itself."""
+        return self
+
+    def predicted(self, posterior: Posterior) -> ScalarPosterior:
+        """Foretell the correlation.
+
+        Args:
+            posterior: Predicted effects.
+
+        Returns:
+            That of the expected effect, and its variance.
+        """
         tiny = torch.finfo(torch.float64).tiny
         wanted, rows = self._weighted(self.target.values), self._weighted(posterior.mean[:, self.target.columns])
         unit = wanted / wanted.norm().clamp(min=tiny)
         length = rows.norm(dim=1).clamp(min=tiny)
         value = rows @ unit / length
         gradient = self._pulled_back((unit - value[:, None] * rows / length[:, None]) / length[:, None])
-        return ScalarPosterior(value, _form(posterior, self.target, gradient))
+        return ScalarPosterior(value, form_on(posterior, self.target, gradient))
+
+    def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+        """Correlate effects with the profile.
+
+        Args:
+            effects: On all readouts of the screen.
+
+        Returns:
+            One number per row.
+        """
+        tiny = torch.finfo(torch.float64).tiny
+        wanted, rows = self._weighted(self.target.values), self._weighted(effects[:, self.target.columns])
+        correlation: Tensor = (rows @ wanted) / (rows.norm(dim=1) * wanted.norm()).clamp(min=tiny)
+        return correlation
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
         """Factorise the correlation over all pairs into a numerator and a squared length.
@@ -225,40 +286,3 @@ class Correlation:
     def _pulled_back(self, gradient: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
         """Turn a gradient in weighted coordinates into one in effects; it is centred already."""
         return gradient * self.target.weights.sqrt()
-
-
-def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Variance of ``rows_i · y_i`` under a posterior: ``r^T S r`` without a dense ``S``.
-
-    Args:
-        posterior: Effects with a low-rank plus diagonal covariance.
-        rows: One direction per perturbation.
-
-    Returns:
-        One variance per perturbation.
-    """
-    factor = posterior.factor
-    if factor is None:
-        return (posterior.variance * rows.square()).sum(1)
-    diagonal = posterior.variance - factor.square().sum(2)
-    return (diagonal * rows.square()).sum(1) + torch.einsum("bg,bgr->br", rows, factor).square().sum(1)
-
-
-def _form(posterior: Posterior, target: AlignedProfile, rows: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
-    wide = rows.new_zeros(len(rows), posterior.mean.shape[1])
-    wide[:, target.columns] = rows
-    return quadratic_form(posterior, wide)
-
-
-def _traces(posterior: Posterior, target: AlignedProfile) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """``tr(W S)`` and ``tr(W S W S)`` of each perturbation's covariance ``S = D + F F^T``."""
-    columns, weights = target.columns, target.weights
-    variance = posterior.variance[:, columns] * weights
-    factor = posterior.factor
-    if factor is None:
-        return variance.sum(1), variance.square().sum(1)
-    rooted = factor[:, columns] * weights.sqrt()[:, None]
-    diagonal = variance - rooted.square().sum(2)
-    gram = torch.einsum("bmr,bms->brs", rooted, rooted)
-    mixed = (diagonal[..., None] * rooted.square()).sum((1, 2))
-    return variance.sum(1), diagonal.square().sum(1) + 2 * mixed + gram.square().sum((1, 2))

@@ -9,14 +9,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.errors import SpaceError
+from inverse_design.errors import SpaceError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.problem.target import ProfileTarget, Target
+from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
 Order = Literal["1", "2", "both"]
+_REACH = 2.0
 _ORDERS: Mapping[Order, tuple[int, ...]] = {"1": (1,), "2": (2,), "both": (1, 2)}
 
 
@@ -52,6 +53,40 @@ def ask(screen: Screen, target: str | Target) -> Question:
     # Without standard errors: the error laws are learnt from measured effects and so hold that noise already.
     profile = ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row])
     return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile)
+
+
+def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> tuple[str, ...]:
+    """Compare wanted values with what was measured: twice the largest effect is what a pair may reach.
+
+    Args:
+        target: Where the cells should go.
+        aligned: The same in the coordinates of the screen.
+        training: Measured effects.
+
+    Returns:
+        A warning if some readouts are wanted beyond that, else nothing; a mere direction has no values.
+
+    Raises:
+        TargetError: If all are.
+    """
+    if not (isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")):
+        return ()
+    largest = training.effects[:, aligned.columns].abs().amax(0)
+    beyond = torch.nonzero(aligned.values.abs() > _REACH * largest).flatten()
+    if not len(beyond):
+        return ()
+    excess = aligned.values.abs() / largest.clamp(min=torch.finfo(largest.dtype).tiny)
+    worst = int(excess.argmax())
+    name = training.readouts[int(aligned.columns[worst])]
+    wanted, most = float(aligned.values[worst]), float(largest[worst])
+    said = f"{wanted:.4g} of {name!r}, where no effect is larger than {most:.4g}"
+    if len(beyond) == len(aligned.columns):
+        unit = training.provenance.get("unit", "its unit")
+        raise TargetError(
+            f"target {target.name!r} is out of range on each of its {len(beyond):,} readouts, such as {said};"
+            f" is it in the unit of the screen ({unit}), as a change against the control?"
+        )
+    return (f"warning: {len(beyond):,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)
 
 
 def candidate_space(screen: Screen, order: Order, constraints: Constraints | None) -> CombinationSpace:

@@ -174,6 +174,19 @@ class CombinationSpace:
             raise SpaceError(f"{str(outside)!r} is not in the space ({self.summary})")
         return torch.from_numpy(self._rank(batch).astype(np.int64))
 
+    def holds(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
+        """Tell which perturbations are in the space and may be proposed.
+
+        Args:
+            batch: Any perturbations of the vocabulary.
+
+        Returns:
+            True for the candidates among them.
+        """
+        inside = self._contains(batch)
+        inside[inside.clone()] = self.valid(batch.rows(torch.nonzero(inside).flatten()))
+        return inside
+
     def valid(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
         """Tell which combinations may be proposed.
 

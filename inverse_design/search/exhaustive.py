@@ -1,17 +1,17 @@
-"""The best candidates of a space and their probabilities, by the fastest exact route."""
+"""The best candidates of a space, and what the whole space says of a target, by the fastest exact route."""
 
+import math
 from dataclasses import replace
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.normaliser import log_sum_pairs, log_sum_stream
 from inverse_design.search.pairs import search_pairs
 from inverse_design.search.stream import search_stream
+from inverse_design.search.survey import Survey, survey_pairs, survey_stream
 from inverse_design.search.topk import Progress, SearchResult
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -55,36 +55,36 @@ def search(
     return pairs.merge(search_stream(space, value, top, span=space.span(1), block=block))
 
 
-def probabilities(
+def survey(
     likelihood: TargetLikelihood,
     fitted: FittedCalibrated,
     space: CombinationSpace,
-    batch: PerturbationBatch,
-) -> Float[Tensor, "b"]:
-    """Posterior probability of candidates given the target, over the whole space.
+    *,
+    peak: float,
+    cut: float = math.inf,
+) -> Survey:
+    """Sum the densities of a target under all candidates, and count the candidates that reach a cut.
 
     Args:
         likelihood: Log density of the target, with the prior.
         fitted: The surrogate.
         space: All that could have made the target.
-        batch: The candidates asked about.
+        peak: The log density of the best candidate, or near it.
+        cut: The log density to reach.
 
     Returns:
-        ``P(d | t)`` of each.
+        The normaliser of ``P(d | t)``, and the count.
     """
 
     def value(some: PerturbationBatch) -> Float[Tensor, "b"]:
-        return likelihood.utility(fitted, some).mean
+        return likelihood.utility(fitted, some).mean - peak
 
-    values = value(batch)
-    peak = float(values.max())
     score = likelihood.pair_score(fitted, space) if 2 in space.orders else None
-    sums = [
-        # Blocks are in single precision, which is finest near zero: there the likely pairs have to be.
-        log_sum_pairs(replace(score, constant=score.constant - peak), space) + peak
-        if score is not None and order == 2
-        else log_sum_stream(value, space, order=order)
-        for order in space.orders
-    ]
-    total = torch.tensor(sums, dtype=torch.float64).logsumexp(0)
-    return (values - total).exp()
+    total = Survey.empty()
+    for order in space.orders:
+        if score is not None and order == 2:
+            near_zero = replace(score, constant=score.constant - peak)
+            total = total.merge(survey_pairs(near_zero, space, cut=cut - peak))
+        else:
+            total = total.merge(survey_stream(value, space, order=order, cut=cut - peak))
+    return replace(total, log_sum=total.log_sum + peak)

@@ -1,6 +1,6 @@
 """Any surrogate, with the error law that its own held-out predictions obey."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -8,11 +8,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.folds import fold_numbers
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles
+from surrogates.data.splits import Split, splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
+from surrogates.models.assumed_law import laws_without_held_out
 from surrogates.models.base import (
     Fitted,
     PairFactored,
@@ -22,14 +23,12 @@ from surrogates.models.base import (
     pair_factored,
     surrogate_name,
 )
+from surrogates.models.held_out import HeldOutFit
 from surrogates.models.singles import single_effects
-from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
 from surrogates.uncertainty.residuals import ErrorLaw
 from surrogates.uncertainty.selection import HeldOutFold, Selection, pooled_residuals, select_law
 
-# How far the likelihood of many correlated readouts is trusted when no held-out perturbation can tell.
-_EFFECTIVE_READOUTS = 50.0
 # Without factors the prediction of each candidate is a row of its own, and rows are multiplied with each other.
 _STREAMED_CANDIDATES = 1000
 
@@ -65,6 +64,8 @@ class FittedCalibrated:
         selection: How the law of doubles of seen singles was chosen, ``None`` without such doubles.
         held_out: Cross-fitted error beside the additive model's.
         name: What the surrogate is made of.
+        cross: The cross-fits, each with laws learnt from the others' held-out perturbations: what conformal
+            intervals and sets are calibrated on.
     """
 
     base: Fitted
@@ -73,6 +74,7 @@ class FittedCalibrated:
     selection: Selection | None
     held_out: HeldOutError
     name: str = ""
+    cross: tuple[HeldOutFit, ...] = ()
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -182,24 +184,40 @@ class Calibrated:
         singles, _ = single_effects(screen)
         name = surrogate_name(self.base)
         splits = splits_over_doubles(screen, folds=self.folds, seed=seed)
-        held_out = [self._hold_out(screen, split.test, seed) for split in splits]
-        laws = _laws_without_held_out(screen)
+        fits = [self.base.fit(screen.rows(split.train), seed=seed) for split in splits]
+        held_out = [self._hold_out(screen, split, fit, seed) for split, fit in zip(splits, fits, strict=True)]
+        laws = laws_without_held_out(screen)
+        whole = FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
         if not held_out:
-            return FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
+            return whole
         selection = select_law(held_out)
-        law = pooled_residuals(held_out).law(
-            selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
-        )
-        # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
-        laws = laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
-        return FittedCalibrated(fitted, laws, singles, selection, _held_out_error(held_out), name)
 
-    def _hold_out(self, screen: Screen, rows: Int[Tensor, "m"], seed: int) -> HeldOutFold:
-        """Fit without some doubles and predict them and other pairs."""
-        kept = torch.ones(len(screen), dtype=torch.bool)
-        kept[rows] = False
-        training = screen.rows(torch.nonzero(kept).flatten())
-        fitted = self.base.fit(training, seed=seed)
+        def learnt(folds: Sequence[HeldOutFold]) -> dict[int, ErrorLaw]:
+            law = pooled_residuals(folds).law(
+                selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
+            )
+            # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
+            return laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
+
+        whole = replace(whole, selection=selection, held_out=_held_out_error(held_out))
+        cross = tuple(
+            HeldOutFit(
+                replace(
+                    whole,
+                    base=fit,
+                    laws=learnt([other for other in held_out if other is not fold]),
+                    singles=fold.singles,
+                ),
+                screen.batch.rows(split.test),
+                fold.measured,
+            )
+            for split, fit, fold in zip(splits, fits, held_out, strict=True)
+        )
+        return replace(whole, laws=learnt(held_out), cross=cross)
+
+    def _hold_out(self, screen: Screen, split: Split, fitted: Fitted, seed: int) -> HeldOutFold:
+        """Predict held-out doubles and other pairs by a fit that has not seen them."""
+        rows = split.test
         count = self.candidates if pair_factored(fitted) else min(self.candidates, _STREAMED_CANDIDATES)
         pairs, truth = _candidate_pairs(screen, rows, count, seed)
         atoms, weights, scale = _as_sums(fitted, pairs)
@@ -210,7 +228,7 @@ class Calibrated:
             weights=weights,
             scale=scale,
             parts=pairs,
-            singles=single_effects(training)[0],
+            singles=single_effects(screen.rows(split.train))[0],
             probed=fold_numbers([screen.labels[int(row)] for row in rows], folds=len(rows), seed=seed).argsort()[
                 : self.probes
             ],
@@ -251,34 +269,6 @@ def _as_sums(
         torch.cat([factors.main, factors.basis]),
         torch.cat([batch.multi_hot(len(fitted.vocabulary)), products], dim=1),
         scale.side[first] + scale.side[second] + (scale.left[first] * scale.right[second]).sum(1),
-    )
-
-
-def _laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
-    """The law of a perturbation that was itself measured is the noise of two measurements.
-
-    Of predictions nothing is known, nor of the noise without standard errors; half the mean square of the single
-    effects stands for both.
-    """
-    effects = screen.effects[screen.single_rows[screen.single_rows >= 0]]
-    unknown = _diagonal_law(effects.square().mean(0) / 2, "no held-out data")
-    if screen.standard_errors is None:
-        return {SEEN_DOUBLE: unknown, SEEN_SINGLE: unknown}
-    noise = 2 * screen.standard_errors.square().mean(0)
-    return {SEEN_DOUBLE: unknown, SEEN_SINGLE: _diagonal_law(noise, "standard errors")}
-
-
-def _diagonal_law(variance: Float[Tensor, "g"], origin: str) -> ErrorLaw:
-    g = len(variance)
-    floor = variance.mean() * 1e-3 + torch.finfo(torch.float64).eps
-    return ErrorLaw(
-        offset=torch.zeros(g, dtype=torch.float64),
-        covariance=FactorCovariance.independent(variance.clamp(min=float(floor))),
-        coefficient_variance=0.0,
-        degrees=float("inf"),
-        temperature=min(1.0, _EFFECTIVE_READOUTS / g),
-        support=0,
-        origin=origin,
     )
 
 

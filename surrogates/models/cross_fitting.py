@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.data.novelty import novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
-from surrogates.models.base import Surrogate
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.base import Fitted, Surrogate
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,30 @@ class HeldOutErrors:
         return self.errors.shape[1]
 
 
-def cross_fit(
+@dataclass(frozen=True)
+class SplitFit:
+    """Fits to the training part of a split, and what they make of the conditions that they have not seen.
+
+    Attributes:
+        fits: One per surrogate.
+        training: Numbers of the rows that they were fitted to.
+        batch: The held-out perturbations.
+        effects: What was measured of them.
+        codes: Novelty class of each with respect to the training part.
+        errors: Errors of each class that was held out, in the order of their codes.
+    """
+
+    fits: tuple[Fitted, ...]
+    training: Int[Tensor, "n"]
+    batch: PerturbationBatch
+    effects: Float[Tensor, "b g"]
+    codes: Int[Tensor, "b"]
+    errors: tuple[HeldOutErrors, ...]
+
+
+def fit_splits(
     surrogates: Sequence[Surrogate], screen: Screen, splits: Sequence[Split], *, seed: int
-) -> tuple[HeldOutErrors, ...]:
+) -> tuple[SplitFit, ...]:
     """Fit every surrogate to every training part and predict what was held out.
 
     Args:
@@ -45,19 +67,42 @@ def cross_fit(
         seed: Fixes the fits.
 
     Returns:
-        Errors of each novelty class that was held out, in the order of their codes; the class of a condition is
-        that with respect to what the surrogates were fitted to.
+        The fits of each split; the class of a condition is that with respect to what they were fitted to.
     """
-    codes, errors, scales = [], [], []
-    for split in splits:
-        training, batch = screen.rows(split.train), screen.batch.rows(split.test)
-        posteriors = [each.fit(training, seed=seed).predict(batch) for each in surrogates]
-        codes.append(novelty_code(batch, training.single_rows >= 0))
-        errors.append(torch.stack([screen.effects[split.test] - each.mean for each in posteriors]))
-        scales.append(torch.stack([each.scale for each in posteriors]))
-    if not codes:
-        return ()
-    code, error, scale = torch.cat(codes), torch.cat(errors, 1), torch.cat(scales, 1)
-    return tuple(
-        HeldOutErrors(each, error[:, code == each], scale[:, code == each]) for each in torch.unique(code).tolist()
+    return tuple(_fit_split(surrogates, screen, split, seed) for split in splits)
+
+
+def _fit_split(surrogates: Sequence[Surrogate], screen: Screen, split: Split, seed: int) -> SplitFit:
+    training, batch = screen.rows(split.train), screen.batch.rows(split.test)
+    fits = tuple(each.fit(training, seed=seed) for each in surrogates)
+    posteriors = [each.predict(batch) for each in fits]
+    error = torch.stack([screen.effects[split.test] - each.mean for each in posteriors])
+    scale = torch.stack([each.scale for each in posteriors])
+    codes = novelty_code(batch, training.single_rows >= 0)
+    errors = tuple(
+        HeldOutErrors(code, error[:, codes == code], scale[:, codes == code]) for code in codes.unique().tolist()
     )
+    return SplitFit(fits, split.train, batch, screen.effects[split.test], codes, errors)
+
+
+def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
+    """Pool the errors of some splits by novelty class.
+
+    Args:
+        fits: Of the same surrogates.
+
+    Returns:
+        Errors of each class that was held out, in the order of their codes.
+    """
+    parts = [errors for each in fits for errors in each.errors]
+    pooled = []
+    for code in sorted({part.code for part in parts}):
+        same = [part for part in parts if part.code == code]
+        pooled.append(
+            HeldOutErrors(
+                code,
+                torch.cat([part.errors for part in same], dim=1),
+                torch.cat([part.scales for part in same], dim=1),
+            )
+        )
+    return tuple(pooled)

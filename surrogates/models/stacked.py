@@ -18,7 +18,7 @@ from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import Fitted, PairFactored, PairFactors, PairScale, Surrogate, pair_factored
-from surrogates.models.cross_fitting import HeldOutErrors, cross_fit
+from surrogates.models.cross_fitting import HeldOutErrors, fit_splits, pooled_errors
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
 
@@ -178,7 +178,7 @@ class Stacked:
             splits += splits_over_targets(screen, folds=self.folds, seed=seed)
         held_out = [
             each
-            for each in cross_fit(self.members, screen, splits, seed=seed)
+            for each in pooled_errors(fit_splits(self.members, screen, splits, seed=seed))
             if each.support >= FEWEST_HELD_OUT and each.code != SEEN_SINGLE
         ]
         alone = _first_alone(members, screen)

@@ -1,3 +1,4 @@
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -13,21 +14,23 @@ from inverse_design.errors import NothingToProposeError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, SignedProjection, SquaredDistance
+from inverse_design.problem.outcome import Distance
 from inverse_design.problem.question import ask
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.proposal import Proposal, propose
-from inverse_design.search.exhaustive import probabilities
+from inverse_design.search.exhaustive import survey
 from surrogates.data.network import Network
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import CalibrationError, DataError, UnknownNameError
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.automatic import Automatic
 from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.conformal import conformal
 from surrogates.models.interaction import Interaction
 
 COLUMNS = [
-    "rank", "perturbation", "order", "utility", "lower", "upper", "probability", "novelty",
+    "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "probability", "in_set", "novelty",
     "nearest_measured", "reason",
 ]  # fmt: skip
 GENES, DOUBLES = 8, 11
@@ -76,8 +79,8 @@ def test_the_table_has_its_columns_in_order() -> None:
     table = asked(order="both", top=7).table
     assert list(table.columns) == COLUMNS
     assert table["rank"].tolist() == list(range(1, 8))
-    assert (table["lower"] <= table["utility"]).all()
-    assert (table["utility"] <= table["upper"]).all()
+    assert (table["lower"] < table["distance"]).all()
+    assert (table["distance"] < table["upper"]).all()
     assert table["utility"].is_monotonic_decreasing
     assert table["probability"].is_monotonic_decreasing
     assert len(asked(order="both", top=7).explanations) == 7
@@ -87,10 +90,66 @@ def test_the_table_has_its_columns_in_order() -> None:
 def test_the_interval_widens_with_its_level() -> None:
     narrow, wide = (propose(screen(), TARGET, surrogate=SMALL, level=level).table for level in (0.5, 0.9))
     assert (narrow["upper"] - narrow["lower"] > 0).all()
-    ratio = (wide["upper"] - wide["lower"]) / (narrow["upper"] - narrow["lower"])
-    assert ratio.to_numpy() == pytest.approx(1.6448536 / 0.6744898)
-    with pytest.raises(DataError, match=r"level 1\.0 of the interval"):
-        propose(screen(), TARGET, level=1.0)
+    assert (wide["upper"] - wide["lower"] > narrow["upper"] - narrow["lower"]).all()
+    for level in (0.0, 1.0, math.nan):
+        with pytest.raises(CalibrationError, match=rf"level {level} is not between 0 and 1"):
+            propose(screen(), TARGET, level=level)
+
+
+def test_bounds_are_those_of_the_conformal_model() -> None:
+    found = asked(order="both", top=9)
+    batch = found.space.take(found.search.top.index)
+    aligned = ask(screen(), TARGET).target.on(screen().readouts)
+    wanted = conformal(found.fitted).scalar(Distance(aligned), batch, 0.9)
+    assert found.table["lower"].tolist() == wanted.lower.tolist()
+    assert found.table["upper"].tolist() == wanted.upper.tolist()
+
+
+def test_the_set_holds_the_best_and_is_marked_in_the_table() -> None:
+    found = asked(top=100)
+    held = found.inverse_set
+    assert held.size == found.table["in_set"].sum()
+    assert found.table["in_set"][0]
+    assert found.table["in_set"].is_monotonic_decreasing
+    assert held.line.startswith(f"90 % set: {held.size} of {found.space.count_valid} candidates")
+    assert f"calibrated on {DOUBLES - 1} held-out doubles" in held.line
+    assert len(propose(screen(), TARGET, surrogate=ScaledAdditive(), level=0.5).inverse_set.line) > 0
+
+
+def test_a_target_that_nothing_explains_is_called_so() -> None:
+    noisy = screen(0.1)
+    first = propose(noisy, TARGET, surrogate=ScaledAdditive())
+    predicted = first.fitted.predict(first.space.take(first.search.top.index[:1])).mean[0]
+    likely, unlikely = (
+        propose(
+            noisy, profile(wanted), surrogate=ScaledAdditive(), constraints=Constraints(measured="keep")
+        ).inverse_set
+        for wanted in (predicted, -1.5 * predicted)
+    )
+    assert unlikely.reachable == pytest.approx(1 / (DOUBLES + 1))
+    assert likely.reachable > 0.5
+    assert likely.complaint == ""
+    assert replace(unlikely, reachable=0.01).complaint == "no candidate explains this target (p = 0.01)"
+
+
+def test_a_level_beyond_the_held_out_doubles_is_named_and_nothing_is_made_up() -> None:
+    found = propose(screen(), TARGET, surrogate=ScaledAdditive(), level=0.99)
+    assert found.inverse_set is None
+    assert found.table["in_set"].isna().all()
+    assert found.table["lower"].isna().all()
+    assert found.table["upper"].isna().all()
+    warnings = [note for note in found.notes if note.startswith("warning")]
+    assert any("lower and upper cannot be calibrated: level 0.99 needs 99 held-out" in each for each in warnings)
+    assert any("10 held-out doubles support levels up to 0.909; level 0.99 needs 99" in each for each in warnings)
+
+
+def test_a_target_in_another_unit_is_refused() -> None:
+    with pytest.raises(TargetError, match="out of range on each of its 10 readouts"):
+        propose(screen(), profile(torch.full((10,), 1e4).double()), surrogate=ScaledAdditive())
+    values = screen().effects[GENES].clone()
+    values[3] = 1e3
+    found = propose(screen(), profile(values), surrogate=ScaledAdditive())
+    assert any("warning: 1 of 10 readouts are out of range, such as 1000 of 'r3'" in each for each in found.notes)
 
 
 def test_a_condition_is_a_target_that_the_training_data_lack() -> None:
@@ -179,7 +238,9 @@ def test_a_sure_answer_is_not_surer_than_certain(surrogate: Any) -> None:
     likelihood = TargetLikelihood(aligned, torch.full((GENES,), -2.0e6).double())
     batch = found.space.batch(0, found.space.size)
     batch = batch.rows(torch.nonzero(found.space.valid(batch)).flatten())
-    assert float(probabilities(likelihood, found.fitted, found.space, batch).sum()) == pytest.approx(1, rel=1e-6)
+    density = likelihood.utility(found.fitted, batch).mean
+    whole = survey(likelihood, found.fitted, found.space, peak=float(density.max()))
+    assert float((density - whole.log_sum).exp().sum()) == pytest.approx(1, rel=1e-6)
 
 
 def test_a_prior_is_the_weight_of_a_gene() -> None:
@@ -227,7 +288,11 @@ def test_signatures_are_ranked_by_projection() -> None:
     objective = SignedProjection(target.on(screen().readouts))
     assert found.table["perturbation"].tolist() == brute_force(found, objective, 5)
     assert found.table["probability"].isna().all()
-    assert list(found.table.columns) == COLUMNS
+    assert list(found.table.columns) == [name for name in COLUMNS if name != "distance"]
+    assert (found.table["lower"] < found.table["utility"]).all()
+    assert (found.table["utility"] < found.table["upper"]).all()
+    assert found.inverse_set is None
+    assert found.table["in_set"].isna().all()
     assert len(found.search.top) == 5
     # the more the better: what rises is fixed by as much as it rises
     for each in (*found.explanations[0].fixes, *found.explanations[0].breaks):
@@ -306,7 +371,7 @@ def test_a_model_that_does_not_beat_additive_says_so_first() -> None:
     assert additive.notes[0].startswith("warning: the model does not beat additive: squared error 1.000")
     scaled = asked()
     assert scaled.fitted.held_out.ratio < 1
-    assert not any(note.startswith("warning") for note in scaled.notes)
+    assert not any("does not beat" in note for note in scaled.notes)
     assert any(f"{scaled.fitted.held_out.ratio:.3f} of additive's on 10" in note for note in scaled.notes)
 
 
@@ -320,7 +385,7 @@ def test_without_doubles_the_first_note_is_that_nothing_was_tested() -> None:
 def test_what_was_never_measured_alone_is_left_out_and_named() -> None:
     partial = planted_screen(alone=range(7), together=pairs_of(8, 20), readouts=10)
     found = propose(partial, partial.labels[7], surrogate=ScaledAdditive(), top=100)
-    assert found.notes[-1] == "left out, as never measured alone: G07"
+    assert "left out, as never measured alone: G07" in found.notes
     assert not any("G07" in each for each in found.table["perturbation"])
 
 
@@ -337,7 +402,8 @@ def test_unknown_targets_are_refused_with_their_neighbours() -> None:
 def test_progress_counts_the_pairs() -> None:
     seen: list[tuple[int, int]] = []
     propose(screen(), TARGET, surrogate=ScaledAdditive(), progress=lambda done, total: seen.append((done, total)))
-    assert seen[-1] == (28, 28)
+    assert (28, 28) in seen
+    assert seen[-1] == (DOUBLES - 1, DOUBLES - 1)  # then held-out doubles are identified
 
 
 def test_a_model_without_factors_is_streamed_to_the_same_kind_of_answer() -> None:

@@ -18,7 +18,7 @@ from inverse_design.benchmark.retrieval import (
 )
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Correlation, ScalarPosterior, SquaredDistance
+from inverse_design.problem.objective import Correlation, SquaredDistance
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
@@ -32,6 +32,7 @@ from surrogates.errors import DataError
 from surrogates.evaluation.scorecard import Split, double_splits
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
 
 METRICS = {"top1", "top10", "median_rank", "mrr"}
 FAST = {name: METHODS[name] for name in (YARDSTICK, "scaled additive, likelihood")}
@@ -46,6 +47,10 @@ class Fixed:
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:  # noqa: ARG002
         value = self.side[batch.genes].sum(1)
         return ScalarPosterior(value, torch.zeros_like(value))
+
+    @property
+    def outcome(self) -> Outcome:
+        raise NotImplementedError
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore:  # noqa: ARG002
         none = torch.zeros(len(self.side), 0)

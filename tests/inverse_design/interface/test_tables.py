@@ -25,8 +25,8 @@ from surrogates.evaluation.rows import Row
 from surrogates.models.additive import ScaledAdditive
 
 ORDER = [
-    "rank", "perturbation", "order", "utility", "lower", "upper", "probability", "novelty", "nearest_measured",
-    "reason",
+    "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "probability", "in_set", "novelty",
+    "nearest_measured", "reason",
 ]  # fmt: skip
 
 
@@ -88,8 +88,9 @@ def test_candidates_fit_a_terminal_of_100_columns(proposal: Proposal) -> None:
     candidates_grid(long).show(console)
     lines = text_of(console).splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0].split() == ORDER[:-1]
+    assert lines[0].split() == ORDER[:-2]
     assert lines[2].strip().startswith("fixes")
+    assert text_of(console).count("fixes") == 5
 
 
 def test_a_hostile_name_stays_one_plain_cell() -> None:

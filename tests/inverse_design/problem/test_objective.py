@@ -9,12 +9,12 @@ from strategies.streamed import Streamed
 from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.forms import quadratic_form
 from inverse_design.problem.objective import (
     Correlation,
     Objective,
     SignedProjection,
     SquaredDistance,
-    quadratic_form,
 )
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile

@@ -1,5 +1,6 @@
 import math
 from functools import cache
+from typing import Any
 
 import pytest
 import torch
@@ -10,14 +11,22 @@ from strategies.spaces import plain_space, spaces
 
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.score import ProductScore
+from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search import normaliser
-from inverse_design.search.normaliser import log_sum_pairs, log_sum_stream
+from inverse_design.search import survey
+from inverse_design.search.survey import survey_pairs, survey_stream
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
+
+
+def log_sum_pairs(score: PairScore, space: CombinationSpace) -> float:
+    return survey_pairs(score, space).log_sum
+
+
+def log_sum_stream(score: Any, space: CombinationSpace, *, order: int) -> float:
+    return survey_stream(score, space, order=order).log_sum
 
 
 def drawn(size: int, *, seed: int, scale: float = 1.0) -> ProductScore:
@@ -69,8 +78,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, streamed = log_sum_pairs(score, space), log_sum_stream(value, space, order=2)
     assert whole == pytest.approx(by_hand(score, space), rel=1e-6)
     assert streamed == pytest.approx(by_hand(score, space), rel=1e-12)
-    monkeypatch.setattr(normaliser, "_ROWS", 4)
-    monkeypatch.setattr(normaliser, "_BATCH", 7)
+    monkeypatch.setattr(survey, "_ROWS", 4)
+    monkeypatch.setattr(survey, "_BATCH", 7)
     assert log_sum_pairs(score, space) == pytest.approx(whole, rel=1e-6)
     assert log_sum_stream(value, space, order=2) == pytest.approx(streamed, rel=1e-12)
 

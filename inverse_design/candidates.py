@@ -1,0 +1,114 @@
+"""The table of ranked candidates: what each is worth, and between which bounds an experiment will find it."""
+
+import math
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.problem.explanation import Explanation
+from inverse_design.problem.objective import Objective
+from surrogates.data.novelty import novelty_code, novelty_name
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import CalibrationError
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.conformal import conformal
+from surrogates.uncertainty.conformal import coverage_band
+
+DISTANCE = "distance"
+
+
+@dataclass(frozen=True)
+class OutcomeBounds:
+    """What an experiment with each candidate will show.
+
+    Attributes:
+        name: The number that is bounded: ``"distance"`` to the target, or the utility itself.
+        expected: Its expectation.
+        lower: Calibrated lower bounds, ``nan`` where nothing could be calibrated.
+        upper: Calibrated upper bounds.
+        notes: What stands behind the bounds.
+    """
+
+    name: str
+    expected: Float[Tensor, "b"]
+    lower: Float[Tensor, "b"]
+    upper: Float[Tensor, "b"]
+    notes: tuple[str, ...]
+
+
+def outcome_bounds(
+    objective: Objective, fitted: FittedCalibrated, batch: PerturbationBatch, level: float
+) -> OutcomeBounds:
+    """Bound what an experiment with each candidate will show, by conformal intervals.
+
+    Args:
+        objective: What candidates are worth; its outcome is bounded.
+        fitted: A surrogate with its cross-fits.
+        batch: The candidates.
+        level: Nominal probability.
+
+    Returns:
+        The bounds; without enough held-out perturbations they are ``nan`` and a note says why.
+    """
+    outcome = objective.outcome
+    expected = torch.cat([
+        outcome.predicted(fitted.predict(batch.rows(rows))).mean for rows in torch.arange(len(batch)).split(64)
+    ])  # fmt: skip
+    try:
+        calibrated = conformal(fitted)
+        interval = calibrated.scalar(outcome, batch, level)
+    except CalibrationError as error:
+        unknown = torch.full_like(expected, math.nan)
+        note = f"warning: lower and upper cannot be calibrated: {error}"
+        return OutcomeBounds(outcome.name, expected, unknown, unknown, (note,))
+    notes = []
+    for code in novelty_code(batch, fitted.measured_alone).unique().tolist():
+        behind = calibrated.calibration(code, level)
+        low, high = coverage_band(len(behind.rows), level)
+        notes.append(
+            f"lower and upper hold the {outcome.name} of {100 * level:.3g} % of new perturbations, by"
+            f" {behind.line}; so few leave the true share at {low:.2f} to {high:.2f}"
+        )
+    notes.append("the best candidates are not random ones: bounds may hold less often for them (docs: intervals)")
+    return OutcomeBounds(outcome.name, expected, interval.lower, interval.upper, tuple(notes))
+
+
+def candidates_table(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    batch: PerturbationBatch,
+    bounds: OutcomeBounds,
+    explanations: tuple[Explanation, ...],
+) -> pd.DataFrame:
+    """Lay the candidates out, the best first.
+
+    Args:
+        objective: What they are worth.
+        fitted: The surrogate.
+        batch: The candidates in their order.
+        bounds: What an experiment will show.
+        explanations: Why each is there.
+
+    Returns:
+        One row per candidate. ``lower`` and ``upper`` bound the column before them: the distance to the target
+        where there is one, else the utility. ``probability`` and ``in_set`` are still empty.
+    """
+    codes = novelty_code(batch, fitted.measured_alone).tolist()
+    table = pd.DataFrame({
+        "rank": range(1, len(batch) + 1),
+        "perturbation": [fitted.vocabulary.perturbation(genes).label for genes in batch.genes],
+        "order": batch.order.tolist(),
+        "utility": objective.utility(fitted, batch).mean.tolist(),
+        DISTANCE: bounds.expected.tolist(),
+        "lower": bounds.lower.tolist(),
+        "upper": bounds.upper.tolist(),
+        "probability": math.nan,
+        "in_set": pd.Series([pd.NA] * len(batch), dtype="boolean"),
+        "novelty": [novelty_name(code) for code in codes],
+        "nearest_measured": [each.nearest for each in explanations],
+        "reason": [each.reason for each in explanations],
+    })  # fmt: skip
+    return table if bounds.name == DISTANCE else table.drop(columns=DISTANCE)

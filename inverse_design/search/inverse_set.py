@@ -1,0 +1,195 @@
+"""The inverse conformal set: the smallest list of candidates that holds the perturbation behind a target.
+
+Held-out perturbations are targets of which the answer is known. For each, one number says how far down the truth
+stood: its *gap* to the best candidate in log density, its *rank*, or its *surprise* (minus its log posterior
+probability). If the perturbation behind a new target is exchangeable with them, its number is at most their
+conformal quantile with the stated probability; the set is all candidates with numbers up to it [Vovk 2005; for
+probabilities Sadinle 2019]. The misfit of the best candidate, ranked among those of the held-out targets under the
+fits that have not seen them, is a p-value for "some candidate explains this target".
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.identification import Identification
+from inverse_design.search.topk import TopK
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.uncertainty.conformal import conformal_quantile, require_count, require_level
+
+Rule = Literal["gap", "rank", "surprise"]
+UNEXPLAINED = 0.05  # a p-value below which no candidate is said to explain the target
+_ROUNDING = 1e-9  # between a density by products and the same by hand
+_NUMBERS: Mapping[Rule, Callable[[Identification], Float[Tensor, "n"]]] = {
+    "gap": lambda found: found.gap,
+    "rank": lambda found: found.rank,
+    "surprise": lambda found: found.surprise,
+}
+
+
+@dataclass(frozen=True)
+class SetRule:
+    """Which candidates are in the set.
+
+    Attributes:
+        rule: By which number.
+        threshold: The largest number that a member has: nats, or a rank.
+        level: Probability that the set holds the truth.
+        support: Number of held-out targets behind it.
+    """
+
+    rule: Rule
+    threshold: float
+    level: float
+    support: int
+
+    def sizes(self, found: Identification) -> Float[Tensor, "n"]:
+        """Count the members that the sets of held-out targets would have had.
+
+        Args:
+            found: Where their truths stood.
+
+        Returns:
+            The sizes, at most as large as the list of nearest candidates is long.
+        """
+        if self.rule == "rank":
+            return torch.full_like(found.rank, min(self.threshold, found.near.shape[1]))
+        reach = self.threshold - (found.excess if self.rule == "surprise" else torch.zeros_like(found.gap))
+        return (found.near <= reach[:, None]).sum(1).clamp(min=1).double()
+
+
+@dataclass(frozen=True)
+class InverseSet:
+    """The set for one target.
+
+    Attributes:
+        rule: Which candidates are in it.
+        size: How many those are.
+        candidates: Of how many.
+        cut: Log density from which a candidate is in it.
+        reachable: Conformal p-value of "some candidate explains this target".
+    """
+
+    rule: SetRule
+    size: int
+    candidates: int
+    cut: float
+    reachable: float
+
+    def holds(self, density: Float[Tensor, "b"]) -> Bool[Tensor, "b"]:
+        """Tell which candidates are in the set.
+
+        Args:
+            density: Log density of the target under each.
+
+        Returns:
+            True for members.
+        """
+        return density >= self.cut - _ROUNDING * max(1.0, abs(self.cut))
+
+    @property
+    def line(self) -> str:
+        """The set in words, such as ``90 % set: 2 of 5,356 candidates``."""
+        said = f"{100 * self.rule.level:.3g} % set: {self.size:,} of {self.candidates:,} candidates"
+        return f"{said} (by {self.rule.rule}, calibrated on {self.rule.support} held-out doubles)"
+
+    @property
+    def complaint(self) -> str:
+        """What to say if no candidate explains the target; empty if one does."""
+        if self.reachable > UNEXPLAINED:
+            return ""
+        return f"no candidate explains this target (p = {self.reachable:.2g})"
+
+
+def calibrate_set(found: Identification, level: float) -> SetRule:
+    """Choose the number that makes the smallest sets, and its threshold, on held-out targets.
+
+    A choice among rules on the targets that calibrate them would be optimistic. Each half of the targets
+    therefore chooses by the sizes of the sets of the other half, and the gap is kept unless both halves agree.
+
+    Args:
+        found: Where the truths of held-out targets stood.
+        level: Probability that the set holds the truth, between 0 and 1.
+
+    Returns:
+        The rule.
+
+    Raises:
+        CalibrationError: If the level is no probability, or there are too few held-out targets for it.
+    """
+    require_level(level)
+    require_count(len(found), level, "held-out doubles")
+    odd = torch.arange(len(found)) % 2 == 1
+    halves = [(found.rows(odd), found.rows(~odd)), (found.rows(~odd), found.rows(odd))]
+    chosen = [
+        min(_NUMBERS, key=lambda rule: _typical_size(_rule(rule, mine, level), other)) for mine, other in halves
+    ]
+    return _rule(chosen[0] if chosen[0] == chosen[1] else "gap", found, level)
+
+
+def inverse_set(
+    likelihood: TargetLikelihood,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    listed: TopK,
+    *,
+    log_sum: float,
+    found: Identification,
+    level: float,
+) -> InverseSet:
+    """Find the set of a target.
+
+    The members are read off the list of the best candidates; only a set that is longer than the list costs another
+    pass over the space.
+
+    Args:
+        likelihood: Log density of the target.
+        fitted: The surrogate.
+        space: All candidates.
+        listed: The best candidates by that density.
+        log_sum: Logarithm of the sum of the densities of all.
+        found: Where the truths of held-out targets stood in the same space.
+        level: Probability that the set holds the truth.
+
+    Returns:
+        The set.
+
+    Raises:
+        CalibrationError: If the level is no probability, or there are too few held-out targets for it.
+    """
+    rule = calibrate_set(found, level)
+    best = float(listed.score[0])
+    if rule.rule == "rank":
+        asked = int(rule.threshold)
+        enough = asked <= len(listed) or len(listed) < listed.k
+        ranked = listed if enough else search(likelihood, fitted, space, asked).top
+        size = min(asked, len(ranked))
+        cut = float(ranked.score[size - 1])
+    else:
+        # However sure the model is, the best candidate stays.
+        cut = min(best, (best if rule.rule == "gap" else log_sum) - rule.threshold)
+        enough = cut > listed.threshold or len(listed) < listed.k
+        size = (
+            int((listed.score >= cut).sum())
+            if enough
+            else survey(likelihood, fitted, space, peak=best, cut=cut).reached
+        )
+    # Cross-conformal [Vovk 2015]: each held-out target is compared under the fit that has not seen it.
+    reachable = (1 + int((found.misfit >= found.asked_misfit).sum())) / (len(found) + 1)
+    return InverseSet(rule, size, space.count_valid, cut, reachable)
+
+
+def _rule(rule: Rule, found: Identification, level: float) -> SetRule:
+    return SetRule(rule, float(conformal_quantile(_NUMBERS[rule](found), level)), level, len(found))
+
+
+def _typical_size(rule: SetRule, found: Identification) -> float:
+    """The geometric mean: a set of two for most targets is better than one of one with few of a hundred."""
+    return float(rule.sizes(found).log().mean())

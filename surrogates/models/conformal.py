@@ -1,0 +1,350 @@
+"""Any surrogate with intervals that hold for perturbations it has not seen.
+
+Three promises, each calibrated on its own, by novelty class:
+
+* an interval for each readout: over new perturbations of the class, each readout is within its bounds with the
+  stated probability, one readout at a time;
+* a band: all readouts are within it at once with the stated probability;
+* an interval of one number, such as the distance to a target. The bounds that a band implies for it would be
+  several times as wide.
+
+What they do not promise: anything for candidates that were chosen because their prediction looked good. See
+``docs/guides/intervals.md``.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.novelty import novelty_code
+from surrogates.data.screen import Screen
+from surrogates.data.splits import splits_over_doubles, splits_over_targets
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.errors import CalibrationError
+from surrogates.models.base import Fitted, Surrogate
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.held_out import HeldOutFit
+from surrogates.uncertainty.conformal import conformal_quantile, require_level
+from surrogates.uncertainty.mondrian import ClassRows, class_rows
+from surrogates.uncertainty.plus import plus_bounds
+from surrogates.uncertainty.posterior import Interval, Posterior
+from surrogates.uncertainty.scalar import Outcome, ScalarInterval
+
+Score = Literal["absolute", "normalised"]
+_CHOICE_LEVEL = 0.9
+_NUMBERS_AT_ONCE = 2**17
+
+# From a posterior to a prediction and what its errors are in units of.
+_View = Callable[[Posterior], tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]]
+
+
+@dataclass(frozen=True)
+class FittedConformal:
+    """A fitted model and the held-out perturbations that calibrate it.
+
+    Attributes:
+        fitted: The model, fitted on all that it may see.
+        folds: Fits with perturbations that they have not seen. One fold that holds ``fitted`` itself is split
+            conformal prediction; several fits are CV+, and one per perturbation is jackknife+.
+        score: Whether errors are taken as they are or in standard deviations of the posterior.
+    """
+
+    fitted: Fitted
+    folds: tuple[HeldOutFit, ...]
+    score: Score = "absolute"
+
+    def __post_init__(self) -> None:
+        """Refuse a calibration by nothing, and an unknown score."""
+        if not self.folds:
+            raise CalibrationError(
+                "nothing was held out, so nothing can be calibrated: a screen needs combinations of perturbations"
+                " that were also measured alone, or several targets"
+            )
+        if self.score not in get_args(Score):
+            raise CalibrationError(f"score is {self.score!r}; take one of {', '.join(get_args(Score))}")
+
+    @classmethod
+    def split(cls, fitted: Fitted, held_out: Screen, *, score: Score = "absolute") -> "FittedConformal":
+        """Calibrate a model by a screen that it has not seen.
+
+        Args:
+            fitted: Any fitted model.
+            held_out: Perturbations in the vocabulary of the model, each once, none of them in its training data.
+            score: Whether errors are taken as they are or in standard deviations.
+
+        Returns:
+            Split conformal prediction.
+
+        Raises:
+            CalibrationError: If a perturbation is repeated, as cells or replicates are.
+        """
+        return cls(fitted, (HeldOutFit(fitted, held_out.batch, held_out.effects),), score)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        return self.fitted.vocabulary
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts."""
+        return self.fitted.readouts
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """Whether each entry was measured alone."""
+        return self.fitted.measured_alone
+
+    def predict(self, batch: PerturbationBatch) -> Posterior:
+        """Predict as the model does; the posterior's own intervals stay nominal.
+
+        Args:
+            batch: Ids of the vocabulary.
+
+        Returns:
+            The model's posterior.
+        """
+        return self.fitted.predict(batch)
+
+    @property
+    def codes(self) -> Int[Tensor, "n"]:
+        """Novelty class of each held-out perturbation, fold after fold."""
+        return torch.cat([fold.codes for fold in self.folds])
+
+    def calibration(self, code: int, level: float) -> ClassRows:
+        """Find the held-out perturbations that stand behind a novelty class.
+
+        Args:
+            code: A value of :func:`surrogates.data.novelty.novelty_code`.
+            level: Nominal probability.
+
+        Returns:
+            Which they are, and whether they are borrowed from a coarser class.
+
+        Raises:
+            CalibrationError: If there are too few for the level.
+        """
+        return class_rows(self.codes, code, level)
+
+    def interval(self, batch: PerturbationBatch, level: float) -> Interval:
+        """Bound each readout on its own.
+
+        Args:
+            batch: New perturbations.
+            level: Nominal probability, between 0 and 1.
+
+        Returns:
+            The bounds.
+
+        Raises:
+            CalibrationError: If the level is no probability, or too few perturbations were held out for it.
+        """
+        lower, upper = self._bounds(batch, level, self._readouts, lambda fold: fold.effects, _each)
+        return Interval(lower, upper, level)
+
+    def band(self, batch: PerturbationBatch, level: float) -> Interval:
+        """Bound all readouts at once, by the largest error over readouts in standard deviations.
+
+        Args:
+            batch: New perturbations.
+            level: Nominal probability that every readout is within the band.
+
+        Returns:
+            The bounds.
+
+        Raises:
+            CalibrationError: If the level is no probability, or too few perturbations were held out for it.
+        """
+        lower, upper = self._bounds(batch, level, self._standardised, lambda fold: fold.effects, _largest)
+        return Interval(lower, upper, level)
+
+    def scalar(self, outcome: Outcome, batch: PerturbationBatch, level: float) -> ScalarInterval:
+        """Bound one number, such as the distance to a target, directly.
+
+        Args:
+            outcome: How the number follows from predicted and from measured effects.
+            batch: New perturbations.
+            level: Nominal probability, between 0 and 1.
+
+        Returns:
+            The bounds.
+
+        Raises:
+            CalibrationError: If the level is no probability, or too few perturbations were held out for it.
+        """
+
+        def view(posterior: Posterior) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+            found = outcome.predicted(posterior)
+            unit = torch.ones_like(found.mean) if self.score == "absolute" else _positive(found.variance.sqrt())
+            return found.mean, unit
+
+        lower, upper = self._bounds(batch, level, view, lambda fold: outcome.measured(fold.effects), _each)
+        return ScalarInterval(lower, upper, level)
+
+    def _readouts(self, posterior: Posterior) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
+        if self.score == "absolute":
+            return posterior.mean, torch.ones_like(posterior.mean)
+        return posterior.mean, _positive(posterior.variance.sqrt())
+
+    def _standardised(self, posterior: Posterior) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
+        """Readouts differ in size, so a band is in standard deviations whatever the score of the rest is."""
+        scale = 1.0 if self.score == "normalised" else posterior.scale[:, None]
+        return posterior.mean, _positive((posterior.variance / scale).sqrt())
+
+    def _bounds(
+        self,
+        batch: PerturbationBatch,
+        level: float,
+        view: _View,
+        truth: Callable[[HeldOutFit], Float[Tensor, "n *g"]],
+        reduce: Callable[[Float[Tensor, "n *g"]], Float[Tensor, "n *g"]],
+    ) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
+        require_level(level)
+        scores = []
+        for fold in self.folds:
+            centre, spread = _viewed(view, fold.fitted, fold.batch)
+            scores.append(reduce((truth(fold) - centre).abs() / spread))
+        centre, _ = _viewed(view, self.fitted, batch)
+        lower, upper = torch.empty_like(centre), torch.empty_like(centre)
+        codes = novelty_code(batch, self.measured_alone)
+        starts = [0, *torch.tensor([len(each) for each in scores]).cumsum(0).tolist()]
+        for code in codes.unique().tolist():
+            rows, asked = self.calibration(code, level).rows, torch.nonzero(codes == code).flatten()
+            used = [
+                (fold, each[rows[(rows >= start) & (rows < stop)] - start])
+                for fold, each, start, stop in zip(self.folds, scores, starts, starts[1:], strict=False)
+            ]
+            used = [(fold, each) for fold, each in used if len(each)]
+            views = [_viewed(view, fold.fitted, batch.rows(asked)) for fold, _ in used]
+            lower[asked], upper[asked] = plus_bounds(
+                [centre for centre, _ in views],
+                [spread for _, spread in views],
+                [each for _, each in used],
+                level,
+            )
+        return lower, upper
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Fits a surrogate, and fits it again without each of several parts of the data to calibrate its intervals.
+
+    Doubles of two entries measured alone are held out by double, everything else by target; cells never.
+
+    Attributes:
+        base: The surrogate.
+        folds: Number of parts of each kind; as many as there are perturbations is jackknife+.
+        score: How errors are taken; by default the data choose.
+    """
+
+    base: Surrogate
+    folds: int = 5
+    score: Score | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse settings that leave nothing to learn from."""
+        if self.folds < 2:
+            raise CalibrationError(
+                f"folds is {self.folds}; at least 2 are needed, so that some data stay to learn from"
+            )
+        if self.score is not None and self.score not in get_args(Score):
+            raise CalibrationError(f"score is {self.score!r}; take one of {', '.join(get_args(Score))}")
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedConformal:
+        """Fit on everything, and on everything but each part.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes the parts and the fits.
+
+        Returns:
+            The calibrated model.
+
+        Raises:
+            CalibrationError: If nothing can be held out.
+        """
+        splits = [
+            *splits_over_doubles(screen, folds=self.folds, seed=seed),
+            *splits_over_targets(screen, folds=self.folds, seed=seed),
+        ]
+        folds = tuple(
+            HeldOutFit(
+                self.base.fit(screen.rows(split.train), seed=seed),
+                screen.batch.rows(split.test),
+                screen.effects[split.test],
+            )
+            for split in splits
+        )
+        score = self.score or (choose_score(folds) if folds else "absolute")
+        return FittedConformal(self.base.fit(screen, seed=seed), folds, score)
+
+
+def conformal(fitted: FittedCalibrated) -> FittedConformal:
+    """Give a calibrated model conformal intervals, by the cross-fits that its error laws were learnt from.
+
+    Args:
+        fitted: A surrogate with its error laws.
+
+    Returns:
+        The same model with intervals.
+
+    Raises:
+        CalibrationError: If nothing was held out.
+    """
+    return FittedConformal(fitted, fitted.cross, choose_score(fitted.cross) if fitted.cross else "absolute")
+
+
+def choose_score(folds: Sequence[HeldOutFit]) -> Score:
+    """Choose the score with the narrower intervals of single readouts, on held-out perturbations.
+
+    Each half of them is bounded with the quantiles of the other. What the model says of its own uncertainty is
+    used only if both halves agree that it pays: a model that is wrong alike everywhere does not know its errors.
+
+    Args:
+        folds: Fits with perturbations that they have not seen.
+
+    Returns:
+        The score.
+    """
+    errors, spreads = [], []
+    for fold in folds:
+        posterior = fold.fitted.predict(fold.batch)
+        errors.append((fold.effects - posterior.mean).abs())
+        spreads.append(_positive(posterior.variance.sqrt()))
+    error, spread = torch.cat(errors), torch.cat(spreads)
+    odd = torch.arange(len(error)) % 2 == 1
+    halves = ((odd, ~odd), (~odd, odd))
+    pays = []
+    for mine, other in halves:
+        absolute = conformal_quantile(error[mine], _CHOICE_LEVEL)
+        normalised = conformal_quantile(error[mine] / spread[mine], _CHOICE_LEVEL) * spread[other].mean(0)
+        # In units of each readout's usual error, so that no readout counts for more than another.
+        unit = _positive(error.mean(0))
+        pays.append(bool((normalised / unit).mean() < (absolute / unit).mean()))
+    return "normalised" if all(pays) else "absolute"
+
+
+def _viewed(
+    view: _View, fitted: Fitted, batch: PerturbationBatch
+) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
+    """Predict a few perturbations at a time: covariance factors of all would fill the memory."""
+    rows = torch.arange(len(batch)).split(max(16, _NUMBERS_AT_ONCE // len(fitted.readouts)))
+    views = [view(fitted.predict(batch.rows(each))) for each in rows]
+    centres, spreads = zip(*views, strict=True)
+    return torch.cat(centres), torch.cat(spreads)
+
+
+def _each(scores: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g"]:
+    return scores
+
+
+def _largest(scores: Float[Tensor, "n g"]) -> Float[Tensor, "n 1"]:
+    return scores.amax(1, keepdim=True)
+
+
+def _positive(spread: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    return spread.clamp(min=torch.finfo(spread.dtype).tiny)
