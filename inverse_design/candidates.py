@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.problem.explanation import Explanation
@@ -15,6 +15,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import conformal
+from surrogates.models.decomposition import Decomposition
 from surrogates.uncertainty.conformal import coverage_band
 
 DISTANCE = "distance"
@@ -112,3 +113,19 @@ def candidates_table(
         "reason": [each.reason for each in explanations],
     })  # fmt: skip
     return table if bounds.name == DISTANCE else table.drop(columns=DISTANCE)
+
+
+def spread_table(parts: Decomposition, labels: pd.Series, columns: Int[Tensor, "m"]) -> pd.DataFrame:
+    """Lay out why the effects of candidates are unsure.
+
+    Args:
+        parts: Variances of their effects.
+        labels: Their names.
+        columns: The readouts that count.
+
+    Returns:
+        Standard deviations, as root mean squares over those readouts, one row per candidate.
+    """
+    variances = {"epistemic": parts.epistemic, "aleatoric": parts.aleatoric, "measurement": parts.measurement}
+    deviations = {name: each[:, columns].mean(1).sqrt().tolist() for name, each in variances.items()}
+    return pd.DataFrame({"perturbation": labels, **deviations})

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from inverse_design.candidates import candidates_table, outcome_bounds
+from inverse_design.candidates import candidates_table, outcome_bounds, spread_table
 from inverse_design.problem.causal_paths import graph_of
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain
@@ -25,6 +25,7 @@ from surrogates.errors import CalibrationError
 from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
 from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.decomposition import decompose
 from surrogates.uncertainty.conformal import require_level
 
 LISTED = 1000  # candidates that are listed to read the set off
@@ -45,6 +46,9 @@ class Proposal:
         fitted: The surrogate with its error laws.
         target: What was asked for.
         notes: What the reader should know, most important first.
+        spread: Why the effect of each row is unsure, as standard deviations (root mean square over the target's
+            readouts): ``epistemic``, which more data would remove, ``aleatoric``, and the part of it that is
+            ``measurement``.
         inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
             probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
             out.
@@ -57,6 +61,7 @@ class Proposal:
     fitted: FittedCalibrated
     target: Target
     notes: tuple[str, ...]
+    spread: pd.DataFrame
     inverse_set: InverseSet | None = None
 
 
@@ -136,6 +141,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         fitted=fitted,
         target=question.target,
         notes=tuple(sorted(notes, key=lambda note: not note.startswith("warning"))),
+        spread=spread_table(decompose(fitted, batch, question.training), table["perturbation"], aligned.columns),
         inverse_set=answer,
     )
 

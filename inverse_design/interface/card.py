@@ -31,9 +31,17 @@ def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
             **({"  along": "; ".join(why.paths)} if why.paths else {}),
             "  effect": f"sum of the parts {why.additive:.1f}, interaction beyond it {why.interaction:.1f}",
             "  nearest": f"{why.nearest} was measured, cosine {why.similarity:.2f} with the predicted effect",
-            "  unit": "standard deviations of the prediction error; signs are those of the predicted effect",
+            "  unsure": _unsure(proposal, row),
+            "  unit": "of effects: standard deviations of the prediction error, with the sign of the effect",
         },
     )
+
+
+def _unsure(proposal: Proposal, row: int) -> str:
+    found = proposal.spread.iloc[row]
+    model, beyond, noise = (float(found[name]) for name in ("epistemic", "aleatoric", "measurement"))
+    measured = f", of which {noise:.3g} is measurement" if noise > 0 else ""
+    return f"{model:.3g} by the model (more data would tell), {beyond:.3g} beyond it{measured}; unit of the screen"
 
 
 def _listed(contributions: Sequence[Contribution], most: int = 8) -> str:

@@ -174,7 +174,13 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
     proposal = answer.proposal
     labels = proposal.table["perturbation"]
     why = [
-        {"perturbation": name, **asdict(each)} for name, each in zip(labels, proposal.explanations, strict=True)
+        {"perturbation": name, **asdict(each), "spread": spread}
+        for name, each, spread in zip(
+            labels,
+            proposal.explanations,
+            proposal.spread.drop(columns="perturbation").to_dict("records"),
+            strict=True,
+        )
     ]
     facts = {
         "manifest": known,
