@@ -42,8 +42,8 @@ def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen
     """Take the uncertainty of predictions apart.
 
     Held-out errors hold both parts. Their mean square, the error law's variance, less the mean epistemic variance
-    of the same held-out perturbations is aleatoric. (Kendall and Gal 2017 name the parts; the sum is the variance of
-    the mixture of Lakshminarayanan 2017.)
+    of the same held-out perturbations is aleatoric. (Kendall and Gal 2017 name the parts; the sum is the variance
+    of the mixture of Lakshminarayanan 2017.)
 
     Args:
         fitted: A surrogate with its error laws and cross-fits.
