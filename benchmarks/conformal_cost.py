@@ -142,7 +142,8 @@ def _set(likelihood: TargetLikelihood, fitted: FittedCalibrated, space: Combinat
     gaps = torch.full((40,), gap, dtype=torch.float64)
     flat = torch.zeros(40, dtype=torch.float64)
     # All nearest candidates at a distance of zero: no rule makes smaller sets than the gap, which is kept.
-    found = Identification(gaps, flat + 1e9, flat + 1e9, flat, flat, flat, torch.zeros(40, 1, dtype=torch.float64))
+    near = torch.zeros(40, 1, dtype=torch.float64)
+    found = Identification(gaps, flat + 1e9, flat + 1e9, flat, flat, flat, torch.zeros(40).long(), near)
     inverse_set(likelihood, fitted, space, listed, log_sum=0.0, found=found, level=0.9)
 
 
@@ -152,11 +153,10 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def _row(model: str, variant: str, novelty: str, metric: str, values: list[float], unit: str) -> Row:
-    middle = statistics.median(values)
-    return Row(
-        "conformal_cost", "simulated", model, novelty, variant, metric, middle, min(values), max(values), 0, unit
-    )
+def _row(model: str, variant: str, part: str, values: list[float], metric: str) -> Row:
+    middle, low, high = statistics.median(values), min(values), max(values)
+    unit = "s" if metric == "seconds" else "1"
+    return Row("conformal_cost", "simulated", model, part, variant, metric, middle, low, high, len(values), unit)
 
 
 def main() -> None:

@@ -37,9 +37,14 @@ from .models.bilinear import Bilinear as Bilinear
 from .models.calibrated import Calibrated as Calibrated
 from .models.causal import Causal as Causal
 from .models.cell_shift import TwoFactorCells as TwoFactorCells
+from .models.conformal import Conformal as Conformal
+from .models.conformal import FittedConformal as FittedConformal
+from .models.conformal import conformal as conformal
+from .models.decomposition import decompose as decompose
 from .models.denoised import Denoised as Denoised
 from .models.dynamics import SaturatingDynamics as SaturatingDynamics
 from .models.ensemble import Ensemble as Ensemble
+from .models.held_out import HeldOutFit as HeldOutFit
 from .models.interaction import Interaction as Interaction
 from .models.kernel import KernelRidge as KernelRidge
 from .models.large_perturbation import LargePerturbation as LargePerturbation
@@ -55,3 +60,8 @@ from .models.trees import RandomForest as RandomForest
 from .models.two_factor import ContextMean as ContextMean
 from .models.two_factor import TwoFactor as TwoFactor
 from .models.two_factor import TwoWay as TwoWay
+from .uncertainty.adaptive import AdaptiveLevel as AdaptiveLevel
+from .uncertainty.adaptive import ScorePool as ScorePool
+from .uncertainty.conformal_selection import select_candidates as select_candidates
+from .uncertainty.random_share import mixed_batch as mixed_batch
+from .uncertainty.weighted import ProposalLog as ProposalLog

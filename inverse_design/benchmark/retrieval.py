@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.benchmark.reliability import calibration_errors
+from inverse_design.benchmark.variants import variants_of
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, Objective
@@ -130,11 +131,7 @@ def measure_retrieval(
         DataError: If the screen has no held-out double of two measured singles.
     """
     chosen = methods or METHODS
-    own = {readout for readout in screen.readouts if readout in set(screen.vocabulary.targets)}
-    kept = [column for column, readout in enumerate(screen.readouts) if readout not in own]
-    variants = {"all_readouts": screen}
-    if own and kept:
-        variants["targets_removed"] = screen.with_readouts(kept)
+    variants = variants_of(screen)
     splits = list(_drawn(double_splits(screen, seed=seed), most_targets, seed))
     if not splits:
         raise DataError("no double has both of its singles measured, so nothing can be held out and retrieved")

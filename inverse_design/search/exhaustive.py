@@ -6,8 +6,10 @@ from dataclasses import replace
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.problem.composite import LikelihoodScore
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective
+from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.pairs import search_pairs
 from inverse_design.search.stream import search_stream
@@ -20,12 +22,27 @@ from surrogates.models.calibrated import FittedCalibrated
 _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed, 64 MiB
 
 
+def pair_score(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
+    """Factorise an objective over the pairs of a space, where it has pairs.
+
+    Args:
+        objective: What candidates are worth.
+        fitted: The surrogate.
+        space: What may be proposed.
+
+    Returns:
+        The score of all pairs; ``None`` if they have to be streamed.
+    """
+    return objective.pair_score(fitted, space) if 2 in space.orders else None
+
+
 def search(
     objective: Objective,
     fitted: FittedCalibrated,
     space: CombinationSpace,
     top: int,
     *,
+    score: PairScore | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the best candidates of a space: pairs by products where the objective factorises, else streamed.
@@ -35,12 +52,13 @@ def search(
         fitted: The surrogate.
         space: What may be proposed.
         top: How many.
+        score: The objective's score of all pairs, if it was made already.
         progress: Called with how many candidates were scored, of how many.
 
     Returns:
         The best, with the certificate.
     """
-    score = objective.pair_score(fitted, space) if 2 in space.orders else None
+    score = score or pair_score(objective, fitted, space)
 
     def value(batch: PerturbationBatch) -> Float[Tensor, "b"]:
         return objective.utility(fitted, batch).mean
@@ -62,6 +80,7 @@ def survey(
     *,
     peak: float,
     cut: float = math.inf,
+    score: PairScore | None = None,
 ) -> Survey:
     """Sum the densities of a target under all candidates, and count the candidates that reach a cut.
 
@@ -71,6 +90,7 @@ def survey(
         space: All that could have made the target.
         peak: The log density of the best candidate, or near it.
         cut: The log density to reach.
+        score: The likelihood's score of all pairs, if it was made already.
 
     Returns:
         The normaliser of ``P(d | t)``, and the count.
@@ -79,10 +99,10 @@ def survey(
     def value(some: PerturbationBatch) -> Float[Tensor, "b"]:
         return likelihood.utility(fitted, some).mean - peak
 
-    score = likelihood.pair_score(fitted, space) if 2 in space.orders else None
+    score = score or pair_score(likelihood, fitted, space)
     total = Survey.empty()
     for order in space.orders:
-        if score is not None and order == 2:
+        if isinstance(score, LikelihoodScore) and order == 2:
             near_zero = replace(score, constant=score.constant - peak)
             total = total.merge(survey_pairs(near_zero, space, cut=cut - peak))
         else:

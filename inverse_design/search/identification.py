@@ -4,12 +4,12 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import pair_score, search, survey
 from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -35,6 +35,7 @@ class Identification:
         misfit: Minus the log density of the best candidate: large if nothing explains the target.
         asked_misfit: The misfit of the question's own target under the same fit, which makes the two comparable.
         excess: Surprise that a candidate as likely as the best would have.
+        fold: Which of the cross-fits has not seen each target.
         near: Log density of the best minus that of the best few candidates, ascending, infinite where there are
             none.
     """
@@ -45,10 +46,20 @@ class Identification:
     misfit: Float[Tensor, "n"]
     asked_misfit: Float[Tensor, "n"]
     excess: Float[Tensor, "n"]
+    fold: Int[Tensor, "n"]
     near: Float[Tensor, "n m"]
 
     def __len__(self) -> int:
         return len(self.gap)
+
+    @property
+    def reachable(self) -> float:
+        """Conformal p-value of "some candidate explains the asked target".
+
+        Each held-out target is compared under the fit that has not seen it (cross-conformal [Vovk 2015]); one
+        without any.
+        """
+        return (1 + int((self.misfit >= self.asked_misfit).sum())) / (len(self) + 1)
 
     def rows(self, chosen: Bool[Tensor, "n"]) -> "Identification":
         """Take some of the targets.
@@ -66,6 +77,7 @@ class Identification:
             self.misfit[chosen],
             self.asked_misfit[chosen],
             self.excess[chosen],
+            self.fold[chosen],
             self.near[chosen],
         )
 
@@ -96,33 +108,58 @@ def identify(
         One row per held-out double; none if nothing was held out.
     """
     places = [
-        (fold, row) for fold in fitted.cross for row in torch.nonzero(fold.codes == SEEN_DOUBLE).flatten().tolist()
+        (number, row)
+        for number, fold in enumerate(fitted.cross)
+        for row in torch.nonzero(fold.codes == SEEN_DOUBLE).flatten().tolist()
     ]
     budget = _PAIRS if pair_factored(fitted) else _STREAMED
     most = max(FEWEST, budget // max(1, space.size))
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     asked = [places[number] for number in order.tolist()]
-    found = list(_identified(likelihood, asked, space, progress))
-    columns = torch.stack(found) if found else torch.empty(0, 6 + NEAR, dtype=torch.float64)
-    gap, rank, surprise, misfit, excess, asked_misfit = columns[:, :6].unbind(1)
-    return Identification(gap, rank, surprise, misfit, asked_misfit, excess, columns[:, 6:])
+    found = list(_identified(likelihood, fitted, asked, space, progress))
+    columns = torch.stack(found) if found else torch.empty(0, 5 + NEAR, dtype=torch.float64)
+    gap, rank, surprise, misfit, excess = columns[:, :5].unbind(1)
+    folds = torch.tensor([number for number, _ in asked], dtype=torch.int64)
+    held_out = Identification(gap, rank, surprise, misfit, torch.zeros_like(misfit), excess, folds, columns[:, 5:])
+    return asked_again(held_out, likelihood, fitted, space)
+
+
+def asked_again(
+    found: Identification, likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace
+) -> Identification:
+    """Use what held-out targets showed for another target on the same readouts.
+
+    Args:
+        found: Where the truths of held-out targets stood.
+        likelihood: The question of the other target.
+        fitted: The surrogate.
+        space: The same candidates.
+
+    Returns:
+        The same, with the misfits of the other target.
+    """
+    misfits = {
+        number: -float(search(likelihood, _judge(fitted.cross[number]), space, 1).top.score[0])
+        for number in found.fold.unique().tolist()
+    }
+    asked = torch.tensor([misfits[number] for number in found.fold.tolist()], dtype=torch.float64)
+    return replace(found, asked_misfit=asked)
 
 
 def _identified(
     likelihood: TargetLikelihood,
-    asked: list[tuple[HeldOutFit, int]],
+    fitted: FittedCalibrated,
+    asked: list[tuple[int, int]],
     space: CombinationSpace,
     progress: Progress | None,
 ) -> Iterator[Float[Tensor, "c"]]:
-    misfits: dict[int, float] = {}
-    for number, (fold, row) in enumerate(asked, 1):
-        if id(fold) not in misfits:
-            misfits[id(fold)] = -float(search(likelihood, _judge(fold), space, 1).top.score[0])
+    for done, (number, row) in enumerate(asked, 1):
+        fold = fitted.cross[number]
         profile = replace(likelihood.target, values=fold.effects[row, likelihood.target.columns])
         truth = fold.batch.rows(torch.tensor([row]))
-        yield _one(replace(likelihood, target=profile), fold, truth, space, misfits[id(fold)])
+        yield _one(replace(likelihood, target=profile), _judge(fold), truth, space)
         if progress is not None:
-            progress(number, len(asked))
+            progress(done, len(asked))
 
 
 def _judge(fold: HeldOutFit) -> FittedCalibrated:
@@ -132,22 +169,18 @@ def _judge(fold: HeldOutFit) -> FittedCalibrated:
 
 
 def _one(
-    likelihood: TargetLikelihood,
-    fold: HeldOutFit,
-    truth: PerturbationBatch,
-    space: CombinationSpace,
-    asked_misfit: float,
+    likelihood: TargetLikelihood, fitted: FittedCalibrated, truth: PerturbationBatch, space: CombinationSpace
 ) -> Float[Tensor, "c"]:
-    fitted = _judge(fold)
     own = float(likelihood.utility(fitted, truth).mean)
     inside = bool(space.holds(truth).all())
-    top = search(likelihood, fitted, space, NEAR).top.score
+    score = pair_score(likelihood, fitted, space)
+    top = search(likelihood, fitted, space, NEAR, score=score).top.score
     cut = own - _ROUNDING * max(1.0, abs(own - float(top[0])))
-    whole = survey(likelihood, fitted, space, peak=float(top[0]), cut=cut)
+    whole = survey(likelihood, fitted, space, peak=float(top[0]), cut=cut, score=score)
     log_sum = torch.tensor([whole.log_sum] if inside else [whole.log_sum, own], dtype=torch.float64).logsumexp(0)
     scores = (top if inside else torch.cat([top, top.new_tensor([own])])).sort(descending=True).values[:NEAR]
     best = scores[0].clamp(min=own)
     near = torch.nn.functional.pad(best - scores, (0, NEAR - len(scores)), value=torch.inf)
     rank = float(max(1, whole.reached + (not inside)))
-    numbers = [float(best) - own, rank, float(log_sum) - own, -float(best), float(log_sum - best), asked_misfit]
+    numbers = [float(best) - own, rank, float(log_sum) - own, -float(best), float(log_sum - best)]
     return torch.cat([torch.tensor(numbers, dtype=torch.float64), near])

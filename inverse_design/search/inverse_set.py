@@ -181,9 +181,7 @@ def inverse_set(
             if enough
             else survey(likelihood, fitted, space, peak=best, cut=cut).reached
         )
-    # Cross-conformal [Vovk 2015]: each held-out target is compared under the fit that has not seen it.
-    reachable = (1 + int((found.misfit >= found.asked_misfit).sum())) / (len(found) + 1)
-    return InverseSet(rule, size, space.count_valid, cut, reachable)
+    return InverseSet(rule, size, space.count_valid, cut, found.reachable)
 
 
 def _rule(rule: Rule, found: Identification, level: float) -> SetRule:
