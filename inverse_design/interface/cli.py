@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 
 from inverse_design.errors import InverseDesignError, NothingToProposeError
 from inverse_design.interface.console import complaints, say
+from inverse_design.interface.judging import Judging
 from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions
 from inverse_design.interface.run import PROGRAM, Run
 from inverse_design.interface.scoring import Scoring
@@ -23,7 +24,9 @@ DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
 _Context = Annotated[str | None, Parameter(group=ASKING)]
 _Run = Annotated[Run, Parameter(parse=False)]
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
-_READING, _ASKING, _RESTRICTIONS, _SCORING = Reading(), Asking(), Restrictions(), Scoring()
+_Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
+_READING, _ASKING, _RESTRICTIONS = Reading(), Asking(), Restrictions()
+_SCORING, _JUDGING = Scoring(), Judging()
 
 
 def _version() -> str:
@@ -167,6 +170,60 @@ def forward(
     from inverse_design.interface.benchmark import run_forward
 
     run_forward(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(
+    help_epilogue=_examples(
+        "benchmark calibration norman2019_expr --json calibration.json --picture calibration.svg",
+        "benchmark calibration screen.csv --model interaction --classes double-2 --levels 0.8,0.9",
+    )
+)
+def calibration(
+    data: str,
+    /,
+    *,
+    context: _Context = None,
+    asked: Judging = _JUDGING,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: What to judge, and where to write it.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.calibration import run_calibration
+
+    run_calibration(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark rounds results.csv --level 0.9"))
+def rounds(
+    results: str,
+    /,
+    *,
+    level: _Level = 0.9,
+    seed: int = 0,
+    json: str | None = None,
+    run: _Run,
+) -> None:
+    """Measure whether the bounds that a campaign stated before each round held in it.
+
+    Args:
+        results: A table (.csv, .tsv, .parquet) with one row per perturbation and columns round, lower, upper,
+            measured; if there are any, chosen (random or designed), probability and hit, perturbation.
+        level: Nominal probability of the bounds.
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        run: What was typed.
+    """
+    from inverse_design.interface.rounds import run_rounds
+
+    run_rounds(run, results, level=level, seed=seed, json=json)
 
 
 @benchmark.command(help_epilogue=_examples("benchmark search --genes 2000"))

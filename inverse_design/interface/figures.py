@@ -2,18 +2,16 @@
 
 import math
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
 import pandas as pd
 
 from inverse_design.benchmark.forward import RATIO, verdict
-from inverse_design.interface.console import printable
+from inverse_design.interface.drawing import BLUE, INK, ORANGE, PALE, dot, line, page, square, text
 from inverse_design.interface.numbers import decimals_for, fixed
 from surrogates.data.whole_file import write_whole
 from surrogates.evaluation.rows import Row
 
-_BLUE, _ORANGE, _INK, _PALE = "#0072B2", "#D55E00", "#222222", "#DDDDDD"  # Okabe and Ito
 _ROW, _TOP, _LEFT, _WIDTH, _RIGHT = 22.0, 56.0, 200.0, 760.0, 30.0
 _RATIO_TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 _NUMBER = 70.0  # room for the value behind each line
@@ -42,19 +40,19 @@ def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = 
         return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
 
     body = [
-        _text(12.0, 24.0, title, size=15),
-        _text(12.0, 42.0, f"dot: expected {bounded}; line: {100 * level:.3g} % interval"),
+        text(12.0, 24.0, title, size=15),
+        text(12.0, 42.0, f"dot: expected {bounded}; line: {100 * level:.3g} % interval"),
     ]
     for tick in ticks:
         at = across(tick)
-        body.append(_line(at, _TOP - 6, at, height - 38, _PALE))
-        body.append(_text(at, height - 20, fixed(tick, decimals), anchor="middle"))
+        body.append(line(at, _TOP - 6, at, height - 38, PALE))
+        body.append(text(at, height - 20, fixed(tick, decimals), anchor="middle"))
     places = table[["lower", bounded, "upper"]].to_numpy(float).tolist()
     for number, (name, row) in enumerate(zip(table["perturbation"], places, strict=True)):
         body += _candidate(name, [across(value) for value in row], _TOP + _ROW * number + 8, marked)
     better = "smaller" if bounded == "distance" else "larger"
-    body.append(_text((_LEFT + _WIDTH) / 2, height - 4, f"{bounded} ({better} is better)", anchor="middle"))
-    return _svg(body, height, title)
+    body.append(text((_LEFT + _WIDTH) / 2, height - 4, f"{bounded} ({better} is better)", anchor="middle"))
+    return page(body, _WIDTH, height, title)
 
 
 def scorecard_svg(rows: Sequence[Row], *, title: str) -> str:
@@ -70,24 +68,24 @@ def scorecard_svg(rows: Sequence[Row], *, title: str) -> str:
     panels = _panels(rows)
     height = _TOP + _ROW * sum(len(panel) + 2 for panel in panels) + 24
     body = [
-        _text(12.0, 24.0, title, size=15),
-        _text(12.0, 42.0, "line: 95 % interval; circle: better, square: worse, ring: cannot tell"),
+        text(12.0, 24.0, title, size=15),
+        text(12.0, 42.0, "line: 95 % interval; circle: better, square: worse, ring: cannot tell"),
     ]
     for ratio in _RATIO_TICKS:
         at = _across_ratio(ratio)
-        body.append(_line(at, _TOP - 2, at, height - 38, _INK if ratio == 1 else _PALE))
-        body.append(_text(at, height - 20, f"{ratio:g}", anchor="middle"))
+        body.append(line(at, _TOP - 2, at, height - 38, INK if ratio == 1 else PALE))
+        body.append(text(at, height - 20, f"{ratio:g}", anchor="middle"))
     y = _TOP + 10
     for panel in panels:
         reference = panel[0].metric.removeprefix(RATIO)
-        body.append(_text(12.0, y + 4, f"{panel[0].novelty} (n = {panel[0].n}), relative to {reference}", size=13))
+        body.append(text(12.0, y + 4, f"{panel[0].novelty} (n = {panel[0].n}), relative to {reference}", size=13))
         for number, row in enumerate(panel, 1):
             body += _ratio_line(row, y + _ROW * number)
         y += _ROW * (len(panel) + 2)
     body.append(
-        _text((_LEFT + _WIDTH) / 2, height - 4, "ratio of squared errors (smaller is better)", anchor="middle")
+        text((_LEFT + _WIDTH) / 2, height - 4, "ratio of squared errors (smaller is better)", anchor="middle")
     )
-    return _svg(body, height, title)
+    return page(body, _WIDTH, height, title)
 
 
 def write_svg(text: str, path: Path) -> None:
@@ -98,14 +96,6 @@ def write_svg(text: str, path: Path) -> None:
         path: Where.
     """
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _svg(body: Sequence[str], height: float, title: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH:g} {height:g}" width="{_WIDTH:g}"'
-        f' height="{height:g}" font-family="sans-serif" role="img"><title>{escape(printable(title))}</title>'
-        f'<rect width="100%" height="100%" fill="white"/>\n' + "\n".join(body) + "\n</svg>\n"
-    )
 
 
 def _panels(rows: Sequence[Row]) -> list[list[Row]]:
@@ -126,18 +116,18 @@ def _panels(rows: Sequence[Row]) -> list[list[Row]]:
 def _ratio_line(row: Row, y: float) -> list[str]:
     found = verdict(row)
     lower, middle, upper = map(_across_ratio, (row.low, row.value, row.high))
-    colour = {"better": _BLUE, "worse": _ORANGE}.get(found, _INK)
+    colour = {"better": BLUE, "worse": ORANGE}.get(found, INK)
     sign = (
-        f'<rect x="{middle - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="{colour}"/>'
+        square(middle, y, colour)
         if found == "worse"
         else f'<circle cx="{middle:.1f}" cy="{y:.1f}" r="4.5" stroke="{colour}" stroke-width="2"'
         f' fill="{colour if found == "better" else "white"}"/>'
     )
     return [
-        _text(_LEFT - 12, y + 4, row.model, anchor="end"),
-        _line(lower, y, upper, y, colour, width=2),
+        text(_LEFT - 12, y + 4, row.model, anchor="end"),
+        line(lower, y, upper, y, colour, width=2),
         sign,
-        _text(_WIDTH - 6, y + 4, fixed(row.value, 3 if row.value < 100 else 0), anchor="end"),
+        text(_WIDTH - 6, y + 4, fixed(row.value, 3 if row.value < 100 else 0), anchor="end"),
     ]
 
 
@@ -150,30 +140,13 @@ def _across_ratio(ratio: float) -> float:
 def _candidate(name: str, places: Sequence[float], y: float, marked: str) -> list[str]:
     lower, middle, upper = places
     truth = name == marked
-    colour = _ORANGE if truth else _BLUE
-    sign = (
-        f'<rect x="{middle - 5:.1f}" y="{y - 5:.1f}" width="10" height="10" fill="{colour}"/>'
-        if truth
-        else f'<circle cx="{middle:.1f}" cy="{y:.1f}" r="4.5" fill="{colour}"/>'
-    )
+    colour = ORANGE if truth else BLUE
+    sign = square(middle, y, colour) if truth else dot(middle, y, colour)
     label = f"{name} (truth)" if truth else name
-    return [_text(_LEFT - 12, y + 4, label, anchor="end"), _line(lower, y, upper, y, colour, width=2), sign]
+    return [text(_LEFT - 12, y + 4, label, anchor="end"), line(lower, y, upper, y, colour, width=2), sign]
 
 
 def _range(table: pd.DataFrame) -> tuple[float, float]:
     values: Sequence[float] = [value for value in (*table["lower"], *table["upper"]) if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)
-
-
-def _text(x: float, y: float, text: str, *, anchor: str = "start", size: int = 12) -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size}" text-anchor="{anchor}" fill="{_INK}">'
-        f"{escape(printable(text))}</text>"
-    )
-
-
-def _line(x1: float, y1: float, x2: float, y2: float, colour: str, *, width: int = 1) -> str:
-    return (
-        f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{colour}" stroke-width="{width}"/>'
-    )

@@ -63,7 +63,7 @@ def read_value_table(
         TargetError: If the file cannot be read or is empty, several columns qualify, a name occurs twice, or a
             value is no finite number; the message names the row and the value.
     """
-    table = _text_table(path)
+    table = text_table(path)
     if table.empty:
         raise TargetError(f"{path.name!r} has no rows; give one row per name, with its value")
     name = _stated(table, name_col, path) or _name_column(table, path)
@@ -83,7 +83,18 @@ def read_value_table(
     )
 
 
-def _text_table(path: Path) -> pd.DataFrame:
+def text_table(path: Path) -> pd.DataFrame:
+    """Read a table as text, so that what a cell holds can be shown as it is.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet`` file.
+
+    Returns:
+        Its rows, with the columns named by its first line.
+
+    Raises:
+        TargetError: If the file cannot be read, or a column occurs twice.
+    """
     if path.is_dir() or not path.exists():
         raise TargetError(f"{str(path)!r} is " + ("a folder; name a file in it" if path.is_dir() else "no file"))
     try:

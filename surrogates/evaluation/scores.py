@@ -70,7 +70,7 @@ def judge(
     Returns:
         Scores of every class of the protocol, and costs of every fold.
     """
-    own, few = _own_readouts(screen), len(screen.readouts) < FEWEST_READOUTS
+    own, few = own_readouts(screen), len(screen.readouts) < FEWEST_READOUTS
     parts: dict[int, list[Scores]] = {code: [] for code in protocol.classes}
     costs = []
     for number, (split, codes) in enumerate(zip(protocol.splits, protocol.codes, strict=True), 1):
@@ -88,6 +88,23 @@ def judge(
     return Judgement({code: _per_perturbation(each) for code, each in parts.items()}, tuple(costs))
 
 
+def own_readouts(screen: Screen) -> Bool[Tensor, "n g"]:
+    """Mark the readouts that are targets of each perturbation itself.
+
+    Args:
+        screen: Measured effects.
+
+    Returns:
+        True where a readout bears the name of one of the row's targets.
+    """
+    last = len(screen.readouts)
+    column = {readout: number for number, readout in enumerate(screen.readouts)}
+    of_entry = torch.tensor([column.get(target, last) for target in screen.vocabulary.targets])
+    columns = torch.where(screen.batch.present, of_entry[screen.batch.genes.clamp(min=0)], last)
+    marks = torch.zeros(len(screen), last + 1, dtype=torch.bool)
+    return marks.scatter_(1, columns, torch.ones_like(columns, dtype=torch.bool))[:, :last]
+
+
 def _per_perturbation(parts: Sequence[Scores]) -> Scores:
     """Average over the folds that hold the same perturbation out."""
     every, place = torch.unique(torch.cat([part.conditions for part in parts]), return_inverse=True)
@@ -102,13 +119,3 @@ def _per_perturbation(parts: Sequence[Scores]) -> Scores:
         averaged(torch.cat([part.values for part in parts])),
         averaged(products.flatten(1)).reshape(len(every), *products.shape[1:]),
     )
-
-
-def _own_readouts(screen: Screen) -> Bool[Tensor, "n g"]:
-    """Mark the readouts that are targets of each perturbation itself."""
-    last = len(screen.readouts)
-    column = {readout: number for number, readout in enumerate(screen.readouts)}
-    of_entry = torch.tensor([column.get(target, last) for target in screen.vocabulary.targets])
-    columns = torch.where(screen.batch.present, of_entry[screen.batch.genes.clamp(min=0)], last)
-    marks = torch.zeros(len(screen), last + 1, dtype=torch.bool)
-    return marks.scatter_(1, columns, torch.ones_like(columns, dtype=torch.bool))[:, :last]

@@ -6,8 +6,8 @@ selects the candidate. With predicted utilities ``m`` the clipped score of confo
     V(x, y) = M 1{y >= c} - m(x),    M larger than any difference of predictions
 
 [Jin & Candès 2023]. It grows with ``y``, as their theorems ask: calibration perturbations that turned out good lie
-far above every candidate's ``V(x, y < c) = -m(x)``, so that a candidate is unusual if few of the perturbations that
-turned out *bad* were predicted as high. The p-value needs no ``M``:
+far above every candidate's ``V(x, y < c) = -m(x)``, so that a candidate is unusual if few of the perturbations
+that turned out *bad* were predicted as high. The p-value needs no ``M``:
 
     p_j = #{i or j: V_i <= -m_j} / (n + 1) = (1 + #{i: y_i < c, m_i >= m_j}) / (n + 1)
 

@@ -7,7 +7,7 @@ picks in each batch do, and their logged probabilities make the weights of
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -16,6 +16,7 @@ from torch import Tensor
 from surrogates.errors import DataError
 
 
+@runtime_checkable
 class DrawLaw(Protocol):
     """How likely candidates are to be drawn, given their utility."""
 

@@ -1,8 +1,8 @@
 """Conformal bounds for candidates that a design with known probabilities has drawn.
 
 Calibration perturbations were drawn by one law, ``P``, and the next batch is drawn by another, ``Q``, that prefers
-what looks good. Scores are then exchangeable only up to the likelihood ratio ``w = dQ / dP``. With scores ``V_i`` and
-weights ``w_i`` the score of a new candidate ``x`` is, with probability at least ``level``, not above
+what looks good. Scores are then exchangeable only up to the likelihood ratio ``w = dQ / dP``. With scores ``V_i``
+and weights ``w_i`` the score of a new candidate ``x`` is, with probability at least ``level``, not above
 
     the level-quantile of  sum_i p_i(x) δ(V_i) + p_new(x) δ(inf),
     p_i(x) = w_i / (sum_j w_j + w(x)),    p_new(x) = w(x) / (sum_j w_j + w(x))

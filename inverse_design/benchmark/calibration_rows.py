@@ -1,0 +1,182 @@
+"""The numbers of a calibration card, with intervals, and where coverage is not what was promised."""
+
+import math
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+
+from inverse_design.benchmark.calibration import ClassCard
+from inverse_design.benchmark.interval_coverage import GROUPS, percent
+from inverse_design.benchmark.judged import Judged
+from inverse_design.benchmark.reliability import calibration_errors, calibration_noise
+from inverse_design.search.inverse_set import UNEXPLAINED
+from surrogates.evaluation.coverage import expected_coverage, mean_defined, pit_decile, pit_deviation
+from surrogates.evaluation.likelihood import spread_error_correlation
+from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, median, ratio_of_sums
+from surrogates.evaluation.rows import Row
+from surrogates.uncertainty.conformal import coverage_band, least_count
+
+MAIN_LEVEL = 0.9
+_UNKNOWN = (math.nan, math.nan)
+# What is bounded, by the metric of its coverage: "intervals of ... cover ...".
+_PROMISES = {
+    "coverage_{}_all": "intervals of single readouts",
+    "coverage_{}_responding": "intervals of responding readouts",
+    "coverage_{}_own": "intervals of the targets' own readouts",
+    "band_coverage_{}": "bands of all readouts",
+    "distance_coverage_{}": "intervals of the distance to a target",
+    "set_coverage_{}": "sets of candidates",
+}
+
+_Measure = tuple[str, str, RowStatistic, int]  # metric, unit, statistic, number of perturbations
+
+
+def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, seed: int) -> list[Row]:
+    """Sum the cards up.
+
+    Args:
+        cards: Of :func:`inverse_design.benchmark.calibration.measure_calibration`.
+        dataset: Its name.
+        model: The name of what was fitted.
+        seed: Fixes the bootstrap.
+
+    Returns:
+        For every variant and class, with a 95 % bootstrap interval over perturbations: at each level ``L`` and
+        group of readouts ``G`` ``coverage_L_G`` and ``width_L_G`` of the conformal intervals, and
+        ``posterior_coverage_L_G`` and ``posterior_width_L_G`` of the nominal ones; ``band_coverage_L``,
+        ``band_to_readouts_L`` (its width in that of the intervals of single readouts); ``distance_coverage_L``,
+        ``distance_width_L``, ``distance_to_band_L`` (its width in that implied by the band); ``set_coverage_L``,
+        ``set_size_median_L``, ``set_size_mean_L``; ``unreachable`` (share of targets that are said to be
+        explained by no candidate), ``unreachable_permuted`` and ``unreachable_negated`` (the same of targets that
+        none explains); ``ece``; ``pit_deviation``, ``pit_decile_1`` to ``10``, ``sharpness`` and ``spread_error``
+        (Spearman). Without bootstrap: ``calibration_L``, the central 90 % of the coverage that a calibration of
+        that size may have, and ``ece_by_chance``.
+    """
+    rows = []
+    for card in cards:
+        row = partial(Row, "calibration", dataset, model, card.novelty, card.variant)
+        for level, behind in card.behind.items():
+            enough = behind.count >= least_count(level)
+            bounds = coverage_band(behind.count, level) if enough else _UNKNOWN
+            rows.append(row(f"calibration_{percent(level)}", level, *bounds, behind.count, "share"))
+        for metric, unit, statistic, n in _measures(card):
+            value = float(statistic(torch.arange(n)[None])[0])
+            bounds = _UNKNOWN if math.isnan(value) else bootstrap_interval(statistic, n, seed=seed)
+            rows.append(row(metric, value, *bounds, n, unit))
+        stated = card.judged.column("probability")
+        if not bool(stated.isnan().any()):
+            noise = calibration_noise(stated, seed=seed)
+            rows.append(row("ece_by_chance", noise, *_UNKNOWN, len(stated), "share"))
+    return rows
+
+
+def main_level(levels: Sequence[float]) -> float:
+    """Choose the level that is spoken of.
+
+    Args:
+        levels: At least one.
+
+    Returns:
+        0.9, or the highest if that was not asked for.
+    """
+    return MAIN_LEVEL if MAIN_LEVEL in levels else max(levels)
+
+
+def coverage_remarks(cards: Sequence[ClassCard], rows: Sequence[Row], level: float) -> tuple[list[str], list[str]]:
+    """Say where coverage is not what so few perturbations explain.
+
+    Args:
+        cards: What was found.
+        rows: The same as numbers.
+        level: Nominal probability.
+
+    Returns:
+        Warnings, where bounds hold too seldom, and remarks, where they hold more often than was promised.
+    """
+    values = {(row.variant, row.novelty, row.metric): row for row in rows}
+    warnings, remarks = [], []
+    for card in cards:
+        if level not in card.behind or card.behind[level].count < least_count(level):
+            continue
+        for metric, what in _PROMISES.items():
+            row = values.get((card.variant, card.novelty, metric.format(percent(level))))
+            if row is None:
+                continue
+            low, high = expected_coverage(card.behind[level].count, row.n, level)
+            where = f"{card.novelty}, {card.variant.replace('_', ' ')}"
+            said = (
+                f"{percent(level)} % {what} hold {row.value:.3f} ({where}); {card.behind[level].count} calibrating"
+                f" and {row.n} held-out perturbations explain {low:.2f} to {high:.2f}"
+            )
+            if row.value < low:
+                warnings.append(f"warning: {said}")
+            elif row.value > high and not metric.startswith("set"):
+                remarks.append(f"wider than need be: {said}")
+    return warnings, remarks
+
+
+def _measures(card: ClassCard) -> Iterator[_Measure]:
+    judged = card.judged
+    for said in map(percent, _levels(judged)):
+        for kind in ("", "posterior_"):
+            for group in GROUPS:
+                yield from _mean(judged, f"{kind}coverage_{said}_{group}", "share")
+                yield from _mean(judged, f"{kind}width_{said}_{group}", "effect")
+        yield from _mean(judged, f"band_coverage_{said}", "share")
+        yield from _ratio(judged, f"band_to_readouts_{said}", f"band_width_{said}", f"width_{said}_all")
+        yield from _mean(judged, f"distance_coverage_{said}", "share")
+        yield from _mean(judged, f"distance_width_{said}", "effect")
+        yield from _ratio(judged, f"distance_to_band_{said}", f"distance_width_{said}", f"implied_width_{said}")
+        yield from _mean(judged, f"set_coverage_{said}", "share")
+        sizes = _defined(judged, f"set_size_{said}")
+        if len(sizes):
+            yield f"set_size_median_{said}", "candidates", median(sizes), len(sizes)
+            yield f"set_size_mean_{said}", "candidates", mean_defined(sizes), len(sizes)
+    yield from _of_targets(judged)
+    yield from _of_posterior(judged)
+
+
+def _of_targets(judged: Judged) -> Iterator[_Measure]:
+    for kind in ("", "_permuted", "_negated"):
+        p_value = _defined(judged, f"reachable{kind}")
+        if len(p_value):
+            refused = (p_value <= UNEXPLAINED).double()
+            yield f"unreachable{kind}", "share", mean_defined(refused), len(refused)
+    stated, hit = judged.column("probability"), judged.column("hit") > 0
+    if not bool(stated.isnan().any()):
+        yield "ece", "share", lambda rows: calibration_errors(stated[rows], hit[rows]), len(stated)
+
+
+def _of_posterior(judged: Judged) -> Iterator[_Measure]:
+    n, pit = len(judged), judged.column("pit")
+    yield "sharpness", "effect", mean_defined(judged.column("sharpness")), n
+    spread = spread_error_correlation(judged.column("spread"), judged.column("error"))
+    yield "spread_error", "correlation", spread, n
+    yield "pit_deviation", "probability", pit_deviation(pit), n
+    for number in range(10):
+        yield f"pit_decile_{number + 1}", "share", pit_decile(pit, number), n
+
+
+def _levels(judged: Judged) -> list[float]:
+    prefix, suffix = "posterior_coverage_", "_all"
+    names = [name for name in judged.columns if name.startswith(prefix) and name.endswith(suffix)]
+    return [float(name.removeprefix(prefix).removesuffix(suffix)) / 100 for name in names]
+
+
+def _mean(judged: Judged, name: str, unit: str) -> Iterator[_Measure]:
+    values = _defined(judged, name)
+    if len(values):
+        yield name, unit, mean_defined(values), len(values)
+
+
+def _ratio(judged: Judged, metric: str, numerator: str, denominator: str) -> Iterator[_Measure]:
+    one, other = judged.column(numerator), judged.column(denominator)
+    both = ~(one.isnan() | other.isnan())
+    if bool(both.any()):
+        yield metric, "ratio", ratio_of_sums(one[both], other[both]), int(both.sum())
+
+
+def _defined(judged: Judged, name: str) -> torch.Tensor:
+    values = judged.column(name)
+    return values[~values.isnan()]

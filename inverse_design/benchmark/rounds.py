@@ -1,0 +1,122 @@
+"""The calibration card of a finished campaign: did the bounds that were stated before each round hold in it?"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from inverse_design.benchmark.reliability import calibration_errors, calibration_noise
+from surrogates.evaluation.coverage import exact_binomial_interval
+from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.rows import Row
+
+ALL = "all rounds"
+
+
+@dataclass(frozen=True)
+class Rounds:
+    """What was stated before each measurement of a campaign, and what was measured.
+
+    Attributes:
+        number: Round of each measurement.
+        lower: Stated lower bound; may be infinite.
+        upper: Stated upper bound; may be infinite.
+        measured: What was found.
+        random: Whether it was drawn at random, not designed; ``None`` if that is not known.
+        probability: Stated probability of a hit, ``None`` if none was stated.
+        hit: Whether it was one.
+    """
+
+    number: Int[Tensor, "n"]
+    lower: Float[Tensor, "n"]
+    upper: Float[Tensor, "n"]
+    measured: Float[Tensor, "n"]
+    random: Bool[Tensor, "n"] | None = None
+    probability: Float[Tensor, "n"] | None = None
+    hit: Bool[Tensor, "n"] | None = None
+
+    @property
+    def covered(self) -> Bool[Tensor, "n"]:
+        """Whether each measurement is within its bounds, both included."""
+        return (self.lower <= self.measured) & (self.measured <= self.upper)
+
+
+def rounds_rows(rounds: Rounds, *, dataset: str, seed: int) -> list[Row]:
+    """Measure coverage in every round and over all.
+
+    Args:
+        rounds: What was stated and measured.
+        dataset: Its name, for the rows.
+        seed: Fixes the bootstrap of the calibration error.
+
+    Returns:
+        ``coverage`` with its exact binomial 95 % interval and ``width`` (without one) of each round and of all,
+        ``coverage_random`` and ``coverage_designed`` where that is known, and over all rounds ``ece`` and
+        ``ece_by_chance`` of the probabilities.
+    """
+    rows = []
+    for variant, chosen in _parts(rounds):
+        row = partial(Row, "rounds", dataset, "stated bounds", "", variant)
+        for kind, among in _kinds(rounds, chosen):
+            n, hits = int(among.sum()), int(rounds.covered[among].sum())
+            rows.append(row(f"coverage{kind}", hits / n, *exact_binomial_interval(hits, n), n, "share"))
+        width = float((rounds.upper - rounds.lower)[chosen].mean())
+        rows.append(row("width", width, math.nan, math.nan, int(chosen.sum()), "outcome"))
+    if rounds.probability is not None and rounds.hit is not None:
+        rows += _of_probabilities(rounds.probability, rounds.hit, dataset, seed)
+    return rows
+
+
+def uncovered(rows: Sequence[Row], level: float) -> list[str]:
+    """Say in which rounds bounds held too seldom.
+
+    Args:
+        rows: Of :func:`rounds_rows`.
+        level: Nominal probability of the bounds.
+
+    Returns:
+        A warning for each whose interval is below the level.
+    """
+    return [
+        f"warning: {row.variant}: bounds held {_kind(row)}{row.value:.2f} of {row.n} measurements, 95 % interval"
+        f" {row.low:.2f} to {row.high:.2f}, nominal {level:g}"
+        for row in rows
+        if row.metric.startswith("coverage") and row.high < level
+    ]
+
+
+def _kind(row: Row) -> str:
+    kind = row.metric.removeprefix("coverage").strip("_")
+    return f"({kind}) " if kind else ""
+
+
+def _parts(rounds: Rounds) -> Iterator[tuple[str, Bool[Tensor, "n"]]]:
+    for number in rounds.number.unique().tolist():
+        yield f"round {number}", rounds.number == number
+    yield ALL, torch.ones_like(rounds.number, dtype=torch.bool)
+
+
+def _kinds(rounds: Rounds, chosen: Bool[Tensor, "n"]) -> Iterator[tuple[str, Bool[Tensor, "n"]]]:
+    yield "", chosen
+    if rounds.random is not None:
+        for kind, among in (("_random", chosen & rounds.random), ("_designed", chosen & ~rounds.random)):
+            if bool(among.any()):
+                yield kind, among
+
+
+def _of_probabilities(
+    probability: Float[Tensor, "n"], hit: Bool[Tensor, "n"], dataset: str, seed: int
+) -> list[Row]:
+    n = len(hit)
+    row = partial(Row, "rounds", dataset, "stated probabilities", "", ALL)
+    value = float(calibration_errors(probability[None], hit[None])[0])
+    bounds = bootstrap_interval(lambda rows: calibration_errors(probability[rows], hit[rows]), n, seed=seed)
+    noise = calibration_noise(probability, seed=seed)
+    return [
+        row("ece", value, *bounds, n, "share"),
+        row("ece_by_chance", noise, math.nan, math.nan, n, "share"),
+    ]

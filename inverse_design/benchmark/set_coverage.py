@@ -1,0 +1,133 @@
+"""How often the inverse conformal set holds the perturbation behind a held-out state, and how large it is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.benchmark.interval_coverage import percent
+from inverse_design.benchmark.judged import Columns
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import AlignedProfile
+from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.identification import NEAR, Identification, asked_again, identify
+from inverse_design.search.inverse_set import UNEXPLAINED, Rule, calibrate_set, inverse_set
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import CalibrationError
+from surrogates.models.calibrated import FittedCalibrated
+
+
+@dataclass(frozen=True)
+class JudgedSets:
+    """What was found of the sets of one fold.
+
+    Attributes:
+        columns: ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
+            ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
+            ``probability`` of the first candidate and ``hit``, whether it is the truth.
+        rules: By which number the sets of each level were made.
+        candidates: Of how many the sets are.
+        refused: By what could not be calibrated, why.
+    """
+
+    columns: Columns
+    rules: Mapping[float, Rule]
+    candidates: int
+    refused: Mapping[str, str]
+
+
+def judge_sets(
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    batch: PerturbationBatch,
+    effects: Float[Tensor, "b g"],
+    levels: Sequence[float],
+    *,
+    seed: int,
+) -> JudgedSets:
+    """Make every held-out double the target once, and two that nothing explains of each.
+
+    A target whose readouts are permuted is of the same size and is no effect of anything; a negated one is as
+    smooth as any and points where no perturbation does.
+
+    Args:
+        fitted: A surrogate with its cross-fits, which has not seen the doubles.
+        space: All pairs.
+        batch: Held-out doubles of two entries measured alone.
+        effects: What was measured of each.
+        levels: Probabilities that a set holds the truth.
+        seed: Fixes the permutations, and which doubles calibrate the sets of a very large space.
+
+    Returns:
+        One number per double of each kind.
+    """
+    judge = _Judge(fitted, space, identify(_likelihood(fitted, effects[0]), fitted, space, seed=seed))
+    rules: dict[float, Rule] = {}
+    refused: dict[str, str] = {}
+    for level in levels:
+        try:
+            rules[level] = calibrate_set(judge.found, level).rule
+        except CalibrationError as error:
+            refused[f"{percent(level)} % set"] = str(error)
+    smallest = 1 / (len(judge.found) + 1)
+    telling = smallest <= UNEXPLAINED
+    if not telling:
+        refused["p-value"] = f"{len(judge.found)} held-out doubles give none below {smallest:.2g}"
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for number, effect in enumerate(effects):
+        row = judge.of_target(batch.rows(torch.tensor([number])), effect, list(rules))
+        if telling:
+            shuffled = effect[torch.randperm(len(effect), generator=generator)]
+            row |= {
+                "reachable": judge.reachable(effect),
+                "reachable_permuted": judge.reachable(shuffled),
+                "reachable_negated": judge.reachable(-effect),
+            }
+        rows.append(row)
+    columns = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
+    return JudgedSets(columns, rules, space.count_valid, refused)
+
+
+@dataclass(frozen=True)
+class _Judge:
+    """A fitted surrogate that knows how well its cross-fits identify."""
+
+    fitted: FittedCalibrated
+    space: CombinationSpace
+    found: Identification
+
+    def of_target(
+        self, truth: PerturbationBatch, effect: Float[Tensor, "g"], levels: Sequence[float]
+    ) -> dict[str, float]:
+        """Find the sets of a target of which the truth is known."""
+        likelihood = _likelihood(self.fitted, effect)
+        listed = search(likelihood, self.fitted, self.space, NEAR).top
+        best = float(listed.score[0])
+        log_sum = survey(likelihood, self.fitted, self.space, peak=best).log_sum
+        first = self.space.take(listed.index[:1])
+        row = {
+            "probability": float(torch.tensor(best - log_sum).exp()),
+            "hit": float(torch.equal(first.genes[0][:2], truth.genes[0][:2])),
+        }
+        density = likelihood.utility(self.fitted, truth).mean
+        for level in levels:
+            answer = inverse_set(
+                likelihood, self.fitted, self.space, listed, log_sum=log_sum, found=self.found, level=level
+            )
+            row[f"set_coverage_{percent(level)}"] = float(answer.holds(density)[0])
+            row[f"set_size_{percent(level)}"] = float(answer.size)
+        return row
+
+    def reachable(self, effect: Float[Tensor, "g"]) -> float:
+        """Take the p-value of a target, as the set of it states it."""
+        found = asked_again(self.found, _likelihood(self.fitted, effect), self.fitted, self.space)
+        return (1 + int((found.misfit >= found.asked_misfit).sum())) / (len(found) + 1)
+
+
+def _likelihood(fitted: FittedCalibrated, effect: Float[Tensor, "g"]) -> TargetLikelihood:
+    prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
+    return TargetLikelihood(AlignedProfile.exact(range(len(effect)), effect), prior)

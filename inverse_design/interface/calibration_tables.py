@@ -1,0 +1,153 @@
+"""The tables and sentences of a calibration card."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from inverse_design.benchmark.calibration import ClassCard
+from inverse_design.benchmark.interval_coverage import percent
+from inverse_design.interface.console import say
+from inverse_design.interface.grid import Column, Grid
+from inverse_design.interface.numbers import measured
+from surrogates.evaluation.rows import Row
+
+# What is covered, by the metric of its coverage.
+_LINES: Mapping[str, str] = {
+    "coverage_{}_all": "single readouts",
+    "posterior_coverage_{}_all": "  posterior alone",
+    "coverage_{}_responding": "responding readouts",
+    "posterior_coverage_{}_responding": "  posterior alone",
+    "coverage_{}_own": "targets' readouts",
+    "posterior_coverage_{}_own": "  posterior alone",
+    "band_coverage_{}": "all readouts at once",
+    "distance_coverage_{}": "distance to a target",
+}
+
+RowsByMetric = Mapping[str, Row]
+
+
+def show_legend(console: Console, levels: Sequence[float]) -> None:
+    """Say once how the tables are read.
+
+    Args:
+        console: Where.
+        levels: Nominal probabilities.
+    """
+    said = ", ".join(f"{percent(level)} %" for level in levels)
+    say(console, f"coverage of conformal bounds at nominal {said}; below it that of the posterior's own intervals")
+    say(console, "[95 % bootstrap interval over held-out perturbations, which nothing has seen]")
+    say(
+        console,
+        "responding: the 5 % of readouts with the largest predicted effects; targets': of the genes acted upon",
+    )
+    say(
+        console,
+        "such a calibration: central 90 % of the coverage that so few calibrating perturbations may truly give",
+    )
+
+
+def show_class(console: Console, card: ClassCard, rows: RowsByMetric, level: float) -> None:
+    """Print what was found of one novelty class.
+
+    Args:
+        console: Where.
+        card: What was found.
+        rows: The same as numbers, by metric.
+        level: The level that is spoken of.
+    """
+    variant = card.variant.replace("_", " ")
+    say(console)
+    say(console, f"{card.novelty}, {variant} (n = {len(card.judged)})", "bold")
+    for behind in dict.fromkeys(each.line for each in card.behind.values()):
+        at = [percent(each) for each, found in card.behind.items() if found.line == behind]
+        say(console, f"calibrated at {', '.join(at)} % by {behind}", "yellow" if "borrows" in behind else "")
+    for what, why in card.refused.items():
+        say(console, f"{what}: {why}", "yellow")
+    coverage_grid(rows, level).show(console)
+    for line in (*_of_posterior(rows), *_of_sets(card, rows)):
+        say(console, line)
+
+
+def coverage_grid(rows: RowsByMetric, level: float) -> Grid:
+    """Lay coverage out, one line for each kind of bound and one column for each level.
+
+    Args:
+        rows: Of one class, by metric.
+        level: The level of which widths are shown.
+
+    Returns:
+        The table.
+    """
+    prefix, suffix = "posterior_coverage_", "_all"
+    said = [
+        name.removeprefix(prefix).removesuffix(suffix)
+        for name in rows
+        if name.startswith(prefix) and name.endswith(suffix)
+    ]
+    shown = [metric for metric in _LINES if any(metric.format(each) in rows for each in said)]
+    columns = [Column("coverage of", (*(_LINES[metric] for metric in shown), "such a calibration"))]
+    for each in said:
+        cells = (
+            *(_share(rows.get(metric.format(each))) for metric in shown),
+            _band(rows.get(f"calibration_{each}")),
+        )
+        columns.append(Column(f"{each} %", cells, "right"))
+    widths = (*(_width(rows, metric, percent(level)) for metric in shown), "")
+    return Grid((*columns, Column(f"width at {percent(level)} %", widths, "right")))
+
+
+def _width(rows: RowsByMetric, metric: str, said: str) -> str:
+    """Write the width behind a coverage; of a band in that of readouts, of a distance in what the band implies."""
+    if metric.startswith("band"):
+        row = rows.get(f"band_to_readouts_{said}")
+        return "-" if row is None else f"{row.value:.2f} x readout's"
+    if metric.startswith("distance"):
+        row = rows.get(f"distance_to_band_{said}")
+        return "-" if row is None else f"{row.value:.2f} x band's"
+    row = rows.get(metric.format(said).replace("coverage", "width"))
+    return "-" if row is None else f"{row.value:.3g}"
+
+
+def _share(row: Row | None) -> str:
+    return "-" if row is None else measured(row.value, row.low, row.high, row.unit)
+
+
+def _band(row: Row | None) -> str:
+    return "-" if row is None or math.isnan(row.low) else f"[{row.low:.2f}, {row.high:.2f}]"
+
+
+def _of_posterior(rows: RowsByMetric) -> list[str]:
+    if "pit_deviation" not in rows:
+        return []
+    return [
+        f"posterior: mean standard deviation {rows['sharpness'].value:.3g}; transform off uniform by"
+        f" {_share(rows['pit_deviation'])} (0 is honest); rank correlation of spread and error"
+        f" {_share(rows['spread_error'])}"
+    ]
+
+
+def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
+    lines = []
+    for level, rules in card.rules.items():
+        said = percent(level)
+        median, mean = rows[f"set_size_median_{said}"], rows[f"set_size_mean_{said}"]
+        used = ", ".join(f"{rule} in {count}" for rule, count in Counter(rules).items())
+        lines.append(
+            f"{said} % set: coverage {_share(rows[f'set_coverage_{said}'])}, median {median.value:g}"
+            f" [{median.low:g}, {median.high:g}] and mean {mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}] of"
+            f" {card.candidates:,} candidates (by {used} of {len(rules)} folds)"
+        )
+    if "unreachable" in rows:
+        lines.append(
+            f"said to be explained by no candidate (p <= 0.05): {_share(rows['unreachable'])} of held-out doubles"
+            f" (promised: at most 0.05), {_share(rows['unreachable_permuted'])} of permuted ones,"
+            f" {_share(rows['unreachable_negated'])} of negated ones"
+        )
+    if "ece" in rows:
+        lines.append(
+            f"probability of the first candidate: expected calibration error {_share(rows['ece'])}, by chance"
+            f" {rows['ece_by_chance'].value:.3f}"
+        )
+    return lines

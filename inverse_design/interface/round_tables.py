@@ -1,0 +1,101 @@
+"""Tables of a finished campaign: what was stated before each round, and what was measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.benchmark.rounds import Rounds
+from inverse_design.interface.value_tables import text_table
+from surrogates.errors import DataError
+
+NEEDED = ("round", "lower", "upper", "measured")
+_TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
+
+
+def read_rounds(path: Path) -> Rounds:
+    """Read what was stated and measured, one row per perturbation.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with columns round, lower, upper, measured, and if there
+            are any chosen (random or designed), probability and hit, perturbation.
+
+    Returns:
+        The rounds.
+
+    Raises:
+        DataError: If the file cannot be read or is empty, a column is missing, a round is no whole number, a
+            number is not finite (bounds may be infinite), or a lower bound is above the upper one; the message
+            names the row.
+    """
+    table = text_table(path)
+    header = [column.strip().casefold() for column in table.columns]
+    table = table.set_axis(header, axis=1)
+    if twice := [column for column in header if header.count(column) > 1]:
+        raise DataError(f"{path.name!r} has {header.count(twice[0])} columns {twice[0]!r}; rename all but one")
+    if missing := [column for column in NEEDED if column not in table]:
+        known = ", ".join(map(repr, header))
+        raise DataError(
+            f"{path.name!r} has no column {missing[0]!r}; it has {known}, and needs {', '.join(NEEDED)}"
+        )
+    if table.empty:
+        raise DataError(f"{path.name!r} has no rows; give one row per measured perturbation")
+    lower, upper = (_numbers(table, column, path, infinite=True) for column in ("lower", "upper"))
+    _refuse(path, table, lower > upper, ("lower", "upper"), "the lower bound is above the upper one")
+    if ("probability" in table) != ("hit" in table):
+        raise DataError(f"{path.name!r} has one of the columns 'probability' and 'hit'; give both or none")
+    stated = _numbers(table, "probability", path) if "probability" in table else None
+    if stated is not None:
+        _refuse(path, table, (stated < 0) | (stated > 1), ("probability",), "a probability is between 0 and 1")
+    number = _numbers(table, "round", path)
+    _refuse(path, table, (number % 1 != 0) | (number < 0), ("round",), "a round is a whole number from 0 on")
+    _refuse_repeats(path, table, number)
+    return Rounds(
+        number=number.long(),
+        lower=lower,
+        upper=upper,
+        measured=_numbers(table, "measured", path),
+        random=_words(table, "chosen", path, ("random",), ("designed",)) if "chosen" in table else None,
+        probability=stated,
+        hit=_words(table, "hit", path, _TRUE, _FALSE) if stated is not None else None,
+    )
+
+
+def _numbers(table: pd.DataFrame, column: str, path: Path, *, infinite: bool = False) -> Float[Tensor, "n"]:
+    values = torch.tensor(pd.to_numeric(table[column].str.strip(), errors="coerce").to_numpy(np.float64))
+    bad = values.isnan() if infinite else ~values.isfinite()
+    _refuse(path, table, bad, (column,), "that is no number" if infinite else "that is no finite number")
+    return values
+
+
+def _words(table: pd.DataFrame, column: str, path: Path, yes: Sequence[str], no: Sequence[str]) -> Tensor:
+    words = table[column].str.strip().str.casefold()
+    known = torch.tensor(words.isin([*yes, *no]).to_numpy(bool))
+    _refuse(path, table, ~known, (column,), f"it is one of {', '.join((*yes, *no))}")
+    return torch.tensor(words.isin(yes).to_numpy(bool))
+
+
+def _refuse(path: Path, table: pd.DataFrame, bad: Tensor, columns: Sequence[str], why: str) -> None:
+    if bool(bad.any()):
+        row = int(bad.int().argmax())
+        seen = ", ".join(f"{column} {table[column].iloc[row]!r}" for column in columns)
+        count = f" ({int(bad.sum())} such rows)" if int(bad.sum()) > 1 else ""
+        raise DataError(f"row {row + 1} of {path.name!r} has {seen}: {why}{count}; correct or remove it")
+
+
+def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
+    """Refuse replicates: they share the error of their perturbation, so that they are not independent trials."""
+    if "perturbation" not in table:
+        return
+    first: dict[tuple[str, float], int] = {}
+    for row, key in enumerate(zip(table["perturbation"].str.strip(), number.tolist(), strict=True)):
+        if key in first:
+            raise DataError(
+                f"{path.name!r} has perturbation {key[0]!r} twice in round {key[1]:g} (rows {first[key] + 1} and"
+                f" {row + 1}); give one row per perturbation, such as the mean of its replicates"
+            )
+        first[key] = row

@@ -1,0 +1,196 @@
+"""Do stated bounds hold? Coverage, width and probability integral transform, one perturbation per row.
+
+Readouts of one perturbation err together, so that the perturbation is the unit: each row gives one share, and
+shares are averaged and resampled over rows.
+"""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy.stats import beta, betabinom
+from torch import Tensor
+
+from surrogates.evaluation.metrics import RowStatistic
+from surrogates.uncertainty.conformal import quantile_rank, require_count
+from surrogates.uncertainty.posterior import Interval, Posterior
+
+RESPONDING = 0.05  # share of the readouts that are said to respond
+PIT_BINS = 100
+_DECILES = 10
+
+
+def covered_rows(
+    interval: Interval, truth: Float[Tensor, "b g"], chosen: Bool[Tensor, "b g"]
+) -> Float[Tensor, "b"]:
+    """Say which share of some readouts of each perturbation is within bounds.
+
+    Args:
+        interval: The bounds, both included.
+        truth: Measured effects.
+        chosen: Which readouts of each perturbation count.
+
+    Returns:
+        Shares from 0 to 1; ``nan`` where no readout counts.
+    """
+    return _mean_of((interval.lower <= truth) & (truth <= interval.upper), chosen)
+
+
+def width_rows(interval: Interval, chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Average the width of the bounds of some readouts of each perturbation.
+
+    Args:
+        interval: The bounds.
+        chosen: Which readouts of each perturbation count.
+
+    Returns:
+        Mean widths in the unit of the effects; ``nan`` where no readout counts.
+    """
+    return _mean_of(interval.upper - interval.lower, chosen)
+
+
+def all_covered_rows(interval: Interval, truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Tell of which perturbations every readout is within bounds.
+
+    Args:
+        interval: The bounds, both included.
+        truth: Measured effects.
+
+    Returns:
+        Ones and zeros.
+    """
+    return ((interval.lower <= truth) & (truth <= interval.upper)).all(1).double()
+
+
+def responding_readouts(mean: Float[Tensor, "b g"], share: float = RESPONDING) -> Bool[Tensor, "b g"]:
+    """Mark the readouts with the largest predicted effects, whatever their sign.
+
+    By what was measured they must not be chosen: readouts with large measured effects are those that noise
+    enlarged, and no honest interval holds for them.
+
+    Args:
+        mean: Predicted effects.
+        share: Of the readouts, rounded up.
+
+    Returns:
+        True for those; ties go to the first.
+    """
+    count = math.ceil(share * mean.shape[1])
+    first = mean.abs().argsort(dim=1, descending=True, stable=True)[:, :count]
+    return torch.zeros_like(mean, dtype=torch.bool).scatter_(1, first, value=True)
+
+
+def pit_shares(posterior: Posterior, truth: Float[Tensor, "b g"], bins: int = PIT_BINS) -> Float[Tensor, "b c"]:
+    """Bin the probability integral transform: the normal distribution function at each measured effect.
+
+    Of an honest posterior it is uniform. A hump in the middle means intervals that are too wide, two heaps at the
+    ends intervals that are too narrow, one heap a bias [Gneiting 2007].
+
+    Args:
+        posterior: Predicted effects.
+        truth: Measured effects.
+        bins: Number of bins of equal width between 0 and 1.
+
+    Returns:
+        For each perturbation the share of its readouts in each bin.
+    """
+    standard = (truth - posterior.mean) / posterior.variance.sqrt()
+    transformed = torch.special.ndtr(standard.nan_to_num(0.0))  # an exact prediction without variance is 0 / 0
+    number = (transformed * bins).long().clamp(max=bins - 1)
+    counts = truth.new_zeros(len(truth), bins).scatter_add_(1, number, torch.ones_like(truth))
+    return counts / truth.shape[1]
+
+
+def pit_deviation(shares: Float[Tensor, "n c"]) -> RowStatistic:
+    """Average how far the distribution function of binned transforms is from uniform, in absolute value.
+
+    Args:
+        shares: Of :func:`pit_shares`.
+
+    Returns:
+        The statistic: 0 for an honest posterior, 0.25 if every measured effect is at the predicted one (or each is
+        far outside, evenly on both sides), 0.5 if all are far on one side.
+    """
+    c = shares.shape[1]
+    uniform = torch.arange(1, c + 1, dtype=shares.dtype) / c
+    return lambda rows: (_mean_over(shares, rows).cumsum(1) - uniform).abs().mean(1)
+
+
+def pit_decile(shares: Float[Tensor, "n c"], number: int) -> RowStatistic:
+    """Take the share of one tenth of the probabilities, 0.1 for an honest posterior.
+
+    Args:
+        shares: Of :func:`pit_shares`, in a multiple of ten bins.
+        number: Of the tenth, from 0.
+
+    Returns:
+        The statistic.
+    """
+    tenth = shares.reshape(len(shares), _DECILES, -1).sum(2)[:, number]
+    return lambda rows: tenth[rows].mean(1)
+
+
+def mean_defined(values: Float[Tensor, "n"]) -> RowStatistic:
+    """Average the drawn rows that have a value.
+
+    Args:
+        values: One number per row, ``nan`` where undefined.
+
+    Returns:
+        The statistic, for :func:`surrogates.evaluation.metrics.bootstrap_interval`.
+    """
+    return lambda rows: values[rows].nanmean(1)
+
+
+def expected_coverage(
+    calibrated: int, held_out: int, level: float, *, probability: float = 0.99
+) -> tuple[float, float]:
+    """Bound the coverage that perturbations held out from an honest calibration show.
+
+    The calibration has a true coverage of ``Beta(k, n + 1 - k)``, and so many held-out perturbations show a
+    binomial share of it. An average of shares over readouts varies less, so that it is out of these bounds even
+    more rarely.
+
+    Args:
+        calibrated: Number of perturbations of the calibration, enough for the level.
+        held_out: Number of perturbations that the coverage is measured on.
+        level: Nominal probability of the interval.
+        probability: Of a coverage within the bounds.
+
+    Returns:
+        Smallest and largest share.
+
+    Raises:
+        CalibrationError: If the calibration is too small for the level.
+    """
+    require_count(calibrated, level)
+    rank, tail = quantile_rank(calibrated, level), (1 - probability) / 2
+    law = betabinom(held_out, rank, calibrated + 1 - rank)
+    return float(law.ppf(tail)) / held_out, float(law.ppf(1 - tail)) / held_out
+
+
+def exact_binomial_interval(hits: int, count: int, *, level: float = 0.95) -> tuple[float, float]:
+    """Bound a probability by how often something came true (Clopper and Pearson 1934).
+
+    Args:
+        hits: How often.
+        count: Out of how many independent trials.
+        level: Nominal probability of the interval.
+
+    Returns:
+        Lower and upper bound; 0 and 1 without trials.
+    """
+    tail = (1 - level) / 2
+    lower = float(beta.ppf(tail, hits, count - hits + 1)) if hits else 0.0
+    upper = float(beta.ppf(1 - tail, hits + 1, count - hits)) if hits < count else 1.0
+    return lower, upper
+
+
+def _mean_of(values: Tensor, chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    return torch.where(chosen, values.double(), 0.0).sum(1) / chosen.sum(1)
+
+
+def _mean_over(shares: Float[Tensor, "n c"], rows: Int[Tensor, "m n"]) -> Float[Tensor, "m c"]:
+    """Average the drawn rows by how often each was drawn: the rows themselves would fill the memory."""
+    drawn = shares.new_zeros(len(rows), len(shares)).scatter_add_(1, rows, shares.new_ones(rows.shape))
+    return drawn @ shares / rows.shape[1]

@@ -1,0 +1,70 @@
+import math
+
+import pytest
+import torch
+from scipy.stats import binomtest
+
+from inverse_design.benchmark.rounds import Rounds, rounds_rows, uncovered
+
+NUMBER = torch.tensor([1, 1, 1, 2, 2, 2])
+INSIDE = torch.tensor([True, True, False, False, True, False])
+
+
+def rounds(*, random: bool = False, stated: bool = False) -> Rounds:
+    return Rounds(
+        number=NUMBER,
+        lower=torch.zeros(6).double(),
+        upper=torch.ones(6).double(),
+        measured=torch.where(INSIDE, 0.5, 2.0).double(),
+        random=torch.tensor([True, False, False, False, True, False]) if random else None,
+        probability=torch.tensor([0.9, 0.8, 0.1, 0.2, 0.9, 0.0]).double() if stated else None,
+        hit=INSIDE if stated else None,
+    )
+
+
+def test_coverage_is_counted_in_every_round_and_over_all() -> None:
+    rows = {(row.variant, row.metric): row for row in rounds_rows(rounds(random=True), dataset="d", seed=0)}
+    counts = {"round 1": (2, 3), "round 2": (1, 3), "all rounds": (3, 6)}
+    for variant, (hits, n) in counts.items():
+        row = rows[variant, "coverage"]
+        reference = binomtest(hits, n).proportion_ci(0.95, method="exact")
+        assert (row.value, row.n) == (pytest.approx(hits / n), n)
+        assert (row.low, row.high) == pytest.approx((reference.low, reference.high))
+        assert rows[variant, "width"].value == 1.0
+    assert rows["round 1", "coverage_random"].value == 1.0
+    assert rows["round 1", "coverage_designed"].value == 0.5
+    assert rows["all rounds", "coverage_designed"].n == 4
+    assert not any(metric == "ece" for _, metric in rows)
+
+
+def test_bounds_belong_to_the_interval_and_may_be_infinite() -> None:
+    edge = Rounds(
+        number=torch.zeros(2).long(),
+        lower=torch.tensor([0.0, -torch.inf]).double(),
+        upper=torch.tensor([1.0, torch.inf]).double(),
+        measured=torch.tensor([1.0, 7.0]).double(),
+    )
+    rows = {row.metric: row for row in rounds_rows(edge, dataset="d", seed=0)}
+    assert rows["coverage"].value == 1.0
+    assert math.isinf(rows["width"].value)
+    assert rows["width"].to_dict()["value"] is None
+
+
+def test_probabilities_are_judged_where_there_are_any() -> None:
+    rows = {row.metric: row for row in rounds_rows(rounds(stated=True), dataset="d", seed=0)}
+    assert rows["ece"].value == pytest.approx(0.7 / 6)
+    assert rows["ece"].low <= rows["ece"].value
+    assert rows["ece_by_chance"].value > 0
+
+
+def test_rounds_that_cover_too_little_are_named() -> None:
+    many = Rounds(
+        number=torch.tensor([1] * 20 + [2] * 20),
+        lower=torch.zeros(40).double(),
+        upper=torch.ones(40).double(),
+        measured=torch.tensor([0.5] * 18 + [2.0] * 2 + [0.5] * 8 + [2.0] * 12).double(),
+    )
+    lines = uncovered(rounds_rows(many, dataset="d", seed=0), 0.9)
+    assert [line.split(":")[1] for line in lines] == [" round 2", " all rounds"]
+    assert "0.40 of 20 measurements" in lines[0]
+    assert uncovered(rounds_rows(many, dataset="d", seed=0), 0.3) == []

@@ -1,0 +1,29 @@
+"""A tiny screen, a model that is fitted at once, and what the benchmark of calibration finds of them."""
+
+from dataclasses import replace
+from functools import cache
+
+import pandas as pd
+from strategies.worlds import tiny_screen
+
+from inverse_design.benchmark.calibration import ClassCard, measure_calibration
+from surrogates.data.screen import Screen
+from surrogates.models.additive import ScaledAdditive
+from surrogates.models.automatic import Automatic
+from surrogates.models.baselines import NoChange
+
+QUICK = Automatic((ScaledAdditive(),), (NoChange(),))
+LEVELS = (0.8, 0.9)
+
+
+@cache
+def two_folds() -> Screen:
+    """The tiny screen, of which the doubles are held out in two folds."""
+    folds = [-1] * 10 + [number % 2 for number in range(16)]
+    return replace(tiny_screen(), annotations=pd.DataFrame({"double_fold": folds}))
+
+
+@cache
+def cards() -> tuple[ClassCard, ...]:
+    """Judge two classes of that screen."""
+    return measure_calibration(two_folds(), QUICK, seed=0, levels=LEVELS, classes=("double-2", "single-0"))
