@@ -3,29 +3,25 @@
 A saturating world measures 50 readouts. 30 of its genes are perturbed alone, and in all 435 pairs. The surrogate
 is wrong in form: an ensemble of scaled sums, fitted to the singles and 90 pairs. Of the other pairs 20, 50 or 100
 calibrate (split), one is the target of the utility (the distance to it), and the rest is judged. CV+ calibrates on
-the training pairs instead. In about three of five cases the true pair is the nearest of all predictions.
+the training pairs instead. Values are averages over worlds, with bootstrap intervals. Median and 5-95 % range of
+the worlds stand beside the beta-binomial law of exchangeable scores; shares of readouts are averages, and range
+less. Ratios are of mean widths in each world: the band's by that of single readouts, and what the band implies for
+the distance (farthest less nearest) by the distance's own.
 
-The unit is the world: values are averages over worlds, with bootstrap intervals. Beside the 5-95 % range of worlds
-stands that of the beta-binomial law of exchangeable scores; shares of readouts range less, being averages. Ratios
-are of mean widths in each world: the band's by that of single readouts, and what the band implies for the distance
-(farthest less nearest) by the distance's own.
-
-Last, cells as units, in some of the worlds. The cells of a perturbation scatter around its measured effect, and
-share the error of that. A cell of each training pair calibrates a model that remembers what was measured of it,
-and one that does not; then a cell of each held-out pair, and 30 of each of 20. Judged are cells of new pairs.
+Last, cells as units. The cells of a perturbation scatter around its measured effect, and share the error of that.
+One of each training pair calibrates a model that remembers what was measured of it, and a model that does not;
+then one of each held-out pair, and 30 of each of 20, as if they were 600 pairs. Judged are cells of new pairs.
 
 Run: python benchmarks/conformal_worlds.py --seed 0 --json conformal_worlds.json
 """
 
 import argparse
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from multiprocessing import get_context
 from pathlib import Path
-from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -44,8 +40,8 @@ from surrogates.evaluation.coverage import all_covered_rows, expected_coverage, 
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import FittedScaledAdditive, ScaledAdditive
-from surrogates.models.base import Fitted
-from surrogates.models.conformal import Conformal, FittedConformal, Score
+from surrogates.models.base import Fitted, Surrogate
+from surrogates.models.conformal import Conformal, FittedConformal
 from surrogates.models.ensemble import Ensemble
 from surrogates.uncertainty.conformal import conformal_quantile, quantile_rank
 from surrogates.uncertainty.posterior import GaussianPosterior, Interval
@@ -55,9 +51,9 @@ LEVEL = 0.9
 BASE = Ensemble(ScaledAdditive(), members=5, resample="perturbations")
 SCATTER = (0.05, 0.2, 0.8)  # of cells, beside the noise of 0.17 that all cells of a perturbation share
 CLUSTERS, CELLS = 20, 30  # held-out pairs whose cells are pooled, and how many of each
-Values = dict[tuple[str, str, str], float]
+Values = dict[tuple[str, str], dict[str, float]]
 METRICS = ("coverage", "coverage_of_worlds", "coverage_expected", "width", "ratio")
-_ALL, _RANGE = "{0.value:.3f} [{0.low:.3f}, {0.high:.3f}]", "{0.low:.3f} to {0.high:.3f}"
+_CELL = "{0.value:.3f} [{0.low:.3f}, {0.high:.3f}]"
 
 
 @dataclass(frozen=True)
@@ -69,11 +65,7 @@ class Design:
     training: int = 90
     counts: tuple[int, ...] = (20, 50, 100)
     noise: float = 0.17  # of each measured effect
-
-    @property
-    def judged(self) -> int:
-        """How many pairs are left, but for the target."""
-        return self.genes * (self.genes - 1) // 2 - self.training - max(self.counts) - 1
+    base: Surrogate = BASE
 
 
 @dataclass(frozen=True)
@@ -102,7 +94,7 @@ class World:
 
 @dataclass(frozen=True)
 class Remembering:
-    """Says of a training perturbation what was measured of it, and of any other what a model predicts."""
+    """Says of a known perturbation what was measured of it, and of any other what a model predicts."""
 
     vocabulary: Vocabulary
     readouts: tuple[str, ...]
@@ -129,12 +121,10 @@ def of_band(band: Interval, interval: Interval, test: Screen) -> dict[str, float
     return {"band_coverage": float(covered.mean()), "band_width": width, "band_ratio": width / _width(interval)}
 
 
-def of_utility(
-    calibrated: FittedConformal, band: Interval, test: Screen, target: Float[Tensor, "g"]
-) -> dict[str, float]:
+def of_utility(fitted: FittedConformal, band: Interval, test: Screen, target: Tensor) -> dict[str, float]:
     """Judge the bounds of the distance to the target, and compare them with what the band implies."""
     outcome = Distance(AlignedProfile.exact(range(len(target)), target))
-    bounds, truth = calibrated.scalar(outcome, test.batch, LEVEL), outcome.measured(test.effects)
+    bounds, truth = fitted.scalar(outcome, test.batch, LEVEL), outcome.measured(test.effects)
     covered = (bounds.lower <= truth) & (truth <= bounds.upper)
     nearest, farthest = implied_distances(band, target)
     return {
@@ -157,11 +147,10 @@ def identified(fitted: Fitted, world: World) -> float:
     return float((nearest == world.test.batch.genes).all(1).double().mean())
 
 
-def judge(calibrated: FittedConformal, test: Screen, target: Float[Tensor, "g"]) -> dict[str, float]:
+def judge(fitted: FittedConformal, test: Screen, target: Tensor) -> dict[str, float]:
     """Judge everything that a calibrated model promises."""
-    interval, band = calibrated.interval(test.batch, LEVEL), calibrated.band(test.batch, LEVEL)
-    found = of_readouts(interval, test) | of_band(band, interval, test)
-    return found | of_utility(calibrated, band, test, target)
+    interval, band = fitted.interval(test.batch, LEVEL), fitted.band(test.batch, LEVEL)
+    return of_readouts(interval, test) | of_band(band, interval, test) | of_utility(fitted, band, test, target)
 
 
 def cells_as_units(world: World, *, seed: int) -> Values:
@@ -176,44 +165,41 @@ def cells_as_units(world: World, *, seed: int) -> Values:
     pairs = world.train.rows(torch.nonzero(world.train.batch.order == 2).flatten())
     names = (rigid.vocabulary, rigid.readouts, rigid.measured_alone)
     memory = Remembering(*names, rigid, Actions(pairs.batch.genes), pairs.effects)
-    plan = [("a cell of each training pair, remembered", memory, pairs, scatter) for scatter in SCATTER]
-    plan += [("a cell of each training pair, not remembered", rigid, pairs, middle)]
-    plan += [("a cell of each held-out pair", memory, world.reserve, middle)]
+    plan: list[tuple[str, Fitted, Screen, float]] = [("held-out pair", memory, world.reserve, middle)]
+    plan += [("training pair, remembered", memory, pairs, scatter) for scatter in SCATTER]
     found = {}
-    for name, fitted, units, scatter in plan:
+    for name, fitted, units, scatter in [*plan, ("training pair, not remembered", rigid, pairs, middle)]:
         calibrated, new = FittedConformal.split(fitted, cells(units, scatter)), cells(world.test, scatter)
-        found |= _named(name, f"scatter {scatter}", judge(calibrated, new, world.target))
-    few, mean = world.reserve.rows(torch.arange(CLUSTERS).repeat(CELLS)), rigid.predict(world.test.batch).mean
-    half = conformal_quantile((cells(few, middle).effects - rigid.predict(few.batch).mean).abs(), LEVEL)
-    judged = of_readouts(Interval(mean - half, mean + half, LEVEL), cells(world.test, middle))
-    return found | _named(f"{CELLS} cells of each of {CLUSTERS} held-out pairs", f"scatter {middle}", judged)
-
-
-def _named(model: str, variant: str, found: dict[str, float]) -> Values:
-    return {(model, variant, metric): value for metric, value in found.items()}
+        found[f"a cell of each {name}", f"scatter {scatter}"] = judge(calibrated, new, world.target)
+    few, new = world.reserve.rows(torch.arange(CLUSTERS).repeat(CELLS)), cells(world.test, middle)
+    error, mean = (cells(few, middle).effects - rigid.predict(few.batch).mean).abs(), rigid.predict(new.batch).mean
+    unit = rigid.variance.sqrt()
+    halves = conformal_quantile(error, LEVEL), conformal_quantile((error / unit).amax(1), LEVEL) * unit
+    interval, band = (Interval(mean - half, mean + half, LEVEL) for half in halves)
+    name = f"{CELLS} cells of each of {CLUSTERS} held-out pairs"
+    return found | {(name, f"scatter {middle}"): of_readouts(interval, new) | of_band(band, interval, new)}
 
 
 def measure(design: Design, number: int, *, seed: int, cells: int) -> Values:
     """Draw one world and judge every calibration in it; cells as units in the first worlds only."""
-    torch.set_num_threads(1)  # each world is one process's
     world = World.draw(design, seed=seed + number)
-    fitted = BASE.fit(world.train, seed=seed)
-    values = _named("nearest prediction", "", {"identified": identified(fitted, world)})
-    plus = Conformal(BASE, score="absolute").fit(world.train, seed=seed)
+    fitted = design.base.fit(world.train, seed=seed)
+    values = {("nearest prediction", ""): {"identified": identified(fitted, world)}}
+    plus = Conformal(design.base, score="absolute").fit(world.train, seed=seed)
     splits = {n: FittedConformal.split(fitted, world.reserve.rows(torch.arange(n))) for n in design.counts}
     calibrated = {f"split, n = {n}": each for n, each in splits.items()} | {f"CV+, n = {design.training}": plus}
     for name, each in calibrated.items():
-        for score in get_args(Score):
-            values |= _named(name, score, judge(replace(each, score=score), world.test, world.target))
+        for score in ("absolute", "normalised"):
+            values[name, score] = judge(replace(each, score=score), world.test, world.target)
     return values | (cells_as_units(world, seed=seed + number) if number < cells else {})
 
 
 def rows_of(values: list[Values], judged: int, *, seed: int) -> list[Row]:
     """Average over worlds; of coverages also the range of the worlds, and that of exchangeable scores."""
     rows, ends = [], torch.tensor([0.05, 0.95], dtype=torch.float64)
-    for model, variant, metric in values[0]:
-        key = (model, variant, metric)
-        each = torch.tensor([world[key] for world in values if key in world], dtype=torch.float64)
+    for (model, variant), metric in [(key, metric) for key, named in values[0].items() for metric in named]:
+        drawn = [world[model, variant][metric] for world in values if (model, variant) in world]
+        each = torch.tensor(drawn, dtype=torch.float64)
         found = {metric: (float(each.mean()), *bootstrap_interval(mean_defined(each), len(each), seed=seed))}
         if metric.endswith("_coverage"):
             found[f"{metric}_of_worlds"] = (float(each.median()), *each.quantile(ends).tolist())
@@ -230,13 +216,12 @@ def rows_of(values: list[Values], judged: int, *, seed: int) -> list[Row]:
 def show(rows: list[Row]) -> None:
     """Print a table: calibrations by quantities."""
     found = {(row.model, row.variant, row.metric): row for row in rows}
-    print(f"the nearest prediction is the true pair: {_ALL.format(rows[0])}\n")
+    print(f"{rows[0].model} is of the true pair: {_CELL.format(rows[0])}\n")
     print(f"{'':71}" + "".join(f"{name:24}" for name in ("coverage", "5-95 %", "expected", "width", "ratio")))
     for model, variant in dict.fromkeys((row.model, row.variant) for row in rows[1:]):
         for quantity in ("readout", "band", "utility"):
             cells = [found.get((model, variant, f"{quantity}_{metric}")) for metric in METRICS]
-            pairs = zip(cells, (_ALL, _RANGE, _RANGE, _ALL, _ALL), strict=True)
-            texts = [f"{form.format(cell) if cell else '':24}" for cell, form in pairs]
+            texts = [f"{_CELL.format(cell) if cell else '':24}" for cell in cells]
             if cells[0]:
                 print(f"{f'{model}, {variant}':62}{quantity:9}" + "".join(texts).rstrip())
 
@@ -252,11 +237,11 @@ def main() -> None:
     asked = parser.parse_args()
     design, began = Design(), time.perf_counter()
     work = partial(measure, design, seed=asked.seed, cells=asked.cells)
-    with ProcessPoolExecutor(asked.workers, mp_context=get_context("spawn")) as pool:
-        values = list(pool.map(work, range(asked.worlds)))
-    rows = rows_of(values, design.judged, seed=asked.seed)
-    show(rows)
-    print(f"\n{asked.worlds} worlds, {design.judged} pairs judged in each, {time.perf_counter() - began:.0f} s")
+    with get_context("spawn").Pool(asked.workers, torch.set_num_threads, (1,)) as pool:
+        values = pool.map(work, range(asked.worlds), chunksize=1)
+    judged = len(World.draw(design, seed=asked.seed).test)
+    show(rows := rows_of(values, judged, seed=asked.seed))
+    print(f"\n{asked.worlds} worlds, {judged} pairs judged in each, {time.perf_counter() - began:.0f} s")
     if asked.json:
         write_json(rows, asked.json)
 

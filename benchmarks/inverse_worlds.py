@@ -3,8 +3,8 @@
 A saturating world measures 50 readouts; 30 of its genes are perturbed alone, and 20, 50 or 100 of their 435
 pairs. From these everything is learnt: scaled sums, the error law, and by cross-fits the rule of the set and its
 threshold.
-Other pairs are targets: of each one measurement is given, and all 435 pairs are candidates. The choice among the rules
-(gap, rank, surprise) is that of the program; each rule is also shown by itself.
+Other pairs are targets: of each one measurement is given, and all 435 pairs are candidates. The choice among the
+rules (gap, rank, surprise) is that of the program; each rule is also shown by itself.
 
 The unit is the world: values are averages over worlds, with bootstrap intervals.
 

@@ -19,6 +19,7 @@ from surrogates.uncertainty.conformal import coverage_band, least_count
 
 MAIN_LEVEL = 0.9
 _UNKNOWN = (math.nan, math.nan)
+_ROUNDING = 1e-9
 # What is bounded, by the metric of its coverage: "intervals of ... cover ...".
 _PROMISES = {
     "coverage_{}_all": "intervals of single readouts",
@@ -92,7 +93,8 @@ def coverage_remarks(cards: Sequence[ClassCard], rows: Sequence[Row], level: flo
         level: Nominal probability.
 
     Returns:
-        Warnings, where bounds hold too seldom, and remarks, where they hold more often than was promised.
+        Warnings, where bounds hold too seldom, and remarks: where they hold more often than was promised, and
+        where they are below the level, though not by more than such a calibration may be.
     """
     values = {(row.variant, row.novelty, row.metric): row for row in rows}
     warnings, remarks = [], []
@@ -113,6 +115,8 @@ def coverage_remarks(cards: Sequence[ClassCard], rows: Sequence[Row], level: flo
                 warnings.append(f"warning: {said}")
             elif row.value > high and not metric.startswith("set"):
                 remarks.append(f"wider than need be: {said}")
+            elif row.high < level - _ROUNDING:
+                remarks.append(f"below the level: {said}")
     return warnings, remarks
 
 

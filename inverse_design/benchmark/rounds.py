@@ -13,6 +13,8 @@ from inverse_design.benchmark.reliability import calibration_errors, calibration
 from surrogates.evaluation.coverage import exact_binomial_interval
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row
+from surrogates.uncertainty.adaptive import ScorePool
+from surrogates.uncertainty.exchangeability import Health, campaign_health
 
 ALL = "all rounds"
 
@@ -43,6 +45,40 @@ class Rounds:
     def covered(self) -> Bool[Tensor, "n"]:
         """Whether each measurement is within its bounds, both included."""
         return (self.lower <= self.measured) & (self.measured <= self.upper)
+
+    @property
+    def scores(self) -> Float[Tensor, "n"]:
+        """How far each measurement is from the middle of its bounds, in half their distance: 1 is at a bound.
+
+        Bounds that have no middle or no distance tell only inside, which is 0, from outside, which is infinite.
+        """
+        half = (self.upper - self.lower) / 2
+        plain = half.isfinite() & (half > 0)
+        coarse = torch.where(self.covered, 0.0, torch.inf).double()
+        return torch.where(plain, (self.measured - (self.lower + self.upper) / 2).abs() / half, coarse)
+
+
+def health_of(rounds: Rounds, level: float, *, adaptive: bool, seed: int) -> Health | None:
+    """Judge for whom the bounds hold.
+
+    Args:
+        rounds: What was stated and measured.
+        level: Nominal probability of the bounds.
+        adaptive: Whether their level followed the misses.
+        seed: Fixes the permutations.
+
+    Returns:
+        The judgement, by scores in units of the bounds; ``None`` if it is not known what was drawn at random.
+    """
+    if rounds.random is None:
+        return None
+    order = rounds.number.argsort(stable=True)
+    scores, number, random = rounds.scores[order], rounds.number[order], rounds.random[order]
+    designed = [(number == each) & ~random for each in number.unique().tolist()]
+    designed = [chosen for chosen in designed if bool(chosen.any())]
+    missed = [int((~rounds.covered[order][chosen]).sum()) for chosen in designed]
+    pool = ScorePool(scores[random], tuple(scores[chosen] for chosen in designed))
+    return campaign_health(pool, missed, level, adaptive=adaptive, seed=seed)
 
 
 def rounds_rows(rounds: Rounds, *, dataset: str, seed: int) -> list[Row]:
@@ -82,7 +118,7 @@ def uncovered(rows: Sequence[Row], level: float) -> list[str]:
         A warning for each whose interval is below the level.
     """
     return [
-        f"warning: {row.variant}: bounds held {_kind(row)}{row.value:.2f} of {row.n} measurements, 95 % interval"
+        f"warning: {row.variant}: bounds hold {row.value:.2f} of {row.n}{_kind(row)} measurements, 95 % interval"
         f" {row.low:.2f} to {row.high:.2f}, nominal {level:g}"
         for row in rows
         if row.metric.startswith("coverage") and row.high < level
@@ -91,7 +127,7 @@ def uncovered(rows: Sequence[Row], level: float) -> list[str]:
 
 def _kind(row: Row) -> str:
     kind = row.metric.removeprefix("coverage").strip("_")
-    return f"({kind}) " if kind else ""
+    return f" {kind}" if kind else ""
 
 
 def _parts(rounds: Rounds) -> Iterator[tuple[str, Bool[Tensor, "n"]]]:

@@ -34,7 +34,8 @@ class _Axes:
 
     @property
     def ticks(self) -> list[float]:
-        return [self.lowest + (1 - self.lowest) * quarter / 4 for quarter in range(5)]
+        step = 0.2 if self.lowest else 0.25
+        return [self.lowest + step * number for number in range(1 + round((1 - self.lowest) / step))]
 
     def frame(self, headings: Sequence[str], across: str, ticks: Sequence[float]) -> list[str]:
         above = enumerate(reversed(headings))
@@ -66,7 +67,7 @@ def calibration_svg(rows: Sequence[Row], bins: Mapping[str, Sequence[Bin]], *, t
     columns = max(len(classes), len(bins), 3)
     width = _LEFT + columns * (_SIDE + _GAP)
     second = _TOP + _SIDE + 76
-    third = second + _LOW + 76
+    third = second + _LOW + 92
     height = (third + _SIDE + 48) if bins else second + _LOW + 48
     variant = f" ({rows[0].variant.replace('_', ' ')})" if rows else ""
     body = [text(12.0, 24.0, f"{title}{variant}", size=15), *_legend()]
@@ -101,7 +102,7 @@ def _coverage(axes: _Axes, novelty: str, rows: Mapping[str, Row]) -> list[str]:
     ]
     n = max((row.n for name, row in rows.items() if name.startswith(prefix)), default=0)
     drawn = axes.frame((f"{novelty} (n = {n})", "coverage of single readouts"), "nominal level", axes.ticks)
-    drawn.append(line(axes.x(axes.lowest), axes.y(axes.lowest), axes.x(1), axes.y(1), INK))
+    drawn.append(line(axes.x(axes.lowest), axes.y(axes.lowest), axes.x(1.0), axes.y(1.0), INK))
     for each in said:
         at = axes.x(float(each) / 100)
         expected = rows.get(f"calibration_{each}")
@@ -135,7 +136,7 @@ def _transform(left: float, top: float, rows: Mapping[str, Row]) -> list[str]:
     drawn = axes.frame(("share of readouts",), "posterior probability of the measured value", (0.0, 0.1, 0.2))
     for number, row in enumerate(deciles):
         low, high = axes.x(number / 10), axes.x((number + 1) / 10)
-        drawn.append(box(low + 1, axes.y(row.value), high - low - 2, axes.y(0) - axes.y(row.value), BLUE))
+        drawn.append(box(low + 1, axes.y(row.value), high - low - 2, axes.y(0.0) - axes.y(row.value), BLUE))
         drawn.append(line((low + high) / 2, axes.y(row.low), (low + high) / 2, axes.y(row.high), INK))
     drawn.append(line(axes.left, axes.y(0.1), axes.left + axes.width, axes.y(0.1), INK))
     return drawn
@@ -144,7 +145,7 @@ def _transform(left: float, top: float, rows: Mapping[str, Row]) -> list[str]:
 def _reliability(axes: _Axes, variant: str, bins: Sequence[Bin]) -> list[str]:
     heading = ("reliability of the first candidate", f"share that came true, {variant.replace('_', ' ')}")
     drawn = axes.frame(heading, "stated probability", axes.ticks)
-    drawn.append(line(axes.x(0), axes.y(0), axes.x(1), axes.y(1), INK))
+    drawn.append(line(axes.x(0.0), axes.y(0.0), axes.x(1.0), axes.y(1.0), INK))
     for each in bins:
         low, high = exact_binomial_interval(round(each.found * each.n), each.n)
         at = axes.x(each.stated)

@@ -207,6 +207,7 @@ def rounds(
     /,
     *,
     level: _Level = 0.9,
+    adaptive: bool = False,
     seed: int = 0,
     json: str | None = None,
     run: _Run,
@@ -217,13 +218,14 @@ def rounds(
         results: A table (.csv, .tsv, .parquet) with one row per perturbation and columns round, lower, upper,
             measured; if there are any, chosen (random or designed), probability and hit, perturbation.
         level: Nominal probability of the bounds.
+        adaptive: The level followed the misses of the rounds before (adaptive conformal inference).
         seed: Fixes everything that is random.
         json: Where to write the numbers, as .json.
         run: What was typed.
     """
     from inverse_design.interface.rounds import run_rounds
 
-    run_rounds(run, results, level=level, seed=seed, json=json)
+    run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, json=json)
 
 
 @benchmark.command(help_epilogue=_examples("benchmark search --genes 2000"))

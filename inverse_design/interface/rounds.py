@@ -1,15 +1,16 @@
 """The verb ``benchmark rounds``: the calibration card of a finished campaign."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from rich.console import Console
 
 from inverse_design.benchmark.reliability import reliability
-from inverse_design.benchmark.rounds import ALL, Rounds, rounds_rows, uncovered
+from inverse_design.benchmark.rounds import ALL, Rounds, health_of, rounds_rows, uncovered
 from inverse_design.interface.console import output, say
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import measured
-from inverse_design.interface.outputs import check_writable
+from inverse_design.interface.outputs import check_writable, strict
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.round_tables import read_rounds
 from inverse_design.interface.run import Run
@@ -18,24 +19,29 @@ from surrogates.evaluation.rows import Row, write_json
 from surrogates.uncertainty.conformal import require_level
 
 
-def run_rounds(run: Run, results: str, *, level: float, seed: int, json: str | None) -> None:
+def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: int, json: str | None) -> None:
     """Measure whether the bounds that were stated before each round held.
 
     Args:
         run: The command line.
         results: Table of what was stated and measured.
         level: Nominal probability of the bounds.
-        seed: Fixes the bootstrap.
+        adaptive: Whether their level followed the misses.
+        seed: Fixes bootstrap and permutations.
         json: Where to write the rows.
     """
     require_level(level)
     place = None if json is None else check_writable(json, endings=(".json",), inputs=[results])
     rounds = read_rounds(Path(results))
     rows = rounds_rows(rounds, dataset=Path(results).name, seed=seed)
+    health = health_of(rounds, level, adaptive=adaptive, seed=seed)
+    settings = {"level": level, "adaptive": adaptive, "health": None if health is None else strict(asdict(health))}
     if place is not None:
-        write_json(rows, place, manifest=manifest(run, None, seed=seed, settings={"level": level}))
+        write_json(rows, place, manifest=manifest(run, None, seed=seed, settings=settings))
     console = output()
     show_rounds(console, rounds, rows, level)
+    said = "it is not known which were drawn at random (column chosen)" if health is None else health.line
+    say(console, f"health: {said}")
     if place is not None:
         say(console)
         say(console, f"wrote {place}")

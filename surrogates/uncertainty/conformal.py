@@ -45,7 +45,7 @@ def least_count(level: float) -> int:
         CalibrationError: If the level is no probability.
     """
     require_level(level)
-    return math.ceil(level / (1 - level) - _ROUNDING)
+    return max(1, math.ceil(level / (1 - level) - _ROUNDING))
 
 
 def attainable_level(count: int) -> float:

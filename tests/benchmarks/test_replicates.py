@@ -102,10 +102,14 @@ def test_bounds_of_real_means_miss_real_wells(
     replicates: dict[str, Any], real_data: Callable[[str], Path]
 ) -> None:
     screen = open_dataset("laufer2013")
+    queries = screen.batch.multi_hot(len(screen.vocabulary)).sum(0).topk(4).indices
+    with_query = torch.isin(screen.batch.genes, queries).any(1)
+    screen = screen.rows(torch.nonzero((screen.batch.order == 1) | with_query).flatten())
     wells = replicates["read_wells"](screen, real_data("laufer2013"))
-    assert len(wells.row) == 5626 * 8  # pairs of both roles have sixteen
-    rows = replicates["measure"](screen, wells, ScaledAdditive(), calibration=500, draws=1, seed=0)
+    _, counts = wells.row.unique(return_counts=True)
+    assert counts.unique().tolist() == [8, 16]  # in both roles
+    rows = replicates["measure"](screen, wells, ScaledAdditive(), calibration=100, draws=2, seed=0)
     value = {(row.model, row.metric): row.value for row in rows if row.variant == "absolute"}
-    assert value["calibrated on means", "readout_coverage_of_means"] == pytest.approx(0.9, abs=0.02)
-    assert value["calibrated on one well each", "readout_coverage_of_wells"] == pytest.approx(0.9, abs=0.02)
+    assert value["calibrated on means", "readout_coverage_of_means"] == pytest.approx(0.9, abs=0.03)
+    assert value["calibrated on one well each", "readout_coverage_of_wells"] == pytest.approx(0.9, abs=0.03)
     assert value["calibrated on means", "readout_coverage_of_wells"] < 0.7

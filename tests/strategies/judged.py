@@ -17,13 +17,13 @@ LEVELS = (0.8, 0.9)
 
 
 @cache
-def two_folds() -> Screen:
-    """The tiny screen, of which the doubles are held out in two folds."""
-    folds = [-1] * 10 + [number % 2 for number in range(16)]
+def three_folds() -> Screen:
+    """The tiny screen, of which the doubles are held out in three folds."""
+    folds = [-1] * 10 + [number % 3 for number in range(16)]
     return replace(tiny_screen(), annotations=pd.DataFrame({"double_fold": folds}))
 
 
 @cache
 def cards() -> tuple[ClassCard, ...]:
     """Judge two classes of that screen."""
-    return measure_calibration(two_folds(), QUICK, seed=0, levels=LEVELS, classes=("double-2", "single-0"))
+    return measure_calibration(three_folds(), QUICK, seed=0, levels=LEVELS, classes=("double-2", "single-0"))

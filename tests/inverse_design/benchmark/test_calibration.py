@@ -3,7 +3,7 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 import torch
-from strategies.judged import LEVELS, QUICK, cards, two_folds
+from strategies.judged import LEVELS, QUICK, cards, three_folds
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.benchmark import calibration
@@ -17,7 +17,7 @@ from surrogates.models.conformal import FittedConformal, conformal
 
 
 def test_every_held_out_perturbation_is_judged_once_by_what_has_not_seen_it() -> None:
-    screen = two_folds()
+    screen = three_folds()
     card = cards()[0]
     assert (card.variant, card.code) == ("all_readouts", SEEN_DOUBLE)
     every = torch.cat([split.test for split in double_splits(screen, seed=0)]).sort().values
@@ -57,7 +57,7 @@ def test_targets_removed_leaves_own_readouts_out() -> None:
 
 
 def test_perturbations_held_out_twice_stand_behind_a_class_once() -> None:
-    found = measure_calibration(two_folds(), QUICK, seed=0, levels=(0.5,), classes=("double-1",))
+    found = measure_calibration(three_folds(), QUICK, seed=0, levels=(0.5,), classes=("double-1",))
     behind = found[0].behind[0.5]
     assert isinstance(behind, Behind)
     assert behind.count <= 16
@@ -65,7 +65,7 @@ def test_perturbations_held_out_twice_stand_behind_a_class_once() -> None:
 
 
 def test_a_class_that_cannot_be_calibrated_says_why() -> None:
-    found = measure_calibration(two_folds(), QUICK, seed=0, levels=(0.5, 0.99), classes=("double-2",))
+    found = measure_calibration(three_folds(), QUICK, seed=0, levels=(0.5, 0.99), classes=("double-2",))
     assert set(found[0].behind) == {0.5}
     assert "level 0.99 needs 99" in found[0].refused["99 % bounds"]
     assert "99 % set" in found[0].refused
@@ -78,7 +78,7 @@ def test_nothing_held_out_inside_says_why(monkeypatch: pytest.MonkeyPatch) -> No
         raise CalibrationError("nothing was held out")
 
     monkeypatch.setattr(calibration, "conformal", refuse)
-    found = measure_calibration(two_folds(), QUICK, seed=0, levels=(0.8,), classes=("double-2",))
+    found = measure_calibration(three_folds(), QUICK, seed=0, levels=(0.8,), classes=("double-2",))
     assert found[0].refused["80 % bounds"] == "nothing was held out"
     assert found[0].behind == {}
 
@@ -86,7 +86,7 @@ def test_nothing_held_out_inside_says_why(monkeypatch: pytest.MonkeyPatch) -> No
 def test_progress_counts_the_fits() -> None:
     seen: list[tuple[int, int]] = []
     measure_calibration(
-        two_folds(),
+        three_folds(),
         QUICK,
         seed=0,
         levels=(0.8,),
@@ -100,20 +100,22 @@ def test_progress_counts_the_fits() -> None:
 
 
 def test_at_most_so_many_are_held_out() -> None:
-    found = measure_calibration(two_folds(), QUICK, seed=0, levels=(0.8,), classes=("double-2",), most_held_out=5)
+    found = measure_calibration(
+        three_folds(), QUICK, seed=0, levels=(0.8,), classes=("double-2",), most_held_out=5
+    )
     assert len(found[0].judged) == 5
 
 
 @pytest.mark.parametrize("level", [0.0, 1.0, 90.0, -0.1, float("nan")])
 def test_bad_levels(level: float) -> None:
     with pytest.raises(CalibrationError, match="not between 0 and 1"):
-        measure_calibration(two_folds(), QUICK, seed=0, levels=(0.8, level))
+        measure_calibration(three_folds(), QUICK, seed=0, levels=(0.8, level))
 
 
 def test_bad_screens() -> None:
     with pytest.raises(DataError, match="nothing of double-2 can be held out"):
-        measure_calibration(two_folds().rows(range(10)), QUICK, seed=0, classes=("double-2",))
-    screen = two_folds()
+        measure_calibration(three_folds().rows(range(10)), QUICK, seed=0, classes=("double-2",))
+    screen = three_folds()
     two = replace(screen, contexts=("a",) * 10 + ("b",) * (len(screen) - 10))
     with pytest.raises(DataError, match="context"):
         measure_calibration(two, QUICK, seed=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from strategies.judged import LEVELS, QUICK, cards, two_folds
+from strategies.judged import LEVELS, QUICK, cards, three_folds
 
 from inverse_design.benchmark import calibration
 from inverse_design.benchmark.calibration import Behind, ClassCard, measure_calibration
@@ -78,7 +78,7 @@ def test_an_interval_that_is_too_narrow_is_reported(monkeypatch: pytest.MonkeyPa
         return Narrow(honest.fitted, honest.folds, honest.score)
 
     monkeypatch.setattr(calibration, "conformal", narrow)
-    found = measure_calibration(two_folds(), QUICK, seed=0, levels=LEVELS, classes=("double-2",))
+    found = measure_calibration(three_folds(), QUICK, seed=0, levels=LEVELS, classes=("double-2",))
     rows = rows_of(found)
     coverage = next(row for row in rows if row.metric == "coverage_90_all")
     assert coverage.value < 0.6
@@ -89,7 +89,7 @@ def test_an_interval_that_is_too_narrow_is_reported(monkeypatch: pytest.MonkeyPa
 
 
 def _card(coverage: float, *, count: int = 100) -> ClassCard:
-    covered = torch.full((126,), coverage).double()
+    covered = torch.full((126,), coverage, dtype=torch.float64)
     columns = {
         "coverage_90_all": covered,
         "posterior_coverage_90_all": covered,
@@ -103,12 +103,14 @@ def _card(coverage: float, *, count: int = 100) -> ClassCard:
     return ClassCard("all_readouts", SEEN_DOUBLE, Judged(torch.arange(126), columns), behind, {}, {}, 0)
 
 
-@pytest.mark.parametrize(("coverage", "counts"), [(0.7, (2, 0)), (0.9, (0, 0)), (0.85, (0, 0)), (1.0, (0, 1))])
+@pytest.mark.parametrize(("coverage", "counts"), [(0.7, (2, 0)), (0.9, (0, 0)), (0.85, (0, 2)), (1.0, (0, 1))])
 def test_only_what_chance_does_not_explain_is_remarked(coverage: float, counts: tuple[int, int]) -> None:
     # A set cannot be smaller than one candidate, so that it may hold the truth more often than was promised.
     card = _card(coverage)
     warnings, remarks = coverage_remarks((card,), rows_of((card,)), 0.9)
     assert (len(warnings), len(remarks)) == counts
+    start = "below the level: " if coverage < 0.9 else "wider than need be: "
+    assert all(line.startswith(start) for line in remarks)
 
 
 def test_nothing_is_expected_of_a_calibration_that_is_too_small() -> None:

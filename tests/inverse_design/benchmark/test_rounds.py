@@ -1,10 +1,11 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 from scipy.stats import binomtest
 
-from inverse_design.benchmark.rounds import Rounds, rounds_rows, uncovered
+from inverse_design.benchmark.rounds import Rounds, health_of, rounds_rows, uncovered
 
 NUMBER = torch.tensor([1, 1, 1, 2, 2, 2])
 INSIDE = torch.tensor([True, True, False, False, True, False])
@@ -68,3 +69,26 @@ def test_rounds_that_cover_too_little_are_named() -> None:
     assert [line.split(":")[1] for line in lines] == [" round 2", " all rounds"]
     assert "0.40 of 20 measurements" in lines[0]
     assert uncovered(rounds_rows(many, dataset="d", seed=0), 0.3) == []
+
+
+def test_scores_are_in_units_of_the_bounds() -> None:
+    some = Rounds(
+        number=torch.zeros(5).long(),
+        lower=torch.tensor([0.0, 0.0, 1.0, 1.0, -torch.inf]).double(),
+        upper=torch.tensor([2.0, 2.0, 1.0, 1.0, 1.0]).double(),
+        measured=torch.tensor([2.0, 4.0, 1.0, 1.5, 7.0]).double(),
+    )
+    assert some.scores.tolist() == [1.0, 3.0, 0.0, math.inf, math.inf]
+    assert bool(((some.scores <= 1) == some.covered).all())
+
+
+def test_health_counts_random_and_designed_measurements() -> None:
+    assert health_of(rounds(), 0.9, adaptive=False, seed=0) is None
+    found = health_of(rounds(random=True), 0.9, adaptive=True, seed=0)
+    assert found is not None
+    assert (found.random, found.picked, found.missed, found.rounds) == (2, 4, 3, 2)
+    assert (found.level, found.adaptive) == (0.9, True)
+    drawn = replace(rounds(), random=torch.ones(6, dtype=torch.bool))
+    only = health_of(drawn, 0.9, adaptive=False, seed=0)
+    assert only is not None
+    assert (only.random, only.picked) == (6, 0)

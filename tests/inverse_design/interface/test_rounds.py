@@ -37,8 +37,10 @@ def test_the_card_of_a_campaign(tmp_path: Path, name: str, capsys: pytest.Captur
     assert [line.split()[0] for line in said[table + 1 : table + 6]] == ["0", "1", "2", "3", "all"]
     assert "coverage, random" in said[table]
     assert any("expected calibration error" in line for line in said)
+    assert any(line.startswith("health: intervals are ") and "8 held out" in line for line in said)
     content = json.loads((tmp_path / "rows.json").read_text())
-    assert content["manifest"]["settings"] == {"level": 0.9}
+    settings = content["manifest"]["settings"]
+    assert (settings["level"], settings["adaptive"], settings["health"]["random"]) == (0.9, False, 8)
     values = {(row["variant"], row["metric"]): row["value"] for row in content["rows"]}
     within = results()["measured"].abs() <= 1.645
     assert values["all rounds", "coverage"] == pytest.approx(within.mean())
@@ -52,8 +54,9 @@ def test_needed_columns_are_enough_and_bad_rounds_are_said_first(
     table.loc[:9, "MEASURED"] = 5.0
     assert command("benchmark", "rounds", save(tmp_path, table), "--level", "0.8") == 0
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith("warning: round 0: bounds held 0.00 of 10 measurements")
+    assert said[0].startswith("warning: round 0: bounds hold 0.00 of 10 measurements")
     assert "nominal 0.8" in said[0]
+    assert said[-1] == "health: it is not known which were drawn at random (column chosen)"
 
 
 def test_infinite_bounds_are_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
