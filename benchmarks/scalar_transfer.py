@@ -1,7 +1,7 @@
 """Do conformal intervals of one number hold across lines? Growth of gene pairs in Jurkat, from K562 and few pairs.
 
 The transfer model learns from all pairs of K562 and 5 % of those of Jurkat (Horlbeck et al. 2018), as in
-`contexts.py`. Of the other pairs of Jurkat 2,000 calibrate and 12,000 are judged, in 20 draws of both; the fit is
+`contexts.py`. Of the other pairs of Jurkat 2,000 calibrate and 12,000 are judged, in 10 draws of both; the fit is
 the same in all of them. Its posterior is equally wide for all pairs, so that errors in standard deviations are
 errors: the normalised score is tried on an ensemble, each member of which has seen half of the pairs of each line.
 
@@ -64,7 +64,7 @@ class Plan:
     members: int = 4
     calibration: int = 2000
     judged: int = 12000
-    draws: int = 20
+    draws: int = 10
 
 
 @dataclass(frozen=True)
@@ -187,11 +187,11 @@ def show(rows: list[Row]) -> None:
     """Print a table: models and groups by coverage, range and width."""
     metrics = ("coverage", "coverage_expected", "above", "width")
     found = {(row.model, row.variant, row.novelty, row.metric): row for row in rows}
-    print(f"{'':81}{'judged':8}" + "".join(f"{metric:24}" for metric in metrics))
+    print(f"{'':84}{'judged':8}" + "".join(f"{metric:24}" for metric in metrics))
     for model, variant, group in dict.fromkeys((row.model, row.variant, row.novelty) for row in rows):
         cells = [found[model, variant, group, metric] for metric in metrics]
         texts = [f"{f'{each.value:.3f} [{each.low:.3f}, {each.high:.3f}]':24}" for each in cells]
-        print(f"{f'{model}, {variant}':39}{group:42}{cells[0].n:<8}" + "".join(texts).rstrip())
+        print(f"{f'{model}, {variant}':42}{group:42}{cells[0].n:<8}" + "".join(texts).rstrip())
 
 
 def main() -> None:

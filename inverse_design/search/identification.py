@@ -108,14 +108,15 @@ def identify(
         One row per held-out double; none if nothing was held out.
     """
     places = [
-        (number, row)
+        (fold.batch.genes[row].tolist(), number, row)
         for number, fold in enumerate(fitted.cross)
         for row in torch.nonzero(fold.codes == SEEN_DOUBLE).flatten().tolist()
     ]
+    places.sort()  # by what they are, so that the order of the rows of a screen does not matter
     budget = _PAIRS if pair_factored(fitted) else _STREAMED
     most = max(FEWEST, budget // max(1, space.size))
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
-    asked = [places[number] for number in order.tolist()]
+    asked = [places[number][1:] for number in order.tolist()]
     found = list(_identified(likelihood, fitted, asked, space, progress))
     columns = torch.stack(found) if found else torch.empty(0, 5 + NEAR, dtype=torch.float64)
     gap, rank, surprise, misfit, excess = columns[:, :5].unbind(1)

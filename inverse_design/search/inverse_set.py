@@ -61,8 +61,8 @@ class SetRule:
         """
         if self.rule == "rank":
             return torch.full_like(found.rank, min(self.threshold, found.near.shape[1]))
-        reach = self.threshold - (found.excess if self.rule == "surprise" else torch.zeros_like(found.gap))
-        return (found.near <= reach[:, None]).sum(1).clamp(min=1).double()
+        numbers = found.near + found.excess[:, None] if self.rule == "surprise" else found.near
+        return (numbers <= self.threshold).sum(1).clamp(min=1).double()
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ class InverseSet:
         Returns:
             True for members.
         """
-        return density >= self.cut - _ROUNDING * max(1.0, abs(self.cut))
+        return density >= self.cut
 
     @property
     def line(self) -> str:
@@ -171,10 +171,10 @@ def inverse_set(
         enough = asked <= len(listed) or len(listed) < listed.k
         ranked = listed if enough else search(likelihood, fitted, space, asked).top
         size = min(asked, len(ranked))
-        cut = float(ranked.score[size - 1])
+        cut = _rounded_down(float(ranked.score[size - 1]))
     else:
         # However sure the model is, the best candidate stays.
-        cut = min(best, (best if rule.rule == "gap" else log_sum) - rule.threshold)
+        cut = _rounded_down(min(best, (best if rule.rule == "gap" else log_sum) - rule.threshold))
         enough = cut > listed.threshold or len(listed) < listed.k
         size = (
             int((listed.score >= cut).sum())
@@ -182,6 +182,10 @@ def inverse_set(
             else survey(likelihood, fitted, space, peak=best, cut=cut).reached
         )
     return InverseSet(rule, size, space.count_valid, cut, found.reachable)
+
+
+def _rounded_down(cut: float) -> float:
+    return cut - _ROUNDING * max(1.0, abs(cut))
 
 
 def _rule(rule: Rule, found: Identification, level: float) -> SetRule:

@@ -90,6 +90,9 @@ def with_unseen(
 ) -> FittedCalibrated:
     """Add predictions and error laws of perturbations with unseen parts; all others stay as they are.
 
+    The laws have the form that was chosen for doubles of seen parts. Cross-fits learn from what the other splits
+    held out, and from nothing of a combination that they hold out themselves.
+
     Args:
         fitted: A fitted surrogate with its laws.
         surrogates: What predicts unseen parts; weighed for each novelty class on held-out targets.
@@ -126,7 +129,7 @@ def with_unseen(
     codes = {each.code for each in held_out}
     cross = []
     for fit in fits:
-        others = pooled_errors([other for other in fits if other is not fit])
+        others = pooled_errors([other.without(fit.batch) for other in fits if other is not fit])
         learnt = {
             errors.code: _learnt(errors, shape, known.temperature) for errors in others if errors.code in codes
         }

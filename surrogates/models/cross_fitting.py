@@ -44,7 +44,8 @@ class SplitFit:
         batch: The held-out perturbations.
         effects: What was measured of them.
         codes: Novelty class of each with respect to the training part.
-        errors: Errors of each class that was held out, in the order of their codes.
+        errors: Measured minus predicted effects of each surrogate.
+        scales: Posterior scale of each prediction.
     """
 
     fits: tuple[Fitted, ...]
@@ -52,7 +53,30 @@ class SplitFit:
     batch: PerturbationBatch
     effects: Float[Tensor, "b g"]
     codes: Int[Tensor, "b"]
-    errors: tuple[HeldOutErrors, ...]
+    errors: Float[Tensor, "m b g"]
+    scales: Float[Tensor, "m b"]
+
+    def without(self, batch: PerturbationBatch) -> "SplitFit":
+        """Leave out what was held out of some perturbations; the fits stay as they are.
+
+        Args:
+            batch: Ids of the same vocabulary. A double whose two parts are unseen in turn is held out twice.
+
+        Returns:
+            The same fits with fewer held-out conditions.
+        """
+        left_out = {frozenset(row) for row in batch.genes.tolist()}
+        kept = torch.tensor([frozenset(ids) not in left_out for ids in self.batch.genes.tolist()])
+        kept = torch.nonzero(kept).flatten()
+        return SplitFit(
+            self.fits,
+            self.training,
+            self.batch.rows(kept),
+            self.effects[kept],
+            self.codes[kept],
+            self.errors[:, kept],
+            self.scales[:, kept],
+        )
 
 
 def fit_splits(
@@ -79,10 +103,7 @@ def _fit_split(surrogates: Sequence[Surrogate], screen: Screen, split: Split, se
     error = torch.stack([screen.effects[split.test] - each.mean for each in posteriors])
     scale = torch.stack([each.scale for each in posteriors])
     codes = novelty_code(batch, training.single_rows >= 0)
-    errors = tuple(
-        HeldOutErrors(code, error[:, codes == code], scale[:, codes == code]) for code in codes.unique().tolist()
-    )
-    return SplitFit(fits, split.train, batch, screen.effects[split.test], codes, errors)
+    return SplitFit(fits, split.train, batch, screen.effects[split.test], codes, error, scale)
 
 
 def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
@@ -94,15 +115,10 @@ def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
     Returns:
         Errors of each class that was held out, in the order of their codes.
     """
-    parts = [errors for each in fits for errors in each.errors]
-    pooled = []
-    for code in sorted({part.code for part in parts}):
-        same = [part for part in parts if part.code == code]
-        pooled.append(
-            HeldOutErrors(
-                code,
-                torch.cat([part.errors for part in same], dim=1),
-                torch.cat([part.scales for part in same], dim=1),
-            )
-        )
-    return tuple(pooled)
+    if not fits:
+        return ()
+    codes = torch.cat([each.codes for each in fits])
+    errors, scales = torch.cat([each.errors for each in fits], 1), torch.cat([each.scales for each in fits], 1)
+    return tuple(
+        HeldOutErrors(code, errors[:, codes == code], scales[:, codes == code]) for code in codes.unique().tolist()
+    )
