@@ -19,5 +19,13 @@ class OutputError(DataError):
     """The place for the result cannot be written."""
 
 
+class LedgerError(DataError):
+    """The ledger of a search cannot be used, or belongs to another search."""
+
+
+class ExecutorError(InverseDesignError):
+    """The workers of a search died."""
+
+
 class NothingToProposeError(InverseDesignError):
     """The constraints leave no candidate."""

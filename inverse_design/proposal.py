@@ -15,6 +15,7 @@ from inverse_design.problem.question import Order, ask, candidate_space, log_pri
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
+from inverse_design.search.engine import Engine
 from inverse_design.search.exhaustive import search, survey
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import InverseSet, inverse_set
@@ -77,6 +78,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     surrogate: Surrogate | None = None,
     level: float = 0.9,
     seed: int = 0,
+    engine: Engine | None = None,
     progress: Progress | None = None,
 ) -> Proposal:
     """Rank every candidate of a space by how well it reaches a target.
@@ -92,6 +94,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         surrogate: The forward model; by default the one that identifies held-out doubles best.
         level: Probability of the bounds, and of the set.
         seed: Fixes everything that is random.
+        engine: Where the search runs; by default in this process. The answer does not depend on it.
         progress: Called with how many pairs were scored, of how many.
 
     Returns:
@@ -100,6 +103,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     Raises:
         DataError: If the screen, the target or a constraint cannot be used.
         NothingToProposeError: If the constraints leave no candidate.
+        ExecutorError: If the workers of the engine die again and again.
     """
     require_level(level)
     question = ask(screen, target)
@@ -110,7 +114,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     chosen = make_objective(question.target, aligned, objective, weights)
     models = Automatic() if surrogate is None else Automatic((surrogate,))
     fitted = models.fit(question.training, seed=seed)
-    found = search(chosen, fitted, space, max(top, LISTED), progress=progress)
+    found = (engine or Engine()).search(chosen, fitted, space, max(top, LISTED), progress=progress)
     batch = space.take(found.top.index[:top])
     explanations = explain(fitted, batch, _endless(question.target, aligned), question.training)
     bounds = outcome_bounds(chosen, fitted, batch, level)

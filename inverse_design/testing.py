@@ -58,6 +58,13 @@ def check_pair_score(score: PairScore) -> None:
     for start, stop in itertools.pairwise((0, score.size // 3, score.size)):
         block = score.block(start, stop).double()
         _expect("the shape of a block", tuple(block.shape), (stop - start, score.size - start))
+        middle = (start + score.size) // 2
+        halves = [score.block(start, stop, each) for each in ((start, middle), (middle, score.size))]
+        _expect("the shape of a tile", tuple(halves[0].shape), (stop - start, middle - start))
+        _expect("the shape of both tiles", tuple(torch.cat(halves, 1).shape), tuple(block.shape))
+        apart = float((torch.cat(halves, 1).double() - block).triu(1).abs().max()) if block.numel() else 0.0
+        if not apart <= 2 * score.error:
+            raise AssertionError(f"tiles and blocks differ by {apart}, more than twice the bound {score.error}")
         inside = (first >= start) & (first < stop)
         quick = block[first[inside] - start, second[inside] - start]
         largest = float((quick - exact[inside]).abs().max()) if bool(inside.any()) else 0.0

@@ -14,7 +14,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 from inverse_design.errors import InverseDesignError, NothingToProposeError
 from inverse_design.interface.console import complaints, say
 from inverse_design.interface.judging import Judging
-from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions
+from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions, Running
 from inverse_design.interface.run import PROGRAM, Run
 from inverse_design.interface.scoring import Scoring
 from surrogates.errors import SurrogatesError
@@ -25,7 +25,7 @@ _Context = Annotated[str | None, Parameter(group=ASKING)]
 _Run = Annotated[Run, Parameter(parse=False)]
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
-_READING, _ASKING, _RESTRICTIONS = Reading(), Asking(), Restrictions()
+_READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _SCORING, _JUDGING = Scoring(), Judging()
 
 
@@ -78,7 +78,7 @@ def check(data: str, /, *, reading: Reading = _READING) -> None:
         "propose screen.csv --target goal.toml --order both --require KLF1",
     )
 )
-def propose(
+def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     data: str,
     /,
     *,
@@ -87,6 +87,7 @@ def propose(
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
     asking: Asking = _ASKING,
     restrictions: Restrictions = _RESTRICTIONS,
+    running: Running = _RUNNING,
     reading: Reading = _READING,
     run: _Run,
 ) -> None:
@@ -100,6 +101,7 @@ def propose(
         output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
         asking: What is asked.
         restrictions: What may be proposed.
+        running: How the space is searched.
         reading: How to read a file.
         run: What was typed.
     """
@@ -113,6 +115,7 @@ def propose(
         destination=output,
         asking=asking,
         restrictions=restrictions,
+        running=running,
         reading=reading,
     )
 

@@ -16,6 +16,7 @@ Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
 AUTOMATIC = "automatic"
 
 ASKING = Group("What is asked", sort_key=1)
+RUNNING = Group("How it is searched (the answer does not depend on it)", sort_key=4)
 RESTRICTIONS = Group("What may be proposed", sort_key=2)
 READING = Group("Reading a file (what is not stated is detected, and reported)", sort_key=3)
 
@@ -88,3 +89,21 @@ class Restrictions:
     allow: Words = ()
     measured: MeasuredWord = "leave-out"
     dose: tuple[float, float] | None = None
+
+
+@Parameter(name="*", group=RUNNING)
+@dataclass(frozen=True)
+class Running:
+    """How the space is searched; the answer does not depend on it.
+
+    Attributes:
+        workers: Processes of this machine.
+        scheduler: Address of a dask.distributed scheduler, such as tcp://10.0.0.1:8786, to search on its workers.
+        ledger: File of finished parts, by which a killed search resumes where it stopped.
+        yes: Proceed with a search of more than a minute.
+    """
+
+    workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
+    scheduler: str | None = None
+    ledger: str | None = None
+    yes: Annotated[bool, Parameter(negative="")] = False

@@ -7,10 +7,11 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.candidates import DISTANCE
+from inverse_design.interface.approval import approval
 from inverse_design.interface.card import show_card
 from inverse_design.interface.console import output, say, working
 from inverse_design.interface.names import names_a_file, read_names
-from inverse_design.interface.options import AUTOMATIC, Asking, Reading, Restrictions
+from inverse_design.interface.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, write_table
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.run import Run
@@ -21,6 +22,7 @@ from inverse_design.interface.value_tables import WEIGHT_COLUMNS, read_value_tab
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
+from inverse_design.search.engine import Engine
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.base import Surrogate
@@ -44,7 +46,7 @@ class Answer:
     proposal: Proposal
 
 
-def run_propose(
+def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     run: Run,
     data: str,
     *,
@@ -53,6 +55,7 @@ def run_propose(
     destination: str | None,
     asking: Asking,
     restrictions: Restrictions,
+    running: Running,
     reading: Reading,
 ) -> None:
     """Rank candidates, print them, and write them if asked.
@@ -65,6 +68,7 @@ def run_propose(
         destination: Where to write the table.
         asking: What is asked.
         restrictions: What may be proposed.
+        running: How it is searched.
         reading: How to read a file.
     """
     inputs = [each for each in (data, target, asking.prior or "") if names_a_file(each)]
@@ -73,7 +77,7 @@ def run_propose(
         screen = one_context(open_screen(data, reading), context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
-    answer = solve(screen, wanted, asking, constraints)
+    answer = solve(screen, wanted, asking, constraints, engine=engine_of(running))
     console = output()
     if place is None:
         show_answer(console, answer)
@@ -108,7 +112,31 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
     )
 
 
-def solve(screen: Screen, target: str | Target, asking: Asking, constraints: Constraints) -> Answer:
+def engine_of(running: Running) -> Engine:
+    """Set up where a search runs.
+
+    Args:
+        running: As typed.
+
+    Returns:
+        The engine, which asks before long searches.
+    """
+    return Engine(
+        workers=running.workers,
+        scheduler=running.scheduler,
+        ledger=None if running.ledger is None else Path(running.ledger),
+        approve=approval("yes" if running.yes else "ask"),
+    )
+
+
+def solve(
+    screen: Screen,
+    target: str | Target,
+    asking: Asking,
+    constraints: Constraints,
+    *,
+    engine: Engine | None = None,
+) -> Answer:
     """Fit the model and search, showing progress on a terminal.
 
     Args:
@@ -116,6 +144,7 @@ def solve(screen: Screen, target: str | Target, asking: Asking, constraints: Con
         target: Where the cells should go.
         asking: What is asked.
         constraints: What may be proposed.
+        engine: Where the search runs.
 
     Returns:
         The answer.
@@ -133,6 +162,7 @@ def solve(screen: Screen, target: str | Target, asking: Asking, constraints: Con
             prior=prior,
             surrogate=surrogate,
             level=asking.level,
+            engine=engine,
             seed=asking.seed,
             progress=tick,
         )

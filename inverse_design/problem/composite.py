@@ -5,6 +5,7 @@ double costs two in single, and exactness stays simple.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float32, Float64, Int
@@ -17,19 +18,19 @@ from surrogates.uncertainty.residuals import ErrorLaw
 _ROUNDING = 2.0**-23
 
 
-def double_block(score: ProductScore, start: int, stop: int) -> Float64[Tensor, "rows columns"]:
+def double_block(score: ProductScore, rows: slice, columns: slice) -> Float64[Tensor, "rows columns"]:
     """Score a block of pairs in double precision.
 
     Args:
         score: A product of factors.
-        start: First row.
-        stop: One past the last row.
+        rows: First entries.
+        columns: Second entries.
 
     Returns:
-        Rows ``start`` to ``stop`` by all entries from ``start`` on.
+        The scores.
     """
-    product = score.left[start:stop].double() @ score.right[start:].double().T
-    return product + score.side[start:stop, None] + score.side[start:]
+    product = score.left[rows].double() @ score.right[columns].double().T
+    return product + score.side[rows, None] + score.side[columns]
 
 
 @dataclass(frozen=True)
@@ -54,17 +55,21 @@ class RatioScore:
         """A bound on the rounding error: a correlation is at most one."""
         return 2 * _ROUNDING
 
-    def block(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with all entries from ``start`` on.
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
 
         Args:
             start: First row.
             stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
 
         Returns:
             Single-precision scores.
         """
-        numerator, square = (double_block(each, start, stop) for each in (self.numerator, self.square))
+        one, other = slice(start, stop), slice(*(columns or (start, None)))
+        numerator, square = (double_block(each, one, other) for each in (self.numerator, self.square))
         return self._ratio(numerator, square).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
@@ -138,22 +143,24 @@ class LikelihoodScore:
         largest = self.law.temperature / 2 * (square + volume) + 2 * float(self.log_prior.abs().max())
         return (largest + abs(self.constant)) * _ROUNDING
 
-    def block(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with all entries from ``start`` on.
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
 
         Args:
             start: First row.
             stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
 
         Returns:
             Single-precision scores.
         """
-        square = double_block(self.square, start, stop)
-        scale = double_block(self.scale, start, stop)
+        one, other = slice(start, stop), slice(*(columns or (start, None)))
+        square, scale = (double_block(each, one, other) for each in (self.square, self.scale))
         projections: tuple[Tensor, ...] = ()
         gram: tuple[Tensor, ...] = ()
         if self.law.coefficient_variance > 0:
-            one, other = slice(start, stop), slice(start, None)
             form, lengths = self.projection, self._lengths
             projections = (
                 form.own[one, None] - form.left[one] @ form.right[other].T,
@@ -161,7 +168,7 @@ class LikelihoodScore:
             )
             inner = self.singles[one] @ self.singles[other].T
             gram = (lengths[one, None].expand_as(inner), inner, lengths[other].expand_as(inner))
-        prior = self.log_prior[start:stop, None] + self.log_prior[start:]
+        prior = self.log_prior[one, None] + self.log_prior[other]
         return self._density(square, projections, gram, scale, prior).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
@@ -188,7 +195,7 @@ class LikelihoodScore:
             self.log_prior[first] + self.log_prior[second],
         )
 
-    @property
+    @cached_property
     def _lengths(self) -> Float64[Tensor, "v"]:
         return self.singles.square().sum(1)
 

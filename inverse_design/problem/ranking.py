@@ -103,3 +103,20 @@ class CombinationNumbers:
                 positions[rows, slot] = self.items - 1 - mirrored
                 remaining = remaining - column[mirrored]
         return positions
+
+
+def pair_row(items: int, number: int) -> int:
+    """Find the first item of a pair by its number among all pairs.
+
+    Args:
+        items: How many items there are.
+        number: From 0 to the number of pairs; that number itself gives ``items``.
+
+    Returns:
+        The place of the first item.
+    """
+    left = math.comb(items, 2) - number  # row i starts where C(items - i, 2) pairs are left
+    if left <= 0:
+        return items
+    rows = (1 + math.isqrt(8 * left + 1)) // 2
+    return items - rows if math.comb(rows, 2) == left else items - rows - 1

@@ -33,16 +33,18 @@ class PairScore(Protocol):
         """A bound on ``|block - exact|`` over all pairs; the search is exact because, and if, it holds."""
         ...
 
-    def block(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
         """Score pairs quickly, in single precision.
 
         Args:
             start: First row ``i``.
             stop: One past the last row.
+            columns: First column ``j`` and one past the last; by default all from ``start`` on.
 
         Returns:
-            ``rows = stop - start`` first entries by ``columns = v - start`` second entries, ``j`` from ``start``
-            on. Cells with ``j <= i`` mean nothing, but are not NaN.
+            ``stop - start`` first entries by second entries. Cells with ``j <= i`` mean nothing, but are not NaN.
         """
         ...
 
@@ -130,18 +132,21 @@ class ProductScore:
             torch.cat([self.right.float(), ones, side], dim=1),
         )
 
-    def block(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with all entries from ``start`` on.
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
 
         Args:
             start: First row.
             stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
 
         Returns:
             Single-precision scores; cells with ``j <= i`` mean nothing.
         """
         left, right = self._folded
-        return left[start:stop] @ right[start:].T
+        return left[start:stop] @ right[slice(*(columns or (start, None)))].T
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision.

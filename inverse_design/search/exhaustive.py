@@ -9,6 +9,7 @@ from torch import Tensor
 from inverse_design.problem.composite import LikelihoodScore
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective
+from inverse_design.problem.ranking import pair_row
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.pairs import search_pairs
@@ -59,18 +60,60 @@ def search(
         The best, with the certificate.
     """
     score = score or pair_score(objective, fitted, space)
+    if score is None:
+        return _stream(objective, fitted, space, top, span=(0, space.size), progress=progress)
+    found = search_pairs(score, top, space=space, progress=progress)
+    for order in space.orders:
+        if order != 2:
+            found = found.merge(_stream(objective, fitted, space, top, span=space.span(order), progress=None))
+    return found
 
+
+def search_span(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    top: int,
+    *,
+    span: tuple[int, int],
+    score: PairScore | None,
+) -> SearchResult:
+    """Find the best candidates of a shard; shards of pairs hold whole rows where the objective factorises.
+
+    Args:
+        objective: What candidates are worth.
+        fitted: The surrogate.
+        space: What may be proposed.
+        top: How many.
+        span: First number of the space and one past the last, of one order.
+        score: The objective's score of all pairs; ``None`` if they have to be streamed.
+
+    Returns:
+        The best, with the certificate.
+    """
+    if score is not None:
+        first, stop = space.span(2)
+        if first <= span[0] and span[1] <= stop:
+            rows = tuple(pair_row(len(space.entries), number - first) for number in span)
+            return search_pairs(score, top, space=space, rows=(rows[0], rows[1]))
+    return _stream(objective, fitted, space, top, span=span, progress=None)
+
+
+def _stream(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    top: int,
+    *,
+    span: tuple[int, int],
+    progress: Progress | None,
+) -> SearchResult:
     def value(batch: PerturbationBatch) -> Float[Tensor, "b"]:
         return objective.utility(fitted, batch).mean
 
     rank = fitted.law(SEEN_DOUBLE).covariance.loadings.shape[1]
     block = max(16, _STREAMED_NUMBERS // (len(fitted.readouts) * (1 + rank)))
-    if score is None:
-        return search_stream(space, value, top, block=block, progress=progress)
-    pairs = search_pairs(score, top, space=space, progress=progress)
-    if space.orders == (2,):
-        return pairs
-    return pairs.merge(search_stream(space, value, top, span=space.span(1), block=block))
+    return search_stream(space, value, top, span=span, block=block, progress=progress)
 
 
 def survey(

@@ -2,7 +2,9 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,9 +18,17 @@ from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
-_ROWS = 768  # with 10,000 columns a block takes 30 MB; smaller ones wait more for each other's threads
+_ROWS, _COLUMNS = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
 _CHUNK = 64  # cells that share one maximum
 _SLACK = 4096  # pairs that a short-list may hold beyond twice the answer
+
+
+class _Tile(NamedTuple):
+    """Some rows and columns of the square of all pairs."""
+
+    start: int
+    stop: int
+    columns: tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -55,9 +65,14 @@ class _Shortlist:
 
 
 def search_pairs(
-    score: PairScore, k: int, *, space: CombinationSpace, progress: Progress | None = None
+    score: PairScore,
+    k: int,
+    *,
+    space: CombinationSpace,
+    rows: tuple[int, int] | None = None,
+    progress: Progress | None = None,
 ) -> SearchResult:
-    """Find the ``k`` best valid pairs of a space, exactly.
+    """Find the ``k`` best valid pairs of a space, or of some of its rows, exactly.
 
     Single-precision scores only decide which pairs are looked at again. If ``e`` bounds their error and ``c`` is
     the k-th best quick score of the valid pairs seen so far, then ``k`` pairs are worth at least ``c - e``, so
@@ -72,38 +87,42 @@ def search_pairs(
         score: Scores of all pairs of ``space.entries``.
         k: How many pairs.
         space: What may be proposed; its orders other than two are not searched.
+        rows: Position of the first ``i`` of a shard and one past its last; by default all.
         progress: Called after each block with the pairs done and the pairs in all.
 
     Returns:
-        The best pairs, fewer than ``k`` if the space has fewer, and the certificate.
+        The best pairs, fewer than ``k`` if there are fewer, and the certificate; that of a shard does not count
+        what is masked.
 
     Raises:
-        SpaceError: If the space has no pairs, or its entries are not those of the score.
-        DataError: If a score is NaN or ``k`` is not positive.
+        SpaceError: If the space has no pairs, its entries are not those of the score, or the rows are not there.
+        DataError: If a score is NaN or infinite (the candidate is named), or ``k`` is not positive.
     """
     began = time.perf_counter()
-    first, stop = space.span(2)
+    space.span(2)  # refuses a space without pairs
     if score.size != len(space.entries):
         raise SpaceError(f"scores of {score.size} entries do not fit a space of {len(space.entries)}")
-    top, error, rescored, start = TopK.empty(k), score.error, 0, 0
+    begin, finish = rows or (0, score.size)
+    if not 0 <= begin <= finish <= score.size:
+        raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
+    top, error, rescored = TopK.empty(k), score.error, 0
     near = _Shortlist.empty(-torch.inf)
-    while start < score.size:
-        end = min(score.size, start + min(_ROWS, max(2, start)))  # small blocks while the cut is low
-        near = near.extended(*_reaching(score, start, end, near.cut))
+    total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
+    for tile in _tiles(begin, finish, score.size):
+        near = near.extended(*_reaching(score, tile, near.cut, space))
         if len(near) > 2 * k + _SLACK:
             near = near.compacted(k, error, space)
         if len(near) > 2 * k + _SLACK:  # many near-ties: settle them now
             top, rescored = _settled(top, near, score, space), rescored + len(near)
             near = _Shortlist.empty(max(near.cut, top.threshold - error))
-        start = end
-        if progress is not None:
-            progress(stop - first - math.comb(score.size - start, 2), stop - first)
+        if progress is not None and tile.columns[1] == score.size:
+            progress(total - math.comb(score.size - tile.stop, 2) + math.comb(score.size - finish, 2), total)
     near = near.compacted(k, error, space)
     return SearchResult(
         _settled(top, near, score, space),
         Certificate(
-            scanned=stop - first,
-            masked=stop - first - space.count_valid_of(2),
+            scanned=total,
+            masked=0 if rows else total - space.count_valid_of(2),
             rescored=rescored + len(near),
             error=error,
             seconds=time.perf_counter() - began,
@@ -111,29 +130,45 @@ def search_pairs(
     )
 
 
+def _tiles(begin: int, finish: int, size: int) -> Iterator[_Tile]:
+    start = begin
+    while start < finish:
+        end = min(finish, start + min(_ROWS, max(2, start - begin)))  # small while the cut is low
+        for column in range(start, size, _COLUMNS):
+            yield _Tile(start, end, (column, min(size, column + _COLUMNS)))
+        start = end
+
+
 def _reaching(
-    score: PairScore, start: int, stop: int, cut: float
+    score: PairScore, tile: _Tile, cut: float, space: CombinationSpace
 ) -> tuple[Int64[Tensor, "m 2"], Float32[Tensor, "m"]]:
-    """Positions and quick scores of the pairs of some rows that reach the cut.
+    """Positions and quick scores of the pairs of a tile that reach the cut.
 
     Chunks of cells are first reduced to their maximum: one pass in cache over what the product just wrote. The
     little that remains is sifted by NumPy, in one thread: on a busy machine threads cost more than they bring.
     """
-    block = score.block(start, stop)
-    columns = block.shape[1]
-    cells = block.flatten()
+    cells = score.block(*tile).flatten()
     whole = len(cells) // _CHUNK * _CHUNK
     chunks = cells[:whole].view(-1, _CHUNK)
     peaks, tail = chunks.amax(1).numpy(), cells[whole:].numpy()
-    if np.isnan(peaks).any() or np.isnan(tail).any():
-        raise DataError(f"a pair score in rows {start} to {stop} is NaN")
+    if not ((peaks < np.inf).all() and (tail < np.inf).all()):
+        raise DataError(_endless(cells, tile, space))
     hot = np.flatnonzero(peaks >= cut)
     chunk, place = np.divmod(np.flatnonzero(chunks.numpy()[hot] >= cut), _CHUNK)
     at = np.concatenate([hot[chunk] * _CHUNK + place, np.flatnonzero(tail >= cut) + whole])
-    row, column = np.divmod(at, columns)
+    row, column = np.divmod(at, tile.columns[1] - tile.columns[0])
+    row, column = row + tile.start, column + tile.columns[0]
     upper = row < column
-    positions = np.stack([row[upper], column[upper]], axis=1) + start
+    positions = np.stack([row[upper], column[upper]], axis=1)
     return torch.from_numpy(positions), torch.from_numpy(cells.numpy()[at[upper]])
+
+
+def _endless(cells: Float32[Tensor, "m"], tile: _Tile, space: CombinationSpace) -> str:
+    where = int((~(cells < torch.inf)).int().argmax())
+    row, column = divmod(where, tile.columns[1] - tile.columns[0])
+    pair = torch.tensor([[row + tile.start, column + tile.columns[0]]]).sort(1).values
+    label = space.vocabulary.perturbation(_spelled(pair, space).genes[0]).label
+    return f"the score of {label} is {float(cells[where])}; scores must be finite or -inf"
 
 
 def _spelled(positions: Int64[Tensor, "m 2"], space: CombinationSpace) -> PerturbationBatch:

@@ -11,6 +11,7 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import DataError
 
 
 def search_stream(
@@ -42,7 +43,7 @@ def search_stream(
 
     Raises:
         SpaceError: If the space has no such order, or the shard is not within it or does not fit 64 bits.
-        DataError: If a score is NaN or ``k`` is not positive.
+        DataError: If a score is NaN or infinite (the candidate is named), or ``k`` is not positive.
     """
     began = time.perf_counter()
     first, stop = span or (0, space.size)
@@ -55,10 +56,20 @@ def search_stream(
         batch = space.batch(start, end)
         valid = torch.nonzero(space.valid(batch)).flatten()
         if len(valid):
-            top = top.offer(valid + start, score(batch.rows(valid)).to(torch.float64))
+            scores = score(batch.rows(valid)).to(torch.float64)
+            _refuse_endless(scores, batch.rows(valid), space)
+            top = top.offer(valid + start, scores)
         done, scored = done + end - start, scored + len(valid)
         if progress is not None:
             progress(done, total)
     seconds = time.perf_counter() - began
     certificate = Certificate(scanned=total, masked=total - scored, rescored=0, error=0.0, seconds=seconds)
     return SearchResult(top, certificate)
+
+
+def _refuse_endless(scores: Float[Tensor, "b"], batch: PerturbationBatch, space: CombinationSpace) -> None:
+    wrong = ~(scores < torch.inf)
+    if bool(wrong.any()):
+        row = int(wrong.int().argmax())
+        label = space.vocabulary.perturbation(batch.genes[row]).label
+        raise DataError(f"the score of {label} is {float(scores[row])}; scores must be finite or -inf")

@@ -108,7 +108,11 @@ class Certificate:
         error: Bound on the error of the quick scores that the last cut allowed for; 0 if none were used.
         rank_error: Bound on how far any rank of the answer is off.
         exact: Whether the answer is the true one, given the bound on the error.
-        seconds: Wall time.
+        seconds: Wall time; that of the parts added where a search was split.
+        pruned: Combinations that were not scored, because a bound shows that they are not in the answer.
+        bound: The name of that bound; empty if none was used.
+        gap: How much better than the last of the answer a combination that was not looked at could be: 0 for a
+            finished exact search, infinite where no bound is known.
     """
 
     scanned: int
@@ -118,6 +122,9 @@ class Certificate:
     seconds: float
     rank_error: int = 0
     exact: bool = True
+    pruned: int = 0
+    bound: str = ""
+    gap: float = 0.0
 
     def merge(self, other: "Certificate") -> "Certificate":
         """Certify the union of two disjoint searches.
@@ -136,6 +143,9 @@ class Certificate:
             seconds=self.seconds + other.seconds,
             rank_error=self.rank_error + other.rank_error,
             exact=self.exact and other.exact,
+            pruned=self.pruned + other.pruned,
+            bound=", ".join(dict.fromkeys(each for each in (self.bound, other.bound) if each)),
+            gap=max(self.gap, other.gap),
         )
 
 

@@ -21,8 +21,8 @@ class Overconfident:
     def size(self) -> int:
         return self.product.size
 
-    def block(self, start: int, stop: int) -> torch.Tensor:
-        return self.product.block(start, stop)
+    def block(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> torch.Tensor:
+        return self.product.block(start, stop, columns)
 
     def exact(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         return self.product.exact(first, second)

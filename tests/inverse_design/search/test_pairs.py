@@ -1,8 +1,10 @@
+import functools
+import itertools
 from itertools import combinations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies.spaces import plain_space, spaces
 
@@ -12,6 +14,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import pairs
 from inverse_design.search.pairs import search_pairs
 from inverse_design.search.stream import search_stream
+from inverse_design.search.topk import TopK
 from inverse_design.testing import check_searcher
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
@@ -124,19 +127,43 @@ def test_scores_of_other_entries_are_refused() -> None:
         search_pairs(drawn(5, 2, seed=0), 0, space=plain_space(5))
 
 
-class NanScore:
+class WrongScore:
     size = 5
     error = 0.0
 
-    def block(self, start: int, stop: int) -> torch.Tensor:
-        block = torch.zeros(stop - start, self.size - start)
-        block[0, -1] = torch.nan
+    def __init__(self, wrong: float) -> None:
+        self.wrong = wrong
+
+    def block(self, start: int, stop: int, columns: tuple[int, int] | None = None) -> torch.Tensor:
+        first, last = columns or (start, self.size)
+        block = torch.zeros(stop - start, last - first)
+        if last == self.size:
+            block[0, -1] = self.wrong
         return block
 
     def exact(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         return torch.zeros(len(first), dtype=torch.float64) + 0 * second
 
 
-def test_nan_scores_are_refused() -> None:
-    with pytest.raises(DataError, match="NaN"):
-        search_pairs(NanScore(), 2, space=plain_space(5))
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_scores_that_are_not_finite_are_refused_by_name(wrong: float) -> None:
+    with pytest.raises(DataError, match=rf"the score of \S+\+\S+ is {wrong}"):
+        search_pairs(WrongScore(wrong), 2, space=plain_space(5))
+
+
+@given(st.integers(0, 999), st.integers(2, 40), st.lists(st.integers(0, 40), max_size=4), st.integers(1, 30))
+@settings(max_examples=40)
+def test_any_shards_of_rows_give_the_same_bits(seed: int, entries: int, cuts: list[int], k: int) -> None:
+    score, space = drawn(entries, 3, seed=seed), plain_space(entries)
+    whole = search_pairs(score, k, space=space)
+    edges = sorted({0, entries, *(min(cut, entries) for cut in cuts)})
+    parts = [search_pairs(score, k, space=space, rows=rows) for rows in itertools.pairwise(edges)]
+    top = functools.reduce(TopK.merge, [part.top for part in parts])
+    assert torch.equal(top.index, whole.top.index)
+    assert torch.equal(top.score.view(torch.int64), whole.top.score.view(torch.int64))
+    assert sum(part.certificate.scanned for part in parts) == whole.certificate.scanned
+
+
+def test_rows_that_are_not_there_are_refused() -> None:
+    with pytest.raises(SpaceError, match="rows 3 to 7 are not within 5 entries"):
+        search_pairs(drawn(5, 2, seed=0), 2, space=plain_space(5), rows=(3, 7))

@@ -1,0 +1,157 @@
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+import warnings
+from pathlib import Path
+
+import pytest
+from strategies.questions import question_model, question_objective, question_space
+
+from inverse_design.errors import ExecutorError, LedgerError, SpaceError
+from inverse_design.search import engine as module
+from inverse_design.search.engine import Engine, Workload, workload
+from inverse_design.search.exhaustive import pair_score, search
+from inverse_design.search.topk import SearchResult, TopK
+
+TESTS = Path(__file__).parents[2]
+
+
+def asked(engine: Engine, *orders: int) -> SearchResult:
+    return engine.search(question_objective(), question_model(), question_space(*orders), 9)
+
+
+def content(top: TopK) -> tuple[bytes, bytes]:
+    return top.index.numpy().tobytes(), top.score.numpy().tobytes()
+
+
+def whole(*orders: int) -> tuple[bytes, bytes]:
+    return content(search(question_objective(), question_model(), question_space(*orders), 9).top)
+
+
+def test_processes_give_the_same_bytes() -> None:
+    assert content(asked(Engine(workers=2), 1, 2).top) == whole(1, 2)
+
+
+def test_a_ledger_of_another_search_is_refused(tmp_path: Path) -> None:
+    Path(tmp_path / "scan.db").write_text("not a ledger" * 100)
+    with pytest.raises(LedgerError, match="cannot be used"):
+        asked(Engine(ledger=tmp_path / "scan.db"))
+
+
+_KILLED = """
+    import os, signal, sys
+    from pathlib import Path
+    from strategies.questions import question_model, question_objective, question_space
+    from concurrent.futures import ThreadPoolExecutor
+    from inverse_design.search.engine import Engine
+    from inverse_design.search.ledger import Ledger
+
+    plain, left = Ledger.add, [5]
+
+    def add(ledger, answer):
+        plain(ledger, answer)
+        left[0] -= 1
+        if left[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Ledger.add = add
+    Engine._processes = lambda self: ThreadPoolExecutor(1)
+    engine = Engine(workers=1, ledger=Path(sys.argv[1]))
+    engine.search(question_objective(), question_model(), question_space(1, 2), 9)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+def test_a_killed_search_resumes_with_the_same_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "scan.db"
+    child = subprocess.run(  # noqa: S603 - this test's own script
+        [sys.executable, "-c", textwrap.dedent(_KILLED), str(path)],
+        env=os.environ | {"PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert child.returncode == -signal.SIGKILL
+    done: list[int] = []
+    engine = Engine(ledger=path)
+    found = engine.search(
+        question_objective(),
+        question_model(),
+        question_space(1, 2),
+        9,
+        progress=lambda searched, _: done.append(searched),
+    )
+    assert done[0] > 0
+    assert content(found.top) == whole(1, 2)
+
+
+def test_a_lost_worker_of_a_cluster_costs_its_shard(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(module, "_SHARDS_PER_WORKER", 6)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, host="127.0.0.1", dashboard_address=None
+        ) as cluster:
+            killed: list[int] = []
+
+            def lose(searched: int, _: int) -> None:
+                if searched and not killed:
+                    killed.append(next(iter(cluster.workers.values())).pid)
+                    os.kill(killed[0], signal.SIGKILL)
+
+            found = Engine(scheduler=cluster.scheduler_address).search(
+                question_objective(), question_model(), question_space(1, 2), 9, progress=lose
+            )
+            assert killed
+    assert content(found.top) == whole(1, 2)
+
+
+def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("timed out")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    with pytest.raises(ExecutorError, match=r"'tcp://127.0.0.1:9' cannot be reached: timed out"):
+        asked(Engine(scheduler="tcp://127.0.0.1:9"))
+
+
+def test_costs_are_said_before_the_search() -> None:
+    said: list[Workload] = []
+
+    def refuse(work: Workload) -> None:
+        said.append(work)
+        raise ExecutorError("too long")
+
+    with pytest.raises(ExecutorError, match="too long"):
+        asked(Engine(approve=refuse), 1, 2)
+    assert said[0].candidates == 78
+    assert re.fullmatch(r"12 singles and 66 pairs, about 1 s on \d+ cores?, 100 MB", said[0].line)
+
+
+def test_a_workload_grows_with_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of the pairs are tried: the whole takes about twice as long."""
+    monkeypatch.setattr(module, "_TRIED", (33, 33))
+    spans: list[tuple[int, int]] = []
+
+    def timed(*_: object, span: tuple[int, int], **__: object) -> None:
+        spans.append(span)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(module, "search_span", timed)
+    objective, model, space = question_objective(), question_model(), question_space(2)
+    work = workload(objective, model, space, score=pair_score(objective, model, space))
+    ((first, stop),) = spans
+    assert first == 0
+    assert work.seconds == pytest.approx(0.05 * 66 / stop, rel=0.5)
+    many = Workload(10, "167,000,000,000 triples", 200.0, 2, 400_000_000)
+    assert many.line == "167,000,000,000 triples, about 3 min on 2 cores, 400 MB"
+
+
+def test_no_workers() -> None:
+    with pytest.raises(SpaceError, match="0 workers cannot search"):
+        Engine(workers=0)
