@@ -84,7 +84,7 @@ def _bytes(top: TopK) -> tuple[bytes, bytes]:
 
 
 def test_the_parcel_is_needed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "_DESK", shards._Desk())  # noqa: SLF001 - as a new worker
+    monkeypatch.setattr(shards, "_DESK", shards._Desk())
     parcel = Parcel.of(question_objective(), question_model(), question_space())
     content = parcel.pack()
     tasks = [

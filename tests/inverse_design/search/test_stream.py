@@ -59,5 +59,5 @@ def test_shards_outside_the_space_and_nan_are_refused() -> None:
     space = plain_space(6)
     with pytest.raises(SpaceError, match="not within"):
         search_stream(space, hashed, 2, span=(3, 16))
-    with pytest.raises(DataError, match="the score of .* is nan"):
+    with pytest.raises(DataError, match=r"the score of .* is nan"):
         search_stream(space, lambda batch: hashed(batch) * torch.nan, 2)
