@@ -23,7 +23,7 @@ from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.rows import Row
 
 _STATUS = Path("/proc/self/status")
-_ACTIVE = 0.2  # share of genes with a strong effect, about that of a genome-wide CRISPRi screen [Replogle 2022]
+_ACTIVE = 0.2  # assumed share of genes with a strong effect: most genes of a genome do little
 _NOISE = 0.1  # of the target, as a share of its norm
 
 VARIANTS = ("realistic", "as_measured", "adversarial", "cancelling")
