@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/inverse-design demo
 
 test: setup lint types
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
 
 lint: setup
 	$(BIN)/ruff check .
