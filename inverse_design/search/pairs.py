@@ -12,13 +12,14 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
-from inverse_design.problem.score import PairScore
+from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
 _ROWS, _COLUMNS = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
+_DEEP = 256  # of factors with more columns than this the product takes all the time, and is fastest in whole rows
 _CHUNK = 64  # cells that share one maximum
 _SLACK = 4096  # pairs that a short-list may hold beyond twice the answer
 
@@ -108,7 +109,8 @@ def search_pairs(
     top, error, rescored = TopK.empty(k), score.error, 0
     near = _Shortlist.empty(-torch.inf)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
-    for tile in _tiles(begin, finish, score.size):
+    deep = isinstance(score, ProductScore) and score.left.shape[1] > _DEEP
+    for tile in _tiles(begin, finish, score.size, width=score.size if deep else _COLUMNS):
         near = near.extended(*_reaching(score, tile, near.cut, space))
         if len(near) > 2 * k + _SLACK:
             near = near.compacted(k, error, space)
@@ -130,12 +132,12 @@ def search_pairs(
     )
 
 
-def _tiles(begin: int, finish: int, size: int) -> Iterator[_Tile]:
+def _tiles(begin: int, finish: int, size: int, *, width: int) -> Iterator[_Tile]:
     start = begin
     while start < finish:
         end = min(finish, start + min(_ROWS, max(2, start - begin)))  # small while the cut is low
-        for column in range(start, size, _COLUMNS):
-            yield _Tile(start, end, (column, min(size, column + _COLUMNS)))
+        for column in range(start, size, width):
+            yield _Tile(start, end, (column, min(size, column + width)))
         start = end
 
 

@@ -164,6 +164,14 @@ def test_any_shards_of_rows_give_the_same_bits(seed: int, entries: int, cuts: li
     assert sum(part.certificate.scanned for part in parts) == whole.certificate.scanned
 
 
+def test_deep_factors_are_searched_exactly() -> None:
+    score, space = drawn(30, 300, seed=0), plain_space(30)
+    found = search_pairs(score, 12, space=space)
+    assert list(zip(found.top.index.tolist(), found.top.score.tolist(), strict=True)) == brute_force(
+        score, 12, space
+    )
+
+
 def test_rows_that_are_not_there_are_refused() -> None:
     with pytest.raises(SpaceError, match="rows 3 to 7 are not within 5 entries"):
         search_pairs(drawn(5, 2, seed=0), 2, space=plain_space(5), rows=(3, 7))
