@@ -7,13 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import TypeVar
 
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from inverse_design.benchmark.memory import STATUS, resident_mb
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.decoded import TILE_COLUMNS, TILE_ROWS, DecodedMember, search_decoded
 from inverse_design.search.topk import SearchResult
@@ -26,7 +26,6 @@ from surrogates.models.layers import Layers
 _LATENT = 16  # directions in which genes differ
 _NOISE = 0.2  # of every number of a member, in units of the common one's standard deviation
 _LARGE = 10_000  # genes to which seconds are extrapolated
-_STATUS = Path("/proc/self/status")
 _Result = TypeVar("_Result")
 
 
@@ -123,7 +122,7 @@ def decoded_rows(
             unit="s",
         ),
     ]
-    if _STATUS.exists():
+    if STATUS.exists():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
             peak = fresh.submit(
                 _peak, (genes, members, hidden, outputs), k, seed, torch.get_num_threads()
@@ -205,11 +204,6 @@ def _peak(sizes: tuple[int, int, int, int], k: int, seed: int, threads: int) -> 
     torch.set_num_threads(threads)
     _problem((64, *sizes[1:]), k=k, seed=seed).scan()  # libraries load and start their threads
     problem = _problem(sizes, k=k, seed=seed)
-    before = _status("VmRSS")
+    before = resident_mb("VmRSS")
     problem.scan()
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> float:
-    line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e6
+    return resident_mb("VmHWM") - before

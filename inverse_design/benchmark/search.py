@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
+from inverse_design.benchmark.memory import STATUS, resident_mb
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.pairs import search_pairs
@@ -18,7 +18,6 @@ from surrogates.data.vocabulary import Vocabulary
 from surrogates.evaluation.rows import Row
 
 _BLOCK = 512
-_STATUS = Path("/proc/self/status")
 
 
 def search_rows(
@@ -59,7 +58,7 @@ def search_rows(
             row("exact_scan", "seconds", values=[scan for _, scan in timed], unit="s"),
             row("exact_scan", "ratio_to_product", values=ratios, unit="1"),
         ]
-        if _STATUS.exists():
+        if STATUS.exists():
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
                 peak = fresh.submit(_peak, genes, columns, k, seed, torch.get_num_threads()).result()
             rows.append(row("exact_scan", "peak_mb", values=[peak], unit="MB"))
@@ -132,11 +131,6 @@ def _peak(genes: int, columns: int, k: int, seed: int, threads: int) -> float:
     torch.set_num_threads(threads)
     _search(*_factors(64, columns, seed), 10, _space(64))  # libraries load and start their threads
     factors, space = _factors(genes, columns, seed), _space(genes)
-    before = _status("VmRSS")
+    before = resident_mb("VmRSS")
     _search(*factors, k, space)
-    return _status("VmHWM") - before
-
-
-def _status(field: str) -> float:
-    line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e6
+    return resident_mb("VmHWM") - before

@@ -6,12 +6,12 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from inverse_design.benchmark.memory import STATUS, resident_mb
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.bounded import search_bounded
@@ -22,7 +22,6 @@ from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.rows import Row
 
-_STATUS = Path("/proc/self/status")
 _ACTIVE = 0.2  # assumed share of genes with a strong effect: most genes of a genome do little
 _NOISE = 0.1  # of the target, as a share of its norm
 
@@ -197,7 +196,7 @@ def _planted(rows: Float64[Tensor, "v d"], among: int, generator: torch.Generato
 
 def _measured(case: _Case, k: int, seconds: float) -> tuple[Certificate, float | None]:
     """Search once, with the peak memory where the system tells it."""
-    if not _STATUS.exists():
+    if not STATUS.exists():
         return _search(case, k, seconds), None
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
         return fresh.submit(_peak, case, k, seconds, torch.get_num_threads()).result()
@@ -207,9 +206,9 @@ def _peak(case: _Case, k: int, seconds: float, threads: int) -> tuple[Certificat
     """Search, and give the peak resident size above that before, in MB; runs in a process of its own."""
     torch.set_num_threads(threads)
     _search(replace(case, genes=64), 10, seconds)  # libraries load and start their threads
-    before = _status("VmRSS")
+    before = resident_mb("VmRSS")
     certificate = _search(case, k, seconds)
-    return certificate, _status("VmHWM") - before
+    return certificate, resident_mb("VmHWM") - before
 
 
 def _search(case: _Case, k: int, seconds: float) -> Certificate:
@@ -217,8 +216,3 @@ def _search(case: _Case, k: int, seconds: float) -> Certificate:
     space = CombinationSpace.of(Vocabulary(entries), orders=(3,))
     score = PairwiseSetScore.of_distance(*case.world, 3)
     return search_bounded(score, k, space=space, seconds=seconds).certificate
-
-
-def _status(field: str) -> float:
-    line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
-    return int(line.split()[1]) * 1024 / 1e6

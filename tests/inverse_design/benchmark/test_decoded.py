@@ -33,7 +33,7 @@ def test_scan_products_and_two_stages_are_timed_in_turns() -> None:
 def test_what_is_extrapolated_says_so_and_memory_is_left_out_where_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(decoded, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(decoded, "STATUS", tmp_path / "none")
     rows = decoded_rows(genes=40, members=1, hidden=6, outputs=2, k=3, repeats=1)
     (large,) = [row for row in rows if row.variant == "extrapolated from 780 to 49995000 pairs"]
     (small,) = [row for row in rows if (row.model, row.metric) == ("scan", "seconds") and row != large]

@@ -29,7 +29,7 @@ def test_the_scan_is_timed_beside_the_bare_product() -> None:
 def test_each_dimension_is_a_variant_and_memory_is_left_out_where_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(search, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(search, "STATUS", tmp_path / "none")
     rows = search_rows(genes=30, dimensions=(2, 5), k=3, repeats=2)
     assert [row.variant for row in rows] == ["2"] * 3 + ["5"] * 3
     assert not any(row.metric == "peak_mb" for row in rows)

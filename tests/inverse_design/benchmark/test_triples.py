@@ -20,7 +20,7 @@ def test_norms_are_those_of_the_single_effects() -> None:
 
 def test_every_variant_is_searched_and_measured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     norms = effect_norms(planted_screen(alone=range(12), together=[(0, 1)]))
-    monkeypatch.setattr(triples, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(triples, "STATUS", tmp_path / "none")
     rows = triple_rows(norms=norms, genes=80, dimensions=6, k=5, seed=1)
     assert tuple(dict.fromkeys(row.variant for row in rows)) == VARIANTS
     for variant in VARIANTS:
@@ -43,7 +43,7 @@ def test_memory_is_measured_in_a_fresh_process() -> None:
 
 
 def test_out_of_time_a_gap_is_left(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(triples, "_STATUS", tmp_path / "none")
+    monkeypatch.setattr(triples, "STATUS", tmp_path / "none")
     rows = triple_rows(norms=torch.tensor([1.0, 2.0, 5.0]), genes=60, dimensions=12, k=20, seconds=0.0)
     hardest = {row.metric: row.value for row in rows if row.variant == "cancelling"}
     assert hardest["exact"] == 0.0

@@ -155,7 +155,7 @@ def test_bad_words_of_the_benchmark_of_forward_models(
 
 
 def test_the_search_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("inverse_design.benchmark.search._STATUS", Path("/absent"))  # no process of its own
+    monkeypatch.setattr("inverse_design.benchmark.search.STATUS", Path("/absent"))  # no process of its own
     assert command("benchmark", "search", "--genes", 60, "--repeats", 2) == 0
     said = capsys.readouterr().out
     assert "all 1,770 pairs" in said
