@@ -1,0 +1,1 @@
+"""What another experiment is worth: gains, draws and batches."""
