@@ -23,6 +23,26 @@ class LedgerError(DataError):
     """The ledger of a search cannot be used, or belongs to another search."""
 
 
+class SettingsError(DataError):
+    """The settings of a campaign have an unknown key, or a value out of range."""
+
+
+class PlanError(DataError):
+    """A planner has proposed something that the campaign cannot use."""
+
+
+class ResultsError(DataError):
+    """Told results cannot be used as they are; nothing of them was taken."""
+
+
+class IllegalMoveError(DataError):
+    """An experiment cannot go from its state to the wanted one."""
+
+
+class StoreError(DataError):
+    """The store of campaigns cannot be opened, read or written; what it holds is as before."""
+
+
 class ExecutorError(InverseDesignError):
     """The workers of a search died."""
 
