@@ -39,6 +39,14 @@ class IllegalMoveError(DataError):
     """An experiment cannot go from its state to the wanted one."""
 
 
+class PlateError(DataError):
+    """A batch cannot be laid out on plates as wanted."""
+
+
+class LibraryError(DataError):
+    """The library of reagents cannot be used, or lacks what a batch needs."""
+
+
 class StoreError(DataError):
     """The store of campaigns cannot be opened, read or written; what it holds is as before."""
 
