@@ -18,7 +18,7 @@ demo: setup
 	$(BIN)/inverse-design demo
 
 test: setup lint types
-	$(BIN)/python -m pytest -q --numprocesses auto --dist loadfile
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check .

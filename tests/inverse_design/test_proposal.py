@@ -419,7 +419,7 @@ def test_held_out_doubles_of_a_quiet_world_are_found_first() -> None:
     network = Network(genes=9, parents=3, seed=1)
     design = singles_and_doubles(network, doubles=20, seed=0)
     quiet = SaturatingWorld(network, noise=0.02).screen(design, seed=0)
-    targets = [each.label for each in design[9::5]]
+    targets = [each.label for each in design[9::10]]
     first = [propose(quiet, target, top=3) for target in targets]
     hits = [found.table["perturbation"][0] == target for found, target in zip(first, targets, strict=True)]
-    assert sum(hits) >= len(targets) - 1
+    assert all(hits)
