@@ -1,0 +1,171 @@
+"""The user's library of reagents: which guides, siRNAs or vials act on which gene or compound."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+
+import pandas as pd
+
+from inverse_design.errors import LibraryError
+from surrogates.data.columns import as_text
+from surrogates.data.perturbation import Perturbation
+from surrogates.errors import nearest_hint
+
+REAGENT_COLUMNS = ("gene", "reagent", "sequence", "catalogue", "experiments", "wells")
+_SHOWN = 5
+# Names in use for the columns, folded as by _folded, the plainest first.
+_NAMES: Mapping[str, tuple[str, ...]] = {
+    "gene": ("gene", "genesymbol", "symbol", "genename", "targetgene", "target", "compound", "drug"),
+    "reagent": (
+        "reagent", "reagentid", "guide", "guideid", "sgrna", "sgrnaid", "grna", "grnaid", "sirna", "sirnaid",
+        "oligo", "oligoid", "construct", "clone", "id",
+    ),
+    "sequence": ("sequence", "guidesequence", "sgrnasequence", "sirnasequence", "protospacer", "smiles"),
+    "catalogue": (
+        "catalogue", "catalog", "cataloguenumber", "catalognumber", "catalogueno", "catalogno", "catno", "cat#",
+        "sku",
+    ),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Reagent:
+    """One thing on the shelf.
+
+    Attributes:
+        gene: Gene or compound that it acts on.
+        reagent: Its name in the library.
+        sequence: Of a guide or siRNA, or the structure of a compound; empty if the library does not say.
+        catalogue: Number by which it is ordered; empty if the library does not say.
+    """
+
+    gene: str
+    reagent: str
+    sequence: str = ""
+    catalogue: str = ""
+
+
+@dataclass(frozen=True)
+class ReagentLibrary:
+    """All reagents that a user has, several for a gene where there are several.
+
+    Attributes:
+        reagents: In the order of the user's table.
+    """
+
+    reagents: tuple[Reagent, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse an empty library, a reagent without a gene or a name, and one that is listed twice."""
+        if not self.reagents:
+            raise LibraryError("the library has no reagents; give one row for each")
+        for row, each in enumerate(self.reagents, start=1):
+            if not each.gene or not each.reagent:
+                raise LibraryError(f"row {row} of the library names no {'reagent' if each.gene else 'gene'}")
+        counts = Counter((each.gene, each.reagent) for each in self.reagents)
+        (gene, reagent), most = counts.most_common(1)[0]
+        if most > 1:
+            raise LibraryError(f"the library lists {reagent!r} of {gene!r} {most} times; remove the repetitions")
+
+    @classmethod
+    def of_table(cls, table: pd.DataFrame) -> "ReagentLibrary":
+        """Read a table with one row per reagent; columns are found by name, in any spelling.
+
+        Args:
+            table: Columns for the gene and the reagent, and maybe for its sequence and catalogue number. Without
+                a column of reagents the sequences name them.
+
+        Returns:
+            The library.
+
+        Raises:
+            LibraryError: If a column is missing or two columns qualify, or a row is unusable.
+        """
+        found = {what: _column(table, what) for what in _NAMES}
+        if found["reagent"] is None:
+            found["reagent"] = found["sequence"]
+        for what in ("gene", "reagent"):
+            if found[what] is None:
+                raise LibraryError(
+                    f"the library has no column of {what}s among {', '.join(map(repr, map(str, table)))};"
+                    f" call it {what!r}"
+                )
+        texts = {what: as_text(table[name]) for what, name in found.items() if name is not None}
+        rows = zip(*texts.values(), strict=True)
+        return cls(tuple(Reagent(**dict(zip(texts, row, strict=True))) for row in rows))
+
+    @cached_property
+    def by_gene(self) -> dict[str, tuple[Reagent, ...]]:
+        """The reagents of each gene or compound."""
+        found: dict[str, list[Reagent]] = {}
+        for each in self.reagents:
+            found.setdefault(each.gene, []).append(each)
+        return {gene: tuple(reagents) for gene, reagents in found.items()}
+
+    def missing(self, genes: Iterable[str]) -> tuple[str, ...]:
+        """List what the library has no reagent for.
+
+        Args:
+            genes: Names of genes or compounds.
+
+        Returns:
+            Those without a reagent, sorted, each once.
+        """
+        return tuple(sorted(set(genes) - self.by_gene.keys()))
+
+    def require(self, perturbations: Iterable[Perturbation]) -> None:
+        """Refuse a batch that cannot be made from the library.
+
+        Args:
+            perturbations: The batch.
+
+        Raises:
+            LibraryError: If a gene or compound has no reagent; the message names the nearest that have.
+        """
+        missing = self.missing(target for one in perturbations for target in one.targets)
+        if missing:
+            named = [f"{each!r} ({nearest_hint(each, self.by_gene)})" for each in missing[:_SHOWN]]
+            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            raise LibraryError(
+                f"the library has no reagent for {len(missing)} of the genes or compounds of the batch:"
+                f" {', '.join(named)}{more}; add them to the library, or withdraw these experiments"
+            )
+
+    def list_for(self, perturbations: Sequence[Perturbation], *, replicates: int = 1) -> pd.DataFrame:
+        """List the reagents of a batch.
+
+        Args:
+            perturbations: The batch, each experiment once.
+            replicates: Wells of each experiment.
+
+        Returns:
+            One row per reagent, by gene, with the columns ``REAGENT_COLUMNS``: in how many experiments and wells
+            its gene takes part.
+
+        Raises:
+            LibraryError: If a gene or compound has no reagent.
+        """
+        self.require(perturbations)
+        uses = Counter(target for one in perturbations for target in one.targets)
+        rows = [
+            [getattr(each, one.name) for one in fields(Reagent)] + [uses[gene], uses[gene] * replicates]
+            for gene in sorted(uses)
+            for each in self.by_gene[gene]
+        ]
+        return pd.DataFrame(rows, columns=list(REAGENT_COLUMNS))
+
+
+def _column(table: pd.DataFrame, what: str) -> str | None:
+    """Find the only column that goes by one of the names in use."""
+    found = [str(column) for column in table if _folded(column) in _NAMES[what]]
+    if len(found) > 1:
+        raise LibraryError(
+            f"columns {', '.join(map(repr, found))} of the library both qualify as {what}; rename all but one"
+        )
+    return found[0] if found else None
+
+
+def _folded(name: object) -> str:
+    return re.sub(r"[ ._-]", "", str(name).casefold())
