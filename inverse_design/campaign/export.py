@@ -1,0 +1,111 @@
+"""Tables for the bench: CSV files and workbooks in which no label can act as a formula."""
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+import pandas as pd
+from openpyxl import Workbook
+from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
+from openpyxl.styles import Font
+from openpyxl.utils import get_column_letter
+
+from surrogates.data.whole_file import write_whole
+
+EXPORT_ENDINGS = (".xlsx", ".csv")
+# What makes spreadsheet programs compute a cell instead of showing it.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_TEXT_MARK = "'"
+_NARROWEST, _WIDEST = 8, 60
+
+
+def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
+    """Write some tables for the bench, each file whole or not at all.
+
+    Args:
+        path: A ``.xlsx`` file for one workbook; a ``.csv`` file for the first table, the others beside it.
+        sheets: Tables by the names of their sheets.
+
+    Returns:
+        The files, in the order of the sheets.
+    """
+    places = export_places(path, sheets)
+    if path.suffix == ".xlsx":
+        write_whole(path, lambda temporary: _workbook(sheets).save(temporary))
+        return places
+    for place, table in zip(places, sheets.values(), strict=True):
+        text = harmless(table).to_csv(index=False, lineterminator="\n", float_format="%.10g")
+        write_whole(place, lambda temporary, text=text: temporary.write_text(text, "utf-8", newline=""))
+    return places
+
+
+def export_places(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
+    """Name the files of an export before they are written.
+
+    Args:
+        path: As for :func:`write_export`.
+        sheets: As for :func:`write_export`.
+
+    Returns:
+        ``plate.xlsx`` alone, or ``plate.csv``, ``plate-reagents.csv`` and so on.
+    """
+    if path.suffix == ".xlsx":
+        return (path,)
+    others = [name.replace(" ", "-") for name in list(sheets)[1:]]
+    return (path, *(path.with_name(f"{path.stem}-{name}{path.suffix}") for name in others))
+
+
+def harmless(table: pd.DataFrame) -> pd.DataFrame:
+    """Mark texts that a spreadsheet program would compute as text, by an apostrophe in front.
+
+    Args:
+        table: Any table; numbers stay as they are.
+
+    Returns:
+        The table, safe to be opened; :func:`as_meant` takes the marks off.
+    """
+    return table.map(_marked).rename(columns=_marked)
+
+
+def as_meant(text: str) -> str:
+    """Take off the mark that :func:`harmless` sets.
+
+    Args:
+        text: A cell of an exported file that came back.
+
+    Returns:
+        The text as it was before the export.
+    """
+    marked = text.startswith(_TEXT_MARK) and text[1:].startswith(_FORMULA_STARTS)
+    return text[1:] if marked else text
+
+
+def _marked(value: object) -> object:
+    if isinstance(value, str) and value.startswith(_FORMULA_STARTS):
+        return _TEXT_MARK + value
+    return value
+
+
+def _workbook(sheets: Mapping[str, pd.DataFrame]) -> Workbook:
+    book = Workbook()
+    book.remove(book.worksheets[0])
+    for name, table in sheets.items():
+        sheet = book.create_sheet(name)
+        sheet.freeze_panes = "A2"
+        for number, column in enumerate(table, start=1):
+            cells = [str(column), *table[column].tolist()]
+            for row, value in enumerate(cells, start=1):
+                _fill(sheet.cell(row, number), value)
+            sheet.cell(1, number).font = Font(bold=True)
+            width = min(_WIDEST, max(_NARROWEST, *(len(str(value)) + 2 for value in cells)))
+            sheet.column_dimensions[get_column_letter(number)].width = width
+    return book
+
+
+def _fill(cell: Cell, value: object) -> None:
+    if isinstance(value, str):
+        cell.value = ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", value)
+        cell.data_type = "s"  # openpyxl takes a leading "=" for a formula
+        cell.quotePrefix = value.startswith(_FORMULA_STARTS)  # and so would whoever edits the cell
+    elif not (isinstance(value, float) and not math.isfinite(value)):
+        cell.value = value

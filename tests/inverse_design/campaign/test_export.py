@@ -1,0 +1,65 @@
+"""Exports: what is written is read back as it was, and no label can act as a formula."""
+
+from io import StringIO
+from pathlib import Path
+
+import openpyxl
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inverse_design.campaign.export import as_meant, export_places, harmless, write_export
+
+DANGEROUS = ["=cmd|' /C calc'!A0", "+1+1", "-2", "@SUM(A1)", "\tx", "'=1", "KLF1"]
+SHEETS = {
+    "plate map": pd.DataFrame({"well": ["A01", "B07"], "perturbation": ["=1+1", "KLF1"], "replicate": [1, 2]}),
+    "reagents": pd.DataFrame({"gene": ["KLF1"], "sequence": ["ACGT"]}),
+    "batch": pd.DataFrame({"perturbation": ["=1+1", "KLF1"], "predicted": [-0.25, float("nan")]}),
+}
+
+
+def test_a_workbook_has_a_sheet_per_table_and_only_text_and_numbers(tmp_path: Path) -> None:
+    places = write_export(tmp_path / "plate.xlsx", SHEETS)
+    assert places == (tmp_path / "plate.xlsx",)
+    book = openpyxl.load_workbook(places[0])
+    assert book.sheetnames == list(SHEETS)
+    for name, table in SHEETS.items():
+        header, *rows = book[name].iter_rows(values_only=True)
+        assert list(header) == list(table)
+        assert rows == [tuple(None if pd.isna(v) else v for v in row) for row in table.itertuples(index=False)]
+    cell = book["plate map"]["B2"]
+    assert (cell.value, cell.data_type, cell.quotePrefix) == ("=1+1", "s", True)
+    assert book["batch"]["B2"].data_type == "n"
+
+
+def test_csv_files_stand_beside_each_other(tmp_path: Path) -> None:
+    places = write_export(tmp_path / "plate.csv", SHEETS)
+    assert [place.name for place in places] == ["plate.csv", "plate-reagents.csv", "plate-batch.csv"]
+    assert places == export_places(tmp_path / "plate.csv", SHEETS)
+    assert places[0].read_text() == "well,perturbation,replicate\nA01,'=1+1,1\nB07,KLF1,2\n"
+    assert places[2].read_text() == "perturbation,predicted\n'=1+1,-0.25\nKLF1,\n"
+    assert sorted(tmp_path.iterdir()) == sorted(places)
+
+
+@given(texts=st.lists(st.sampled_from(DANGEROUS) | st.text("=+-@'\t\r aK1", min_size=1), min_size=1, max_size=5))
+def test_marks_make_text_safe_and_come_off_again(texts: list[str]) -> None:
+    written = harmless(pd.DataFrame({"perturbation": texts}))
+    for text, cell in zip(texts, written["perturbation"], strict=True):
+        assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+        assert as_meant(cell) == (text if cell != text else as_meant(text))
+        if text.startswith(("=", "+", "-", "@")):
+            assert as_meant(cell) == text
+
+
+@pytest.mark.parametrize("label", DANGEROUS)
+def test_a_csv_cell_is_never_a_formula(label: str) -> None:
+    text = harmless(pd.DataFrame({label: [label]})).to_csv(index=False)
+    read = pd.read_csv(StringIO(text), dtype=str)
+    for cell in (str(read.columns[0]), str(read.iloc[0, 0])):
+        assert not cell.startswith(("=", "+", "-", "@", "\t"))
+
+
+def test_signs_that_a_workbook_cannot_hold_are_replaced(tmp_path: Path) -> None:
+    (place,) = write_export(tmp_path / "a.xlsx", {"batch": pd.DataFrame({"reason": ["a\x00b"]})})
+    assert openpyxl.load_workbook(place)["batch"]["A2"].value == "a\N{REPLACEMENT CHARACTER}b"
