@@ -1,0 +1,253 @@
+"""Gains: what measuring one more candidate is worth, from what is believed of its utility.
+
+With ``u ~ N(m, v)`` the utility of a candidate and ``u*`` the incumbent, ``z = (m - u*) / √v``:
+
+    expected improvement     E[max(u - u*, 0)] = √v (phi(z) + z Phi(z))
+    probability of it        P(u > u*) = Phi(z)
+    upper bound              m + √(beta v)
+
+Utilities that are distances are no normal numbers: :mod:`inverse_design.acquisition.quadratic` has their gains.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from inverse_design.acquisition.belief import Belief
+from inverse_design.acquisition.normal import hinge, log_hinge
+from surrogates.errors import DataError
+from surrogates.registry import Registry
+
+
+@runtime_checkable
+class Gain(Protocol):
+    """The worth of measuring each candidate."""
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+        """Score candidates.
+
+        Args:
+            belief: What is believed of their utility.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            One score each, larger is better; comparable within one call.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class ExpectedImprovement:
+    """Expected improvement over the incumbent of a normal utility, in its units [Mockus 1975; Jones 1998]."""
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+        """Score candidates.
+
+        Args:
+            belief: Means and variances are read.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            Expected improvements; where nothing is uncertain, the improvement itself.
+        """
+        excess, spread, known = _standardised(belief, incumbent)
+        return torch.where(known, excess.clamp(min=0), spread * hinge(excess / spread))
+
+
+@dataclass(frozen=True)
+class LogExpectedImprovement:
+    """Logarithm of the expected improvement: ranks candidates also where it is smaller than any float."""
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+        """Score candidates.
+
+        Args:
+            belief: Means and variances are read.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            Logarithms; minus infinity where it is certain that nothing improves.
+        """
+        excess, spread, known = _standardised(belief, incumbent)
+        return torch.where(known, excess.clamp(min=0).log(), spread.log() + log_hinge(excess / spread))
+
+
+@dataclass(frozen=True)
+class MemberImprovement:
+    """Expected improvement by members: the mean over joint draws of how far each is above the incumbent.
+
+    It takes the draws as they are, so that a skewed or two-peaked utility is not mistaken for a normal one.
+    """
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+        """Score candidates.
+
+        Args:
+            belief: With joint draws.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            Expected improvements.
+
+        Raises:
+            DataError: If the belief has no draws.
+        """
+        return (belief.joint() - incumbent).clamp(min=0).mean(0)
+
+
+@dataclass(frozen=True)
+class ProbabilityOfImprovement:
+    """Probability that a normal utility is above the incumbent [Kushner 1964]."""
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+        """Score candidates.
+
+        Args:
+            belief: Means and variances are read.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            Probabilities; one half where the utility is known to equal the incumbent.
+        """
+        excess, spread, known = _standardised(belief, incumbent)
+        return torch.where(known, (excess.sign() + 1) / 2, torch.special.ndtr(excess / spread))
+
+
+@dataclass(frozen=True)
+class ReachProbability:
+    """Probability that a normal utility reaches a threshold, whatever the incumbent is.
+
+    Attributes:
+        threshold: Utility to be reached: such as minus the distance within which replicates of the target lie.
+    """
+
+    threshold: float
+
+    def __post_init__(self) -> None:
+        """Refuse a threshold that is not finite."""
+        if not math.isfinite(self.threshold):
+            raise DataError(f"threshold {self.threshold} is not finite; give the utility that is enough")
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Score candidates.
+
+        Args:
+            belief: Means and variances are read.
+            incumbent: Not read.
+
+        Returns:
+            Probabilities.
+        """
+        return ProbabilityOfImprovement().score(belief, self.threshold)
+
+
+@dataclass(frozen=True)
+class UpperBound:
+    """Upper confidence bound ``m + √(beta v)`` [Srinivas 2010].
+
+    Attributes:
+        beta: Squared number of standard deviations, not negative; zero is the greedy choice.
+    """
+
+    beta: float = 4.0
+
+    def __post_init__(self) -> None:
+        """Refuse a weight that is negative or not finite."""
+        if not (math.isfinite(self.beta) and self.beta >= 0):
+            raise DataError(f"beta {self.beta} is negative or not finite; 4 is two standard deviations")
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Score candidates.
+
+        Args:
+            belief: Means and variances are read.
+            incumbent: Not read.
+
+        Returns:
+            Bounds, in units of the utility.
+        """
+        return belief.mean + math.sqrt(self.beta) * belief.deviation
+
+
+@dataclass(frozen=True)
+class Mean:
+    """The expected utility: the greedy choice."""
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Score candidates.
+
+        Args:
+            belief: Means are read.
+            incumbent: Not read.
+
+        Returns:
+            Expected utilities.
+        """
+        return belief.mean
+
+
+@dataclass(frozen=True)
+class Exploration:
+    """The standard deviation of the utility: what is known worst, good or bad."""
+
+    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Score candidates.
+
+        Args:
+            belief: Variances are read.
+            incumbent: Not read.
+
+        Returns:
+            Standard deviations.
+        """
+        return belief.deviation
+
+
+GAINS: Registry[Callable[[], Gain]] = Registry(
+    kind="gain",
+    group="inverse_design.gains",
+    shipped={
+        "expected_improvement": "inverse_design.acquisition.gain:ExpectedImprovement",
+        "log_expected_improvement": "inverse_design.acquisition.gain:LogExpectedImprovement",
+        "member_improvement": "inverse_design.acquisition.gain:MemberImprovement",
+        "probability_of_improvement": "inverse_design.acquisition.gain:ProbabilityOfImprovement",
+        "upper_bound": "inverse_design.acquisition.gain:UpperBound",
+        "mean": "inverse_design.acquisition.gain:Mean",
+        "exploration": "inverse_design.acquisition.gain:Exploration",
+        "optimum": "inverse_design.acquisition.optimum:Optimum",
+    },
+)
+
+
+def per_cost(score: Float[Tensor, "b"], cost: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """Divide gains by what the experiments cost.
+
+    Args:
+        score: Gains that are not negative, such as expected improvements; a quotient of others means nothing.
+        cost: Of each experiment, positive.
+
+    Returns:
+        Gain per unit of cost.
+
+    Raises:
+        DataError: If a cost is not positive and finite, or a gain is negative.
+    """
+    if not bool(((cost > 0) & cost.isfinite()).all()):
+        bad = cost[~((cost > 0) & cost.isfinite())][0]
+        raise DataError(f"cost {float(bad):g} is not positive and finite; gain per cost needs one that is")
+    if bool((score < 0).any()):
+        raise DataError(f"gain {float(score.min()):g} is negative: per cost, it would favour what costs most")
+    return score / cost
+
+
+def _standardised(
+    belief: Belief, incumbent: float
+) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Bool[Tensor, "b"]]:
+    """Expected excess over the incumbent, standard deviation (one where it is zero), and where it is zero."""
+    known = belief.variance == 0
+    return belief.mean - incumbent, torch.where(known, 1.0, belief.deviation), known
