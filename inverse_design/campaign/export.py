@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -34,8 +35,8 @@ def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, 
         write_whole(path, lambda temporary: _workbook(sheets).save(temporary))
         return places
     for place, table in zip(places, sheets.values(), strict=True):
-        text = harmless(table).to_csv(index=False, lineterminator="\n", float_format="%.10g")
-        write_whole(place, lambda temporary, text=text: temporary.write_text(text, "utf-8", newline=""))
+        safe = harmless(table)
+        write_whole(place, partial(safe.to_csv, index=False, lineterminator="\n", float_format="%.10g"))
     return places
 
 
