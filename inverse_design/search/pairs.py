@@ -4,9 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
@@ -14,22 +12,14 @@ from torch import Tensor
 from inverse_design.errors import SpaceError
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.product_sifter import ProductSifter
+from inverse_design.search.sifting import BlockSifter, Cells, SiftedScore, Sifter, Tile
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
-_ROWS, _COLUMNS = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
-_DEEP = 256  # of factors with more columns than this the product takes all the time, and is fastest in whole rows
-_CHUNK = 64  # cells that share one maximum
 _SLACK = 4096  # pairs that a short-list may hold beyond twice the answer
-
-
-class _Tile(NamedTuple):
-    """Some rows and columns of the square of all pairs."""
-
-    start: int
-    stop: int
-    columns: tuple[int, int]
+_FIRST, _GROWTH = 8, 4  # rows of the first tile, and how much taller the next ones may be while the cut is low
 
 
 @dataclass(frozen=True)
@@ -53,7 +43,8 @@ class _Shortlist:
     def __len__(self) -> int:
         return len(self.quick)
 
-    def extended(self, positions: Int64[Tensor, "n 2"], quick: Float32[Tensor, "n"]) -> "_Shortlist":
+    def extended(self, cells: Cells) -> "_Shortlist":
+        positions, quick = cells
         return _Shortlist(torch.cat([self.positions, positions]), torch.cat([self.quick, quick]), self.cut)
 
     def compacted(self, k: int, error: float, space: CombinationSpace) -> "_Shortlist":
@@ -71,6 +62,7 @@ def search_pairs(
     *,
     space: CombinationSpace,
     rows: tuple[int, int] | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the ``k`` best valid pairs of a space, or of some of its rows, exactly.
@@ -89,6 +81,7 @@ def search_pairs(
         k: How many pairs.
         space: What may be proposed; its orders other than two are not searched.
         rows: Position of the first ``i`` of a shard and one past its last; by default all.
+        device: Where the products of factors are made, such as ``"cuda"``; the answer is the same.
         progress: Called after each block with the pairs done and the pairs in all.
 
     Returns:
@@ -108,10 +101,12 @@ def search_pairs(
         raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
     top, error, rescored = TopK.empty(k), score.error, 0
     near = _Shortlist.empty(-torch.inf)
+    sifter = _sifter(score, device)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
-    deep = isinstance(score, ProductScore) and score.left.shape[1] > _DEEP
-    for tile in _tiles(begin, finish, score.size, width=score.size if deep else _COLUMNS):
-        near = near.extended(*_reaching(score, tile, near.cut, space))
+    for tile in _tiles(begin, finish, score.size, sifter):
+        cells = sifter.sift(tile, near.cut)
+        _refuse_endless(cells, space)
+        near = near.extended(cells)
         if len(near) > 2 * k + _SLACK:
             near = near.compacted(k, error, space)
         if len(near) > 2 * k + _SLACK:  # many near-ties: settle them now
@@ -123,54 +118,38 @@ def search_pairs(
     return SearchResult(
         _settled(top, near, score, space),
         Certificate(
-            scanned=total,
+            scanned=total - sifter.pruned,
             masked=0 if rows else total - space.count_valid_of(2),
             rescored=rescored + len(near),
             error=error,
             seconds=time.perf_counter() - began,
+            pruned=sifter.pruned,
+            bound=sifter.bound if sifter.pruned else "",
         ),
     )
 
 
-def _tiles(begin: int, finish: int, size: int, *, width: int) -> Iterator[_Tile]:
+def _sifter(score: PairScore, device: str) -> Sifter:
+    if isinstance(score, SiftedScore):
+        return score.sifter(device=device)
+    return ProductSifter(score, device=device) if isinstance(score, ProductScore) else BlockSifter(score)
+
+
+def _tiles(begin: int, finish: int, size: int, sifter: Sifter) -> Iterator[Tile]:
     start = begin
     while start < finish:
-        end = min(finish, start + min(_ROWS, max(2, start - begin)))  # small while the cut is low
-        for column in range(start, size, width):
-            yield _Tile(start, end, (column, min(size, column + width)))
+        end = min(finish, start + min(sifter.rows, max(_FIRST, (_GROWTH - 1) * (start - begin))))
+        for column in range(start, size, sifter.columns):
+            yield Tile(start, end, (column, min(size, column + sifter.columns)))
         start = end
 
 
-def _reaching(
-    score: PairScore, tile: _Tile, cut: float, space: CombinationSpace
-) -> tuple[Int64[Tensor, "m 2"], Float32[Tensor, "m"]]:
-    """Positions and quick scores of the pairs of a tile that reach the cut.
-
-    Chunks of cells are first reduced to their maximum: one pass in cache over what the product just wrote. The
-    little that remains is sifted by NumPy, in one thread: on a busy machine threads cost more than they bring.
-    """
-    cells = score.block(*tile).flatten()
-    whole = len(cells) // _CHUNK * _CHUNK
-    chunks = cells[:whole].view(-1, _CHUNK)
-    peaks, tail = chunks.amax(1).numpy(), cells[whole:].numpy()
-    if not ((peaks < np.inf).all() and (tail < np.inf).all()):
-        raise DataError(_endless(cells, tile, space))
-    hot = np.flatnonzero(peaks >= cut)
-    chunk, place = np.divmod(np.flatnonzero(chunks.numpy()[hot] >= cut), _CHUNK)
-    at = np.concatenate([hot[chunk] * _CHUNK + place, np.flatnonzero(tail >= cut) + whole])
-    row, column = np.divmod(at, tile.columns[1] - tile.columns[0])
-    row, column = row + tile.start, column + tile.columns[0]
-    upper = row < column
-    positions = np.stack([row[upper], column[upper]], axis=1)
-    return torch.from_numpy(positions), torch.from_numpy(cells.numpy()[at[upper]])
-
-
-def _endless(cells: Float32[Tensor, "m"], tile: _Tile, space: CombinationSpace) -> str:
-    where = int((~(cells < torch.inf)).int().argmax())
-    row, column = divmod(where, tile.columns[1] - tile.columns[0])
-    pair = torch.tensor([[row + tile.start, column + tile.columns[0]]]).sort(1).values
-    label = space.vocabulary.perturbation(_spelled(pair, space).genes[0]).label
-    return f"the score of {label} is {float(cells[where])}; scores must be finite or -inf"
+def _refuse_endless(cells: Cells, space: CombinationSpace) -> None:
+    finite = cells.quick < torch.inf
+    if not bool(finite.all()):
+        worst = int((~finite).int().argmax())
+        label = space.vocabulary.perturbation(_spelled(cells.positions[worst : worst + 1], space).genes[0]).label
+        raise DataError(f"the score of {label} is {float(cells.quick[worst])}; scores must be finite or -inf")
 
 
 def _spelled(positions: Int64[Tensor, "m 2"], space: CombinationSpace) -> PerturbationBatch:

@@ -11,7 +11,7 @@ from strategies.spaces import plain_space, spaces
 from inverse_design.errors import SpaceError
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import pairs
+from inverse_design.search import pairs, product_sifter, sifting
 from inverse_design.search.pairs import search_pairs
 from inverse_design.search.stream import search_stream
 from inverse_design.search.topk import TopK
@@ -62,8 +62,8 @@ def test_several_blocks_and_settlings_change_nothing(
     score, space = drawn(61, 3, seed=k, step=step), plain_space(61, orders=(1, 2))
     wanted = brute_force(score, k, space)
     assert answer(score, k, space) == wanted
-    monkeypatch.setattr(pairs, "_ROWS", 7)
-    monkeypatch.setattr(pairs, "_CHUNK", 16)
+    monkeypatch.setattr(product_sifter, "_LARGEST", (7, 20))
+    monkeypatch.setattr(sifting, "_CHUNK", 16)
     monkeypatch.setattr(pairs, "_SLACK", 3)
     assert answer(score, k, space) == wanted
 
