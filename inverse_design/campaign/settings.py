@@ -84,14 +84,6 @@ class CampaignSettings:
         self._refuse_shares()
         self._refuse_amounts()
 
-    @property
-    def round_cost(self) -> float:
-        """What a whole round costs without reagents: its fee, and the wells of experiments and controls."""
-        samples = self.batch_size * self.replicates
-        room = max(1, self.plate_size - self.controls)
-        plates = math.ceil(samples / room)
-        return self.cost_per_round + self.cost_per_well * (samples + plates * self.controls)
-
     def _refuse_shares(self) -> None:
         if not 0 <= self.random_share <= 1:
             raise SettingsError(f"random_share = {self.random_share}: give a part of the batch, from 0 to 1")

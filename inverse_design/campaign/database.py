@@ -1,0 +1,201 @@
+"""Connections to the database of a store: transactions that lock, and failures in the user's words."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.pool import NullPool
+
+from inverse_design.campaign.filesystem import refuse_network
+from inverse_design.errors import StoreError
+
+_LOCKED = "is locked by another program that keeps it open; wait for it, or close it, and repeat"
+_READ_ONLY = "may not be written (read-only file or folder); change its permissions, or copy it elsewhere"
+_SQLITE_FAILURES = {
+    "SQLITE_BUSY": _LOCKED,
+    "SQLITE_LOCKED": _LOCKED,
+    "SQLITE_READONLY": _READ_ONLY,
+    "SQLITE_PERM": _READ_ONLY,
+    "SQLITE_FULL": "does not fit on the disk, which is full; make room and repeat. Nothing was half-written",
+    "SQLITE_CANTOPEN": "cannot be opened; does its folder exist, and may you write to it?",
+    "SQLITE_NOTADB": "is not a database; name another file",
+    "SQLITE_CORRUPT": "is damaged; restore it from a copy",
+    "SQLITE_IOERR": "cannot be read or written (the disk reports an error); check the disk",
+}
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database and how to lock it.
+
+    Attributes:
+        engine: Of SQLAlchemy.
+        path: The file, for SQLite.
+    """
+
+    engine: Engine
+    path: Path | None
+
+    @classmethod
+    def at(cls, place: str | Path, *, timeout: float) -> "Database":
+        """Find a database; nothing is opened yet.
+
+        Args:
+            place: Path of an SQLite file, or the URL of a database.
+            timeout: How long to wait for a lock, in seconds.
+
+        Returns:
+            The database.
+
+        Raises:
+            StoreError: If the URL cannot be used, its driver is missing, or the file lies on a network file
+                system.
+        """
+        url = _url_of(place)
+        if url.get_backend_name() == "sqlite":
+            path = _file_of(url)
+            refuse_network(path)
+            return cls(_sqlite(url, timeout), path)
+        if url.get_backend_name() != "postgresql":
+            raise StoreError(f"{_shown(url)!r} is neither an SQLite file nor a PostgreSQL database")
+        return cls(_postgresql(url, timeout), None)
+
+    @property
+    def shown(self) -> str:
+        """What to call it, without a password."""
+        return str(self.path) if self.path is not None else _shown(self.engine.url)
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """Read one consistent state.
+
+        Yields:
+            A connection in a transaction that sees no later change.
+
+        Raises:
+            StoreError: If the database fails.
+        """
+        with self._translated(), self.engine.connect() as plain:
+            options = {} if self.path is not None else {"isolation_level": "REPEATABLE READ"}
+            connection = plain.execution_options(**options)
+            with connection.begin() as transaction:
+                yield connection
+                transaction.rollback()
+
+    @contextmanager
+    def writing(self) -> Iterator[Connection]:
+        """Change something, whole or not at all; SQLite is locked against other writers from the start.
+
+        Yields:
+            A connection in a transaction that is committed at the end, or rolled back by an exception.
+
+        Raises:
+            StoreError: If the database fails; it then is as before.
+        """
+        with self._translated():
+            while True:
+                identity = self._identity()
+                with self.engine.connect() as plain:
+                    connection = plain.execution_options(begin="IMMEDIATE")
+                    with connection.begin():
+                        # While we waited, the file may have been replaced by a newer one: see schema.py.
+                        if identity == self._identity():
+                            yield connection
+                            return
+
+    def _identity(self) -> tuple[int, int] | None:
+        if self.path is None or not self.path.exists():
+            return None
+        status = self.path.stat()
+        return status.st_dev, status.st_ino
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except DBAPIError as error:
+            raise StoreError(f"{self.shown!r} {_in_words(error)}") from error
+
+
+def _url_of(place: str | Path) -> URL:
+    text = str(place)
+    if "://" not in text:
+        return URL.create("sqlite", database=text)
+    try:
+        url = make_url(text)
+        # the driver that is a dependency of this package, not the older one that SQLAlchemy would take
+        return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url
+    except ArgumentError as error:
+        raise StoreError(
+            f"{text.split('://', maxsplit=1)[0]}://... is not the URL of a database: {error}"
+        ) from error
+
+
+def _file_of(url: URL) -> Path:
+    if not url.database or url.database == ":memory:":
+        raise StoreError("a store in memory would be lost at the end; name a file")
+    return Path(url.database.removeprefix("file:"))
+
+
+def _sqlite(url: URL, timeout: float) -> Engine:
+    # One connection for each transaction: nothing stays open on a file that may be copied or replaced.
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": timeout, "isolation_level": None})
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 - the driver's own type
+    # A rollback journal, not a write-ahead log: at rest the campaign is one file, which people copy and send.
+    # EXTRA also syncs the folder when the journal goes, so that a commit survives a power cut.
+    connection.execute("PRAGMA synchronous = EXTRA")
+    connection.execute("PRAGMA foreign_keys = ON")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    mode = connection.get_execution_options().get("begin", "DEFERRED")
+    connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _postgresql(url: URL, timeout: float) -> Engine:
+    waiting = {"options": f"-c lock_timeout={int(timeout * 1000)}"}
+    try:
+        return create_engine(url, poolclass=NullPool, connect_args={**waiting, "connect_timeout": 10})
+    except (ModuleNotFoundError, NoSuchModuleError) as error:
+        raise StoreError(
+            f"{_shown(url)!r} needs a driver that is not installed ({error}):"
+            " pip install 'inverse-design[postgres]'"
+        ) from error
+
+
+def _shown(url: URL) -> str:
+    return url.render_as_string(hide_password=True)
+
+
+def _in_words(error: DBAPIError) -> str:
+    name = getattr(error.orig, "sqlite_errorname", "")
+    primary = "_".join(name.split("_")[:2])
+    if primary in _SQLITE_FAILURES:
+        return _SQLITE_FAILURES[primary]
+    if getattr(error.orig, "sqlstate", None) == "55P03":
+        return "is locked by another program that keeps a transaction open; wait for it and repeat"
+    said = " ".join(str(error.orig).split())
+    return f"cannot be used: {said}"
+
+
+def sync_folder(path: Path) -> None:
+    """Make a rename in a folder survive a power cut.
+
+    Args:
+        path: A file of the folder.
+    """
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

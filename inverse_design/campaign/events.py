@@ -1,0 +1,224 @@
+"""What can happen to a campaign: the values that its log is made of, and their words."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import pandas as pd
+from pydantic import TypeAdapter
+
+from inverse_design.errors import PlanError
+
+Kind = Literal["created", "asked", "ordered", "told", "withdrawn"]
+
+
+@dataclass(frozen=True)
+class Created:
+    """The campaign began; the artefact of the event is the starting screen.
+
+    Attributes:
+        settings: As JSON, see :mod:`inverse_design.campaign.settings`.
+        goal: The target as JSON, see :mod:`inverse_design.campaign.goal`.
+        conditions: Rows of the starting screen.
+    """
+
+    settings: dict[str, Any]
+    goal: dict[str, Any]
+    conditions: int
+    kind: Literal["created"] = "created"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"created towards {self.settings['target']!r}, with {self.conditions:,} known conditions"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A round was proposed; the artefact of the event is the fitted model, if the planner gave one.
+
+    Attributes:
+        round: Its number, from 1.
+        first: Number of its first experiment; the others follow.
+        perturbations: Labels, in the order of the table.
+        columns: The table as it was given out.
+        expected_gain: Of the batch, in units of the utility; ``None`` if the planner could not say.
+        notes: Of the planner.
+        count: How many experiments were wanted.
+        seed: That the planner was given.
+        basis: Number of the last event that the planner knew of.
+    """
+
+    round: int
+    first: int
+    perturbations: tuple[str, ...]
+    columns: list[dict[str, Any]]
+    expected_gain: float | None
+    notes: tuple[str, ...]
+    count: int
+    seed: int
+    basis: int
+    kind: Literal["asked"] = "asked"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"round {self.round}: {len(self.perturbations)} experiments proposed"
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Proposed experiments went to the bench.
+
+    Attributes:
+        numbers: Of the experiments.
+    """
+
+    numbers: tuple[int, ...]
+    kind: Literal["ordered"] = "ordered"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"{len(self.numbers)} experiments ordered"
+
+
+@dataclass(frozen=True)
+class Told:
+    """Results came in; the artefact of the event is the block of their numbers.
+
+    Attributes:
+        measured: How many experiments they measured for the first time.
+        failed: How many experiments failed.
+        extra: How many of both had not been asked for.
+        values: How many wells gave values.
+        flagged: What is out of scale, in words.
+    """
+
+    measured: int
+    failed: int
+    extra: int
+    values: int
+    flagged: tuple[str, ...]
+    kind: Literal["told"] = "told"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        more = f", {self.extra} not asked for" if self.extra else ""
+        odd = f"; out of scale: {'; '.join(self.flagged)}" if self.flagged else ""
+        return f"{self.values} wells told: {self.measured} experiments measured, {self.failed} failed{more}{odd}"
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Experiments will not be done.
+
+    Attributes:
+        numbers: Of the experiments.
+        reason: In the user's words.
+    """
+
+    numbers: tuple[int, ...]
+    reason: str
+    kind: Literal["withdrawn"] = "withdrawn"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"{len(self.numbers)} experiments withdrawn" + (f": {self.reason}" if self.reason else "")
+
+
+Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    each.kind: TypeAdapter(each) for each in (Created, Asked, Ordered, Told, Withdrawn)
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An event with its place in the log.
+
+    Attributes:
+        sequence: Its number, from 1, without gaps.
+        time: When, in UTC, ISO 8601.
+        actor: Who.
+        event: What.
+        artefact: Content hash of the numbers that belong to it.
+    """
+
+    sequence: int
+    time: str
+    actor: str
+    event: Event
+    artefact: str | None
+
+
+def to_json(event: Event) -> str:
+    """Write an event.
+
+    Args:
+        event: Any event.
+
+    Returns:
+        One line of strict JSON.
+    """
+    return json.dumps(_ADAPTERS[event.kind].dump_python(event, mode="json"), allow_nan=False)
+
+
+def from_json(kind: str, text: str) -> Event:
+    """Read an event.
+
+    Args:
+        kind: Its kind.
+        text: What :func:`to_json` has written.
+
+    Returns:
+        The event.
+    """
+    event: Event = _ADAPTERS[kind].validate_json(text)
+    return event
+
+
+def columns_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Write a planner's table column by column, so that it comes back number by number.
+
+    Args:
+        table: Columns of numbers, truth values and text.
+
+    Returns:
+        For each column its name, kind and values; a missing number is ``None``.
+
+    Raises:
+        PlanError: If a number is infinite, which no table can hold.
+    """
+    return [_column(str(name), table[name]) for name in table]
+
+
+def table_of(columns: list[dict[str, Any]]) -> pd.DataFrame:
+    """Read a table.
+
+    Args:
+        columns: What :func:`columns_of` has written.
+
+    Returns:
+        The table.
+    """
+    types = {"float": "float64", "int": "int64", "bool": "bool", "text": "object"}
+    return pd.DataFrame(
+        {each["name"]: pd.Series(each["values"], dtype=types[each["kind"]]) for each in columns}  # type: ignore[call-overload]
+    )
+
+
+def _column(name: str, column: pd.Series) -> dict[str, Any]:
+    if pd.api.types.is_bool_dtype(column):
+        return {"name": name, "kind": "bool", "values": [bool(each) for each in column]}
+    if pd.api.types.is_integer_dtype(column):
+        return {"name": name, "kind": "int", "values": [int(each) for each in column]}
+    if pd.api.types.is_float_dtype(column):
+        numbers = [None if math.isnan(each) else float(each) for each in column]
+        if any(each is not None and math.isinf(each) for each in numbers):
+            raise PlanError(f"column {name!r} of the plan holds an infinite number; give a finite one, or NaN")
+        return {"name": name, "kind": "float", "values": numbers}
+    return {"name": name, "kind": "text", "values": ["" if pd.isna(each) else str(each) for each in column]}
