@@ -1,8 +1,8 @@
-"""What may be proposed: names that are excluded, required or allowed, a mode, a range of doses."""
+"""What may be proposed: by name, mode and dose, and what may not stand together in one candidate."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Literal
 
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.limits import Group, Limits, in_millionths
 from surrogates.data.perturbation import Intervention, Mode
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import UnknownNameError
@@ -22,10 +23,12 @@ class Selection:
     Attributes:
         entries: Vocabulary ids that may be used, ascending.
         required: For each required target, the ids of which every candidate holds one.
+        limits: What may not stand together.
     """
 
     entries: Int[Tensor, "v"]
     required: tuple[tuple[int, ...], ...]
+    limits: Limits
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class Constraints:
         measured: Whether perturbations that were measured already may be proposed again.
         mode: The only mode, or ``None`` for any.
         dose: The lowest and the highest dose, both included, in the unit of the vocabulary; ``None`` for any.
+        doses: The only doses that a target may have, for each target that is named; others may have any.
+        groups: Sets of targets of which a candidate holds few.
+        incompatible: Pairs of names that may not stand together.
+        costs: What each name costs, in any unit; a label goes before its target.
+        budget: The most that the parts of a candidate may cost together; goes with ``costs``.
     """
 
     excluded: tuple[str, ...] = ()
@@ -49,11 +57,19 @@ class Constraints:
     measured: Literal["keep", "leave_out"] = "leave_out"
     mode: Mode | None = None
     dose: tuple[float, float] | None = None
+    doses: tuple[tuple[str, tuple[float, ...]], ...] = ()
+    groups: tuple[Group, ...] = ()
+    incompatible: tuple[tuple[str, str], ...] = ()
+    costs: tuple[tuple[str, float], ...] = ()
+    budget: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a range of doses that holds none."""
+        """Refuse a range of doses that holds none, and a budget without costs."""
         if self.dose is not None and not 0 <= self.dose[0] <= self.dose[1]:
             raise SpaceError(f"doses from {self.dose[0]} to {self.dose[1]} are not a range; give (low, high)")
+        if (self.budget is None) == bool(self.costs):
+            given, lacking = ("costs", "a budget") if self.costs else ("a budget", "costs")
+            raise SpaceError(f"{given} without {lacking} restrict nothing; give both or none")
 
     def resolve(self, vocabulary: Vocabulary, *, within: Int[Tensor, "m"] | None = None) -> Selection:
         """Translate the names into vocabulary ids.
@@ -73,7 +89,8 @@ class Constraints:
         usable = set(range(len(vocabulary)) if within is None else map(int, within))
         if self.allowed is not None:
             usable &= _flat(_named_ids(vocabulary, self.allowed))
-        entries = {one for one in usable - excluded if self._admits(vocabulary.entries[one])}
+        grid = self._grid(vocabulary)
+        entries = {one for one in usable - excluded if self._admits(vocabulary.entries[one], grid)}
         required: dict[str, set[int]] = {}
         for name, alternatives in zip(self.required, _named_ids(vocabulary, self.required), strict=True):
             target = vocabulary.targets[alternatives[0]]
@@ -86,11 +103,50 @@ class Constraints:
         return Selection(
             torch.tensor(sorted(entries), dtype=torch.int64),
             tuple(tuple(sorted(required[target])) for target in sorted(required)),
+            self._limits(vocabulary, entries),
         )
 
-    def _admits(self, entry: Intervention) -> bool:
+    def _admits(self, entry: Intervention, grid: Mapping[str, tuple[float, ...]]) -> bool:
         low, high = self.dose or (entry.dose, entry.dose)
-        return self.mode in {None, entry.mode} and low <= entry.dose <= high
+        on_grid = entry.dose in grid.get(entry.target, (entry.dose,))
+        return on_grid and self.mode in {None, entry.mode} and low <= entry.dose <= high
+
+    def _grid(self, vocabulary: Vocabulary) -> dict[str, tuple[float, ...]]:
+        """The doses that each named target may have; refuses those that nobody knows."""
+        for target, doses in self.doses:
+            if target not in vocabulary.targets:
+                raise UnknownNameError.from_known("gene or compound", target, vocabulary.targets)
+            known = sorted(entry.dose for entry in vocabulary.entries if entry.target == target)
+            if strange := sorted(set(doses) - set(known)):
+                listed = ", ".join(f"{dose:g}" for dose in known)
+                raise SpaceError(f"dose {strange[0]:g} of {target!r} is not known; known are {listed}")
+        return dict(self.doses)
+
+    def _limits(self, vocabulary: Vocabulary, usable: set[int]) -> Limits:
+        groups = [_flat(_named_ids(vocabulary, group.members)) & usable for group in self.groups]
+        pairs = [_named_ids(vocabulary, pair) for pair in self.incompatible]
+        for (one, other), (first, second) in zip(self.incompatible, pairs, strict=True):
+            if set(first) & set(second):
+                raise SpaceError(f"{one!r} and {other!r} are one target, which never stands by itself twice")
+        apart = {(min(each), max(each)) for first, second in pairs for each in product(first, second)}
+        return Limits(
+            groups=tuple(tuple(sorted(ids)) for ids in groups),
+            at_most=tuple(group.at_most for group in self.groups),
+            apart=tuple(sorted(apart)),
+            costs=() if self.budget is None else self._costs(vocabulary, usable),
+            budget=None if self.budget is None else in_millionths("budget", self.budget),
+        )
+
+    def _costs(self, vocabulary: Vocabulary, usable: set[int]) -> tuple[int, ...]:
+        """The cost of each entry; those that may not be used need none."""
+        known: dict[int, int] = {}
+        named = zip(self.costs, _named_ids(vocabulary, tuple(name for name, _ in self.costs)), strict=True)
+        for (name, amount), ids in sorted(named, key=lambda each: each[0][0] not in vocabulary.targets):
+            known |= dict.fromkeys(ids, in_millionths(f"cost of {name!r}", amount))
+        if missing := sorted(usable - known.keys()):
+            shown = ", ".join(vocabulary.entries[one].label for one in missing[:3])
+            raise SpaceError(f"{len(missing):,} allowed names have no cost, such as {shown}; add or exclude them")
+        return tuple(known.get(one, 0) for one in range(len(vocabulary)))
 
 
 def _flat(groups: Iterable[list[int]]) -> set[int]:

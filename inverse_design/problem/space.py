@@ -1,6 +1,5 @@
 """The lazy set of all candidates: every combination of the allowed entries, by number."""
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,12 +12,14 @@ from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.counting import Count, count_sets, ruled_out
+from inverse_design.problem.limits import UNLIMITED, Limits
 from inverse_design.problem.ranking import LARGEST_INT64, CombinationNumbers, Numbers
+from inverse_design.problem.set_rules import SetRules
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 
 _ABSENT = -2  # beside EMPTY: an entry that may not be used
-_KINDS = {1: "single", 2: "pair", 3: "triple"}
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class CombinationSpace:
 
     Orders ascend; within an order the combinations stand in the order of :func:`itertools.combinations`. The
     numbers count every combination, also those that may not be proposed (measured already, two doses of one
-    target, a required target missing): :meth:`valid` tells them apart. Build one with :meth:`of`.
+    target, a required target missing, a limit broken): :meth:`valid` tells them apart. Build one with :meth:`of`.
 
     Attributes:
         vocabulary: What the ids of a batch mean.
@@ -35,6 +36,7 @@ class CombinationSpace:
         orders: How many interventions are given together, ascending.
         required: For each required target, the ids of which a candidate must hold one.
         excluded: Numbers of the measured combinations that are left out, ascending.
+        limits: What may not stand together.
     """
 
     vocabulary: Vocabulary
@@ -42,6 +44,7 @@ class CombinationSpace:
     orders: tuple[int, ...]
     required: tuple[tuple[int, ...], ...]
     excluded: Numbers
+    limits: Limits = UNLIMITED
 
     @classmethod
     def of(
@@ -70,20 +73,26 @@ class CombinationSpace:
             SpaceError: If constraints contradict each other or an order cannot be made.
             NothingToProposeError: If no candidate is left.
         """
-        rules = constraints or Constraints()
-        chosen = rules.resolve(vocabulary, within=within)
+        asked = constraints or Constraints()
+        chosen = asked.resolve(vocabulary, within=within)
         wanted = tuple(sorted(set(orders)))
-        _refuse_orders(wanted, len({vocabulary.targets[one] for one in chosen.entries}), len(chosen.required))
-        whole = cls(vocabulary, chosen.entries, wanted, chosen.required, np.empty(0, dtype=np.int64))
-        if measured is None or rules.measured == "keep":
+        rules = SetRules(chosen.entries, _target_numbers(vocabulary), chosen.required, chosen.limits)
+        rules = rules.affordable(wanted, vocabulary)
+        whole = cls(vocabulary, rules.entries, wanted, rules.required, np.empty(0, dtype=np.int64), rules.limits)
+        if measured is None or asked.measured == "keep":
             space = whole
         else:
             inside = torch.nonzero(whole._contains(measured)).flatten()
             known = np.unique(whole._rank(measured.rows(inside)))
-            space = cls(vocabulary, chosen.entries, wanted, chosen.required, known)
+            space = cls(vocabulary, rules.entries, wanted, rules.required, known, rules.limits)
         if space.count_valid == 0:
             raise NothingToProposeError(f"no candidate is left ({space.summary}); relax a constraint")
         return space
+
+    @cached_property
+    def rules(self) -> SetRules:
+        """What makes a set of entries a candidate, measured ones aside."""
+        return SetRules(self.entries, _target_numbers(self.vocabulary), self.required, self.limits)
 
     @cached_property
     def _numbers(self) -> CombinationNumbers:
@@ -194,9 +203,10 @@ class CombinationSpace:
             batch: Combinations of the space.
 
         Returns:
-            False where one is left out as measured, holds two doses of one target, or lacks a required target.
+            False where one is left out as measured, holds two doses of one target, lacks a required target, or
+            breaks a limit.
         """
-        allowed = self._feasible(batch)
+        allowed = self._admitted(batch)
         if len(self.excluded):
             ranks = self._rank(batch)
             at = np.searchsorted(self.excluded, ranks).clip(max=len(self.excluded) - 1)
@@ -205,36 +215,55 @@ class CombinationSpace:
 
     @cached_property
     def count_valid(self) -> int:
-        """Number of combinations that may be proposed, exactly."""
+        """Number of combinations that may be proposed; an upper bound unless :attr:`counted`."""
         return sum(self.count_valid_of(order) for order in self.orders)
 
+    @property
+    def counted(self) -> bool:
+        """Whether the counts are exact: always up to pairs, and see :mod:`inverse_design.problem.counting`."""
+        return all(count.exact for count in self._feasible.values())
+
     def count_valid_of(self, order: int) -> int:
-        """Count the combinations of one order that may be proposed, exactly.
+        """Count the combinations of one order that may be proposed.
 
         Args:
             order: One of ``orders``.
 
         Returns:
-            Their number.
+            Their number; an upper bound unless :attr:`counted`.
 
         Raises:
             SpaceError: If the space has no such order.
         """
         start, stop = self.span(order)
         left_out = self.excluded[(self.excluded >= start) & (self.excluded < stop)]
-        return self._count_feasible(order) - int(self._feasible(self._spell(left_out)).sum())
+        return self._feasible[order].number - int(self._admitted(self._spell(left_out)).sum())
 
     @cached_property
     def count_left_out(self) -> int:
         """Number of combinations that may not be proposed only because they were measured."""
-        return int(self._feasible(self._spell(self.excluded)).sum())
+        return int(self._admitted(self._spell(self.excluded)).sum())
+
+    @cached_property
+    def ruled_out(self) -> dict[str, int]:
+        """How many combinations may not be proposed, by reason; of several the first counts.
+
+        What cannot be counted exactly is left out.
+        """
+        measured = {"measured": self.count_left_out} if self.count_left_out else {}
+        return ruled_out(self.rules, self.orders) | measured
 
     @property
     def summary(self) -> str:
         """What the space holds, such as ``105 singles and 5,460 pairs, 131 measured left out``."""
-        counts = [_counted(self._count_feasible(order), order) for order in self.orders]
+        counts = [self._feasible[order].words(order) for order in self.orders]
         parts = " and ".join([", ".join(counts[:-1]), counts[-1]] if len(counts) > 1 else counts)
         return parts + (f", {self.count_left_out:,} measured left out" if self.count_left_out else "")
+
+    @cached_property
+    def _feasible(self) -> dict[int, Count]:
+        """How many combinations of each order may be proposed, measured ones among them."""
+        return {order: count_sets(self.rules, order) for order in self.orders}
 
     @cached_property
     def _positions(self) -> NDArray[np.int64]:
@@ -244,34 +273,12 @@ class CombinationSpace:
         positions[EMPTY] = EMPTY
         return positions
 
-    @cached_property
-    def _target_numbers(self) -> Int[Tensor, "v"]:
-        """A number for the target of each vocabulary id; entries of one target are neighbours."""
-        return torch.from_numpy(np.unique(np.array(self.vocabulary.targets), return_inverse=True)[1])
-
     def _contains(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
         usable = torch.from_numpy((self._positions[batch.genes.numpy()] != _ABSENT).all(axis=1))
         return usable & torch.isin(batch.order, torch.tensor(self.orders))
 
-    def _feasible(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
-        """Whether all targets differ and the required ones are there."""
-        targets = self._target_numbers[batch.genes.clamp(min=0)]
-        feasible = ~((targets[:, 1:] == targets[:, :-1]) & batch.present[:, 1:]).any(dim=1)
-        for alternatives in self.required:
-            feasible &= torch.isin(batch.genes, torch.tensor(alternatives)).any(dim=1)
-        return feasible
-
-    def _count_feasible(self, order: int) -> int:
-        """Ways to choose the required targets' entries, times ways to choose distinct other targets."""
-        doses = torch.bincount(self._target_numbers[self.entries])
-        for one in self.required:
-            doses[self._target_numbers[one[0]]] = 0
-        ways = [math.prod(len(one) for one in self.required)] + [0] * order
-        for n_doses, n_targets in enumerate(torch.bincount(doses).tolist()):
-            choose = [math.comb(n_targets, each) * n_doses**each for each in range(order + 1)]
-            ways = [sum(ways[a] * choose[total - a] for a in range(total + 1)) for total in range(order + 1)]
-        free = order - len(self.required)
-        return ways[free] if free >= 0 else 0
+    def _admitted(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
+        return self.rules.admit(batch.genes)
 
     def _rank(self, batch: PerturbationBatch) -> Numbers:
         return self._numbers.rank(self._positions[batch.genes.numpy()])
@@ -282,18 +289,6 @@ class CombinationSpace:
         return self.vocabulary.dosed(torch.where(positions == EMPTY, EMPTY, genes))
 
 
-def _counted(count: int, order: int) -> str:
-    if order not in _KINDS:
-        return f"{count:,} of order {order}"
-    return f"{count:,} {_KINDS[order]}{'' if count == 1 else 's'}"
-
-
-def _refuse_orders(orders: tuple[int, ...], n_targets: int, n_required: int) -> None:
-    if not orders or orders[0] < 1:
-        raise SpaceError(f"orders {orders} are not one or more positive numbers")
-    if n_targets == 0:
-        raise NothingToProposeError("the constraints allow no gene or compound; relax one")
-    if orders[-1] > n_targets:
-        raise SpaceError(f"order {orders[-1]} needs as many targets, but the constraints allow {n_targets}")
-    if n_required > orders[-1]:
-        raise SpaceError(f"{n_required} targets are required, more than the largest order {orders[-1]}")
+def _target_numbers(vocabulary: Vocabulary) -> Int[Tensor, "v"]:
+    """A number for the target of each vocabulary id; entries of one target are neighbours."""
+    return torch.from_numpy(np.unique(np.array(vocabulary.targets), return_inverse=True)[1])

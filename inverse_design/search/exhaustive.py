@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import reduce
 
 from jaxtyping import Float
 from torch import Tensor
@@ -60,13 +61,15 @@ def search(
         The best, with the certificate.
     """
     score = score or pair_score(objective, fitted, space)
-    if score is None:
-        return _stream(objective, fitted, space, top, span=(0, space.size), progress=progress)
-    found = search_pairs(score, top, space=space, progress=progress)
+    parts = []
     for order in space.orders:
-        if order != 2:
-            found = found.merge(_stream(objective, fitted, space, top, span=space.span(order), progress=None))
-    return found
+        tick = progress if order == space.orders[-1] else None
+        if order == 2 and score is not None:
+            parts.append(search_pairs(score, top, space=space, progress=tick))
+        else:
+            parts.append(_stream(objective, fitted, space, top, span=space.span(order), progress=tick))
+    found = reduce(SearchResult.merge, parts)
+    return replace(found, certificate=replace(found.certificate, ruled_out=space.ruled_out))
 
 
 def search_span(

@@ -5,11 +5,13 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.pair_mask import PairMask
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.product_sifter import ProductSifter
@@ -18,7 +20,9 @@ from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
+_SPARSE = 64  # a tile with less than one valid pair in so many is scored pair by pair
 _SLACK = 4096  # pairs that a short-list may hold beyond twice the answer
+_SEEDED = 1 << 16  # pairs spelled out at a time to find the first valid ones
 _FIRST, _GROWTH = 8, 4  # rows of the first tile, and how much taller the next ones may be while the cut is low
 
 
@@ -74,7 +78,8 @@ def search_pairs(
 
     The positions that ``score`` speaks of are places in ``space.entries``; the answer holds numbers of ``space``.
     It takes about the time of half the full product, unless very many pairs tie within ``2 e`` at the edge of
-    the answer: then all of those are scored again, block by block.
+    the answer: then all of those are scored again, block by block. What the rules of the space forbid never enters
+    the short-list: tiles without a valid pair are skipped, and where few are valid only those are scored.
 
     Args:
         score: Scores of all pairs of ``space.entries``.
@@ -101,10 +106,12 @@ def search_pairs(
         raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
     top, error, rescored = TopK.empty(k), score.error, 0
     near = _Shortlist.empty(-torch.inf)
-    sifter = _sifter(score, device)
+    if isinstance(score, SiftedScore) and score.floor > -torch.inf:
+        top, near = _first_valid(score, k, space, (begin, finish)), _Shortlist.empty(score.floor)
+    sifter, mask = _sifter(score, device), PairMask(space.rules)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
     for tile in _tiles(begin, finish, score.size, sifter):
-        cells = sifter.sift(tile, near.cut)
+        cells = _sifted(sifter, score, tile, near.cut, mask)
         _refuse_endless(cells, space)
         near = near.extended(cells)
         if len(near) > 2 * k + _SLACK:
@@ -129,6 +136,21 @@ def search_pairs(
     )
 
 
+def _first_valid(score: PairScore, k: int, space: CombinationSpace, rows: tuple[int, int]) -> TopK:
+    """Take the first valid pairs: of those with the lowest score, no others can be in the answer."""
+    stop = space.span(2)[1]
+    first, last = (stop - math.comb(score.size - row, 2) for row in rows)
+    top = TopK.empty(k)
+    for at in range(first, last, _SEEDED):
+        batch = space.batch(at, min(last, at + _SEEDED))
+        some = torch.nonzero(space.valid(batch)).flatten()[: k - len(top)]
+        positions = torch.searchsorted(space.entries, batch.genes[some, :2].contiguous())
+        top = top.offer(at + some, score.exact(*positions.unbind(1)))
+        if len(top) == k:
+            break
+    return top
+
+
 def _sifter(score: PairScore, device: str) -> Sifter:
     if isinstance(score, SiftedScore):
         return score.sifter(device=device)
@@ -142,6 +164,22 @@ def _tiles(begin: int, finish: int, size: int, sifter: Sifter) -> Iterator[Tile]
         for column in range(start, size, sifter.columns):
             yield Tile(start, end, (column, min(size, column + sifter.columns)))
         start = end
+
+
+def _sifted(sifter: Sifter, score: PairScore, tile: Tile, cut: float, mask: PairMask) -> Cells:
+    """Find the pairs of a tile that the rules allow and that may be in the answer."""
+    allowed = mask.tile(slice(tile.start, tile.stop), slice(*tile.columns))
+    if allowed is None:
+        return sifter.sift(tile, cut)
+    if np.count_nonzero(allowed) * _SPARSE > allowed.size:
+        cells = sifter.sift(tile, cut)
+        row, column = cells.positions.numpy().T
+        kept = allowed[row - tile.start, column - tile.columns[0]]
+        return Cells(cells.positions[kept], cells.quick[kept])
+    row, column = np.nonzero(allowed)
+    row, column = row + tile.start, column + tile.columns[0]
+    positions = torch.from_numpy(np.stack([row, column], axis=1)[row < column])
+    return Cells(positions, score.exact(*positions.unbind(1)).float())
 
 
 def _refuse_endless(cells: Cells, space: CombinationSpace) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.limits import Limits
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
 from surrogates.artefact_types import decode, encode
@@ -36,6 +37,11 @@ class Parcel:
         orders: How many interventions are given together.
         required: For each required target, the ids of which a candidate holds one.
         excluded: Numbers of the measured combinations that are left out.
+        groups: Ids of each group of which a candidate holds few.
+        at_most: How many of each.
+        apart: Ids that may not stand together.
+        costs: Of each entry, in millionths, where there is a budget.
+        budget: In millionths.
     """
 
     objective: Any
@@ -45,6 +51,11 @@ class Parcel:
     orders: tuple[int, ...]
     required: tuple[tuple[int, ...], ...]
     excluded: Int[Tensor, "m"]
+    groups: tuple[tuple[int, ...], ...]
+    at_most: tuple[int, ...]
+    apart: tuple[tuple[int, int], ...]
+    costs: tuple[int, ...]
+    budget: int | None
 
     @classmethod
     def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "Parcel":
@@ -74,13 +85,19 @@ class Parcel:
             space.orders,
             space.required,
             torch.from_numpy(space.excluded.astype("int64")),
+            *astuple(space.limits),
         )
 
     @property
     def space(self) -> CombinationSpace:
         """What may be proposed."""
         return CombinationSpace(
-            self.vocabulary, self.entries, self.orders, self.required, self.excluded.numpy().copy()
+            self.vocabulary,
+            self.entries,
+            self.orders,
+            self.required,
+            self.excluded.numpy().copy(),
+            Limits(self.groups, self.at_most, self.apart, self.costs, self.budget),
         )
 
     def pack(self) -> bytes:

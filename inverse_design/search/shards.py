@@ -114,7 +114,8 @@ def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> Searc
     """
     results = [answer.result(k) for answer in sorted(answers, key=lambda each: each.shard)]
     whole = reduce(SearchResult.merge, results)
-    return SearchResult(whole.top, replace(whole.certificate, masked=space.size - space.count_valid))
+    masked = space.size - space.count_valid
+    return SearchResult(whole.top, replace(whole.certificate, masked=masked, ruled_out=space.ruled_out))
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.problem.pair_mask import PairMask
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
 from surrogates.data.vocabulary import PerturbationBatch
@@ -63,7 +64,7 @@ def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math
     inside = space.excluded[(space.excluded >= first) & (space.excluded < last)]
     measured = space.take(torch.as_tensor(inside.astype("int64"))).genes[:, :2].contiguous()
     left_out = torch.searchsorted(space.entries, measured)
-    only_measured = space.count_valid_of(2) == last - first - len(inside)
+    mask = PairMask(space.rules)
     total = Survey.empty()
     for start in range(0, score.size, _ROWS):
         stop = min(score.size, start + _ROWS)
@@ -71,20 +72,11 @@ def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math
         block.masked_fill_(torch.ones_like(block, dtype=torch.bool).tril(), -torch.inf)
         here = left_out[(left_out[:, 0] >= start) & (left_out[:, 0] < stop)] - start
         block[here[:, 0], here[:, 1]] = -torch.inf
-        if not only_measured:
-            block[~_valid(space, start, stop)] = -torch.inf
+        allowed = mask.tile(slice(start, stop), slice(start, None))
+        if allowed is not None:
+            block.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
         total = total.merge(_of(block.flatten(), cut))
     return total
-
-
-def _valid(space: CombinationSpace, start: int, stop: int) -> Bool[Tensor, "rows columns"]:
-    """Which cells of a block may be proposed, where more than measured pairs is ruled out."""
-    columns = len(space.entries) - start
-    valid = torch.zeros(stop - start, columns, dtype=torch.bool)
-    rows, others = torch.triu_indices(stop - start, columns, 1)
-    pairs = space.entries[torch.stack([rows, others], dim=1) + start]
-    valid[rows, others] = space.valid(space.vocabulary.dosed(pairs))
-    return valid
 
 
 def survey_stream(

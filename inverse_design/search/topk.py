@@ -1,7 +1,8 @@
 """The best of many scores as a mergeable reduction, and the answer of a search."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import torch
@@ -113,6 +114,7 @@ class Certificate:
         bound: The name of that bound; empty if none was used.
         gap: How much better than the last of the answer a combination that was not looked at could be: 0 for a
             finished exact search, infinite where no bound is known.
+        ruled_out: How many combinations of the whole space may not be proposed, by reason; empty for a part.
     """
 
     scanned: int
@@ -125,6 +127,7 @@ class Certificate:
     pruned: int = 0
     bound: str = ""
     gap: float = 0.0
+    ruled_out: Mapping[str, int] = field(default_factory=dict)
 
     def merge(self, other: "Certificate") -> "Certificate":
         """Certify the union of two disjoint searches.
@@ -146,6 +149,7 @@ class Certificate:
             pruned=self.pruned + other.pruned,
             bound=", ".join(dict.fromkeys(each for each in (self.bound, other.bound) if each)),
             gap=max(self.gap, other.gap),
+            ruled_out=dict(Counter(self.ruled_out) + Counter(other.ruled_out)),
         )
 
 

@@ -5,6 +5,7 @@ from functools import cache
 import torch
 from strategies.screens import pairs_of, planted_screen
 
+from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
@@ -28,11 +29,13 @@ def question_model() -> FittedCalibrated:
     return Calibrated(ScaledAdditive(), folds=3).fit(question_screen(), seed=0)
 
 
-def question_space(*orders: int) -> CombinationSpace:
+def question_space(*orders: int, constraints: Constraints | None = None) -> CombinationSpace:
     """Everything that was not measured; of singles alone, all."""
     screen = question_screen()
     measured = None if orders == (1,) else screen.batch
-    return CombinationSpace.of(screen.vocabulary, orders=orders or (2,), measured=measured)
+    return CombinationSpace.of(
+        screen.vocabulary, orders=orders or (2,), constraints=constraints, measured=measured
+    )
 
 
 def question_objective(kind: str = "likelihood") -> Objective:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.limits import Group
 from inverse_design.problem.space import CombinationSpace
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.vocabulary import Vocabulary
@@ -29,6 +30,25 @@ def vocabularies(draw: st.DrawFn, *, fewest: int = 3, most: int = 5) -> Vocabula
     )
 
 
+Limiting = tuple[tuple[Group, ...], tuple[tuple[str, str], ...], tuple[tuple[str, float], ...], float | None]
+
+
+@st.composite
+def limits(draw: st.DrawFn, names: list[str], *, dearest: int = 4) -> Limiting:
+    """Groups, incompatible pairs, costs and a budget over some names, each of which may be missing."""
+    targets = sorted({name.partition("@")[0] for name in names})
+    members = st.lists(st.sampled_from(names), min_size=1, max_size=4, unique=True).map(tuple)
+    groups = draw(st.lists(st.builds(Group, st.just("group"), members, st.integers(1, 2)), max_size=2))
+    pairs = st.lists(st.sampled_from(targets), min_size=2, max_size=2, unique=True).map(
+        lambda each: (each[0], each[1])
+    )
+    incompatible = draw(st.lists(pairs, max_size=2)) if len(targets) > 1 else []
+    if draw(st.booleans()):
+        return tuple(groups), tuple(incompatible), (), None
+    costs = tuple((name, draw(st.integers(0, dearest)) / 10) for name in targets)
+    return tuple(groups), tuple(incompatible), costs, draw(st.integers(0, 3 * dearest)) / 10
+
+
 @st.composite
 def spaces(draw: st.DrawFn, *, highest: int = 3, always: int | None = None) -> CombinationSpace:
     """Spaces in which something is left; ``always`` is an order that each of them has."""
@@ -44,8 +64,15 @@ def spaces(draw: st.DrawFn, *, highest: int = 3, always: int | None = None) -> C
         for parts in draw(st.lists(st.sampled_from(list(combinations(vocabulary.entries, order))), max_size=4))
         if len({part.target for part in parts}) == order
     ]
+    groups, incompatible, costs, budget = draw(st.one_of(st.just(((), (), (), None)), limits(names)))
     rules = Constraints(
-        required=required, excluded=excluded, measured=draw(st.sampled_from(["keep", "leave_out"]))
+        required=required,
+        excluded=excluded,
+        measured=draw(st.sampled_from(["keep", "leave_out"])),
+        groups=groups,
+        incompatible=incompatible,
+        costs=costs,
+        budget=budget,
     )
     try:
         return CombinationSpace.of(

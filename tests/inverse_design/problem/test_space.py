@@ -1,4 +1,5 @@
 import math
+from itertools import combinations
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from strategies.spaces import plain_space, spaces
 
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.limits import Group, Limits
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.testing import check_space
 from surrogates.data.perturbation import Intervention, Perturbation
@@ -34,8 +36,24 @@ def test_validity_is_what_the_words_say(space: CombinationSpace) -> None:
         held = [gene for gene in row if gene >= 0]
         targets = [space.vocabulary.targets[gene] for gene in held]
         complete = all(set(alternatives) & set(held) for alternatives in space.required)
-        assert valid == (len(set(targets)) == len(targets) and complete and number not in left_out)
+        kept = keeps(space.limits, held)
+        assert valid == (len(set(targets)) == len(targets) and complete and kept and number not in left_out)
     assert sum(space.count_valid_of(order) for order in space.orders) == space.count_valid
+
+
+def keeps(limits: Limits, held: list[int]) -> bool:
+    grouped = all(
+        len(set(members) & set(held)) <= most for members, most in zip(limits.groups, limits.at_most, strict=True)
+    )
+    apart = not set(limits.apart) & set(combinations(held, 2))
+    paid = limits.budget is None or sum(limits.costs[one] for one in held) <= limits.budget
+    return grouped and apart and paid
+
+
+@given(spaces())
+def test_reasons_add_up_to_what_is_ruled_out(space: CombinationSpace) -> None:
+    assert space.counted
+    assert sum(space.ruled_out.values()) == space.size - space.count_valid
 
 
 @given(spaces(), st.data())
@@ -158,3 +176,43 @@ def test_strangers_have_no_number() -> None:
         space.span(3)
     with pytest.raises(SpaceError, match="not within"):
         space.batch(0, space.size + 1)
+
+
+PRICED = tuple((f"G{number}", 10.0 + number) for number in range(6))
+
+
+def test_a_budget_below_the_cheapest_names_it() -> None:
+    rules = Constraints(costs=PRICED, budget=20.5)
+    with pytest.raises(NothingToProposeError, match=r"of 20.5 is below the cheapest candidate, G0\+G1 for 21"):
+        CombinationSpace.of(genes(6), orders=(2,), constraints=rules)
+    needed = Constraints(costs=PRICED, budget=24.0, required=("G5",))
+    with pytest.raises(NothingToProposeError, match=r"G0\+G5 for 25"):
+        CombinationSpace.of(genes(6), orders=(2,), constraints=needed)
+
+
+def test_entries_that_nobody_can_pay_for_leave_the_space() -> None:
+    space = CombinationSpace.of(genes(6), orders=(2,), constraints=Constraints(costs=PRICED, budget=23.0))
+    assert [space.vocabulary.entries[int(one)].label for one in space.entries] == ["G0", "G1", "G2", "G3"]
+    assert space.summary == "4 pairs"
+    assert space.ruled_out == {"over budget": 2}
+
+
+def test_why_combinations_are_ruled_out() -> None:
+    rules = Constraints(
+        groups=(Group("family", ("G0", "G1", "G2")),), incompatible=(("G0", "G3"),), costs=PRICED, budget=27.0
+    )
+    measured = genes(6).batch([genes(6).parse("G0+G4")])
+    space = CombinationSpace.of(genes(6), orders=(2,), constraints=rules, measured=measured)
+    assert space.ruled_out == {"too many of a group": 3, "incompatible": 1, "over budget": 2, "measured": 1}
+    assert space.count_valid == 15 - 7
+
+
+def test_costs_add_up_exactly() -> None:
+    rules = Constraints(costs=(("G0", 0.1), ("G1", 0.2), ("G2", 0.7)), budget=0.3)
+    assert CombinationSpace.of(genes(3), orders=(2,), constraints=rules).count_valid == 1
+
+
+def test_contradicting_limits_leave_nothing() -> None:
+    rules = Constraints(incompatible=(("G0", "G1"),))
+    with pytest.raises(NothingToProposeError, match="0 pairs"):
+        CombinationSpace.of(genes(2), orders=(2,), constraints=rules)

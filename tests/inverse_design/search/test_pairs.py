@@ -1,14 +1,16 @@
 import functools
 import itertools
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from strategies.spaces import plain_space, spaces
+from strategies.spaces import limits, plain_space, spaces
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import pairs, product_sifter, sifting
@@ -66,6 +68,35 @@ def test_several_blocks_and_settlings_change_nothing(
     monkeypatch.setattr(sifting, "_CHUNK", 16)
     monkeypatch.setattr(pairs, "_SLACK", 3)
     assert answer(score, k, space) == wanted
+
+
+@given(st.integers(1, 60), st.integers(0, 99), st.sampled_from([None, 1.0]), st.data())
+def test_limits_inside_the_scan_change_nothing_but_what_is_allowed(
+    k: int, seed: int, step: float | None, data: st.DataObject
+) -> None:
+    """Several tiles, of which some are skipped, some scored pair by pair, and some sifted as a whole."""
+    vocabulary = plain_space(31).vocabulary
+    groups, incompatible, costs, budget = data.draw(limits(sorted(vocabulary.targets), dearest=20))
+    prices = {name: cost / 2 for name, cost in costs}
+    rules = Constraints(groups=groups, incompatible=incompatible, costs=tuple(prices.items()), budget=budget)
+    space = CombinationSpace.of(
+        vocabulary, orders=(1, 2), constraints=rules if budget is None else affordable(rules)
+    )
+    score = drawn(len(space.entries), 3, seed=seed, step=step)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(product_sifter, "_LARGEST", (7, 10))
+        patch.setattr(pairs, "_SPARSE", 3)
+        patch.setattr(pairs, "_SLACK", 3)
+        found = search_pairs(score, k, space=space)
+    assert list(zip(found.top.index.tolist(), found.top.score.tolist(), strict=True)) == brute_force(
+        score, k, space
+    )
+
+
+def affordable(rules: Constraints) -> Constraints:
+    """Raise a budget to what the two cheapest cost."""
+    cheapest = sorted(cost for _, cost in rules.costs)[:2]
+    return replace(rules, budget=max(rules.budget or 0.0, sum(cheapest)))
 
 
 def test_scores_closer_than_single_precision_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from strategies.questions import question_model, question_objective, question_sp
 from strategies.spaces import plain_space
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.limits import Group
 from inverse_design.problem.ranking import pair_row
 from inverse_design.search import shards
 from inverse_design.search.exhaustive import search
@@ -15,6 +17,13 @@ from inverse_design.search.parcel import Parcel, identity
 from inverse_design.search.shards import ShardAnswer, ShardTask, answer_shard, merged, plan_shards
 from inverse_design.search.topk import TopK
 from surrogates.errors import DataError
+
+LIMITS = Constraints(
+    groups=(Group("family", ("G00", "G01", "G02", "G03")),),
+    incompatible=(("G04", "G05"),),
+    costs=tuple((f"G{number:02d}", 1.0 + number) for number in range(12)),
+    budget=15.0,
+)
 
 
 @given(st.integers(2, 30))
@@ -66,8 +75,12 @@ def test_bad_plans() -> None:
 @pytest.mark.parametrize("kind", ["likelihood", "distance"])
 @pytest.mark.parametrize("orders", [(1,), (2,), (1, 2)])
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_shards_in_any_order_give_the_bytes_of_the_whole(kind: str, orders: tuple[int, ...], count: int) -> None:
-    objective, model, space = question_objective(kind), question_model(), question_space(*orders)
+@pytest.mark.parametrize("constraints", [None, LIMITS])
+def test_shards_in_any_order_give_the_bytes_of_the_whole(
+    kind: str, orders: tuple[int, ...], count: int, constraints: Constraints | None
+) -> None:
+    objective, model = question_objective(kind), question_model()
+    space = question_space(*orders, constraints=constraints)
     whole = search(objective, model, space, 9)
     content = Parcel.of(objective, model, space).pack()
     plan = plan_shards(space, count)
@@ -77,6 +90,8 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole(kind: str, orders: tupl
     assert _bytes(found.top) == _bytes(whole.top)
     assert found.certificate.scanned == whole.certificate.scanned
     assert found.certificate.masked == whole.certificate.masked
+    assert found.certificate.ruled_out == whole.certificate.ruled_out == space.ruled_out
+    assert bool(space.valid(space.take(whole.top.index)).all())
 
 
 def _bytes(top: TopK) -> tuple[bytes, bytes]:
@@ -109,14 +124,16 @@ def test_answers_survive_the_way() -> None:
 
 
 def test_parcels_hold_the_question_and_only_that() -> None:
-    parcel = Parcel.of(question_objective(), question_model(), question_space(1, 2))
+    space = question_space(1, 2, constraints=LIMITS)
+    parcel = Parcel.of(question_objective(), question_model(), space)
     content = parcel.pack()
     again = Parcel.unpack(content)
     assert again.pack() == content
     assert again.fitted.cross == ()
-    assert again.space.summary == question_space(1, 2).summary
+    assert again.space.summary == space.summary
+    assert again.space.limits == space.limits
     batch = again.space.batch(0, again.space.size)
-    assert torch.equal(again.space.valid(batch), question_space(1, 2).valid(batch))
+    assert torch.equal(again.space.valid(batch), space.valid(batch))
 
 
 @pytest.mark.parametrize(
