@@ -71,8 +71,7 @@ class Limits:
         """
         admitted = torch.ones(len(genes), dtype=torch.bool)
         if self.groups:
-            known = self._inside.shape[1] - 1
-            places = torch.where(genes == EMPTY, known, genes.clamp(max=known))
+            places = self._places(genes)
             for inside, most in zip(self._inside, self.at_most, strict=True):
                 admitted &= inside[places].sum(1) <= most
         if self.apart:
@@ -94,21 +93,26 @@ class Limits:
         """
         return self._priced[genes].sum(-1)  # an empty slot takes the last place, which costs nothing
 
-    def full(self, genes: Int[Tensor, "b k"]) -> Bool[Tensor, "b v"]:
-        """Tell which vocabulary entries belong to a group of which a set already holds all it may.
+    def full(self, genes: Int[Tensor, "b k"], entries: Int[Tensor, "v"]) -> Bool[Tensor, "b v"]:
+        """Tell which entries belong to a group of which a set already holds all it may.
 
         Args:
             genes: Vocabulary ids, ``-1`` in empty slots.
+            entries: Vocabulary ids that might join.
 
         Returns:
-            True for entries that may not join, as far as the groups know the ids.
+            True for entries that may not.
         """
-        known = self._inside.shape[1] - 1
-        places = torch.where(genes == EMPTY, known, genes.clamp(max=known))
-        full = torch.zeros(len(genes), known, dtype=torch.bool)
+        places, joining = self._places(genes), self._places(entries[None])[0]
+        full = torch.zeros(len(genes), len(entries), dtype=torch.bool)
         for inside, most in zip(self._inside, self.at_most, strict=True):
-            full |= (inside[places].sum(1) >= most)[:, None] & inside[None, :known]
+            full |= (inside[places].sum(1) >= most)[:, None] & inside[joining]
         return full
+
+    def _places(self, genes: Int[Tensor, "b k"]) -> Int[Tensor, "b k"]:
+        """Columns of the table of groups; its last one stands for ids that no group holds."""
+        known = self._inside.shape[1] - 1
+        return torch.where(genes == EMPTY, known, genes.clamp(max=known))
 
     @cached_property
     def _inside(self) -> Bool[Tensor, "n w"]:

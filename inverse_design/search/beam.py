@@ -18,6 +18,8 @@ from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
+_WIDEST = 1 << 16
+
 _Sets = NDArray[np.int64]  # positions, one ascending set per row
 
 
@@ -63,7 +65,8 @@ def search_beam(
         raise DataError(f"a beam of width {width} in blocks of {block} holds nothing; both must be positive")
     beam = _Beam(space, score, order, width, block)
     pool = _Pool(TopK.empty(max(k, width) if k > 0 else k), np.empty(0, dtype=np.int64), 0)
-    while not len(pool.top) and space.count_valid_of(order):  # all that a narrow beam meets may be invalid
+    # All that a narrow beam meets may be invalid; how many there are may be known as an upper bound only.
+    while not len(pool.top) and space.count_valid_of(order) and beam.width <= max(_WIDEST, width):
         pool = pool.met(beam.descended(), beam)
         beam = _Beam(space, score, order, 2 * beam.width, block)
     explored = np.empty(0, dtype=np.int64)
@@ -165,8 +168,7 @@ def _exchanged(space: CombinationSpace, sets: _Sets) -> _Sets:
 
 
 def _hopeful(space: CombinationSpace, sets: _Sets, order: int) -> _Sets:
-    """Drop sets that lack more required targets than they have members to come."""
-    genes = space.entries.numpy()[sets]
-    lacking = sum((~np.isin(genes, alternatives).any(axis=1)).astype(np.int64) for alternatives in space.required)
-    kept: _Sets = sets[np.broadcast_to(lacking <= order - sets.shape[1], len(sets))]
+    """Drop sets that cannot become candidates any more: of what they lack, what they hold, or what they cost."""
+    genes = space.entries[torch.from_numpy(sets)]
+    kept: _Sets = sets[space.rules.hopeful(genes, order - sets.shape[1]).numpy()]
     return kept

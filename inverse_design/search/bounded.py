@@ -3,24 +3,25 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.pair_bounds import PairBounds
 from inverse_design.problem.ranking import LARGEST_INT64
-from inverse_design.problem.set_score import PairBounds, PairwiseSetScore
+from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.hunt import Hunt
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.errors import DataError
 
 _TILE = 256  # pairs are bounded in squares of this side, which stay in cache
 _LEADS = 2048  # entries that the first answer grows from
 _ROUNDS, _POLISHED = 4, 32  # rounds that improve the first answer, and sets that each of them starts from
-_PENDING, _CELLS = 4096, 1 << 20  # sets that wait for their double-precision score; numbers held at a time
-_LOWEST = float(np.finfo(np.float32).min)
+_CELLS = 1 << 20  # numbers held at a time
 
 _Singles = NDArray[np.float32]
 _Places = NDArray[np.int64]
@@ -41,7 +42,8 @@ def search_bounded(
     of those at most ``P_ij``. Pairs are taken in the order of this bound, square by square, until it falls below
     the k-th best valid set found so far, which starts from a greedy search. A second bound takes the maxima over
     groups of other members. What is left is looked at with all others, bounded again at each further member.
-    If the space requires targets, ``i`` is a required entry and ``j`` its best partner in the set instead.
+    If the space requires targets, ``i`` is a required entry and ``j`` its best partner in the set instead. Pairs
+    that the rules of the space forbid, and branches that break a limit already, are left out unscored.
 
     Single-precision scores only decide what is looked at: bounds give way by ``score.error``, and every set that
     reaches the threshold is scored again in double precision. The answer is that of brute force, bit for bit,
@@ -71,7 +73,7 @@ def search_bounded(
     if total == 0:
         return SearchResult(top, Certificate(0, 0, 0, score.error, time.perf_counter() - began))
     board = PairBounds.of(score, space)
-    hunt = _Hunt(board, score, space, math.inf if seconds is None else began + seconds, top)
+    hunt = Hunt(board, score, space, math.inf if seconds is None else began + seconds, top)
     _begin(board, hunt)
     unseen, left = _scan(board, hunt, progress)
     hunt.settle()
@@ -105,47 +107,7 @@ def _refuse(score: PairwiseSetScore, space: CombinationSpace) -> None:
         )
 
 
-@dataclass
-class _Hunt:
-    """What was found so far."""
-
-    board: PairBounds
-    score: PairwiseSetScore
-    space: CombinationSpace
-    deadline: float
-    top: TopK
-    compared: int = 0
-    rescored: int = 0
-    masked: int = 0
-    need: float = _LOWEST
-    pending: list[_Places] = field(default_factory=list)
-    waiting: int = 0
-
-    @property
-    def late(self) -> bool:
-        return time.perf_counter() >= self.deadline
-
-    def add(self, positions: _Places) -> None:
-        """Have some sets scored again, not later than when many of them wait."""
-        self.pending.append(self.board.meeting(positions))
-        self.waiting += len(self.pending[-1])
-        if self.waiting >= _PENDING:
-            self.settle()
-
-    def settle(self) -> None:
-        """Score what waits in double precision, and raise the threshold for quick scores."""
-        if self.waiting:
-            positions = torch.from_numpy(np.sort(np.concatenate(self.pending), axis=1))
-            batch = self.space.vocabulary.dosed(self.space.entries[positions])
-            valid = self.space.valid(batch)
-            self.top = self.top.offer(self.space.indices(batch)[valid], self.score.exact(positions[valid]))
-            self.rescored += len(positions)
-            self.masked += int((~valid).sum())
-            self.pending, self.waiting = [], 0
-            self.need = max(_LOWEST, self.top.threshold - self.score.constant - self.score.error)
-
-
-def _begin(board: PairBounds, hunt: _Hunt) -> None:
+def _begin(board: PairBounds, hunt: Hunt) -> None:
     """Find good sets: grow one from each of many starts, then exchange single members of the best."""
     order = board.order
     starts = board.starts(_LEADS)
@@ -153,6 +115,7 @@ def _begin(board: PairBounds, hunt: _Hunt) -> None:
         sets = starts[at : at + _TILE]
         weights = board.pairs[sets].sum(axis=1)
         for _ in range(order - starts.shape[1]):
+            weights = _masked(weights, board.open_to(sets))
             following = weights.argmax(axis=1)
             possible = weights[np.arange(len(sets)), following] > -np.inf
             sets = np.concatenate([sets, following[:, None]], axis=1)[possible]
@@ -166,7 +129,7 @@ def _begin(board: PairBounds, hunt: _Hunt) -> None:
         genes = hunt.space.take(before.index[:_POLISHED]).genes[:, :order]
         sets = np.searchsorted(hunt.space.entries.numpy(), genes.numpy())
         for kept in np.unique(np.concatenate([np.delete(sets, at, axis=1) for at in range(order)]), axis=0):
-            weights = board.pairs[kept].sum(axis=0)
+            weights = _masked(board.pairs[kept].sum(axis=0)[None], board.open_to(kept[None]))[0]
             most = min(hunt.top.k, len(weights))
             following = np.argpartition(-weights, most - 1)[:most]
             following = following[weights[following] > -np.inf]
@@ -176,7 +139,11 @@ def _begin(board: PairBounds, hunt: _Hunt) -> None:
             return
 
 
-def _scan(board: PairBounds, hunt: _Hunt, progress: Progress | None) -> tuple[float, int]:
+def _masked(weights: _Singles, allowed: NDArray[np.bool_] | None) -> _Singles:
+    return weights if allowed is None else np.where(allowed, weights, np.float32(-np.inf))
+
+
+def _scan(board: PairBounds, hunt: Hunt, progress: Progress | None) -> tuple[float, int]:
     """Look at the pairs whose bound reaches the threshold; give the best bound not looked at, and how many."""
     squares = []
     for at in range(0, len(board.leads), _TILE):
@@ -201,7 +168,7 @@ def _scan(board: PairBounds, hunt: _Hunt, progress: Progress | None) -> tuple[fl
     return -math.inf, 0
 
 
-def _led(board: PairBounds, hunt: _Hunt, rows: _Places, start: int) -> Iterator[tuple[float, int, int, int]]:
+def _led(board: PairBounds, hunt: Hunt, rows: _Places, start: int) -> Iterator[tuple[float, int, int, int]]:
     """Give the pairs of a square that may matter, the best bound first: it, how many are left, and both places."""
     row, column = np.nonzero(board.square(rows, start, start + _TILE) >= hunt.need)
     first, second = rows[row], column + start
@@ -212,7 +179,7 @@ def _led(board: PairBounds, hunt: _Hunt, rows: _Places, start: int) -> Iterator[
         yield float(bound[at]), len(order) - done, int(first[at]), int(second[at])
 
 
-def _complete(board: PairBounds, hunt: _Hunt, i: int, j: int) -> bool:
+def _complete(board: PairBounds, hunt: Hunt, i: int, j: int) -> bool:
     """Look at all sets of which a pair is the largest; tell whether there was time for it."""
     largest, weight = float(board.pairs[i, j]), board.pairs[i] + board.pairs[j]
     cap = max(largest, board.ceiling)
@@ -257,10 +224,13 @@ class _Partial:
         return bound
 
 
-def _extend(board: PairBounds, hunt: _Hunt, part: _Partial) -> bool:
+def _extend(board: PairBounds, hunt: Hunt, part: _Partial) -> bool:
     """Look at all ways to complete a set that lacks two members or more; tell whether there was time for it."""
     if hunt.late:
         return False
+    allowed = board.open_to(np.array([part.members]))
+    if allowed is not None:
+        part = part.having(allowed[0, part.rest])
     missing, size = board.order - len(part.members), len(part.rest) + 1
     while len(part.rest) < size:  # a lower maximum may drop more
         size = len(part.rest)
@@ -286,7 +256,7 @@ def _extend(board: PairBounds, hunt: _Hunt, part: _Partial) -> bool:
     return True
 
 
-def _add_pairs(board: PairBounds, hunt: _Hunt, part: _Partial) -> None:
+def _add_pairs(board: PairBounds, hunt: Hunt, part: _Partial) -> None:
     """Have the sets scored that two further members complete to the threshold."""
     size = len(part.rest)
     step = max(1, _CELLS // max(1, size))

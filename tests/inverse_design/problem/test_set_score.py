@@ -1,18 +1,12 @@
 from itertools import combinations
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
-from strategies.spaces import plain_space, spaces
 
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.set_score import PairBounds, PairwiseSetScore
-from inverse_design.problem.space import CombinationSpace
-from surrogates.data.perturbation import Intervention
-from surrogates.data.vocabulary import Vocabulary
+from inverse_design.problem.set_score import PairwiseSetScore
 from surrogates.errors import DataError
 
 
@@ -54,76 +48,6 @@ def test_distances_are_distances(size: int, columns: int, order: int, seed: int)
     positions = every_set(size, order)
     wanted = -(target - rows[positions].sum(1)).square().sum(1)
     torch.testing.assert_close(PairwiseSetScore.of_distance(rows, target, order).exact(positions), wanted)
-
-
-@given(
-    st.integers(3, 9),
-    st.integers(0, 40),
-    st.integers(3, 5),
-    st.integers(0, 99),
-    st.sampled_from([1e-30, 1e-3, 1.0, 1e6, 1e17]),
-)
-def test_quick_scores_and_bounds_keep_within_the_error(
-    size: int, columns: int, order: int, seed: int, scale: float
-) -> None:
-    score = drawn(size, columns, order, seed=seed, scale=scale)
-    bounds = PairBounds.of(score, plain_space(size, orders=(min(3, size),)))
-    pairs = torch.from_numpy(bounds.pairs)
-    positions = every_set(size, order)
-    quick = sum(
-        (pairs[positions[:, i], positions[:, j]] for i, j in combinations(range(order), 2)), torch.tensor(0.0)
-    )
-    exact = score.exact(positions)
-    assert bool(((quick.double() + score.constant - exact).abs() <= score.error).all())
-    tight, loose = led(bounds, positions)
-    assert bool((exact - score.constant - score.error <= tight.double()).all())
-    assert bool((tight.double() <= loose.double() + score.error).all())
-
-
-def led(bounds: PairBounds, positions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Both bounds of the leading pair of each set."""
-    square = bounds.square(bounds.leads, 0, len(bounds.pairs) + 5)
-    tight, loose = [], []
-    for chosen in positions.tolist():
-        _, i, j = max((float(bounds.pairs[i, j]), i, j) for i, j in combinations(chosen, 2))
-        tight.append(torch.from_numpy(bounds.tightened(np.array([i]), np.array([j]))))
-        loose.append(torch.tensor([float(square[i, j])]))
-    nothing = torch.empty(0)
-    return torch.cat([nothing, *tight]), torch.cat([nothing, *loose])
-
-
-@given(spaces(always=3), st.integers(0, 99))
-def test_pairs_of_one_target_are_never_led(space: CombinationSpace, seed: int) -> None:
-    bounds = PairBounds.of(drawn(len(space.entries), 2, 3, seed=seed), space)
-    names = [space.vocabulary.targets[one] for one in space.entries.tolist()]
-    for i, j in combinations(range(len(names)), 2):
-        assert bounds.pairs[i, j] == bounds.pairs[j, i]
-        assert (bounds.pairs[i, j] == -torch.inf) == (names[i] == names[j])
-    if space.required:
-        ids = tuple(space.entries[torch.from_numpy(bounds.leads)].tolist())
-        assert ids in space.required
-        assert len(ids) == min(map(len, space.required))
-    else:
-        assert bounds.leads.tolist() == list(range(len(names)))
-
-
-def test_leads_are_the_doses_of_the_required_target() -> None:
-    library = Vocabulary(tuple(Intervention(name, dose=dose) for name in "ABCDE" for dose in (1.0, 2.0)))
-    space = CombinationSpace.of(library, orders=(3,), constraints=Constraints(required=("C",)))
-    bounds = PairBounds.of(drawn(10, 2, 3, seed=0), space)
-    assert bounds.leads.tolist() == [4, 5]
-    assert bounds.starts(5).tolist() == [[4], [5]]
-    assert bounds.starts(1).tolist() == [[4]]
-    assert bounds.ceiling == bounds.pairs.max()
-
-
-def test_sets_must_meet_every_required_target() -> None:
-    library = Vocabulary(tuple(Intervention(name, dose=dose) for name in "ABCDE" for dose in (1.0, 2.0)))
-    space = CombinationSpace.of(library, orders=(3,), constraints=Constraints(required=("C", "D@2")))
-    bounds = PairBounds.of(drawn(10, 2, 3, seed=0), space)
-    assert bounds.leads.tolist() == [7]
-    assert bounds.starts(9).tolist() == [[7, 4], [7, 5]]
-    assert bounds.meeting(np.array([[0, 2, 7], [0, 5, 7], [4, 7, 9]])).tolist() == [[0, 5, 7], [4, 7, 9]]
 
 
 def test_what_single_precision_cannot_hold_is_refused() -> None:

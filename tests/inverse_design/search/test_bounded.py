@@ -6,14 +6,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from strategies.spaces import plain_space
+from strategies.spaces import limits, plain_space
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem import set_score
+from inverse_design.problem import pair_bounds
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import bounded
+from inverse_design.search import bounded, hunt
 from inverse_design.search.bounded import search_bounded
 from inverse_design.search.topk import SearchResult, TopK
 from surrogates.data.perturbation import Intervention
@@ -64,12 +64,12 @@ def constrained(draw: st.DrawFn, order: int) -> CombinationSpace:
     measured = draw(st.lists(st.sampled_from(feasible), max_size=20))
     names = sorted({*library.ids, *library.targets})
     required = tuple(draw(st.lists(st.sampled_from(names), max_size=2, unique=True)))
+    groups, incompatible, costs, budget = draw(st.one_of(st.just(((), (), (), None)), limits(names)))
+    rules = Constraints(required=required, groups=groups, incompatible=incompatible, costs=costs, budget=budget)
     batch = library.batch([library.perturbation(each) for each in measured]) if measured else None
     orders = draw(st.sampled_from([(order,), (2, order), (1, order)]))
     try:
-        return CombinationSpace.of(
-            library, orders=orders, constraints=Constraints(required=required), measured=batch
-        )
+        return CombinationSpace.of(library, orders=orders, constraints=rules, measured=batch)
     except (DataError, NothingToProposeError):
         return CombinationSpace.of(library, orders=orders, measured=None)
 
@@ -101,12 +101,12 @@ def test_small_squares_groups_and_batches_change_nothing(
         (bounded, "_TILE", 5),
         (bounded, "_LEADS", 2),
         (bounded, "_POLISHED", 1),
-        (bounded, "_PENDING", 3),
+        (hunt, "_PENDING", 3),
         (bounded, "_CELLS", 16),
-        (set_score, "_ROWS", 4),
-        (set_score, "_ALONE", 3),
-        (set_score, "_GROUPS", 4),
-        (set_score, "_CELLS", 16),
+        (pair_bounds, "_ROWS", 4),
+        (pair_bounds, "_ALONE", 3),
+        (pair_bounds, "_GROUPS", 4),
+        (pair_bounds, "_CELLS", 16),
     ):
         monkeypatch.setattr(module, name, value)
     check(search_bounded(score, k, space=space), wanted)
