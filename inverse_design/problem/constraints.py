@@ -1,7 +1,8 @@
 """What may be proposed: by name, mode and dose, and what may not stand together in one candidate."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, product
 from typing import Literal
 
@@ -85,14 +86,15 @@ class Constraints:
             UnknownNameError: If a name is neither a label nor a target of the vocabulary.
             SpaceError: If a required name is ruled out by another constraint.
         """
-        excluded = _flat(_named_ids(vocabulary, self.excluded))
+        names = _Names(vocabulary)
+        excluded = _flat(names.each(self.excluded))
         usable = set(range(len(vocabulary)) if within is None else map(int, within))
         if self.allowed is not None:
-            usable &= _flat(_named_ids(vocabulary, self.allowed))
-        grid = self._grid(vocabulary)
+            usable &= _flat(names.each(self.allowed))
+        grid = self._grid(names)
         entries = {one for one in usable - excluded if self._admits(vocabulary.entries[one], grid)}
         required: dict[str, set[int]] = {}
-        for name, alternatives in zip(self.required, _named_ids(vocabulary, self.required), strict=True):
+        for name, alternatives in zip(self.required, names.each(self.required), strict=True):
             target = vocabulary.targets[alternatives[0]]
             required[target] = required.get(target, entries).intersection(alternatives)
             if not required[target]:
@@ -103,7 +105,7 @@ class Constraints:
         return Selection(
             torch.tensor(sorted(entries), dtype=torch.int64),
             tuple(tuple(sorted(required[target])) for target in sorted(required)),
-            self._limits(vocabulary, entries),
+            self._limits(names, entries),
         )
 
     def _admits(self, entry: Intervention, grid: Mapping[str, tuple[float, ...]]) -> bool:
@@ -111,20 +113,20 @@ class Constraints:
         on_grid = entry.dose in grid.get(entry.target, (entry.dose,))
         return on_grid and self.mode in {None, entry.mode} and low <= entry.dose <= high
 
-    def _grid(self, vocabulary: Vocabulary) -> dict[str, tuple[float, ...]]:
+    def _grid(self, names: "_Names") -> dict[str, tuple[float, ...]]:
         """The doses that each named target may have; refuses those that nobody knows."""
         for target, doses in self.doses:
-            if target not in vocabulary.targets:
-                raise UnknownNameError.from_known("gene or compound", target, vocabulary.targets)
-            known = sorted(entry.dose for entry in vocabulary.entries if entry.target == target)
+            if target not in names.doses:
+                raise UnknownNameError.from_known("gene or compound", target, names.doses)
+            known = sorted(names.vocabulary.entries[one].dose for one in names.doses[target])
             if strange := sorted(set(doses) - set(known)):
                 listed = ", ".join(f"{dose:g}" for dose in known)
                 raise SpaceError(f"dose {strange[0]:g} of {target!r} is not known; known are {listed}")
         return dict(self.doses)
 
-    def _limits(self, vocabulary: Vocabulary, usable: set[int]) -> Limits:
-        groups = [_flat(_named_ids(vocabulary, group.members)) & usable for group in self.groups]
-        pairs = [_named_ids(vocabulary, pair) for pair in self.incompatible]
+    def _limits(self, names: "_Names", usable: set[int]) -> Limits:
+        groups = [_flat(names.each(group.members)) & usable for group in self.groups]
+        pairs = [names.each(pair) for pair in self.incompatible]
         for (one, other), (first, second) in zip(self.incompatible, pairs, strict=True):
             if set(first) & set(second):
                 raise SpaceError(f"{one!r} and {other!r} are one target, which never stands by itself twice")
@@ -133,39 +135,51 @@ class Constraints:
             groups=tuple(tuple(sorted(ids)) for ids in groups),
             at_most=tuple(group.at_most for group in self.groups),
             apart=tuple(sorted(apart)),
-            costs=() if self.budget is None else self._costs(vocabulary, usable),
+            costs=() if self.budget is None else self._costs(names, usable),
             budget=None if self.budget is None else in_millionths("budget", self.budget),
         )
 
-    def _costs(self, vocabulary: Vocabulary, usable: set[int]) -> tuple[int, ...]:
+    def _costs(self, names: "_Names", usable: set[int]) -> tuple[int, ...]:
         """The cost of each entry; those that may not be used need none."""
         known: dict[int, int] = {}
-        named = zip(self.costs, _named_ids(vocabulary, tuple(name for name, _ in self.costs)), strict=True)
-        for (name, amount), ids in sorted(named, key=lambda each: each[0][0] not in vocabulary.targets):
-            known |= dict.fromkeys(ids, in_millionths(f"cost of {name!r}", amount))
+        for name, amount in sorted(self.costs, key=lambda each: each[0] not in names.doses):  # labels go last
+            known.update(dict.fromkeys(names.ids(name), in_millionths(f"cost of {name!r}", amount)))
         if missing := sorted(usable - known.keys()):
-            shown = ", ".join(vocabulary.entries[one].label for one in missing[:3])
+            shown = ", ".join(names.vocabulary.entries[one].label for one in missing[:3])
             raise SpaceError(f"{len(missing):,} allowed names have no cost, such as {shown}; add or exclude them")
-        return tuple(known.get(one, 0) for one in range(len(vocabulary)))
+        return tuple(known.get(one, 0) for one in range(len(names.vocabulary)))
 
 
-def _flat(groups: Iterable[list[int]]) -> set[int]:
+def _flat(groups: Iterable[Sequence[int]]) -> set[int]:
     return set(chain.from_iterable(groups))
 
 
-def _named_ids(vocabulary: Vocabulary, names: tuple[str, ...]) -> list[list[int]]:
-    """For each name, the ids that it stands for; never empty."""
-    doses: dict[str, list[int]] = {}
-    for number, target in enumerate(vocabulary.targets):
-        doses.setdefault(target, []).append(number)
-    return [doses[name] if name in doses else [_labelled_id(vocabulary, name)] for name in names]
+@dataclass(frozen=True)
+class _Names:
+    """What the names of one vocabulary stand for."""
 
+    vocabulary: Vocabulary
 
-def _labelled_id(vocabulary: Vocabulary, name: str) -> int:
-    try:
-        return vocabulary.id(name)
-    except UnknownNameError as error:
-        if name.partition(":")[0] in vocabulary.targets:  # a known target: the error says what is wrong with it
-            raise
-        known = {*vocabulary.ids, *vocabulary.targets}
-        raise UnknownNameError.from_known("gene or compound", name, known) from error
+    @cached_property
+    def doses(self) -> dict[str, list[int]]:
+        """The ids of each target."""
+        doses: dict[str, list[int]] = {}
+        for number, target in enumerate(self.vocabulary.targets):
+            doses.setdefault(target, []).append(number)
+        return doses
+
+    def ids(self, name: str) -> list[int]:
+        """The ids that a target or a label stands for; never empty."""
+        return self.doses[name] if name in self.doses else [self._labelled(name)]
+
+    def each(self, names: Iterable[str]) -> list[list[int]]:
+        return [self.ids(name) for name in names]
+
+    def _labelled(self, name: str) -> int:
+        try:
+            return self.vocabulary.id(name)
+        except UnknownNameError as error:
+            if name.partition(":")[0] in self.doses:  # a known target: the error says what is wrong with it
+                raise
+            known = {*self.vocabulary.ids, *self.doses}
+            raise UnknownNameError.from_known("gene or compound", name, known) from error
