@@ -82,6 +82,10 @@ class Restrictions:
         allow: The only names that candidates may hold.
         measured: Whether perturbations that were measured already may be proposed again.
         dose: Lowest and highest dose, both included.
+        groups: Table of groups (columns gene, group, and maybe at_most) of which a candidate holds one, or at_most.
+        incompatible: Table of two columns: pairs that may not stand together.
+        costs: Table of what each gene costs (columns gene, cost); goes with the budget.
+        budget: The most that the parts of one candidate may cost together.
     """
 
     exclude: Words = ()
@@ -89,6 +93,10 @@ class Restrictions:
     allow: Words = ()
     measured: MeasuredWord = "leave-out"
     dose: tuple[float, float] | None = None
+    groups: str | None = None
+    incompatible: str | None = None
+    costs: str | None = None
+    budget: float | None = None
 
 
 @Parameter(name="*", group=RUNNING)

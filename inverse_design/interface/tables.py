@@ -90,10 +90,26 @@ def certificate_line(certificate: Certificate, orders: Sequence[int]) -> str:
     Returns:
         For example ``exact: 5,356 pairs scored, 125 left out as measured or ruled out, in 0.02 s``.
     """
-    what = "candidates" if len(orders) > 1 else {1: "singles", 2: "pairs"}.get(orders[0], "candidates")
-    kind = "exact" if certificate.exact else f"not exact: ranks may be off by up to {certificate.rank_error:,}"
+    what = (
+        "candidates" if len(orders) > 1 else {1: "singles", 2: "pairs", 3: "triples"}.get(orders[0], "candidates")
+    )
     left_out = f", {certificate.masked:,} left out as measured or ruled out" if certificate.masked else ""
-    return f"{kind}: {certificate.scanned:,} {what} scored{left_out}, in {certificate.seconds:.2f} s"
+    if certificate.ruled_out.keys() - {"measured"}:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in certificate.ruled_out.items())
+        left_out = f", left out: {reasons}"
+    pruned = f", {certificate.pruned:,} shown to be worse unscored" if certificate.pruned else ""
+    scored = f"{certificate.scanned:,} {what} scored{pruned}{left_out}, in {certificate.seconds:.2f} s"
+    return f"{_guarantee(certificate)}: {scored}"
+
+
+def _guarantee(certificate: Certificate) -> str:
+    if certificate.exact:
+        return "exact"
+    if certificate.rank_error:
+        return f"not exact: ranks may be off by up to {certificate.rank_error:,}"
+    if math.isinf(certificate.gap):
+        return "not proven: no bound is known, better candidates may have been missed"
+    return f"stopped early: a candidate not looked at may be better by up to {certificate.gap:.3g}"
 
 
 def show_facts(console: Console, facts: Mapping[str, str]) -> None:

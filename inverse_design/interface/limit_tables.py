@@ -1,0 +1,109 @@
+"""Tables of what may not stand together: groups of targets, incompatible pairs, costs."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from inverse_design.errors import SpaceError
+from inverse_design.interface.value_tables import NAME_COLUMNS, read_value_table, text_table
+from inverse_design.problem.limits import Group
+
+COST_COLUMNS = ("cost", "price", "reagentcost")
+_GROUP_COLUMNS = ("group", "family", "pathway", "set")
+_MOST = "at_most"
+
+
+def read_groups(path: Path) -> tuple[Group, ...]:
+    """Read a table of groups, with one row per member.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene, group, and maybe at_most; where
+            that is missing or empty, a candidate may hold one of the group.
+
+    Returns:
+        The groups, in the order of their first rows.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If a column is missing, a cell is empty, or a group states several numbers.
+    """
+    table = text_table(path)
+    gene, group = _column(table, NAME_COLUMNS, path), _column(table, _GROUP_COLUMNS, path)
+    _refuse_empty(table[[gene, group]], path)
+    members: dict[str, list[str]] = {}
+    most: dict[str, set[int]] = {}
+    stated = table[_MOST] if _MOST in table else pd.Series("", index=table.index)
+    for name, one, number in zip(table[group].str.strip(), table[gene].str.strip(), stated, strict=True):
+        members.setdefault(name, []).append(one)
+        if number.strip():
+            most.setdefault(name, set()).add(_whole(number, name, path))
+    if several := [name for name, numbers in most.items() if len(numbers) > 1]:
+        numbers = " and ".join(map(str, sorted(most[several[0]])))
+        raise SpaceError(f"{path.name!r} allows {numbers} of group {several[0]!r}; state one number")
+    return tuple(Group(name, tuple(dict.fromkeys(some)), *most.get(name, {1})) for name, some in members.items())
+
+
+def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a table of incompatible pairs.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with two columns.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If it has not two columns, or a cell is empty.
+    """
+    table = text_table(path)
+    if len(table.columns) != 2:
+        raise SpaceError(f"{path.name!r} has {len(table.columns)} columns; give two, one for each of a pair")
+    _refuse_empty(table, path)
+    first, second = (table[column].str.strip() for column in table)
+    return tuple(zip(first, second, strict=True))
+
+
+def read_costs(path: Path) -> tuple[tuple[str, float], ...]:
+    """Read a table of costs.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene and cost.
+
+    Returns:
+        The cost of each name.
+
+    Raises:
+        TargetError: If the file cannot be read, a name occurs twice, or a cost is no number.
+    """
+    table = read_value_table(path, values=COST_COLUMNS)
+    return tuple(zip(table.names, table.values, strict=True))
+
+
+def _column(table: pd.DataFrame, known: tuple[str, ...], path: Path) -> str:
+    found = [str(column) for column in table if str(column).casefold() in known]
+    if len(found) != 1:
+        has = ", ".join(repr(str(column)) for column in table)
+        raise SpaceError(f"{path.name!r} needs one column called like {known[0]!r}, and has {has}")
+    return found[0]
+
+
+def _refuse_empty(table: pd.DataFrame, path: Path) -> None:
+    if table.empty:
+        raise SpaceError(f"{path.name!r} has no rows; leave the option out, or fill the table")
+    empty = table.apply(lambda column: column.str.strip() == "")
+    if bool(empty.to_numpy().any()):
+        row = int(empty.any(axis=1).to_numpy().argmax())
+        column = str(table.columns[int(empty.iloc[row].to_numpy().argmax())])
+        raise SpaceError(
+            f"column {column!r} of {path.name!r} is empty in row {row + 1}; fill it or remove the row"
+        )
+
+
+def _whole(text: str, group: str, path: Path) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SpaceError(
+            f"{_MOST!r} of group {group!r} in {path.name!r} is {text.strip()!r}, not a whole number"
+        ) from error
