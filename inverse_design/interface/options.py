@@ -82,7 +82,7 @@ class Restrictions:
         allow: The only names that candidates may hold.
         measured: Whether perturbations that were measured already may be proposed again.
         dose: Lowest and highest dose, both included.
-        groups: Table of groups (columns gene, group, and maybe at_most) of which a candidate holds one, or at_most.
+        groups: Table of groups (columns gene, group, maybe at_most) of which a candidate holds one, or at_most.
         incompatible: Table of two columns: pairs that may not stand together.
         costs: Table of what each gene costs (columns gene, cost); goes with the budget.
         budget: The most that the parts of one candidate may cost together.
