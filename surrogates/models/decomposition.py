@@ -56,7 +56,7 @@ def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen
     codes = novelty_code(batch, fitted.measured_alone)
     epistemic = _epistemic(fitted, batch)
     aleatoric = torch.empty_like(epistemic)
-    noise = _measurement(screen)
+    noise = measurement_variance(screen)
     for code in codes.unique().tolist():
         law = fitted.law(code).covariance.variance
         held_out = [
@@ -84,8 +84,15 @@ def _epistemic(fitted: FittedCalibrated, batch: PerturbationBatch) -> Float[Tens
     return torch.cat(parts)
 
 
-def _measurement(screen: Screen) -> Float[Tensor, "g"]:
-    """Mean squared standard error of combinations, or of all conditions where there are none."""
+def measurement_variance(screen: Screen) -> Float[Tensor, "g"]:
+    """Take the mean squared standard error of combinations, or of all conditions where there are none.
+
+    Args:
+        screen: Measured effects.
+
+    Returns:
+        Variance of one measurement of each readout; zero where the screen has no standard errors.
+    """
     if screen.standard_errors is None:
         return torch.zeros(len(screen.readouts), dtype=torch.float64)
     together = screen.batch.order > 1

@@ -1,0 +1,240 @@
+"""What an effect is worth: minus its distance to a state, or how far it goes in a direction.
+
+Gains are read in the unit of the outcome that an experiment shows (a distance, a projection), so that an expected
+gain can be compared with a price. Likelihoods identify better, but theirs is no unit that a bench would pay for.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.acquisition.belief import Belief
+from inverse_design.acquisition.gain import ExpectedImprovement, ProbabilityOfImprovement
+from inverse_design.acquisition.quadratic import MatchedSquare, NormalSquare
+from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
+
+
+@dataclass(frozen=True)
+class EffectLaw:
+    """Normal effects on the readouts of a target, each candidate on its own.
+
+    Attributes:
+        mean: Expected effects.
+        diagonal: Variance of each readout that no factor explains.
+        factor: Low-rank part of each covariance; the rank may be zero.
+    """
+
+    mean: Float[Tensor, "b m"]
+    diagonal: Float[Tensor, "b m"]
+    factor: Float[Tensor, "b m r"]
+
+
+@dataclass(frozen=True)
+class Improvement:
+    """How much better than an incumbent candidates will be.
+
+    Attributes:
+        expected: Expected improvement, in the unit of the outcome.
+        probability: That there is any.
+    """
+
+    expected: Float[Tensor, "b"]
+    probability: Float[Tensor, "b"]
+
+
+@runtime_checkable
+class Worth(Protocol):
+    """The utility of effects on the readouts of a target."""
+
+    @property
+    def name(self) -> str:
+        """The outcome that it is made of, such as ``"distance"``."""
+        ...
+
+    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """Value effects; larger is better."""
+        ...
+
+    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Say what the variances of measured effects make of the utility, to first order."""
+        ...
+
+    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Value measured effects as their true state, of which noise changes the expectation."""
+        ...
+
+    def improvement(self, law: EffectLaw, incumbent: float) -> Improvement:
+        """Compare candidates with the utility of the best that is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Minus the root mean square distance to a profile, over its readouts with their weights.
+
+    Attributes:
+        target: The profile.
+    """
+
+    target: AlignedProfile
+
+    @property
+    def name(self) -> str:
+        """What it is made of."""
+        return "distance"
+
+    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """Value effects.
+
+        Args:
+            effects: On the target's readouts.
+
+        Returns:
+            Minus their distances.
+        """
+        return -(self._square(effects) / self._total).sqrt()
+
+    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Carry noise over to the distance ``d``, whose gradient is ``w x / (W d)`` for gaps ``x``.
+
+        Args:
+            effects: Measured, on the target's readouts.
+            noise: Variance of each.
+
+        Returns:
+            Variance of each utility.
+        """
+        weights, gaps = self.target.weights, self.target.values - effects
+        tiny = torch.finfo(effects.dtype).tiny
+        spread = (weights.square() * gaps.square() * noise).sum(1)
+        return spread / (self._total * self._square(effects)).clamp(min=tiny)
+
+    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Take the expected square of the noise off the square of the distance.
+
+        Args:
+            effects: Measured, on the target's readouts.
+            noise: Variance of each.
+
+        Returns:
+            Utilities of the true states, as far as they can be told.
+        """
+        square = self._square(effects) - (self.target.weights * noise).sum(1)
+        return -(square.clamp(min=0) / self._total).sqrt()
+
+    def improvement(self, law: EffectLaw, incumbent: float) -> Improvement:
+        """Compare distances with that of the best, by gamma laws of three moments.
+
+        Args:
+            law: Of the effects of each candidate.
+            incumbent: Utility of the best that is known: minus its distance.
+
+        Returns:
+            By how much each will be nearer.
+        """
+        root = self.target.weights.sqrt()
+        gap = (self.target.values - law.mean) * root
+        square = NormalSquare(gap, law.diagonal * self.target.weights, law.factor * root[:, None])
+        matched = MatchedSquare.of_three(square)
+        best = torch.tensor([max(-incumbent, 0.0)], dtype=torch.float64) * self._total.sqrt()
+        return Improvement(
+            matched.root_shortfall(best) / self._total.sqrt(), matched.probability_below(best.square())
+        )
+
+    @property
+    def _total(self) -> Float[Tensor, ""]:
+        return self.target.weights.sum()
+
+    def _square(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        square: Tensor = (self.target.values - effects).square() @ self.target.weights
+        return square
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far effects go in a direction: of a signature, or of a readout to raise or lower.
+
+    Attributes:
+        target: The direction; each readout counts with its value times weight.
+    """
+
+    target: AlignedProfile
+
+    @property
+    def name(self) -> str:
+        """What it is made of."""
+        return "projection"
+
+    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """Value effects.
+
+        Args:
+            effects: On the target's readouts.
+
+        Returns:
+            Their projections.
+        """
+        along: Tensor = effects @ self._direction
+        return along
+
+    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Carry noise over to the projection.
+
+        Args:
+            effects: Not read: the projection is linear.
+            noise: Variance of each effect.
+
+        Returns:
+            Variance of each utility.
+        """
+        spread: Tensor = noise @ self._direction.square()
+        return spread
+
+    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Value measured effects: noise does not change the expectation of a projection.
+
+        Args:
+            effects: Measured, on the target's readouts.
+            noise: Not read.
+
+        Returns:
+            Their projections.
+        """
+        return self.utility(effects)
+
+    def improvement(self, law: EffectLaw, incumbent: float) -> Improvement:
+        """Compare projections, which are normal, with that of the best.
+
+        Args:
+            law: Of the effects of each candidate.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            By how much each will be further.
+        """
+        low = torch.einsum("bmr,m->br", law.factor, self._direction).square().sum(1)
+        belief = Belief(self.utility(law.mean), law.diagonal @ self._direction.square() + low)
+        return Improvement(
+            ExpectedImprovement().score(belief, incumbent), ProbabilityOfImprovement().score(belief, incumbent)
+        )
+
+    @property
+    def _direction(self) -> Float[Tensor, "m"]:
+        return self.target.values * self.target.weights
+
+
+def worth_of(target: Target, aligned: AlignedProfile) -> Worth:
+    """Choose what effects are worth by a target.
+
+    Args:
+        target: Where the cells should go.
+        aligned: The same in the coordinates of a screen.
+
+    Returns:
+        Nearness to a state or a value; else the advance in a direction.
+    """
+    reached = isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
+    return Nearness(aligned) if reached else Advance(aligned)

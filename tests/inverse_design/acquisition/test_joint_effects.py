@@ -1,0 +1,174 @@
+from dataclasses import replace
+from functools import cache
+
+import pytest
+import torch
+from strategies.questions import READOUTS, question_model, question_screen, question_space
+from strategies.screens import normal, pairs_of, planted_screen
+
+from inverse_design.acquisition.gain import MemberImprovement
+from inverse_design.acquisition.incumbent import best_measured, shrunk
+from inverse_design.acquisition.joint_effects import JointEffects, gene_correlation, joint_effects
+from inverse_design.acquisition.worth import Advance, Nearness, Worth, worth_of
+from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, SignatureTarget
+from surrogates.models.additive import Additive
+from surrogates.models.calibrated import Calibrated
+from surrogates.uncertainty.covariance import FactorCovariance
+
+COLUMNS = torch.tensor([4, 0, 2])
+TARGET = AlignedProfile(
+    COLUMNS,
+    question_screen().effects[-1, COLUMNS],
+    torch.zeros(3).double(),
+    torch.tensor([1.0, 2.0, 0.5]).double(),
+)
+
+
+@cache
+def effects() -> JointEffects:
+    space = question_space()
+    return joint_effects(question_model(), space.take(torch.arange(8)), COLUMNS, question_screen())
+
+
+def first(readouts: int) -> Worth:
+    """The first readout, to look at the draws themselves."""
+    return Advance(AlignedProfile.exact(range(readouts), torch.eye(readouts).double()[0]))
+
+
+def test_draws_have_the_mean_and_variance_of_the_marginal_law() -> None:
+    law = effects().marginal()
+    belief = effects().believe(first(3), 20_000, seed=1)
+    variance = law.diagonal[:, 0] + law.factor[:, 0].square().sum(1)
+    torch.testing.assert_close(belief.mean, law.mean[:, 0], rtol=0.0, atol=0.03)
+    torch.testing.assert_close(belief.variance, variance, rtol=0.06, atol=0.0)
+
+
+def test_the_law_has_the_calibrated_variance() -> None:
+    posterior = question_model().predict(question_space().take(torch.arange(8)))
+    law = effects().marginal()
+    found = (law.diagonal + law.factor.square().sum(2)).sum(1)
+    torch.testing.assert_close(found, posterior.variance[:, COLUMNS].sum(1))
+
+
+def test_measurement_noise_is_taken_off() -> None:
+    noisy = replace(question_screen(), standard_errors=torch.full_like(question_screen().effects, 0.1))
+    batch = question_space().take(torch.arange(8))
+    less = joint_effects(question_model(), batch, COLUMNS, noisy)
+    removed = effects().marginal(), less.marginal()
+    total = [(law.diagonal + law.factor.square().sum(2)).sum(1) for law in removed]
+    torch.testing.assert_close(total[0] - total[1], torch.full((8,), 3 * 0.01).double())
+
+
+def test_candidates_that_share_a_gene_miss_together() -> None:
+    """Pairs 0+1, 0+2 and 3+4 with a correlation of 0.4 per gene, without doubt of the model."""
+    law = JointEffects(
+        torch.zeros(3, 2).double(),
+        torch.zeros(0, 3, 2).double(),
+        torch.zeros(3, dtype=torch.int64),
+        (FactorCovariance(torch.tensor([1.0, 2.0]).double(), torch.tensor([[1.0], [0.5]]).double()),),
+        torch.zeros(3, dtype=torch.int64),
+        torch.ones(3).double(),
+        torch.tensor([[0, 1], [0, 2], [3, 4]]),
+        0.4,
+    )
+    drawn = law.believe(first(2), 20_000, seed=3).joint()
+    expected = 2 * torch.tensor([[1.0, 0.4, 0.0], [0.4, 1.0, 0.0], [0.0, 0.0, 1.0]]).double()
+    torch.testing.assert_close(drawn.T.cov(), expected, rtol=0.0, atol=0.08)
+    some = law.rows(torch.tensor([2, 0]))
+    assert some.genes.tolist() == [[3, 4], [0, 1]]
+
+
+def test_the_doubt_is_the_jackknife_of_the_cross_fits() -> None:
+    model, batch = question_model(), question_space().take(torch.arange(8))
+    means = torch.stack([fold.fitted.predict(batch).mean[:, COLUMNS] for fold in model.cross])
+    k = len(means)
+    by_hand = (k - 1) / k * (means - means.mean(0)).square().sum(0)
+    torch.testing.assert_close(effects().doubt.square().sum(0), by_hand)
+    deviations = effects().leave_one_out() - effects().mean
+    torch.testing.assert_close(deviations, means - means.mean(0))
+
+
+def test_a_model_without_cross_fits_has_no_doubt_that_is_known() -> None:
+    screen = planted_screen(alone=range(5), together=[], readouts=READOUTS)
+    model = Calibrated(Additive()).fit(screen, seed=0)
+    found = joint_effects(model, screen.vocabulary.dosed(torch.tensor([[0, 1]])), COLUMNS, screen)
+    assert float(found.doubt.square().sum()) == 0.0
+    assert gene_correlation(model) == 0.0
+    assert float(found.spread[0]) == 1.0
+
+
+def test_errors_that_come_with_genes_are_recognised() -> None:
+    """Each gene adds an error of its own in combinations: half of the variance of two pairs that share one."""
+    pairs = pairs_of(14, 60)
+    screen = planted_screen(alone=range(14), together=pairs, readouts=20, noise=0.02)
+    shift = normal(14, 20, seed=5)
+    moved = screen.effects.clone()
+    moved[14:] = 0.0
+    for row, (i, j) in enumerate(pairs):
+        moved[14 + row] = moved[i] + moved[j] + shift[i] + shift[j]
+    alike = gene_correlation(Calibrated(Additive()).fit(replace(screen, effects=moved), seed=0))
+    independent = moved.clone()
+    independent[14:] = (
+        independent[14:]
+        + 2 * normal(60, 20, seed=6)
+        - sum(shift[torch.tensor([pair[side] for pair in pairs])] for side in (0, 1))
+    )
+    apart = gene_correlation(Calibrated(Additive()).fit(replace(screen, effects=independent), seed=0))
+    assert alike > 0.3
+    assert apart < 0.1
+
+
+@pytest.mark.parametrize("worth", [Nearness(TARGET), Advance(TARGET)], ids=["distance", "projection"])
+def test_improvement_in_closed_form_is_that_of_draws(worth: Worth) -> None:
+    utilities = effects().believe(worth, 20_000, seed=2)
+    incumbent = float(utilities.mean.max())
+    found = worth.improvement(effects().marginal(), incumbent)
+    unit = float(utilities.deviation.mean())
+    torch.testing.assert_close(
+        found.expected / unit, MemberImprovement().score(utilities, incumbent) / unit, rtol=0.0, atol=0.03
+    )
+    torch.testing.assert_close(
+        found.probability, (utilities.joint() > incumbent).double().mean(0), rtol=0.0, atol=0.04
+    )
+
+
+def test_each_target_has_its_worth() -> None:
+    screen = question_screen()
+    for target, name in (
+        (ProfileTarget("t", screen.readouts, screen.effects[0]), "distance"),
+        (ScalarTarget("r1", "reach", 2.0), "distance"),
+        (ScalarTarget("r1", "minimise"), "projection"),
+        (SignatureTarget("s", {"r1": 1.0}, {"r2": 2.0}), "projection"),
+    ):
+        worth = worth_of(target, target.on(screen.readouts))
+        assert isinstance(worth, Worth)
+        assert worth.name == name
+    down = worth_of(ScalarTarget("r1", "minimise"), ScalarTarget("r1", "minimise").on(screen.readouts))
+    assert down.utility(torch.tensor([[2.0]]).double()).tolist() == [-2.0]
+
+
+@pytest.mark.parametrize("worth", [Nearness(TARGET), Advance(TARGET)], ids=["distance", "projection"])
+def test_noise_of_a_utility_is_that_of_repeated_measurements(worth: Worth) -> None:
+    truth, noise = question_screen().effects[:1, COLUMNS] + 1.0, torch.tensor([[0.04, 0.01, 0.02]]).double()
+    readings = truth + noise.sqrt() * normal(20_000, 3, seed=4)
+    assert float(worth.variance(truth, noise)) == pytest.approx(float(worth.utility(readings).var()), rel=0.06)
+    corrected = worth.without_noise(readings, noise.expand(20_000, 3))
+    assert float(corrected.mean()) == pytest.approx(float(worth.utility(truth)), abs=0.01)
+
+
+def test_the_incumbent_is_the_best_reading_without_standard_errors() -> None:
+    screen = question_screen()
+    found = best_measured(Nearness(TARGET), TARGET, screen)
+    assert found.label == screen.labels[-1]  # whose own profile is the target
+    assert found.measured == found.utility == 0.0
+
+
+def test_noise_draws_the_incumbent_towards_the_mean() -> None:
+    screen = replace(question_screen(), standard_errors=torch.full_like(question_screen().effects, 0.5))
+    worth = Advance(TARGET)
+    plain, noisy = best_measured(worth, TARGET, question_screen()), best_measured(worth, TARGET, screen)
+    assert noisy.utility < noisy.measured == plain.measured
+    values = normal(500, seed=1) * 2
+    kept = shrunk(values + 3 * normal(500, seed=2), torch.full((500,), 9.0).double())
+    regression = float((kept * values).sum() / kept.square().sum())
+    assert regression == pytest.approx(1.0, abs=0.15)  # the posterior mean is calibrated
