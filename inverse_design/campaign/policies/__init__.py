@@ -1,0 +1,1 @@
+"""Policies: ways to choose experiments, one per file, and their names."""

@@ -1,0 +1,163 @@
+"""Replay of a campaign on a fully measured screen: many policies, many seeds, in parallel."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from time import perf_counter
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inverse_design.campaign.game import Choice, Game, Known, Policy, Pool
+from inverse_design.errors import PlanError
+
+_NEXT_ROUND = 1_000_003  # more than anybody's number of seeds, so that no two rounds draw alike
+
+
+@dataclass(frozen=True)
+class Trace:
+    """One game as it was played.
+
+    Attributes:
+        game: Name of the game.
+        policy: Name of the policy.
+        seed: What fixed the random start and the policy.
+        rows: Candidates in the order in which they were measured, the random start first.
+        sizes: How many were measured at the start and in each round.
+        lower: Lower bound on the utility that was stated before each measurement, ``nan`` where none was.
+        upper: Upper bound.
+        seconds: How long the policy thought, in all rounds; not compared.
+    """
+
+    game: str
+    policy: str
+    seed: int
+    rows: Int[Tensor, "m"]
+    sizes: tuple[int, ...]
+    lower: Float[Tensor, "m"]
+    upper: Float[Tensor, "m"]
+    seconds: float = field(compare=False)
+
+
+@dataclass(frozen=True)
+class PermutedFeedback:
+    """A policy that is lied to: what was revealed is shuffled among the revealed candidates in every round.
+
+    A policy that does not do worse under this than without has learnt nothing from its experiments.
+
+    Attributes:
+        policy: Who is lied to.
+    """
+
+    policy: Policy
+
+    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+        """Shuffle, and let the policy choose.
+
+        Args:
+            pool: What is known from the start: this is not shuffled.
+            known: What was revealed since.
+            count: How many experiments.
+            seed: Fixes the shuffle and the policy.
+
+        Returns:
+            The choice.
+        """
+        order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
+        shuffled = Known(known.rows, known.effects[order], known.utility[order])
+        return self.policy.choose(pool, shuffled, count, seed=seed)
+
+
+def play(game: Game, policy: Policy, *, seed: int, name: str = "") -> Trace:
+    """Play one game.
+
+    Args:
+        game: The screen and the rules.
+        policy: Who chooses. It is given copies of what was revealed, and nothing else of the screen.
+        seed: Fixes the random start, which is the same for all policies, and what the policy draws.
+        name: What to call the policy.
+
+    Returns:
+        What was measured, in order.
+
+    Raises:
+        PlanError: If the policy chooses what it may not.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    rows = torch.randperm(len(game.pool), generator=generator)[: game.start]
+    sizes, seconds = [len(rows)], 0.0
+    lower, upper = ([torch.full((game.start,), torch.nan, dtype=torch.float64)] for _ in range(2))
+    for number in range(game.rounds):
+        count = min(game.count, len(game.pool) - len(rows))
+        if count == 0:
+            break
+        begun = perf_counter()
+        choice = policy.choose(game.pool, game.reveal(rows), count, seed=seed + _NEXT_ROUND * (number + 1))
+        seconds += perf_counter() - begun
+        _require_fair(choice, rows, count, len(game.pool), name)
+        rows = torch.cat([rows, choice.rows])
+        sizes.append(count)
+        lower.append(_stated(choice.lower, count))
+        upper.append(_stated(choice.upper, count))
+    return Trace(game.name, name, seed, rows, tuple(sizes), torch.cat(lower), torch.cat(upper), seconds)
+
+
+def replay(
+    games: Sequence[Game], policies: Mapping[str, Policy], *, seeds: Sequence[int], workers: int = 1
+) -> Iterator[Trace]:
+    """Play every game with every policy and every seed.
+
+    Args:
+        games: Screens and rules, with distinct names.
+        policies: From names to policies.
+        seeds: One replicate each; policies of one seed start from the same random experiments.
+        workers: Number of processes, each with one thread; the traces do not depend on it.
+
+    Yields:
+        Traces, as soon as each is known, in the order of games, policies and seeds.
+    """
+    tasks = [(game, policies[name], seed, name) for game in games for name in policies for seed in seeds]
+    if workers == 1:
+        with _one_thread():
+            yield from map(_play, tasks)
+        return
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
+    ) as crew:
+        yield from crew.map(_play, tasks)
+
+
+def _play(task: tuple[Game, Policy, int, str]) -> Trace:
+    game, policy, seed, name = task
+    return play(game, policy, seed=seed, name=name)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums depend in their last digits on the number of threads, and choices may depend on those."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _stated(bound: Float[Tensor, "q"] | None, count: int) -> Float[Tensor, "q"]:
+    return torch.full((count,), torch.nan, dtype=torch.float64) if bound is None else bound.double()
+
+
+def _require_fair(choice: Choice, measured: Int[Tensor, "m"], count: int, size: int, name: str) -> None:
+    rows = choice.rows
+    said = f"policy {name!r} chose"
+    if len(rows) != count:
+        raise PlanError(f"{said} {len(rows)} experiments where {count} were wanted")
+    if len(rows.unique()) < count:
+        raise PlanError(f"{said} an experiment twice; each can be chosen once")
+    if bool(((rows < 0) | (rows >= size)).any()):
+        raise PlanError(f"{said} candidate {int(rows[(rows < 0) | (rows >= size)][0])} of {size}; count from zero")
+    if bool(torch.isin(rows, measured).any()):
+        raise PlanError(f"{said} candidate {int(rows[torch.isin(rows, measured)][0])}, which is measured already")
