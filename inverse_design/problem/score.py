@@ -159,8 +159,10 @@ class ProductScore:
             Their scores.
         """
         chunk = max(2, _EXACT_CELLS // max(1, self.left.shape[1]))
-        scores = [
-            self.side[i] + self.side[j] + (self.left[i].double() * self.right[j].double()).sum(1)
-            for i, j in zip(first.split(chunk), second.split(chunk), strict=True)
-        ]
+        if len(first) <= chunk:  # a search asks for few, again and again
+            return self._exact(first, second)
+        scores = [self._exact(i, j) for i, j in zip(first.split(chunk), second.split(chunk), strict=True)]
         return torch.cat(scores)
+
+    def _exact(self, i: Int[Tensor, "m"], j: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        return self.side[i] + self.side[j] + (self.left[i].double() * self.right[j].double()).sum(1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
@@ -32,12 +32,12 @@ class _Shortlist:
 
     Attributes:
         positions: Of both entries.
-        quick: Single-precision scores.
+        quick: Their scores, within the sifter's error.
         cut: Never above the quick score of a pair of the answer.
     """
 
     positions: Int64[Tensor, "m 2"]
-    quick: Float32[Tensor, "m"]
+    quick: Float[Tensor, "m"]
     cut: float
 
     @classmethod
@@ -104,11 +104,11 @@ def search_pairs(
     begin, finish = rows or (0, score.size)
     if not 0 <= begin <= finish <= score.size:
         raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
-    top, error, rescored = TopK.empty(k), score.error, 0
+    sifter, mask = _sifter(score, device), PairMask(space.rules)
+    top, error, rescored = TopK.empty(k), sifter.error, 0
     near = _Shortlist.empty(-torch.inf)
     if isinstance(score, SiftedScore) and score.floor > -torch.inf:
         top, near = _first_valid(score, k, space, (begin, finish)), _Shortlist.empty(score.floor)
-    sifter, mask = _sifter(score, device), PairMask(space.rules)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
     for tile in _tiles(begin, finish, score.size, sifter):
         cells = _sifted(sifter, score, tile, near.cut, mask)
@@ -179,7 +179,7 @@ def _sifted(sifter: Sifter, score: PairScore, tile: Tile, cut: float, mask: Pair
     row, column = np.nonzero(allowed)
     row, column = row + tile.start, column + tile.columns[0]
     positions = torch.from_numpy(np.stack([row, column], axis=1)[row < column])
-    return Cells(positions, score.exact(*positions.unbind(1)).float())
+    return Cells(positions, score.exact(*positions.unbind(1)))
 
 
 def _refuse_endless(cells: Cells, space: CombinationSpace) -> None:

@@ -53,6 +53,7 @@ class ProductSifter:
 
     def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
         self.rows, self.columns = _LARGEST
+        self.error = score.error
         self._products = Products(score, device=device)
         self._buffer = torch.empty(min(self.rows, score.size) * min(self.columns, score.size), device=device)
 

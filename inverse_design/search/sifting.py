@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -37,11 +37,11 @@ class Cells(NamedTuple):
 
     Attributes:
         positions: Of both entries, the first smaller.
-        quick: Single-precision scores.
+        quick: Their scores, in single or double precision.
     """
 
     positions: Int64[Tensor, "m 2"]
-    quick: Float32[Tensor, "m"]
+    quick: Float[Tensor, "m"]
 
 
 @runtime_checkable
@@ -51,12 +51,14 @@ class Sifter(Protocol):
     Attributes:
         rows: How many rows a tile should have.
         columns: How many columns.
+        error: A bound on how far quick scores are from the exact ones.
         pruned: Pairs so far that were not scored, as a bound keeps them from the answer.
         bound: The name of that bound; empty if there is none.
     """
 
     rows: int
     columns: int
+    error: float
     pruned: int
     bound: str
 
@@ -68,8 +70,8 @@ class Sifter(Protocol):
             cut: Pairs of the answer have a quick score of at least this.
 
         Returns:
-            At least every pair above the score's ``floor``, if it has one, with a quick score that reaches the
-            cut or is not a number; quick scores are within the score's ``error`` of the exact ones.
+            At least every pair with a quick score that reaches the cut or is not a number, and that is above the
+            score's ``floor`` if it has one.
         """
         ...
 
@@ -106,7 +108,7 @@ class BlockSifter:
     pruned, bound = 0, ""
 
     def __init__(self, score: PairScore) -> None:
-        self._score = score
+        self._score, self.error = score, score.error
 
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Score a whole tile; see :meth:`Sifter.sift`."""
