@@ -1,8 +1,8 @@
 """What pairs are worth by the utilities that the members of an ensemble give them.
 
-Each acquisition has two faces: its value, from utilities in double precision, and a *screen*, an upper bound of the
-value in single precision and in place, by which a search leaves out almost all pairs. Mean and deviation are those
-of the members, each as likely as any other; the incumbent is the utility to improve upon.
+Each acquisition has two faces: its value, from utilities in double precision, and a *screen*, an upper bound of
+the value in single precision and in place, by which a search leaves out almost all pairs. Mean and deviation are
+those of the members, each as likely as any other; the incumbent is the utility to improve upon.
 """
 
 import math
@@ -108,7 +108,7 @@ class GaussianImprovement:
     """Expected improvement under a normal law with the members' mean and deviation [Mockus 1978; Jones 1998].
 
     ``d Phi(z) + s phi(z)`` with ``d`` the mean minus the incumbent, ``s`` the deviation and ``z = d / s``; none
-    below ``z = -10``. The value grows with ``d`` and with ``s``, and ``phi(z) - |z| Phi(-|z|) <= phi(z) / (1 + z²)``
+    below ``z = -10``. The value grows with ``d`` and ``s``, and ``phi(z) - |z| Phi(-|z|) <= phi(z) / (1 + z²)``
     [Gordon 1941], so that ``max(d, 0) + s phi(z) / (1 + z²)`` of bounds on both is a screen with one exponential.
 
     Attributes:
@@ -216,7 +216,7 @@ class ImprovementProbability:
         mean, deviation = _quick_moments(above)
         least = (deviation - 2 * margin).clamp_(min=torch.finfo(torch.float32).tiny)
         z: Tensor = mean / torch.where(mean > 0, least, deviation.add_(margin))
-        return z.clamp_(-_WIDEST, _WIDEST).add_(_WIDEST * 32 * _UNIT)
+        return torch.clamp(z, -_WIDEST, _WIDEST).add_(_WIDEST * 32 * _UNIT)
 
 
 def _mean(numbers: Float[Tensor, "s *b"]) -> Float[Tensor, "*b"]:
