@@ -22,10 +22,10 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.outcome import Distance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.proposal import LISTED
 from inverse_design.search.exhaustive import search, survey
 from inverse_design.search.identification import Identification
 from inverse_design.search.inverse_set import inverse_set
+from inverse_design.search.placement import LISTED
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary

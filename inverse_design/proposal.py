@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from inverse_design.candidates import candidates_table, outcome_bounds, spread_table
+from inverse_design.errors import NothingToProposeError
 from inverse_design.problem.causal_paths import graph_of
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain
@@ -16,20 +17,18 @@ from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
 from inverse_design.search.engine import Engine
-from inverse_design.search.exhaustive import search, survey
-from inverse_design.search.identification import identify
-from inverse_design.search.inverse_set import InverseSet, inverse_set
+from inverse_design.search.inverse_set import InverseSet
+from inverse_design.search.placement import LISTED, place
+from inverse_design.search.remarks import search_notes
 from inverse_design.search.topk import Progress, SearchResult, TopK
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.errors import CalibrationError
 from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.decomposition import decompose
 from surrogates.uncertainty.conformal import require_level
 
-LISTED = 1000  # candidates that are listed to read the set off
 _FAR = 1e6  # standard deviations, more than any effect
 
 
@@ -52,7 +51,7 @@ class Proposal:
             ``measurement``.
         inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
             probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
-            out.
+            out; for sets of three and more there is none.
     """
 
     table: pd.DataFrame
@@ -86,7 +85,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     Args:
         screen: Measured effects in one context.
         target: A condition of the screen (its profile is then left out of the training data), or a target.
-        order: Singles, pairs, or both.
+        order: How many interventions are given together; ``both`` for singles and pairs. Three and more are
+            searched exactly where the worth is a sum over pairs, and by a beam where not: the notes tell.
         top: How many candidates to return.
         objective: ``likelihood`` by default for profiles, ``projection`` for signatures and scalars.
         constraints: What may be proposed.
@@ -114,28 +114,25 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     chosen = make_objective(question.target, aligned, objective, weights)
     models = Automatic() if surrogate is None else Automatic((surrogate,))
     fitted = models.fit(question.training, seed=seed)
-    found = (engine or Engine()).search(chosen, fitted, space, max(top, LISTED), progress=progress)
+    runner = engine or Engine()
+    found = runner.search(chosen, fitted, space, max(top, LISTED), progress=progress)
+    if not len(found.top):
+        raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(found.top.index[:top])
     explanations = explain(fitted, batch, _endless(question.target, aligned), question.training)
     bounds = outcome_bounds(chosen, fitted, batch, level)
     table = candidates_table(chosen, fitted, batch, bounds, explanations)
     notes = (*_notes(fitted, space, question.training), *remark, *bounds.notes)
+    notes += search_notes(runner, found.certificate, fitted, space)
     answer = None
     if isinstance(question.target, ProfileTarget):
         likelihood = TargetLikelihood(aligned, weights)
-        listed = found if isinstance(chosen, TargetLikelihood) else search(likelihood, fitted, space, LISTED)
-        best = float(listed.top.score[0])
-        density = likelihood.utility(fitted, batch).mean
-        log_sum = survey(likelihood, fitted, space, peak=best).log_sum
-        table["probability"] = (density - log_sum).exp().numpy()
-        try:
-            held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
-            answer = inverse_set(
-                likelihood, fitted, space, listed.top, log_sum=log_sum, found=held_out, level=level
-            )
-            table["in_set"] = pd.Series(answer.holds(density).tolist(), dtype="boolean")
-        except CalibrationError as error:
-            notes = (*notes, f"warning: the set cannot be calibrated: {error}")
+        listed = found.top if isinstance(chosen, TargetLikelihood) else None
+        placed = place(likelihood, fitted, space, batch, listed=listed, level=level, seed=seed, progress=progress)
+        table["probability"] = placed.probability.numpy()
+        answer, notes = placed.inverse_set, notes + placed.notes
+        if answer is not None:
+            table["in_set"] = pd.Series(answer.holds(placed.density).tolist(), dtype="boolean")
     shown = replace(found, top=TopK(top, found.top.index[:top], found.top.score[:top]))
     return Proposal(
         table=table,

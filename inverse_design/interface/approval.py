@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from inverse_design.errors import SpaceError
 from inverse_design.interface.console import complaints, say
-from inverse_design.search.engine import Workload
+from inverse_design.search.workload import Workload
 
 LONG = 60.0  # seconds; what takes less is done without asking
 

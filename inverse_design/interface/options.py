@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter, validators
 from surrogates.data.perturbation import Mode
 
 # The words of inverse_design.proposal, which cannot be imported here without torch; a test compares them.
-OrderName = Literal["1", "2", "both"]
+OrderName = Literal["1", "2", "3", "4", "5", "6", "both"]
 ObjectiveWord = Literal["likelihood", "distance", "pearson", "cosine", "projection"]
 MeasuredWord = Literal["keep", "leave-out"]
 Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
@@ -53,7 +53,7 @@ class Asking:
     """What is asked of the data, beside the target.
 
     Attributes:
-        order: Singles, pairs, or both.
+        order: How many are given together; both for singles and pairs.
         top: How many candidates to list.
         objective: How candidates are judged; likelihood by default for profiles, projection for signatures.
         prior: Table of prior weights of genes (columns gene, weight), one where a gene is not named.

@@ -60,7 +60,7 @@ class TargetLikelihood:
     log_prior: Float[Tensor, "v"]
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
-        """Value candidates of one or two parts.
+        """Value candidates.
 
         The variance is what the uncertainty of the forward mean does to the log density: with
         ``m ~ N(m, e Sigma)``, ``e = v - 1`` the scale beyond that of the noise, the square
@@ -101,7 +101,7 @@ class TargetLikelihood:
         projections = tuple((part * gap).sum(1) for part in parts)
         gram = tuple((one * other).sum(1) for number, one in enumerate(parts) for other in parts[number:])
         square, scale = gap.square().sum(1), posterior.scale
-        density = law.log_density(square, projections, gram, scale) + _class_constant(law)
+        density = law.log_density(square, projections, gram, scale) + class_constant(law)
         excess = (scale - 1).clamp(min=0)
         slope = law.temperature / 2 / scale
         if law.degrees < float("inf"):
@@ -136,12 +136,19 @@ class TargetLikelihood:
             projection=Projection(singles @ target - own, left, right),
             singles=singles,
             log_prior=self.log_prior[entries],
-            constant=_class_constant(law),
+            constant=class_constant(law),
         )
 
 
-def _class_constant(law: ErrorLaw) -> float:
-    """What makes densities of different novelty classes comparable, less what all normal laws share."""
+def class_constant(law: ErrorLaw) -> float:
+    """Find what makes densities of different novelty classes comparable, less what all normal laws share.
+
+    Args:
+        law: Of one class, on the readouts of the target.
+
+    Returns:
+        What to add to its log densities.
+    """
     half, nu = len(law.offset) / 2, law.degrees / 2
     tails = math.lgamma(nu + half) - math.lgamma(nu) - half * math.log(nu) if math.isfinite(nu) else 0.0
     return law.temperature * (tails - law.covariance.log_determinant / 2)

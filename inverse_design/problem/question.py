@@ -16,9 +16,11 @@ from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarT
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
-Order = Literal["1", "2", "both"]
+Order = Literal["1", "2", "3", "4", "5", "6", "both"]
 _REACH = 2.0
-_ORDERS: Mapping[Order, tuple[int, ...]] = {"1": (1,), "2": (2,), "both": (1, 2)}
+_ORDERS: Mapping[Order, tuple[int, ...]] = {
+    "1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "6": (6,), "both": (1, 2),
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def candidate_space(screen: Screen, order: Order, constraints: Constraints | Non
 
     Args:
         screen: The training data.
-        order: Singles, pairs, or both.
+        order: How many interventions are given together; ``both`` for singles and pairs.
         constraints: What may be proposed.
 
     Returns:

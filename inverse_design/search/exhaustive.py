@@ -1,6 +1,7 @@
 """The best candidates of a space, and what the whole space says of a target, by the fastest exact route."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 
@@ -12,15 +13,21 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.ranking import pair_row
 from inverse_design.problem.score import PairScore
+from inverse_design.problem.set_objective import set_score
+from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.beam import search_beam
+from inverse_design.search.bounded import search_bounded
 from inverse_design.search.pairs import search_pairs
 from inverse_design.search.stream import search_stream
 from inverse_design.search.survey import Survey, survey_pairs, survey_stream
-from inverse_design.search.topk import Progress, SearchResult
+from inverse_design.search.topk import Progress, SearchResult, TopK
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.calibrated import FittedCalibrated
 
+LISTABLE = 1 << 19  # so many larger sets are scored one by one where nothing bounds them
+_PAIRS = 2  # the largest order that is always searched as a whole
 _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed, 64 MiB
 
 
@@ -47,7 +54,11 @@ def search(
     score: PairScore | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Find the best candidates of a space: pairs by products where the objective factorises, else streamed.
+    """Find the best candidates of a space by the fastest route that is exact, or by a beam where there is none.
+
+    Singles are streamed, and pairs searched by products where the objective factorises. Larger sets are searched
+    by bounds where the objective is a sum over pairs; else they are streamed if they are not more than
+    :data:`LISTABLE`, and searched by a beam otherwise, which the certificate tells.
 
     Args:
         objective: What candidates are worth.
@@ -64,12 +75,78 @@ def search(
     parts = []
     for order in space.orders:
         tick = progress if order == space.orders[-1] else None
-        if order == 2 and score is not None:
+        if order == _PAIRS and score is not None:
             parts.append(search_pairs(score, top, space=space, progress=tick))
-        else:
+        elif order <= _PAIRS:
             parts.append(_stream(objective, fitted, space, top, span=space.span(order), progress=tick))
+        else:
+            parts.append(_search_sets(objective, fitted, space, top, order=order, progress=tick))
     found = reduce(SearchResult.merge, parts)
     return replace(found, certificate=replace(found.certificate, ruled_out=space.ruled_out))
+
+
+def listable(space: CombinationSpace, order: int) -> bool:
+    """Tell whether the combinations of an order are few enough to be scored one by one.
+
+    Args:
+        space: What may be proposed.
+        order: One of its orders.
+
+    Returns:
+        Whether; singles and pairs always are.
+    """
+    first, stop = space.span(order)
+    return order <= _PAIRS or stop - first <= LISTABLE
+
+
+def in_ranges(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> bool:
+    """Tell whether a search looks at ranges of numbers, so that it can be cut into shards.
+
+    Args:
+        objective: What candidates are worth.
+        fitted: The surrogate.
+        space: What may be proposed.
+
+    Returns:
+        False where an order is searched by bounds or by a beam.
+    """
+    larger = [order for order in space.orders if order > _PAIRS]
+    return all(listable(space, each) and set_score(objective, fitted, space, each) is None for each in larger)
+
+
+def _search_sets(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    top: int,
+    *,
+    order: int,
+    progress: Progress | None,
+) -> SearchResult:
+    score = set_score(objective, fitted, space, order)
+    if score is not None:
+        return _bounded(objective, fitted, space, top, score=score, progress=progress)
+    if listable(space, order):
+        return _stream(objective, fitted, space, top, span=space.span(order), progress=progress)
+    worth = _worth(objective, fitted)
+    return search_beam(space, worth, top, order, block=streamed_block(fitted), progress=progress)
+
+
+def _bounded(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    top: int,
+    *,
+    score: PairwiseSetScore,
+    progress: Progress | None,
+) -> SearchResult:
+    """Search by bounds, and give the answer the scores of the objective, which ranks it the same."""
+    found = search_bounded(score, top, space=space, progress=progress)
+    if not len(found.top):
+        return found
+    worth = objective.utility(fitted, space.take(found.top.index)).mean
+    return SearchResult(TopK.empty(top).offer(found.top.index, worth), found.certificate)
 
 
 def search_span(
@@ -111,12 +188,28 @@ def _stream(
     span: tuple[int, int],
     progress: Progress | None,
 ) -> SearchResult:
-    def value(batch: PerturbationBatch) -> Float[Tensor, "b"]:
+    worth = _worth(objective, fitted)
+    return search_stream(space, worth, top, span=span, block=streamed_block(fitted), progress=progress)
+
+
+def _worth(objective: Objective, fitted: FittedCalibrated) -> Callable[[PerturbationBatch], Float[Tensor, "b"]]:
+    def worth(batch: PerturbationBatch) -> Float[Tensor, "b"]:
         return objective.utility(fitted, batch).mean
 
+    return worth
+
+
+def streamed_block(fitted: FittedCalibrated) -> int:
+    """Choose how many candidates are predicted at a time.
+
+    Args:
+        fitted: The surrogate.
+
+    Returns:
+        Few enough for their effects to fit in some ten megabytes.
+    """
     rank = fitted.law(SEEN_DOUBLE).covariance.loadings.shape[1]
-    block = max(16, _STREAMED_NUMBERS // (len(fitted.readouts) * (1 + rank)))
-    return search_stream(space, value, top, span=span, block=block, progress=progress)
+    return max(16, _STREAMED_NUMBERS // (len(fitted.readouts) * (1 + rank)))
 
 
 def survey(

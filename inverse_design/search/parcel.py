@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import astuple, dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -109,6 +110,10 @@ class Parcel:
         Raises:
             DataError: If the objective or the surrogate holds something that an artefact cannot hold.
         """
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> bytes:
         tensors: dict[str, Tensor] = {}
         document = json.dumps(encode(self, tensors, where="parcel"), allow_nan=False, sort_keys=True)
         # One entry: the order of several in the header of a safetensors file is left to chance.

@@ -9,6 +9,18 @@ SEEN_SINGLE = 16 * 1 + 1
 SEEN_DOUBLE = 16 * 2 + 2
 
 
+def seen_code(order: int) -> int:
+    """Number the class of perturbations of which every part was measured alone.
+
+    Args:
+        order: How many parts.
+
+    Returns:
+        The value of :func:`novelty_code`.
+    """
+    return 16 * order + order
+
+
 def novelty_code(batch: PerturbationBatch, measured_alone: Bool[Tensor, "v"]) -> Int[Tensor, "b"]:
     """Number the novelty class of each perturbation by its order and by how many parts were seen alone.
 

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, class_distance, novelty_code
+from surrogates.data.novelty import SEEN_DOUBLE, class_distance, novelty_code, seen_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
@@ -89,6 +89,18 @@ class FittedScaledAdditive:
             One for every pair.
         """
         return PairScale.constant(len(self.singles))
+
+    def set_rows(self, order: int) -> Float[Tensor, "v g"]:
+        """Share the scale and the offset of a class of combinations out among their parts.
+
+        Args:
+            order: How many entries the sets have; two or more.
+
+        Returns:
+            One row per entry.
+        """
+        law = self._law(seen_code(order))
+        return law.scale * self.singles + law.offset / order
 
     def _law(self, code: int) -> CombinationLaw:
         """Take the law of a class, or else of the nearest class that has one."""

@@ -136,6 +136,36 @@ class PairFactored(Protocol):
         ...
 
 
+@runtime_checkable
+class SetAdditive(Protocol):
+    """A fitted model that may predict sets of several entries as sums of rows, all with the same certainty."""
+
+    def set_rows(self, order: int) -> Float[Tensor, "v g"] | None:
+        """Find what each entry adds to the mean effect of a set of entries measured alone.
+
+        Args:
+            order: How many entries the sets have.
+
+        Returns:
+            Rows whose sums are the means of all such sets, which have the posterior scale one; ``None`` if the
+            model is not of this form.
+        """
+        ...
+
+
+def set_rows(fitted: Fitted, order: int) -> Float[Tensor, "v g"] | None:
+    """Ask a model for rows that sum up to the means of all sets of an order; see :class:`SetAdditive`.
+
+    Args:
+        fitted: Any fitted model.
+        order: How many entries the sets have.
+
+    Returns:
+        The rows, or ``None`` if its sets have to be predicted one by one.
+    """
+    return fitted.set_rows(order) if isinstance(fitted, SetAdditive) else None
+
+
 def surrogate_name(surrogate: Surrogate) -> str:
     """Spell out what a surrogate is made of.
 

@@ -73,6 +73,17 @@ class FittedMean:
         """Factors of the posterior scale of all pairs: one for every pair."""
         return PairScale.constant(len(self.rows))
 
+    def set_rows(self, order: int) -> Float[Tensor, "v g"]:
+        """Share the average of some rows out among them.
+
+        Args:
+            order: How many entries the sets have.
+
+        Returns:
+            One row per entry.
+        """
+        return self.rows / order
+
 
 @dataclass(frozen=True)
 class NoChange:

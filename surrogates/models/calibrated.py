@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.folds import fold_numbers
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name, seen_code
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split, splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
@@ -21,6 +21,7 @@ from surrogates.models.base import (
     PairScale,
     Surrogate,
     pair_factored,
+    set_rows,
     surrogate_name,
 )
 from surrogates.models.held_out import HeldOutFit
@@ -145,6 +146,11 @@ class FittedCalibrated:
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
         return _pair_factored(self.base).pair_scale()
+
+    def set_rows(self, order: int) -> Float[Tensor, "v g"] | None:
+        """Rows of the surrogate (see :class:`SetAdditive`), with the offset of a class of combinations."""
+        rows = set_rows(self.base, order)
+        return None if rows is None else rows + self.law(seen_code(order)).offset / order
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,20 @@ from jaxtyping import Bool, Float
 from scipy.optimize import nnls
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, class_distance, novelty_code
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, class_distance, novelty_code, seen_code
 from surrogates.data.screen import Screen
 from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
-from surrogates.models.base import Fitted, PairFactored, PairFactors, PairScale, Surrogate, pair_factored
+from surrogates.models.base import (
+    Fitted,
+    PairFactored,
+    PairFactors,
+    PairScale,
+    Surrogate,
+    pair_factored,
+    set_rows,
+)
 from surrogates.models.cross_fitting import HeldOutErrors, fit_splits, pooled_errors
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
@@ -127,6 +135,21 @@ class FittedStacked:
             torch.cat([weight * each.left for each, weight in parts], dim=1),
             torch.cat([each.right for each, _ in parts], dim=1),
         )
+
+    def set_rows(self, order: int) -> Float[Tensor, "v g"] | None:
+        """Average the rows of the members that count for combinations of seen parts.
+
+        Args:
+            order: How many entries the sets have; two or more.
+
+        Returns:
+            One row per entry; ``None`` if one of those members has none.
+        """
+        weights = self.weights(seen_code(order)).weights.tolist()
+        counting = [(member, each) for member, each in zip(self.members, weights, strict=True) if each > 0]
+        parts = [(set_rows(member, order), weight) for member, weight in counting]
+        rows = [weight * part for part, weight in parts if part is not None]
+        return torch.stack(rows).sum(0) if len(rows) == len(parts) else None
 
     def _counting(self) -> list[tuple[PairFactored | None, float]]:
         weights = self.weights(SEEN_DOUBLE).weights.tolist()

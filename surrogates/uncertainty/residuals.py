@@ -80,8 +80,9 @@ class ErrorLaw:
 
         Args:
             square: Squared length of target minus prediction.
-            projections: Inner product of each part's effect with target minus prediction; one or two parts.
-            gram: Inner products of the parts' effects: ``(a·a,)`` or ``(a·a, a·b, b·b)``.
+            projections: Inner product of each part's effect with target minus prediction.
+            gram: Inner products of the parts' effects, row by row of the upper triangle: ``(a·a,)`` or
+                ``(a·a, a·b, b·b)`` and so on.
             scale: Posterior scale of each candidate.
 
         Returns:
@@ -107,6 +108,8 @@ class ErrorLaw:
         if len(projections) == 1:
             determinant = gram[0] + ridge
             return projections[0].square() / determinant, (determinant / ridge).log()
+        if len(projections) > 2:
+            return _many_coefficients(projections, gram, ridge)
         (first, second), (aa, ab, bb) = projections, gram
         aa, bb = aa + ridge, bb + ridge
         determinant = aa * bb - ab * ab
@@ -123,6 +126,25 @@ class ErrorLaw:
             The law with it.
         """
         return replace(self, temperature=temperature)
+
+
+def _many_coefficients(
+    projections: tuple[Float[Tensor, "*b"], ...],
+    gram: tuple[Float[Tensor, "*#b"], ...],
+    ridge: Float[Tensor, "*#b"],
+) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    """The same for any number of parts, by Cholesky factors of ``gram + ridge I``."""
+    k = len(projections)
+    onto = torch.stack(projections, dim=-1)
+    matrix = onto.new_zeros(*onto.shape, k)
+    first, second = torch.triu_indices(k, k)
+    for value, row, column in zip(gram, first.tolist(), second.tolist(), strict=True):
+        matrix[..., row, column] = matrix[..., column, row] = value
+    matrix.diagonal(dim1=-2, dim2=-1).add_(ridge[..., None])
+    factor = torch.linalg.cholesky(matrix)
+    explained = torch.linalg.solve_triangular(factor, onto[..., None], upper=False).square().sum((-2, -1))
+    log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return explained, log_determinant - k * ridge.log()
 
 
 @dataclass(frozen=True)

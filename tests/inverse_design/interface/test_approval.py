@@ -7,7 +7,7 @@ from strategies.worlds import command, save_table
 from inverse_design.errors import SpaceError
 from inverse_design.interface import approval as module
 from inverse_design.interface.approval import approval
-from inverse_design.search.engine import Workload
+from inverse_design.search.workload import Workload
 
 LONG = Workload(166_616_670_000, "166,616,670,000 triples", 200.0, 2, 400_000_000)
 

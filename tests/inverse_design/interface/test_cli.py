@@ -53,7 +53,7 @@ def test_module_and_version() -> None:
         (["check"], "DATA"),
         (["propose", "x.csv"], "--target"),
         (["propose", "x.csv", "--target", "A", "--top", "0"], ">= 1"),
-        (["propose", "x.csv", "--target", "A", "--order", "3"], "Choose from"),
+        (["propose", "x.csv", "--target", "A", "--order", "7"], "Choose from"),
         (["propose", "x.csv", "--target", "A", "--level", "1"], "< 1"),
         (["propose", "x.csv", "--target", "A", "--objectve", "pearson"], "--objective"),
         (["benchmark", "search", "--genes", "1"], ">= 2"),

@@ -13,9 +13,11 @@ from strategies.questions import question_model, question_objective, question_sp
 
 from inverse_design.errors import ExecutorError, LedgerError, SpaceError
 from inverse_design.search import engine as module
-from inverse_design.search.engine import Engine, Workload, workload
+from inverse_design.search import workload as costs
+from inverse_design.search.engine import Engine
 from inverse_design.search.exhaustive import pair_score, search
 from inverse_design.search.topk import SearchResult, TopK
+from inverse_design.search.workload import Workload, workload
 
 TESTS = Path(__file__).parents[2]
 
@@ -135,14 +137,14 @@ def test_costs_are_said_before_the_search() -> None:
 
 def test_a_workload_grows_with_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of the pairs are tried: the whole takes about twice as long."""
-    monkeypatch.setattr(module, "_TRIED", (33, 33))
+    monkeypatch.setattr(costs, "_TRIED", (33, 33))
     spans: list[tuple[int, int]] = []
 
     def timed(*_: object, span: tuple[int, int], **__: object) -> None:
         spans.append(span)
         time.sleep(0.05)
 
-    monkeypatch.setattr(module, "search_span", timed)
+    monkeypatch.setattr(costs, "search_span", timed)
     objective, model, space = question_objective(), question_model(), question_space(2)
     work = workload(objective, model, space, score=pair_score(objective, model, space))
     ((first, stop),) = spans

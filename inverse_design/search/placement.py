@@ -1,0 +1,85 @@
+"""Where listed candidates stand among all: their probability, and the inverse conformal set."""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.exhaustive import listable, search, survey
+from inverse_design.search.identification import identify
+from inverse_design.search.inverse_set import InverseSet, inverse_set
+from inverse_design.search.topk import Progress, TopK
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import CalibrationError
+from surrogates.models.calibrated import FittedCalibrated
+
+LISTED = 1000  # candidates that are listed to read the set off
+
+
+@dataclass(frozen=True)
+class Placement:
+    """What the whole space says of some candidates.
+
+    Attributes:
+        density: Log density of the target under each.
+        probability: Posterior probability of each among all; ``nan`` where the sum over all would be too long.
+        inverse_set: The set; ``None`` where it cannot be calibrated.
+        notes: Why something is missing.
+    """
+
+    density: Float[Tensor, "b"]
+    probability: Float[Tensor, "b"]
+    inverse_set: InverseSet | None
+    notes: tuple[str, ...]
+
+
+def place(
+    likelihood: TargetLikelihood,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    batch: PerturbationBatch,
+    *,
+    listed: TopK | None,
+    level: float,
+    seed: int,
+    progress: Progress | None = None,
+) -> Placement:
+    """Place candidates among all of a space.
+
+    Args:
+        likelihood: Log density of the target.
+        fitted: A surrogate with its cross-fits.
+        space: All candidates.
+        batch: Those to place.
+        listed: The best candidates by the likelihood, if they were searched for already.
+        level: Probability that the set holds the truth.
+        seed: Fixes which held-out doubles calibrate the set where there are too many.
+        progress: Called with the number of doubles asked, of how many.
+
+    Returns:
+        Their probabilities and the set. Neither is made up: the sum over larger sets is taken where they are few
+        enough to be listed, and the set is calibrated on doubles only, for singles and pairs.
+    """
+    density = likelihood.utility(fitted, batch).mean
+    if not all(listable(space, order) for order in space.orders):
+        notes = (f"probability is not given: it takes the sum over {space.summary}", _without_set(space))
+        return Placement(density, torch.full_like(density, math.nan), None, notes)
+    top = listed or search(likelihood, fitted, space, LISTED).top
+    log_sum = survey(likelihood, fitted, space, peak=float(top.score[0])).log_sum
+    probability = (density - log_sum).exp()
+    if space.orders[-1] > 2:
+        return Placement(density, probability, None, (_without_set(space),))
+    try:
+        held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
+        found = inverse_set(likelihood, fitted, space, top, log_sum=log_sum, found=held_out, level=level)
+    except CalibrationError as error:
+        return Placement(density, probability, None, (f"warning: the set cannot be calibrated: {error}",))
+    return Placement(density, probability, found, ())
+
+
+def _without_set(space: CombinationSpace) -> str:
+    return f"in_set is not given: no set of order {space.orders[-1]} was held out, so that nothing calibrates it"
