@@ -220,7 +220,8 @@ class ImprovementProbability:
 
 
 def _mean(numbers: Float[Tensor, "s *b"]) -> Float[Tensor, "*b"]:
-    return reduce(torch.add, numbers) / len(numbers)  # one by one: always in the same order
+    total: Tensor = reduce(torch.add, numbers)  # one by one: always in the same order
+    return total / len(numbers)
 
 
 def _moments(utilities: Float64[Tensor, "s *b"]) -> tuple[Float64[Tensor, "*b"], Float64[Tensor, "*b"]]:

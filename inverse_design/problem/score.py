@@ -12,7 +12,7 @@ from surrogates.errors import DataError
 
 _UNIT = 2.0**-24  # relative rounding error of single precision
 _TINY = torch.finfo(torch.float32).tiny
-_EXACT_CELLS = 1 << 22  # numbers gathered at a time
+_EXACT_CELLS = 1 << 19  # numbers gathered at a time
 
 
 @runtime_checkable

@@ -14,12 +14,14 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.pair_mask import PairMask
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.leading import LeadingSifter
 from inverse_design.search.product_sifter import ProductSifter
 from inverse_design.search.sifting import BlockSifter, Cells, SiftedScore, Sifter, Tile
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
+_DEEP = 256  # factors with more columns are bounded by few of them first
 _SPARSE = 64  # a tile with less than one valid pair in so many is scored pair by pair
 _SLACK = 4096  # pairs that a short-list may hold beyond twice the answer
 _SEEDED = 1 << 16  # pairs spelled out at a time to find the first valid ones
@@ -154,7 +156,10 @@ def _first_valid(score: PairScore, k: int, space: CombinationSpace, rows: tuple[
 def _sifter(score: PairScore, device: str) -> Sifter:
     if isinstance(score, SiftedScore):
         return score.sifter(device=device)
-    return ProductSifter(score, device=device) if isinstance(score, ProductScore) else BlockSifter(score)
+    if not isinstance(score, ProductScore):
+        return BlockSifter(score)
+    deep = score.left.shape[1] > _DEEP
+    return LeadingSifter(score, device=device) if deep else ProductSifter(score, device=device)
 
 
 def _tiles(begin: int, finish: int, size: int, sifter: Sifter) -> Iterator[Tile]:

@@ -31,6 +31,14 @@ class Tile(NamedTuple):
         """Numbers of rows and columns."""
         return self.stop - self.start, self.columns[1] - self.columns[0]
 
+    @property
+    def pairs(self) -> int:
+        """Number of cells above the diagonal."""
+        first, last = self.columns
+        whole = max(0, min(self.stop, first) - self.start)  # rows that lie above the diagonal as a whole
+        top, bottom = self.start + whole, max(self.start + whole, min(self.stop, last))
+        return whole * (last - first) + (bottom - top) * (2 * last - 1 - top - bottom) // 2
+
 
 class Cells(NamedTuple):
     """Pairs and their quick scores.

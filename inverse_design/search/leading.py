@@ -1,0 +1,94 @@
+"""Pairs scored by their leading columns and a bound on the rest, which leaves few to be scored as a whole."""
+
+from functools import cached_property
+
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from inverse_design.problem.score import ProductScore
+from inverse_design.search.product_sifter import ProductSifter
+from inverse_design.search.sifting import Cells, Tile
+
+_LEADING = 64  # columns that are multiplied in any case
+_SAMPLED = 512  # rows of each factor that the leading directions are found from
+_ROWS = 1024  # rows that are projected at a time
+_SETTLED = 1 << 22  # cells after which the cut is high enough for a bound to show what it can
+_WORTH = 400  # a bound that one cell in so many passes costs more than it saves
+_PATIENCE = 3  # tiles in a row that it may fail on
+
+
+class LeadingSifter:
+    """Sifts by ``l_i · r_j <= l'_i · r'_j + |l_i - Q l'_i| |r_j - Q r'_j|`` with ``l' = Q^T l`` of few columns.
+
+    ``Q`` is orthonormal, so that this is the inequality of Cauchy and Schwarz for the parts of both factors outside
+    its span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded
+    less than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs;
+    these are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
+    """
+
+    bound = "leading columns"
+
+    def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
+        """Project the factors.
+
+        Args:
+            score: Of all pairs, of many columns.
+            device: Where the products are made.
+        """
+        self._score, self._device = score, device
+        self.error, self.pruned = score.error, 0
+        directions = leading_directions(score)
+        bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
+        self._bounding = ProductSifter(bounds, device=device)
+        self.rows, self.columns = self._bounding.rows, self._bounding.columns
+        self._seen = self._failed = 0
+
+    @cached_property
+    def _whole(self) -> ProductSifter:
+        return ProductSifter(self._score, device=self._device)
+
+    def sift(self, tile: Tile, cut: float) -> Cells:
+        """Bound all pairs of a tile and score those that pass; see :meth:`~.sifting.Sifter.sift`."""
+        rows, columns = tile.shape
+        self._seen += rows * columns
+        if self._seen < _SETTLED or self._failed == _PATIENCE:
+            return self._whole.sift(tile, cut)
+        passed = self._bounding.sift(tile, cut).positions
+        if len(passed) * _WORTH > rows * columns:
+            self._failed += 1
+            return self._whole.sift(tile, cut)
+        self._failed = 0
+        self.pruned += tile.pairs - len(passed)
+        return Cells(passed, self._score.exact(*passed.unbind(1)))
+
+
+def leading_directions(score: ProductScore) -> Float64[Tensor, "d q"]:
+    """Find directions that hold most of both factors, by one step of subspace iteration on a sample of rows.
+
+    Args:
+        score: Of many columns.
+
+    Returns:
+        Orthonormal columns.
+    """
+    step = max(1, score.size // _SAMPLED)
+    rows = torch.cat(
+        [torch.nn.functional.normalize(each[::step].double(), dim=1) for each in (score.left, score.right)]
+    )
+    start = rows[:: max(1, len(rows) // _LEADING)][:_LEADING]
+    return torch.linalg.qr(rows.T @ (rows @ start.T)).Q
+
+
+def _projected(factor: Tensor, directions: Float64[Tensor, "d q"]) -> Float64[Tensor, "v n"]:
+    """Coordinates along the directions, and the norm of what they leave, rounded up."""
+    width = directions.shape[1]
+    out = torch.empty(len(factor), width + 1, dtype=torch.float64)
+    slack = 4 * (len(directions) + 8) * torch.finfo(torch.float64).eps
+    for at in range(0, len(factor), _ROWS):
+        rows = factor[at : at + _ROWS].double()
+        leading = rows @ directions
+        square = rows.square().sum(1)
+        rest = (square - leading.square().sum(1)).clamp_(min=0).add_(slack * square)
+        out[at : at + _ROWS, :width], out[at : at + _ROWS, width] = leading, rest.sqrt_()
+    return out

@@ -1,0 +1,106 @@
+from itertools import combinations
+
+import pytest
+import torch
+from strategies.spaces import plain_space
+
+from inverse_design.problem.score import ProductScore
+from inverse_design.search import leading, pairs, product_sifter
+from inverse_design.search.leading import LeadingSifter, leading_directions
+from inverse_design.search.pairs import search_pairs
+from inverse_design.search.sifting import Tile
+from inverse_design.search.topk import SearchResult
+
+SIZE, DEEP = 80, 40
+
+
+def drawn(*, decay: float, seed: int = 0) -> ProductScore:
+    """Factors of which each column is smaller than the one before by some share, in a random rotation."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator, dtype=torch.float64)
+
+    sizes, rotation = (1 - decay) ** torch.arange(DEEP), torch.linalg.qr(normal(DEEP, DEEP)).Q
+    left, right = (normal(SIZE, DEEP) * sizes @ rotation for _ in range(2))
+    return ProductScore(normal(SIZE), left, right)
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module, name, value in (
+        (pairs, "_DEEP", 10),
+        (pairs, "_SLACK", 3),
+        (leading, "_LEADING", 12),
+        (leading, "_SETTLED", 900),
+        (leading, "_WORTH", 2),
+        (product_sifter, "_LARGEST", (9, 20)),
+    ):
+        monkeypatch.setattr(module, name, value)
+
+
+def brute_force(score: ProductScore, k: int) -> list[int]:
+    first, second = torch.tensor(list(combinations(range(SIZE), 2))).T
+    exact = score.exact(first, second).tolist()
+    return sorted(range(len(exact)), key=lambda pair: (-exact[pair], pair))[:k]
+
+
+def searched(score: ProductScore, k: int) -> SearchResult:
+    return search_pairs(score, k, space=plain_space(SIZE))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1, 0.5, 0.999999])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("k", [1, 25])
+def test_any_spectrum_gives_the_true_answer(decay: float, seed: int, k: int) -> None:
+    score = drawn(decay=decay, seed=seed)
+    result = searched(score, k)
+    assert result.top.index.tolist() == brute_force(score, k)
+    assert result.certificate.exact
+    assert result.certificate.scanned + result.certificate.pruned == SIZE * (SIZE - 1) // 2
+
+
+def test_a_decaying_spectrum_leaves_few_pairs_and_the_certificate_says_so() -> None:
+    certificate = searched(drawn(decay=0.5), 5).certificate
+    assert certificate.pruned > 1500
+    assert certificate.bound == "leading columns"
+
+
+def test_a_flat_spectrum_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, "_WORTH", 10)
+    certificate = searched(drawn(decay=0.0), 5).certificate
+    assert (certificate.pruned, certificate.bound) == (0, "")
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5])
+def test_no_pair_is_above_its_bound(decay: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, "_SETTLED", 0)
+    monkeypatch.setattr(leading, "_WORTH", 0)
+    score = drawn(decay=decay, seed=5)
+    cut = float(torch.tensor(brute_force_scores(score)).quantile(0.9))
+    found = LeadingSifter(score).sift(Tile(0, SIZE // 9, (0, 20)), cut - score.error).positions.tolist()
+    wanted = {
+        (i, j)
+        for i, j in combinations(range(20), 2)
+        if i < SIZE // 9 and float(score.exact(torch.tensor([i]), torch.tensor([j]))) >= cut
+    }
+    assert wanted <= {(i, j) for i, j in found}
+
+
+def brute_force_scores(score: ProductScore) -> list[float]:
+    first, second = torch.tensor(list(combinations(range(SIZE), 2))).T
+    scores: list[float] = score.exact(first, second).tolist()
+    return scores
+
+
+def test_leading_directions_are_orthonormal_and_hold_what_there_is() -> None:
+    score = drawn(decay=0.5)
+    directions = leading_directions(score)
+    torch.testing.assert_close(directions.T @ directions, torch.eye(12).double())
+    rest = score.left - score.left @ directions @ directions.T
+    assert float(rest.norm()) < 0.02 * float(score.left.norm())
+
+
+def test_rows_of_zeros_are_no_trouble() -> None:
+    score = ProductScore(torch.arange(SIZE).double(), torch.zeros(SIZE, DEEP), torch.zeros(SIZE, DEEP))
+    assert searched(score, 3).top.index.tolist() == brute_force(score, 3)
