@@ -1,0 +1,109 @@
+"""The table of ``benchmark search --peers``: other searches for the same pair, at growing sizes."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from rich.console import Console
+
+from inverse_design.benchmark.peers import GENES, Comparison, measure_peers
+from inverse_design.benchmark.peers_growth import MARK
+from inverse_design.interface.console import output, say, working
+from inverse_design.interface.grid import Column, Grid
+from inverse_design.interface.outputs import check_writable
+from inverse_design.interface.provenance import manifest
+from inverse_design.interface.run import Run
+from surrogates.evaluation.rows import Row, write_json
+
+_HEADERS = {
+    "seconds": "seconds",
+    "cpu_seconds": "CPU s",
+    "peak_mb": "MB",
+    "cpu_ratio": "x exact",
+    "top1": "top 1",
+    "topk": "top k",
+    "worth": "worth",
+}
+
+
+_LEGEND = (
+    "seconds: wall time; MB: peak memory beyond the libraries; x exact: CPU time over that of exact_scan",
+    "top 1, top k: share of the right pairs, by numpy_loop; worth: of the first pair, as a share of the best",
+    f"{MARK} not run, but read off the line through the sizes that are named",
+)
+
+
+def run_peers(run: Run, *, genes: int, repeats: int, seed: int, json: str | None) -> None:
+    """Measure the exact search beside others, and print a table for each size.
+
+    Args:
+        run: The command line.
+        genes: Of the largest problem.
+        repeats: How often methods run that take few seconds.
+        seed: Fixes the problems.
+        json: Where to write the rows.
+    """
+    sizes = (*(one for one in GENES if one < genes), genes)
+    asked = Comparison(genes=sizes, repeats=repeats, seed=seed)
+    place = None if json is None else check_writable(json, endings=(".json",))
+    with working("peers: searching") as tick:
+        report = measure_peers(asked, progress=tick)
+    console = output()
+    for reason in report.skipped:
+        say(console, f"skipped: {reason}", "yellow")
+    show_peers(console, report.rows, threads=torch.get_num_threads(), k=asked.k)
+    if place is not None:
+        write_json(report.rows, place, manifest=manifest(run, None, seed=seed))
+        say(console, f"wrote {place}")
+
+
+def show_peers(console: Console, rows: Sequence[Row], *, threads: int, k: int) -> None:
+    """Print what was measured, and say what it means.
+
+    Args:
+        console: Where.
+        rows: Of the benchmark.
+        threads: That each method had.
+        k: How many pairs were asked for.
+    """
+    say(
+        console, f"the best {k} pairs by expected improvement over an ensemble; {threads} threads, fresh processes"
+    )
+    for line in _LEGEND:
+        say(console, line)
+    for task in dict.fromkeys((row.dataset, row.variant) for row in rows):
+        say(console)
+        say(console, ", ".join(task), "bold")
+        peers_grid([row for row in rows if (row.dataset, row.variant) == task]).show(console)
+
+
+def peers_grid(rows: Sequence[Row]) -> Grid:
+    """Lay the methods at one size out.
+
+    Args:
+        rows: Of one size.
+
+    Returns:
+        One line per method.
+    """
+    models = tuple(dict.fromkeys(row.model for row in rows))
+    by_place = {(row.model, row.metric): row for row in rows}
+    names, sources = zip(*((name, source) for name, _, source in map(_parted, models)), strict=True)
+    columns = [Column("method", names)]
+    for metric in (metric for metric in _HEADERS if any(row.metric == metric for row in rows)):
+        cells = tuple(_cell(by_place.get((model, metric))) for model in models)
+        columns.append(Column(_HEADERS[metric], cells, "right"))
+    return Grid((*columns, Column("", sources, below=True)))
+
+
+def _parted(model: str) -> tuple[str, str, str]:
+    return model.removeprefix(MARK).strip().partition(", ")
+
+
+def _cell(row: Row | None) -> str:
+    """Write three digits, and the mark of what was not measured."""
+    if row is None:
+        return "-"
+    digits = 2 - math.floor(math.log10(row.value)) if row.value > 0 else 2
+    text = f"{row.value:,.{min(max(digits, 0), 4)}f}"
+    return text if row.n else f"{MARK} {text}"
