@@ -231,22 +231,31 @@ def rounds(
     run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, json=json)
 
 
-@benchmark.command(help_epilogue=_examples("benchmark search --genes 2000"))
+@benchmark.command(help_epilogue=_examples("benchmark search --genes 2000", "benchmark search --peers"))
 def search(
-    *, genes: _Count = 10_000, repeats: _Count = 5, seed: int = 0, json: str | None = None, run: _Run
+    *,
+    genes: _Count = 10_000,
+    repeats: _Count = 5,
+    peers: bool = False,
+    seed: int = 0,
+    json: str | None = None,
+    run: _Run,
 ) -> None:
     """Measure how long the exact search over all pairs takes, beside a bare matrix product.
 
     Args:
         genes: Number of genes.
         repeats: How often both are timed.
+        peers: Compare with other libraries instead, at sizes up to that one; takes a quarter of an hour.
         seed: Fixes the factors.
         json: Where to write the numbers, as .json.
         run: What was typed.
     """
     from inverse_design.interface.benchmark import run_search
+    from inverse_design.interface.peers import run_peers
 
-    run_search(run, genes=genes, repeats=repeats, seed=seed, json=json)
+    measure = run_peers if peers else run_search
+    measure(run, genes=genes, repeats=repeats, seed=seed, json=json)
 
 
 @app.command(help_epilogue=_examples("demo", "demo -o my-folder"))
