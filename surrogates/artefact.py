@@ -119,7 +119,7 @@ def save_fitted(fitted: Fitted | FittedAcrossContexts | FittedCells, path: Path,
         raise DataError(
             f"the names in the model fill {len(text)} bytes, more than {_LARGEST_DOCUMENT}; fit to fewer"
         )
-    content = to_bytes(tensors, {"kind": _KIND, "format": str(FORMAT), "document": text})
+    content = _with_sorted_header(to_bytes(tensors, {"kind": _KIND, "format": str(FORMAT), "document": text}))
     write_whole(path, lambda temporary: temporary.write_bytes(content))
 
 
@@ -200,6 +200,14 @@ def read_origin(path: Path) -> Origin:
     if not isinstance(origin, Origin):
         raise DataError(f"{path.name!r} does not say where its model comes from; write it again")
     return origin
+
+
+def _with_sorted_header(content: bytes) -> bytes:
+    """Make equal models equal files: safetensors writes its metadata in an order that changes by call."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % 8)  # tensors are aligned
+    return len(header).to_bytes(8, "little") + header + content[start:]
 
 
 def _kind_of(fitted: object) -> str:

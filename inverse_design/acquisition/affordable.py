@@ -33,8 +33,8 @@ def best_affordable(preference: ExpectedMaximum, cost: Float[Tensor, "b"], budge
     """Choose experiments whose joint expected improvement is largest within a budget.
 
     Two greedy sets, by gain per cost and by gain, each adding what is best of what can still be paid; the better
-    of the two has at least ``(1 - 1/e) / 2`` of what the best set has [Leskovec 2007, theorem 3]. Gains only shrink
-    as the set grows, so that those of the step before are bounds, and few have to be computed anew.
+    of the two has at least ``(1 - 1/e) / 2`` of what the best set has [Leskovec 2007, theorem 3]. Gains only
+    shrink as the set grows, so that those of the step before are bounds, and few have to be computed anew.
 
     Args:
         preference: Nothing chosen yet.

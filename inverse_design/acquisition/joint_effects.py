@@ -14,10 +14,10 @@ Together the parts have the variance that was calibrated on held-out perturbatio
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.acquisition.belief import Belief
@@ -40,7 +40,7 @@ class JointEffects:
     Attributes:
         mean: Expected effects.
         doubt: Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
-        folds: Number of cross-fits behind each candidate's class.
+        used: Which cross-fits tell of each candidate: those that held out its class.
         covariances: Distinct covariances of errors.
         group: Which of them each candidate has.
         spread: Factor on the covariance of what is left for genes and for the candidate itself.
@@ -50,7 +50,7 @@ class JointEffects:
 
     mean: Float[Tensor, "b m"]
     doubt: Float[Tensor, "j b m"]
-    folds: Int[Tensor, "b"]
+    used: Bool[Tensor, "j b"]
     covariances: tuple[FactorCovariance, ...]
     group: Int[Tensor, "b"]
     spread: Float[Tensor, "b"]
@@ -59,6 +59,11 @@ class JointEffects:
 
     def __len__(self) -> int:
         return len(self.mean)
+
+    @property
+    def folds(self) -> Int[Tensor, "b"]:
+        """Number of cross-fits that tell of each candidate."""
+        return self.used.sum(0)
 
     def marginal(self) -> EffectLaw:
         """Give the law of each candidate on its own."""
@@ -76,6 +81,10 @@ class JointEffects:
         root = (self.folds / (self.folds - 1).clamp(min=1)).sqrt()
         return self.mean + self.doubt * root[:, None]
 
+    def without_doubt(self) -> "JointEffects":
+        """Take the model at its word: only genes and candidates err."""
+        return replace(self, doubt=torch.zeros_like(self.doubt))
+
     def rows(self, index: Int[Tensor, "c"]) -> "JointEffects":
         """Take some of the candidates.
 
@@ -86,7 +95,7 @@ class JointEffects:
             Their joint law.
         """
         return JointEffects(
-            self.mean[index], self.doubt[:, index], self.folds[index], self.covariances, self.group[index],
+            self.mean[index], self.doubt[:, index], self.used[:, index], self.covariances, self.group[index],
             self.spread[index], self.genes[index], self.alike,
         )  # fmt: skip
 
@@ -151,13 +160,13 @@ def joint_effects(
     covariances = tuple(
         FactorCovariance(each.diagonal[columns], each.loadings[columns]) for each in posterior.covariances
     )
-    doubt, folds = _doubt(fitted, batch, columns)
+    doubt, used = _doubt(fitted, batch, columns)
     total = torch.stack([each.variance.sum() for each in covariances])[posterior.group]
     known = doubt.square().sum((0, 2)) + measurement_variance(screen)[columns].sum()
     return JointEffects(
         mean=posterior.mean[:, columns],
         doubt=doubt,
-        folds=folds,
+        used=used,
         covariances=covariances,
         group=posterior.group,
         spread=(posterior.scale - known / total).clamp(min=0),
@@ -196,10 +205,10 @@ def gene_correlation(fitted: FittedCalibrated) -> float:
 
 def _doubt(
     fitted: FittedCalibrated, batch: PerturbationBatch, columns: Int[Tensor, "m"]
-) -> tuple[Float[Tensor, "j b m"], Int[Tensor, "b"]]:
+) -> tuple[Float[Tensor, "j b m"], Bool[Tensor, "j b"]]:
     """Deviations of the cross-fits that held out each candidate's class, scaled to the jackknife's covariance."""
     doubt = torch.zeros(len(fitted.cross), len(batch), len(columns), dtype=torch.float64)
-    folds = torch.zeros(len(batch), dtype=torch.int64)
+    known = torch.zeros(len(fitted.cross), len(batch), dtype=torch.bool)
     codes = novelty_code(batch, fitted.measured_alone)
     for code in codes.unique().tolist():
         used = [number for number, fold in enumerate(fitted.cross) if bool((fold.codes == code).any())]
@@ -210,5 +219,5 @@ def _doubt(
         means = torch.stack([fitted.cross[number].fitted.predict(some).mean[:, columns] for number in used])
         scaled = (means - means.mean(0)) * math.sqrt((len(used) - 1) / len(used))
         doubt[torch.tensor(used)[:, None], rows] = scaled
-        folds[rows] = len(used)
-    return doubt, folds
+        known[torch.tensor(used)[:, None], rows] = True
+    return doubt, known

@@ -83,6 +83,32 @@ class ExpectedMaximum:
 
 
 @dataclass(frozen=True)
+class Fixed:
+    """Scores that do not depend on what is chosen, such as those of a :class:`~.gain.Gain`.
+
+    Attributes:
+        score: Of each candidate.
+    """
+
+    score: Float[Tensor, "b"]
+
+    def gains(self) -> Float[Tensor, "b"]:
+        """The scores."""
+        return self.score
+
+    def adding(self, number: int) -> "Fixed":  # noqa: ARG002 - of the protocol
+        """Choose a candidate.
+
+        Args:
+            number: Not read.
+
+        Returns:
+            The same scores.
+        """
+        return self
+
+
+@dataclass(frozen=True)
 class Thompson:
     """Thompson sampling: each pick is the best candidate in a draw of its own [Thompson 1933].
 

@@ -64,7 +64,7 @@ def test_candidates_that_share_a_gene_miss_together() -> None:
     law = JointEffects(
         torch.zeros(3, 2).double(),
         torch.zeros(0, 3, 2).double(),
-        torch.zeros(3, dtype=torch.int64),
+        torch.zeros(0, 3, dtype=torch.bool),
         (FactorCovariance(torch.tensor([1.0, 2.0]).double(), torch.tensor([[1.0], [0.5]]).double()),),
         torch.zeros(3, dtype=torch.int64),
         torch.ones(3).double(),

@@ -1,0 +1,215 @@
+"""The planner of a campaign: fit, search the whole space, choose the batch of the largest joint gain."""
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
+from inverse_design.acquisition.belief import Belief
+from inverse_design.acquisition.gain import GAINS
+from inverse_design.acquisition.joint_effects import joint_effects
+from inverse_design.acquisition.preference import ExpectedMaximum, Fixed, Preference, Thompson
+from inverse_design.campaign.planner import PLAN_COLUMNS, Plan
+from inverse_design.campaign.settings import CampaignSettings
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.question import candidate_space
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import Target
+from inverse_design.search.exhaustive import search
+from inverse_design.valuation import Aim, value
+from surrogates.artefact import Origin, save_fitted
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.automatic import Automatic, best_identifying
+from surrogates.models.base import Surrogate
+from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.registered import SURROGATES
+from surrogates.uncertainty.random_share import MixedBatch
+
+JOINT_GAIN, THOMPSON = "expected_improvement", "thompson"
+_AUTOMATIC = "automatic"
+
+
+@dataclass(frozen=True)
+class GainPlanner:
+    """Plans rounds by expected gain.
+
+    The forward model is fitted anew to all that is known. The best candidates of the whole space by expected
+    utility make a short list; joint draws of their utilities choose the batch one by one, knowing what is pending.
+    Random picks are uniform over the short list, which for small spaces is the whole space.
+
+    Attributes:
+        settings: Of the campaign.
+        target: Where the cells should go.
+        surrogate: The forward model; by default the one that the settings name.
+        listed: Length of the short list.
+        draws: Joint draws.
+    """
+
+    settings: CampaignSettings
+    target: Target
+    surrogate: Surrogate | None = None
+    listed: int = 300
+    draws: int = 1024
+
+    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
+        """Choose the experiments of a round.
+
+        Args:
+            screen: Everything that is known.
+            count: How many experiments are wanted; fewer are proposed where the rules allow no more.
+            pending: Experiments whose results are not known yet: they count as chosen.
+            seed: Fixes everything that is random.
+
+        Returns:
+            The plan, the random picks last.
+
+        Raises:
+            NothingToProposeError: If no candidate is left.
+            DataError: If the screen, the target or a setting cannot be used.
+        """
+        model, fitted = self._fit(screen, seed)
+        aim = Aim.at(self.target, screen)
+        space = candidate_space(screen, self.settings.order, Constraints(excluded=self.settings.exclude))
+        pool = self._pool(fitted, aim, space, screen.vocabulary.batch(list(pending)))
+        joint = joint_effects(fitted, pool.batch, aim.aligned.columns, screen)
+        belief = joint.believe(aim.worth, self.draws, seed=seed)
+        joint_gain = ExpectedMaximum.of(belief, aim.incumbent.utility)
+        chosen = choose_batch(
+            self._preference(belief, aim.incumbent.utility),
+            pool.choice,
+            self._rules(count),
+            generator=torch.Generator().manual_seed(seed),
+        )
+        chosen = _designed_first(chosen)
+        valuation = value(fitted, pool.batch.rows(chosen.numbers), aim, screen, level=self.settings.level)
+        table = valuation.table.rename(columns={aim.worth.name: "predicted"}).assign(
+            chosen=["random" if drawn else "designed" for drawn in chosen.drawn.tolist()],
+            log_probability=chosen.log_probability.tolist(),
+        )
+        shown = [*PLAN_COLUMNS, *(name for name in table if name not in PLAN_COLUMNS)]
+        return Plan(
+            table=table[shown],
+            expected_gain=_gain_of(joint_gain, pool.choice, chosen.numbers),
+            notes=(*_notes(fitted, aim, space), *valuation.notes),
+            model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
+        )
+
+    def _fit(self, screen: Screen, seed: int) -> tuple[Calibrated, FittedCalibrated]:
+        """The one that identifies held-out doubles best; all candidates have parts that were measured alone."""
+        name = self.settings.surrogate
+        if self.surrogate is not None:
+            bases: tuple[Surrogate, ...] = (self.surrogate,)
+        else:
+            bases = Automatic().bases if name == _AUTOMATIC else (SURROGATES.load(name)(),)
+        models = [Calibrated(base) for base in bases]
+        fits = [each.fit(screen, seed=seed) for each in models]
+        best = best_identifying(fits)
+        return next(model for model, fit in zip(models, fits, strict=True) if fit is best), best
+
+    def _pool(
+        self, fitted: FittedCalibrated, aim: Aim, space: CombinationSpace, pending: PerturbationBatch
+    ) -> "ShortList":
+        """The best of the space that are not pending, and what is pending behind them."""
+        found = search(aim.objective, fitted, space, self.listed + len(pending))
+        best = space.take(found.top.index)
+        waiting = {tuple(row[row >= 0].tolist()) for row in pending.genes}
+        free = [at for at, row in enumerate(best.genes) if tuple(row[row >= 0].tolist()) not in waiting]
+        best = best.rows(torch.tensor(free[: self.listed], dtype=torch.int64))
+        genes = _stacked(best.genes, pending.genes)
+        batch = fitted.vocabulary.dosed(genes)
+        own = torch.tensor([
+            sum(self.settings.costs.get(fitted.vocabulary.entries[i].target, 0.0) for i in row if i >= 0)
+            for row in genes.tolist()
+        ], dtype=torch.float64)  # fmt: skip
+        cost = own + self.settings.cost_per_well * self.settings.replicates
+        return ShortList(batch, Pool(genes, cost, torch.arange(len(genes)) >= len(best)))
+
+    def _preference(self, belief: Belief, incumbent: float) -> Preference:
+        name = self.settings.gain.replace("-", "_")
+        if name == JOINT_GAIN:
+            return ExpectedMaximum.of(belief, incumbent)
+        if name == THOMPSON:
+            return Thompson(belief.joint())
+        return Fixed(GAINS.load(name)().score(belief, incumbent))
+
+    def _rules(self, count: int) -> BatchRules:
+        return BatchRules(
+            size=count, most_per_gene=self.settings.max_per_gene, random_share=self.settings.random_share
+        )
+
+
+@dataclass(frozen=True)
+class ShortList:
+    """What a batch is chosen from.
+
+    Attributes:
+        batch: The candidates, the best first, and behind them what is pending.
+        choice: The same for the chooser.
+    """
+
+    batch: PerturbationBatch
+    choice: Pool
+
+
+def _stacked(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:
+    """One below the other, with as many slots as the wider of the two."""
+    width = max(first.shape[1], second.shape[1] if len(second) else 0)
+    wide = [
+        torch.nn.functional.pad(each, (0, width - each.shape[1]), value=-1)
+        for each in (first, second)
+        if len(each)
+    ]
+    return torch.cat(wide) if wide else first
+
+
+def _designed_first(chosen: MixedBatch) -> MixedBatch:
+    order = torch.argsort(chosen.drawn.int(), stable=True)
+    return replace(
+        chosen,
+        numbers=chosen.numbers[order],
+        drawn=chosen.drawn[order],
+        log_probability=chosen.log_probability[order],
+    )
+
+
+def _gain_of(joint: ExpectedMaximum, pool: Pool, numbers: Int[Tensor, "q"]) -> float:
+    """What the batch adds to the joint expected improvement of what is pending."""
+    for number in torch.nonzero(pool.pending).flatten().tolist():
+        joint = joint.adding(number)
+    before = float(joint.best.mean())
+    for number in numbers.tolist():
+        joint = joint.adding(number)
+    return float(joint.best.mean()) - before
+
+
+def _notes(fitted: FittedCalibrated, aim: Aim, space: CombinationSpace) -> tuple[str, ...]:
+    best = aim.incumbent
+    notes = [
+        f"space: {space.summary}; best measured: {best.label} with a {aim.worth.name} of"
+        f" {aim.outcome(best.measured):.4g} ({aim.outcome(best.utility):.4g} without the luck of its noise)",
+        f"model: {fitted.name}",
+    ]
+    held_out = fitted.held_out
+    if held_out.conditions == 0:
+        notes.append(
+            "warning: no held-out combination could test the model or its error law; its gains are guesses"
+        )
+    elif held_out.ratio >= 1:
+        notes.append(
+            f"warning: the model does not beat additive: {held_out.ratio:.3f} of its squared error on"
+            f" {held_out.conditions} held-out doubles"
+        )
+    return tuple(notes)
+
+
+def _as_bytes(fitted: FittedCalibrated, origin: Origin) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        save_fitted(fitted, path, origin=origin)
+        return path.read_bytes()

@@ -1,0 +1,173 @@
+"""What experiments are worth: predictions with bounds, expected gain with its interval, and why."""
+
+import math
+from dataclasses import dataclass, replace
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from scipy import stats
+from torch import Tensor
+
+from inverse_design.acquisition.incumbent import Incumbent, best_measured
+from inverse_design.acquisition.joint_effects import JointEffects, joint_effects
+from inverse_design.acquisition.worth import EffectLaw, Nearness, Worth, worth_of
+from inverse_design.candidates import outcome_bounds
+from inverse_design.problem.explanation import explain
+from inverse_design.problem.objective import Objective, SignedProjection, SquaredDistance
+from inverse_design.problem.target import AlignedProfile, Target
+from surrogates.data.novelty import novelty_code, novelty_name
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.calibrated import FittedCalibrated
+
+_FAR = 1e6  # standard deviations, more than any effect
+_AT_ONCE = 128  # candidates whose covariance factors are held together
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A target on a screen, and what it makes of effects.
+
+    Attributes:
+        aligned: The target in the coordinates of the screen.
+        worth: The utility of effects.
+        incumbent: The best that was measured.
+    """
+
+    aligned: AlignedProfile
+    worth: Worth
+    incumbent: Incumbent
+
+    @classmethod
+    def at(cls, target: Target, screen: Screen) -> "Aim":
+        """Aim at a target.
+
+        Args:
+            target: Where the cells should go.
+            screen: Everything that was measured.
+
+        Returns:
+            The aim.
+        """
+        aligned = target.on(screen.readouts)
+        worth = worth_of(target, aligned)
+        return cls(aligned, worth, best_measured(worth, aligned, screen))
+
+    @property
+    def objective(self) -> Objective:
+        """The objective whose outcome the worth is made of."""
+        return SquaredDistance(self.aligned) if self.is_state else SignedProjection(self.aligned)
+
+    @property
+    def is_state(self) -> bool:
+        """Whether there is a state to come near to; else there is a direction to go."""
+        return isinstance(self.worth, Nearness)
+
+    def outcome(self, utility: float) -> float:
+        """Turn a utility into the outcome that an experiment shows: a distance, or a projection."""
+        return -utility if self.is_state else utility
+
+
+@dataclass(frozen=True)
+class Valuation:
+    """What some experiments that were not done are worth.
+
+    Attributes:
+        table: One row per candidate, in their order: perturbation, the outcome (``distance`` or ``projection``),
+            lower, upper, expected_gain, gain_lower, gain_upper, probability, novelty, nearest_measured, reason.
+        joint: The joint law of their effects.
+        notes: What stands behind the bounds.
+    """
+
+    table: pd.DataFrame
+    joint: JointEffects
+    notes: tuple[str, ...]
+
+
+def value(
+    fitted: FittedCalibrated, batch: PerturbationBatch, aim: Aim, screen: Screen, *, level: float
+) -> Valuation:
+    """Value experiments.
+
+    Args:
+        fitted: A surrogate with its error laws.
+        batch: The candidates.
+        aim: Where the cells should go.
+        screen: What the surrogate was fitted to.
+        level: Probability of all bounds.
+
+    Returns:
+        The valuation. The bounds of an outcome hold what will be measured; the gain is that of the true state over
+        the incumbent's, and its interval tells how far the cross-fits agree on it (jackknife, Student's t).
+    """
+    joint = joint_effects(fitted, batch, aim.aligned.columns, screen)
+    expected, probability = _improvement(joint, aim)
+    low, high = gain_interval(joint, aim, expected, level=level)
+    bounds = outcome_bounds(aim.objective, fitted, batch, level)
+    endless = aim.aligned if aim.is_state else replace(aim.aligned, values=aim.aligned.values * _FAR)
+    reasons = [
+        each
+        for rows in torch.arange(len(batch)).split(_AT_ONCE)
+        for each in explain(fitted, batch.rows(rows), endless, screen, top=3)
+    ]
+    codes = novelty_code(batch, fitted.measured_alone).tolist()
+    table = pd.DataFrame({
+        "perturbation": [fitted.vocabulary.perturbation(genes).label for genes in batch.genes],
+        bounds.name: bounds.expected.tolist(),
+        "lower": bounds.lower.tolist(),
+        "upper": bounds.upper.tolist(),
+        "expected_gain": expected.tolist(),
+        "gain_lower": low.tolist(),
+        "gain_upper": high.tolist(),
+        "probability": probability.tolist(),
+        "novelty": [novelty_name(code) for code in codes],
+        "nearest_measured": [each.nearest for each in reasons],
+        "reason": [each.reason for each in reasons],
+    })  # fmt: skip
+    return Valuation(table, joint, bounds.notes)
+
+
+def gain_interval(
+    joint: JointEffects, aim: Aim, expected: Float[Tensor, "b"], *, level: float
+) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """Say how far the cross-fits agree on expected gains.
+
+    Each fit without one of ``K`` parts of the combinations foretells a gain of its own; their jackknife error is
+    ``((K - 1) / K sum_k (G_k - mean)²)^(1/2)``, with ``K - 1`` degrees of freedom.
+
+    Args:
+        joint: Of the candidates.
+        aim: Where the cells should go.
+        expected: Expected gain of each by the whole fit.
+        level: Nominal probability.
+
+    Returns:
+        Bounds, none below zero; ``nan`` where fewer than two fits tell.
+    """
+    folds, own = joint.folds, joint.without_doubt()
+    gains = torch.zeros(len(joint.used), len(joint), dtype=torch.float64)
+    for number, mean in enumerate(joint.leave_one_out()):
+        gains[number] = _improvement(own, aim, mean)[0]
+    used, count = joint.used, folds.clamp(min=1)
+    centre = torch.where(used, gains, 0.0).sum(0) / count
+    square = torch.where(used, (gains - centre).square(), 0.0).sum(0) * (folds - 1).clamp(min=0) / count
+    quantile = torch.from_numpy(stats.t.ppf((1 + level) / 2, (folds - 1).clamp(min=1).numpy()))
+    half = torch.where(folds > 1, quantile * square.sqrt(), math.nan)
+    return (expected - half).clamp(min=0), expected + half
+
+
+def _improvement(
+    joint: JointEffects, aim: Aim, mean: Float[Tensor, "b m"] | None = None
+) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """Expected gain and its probability, some candidates at a time: their factors would fill the memory."""
+    parts = []
+    for rows in torch.arange(len(joint)).split(_AT_ONCE):
+        law = joint.rows(rows).marginal()
+        moved = law if mean is None else EffectLaw(mean[rows], law.diagonal, law.factor)
+        parts.append(aim.worth.improvement(moved, aim.incumbent.utility))
+    none = torch.zeros(0, dtype=torch.float64)
+    return (
+        torch.cat([none, *(each.expected for each in parts)]),
+        torch.cat([none, *(each.probability for each in parts)]),
+    )

@@ -1,0 +1,109 @@
+import math
+from dataclasses import replace
+from functools import cache
+
+import pandas as pd
+import pytest
+import torch
+from strategies.screens import pairs_of, planted_screen
+
+from inverse_design.campaign.gain_planner import GainPlanner
+from inverse_design.campaign.planner import PLAN_COLUMNS, Planner
+from inverse_design.campaign.settings import CampaignSettings
+from inverse_design.errors import NothingToProposeError
+from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.errors import UnknownNameError
+from surrogates.models.additive import Additive, ScaledAdditive
+
+SETTINGS = CampaignSettings("test", "the target", max_per_gene=3, random_share=0.25)
+RAISE = ScalarTarget("r1", "maximise")
+
+
+@cache
+def small_screen() -> Screen:
+    return planted_screen(alone=range(8), together=pairs_of(8, 10), readouts=4)
+
+
+@cache
+def singles() -> Screen:
+    return planted_screen(alone=range(6), together=[], readouts=4)
+
+
+def state() -> ProfileTarget:
+    """What a pair would do that was not measured: 0.8 times the sum of its parts."""
+    screen = small_screen()
+    assert "G04+G07" not in screen.labels
+    wanted = 0.8 * (screen.effects[4] + screen.effects[7])
+    return ProfileTarget("wanted", screen.readouts, wanted)
+
+
+def planner(target: Target, **changes: object) -> GainPlanner:
+    return GainPlanner(replace(SETTINGS, **changes), target, ScaledAdditive(), draws=128)
+
+
+@pytest.mark.parametrize("target", [state(), RAISE], ids=["state", "readout"])
+def test_a_plan_keeps_the_rules_and_is_the_same_again(target: Target) -> None:
+    screen, chooser = small_screen(), planner(target)
+    assert isinstance(chooser, Planner)
+    pending = (Perturbation.parse("G00+G01"), Perturbation.parse("G03+G05"))
+    plan = chooser.plan(screen, 8, pending=pending, seed=3)
+    again = chooser.plan(screen, 8, pending=pending, seed=3)
+    pd.testing.assert_frame_equal(plan.table, again.table)
+    assert (plan.expected_gain, plan.model) == (again.expected_gain, again.model)
+    assert tuple(plan.table.columns[: len(PLAN_COLUMNS)]) == PLAN_COLUMNS
+    assert len(plan.table) == 8
+    assert not set(plan.table["perturbation"]) & {*screen.labels, *(each.label for each in pending)}
+    genes = [gene for label in plan.table["perturbation"] for gene in label.split("+")]
+    assert max(map(genes.count, genes)) <= 3
+    drawn = plan.table["chosen"] == "random"
+    assert drawn.tolist() == [False] * 6 + [True] * 2
+    assert (plan.table["log_probability"].isna() == ~drawn).all()
+    assert (plan.table["lower"] <= plan.table["upper"]).all()
+    assert plan.expected_gain >= plan.table["expected_gain"].max() * 0.7 - 0.01  # drawn, against closed form
+
+
+def test_the_pair_that_makes_the_target_comes_first() -> None:
+    plan = planner(state(), random_share=0.0).plan(small_screen(), 3, pending=(), seed=0)
+    assert plan.table["perturbation"].iloc[0] == "G04+G07"
+    assert plan.table["predicted"].iloc[0] == plan.table["predicted"].min()
+
+
+def test_singles_alone_are_enough_to_begin_and_the_plan_says_what_it_lacks() -> None:
+    screen = singles()
+    target = ProfileTarget("sum", screen.readouts, screen.effects[1] + screen.effects[4])
+    plan = GainPlanner(replace(SETTINGS, random_share=0.0), target, Additive()).plan(screen, 4, pending=(), seed=1)
+    best = plan.table["expected_gain"].idxmax()
+    assert plan.table.loc[best, "perturbation"] == "G01+G04"
+    assert plan.table["lower"].isna().all()
+    assert any("no held-out combination" in note for note in plan.notes)
+    assert math.isfinite(plan.expected_gain)
+
+
+@pytest.mark.parametrize("gain", ["thompson", "upper_bound", "exploration", "optimum", "log_expected_improvement"])
+def test_every_gain_plans(gain: str) -> None:
+    plan = planner(RAISE, gain=gain).plan(singles(), 4, pending=(), seed=0)
+    assert len(plan.table) == 4
+
+
+def test_an_unknown_gain_names_the_nearest() -> None:
+    with pytest.raises(UnknownNameError, match="upper_bound"):
+        planner(RAISE, gain="uper_bound").plan(singles(), 4, pending=(), seed=0)
+
+
+def test_nothing_is_left_when_everything_is_pending_or_excluded() -> None:
+    screen = planted_screen(alone=range(3), together=[(0, 1)], readouts=4)
+    waiting = (Perturbation.parse("G00+G02"), Perturbation.parse("G01+G02"))
+    with pytest.raises(NothingToProposeError):
+        GainPlanner(SETTINGS, RAISE, Additive(), draws=16).plan(screen, 2, pending=waiting, seed=0)
+    one = GainPlanner(SETTINGS, RAISE, Additive(), draws=16).plan(screen, 5, pending=waiting[:1], seed=0)
+    assert one.table["perturbation"].tolist() == ["G01+G02"]
+
+
+def test_pending_experiments_lower_what_a_batch_adds() -> None:
+    chooser = planner(state(), random_share=0.0)
+    alone = chooser.plan(small_screen(), 1, pending=(), seed=0)
+    beside = chooser.plan(small_screen(), 1, pending=(Perturbation.parse("G04+G07"),), seed=0)
+    assert beside.expected_gain < alone.expected_gain
+    assert torch.tensor(beside.expected_gain) >= 0
