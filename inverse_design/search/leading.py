@@ -12,6 +12,7 @@ from inverse_design.search.sifting import Cells, Tile
 
 _LEADING = 64  # columns that are multiplied in any case
 _SAMPLED = 512  # rows of each factor that the leading directions are found from
+_MOST = 0.5  # of the squared length of rows; a flat spectrum has less in any few directions
 _ROWS = 1024  # rows that are projected at a time
 _SETTLED = 1 << 22  # cells after which the cut is high enough for a bound to show what it can
 _WORTH = 400  # a bound that one cell in so many passes costs more than it saves
@@ -21,24 +22,24 @@ _PATIENCE = 3  # tiles in a row that it may fail on
 class LeadingSifter:
     """Sifts by ``l_i · r_j <= l'_i · r'_j + |l_i - Q l'_i| |r_j - Q r'_j|`` with ``l' = Q^T l`` of few columns.
 
-    ``Q`` is orthonormal, so that this is the inequality of Cauchy and Schwarz for the parts of both factors outside
-    its span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded
-    less than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs;
-    these are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
+    ``Q`` is orthonormal: this is the inequality of Cauchy and Schwarz for the parts of both factors outside its
+    span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded less
+    than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs,
+    which are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
     """
 
     bound = "leading columns"
 
-    def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
+    def __init__(self, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu") -> None:
         """Project the factors.
 
         Args:
             score: Of all pairs, of many columns.
+            directions: Orthonormal columns ``Q``.
             device: Where the products are made.
         """
         self._score, self._device = score, device
         self.error, self.pruned = score.error, 0
-        directions = leading_directions(score)
         bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
         self._bounding = ProductSifter(bounds, device=device)
         self.rows, self.columns = self._bounding.rows, self._bounding.columns
@@ -63,21 +64,37 @@ class LeadingSifter:
         return Cells(passed, self._score.exact(*passed.unbind(1)))
 
 
-def leading_directions(score: ProductScore) -> Float64[Tensor, "d q"]:
+def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | ProductSifter:
+    """Start the search of a score of many columns.
+
+    Args:
+        score: Of all pairs.
+        device: Where the products are made.
+
+    Returns:
+        A sifter by leading columns if these hold most of a sample of rows, and by whole products otherwise.
+    """
+    directions, share = leading_directions(score)
+    if share < _MOST:
+        return ProductSifter(score, device=device)
+    return LeadingSifter(score, directions, device=device)
+
+
+def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], float]:
     """Find directions that hold most of both factors, by one step of subspace iteration on a sample of rows.
 
     Args:
         score: Of many columns.
 
     Returns:
-        Orthonormal columns.
+        Orthonormal columns, and their mean share of the squared length of a sampled row.
     """
     step = max(1, score.size // _SAMPLED)
-    rows = torch.cat(
-        [torch.nn.functional.normalize(each[::step].double(), dim=1) for each in (score.left, score.right)]
-    )
+    sampled = torch.cat([each[::step].double() for each in (score.left, score.right)])
+    rows = torch.nn.functional.normalize(sampled, dim=1)
     start = rows[:: max(1, len(rows) // _LEADING)][:_LEADING]
-    return torch.linalg.qr(rows.T @ (rows @ start.T)).Q
+    directions: Tensor = torch.linalg.qr(rows.T @ (rows @ start.T)).Q
+    return directions, float((rows @ directions).square().sum(1).mean())
 
 
 def _projected(factor: Tensor, directions: Float64[Tensor, "d q"]) -> Float64[Tensor, "v n"]:

@@ -14,7 +14,7 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.pair_mask import PairMask
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.leading import LeadingSifter
+from inverse_design.search.leading import deep_sifter
 from inverse_design.search.product_sifter import ProductSifter
 from inverse_design.search.sifting import BlockSifter, Cells, SiftedScore, Sifter, Tile
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
@@ -159,7 +159,7 @@ def _sifter(score: PairScore, device: str) -> Sifter:
     if not isinstance(score, ProductScore):
         return BlockSifter(score)
     deep = score.left.shape[1] > _DEEP
-    return LeadingSifter(score, device=device) if deep else ProductSifter(score, device=device)
+    return deep_sifter(score, device=device) if deep else ProductSifter(score, device=device)
 
 
 def _tiles(begin: int, finish: int, size: int, sifter: Sifter) -> Iterator[Tile]:

@@ -8,6 +8,10 @@ from inverse_design.problem.score import ProductScore
 from inverse_design.search.sifting import Cells, Tile, reaching
 
 _LARGEST = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
+_DEEP, _WIDE = (
+    256,
+    8192,
+)  # of factors with more columns the product takes all the time; it is fastest in wide tiles
 
 
 class Products:
@@ -53,6 +57,8 @@ class ProductSifter:
 
     def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
         self.rows, self.columns = _LARGEST
+        if score.left.shape[1] > _DEEP:
+            self.columns = _WIDE
         self.error = score.error
         self._products = Products(score, device=device)
         self._buffer = torch.empty(min(self.rows, score.size) * min(self.columns, score.size), device=device)

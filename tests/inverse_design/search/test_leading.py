@@ -34,6 +34,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
         (leading, "_LEADING", 12),
         (leading, "_SETTLED", 900),
         (leading, "_WORTH", 2),
+        (leading, "_MOST", 0.0),
         (product_sifter, "_LARGEST", (9, 20)),
     ):
         monkeypatch.setattr(module, name, value)
@@ -66,8 +67,9 @@ def test_a_decaying_spectrum_leaves_few_pairs_and_the_certificate_says_so() -> N
     assert certificate.bound == "leading columns"
 
 
-def test_a_flat_spectrum_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leading, "_WORTH", 10)
+@pytest.mark.parametrize(("name", "value"), [("_WORTH", 10), ("_MOST", 0.9)])
+def test_a_flat_spectrum_is_given_up(name: str, value: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leading, name, value)
     certificate = searched(drawn(decay=0.0), 5).certificate
     assert (certificate.pruned, certificate.bound) == (0, "")
 
@@ -78,7 +80,11 @@ def test_no_pair_is_above_its_bound(decay: float, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(leading, "_WORTH", 0)
     score = drawn(decay=decay, seed=5)
     cut = float(torch.tensor(brute_force_scores(score)).quantile(0.9))
-    found = LeadingSifter(score).sift(Tile(0, SIZE // 9, (0, 20)), cut - score.error).positions.tolist()
+    found = (
+        LeadingSifter(score, leading_directions(score)[0])
+        .sift(Tile(0, SIZE // 9, (0, 20)), cut - score.error)
+        .positions.tolist()
+    )
     wanted = {
         (i, j)
         for i, j in combinations(range(20), 2)
@@ -95,7 +101,8 @@ def brute_force_scores(score: ProductScore) -> list[float]:
 
 def test_leading_directions_are_orthonormal_and_hold_what_there_is() -> None:
     score = drawn(decay=0.5)
-    directions = leading_directions(score)
+    directions, share = leading_directions(score)
+    assert share > 0.99
     torch.testing.assert_close(directions.T @ directions, torch.eye(12).double())
     rest = score.left - score.left @ directions @ directions.T
     assert float(rest.norm()) < 0.02 * float(score.left.norm())
