@@ -29,6 +29,7 @@ from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.decomposition import decompose
 from surrogates.uncertainty.conformal import require_level
 
+_LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
 _FAR = 1e6  # standard deviations, more than any effect
 
 
@@ -115,7 +116,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     models = Automatic() if surrogate is None else Automatic((surrogate,))
     fitted = models.fit(question.training, seed=seed)
     runner = engine or Engine()
-    found = runner.search(chosen, fitted, space, max(top, LISTED), progress=progress)
+    listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
+    found = runner.search(chosen, fitted, space, listed, progress=progress)
     if not len(found.top):
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(found.top.index[:top])
@@ -127,8 +129,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     answer = None
     if isinstance(question.target, ProfileTarget):
         likelihood = TargetLikelihood(aligned, weights)
-        listed = found.top if isinstance(chosen, TargetLikelihood) else None
-        placed = place(likelihood, fitted, space, batch, listed=listed, level=level, seed=seed, progress=progress)
+        best = found.top if isinstance(chosen, TargetLikelihood) else None
+        placed = place(likelihood, fitted, space, batch, listed=best, level=level, seed=seed, progress=progress)
         table["probability"] = placed.probability.numpy()
         answer, notes = placed.inverse_set, notes + placed.notes
         if answer is not None:

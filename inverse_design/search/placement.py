@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import listable, search, survey
+from inverse_design.search.exhaustive import search, survey
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import InverseSet, inverse_set
 from inverse_design.search.topk import Progress, TopK
@@ -18,6 +18,7 @@ from surrogates.errors import CalibrationError
 from surrogates.models.calibrated import FittedCalibrated
 
 LISTED = 1000  # candidates that are listed to read the set off
+_SUMMED = 1 << 28  # effects on single readouts that may be predicted to sum over larger sets: half a minute
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,15 @@ def place(
         progress: Called with the number of doubles asked, of how many.
 
     Returns:
-        Their probabilities and the set. Neither is made up: the sum over larger sets is taken where they are few
-        enough to be listed, and the set is calibrated on doubles only, for singles and pairs.
+        Their probabilities and the set. Neither is made up: the sum over larger sets is taken where they are few,
+        and the set is calibrated on doubles, for singles and pairs only.
     """
     density = likelihood.utility(fitted, batch).mean
-    if not all(listable(space, order) for order in space.orders):
-        notes = (f"probability is not given: it takes the sum over {space.summary}", _without_set(space))
-        return Placement(density, torch.full_like(density, math.nan), None, notes)
+    if space.orders[-1] > 2:
+        return _among_larger(likelihood, fitted, space, density)
     top = listed or search(likelihood, fitted, space, LISTED).top
     log_sum = survey(likelihood, fitted, space, peak=float(top.score[0])).log_sum
     probability = (density - log_sum).exp()
-    if space.orders[-1] > 2:
-        return Placement(density, probability, None, (_without_set(space),))
     try:
         held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
         found = inverse_set(likelihood, fitted, space, top, log_sum=log_sum, found=held_out, level=level)
@@ -81,5 +79,14 @@ def place(
     return Placement(density, probability, found, ())
 
 
-def _without_set(space: CombinationSpace) -> str:
-    return f"in_set is not given: no set of order {space.orders[-1]} was held out, so that nothing calibrates it"
+def _among_larger(
+    likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace, density: Float[Tensor, "b"]
+) -> Placement:
+    without = (
+        f"in_set is not given: no set of order {space.orders[-1]} was held out, so that nothing calibrates it"
+    )
+    if space.size * len(fitted.readouts) > _SUMMED:
+        unsummed = f"probability is not given: it takes the sum over {space.summary}"
+        return Placement(density, torch.full_like(density, math.nan), None, (unsummed, without))
+    log_sum = survey(likelihood, fitted, space, peak=float(density[0])).log_sum
+    return Placement(density, (density - log_sum).exp(), None, (without,))
