@@ -189,4 +189,5 @@ def _gamma(shape: Float[Tensor, "b"], x: Float[Tensor, "b"]) -> Float[Tensor, "b
 
 
 def _trace(square: Float[Tensor, "b r r"]) -> Float[Tensor, "b"]:
-    return square.diagonal(dim1=1, dim2=2).sum(1)
+    trace: Tensor = square.diagonal(dim1=1, dim2=2).sum(1)
+    return trace

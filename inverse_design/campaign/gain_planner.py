@@ -33,6 +33,7 @@ from surrogates.uncertainty.random_share import MixedBatch
 
 JOINT_GAIN, THOMPSON = "expected_improvement", "thompson"
 _AUTOMATIC = "automatic"
+_HOPELESS = "warning: no draw improves on the best measured; the batch is that of the largest expected best"
 
 
 @dataclass(frozen=True)
@@ -80,8 +81,11 @@ class GainPlanner:
         joint = joint_effects(fitted, pool.batch, aim.aligned.columns, screen)
         belief = joint.believe(aim.worth, self.draws, seed=seed)
         joint_gain = ExpectedMaximum.of(belief, aim.incumbent.utility)
+        hopeless = not bool((belief.joint() > aim.incumbent.utility).any())
+        # Where no draw improves on the incumbent, the best that the batch itself may hold is still worth choosing.
+        rival = float(belief.joint().min()) if hopeless else aim.incumbent.utility
         chosen = choose_batch(
-            self._preference(belief, aim.incumbent.utility),
+            self._preference(belief, rival),
             pool.choice,
             self._rules(count),
             generator=torch.Generator().manual_seed(seed),
@@ -96,7 +100,7 @@ class GainPlanner:
         return Plan(
             table=table[shown],
             expected_gain=_gain_of(joint_gain, pool.choice, chosen.numbers),
-            notes=(*_notes(fitted, aim, space), *valuation.notes),
+            notes=(*_notes(fitted, aim, space), *([_HOPELESS] if hopeless else []), *valuation.notes),
             model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
         )
 

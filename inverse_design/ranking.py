@@ -1,0 +1,230 @@
+"""A user's own list of experiments: what each gains, and which of them a budget should buy."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from inverse_design.acquisition.affordable import Affordable, best_affordable
+from inverse_design.acquisition.preference import ExpectedMaximum
+from inverse_design.errors import NothingToProposeError
+from inverse_design.problem.question import ask, range_remark
+from inverse_design.problem.target import Target
+from inverse_design.valuation import Aim, Valuation, value
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import DataError
+from surrogates.models.automatic import Automatic
+from surrogates.models.base import Surrogate
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.uncertainty.conformal import require_level
+
+MEASURED = "measured"
+_DRAWS = 1024  # joint draws of utilities, of which a set's expected gain is the mean
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """A ranked list of experiments.
+
+    Attributes:
+        table: One row per experiment, the best first: rank, perturbation, the outcome (``distance`` or
+            ``projection``), lower, upper, expected_gain, gain_lower, gain_upper, probability, novelty,
+            nearest_measured, reason; with costs also cost and gain_per_cost, with a budget also chosen.
+        affordable: The best set within the budget, as rows of the table; ``None`` without a budget.
+        incumbent: Name of the best that was measured.
+        best: Its outcome, without the luck of its noise.
+        fitted: The surrogate with its error laws.
+        target: What was asked for.
+        notes: What the reader should know, warnings first.
+    """
+
+    table: pd.DataFrame
+    affordable: Affordable | None
+    incumbent: str
+    best: float
+    fitted: FittedCalibrated
+    target: Target
+    notes: tuple[str, ...]
+
+
+def rank(
+    screen: Screen,
+    target: str | Target,
+    experiments: Sequence[str | Perturbation],
+    *,
+    costs: Sequence[float] | None = None,
+    budget: float | None = None,
+    surrogate: Surrogate | None = None,
+    level: float = 0.9,
+    seed: int = 0,
+) -> Ranking:
+    """Rank experiments that could be done by what they are expected to gain, per cost if costs are given.
+
+    Example:
+        >>> rank(screen, "CEBPE+KLF1", ["CEBPE+KLF1", "AHR+KLF1"], costs=[2.0, 1.0], budget=2.0)  # doctest: +SKIP
+
+    Args:
+        screen: Measured effects in one context.
+        target: A condition of the screen (its profile is then left out of the training data), or a target.
+        experiments: Labels or perturbations, of any order; those that were measured are listed without gain.
+        costs: Of each experiment, in any unit; not negative.
+        budget: In the unit of the costs; every experiment costs one if no costs are given.
+        surrogate: The forward model; by default the one that identifies held-out doubles best.
+        level: Probability of all bounds.
+        seed: Fixes everything that is random.
+
+    Returns:
+        The ranked list; equal input gives equal output.
+
+    Raises:
+        UnknownNameError: If an experiment holds a gene that the screen does not know.
+        DataError: If the list is empty or names an experiment twice, a cost cannot be one, or the screen or the
+            target cannot be used.
+        NothingToProposeError: If the budget is below the cheapest experiment, or all were measured.
+    """
+    require_level(level)
+    question = ask(screen, target)
+    batch = _parsed(experiments, question.training)
+    prices = _prices(costs, len(batch))
+    aim = Aim.at(question.target, question.training)
+    remark = range_remark(question.target, aim.aligned, question.training)
+    done = _measured(batch, question.training)
+    _require_new(done, prices, budget)
+    models = Automatic() if surrogate is None else Automatic((surrogate,))
+    fitted = models.fit(question.training, seed=seed)
+    new = torch.nonzero(~done).flatten()
+    valuation = value(fitted, batch.rows(new), aim, question.training, level=level)
+    bought = None
+    if budget is not None:
+        utilities = valuation.joint.believe(aim.worth, _DRAWS, seed=seed)
+        bought = best_affordable(ExpectedMaximum.of(utilities, aim.incumbent.utility), prices[new], budget)
+    known = _of_measured(batch.rows(torch.nonzero(done).flatten()), aim, question.training)
+    table = pd.concat([_priced(valuation.table, prices[new], bought), _priced(known, prices[done], None)])
+    shown = _ordered(table, by_cost=costs is not None, outcome=aim.worth.name, nearer=aim.is_state)
+    return Ranking(
+        table=shown.drop(columns=_unasked(costs, budget)),
+        affordable=bought and _in_rows(bought, valuation, shown),
+        incumbent=aim.incumbent.label,
+        best=aim.outcome(aim.incumbent.utility),
+        fitted=fitted,
+        target=question.target,
+        notes=_notes(fitted, valuation, done, remark),
+    )
+
+
+def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:
+    if not len(experiments):
+        raise DataError("the list of experiments is empty; give one per line")
+    labels = [each if isinstance(each, str) else each.label for each in experiments]
+    if empty := [number for number, label in enumerate(labels, 1) if not label.strip()]:
+        raise DataError(f"experiment {empty[0]} is the control, which changes nothing; remove it")
+    parsed = [screen.vocabulary.parse(label) for label in labels]
+    counts = Counter(each.label for each in parsed)
+    if twice := [label for label, count in counts.items() if count > 1]:
+        rows = [str(number) for number, each in enumerate(parsed, 1) if each.label == twice[0]]
+        raise DataError(
+            f"experiment {twice[0]!r} stands in rows {' and '.join(rows)} (the order of genes does not matter);"
+            " keep one of them"
+        )
+    return screen.vocabulary.batch(parsed)
+
+
+def _prices(costs: Sequence[float] | None, count: int) -> Float[Tensor, "b"]:
+    if costs is None:
+        return torch.ones(count, dtype=torch.float64)
+    if len(costs) != count:
+        raise DataError(f"{len(costs)} costs beside {count} experiments; give one for each")
+    for number, cost in enumerate(costs, 1):
+        if not (math.isfinite(cost) and cost >= 0):
+            raise DataError(f"cost {cost} of experiment {number} is negative or not finite; give what it costs")
+    return torch.tensor(list(costs), dtype=torch.float64)
+
+
+def _measured(batch: PerturbationBatch, screen: Screen) -> Bool[Tensor, "b"]:
+    known = set(screen.labels)
+    return torch.tensor([screen.vocabulary.perturbation(genes).label in known for genes in batch.genes])
+
+
+def _require_new(done: Bool[Tensor, "b"], prices: Float[Tensor, "b"], budget: float | None) -> None:
+    """Before anything is fitted."""
+    if bool(done.all()):
+        raise NothingToProposeError(f"all {len(done)} experiments of the list were measured already")
+    if budget is not None and float(prices[~done].min()) > budget:
+        raise NothingToProposeError(
+            f"the budget of {budget:,.6g} is below the cheapest experiment, which costs"
+            f" {float(prices[~done].min()):,.6g}"
+        )
+
+
+def _of_measured(batch: PerturbationBatch, aim: Aim, screen: Screen) -> pd.DataFrame:
+    """What is known is told, and gains nothing."""
+    labels = [screen.vocabulary.perturbation(genes).label for genes in batch.genes]
+    rows = torch.tensor([screen.labels.index(label) for label in labels], dtype=torch.int64)
+    utilities = aim.worth.utility(screen.effects[rows][:, aim.aligned.columns])
+    said = f"measured already: its {aim.worth.name} is known"
+    return pd.DataFrame({
+        "perturbation": labels,
+        aim.worth.name: [aim.outcome(each) for each in utilities.tolist()],
+        "lower": math.nan,
+        "upper": math.nan,
+        "expected_gain": 0.0,
+        "gain_lower": 0.0,
+        "gain_upper": 0.0,
+        "probability": 0.0,
+        "novelty": MEASURED,
+        "nearest_measured": labels,
+        "reason": [said] * len(labels),
+    })  # fmt: skip
+
+
+def _priced(table: pd.DataFrame, prices: Float[Tensor, "b"], bought: Affordable | None) -> pd.DataFrame:
+    """Add costs, gain per cost, and whether a row was bought."""
+    chosen = [False] * len(table)
+    for number in [] if bought is None else bought.numbers.tolist():
+        chosen[number] = True
+    gains = torch.tensor(table["expected_gain"].tolist(), dtype=torch.float64)
+    rate = torch.where(gains > 0, gains / prices, 0.0)
+    return table.assign(cost=prices.tolist(), gain_per_cost=rate.tolist(), chosen=chosen)
+
+
+def _ordered(table: pd.DataFrame, *, by_cost: bool, outcome: str, nearer: bool) -> pd.DataFrame:
+    keys = ["gain_per_cost" if by_cost else "expected_gain", outcome, "perturbation"]
+    # What was measured comes last among what gains nothing.
+    ordered = table.assign(known=table["novelty"] == MEASURED).sort_values(
+        ["known", *keys], ascending=[True, False, nearer, True], kind="stable"
+    )
+    ordered.insert(0, "rank", range(1, len(table) + 1))
+    last = ["novelty", "nearest_measured", "reason"]
+    first = [name for name in ordered if name not in {*last, "known"}]
+    return ordered[[*first, *last]].reset_index(drop=True).astype({"chosen": "boolean"})
+
+
+def _unasked(costs: Sequence[float] | None, budget: float | None) -> list[str]:
+    return (["cost", "gain_per_cost"] if costs is None else []) + (["chosen"] if budget is None else [])
+
+
+def _in_rows(bought: Affordable, valuation: Valuation, shown: pd.DataFrame) -> Affordable:
+    labels = valuation.table["perturbation"].to_numpy()[bought.numbers.numpy()]
+    rows = [shown.index[shown["perturbation"] == label][0] for label in labels]
+    return Affordable(torch.tensor(rows, dtype=torch.int64), bought.expected, bought.cost)
+
+
+def _notes(
+    fitted: FittedCalibrated, valuation: Valuation, done: Bool[Tensor, "b"], remark: tuple[str, ...]
+) -> tuple[str, ...]:
+    held_out = fitted.held_out
+    notes = [*remark, *valuation.notes]
+    if held_out.conditions == 0:
+        notes.append("warning: no held-out combination could test the model or its error law")
+    elif held_out.ratio >= 1:
+        notes.append(f"warning: the model does not beat additive: {held_out.ratio:.3f} of its squared error")
+    if count := int(done.sum()):
+        notes.append(f"{count} of {len(done)} experiments were measured already and gain nothing")
+    return tuple(sorted(notes, key=lambda note: not note.startswith("warning")))

@@ -1,0 +1,104 @@
+import math
+from functools import cache
+
+import pandas as pd
+import pytest
+from strategies.screens import pairs_of, planted_screen
+
+from inverse_design.errors import NothingToProposeError
+from inverse_design.problem.target import ProfileTarget, ScalarTarget
+from inverse_design.ranking import MEASURED, Ranking, rank
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.additive import ScaledAdditive
+
+PAIRS = ["G04+G07", "G06+G07", "G00+G01", "G02+G04", "G03+G06"]
+
+
+@cache
+def screen() -> Screen:
+    return planted_screen(alone=range(8), together=pairs_of(8, 10), readouts=4, noise=0.3, standard_error=0.1)
+
+
+def state() -> ProfileTarget:
+    """What the first of the pairs would do."""
+    return ProfileTarget("wanted", screen().readouts, 0.8 * (screen().effects[4] + screen().effects[7]))
+
+
+@cache
+def ranked() -> Ranking:
+    listed = [*PAIRS, screen().labels[-1]]
+    return rank(
+        screen(), state(), listed, costs=[4.0, 1.0, 1.0, 2.0, 1.0, 1.0], budget=5.0, surrogate=ScaledAdditive()
+    )
+
+
+def test_a_list_is_ranked_by_gain_per_cost_and_its_intervals_hold_the_gain() -> None:
+    table = ranked().table
+    assert table["rank"].tolist() == list(range(1, 7))
+    assert set(table["perturbation"]) == {*PAIRS, screen().labels[-1]}
+    assert table["gain_per_cost"].is_monotonic_decreasing
+    assert (table["gain_per_cost"] == table["expected_gain"] / table["cost"]).all()
+    new = table[table["novelty"] != MEASURED]
+    assert (new["gain_lower"] <= new["expected_gain"]).all()
+    assert (new["expected_gain"] <= new["gain_upper"]).all()
+    assert table.loc[table["expected_gain"].idxmax(), "perturbation"] == "G04+G07"
+    assert table["probability"].between(0, 1).all()
+
+
+def test_what_was_measured_is_told_and_gains_nothing() -> None:
+    row = ranked().table.iloc[-1]
+    assert row["perturbation"] == screen().labels[-1]
+    assert row["expected_gain"] == row["probability"] == 0.0
+    assert "measured already" in row["reason"]
+    assert not row["chosen"]
+    effects = screen().effects[-1]
+    assert row["distance"] == pytest.approx(float((state().values - effects).square().mean().sqrt()))
+    assert any("1 of 6 experiments were measured already" in note for note in ranked().notes)
+
+
+def test_the_chosen_set_is_within_the_budget_and_gains_as_much_as_its_best_member() -> None:
+    table, bought = ranked().table, ranked().affordable
+    assert bought is not None
+    chosen = table[table["chosen"]]
+    assert sorted(bought.numbers.tolist()) == chosen.index.tolist()
+    assert bought.cost == chosen["cost"].sum() <= 5.0
+    assert bought.expected >= 0.8 * table.loc[chosen.index, "expected_gain"].max()  # drawn, against closed form
+
+
+def test_the_order_of_genes_and_of_rows_does_not_matter() -> None:
+    turned = ["+".join(reversed(label.split("+"))) for label in reversed([*PAIRS, screen().labels[-1]])]
+    costs = [1.0, 1.0, 2.0, 1.0, 1.0, 4.0]
+    again = rank(screen(), state(), turned, costs=costs, budget=5.0, surrogate=ScaledAdditive())
+    columns = ["perturbation", "distance", "lower", "upper", "expected_gain", "gain_upper", "novelty", "reason"]
+    pd.testing.assert_frame_equal(again.table[columns], ranked().table[columns])
+
+
+def test_readouts_to_raise_and_conditions_of_the_screen_are_targets() -> None:
+    up = rank(screen(), ScalarTarget("r1", "maximise"), PAIRS[:2], surrogate=ScaledAdditive())
+    assert up.table["expected_gain"].is_monotonic_decreasing
+    assert "projection" in up.table
+    assert not {"cost", "gain_per_cost", "chosen"} & set(up.table)
+    assert up.affordable is None
+    known = screen().labels[-1]
+    held_out = rank(screen(), known, [known, PAIRS[1]], surrogate=ScaledAdditive())
+    assert MEASURED not in held_out.table["novelty"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "said"),
+    [
+        ({"experiments": []}, DataError, "empty"),
+        ({"experiments": ["G04+G99"]}, UnknownNameError, "G9|G0"),
+        ({"experiments": ["G04+G07", "G06+G07", "G07+G04"]}, DataError, "rows 1 and 3"),
+        ({"experiments": ["G04+G07", ""]}, DataError, "control"),
+        ({"experiments": PAIRS[:2], "costs": [1.0]}, DataError, "1 costs beside 2"),
+        ({"experiments": PAIRS[:2], "costs": [1.0, math.nan]}, DataError, "experiment 2"),
+        ({"experiments": PAIRS[:2], "costs": [1.0, -2.0]}, DataError, "-2.0"),
+        ({"experiments": PAIRS[:2], "costs": [3.0, 2.0], "budget": 1.0}, NothingToProposeError, "costs 2"),
+        ({"experiments": ["G00", "G01"]}, NothingToProposeError, "measured already"),
+    ],
+)
+def test_lists_that_cannot_be_ranked(arguments: dict[str, object], error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said):
+        rank(screen(), state(), **arguments)  # refused before anything is fitted
