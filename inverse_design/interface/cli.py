@@ -14,6 +14,7 @@ from cyclopts import App, CycloptsError, Parameter, validators
 from inverse_design.errors import InverseDesignError, NothingToProposeError
 from inverse_design.interface.console import complaints, say
 from inverse_design.interface.judging import Judging
+from inverse_design.interface.listing import Listing, Valuing
 from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions, Running
 from inverse_design.interface.run import PROGRAM, Run
 from inverse_design.interface.scoring import Scoring
@@ -27,6 +28,7 @@ _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _SCORING, _JUDGING = Scoring(), Judging()
+_VALUING = Valuing()
 
 
 def _version() -> str:
@@ -116,6 +118,51 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         asking=asking,
         restrictions=restrictions,
         running=running,
+        reading=reading,
+    )
+
+
+@app.command(
+    help_epilogue=_examples(
+        "rank norman2019_expr --target CEBPE+KLF1 --experiments list.csv",
+        "rank screen.h5ad --target state.csv --experiments list.csv --cost-column price --budget 2000",
+    )
+)
+def rank(
+    data: str,
+    /,
+    *,
+    target: Annotated[str, Parameter(group=ASKING)],
+    listing: Listing,
+    context: _Context = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    valuing: Valuing = _VALUING,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
+            of kind profile, signature, shift or scalar.
+        listing: Which experiments, and what they cost.
+        context: Which context (cell type, line, batch), if the data hold several.
+        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        valuing: How experiments are valued.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.rank import run_rank
+
+    run_rank(
+        run,
+        data,
+        target=target,
+        context=context,
+        destination=output,
+        listing=listing,
+        valuing=valuing,
         reading=reading,
     )
 
@@ -293,7 +340,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _complain(f"{error} (see {PROGRAM} --help)", USAGE)
     except NothingToProposeError as error:
-        return _complain(f"{error}, or propose measured ones again with --measured keep", NOTHING)
+        remedy = ", or propose measured ones again with --measured keep" if words[:1] == ("propose",) else ""
+        return _complain(f"{error}{remedy}", NOTHING)
     except BrokenPipeError:  # the reader of a pipe has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
