@@ -1,13 +1,20 @@
 from pathlib import Path
 
 import pytest
+import torch
+from strategies.screens import planted_screen
+from strategies.spaces import plain_space
 
+from inverse_design.acquisition.pair_gain import PairGain
 from inverse_design.benchmark import search
 from inverse_design.benchmark.search import search_rows
+from inverse_design.benchmark.search_cases import EffectShape, SearchCase, asked
+from inverse_design.search.pairs import search_pairs
+from surrogates.errors import DataError
 
 
 def test_the_scan_is_timed_beside_the_bare_product() -> None:
-    rows = search_rows(genes=400, dimensions=(4,), k=10, repeats=3, seed=1)
+    rows = search_rows(genes=400, dimensions=(4,), k=10, members=1, repeats=3, seed=1)
     by_metric = {(row.model, row.metric): row for row in rows}
     timed = {("bare_product", "seconds"), ("exact_scan", "seconds"), ("exact_scan", "ratio_to_product")}
     memory = {("exact_scan", "peak_mb")} if Path("/proc/self/status").exists() else set()
@@ -30,6 +37,47 @@ def test_each_dimension_is_a_variant_and_memory_is_left_out_where_unknown(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(search, "STATUS", tmp_path / "none")
-    rows = search_rows(genes=30, dimensions=(2, 5), k=3, repeats=2)
+    rows = search_rows(genes=30, dimensions=(2, 5), k=3, members=1, repeats=2)
     assert [row.variant for row in rows] == ["2"] * 3 + ["5"] * 3
     assert not any(row.metric == "peak_mb" for row in rows)
+
+
+def test_ensembles_and_real_shapes_are_timed_too(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(search, "STATUS", tmp_path / "none")
+    monkeypatch.setattr(search, "_SHALLOW", 4)
+    shape = EffectShape("some", (0.7, 0.2, 0.1), (1.0, 2.0))
+    rows = search_rows(genes=40, dimensions=(2, 5), k=3, members=3, shape=shape, repeats=1)
+    ratios = {(row.dataset, row.variant, row.model) for row in rows if row.metric == "ratio_to_product"}
+    assert ratios == {
+        ("40 normal rows", "2", "exact_scan"),
+        ("40 normal rows", "5", "exact_scan"),
+        ("40 rows like some", "5", "exact_scan"),
+        ("40 normal rows", "2", "expected_improvement_3"),
+    }
+    assert {row.model for row in rows if row.metric == "seconds"} >= {"bare_product", "bare_products_3"}
+
+
+def test_effects_have_the_spectrum_and_norms_of_the_screen() -> None:
+    screen = planted_screen(alone=range(9), together=[(0, 1)], readouts=6)
+    shape = EffectShape.of(screen, name="planted")
+    assert sum(shape.spectrum) == pytest.approx(1.0)
+    assert len(shape.norms) == 9
+    case = SearchCase(300, 20, 0, shape=shape)
+    (score,) = case.scores()
+    rows = score.right - score.right.mean(0)
+    assert case.dataset == "300 rows like planted"
+    assert int(torch.linalg.matrix_rank(rows)) == len([each for each in shape.spectrum if each > 1e-12])
+    best = search_pairs(score, 1, space=plain_space(300)).top
+    assert plain_space(300).take(best.index).genes.tolist() == [[0, 150]]
+    with pytest.raises(DataError, match="none of the 1 conditions was measured alone"):
+        EffectShape.of(screen.rows([9]), name="planted")
+
+
+def test_members_differ_and_some_pairs_improve() -> None:
+    scores = SearchCase(400, 3, 0, members=4).scores()
+    assert len(scores) == 4
+    assert not torch.equal(scores[0].left, scores[1].left)
+    question = asked(scores)
+    assert isinstance(question, PairGain)
+    assert float(search_pairs(question, 1, space=plain_space(400)).top.score[0]) > 0
+    assert asked(scores[:1]) is not scores[0]
