@@ -29,6 +29,7 @@ _PROPOSE = {
     "optuna_random": f"{_PLACE}_optuna:optuna_random",
 }
 _NEEDS = {"baybe": "baybe"}  # libraries that are not dependencies of this package
+_HOLDS_ALL = {"baybe"}  # whose memory grows with the pairs; the others take some at a time
 METHODS = tuple(_PROPOSE)
 _REQUIREMENTS = "benchmarks/requirements-peers.txt"
 
@@ -103,7 +104,8 @@ def measure_peers(asked: Comparison, *, progress: Progress | None = None) -> Pee
     resident size above that before the problem is made.
 
     A method is not run where the line through its two largest sizes says that it takes longer than the budget:
-    its time and memory are then read off that line, and the model of the row begins with ``~``.
+    its time is then read off that line, and so is the memory of ``baybe``, which holds all pairs; the model of the
+    row begins with ``~``.
 
     Args:
         asked: What to compare.
@@ -151,7 +153,8 @@ def _rows(method: str, growths: dict[str, Growth], problem: PairProblem, k: int)
     measured = growth.measured(pairs)
     label = method if measured else f"{MARK} {method}, {growth.source}"
     row = partial(_row, problem, label, n=len(measured.seconds) if measured else 0)
-    rows = [row(name, growth.at(name, pairs), unit=unit) for name, unit in _UNITS.items()]
+    told = [name for name in _UNITS if measured or name != "peak_mb" or method in _HOLDS_ALL]
+    rows = [row(name, growth.at(name, pairs), unit=_UNITS[name]) for name in told]
     exact = growths.get(EXACT, Growth()).at("cpu_seconds", pairs)
     rows.append(row("cpu_ratio", growth.at("cpu_seconds", pairs) / exact, unit="1"))
     reference = growths.get(REFERENCE, Growth()).measured(pairs)
