@@ -1,5 +1,6 @@
 import io
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
@@ -142,6 +143,32 @@ def test_certificates_in_words() -> None:
     assert certificate_line(rough, (1, 2)) == (
         "not exact: ranks may be off by up to 3: 10 candidates scored, in 1.00 s"
     )
+
+
+def test_certificates_say_why_and_what_was_not_looked_at() -> None:
+    reasons = {"over budget": 1200, "measured": 3}
+    bounded = Certificate(
+        scanned=50,
+        masked=1203,
+        rescored=9,
+        error=0.1,
+        seconds=1.0,
+        pruned=4000,
+        bound="largest pair",
+        ruled_out=reasons,
+    )
+    assert certificate_line(bounded, (3,)) == (
+        "exact: 50 triples scored, 4,000 shown to be worse unscored, left out: 1,200 over budget, 3 measured,"
+        " in 1.00 s"
+    )
+    beam = Certificate(
+        scanned=50, masked=0, rescored=0, error=0.0, seconds=1.0, exact=False, bound="none", gap=math.inf
+    )
+    assert certificate_line(beam, (4,)).startswith(
+        "not proven: no bound is known, better candidates may have been"
+    )
+    stopped = replace(beam, gap=0.25)
+    assert "may be better by up to 0.25" in certificate_line(stopped, (3,))
 
 
 def test_the_card_says_what_and_why(proposal: Proposal) -> None:

@@ -6,13 +6,19 @@ import sys
 import textwrap
 import time
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from strategies.questions import question_model, question_objective, question_space
 
 from inverse_design.errors import ExecutorError, LedgerError, SpaceError
+from inverse_design.problem.objective import Correlation
+from inverse_design.problem.set_score import PairwiseSetScore
+from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import engine as module
+from inverse_design.search import exhaustive
+from inverse_design.search import parcel as parcels
 from inverse_design.search import workload as costs
 from inverse_design.search.engine import Engine
 from inverse_design.search.exhaustive import pair_score, search
@@ -152,6 +158,58 @@ def test_a_workload_grows_with_the_space(monkeypatch: pytest.MonkeyPatch) -> Non
     assert work.seconds == pytest.approx(0.05 * 66 / stop, rel=0.5)
     many = Workload(10, "167,000,000,000 triples", 200.0, 2, 400_000_000)
     assert many.line == "167,000,000,000 triples, about 3 min on 2 cores, 400 MB"
+
+
+def test_small_spaces_are_not_searched_once_more_to_tell_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "search_span", lambda *_, **__: pytest.fail("searched"))
+    monkeypatch.setattr(costs, "search_bounded", lambda *_, **__: pytest.fail("searched"))
+    objective, model = question_objective("distance"), question_model()
+    for orders in ((1, 2), (3,)):
+        work = workload(objective, model, question_space(*orders), score=None)
+        assert work.seconds == 0
+
+
+def test_the_cost_of_larger_sets_is_measured_on_some_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "_TRIED_ENTRIES", 4)
+    sizes: list[int] = []
+
+    def timed(score: PairwiseSetScore, k: int, *, space: CombinationSpace) -> None:
+        assert (k, score.size) == (100, len(space.entries))
+        sizes.append(score.size)
+        time.sleep(0.05)
+
+    monkeypatch.setattr(costs, "search_bounded", timed)
+    work = workload(question_objective("distance"), question_model(), question_space(3), score=None)
+    assert sizes == [4]
+    assert work.seconds == pytest.approx(0.05 * (12 / 4) ** 2, rel=0.5)
+    assert work.line.startswith("220 triples, about 1 s on")
+
+
+def test_the_rate_of_a_beam_counts_what_it_extends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(costs, "_TRIED", (10, 10))
+    monkeypatch.setattr(costs, "_BEAM", 2)
+    monkeypatch.setattr(exhaustive, "LISTABLE", 100)
+    monkeypatch.setattr(costs, "search_span", lambda *_, **__: time.sleep(0.05))
+    objective, model = Correlation(question_objective("distance").target, "cosine"), question_model()
+    work = workload(objective, model, question_space(3), score=None)
+    assert work.seconds == pytest.approx(0.05 / 10 * 2 * 3 * 12, rel=0.5)
+
+
+def test_the_parcel_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    packed: list[int] = []
+    spell = parcels.to_bytes
+    monkeypatch.setattr(parcels, "to_bytes", lambda *each: packed.append(1) or spell(*each))
+    monkeypatch.setattr(Engine, "_processes", lambda _: ThreadPoolExecutor(1))
+    asked(Engine(ledger=tmp_path / "scan.db"))
+    assert packed == [1]
+
+
+def test_sets_searched_by_bounds_are_searched_here(tmp_path: Path) -> None:
+    engine = Engine(workers=2, ledger=tmp_path / "scan.db")
+    found = engine.search(question_objective("distance"), question_model(), question_space(3), 9)
+    alone = search(question_objective("distance"), question_model(), question_space(3), 9)
+    assert content(found.top) == content(alone.top)
+    assert not (tmp_path / "scan.db").exists()
 
 
 def test_no_workers() -> None:
