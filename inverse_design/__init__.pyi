@@ -2,6 +2,7 @@ from .benchmark.retrieval import measure_retrieval as measure_retrieval
 from .errors import InverseDesignError as InverseDesignError
 from .errors import NothingToProposeError as NothingToProposeError
 from .problem.constraints import Constraints as Constraints
+from .problem.limits import Group as Group
 from .problem.space import CombinationSpace as CombinationSpace
 from .problem.target import ProfileTarget as ProfileTarget
 from .problem.target import ScalarTarget as ScalarTarget
