@@ -185,7 +185,8 @@ class MatchedSquare:
 
 def _gamma(shape: Float[Tensor, "b"], x: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Regularised lower incomplete gamma function."""
-    return torch.special.gammainc(shape, x)
+    below: Tensor = torch.special.gammainc(shape, x)
+    return below
 
 
 def _trace(square: Float[Tensor, "b r r"]) -> Float[Tensor, "b"]:

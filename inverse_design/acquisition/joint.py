@@ -1,0 +1,109 @@
+"""Joint expected improvement through BoTorch: qLogEI and qLogNEI on a short list, with pending points.
+
+:class:`~inverse_design.acquisition.preference.ExpectedMaximum` has the same batches in less time; these are for
+those who compare with BoTorch, for gains too small for plain averages, and for incumbents that are unsure.
+"""
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.acquisition.belief import Belief
+from surrogates.errors import DataError
+
+_AT_ONCE = 512  # candidates that BoTorch scores together
+
+
+@dataclass(frozen=True)
+class LogImprovement:
+    """What each candidate makes of the joint expected improvement of a batch, smoothed so that none is zero.
+
+    qLogEI against a known incumbent [Ament 2023]; qLogNEI where what was measured is unsure too: its draws, joint
+    with those of the candidates, then stand in the place of the incumbent.
+
+    Attributes:
+        draws: Joint draws of the candidates' utilities, larger is better.
+        incumbent: Utility of the best that is known, for qLogEI; ``None`` for qLogNEI.
+        measured: Joint draws of the utilities of what was measured, for qLogNEI.
+        chosen: Numbers of the candidates that are chosen or pending.
+    """
+
+    draws: Float[Tensor, "s b"]
+    incumbent: float | None = None
+    measured: Float[Tensor, "s n"] | None = None
+    chosen: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse both an incumbent and unsure measurements, and neither."""
+        if (self.incumbent is None) == (self.measured is None):
+            raise DataError(
+                "give an incumbent for qLogEI, or draws of what was measured for qLogNEI: one of the two"
+            )
+
+    @classmethod
+    def of(cls, belief: Belief, incumbent: float) -> "LogImprovement":
+        """Take qLogEI, with nothing chosen.
+
+        Args:
+            belief: With joint draws.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            The preference.
+        """
+        return cls(belief.joint(), incumbent)
+
+    @classmethod
+    def noisy(cls, belief: Belief, measured: Belief) -> "LogImprovement":
+        """Take qLogNEI, with nothing chosen.
+
+        Args:
+            belief: Of the candidates, with joint draws.
+            measured: Of what was measured, in the same draws.
+
+        Returns:
+            The preference.
+        """
+        return cls(belief.joint(), measured=measured.joint())
+
+    def gains(self) -> Float[Tensor, "b"]:
+        """Joint expected improvement of the chosen ones and each candidate."""
+        acquisition = self._acquisition()
+        numbers = torch.arange(self.draws.shape[1], dtype=torch.float64)[:, None, None]
+        with torch.no_grad():
+            values = [acquisition(some) for some in numbers.split(_AT_ONCE)]
+        return torch.cat(values).exp()
+
+    def adding(self, number: int) -> "LogImprovement":
+        """Choose a candidate.
+
+        Args:
+            number: Which.
+
+        Returns:
+            The preference with it.
+        """
+        return replace(self, chosen=(*self.chosen, number))
+
+    def _acquisition(self) -> torch.nn.Module:
+        from botorch.acquisition.logei import (  # noqa: PLC0415 - seconds to import
+            qLogExpectedImprovement,
+            qLogNoisyExpectedImprovement,
+        )
+
+        from inverse_design.acquisition.botorch_model import AllMembers, DrawsModel  # noqa: PLC0415 - as above
+
+        sampler = AllMembers(len(self.draws))
+        pending = torch.tensor(self.chosen, dtype=torch.float64)[:, None] if self.chosen else None
+        if self.incumbent is not None:
+            return qLogExpectedImprovement(
+                DrawsModel(self.draws), best_f=self.incumbent, sampler=sampler, X_pending=pending
+            )
+        both = self.draws if self.measured is None else torch.cat([self.draws, self.measured], dim=1)
+        known = torch.arange(self.draws.shape[1], both.shape[1], dtype=torch.float64)[:, None]
+        return qLogNoisyExpectedImprovement(
+            DrawsModel(both), X_baseline=known, sampler=sampler, X_pending=pending,
+            prune_baseline=False, cache_root=False,
+        )  # fmt: skip
