@@ -15,7 +15,8 @@ from torch import Tensor
 
 from inverse_design.benchmark.memory import STATUS, resident_mb
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.decoded import TILE_COLUMNS, TILE_ROWS, DecodedMember, search_decoded
+from inverse_design.search.decoded import TILE_COLUMNS, TILE_ROWS, search_decoded
+from inverse_design.search.member_stack import DecodedMember
 from inverse_design.search.topk import SearchResult
 from inverse_design.search.two_stage import Plan, TwoStageResult, search_two_stage
 from surrogates.data.perturbation import Intervention

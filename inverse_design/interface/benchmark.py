@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 from rich.console import Console
 
+from inverse_design.benchmark.decoded import decoded_rows
 from inverse_design.benchmark.forward import DEFAULT_MODELS, forward_report, losses, named_surrogates
 from inverse_design.benchmark.reliability import calibration_noise, reliability
 from inverse_design.benchmark.retrieval import DEFAULT, SIMPLER, YARDSTICK, Retrieval, measure_retrieval
@@ -127,6 +128,29 @@ def run_search(run: Run, *, genes: int, repeats: int, seed: int, json: str | Non
     say(console, "median [fastest, slowest] of the repeats; seconds, peak memory in MB")
     said = [replace(row, variant=f"{row.variant} dimensions") for row in rows]
     show_rows(console, said)
+    _write(console, rows, place, manifest(run, None, seed=seed))
+
+
+def run_neural(run: Run, *, genes: int, repeats: int, seed: int, json: str | None) -> None:
+    """Measure the scan of all pairs by an ensemble of networks, and the search in two stages.
+
+    Args:
+        run: The command line.
+        genes: Number of entries.
+        repeats: How often each is timed.
+        seed: Fixes the networks, the target and the landmarks.
+        json: Where to write the rows.
+    """
+    place = _place(json, "")
+    with working("neural: timing"):
+        rows = decoded_rows(genes=genes, repeats=repeats, seed=seed)
+    console = output()
+    say(console, f"all {math.comb(genes, 2):,} pairs, top 100, {torch.get_num_threads()} threads")
+    say(
+        console,
+        "median [fastest, slowest] of the repeats; seconds, peak memory in MB; recall of the scan's answer",
+    )
+    show_rows(console, rows)
     _write(console, rows, place, manifest(run, None, seed=seed))
 
 

@@ -12,6 +12,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter, validators
 
 from inverse_design.errors import InverseDesignError, NothingToProposeError
+from inverse_design.interface.campaign_cli import campaign
 from inverse_design.interface.console import complaints, say
 from inverse_design.interface.judging import Judging
 from inverse_design.interface.listing import Listing, Valuing
@@ -25,6 +26,7 @@ DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
 _Context = Annotated[str | None, Parameter(group=ASKING)]
 _Run = Annotated[Run, Parameter(parse=False)]
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
+_Repeats = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _SCORING, _JUDGING = Scoring(), Judging()
@@ -53,6 +55,7 @@ app = App(
 )
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 app.command(benchmark)
+app.command(campaign)
 
 
 @app.command(
@@ -93,7 +96,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     reading: Reading = _READING,
     run: _Run,
 ) -> None:
-    """Rank every single, every pair, or both, by how well they reach a target.
+    """Rank every single, pair or larger set by how well it reaches a target.
 
     Args:
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
@@ -303,6 +306,24 @@ def search(
 
     measure = run_peers if peers else run_search
     measure(run, genes=genes, repeats=repeats, seed=seed, json=json)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark neural --genes 2000 --repeats 3"))
+def neural(
+    *, genes: _Count = 10_000, repeats: _Repeats = 1, seed: int = 0, json: str | None = None, run: _Run
+) -> None:
+    """Measure the search over all pairs with an ensemble of networks: exhaustive, and in two stages.
+
+    Args:
+        genes: Number of genes; ten thousand take minutes.
+        repeats: How often each is timed.
+        seed: Fixes the networks, the target and the landmarks.
+        json: Where to write the numbers, as .json.
+        run: What was typed.
+    """
+    from inverse_design.interface.benchmark import run_neural
+
+    run_neural(run, genes=genes, repeats=repeats, seed=seed, json=json)
 
 
 @app.command(help_epilogue=_examples("demo", "demo -o my-folder"))

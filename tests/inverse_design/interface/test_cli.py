@@ -160,3 +160,11 @@ def test_the_search_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: p
     said = capsys.readouterr().out
     assert "all 1,770 pairs" in said
     assert "ratio_to_product" in said
+
+
+def test_the_neural_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("inverse_design.benchmark.decoded.STATUS", Path("/absent"))  # no process of its own
+    assert command("benchmark", "neural", "--genes", 40) == 0
+    said = capsys.readouterr().out
+    assert "all 780 pairs" in said
+    assert "two_stage_ratio" in said

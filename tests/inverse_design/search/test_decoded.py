@@ -11,7 +11,8 @@ from strategies.spaces import plain_space, spaces
 from inverse_design.errors import SpaceError
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import decoded
-from inverse_design.search.decoded import DecodedMember, DecodedScore, decoded_members, search_decoded
+from inverse_design.search.decoded import DecodedScore, decoded_members, search_decoded
+from inverse_design.search.member_stack import DecodedMember
 from inverse_design.testing import check_pair_score
 from surrogates.errors import DataError
 from surrogates.models.additive import ScaledAdditive
