@@ -22,8 +22,8 @@ from inverse_design.search.pairs import search_pairs
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.errors import DataError
 
-_LANDMARKS = 60  # one landmark for so many entries: a thirtieth of the pairs
-_FEWEST = 32
+_LANDMARKS = 80  # one landmark for so many entries: a fortieth of the pairs
+_FEWEST = 64
 _ROWS, _FEW = 64, 8  # entries and landmarks that are scored at a time
 _STRICTER = 10  # recall is measured on pairs so much rarer than those that the proxy lets pass
 
@@ -34,8 +34,8 @@ class Plan:
 
     Attributes:
         keep: How many pairs the proxy selects.
-        landmarks: How many entries are paired with all others to make the proxy; by default one in sixty, at least
-            32.
+        landmarks: How many entries are paired with all others to make the proxy; by default one in eighty, at least
+            64.
         probe: How many random pairs are scored to measure recall.
         seed: Fixes landmarks and random pairs.
     """
