@@ -57,7 +57,7 @@ def basis_of(log: Log, start: Screen, settings: CampaignSettings) -> Basis:
     number = 1 + (newest.event.round if newest is not None and isinstance(newest.event, Asked) else 0)
     vocabulary = start.vocabulary
     return Basis(
-        sequence=log.head,
+        sequence=log.head(),
         screen=known_screen(start, (Block.from_bytes(each) for each in log.blocks())),
         pending=tuple(vocabulary.parse(one.perturbation) for one in log.experiments(states=OPEN_STATES)),
         round=number,
@@ -161,7 +161,7 @@ def record(log: WritableLog, plan: Plan, basis: Basis, *, count: int, beside: bo
     labels = tuple(plan.table[PERTURBATION])
     newest = log.newest("asked")
     last = newest.event.round if newest is not None and isinstance(newest.event, Asked) else 0
-    if last + 1 != basis.round or (log.head != basis.sequence and _has_moved(log, labels, basis)):
+    if last + 1 != basis.round or (log.head() != basis.sequence and _has_moved(log, labels, basis)):
         return None
     gain = plan.expected_gain
     asked = Asked(

@@ -9,6 +9,7 @@ from inverse_design.campaign.planner import PERTURBATION
 from inverse_design.campaign.results import CAMPAIGN, ROUND
 from inverse_design.campaign.state import OPEN_STATES, State
 from inverse_design.campaign.store import Log
+from surrogates.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -67,21 +68,31 @@ def open_round(log: Log) -> Asked | None:
         The event that proposed it, ``None`` if every round is closed.
     """
     rounds = [one.round for one in log.experiments(states=OPEN_STATES)]
-    return round_of(log, max(rounds)) if rounds else None
+    return stated_round(log, max(rounds)) if rounds else None
 
 
-def round_of(log: Log, number: int) -> Asked | None:
-    """Find a round.
+def stated_round(log: Log, number: int | None) -> Asked:
+    """Find a round that a user names.
 
     Args:
         log: Of the campaign.
-        number: Of the round.
+        number: Of the round; ``None`` for the newest.
 
     Returns:
-        The event that proposed it, ``None`` if there is no such round.
+        The event that proposed it.
+
+    Raises:
+        DataError: If there is no such round.
     """
     newest = log.newest("asked")
-    if newest is not None and isinstance(newest.event, Asked) and newest.event.round == number:
-        return newest.event
+    if newest is None or not isinstance(newest.event, Asked):
+        raise DataError(f"campaign {log.key!r} has no round yet; ask for one first")
+    asked = newest.event if number in {None, newest.event.round} else _round(log, number)
+    if asked is None:
+        raise DataError(f"there is no round {number}; the newest is {newest.event.round}")
+    return asked
+
+
+def _round(log: Log, number: int | None) -> Asked | None:
     every = (one.event for one in log.events("asked"))
     return next((one for one in every if isinstance(one, Asked) and one.round == number), None)

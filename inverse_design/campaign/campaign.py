@@ -1,7 +1,5 @@
 """A campaign: rounds of ask and tell on a log that never forgets."""
 
-import re
-import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,26 +7,23 @@ from functools import cached_property
 import pandas as pd
 
 from inverse_design.campaign.asking import Basis, basis_of, planned, record
-from inverse_design.campaign.batch import Batch, batch_of, open_round, round_of
+from inverse_design.campaign.batch import Batch, batch_of, open_round, stated_round
+from inverse_design.campaign.beginning import begin, beginning_of, start_of
 from inverse_design.campaign.cost import round_cost
-from inverse_design.campaign.events import Asked, Created, Ordered, Withdrawn
-from inverse_design.campaign.experiment import Experiment
-from inverse_design.campaign.goal import goal_of, target_of
+from inverse_design.campaign.goal import target_of
+from inverse_design.campaign.moving import order, withdraw
 from inverse_design.campaign.planner import PERTURBATION, Plan, Planner
 from inverse_design.campaign.results import results_of
 from inverse_design.campaign.scale import Scale
-from inverse_design.campaign.settings import CampaignSettings, settings_as_json, settings_of
-from inverse_design.campaign.starting_screen import screen_from_bytes, screen_to_bytes
-from inverse_design.campaign.state import State, require_move
+from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Status, prospect_of, status_of
 from inverse_design.campaign.stop import Advice, advise
-from inverse_design.campaign.store import Log, Store
+from inverse_design.campaign.store import Store
 from inverse_design.campaign.telling import Telling, tell
 from inverse_design.errors import StoreError
 from inverse_design.problem.target import Target
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.errors import DataError, UnknownNameError
 
 _ATTEMPTS = 5
 
@@ -81,12 +76,7 @@ class Campaign:
             UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
             TargetError: If the target has nothing in common with the screen.
         """
-        target.on(screen.readouts)
-        _require_names(settings, screen.vocabulary)
-        created = Created(settings_as_json(settings), goal_of(target), len(screen))
-        stem = re.sub(r"[^A-Za-z0-9]+", "-", settings.name).strip("-").lower()[:40] or "campaign"
-        key = f"{stem}-{secrets.token_hex(4)}"
-        store.create(settings.name, key, created, screen=screen_to_bytes(screen), actor=actor)
+        begin(store, settings, screen, target=target, actor=actor)
         return cls.open(store, settings.name, actor=actor)
 
     @classmethod
@@ -106,11 +96,8 @@ class Campaign:
             StoreError: If the store cannot be read.
         """
         with store.reading(name) as log:
-            key, created = log.key, log.newest("created")
-        if created is None or not isinstance(created.event, Created):
-            raise StoreError(f"the log of campaign {name!r} has no beginning; restore the database from a copy")
-        event = created.event
-        return cls(store, name, key, actor, settings_of(event.settings), target_of(event.goal))
+            key, created = log.key, beginning_of(log)
+        return cls(store, name, key, actor, settings_of(created.settings), target_of(created.goal))
 
     @property
     def readouts(self) -> tuple[str, ...]:
@@ -154,9 +141,7 @@ class Campaign:
             The round.
 
         Raises:
-            NothingToProposeError: If no candidate is left, or the budget does not reach for one.
-            PlanError: If the planner proposes what cannot be done.
-            StoreError: If the store cannot be written.
+            NothingToProposeError, PlanError, StoreError: As :meth:`ask`.
         """
         return self._propose(count, planner, beside=True)
 
@@ -171,8 +156,7 @@ class Campaign:
             The plan.
 
         Raises:
-            NothingToProposeError: If no candidate is left, or the budget does not reach for one.
-            PlanError: If the planner proposes what cannot be done.
+            NothingToProposeError, PlanError: As :meth:`ask`.
         """
         return planned(planner, count, self._basis(), self.settings)
 
@@ -189,13 +173,7 @@ class Campaign:
             DataError: If there is no such round.
         """
         with self.store.reading(self.name) as log:
-            newest = log.newest("asked")
-            if newest is None or not isinstance(newest.event, Asked):
-                raise DataError(f"campaign {self.name!r} has no round yet; ask for one first")
-            asked = newest.event if round_number is None else round_of(log, round_number)
-            if asked is None:
-                raise DataError(f"there is no round {round_number}; the newest is {newest.event.round}")
-            return batch_of(log, asked)
+            return batch_of(log, stated_round(log, round_number))
 
     def order(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
         """Note that proposed experiments go to the bench.
@@ -211,13 +189,7 @@ class Campaign:
             DataError: If one of them was never asked for.
         """
         with self.store.writing(self.name) as log:
-            if names is None:
-                chosen = log.experiments(states=("proposed",))
-            else:
-                chosen = self._chosen(log, names, "ordered")
-            if chosen:
-                log.append(Ordered(tuple(one.number for one in chosen)), actor=self.actor)
-        return tuple(one.perturbation for one in chosen)
+            return order(log, None if names is None else self._labels(names), actor=self.actor)
 
     def withdraw(self, names: Sequence[str], *, reason: str = "") -> tuple[str, ...]:
         """Note that experiments will not be done; they may be proposed again.
@@ -234,10 +206,7 @@ class Campaign:
             DataError: If one of them was never asked for.
         """
         with self.store.writing(self.name) as log:
-            chosen = self._chosen(log, names, "withdrawn")
-            if chosen:
-                log.append(Withdrawn(tuple(one.number for one in chosen), reason), actor=self.actor)
-        return tuple(one.perturbation for one in chosen)
+            return withdraw(log, self._labels(names), reason=reason, actor=self.actor)
 
     def tell(self, table: pd.DataFrame, *, allow_extra: bool = False) -> Telling:
         """Tell results: all of them are taken, or none.
@@ -311,10 +280,7 @@ class Campaign:
     def _start(self) -> Screen:
         """The starting screen, which never changes."""
         with self.store.reading(self.name) as log:
-            created = log.newest("created")
-            if created is None or created.artefact is None:
-                raise StoreError(f"the log of campaign {self.name!r} has no starting screen; restore a copy")
-            return screen_from_bytes(log.artefact(created.artefact))
+            return start_of(log)
 
     def _basis(self) -> Basis:
         start = self._start
@@ -333,19 +299,5 @@ class Campaign:
             f"campaign {self.name!r} was changed by others {_ATTEMPTS} times while a round was planned; ask again"
         )
 
-    def _chosen(self, log: Log, names: Sequence[str], end: State) -> list[Experiment]:
-        """Find the newest experiment of each perturbation, and hold it against the moves that exist."""
-        labels = list(dict.fromkeys(self.vocabulary.parse(name).label for name in names))
-        newest = {one.perturbation: one for one in log.experiments(perturbations=labels)}
-        for label in labels:
-            if label not in newest:
-                raise DataError(f"{label!r} was never asked for, so that it cannot be {end}")
-            require_move(label, newest[label].state, end)
-        return [newest[label] for label in labels]
-
-
-def _require_names(settings: CampaignSettings, vocabulary: Vocabulary) -> None:
-    known = frozenset(vocabulary.targets) | frozenset(vocabulary.ids)
-    for name in (*settings.exclude, *settings.costs):
-        if name not in known:
-            raise UnknownNameError.from_known("gene or compound", name, known)
+    def _labels(self, names: Sequence[str]) -> list[str]:
+        return list(dict.fromkeys(self.vocabulary.parse(name).label for name in names))

@@ -206,9 +206,7 @@ def table_of(columns: list[dict[str, Any]]) -> pd.DataFrame:
         The table.
     """
     types = {"float": "float64", "int": "int64", "bool": "bool", "text": "object"}
-    return pd.DataFrame(
-        {each["name"]: pd.Series(each["values"], dtype=types[each["kind"]]) for each in columns}  # type: ignore[call-overload]
-    )
+    return pd.DataFrame({each["name"]: pd.Series(each["values"], dtype=types[each["kind"]]) for each in columns})
 
 
 def _column(name: str, column: pd.Series) -> dict[str, Any]:

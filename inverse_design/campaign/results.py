@@ -165,8 +165,8 @@ def _numbers(
         if len(odd):
             seen = table[name].iloc[int(odd[0])]
             raise ResultsError(
-                f"{wells[int(odd[0])]}, column {name!r}: {str(seen)!r} is not a finite number; if the well failed, or"
-                f" is still to come, write 'failed' or 'pending' into a column {STATUS!r}"
+                f"{wells[int(odd[0])]}, column {name!r}: {str(seen)!r} is not a finite number; if the well failed,"
+                f" or is still to come, write 'failed' or 'pending' into a column {STATUS!r}"
             )
         values[:, place] = np.where(failed, np.nan, column)
     return values

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Select, func, insert, select, update
 
 from inverse_design.campaign.block import content_hash
 from inverse_design.campaign.events import Event, Kind, Recorded, from_json, to_json
@@ -31,9 +31,12 @@ class SqlLog:
     campaign: int
     key: str
 
-    @property
     def head(self) -> int:
-        """Number of the last event."""
+        """Give the number of the last event.
+
+        Returns:
+            The number; 0 before the first.
+        """
         wanted = select(CAMPAIGNS.c.head).where(CAMPAIGNS.c.id == self.campaign)
         return int(self.connection.execute(wanted).scalar_one())
 
@@ -126,12 +129,12 @@ class SqlLog:
             wanted = wanted.where(EXPERIMENTS.c.state.in_(states))
         if round_number is not None:
             wanted = wanted.where(EXPERIMENTS.c.round == round_number)
-        rows: list[Row[Any]]
+        rows: list[Any]
         if perturbations is None:
             rows = list(self.connection.execute(wanted))
         else:
             rows = self._in(wanted, EXPERIMENTS.c.perturbation, perturbations)
-        return sorted((Experiment(*row) for row in rows), key=lambda each: each.number)
+        return sorted((_experiment(row) for row in rows), key=lambda each: each.number)
 
     def measurements(self, numbers: Sequence[int]) -> list[Measurement]:
         """Find the measurements of some experiments.
@@ -192,7 +195,7 @@ class SqlLog:
         Returns:
             The number of the event.
         """
-        sequence = self.head + 1
+        sequence = self.head() + 1
         row = {
             "campaign": self.campaign,
             "sequence": sequence,
@@ -229,12 +232,16 @@ class SqlLog:
         wanted = select(ARTEFACTS.c.content).select_from(joined)
         return wanted.where(EVENTS.c.campaign == self.campaign, EVENTS.c.kind == "told")
 
-    def _in(self, wanted: Select[Any], column: Any, values: Sequence[Any]) -> list[Row[Any]]:  # noqa: ANN401 - any column
-        rows: list[Row[Any]] = []
+    def _in(self, wanted: Select[Any], column: Any, values: Sequence[Any]) -> list[Any]:  # noqa: ANN401 - any column
+        rows: list[Any] = []
         for start in range(0, len(values), _AT_ONCE):
             rows.extend(self.connection.execute(wanted.where(column.in_(values[start : start + _AT_ONCE]))))
         return rows
 
 
-def _recorded(row: Row[Any]) -> Recorded:
+def _recorded(row: Any) -> Recorded:  # noqa: ANN401 - run-time checks cannot take the rows' own type
     return Recorded(row.sequence, row.time, row.actor, from_json(row.kind, row.payload), row.artefact)
+
+
+def _experiment(row: Any) -> Experiment:  # noqa: ANN401 - as above
+    return Experiment(row.number, row.perturbation, row.round, row.state)

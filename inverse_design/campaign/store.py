@@ -13,6 +13,7 @@ from inverse_design.errors import StoreError
 TIMEOUT = 30.0  # seconds
 
 
+@runtime_checkable
 class Log(Protocol):
     """One campaign, as it is at one moment."""
 
@@ -21,9 +22,8 @@ class Log(Protocol):
         """Identity of the campaign, in whatever database it is."""
         ...
 
-    @property
     def head(self) -> int:
-        """Number of the last event."""
+        """Give the number of the last event."""
         ...
 
     def events(self, *kinds: Kind) -> Iterator[Recorded]:
@@ -73,6 +73,7 @@ class Log(Protocol):
         ...
 
 
+@runtime_checkable
 class WritableLog(Log, Protocol):
     """One campaign that nobody else can change meanwhile."""
 
