@@ -109,9 +109,11 @@ class Running:
         scheduler: Address of a dask.distributed scheduler, such as tcp://10.0.0.1:8786, to search on its workers.
         ledger: File of finished parts, by which a killed search resumes where it stopped.
         yes: Proceed with a search of more than a minute.
+        device: Where pairs are multiplied in this process, such as cuda.
     """
 
     workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
     scheduler: str | None = None
     ledger: str | None = None
     yes: Annotated[bool, Parameter(negative="")] = False
+    device: str = "cpu"

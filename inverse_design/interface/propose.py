@@ -132,6 +132,7 @@ def engine_of(running: Running) -> Engine:
         scheduler=running.scheduler,
         ledger=None if running.ledger is None else Path(running.ledger),
         approve=approval("yes" if running.yes else "ask"),
+        device=running.device,
     )
 
 

@@ -8,6 +8,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from inverse_design.errors import ExecutorError, SpaceError
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
@@ -33,17 +35,24 @@ class Engine:
             need this package.
         ledger: File of finished shards, by which a killed search resumes.
         approve: Called with what the search will cost before it starts; raises to stop it.
+        device: Where pairs are multiplied in this process, such as ``"cuda"``; workers use their processors.
     """
 
     workers: int = 1
     scheduler: str | None = None
     ledger: Path | None = None
     approve: Callable[[Workload], None] | None = None
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Refuse fewer than one worker."""
+        """Refuse fewer than one worker, and a device that is not there."""
         if self.workers < 1:
             raise SpaceError(f"{self.workers} workers cannot search; give 1 or more")
+        try:
+            torch.empty(1, device=self.device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise SpaceError(f"device {self.device!r} cannot be used: {reason}; take cpu") from error
 
     @property
     def spread(self) -> bool:
@@ -79,7 +88,7 @@ class Engine:
         if self.approve is not None:
             self.approve(workload(objective, fitted, space, score=score))
         if not self.spread or not in_ranges(objective, fitted, space):
-            return search(objective, fitted, space, top, score=score, progress=progress)
+            return search(objective, fitted, space, top, score=score, device=self.device, progress=progress)
         parcel = Parcel.of(objective, fitted, space)
         with self._crew() as crew:
             shards = plan_shards(space, _SHARDS_PER_WORKER * crew.workers)

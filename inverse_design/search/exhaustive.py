@@ -52,6 +52,7 @@ def search(
     top: int,
     *,
     score: PairScore | None = None,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the best candidates of a space by the fastest route that is exact, or by a beam where there is none.
@@ -66,6 +67,7 @@ def search(
         space: What may be proposed.
         top: How many.
         score: The objective's score of all pairs, if it was made already.
+        device: Where pairs are multiplied.
         progress: Called with how many candidates were scored, of how many.
 
     Returns:
@@ -76,7 +78,7 @@ def search(
     for order in space.orders:
         tick = progress if order == space.orders[-1] else None
         if order == _PAIRS and score is not None:
-            parts.append(search_pairs(score, top, space=space, progress=tick))
+            parts.append(search_pairs(score, top, space=space, device=device, progress=tick))
         elif order <= _PAIRS:
             parts.append(_stream(objective, fitted, space, top, span=space.span(order), progress=tick))
         else:

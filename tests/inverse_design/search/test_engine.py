@@ -215,3 +215,9 @@ def test_sets_searched_by_bounds_are_searched_here(tmp_path: Path) -> None:
 def test_no_workers() -> None:
     with pytest.raises(SpaceError, match="0 workers cannot search"):
         Engine(workers=0)
+
+
+@pytest.mark.parametrize("device", ["meta", "cuda:99", "no-such-place"])
+def test_devices_that_are_not_there_are_refused(device: str) -> None:
+    with pytest.raises(SpaceError, match=f"device '{device}' cannot be used: .*; take cpu"):
+        Engine(device=device)
