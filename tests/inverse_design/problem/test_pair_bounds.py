@@ -88,7 +88,7 @@ def test_what_is_closed_to_a_growing_set_is_in_no_candidate_with_it(
     valid = every_set(size, 3)[space.rules.admit(space.entries[every_set(size, 3)])].tolist()
     growing = every_set(size, members).numpy()
     room = bounds.open_to(growing)
-    assert bounds.meeting(np.array(valid).reshape(-1, 3)).tolist() == valid
+    assert bounds.meeting(np.array(valid, dtype=np.int64).reshape(-1, 3)).tolist() == valid
     for row, chosen in enumerate(growing.tolist()):
         closed = set() if room is None else set(np.flatnonzero(~room[row]).tolist())
         for each in valid:
