@@ -4,8 +4,6 @@ import hashlib
 import math
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from inverse_design.campaign.batch import Batch, batch_of, open_round
 from inverse_design.campaign.block import Block
 from inverse_design.campaign.cost import affordable, round_cost
@@ -96,7 +94,7 @@ def spent_on(log: Log, settings: CampaignSettings) -> float:
     for one in log.experiments(states=("proposed", "ordered", "measured", "failed")):
         if one.round:
             rounds.setdefault(one.round, []).append(one.perturbation)
-    return sum(round_cost(settings, labels) for labels in rounds.values())
+    return math.fsum(round_cost(settings, labels) for labels in rounds.values())
 
 
 def planned(planner: Planner, count: int, basis: Basis, settings: CampaignSettings) -> Plan:
@@ -188,8 +186,8 @@ def _labels(plan: Plan, count: int, basis: Basis) -> list[str]:
     if len(labels) > count:
         raise PlanError(f"the plan proposes {len(labels)} experiments, and {count} were asked for")
     if len(set(labels)) < len(labels):
-        values, counts = np.unique(labels, return_counts=True)
-        raise PlanError(f"the plan proposes {values[counts > 1][0]!r} twice; one row per experiment")
+        twice = next(label for label in labels if labels.count(label) > 1)
+        raise PlanError(f"the plan proposes {twice!r} twice; one row per experiment")
     waiting = {one.label for one in basis.pending}
     if both := next((label for label in labels if label in waiting), None):
         raise PlanError(f"the plan proposes {both!r}, whose result is still to come")
