@@ -34,8 +34,8 @@ class Plan:
 
     Attributes:
         keep: How many pairs the proxy selects.
-        landmarks: How many entries are paired with all others to make the proxy; by default one in eighty, at least
-            64.
+        landmarks: How many entries are paired with all others to make the proxy; by default one in eighty, and at
+            least 64.
         probe: How many random pairs are scored to measure recall.
         seed: Fixes landmarks and random pairs.
     """
