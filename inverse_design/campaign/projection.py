@@ -40,18 +40,21 @@ def project(connection: Connection, campaign: int, sequence: int, event: Event, 
 
 
 def verify(connection: Connection, campaign: int) -> None:
-    """Replay the log, and compare what follows from it with what is stored.
+    """Replay the log, and compare what follows from it with what is stored; the replay itself is rolled back.
 
     Args:
-        connection: In a transaction of a writer, which should be rolled back afterwards.
+        connection: In a transaction of a writer.
         campaign: Number of the campaign.
 
     Raises:
         StoreError: If the two differ, or the events are not numbered without a gap.
     """
     stored = _rows(connection, campaign)
-    rebuild(connection, campaign)
-    for table, rows in _rows(connection, campaign).items():
+    with connection.begin_nested() as replay:
+        rebuild(connection, campaign)
+        replayed = _rows(connection, campaign)
+        replay.rollback()
+    for table, rows in replayed.items():
         if rows != stored[table]:
             odd = sorted(set(rows) ^ set(stored[table]))[:3]
             raise StoreError(f"the table {table!r} does not follow from the log, for example in {odd}")
