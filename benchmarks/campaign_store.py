@@ -108,7 +108,7 @@ def work(place: str, ledger: Path, seed: int) -> None:
         ledger: File of acknowledged facts, synced line by line.
         seed: Of the numbers, the batches and what is withdrawn.
     """
-    campaign = Campaign.open(open_store(place, timeout=60), NAME, actor=f"worker {seed}")
+    campaign = Campaign.open(open_store(place, timeout=60.0), NAME, actor=f"worker {seed}")
     draw, planner = random.Random(seed), RandomPairs()  # noqa: S311 - nothing is secret
     with ledger.open("a", encoding="utf-8") as file:
         while True:
@@ -183,7 +183,7 @@ def check(place: str, ledgers: list[Path]) -> int:
         AssertionError: If something is lost or doubled.
         StoreError: If what is stored does not follow from the log.
     """
-    store = open_store(place, timeout=60)
+    store = open_store(place, timeout=60.0)
     assert isinstance(store, SqlStore)  # noqa: S101 - a benchmark that judges
     with store.reading(NAME) as log:
         rounds = {

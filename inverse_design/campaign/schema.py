@@ -111,7 +111,7 @@ def _migrate_copy(database: Database, path: Path) -> None:
             if version_of(connection) == HEAD:
                 return
             _copy(path, copy)
-            copied = Database.at(copy, timeout=0)
+            copied = Database.at(copy, timeout=0.0)
             with copied.writing() as steps:
                 migrate(steps)
             _require_sound(copied)

@@ -80,8 +80,7 @@ def test_two_campaigns_of_one_store_do_not_see_each_other(place: str) -> None:
     assert store.names() == ("other", "test")
 
 
-def test_stores_of_one_campaign_agree_on_its_plans(postgresql_server: str, tmp_path: Path, place: str) -> None:
-    del postgresql_server
+def test_stores_of_one_campaign_agree_on_its_plans(tmp_path: Path, place: str) -> None:
     one = Campaign.create(_store(place), SETTINGS, starting_screen(), target=TARGET, actor="ann")
     two = Campaign.create(
         _store(str(tmp_path / "two.db")), SETTINGS, starting_screen(), target=TARGET, actor="bob"
