@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Protocol, runtime_checkable
 
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -94,8 +95,14 @@ class Known:
             torch.cat([before.batch.genes, since.genes]), torch.cat([before.batch.dose, since.dose])
         )
         effects = torch.cat([before.effects, self.effects])
-        contexts = before.contexts + before.contexts[:1] * len(self)
-        return Screen(effects, batch, before.vocabulary, before.readouts, contexts or ("",) * len(self))
+        return Screen(
+            effects,
+            batch,
+            before.vocabulary,
+            before.readouts,
+            before.contexts + (before.contexts[:1] or ("",)) * len(self),
+            annotations=pd.DataFrame(index=range(len(effects))),
+        )
 
     def open_rows(self, pool: Pool) -> Int[Tensor, "c"]:
         """List the candidates that were not measured yet.
