@@ -17,6 +17,7 @@ from inverse_design.interface.console import complaints, say
 from inverse_design.interface.judging import Judging
 from inverse_design.interface.listing import Listing, Valuing
 from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions, Running
+from inverse_design.interface.replay_options import GAME, GameOptions, PlayerOptions
 from inverse_design.interface.run import PROGRAM, Run
 from inverse_design.interface.scoring import Scoring
 from surrogates.errors import SurrogatesError
@@ -30,6 +31,7 @@ _Repeats = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _SCORING, _JUDGING = Scoring(), Judging()
+_GAME, _PLAYERS = GameOptions(), PlayerOptions()
 _VALUING = Valuing()
 
 
@@ -324,6 +326,51 @@ def neural(
     from inverse_design.interface.benchmark import run_neural
 
     run_neural(run, genes=genes, repeats=repeats, seed=seed, json=json)
+
+
+@app.command(
+    help_epilogue=_examples(
+        "replay norman2019_fitness",
+        "replay norman2019_fitness --policy greedy_ridge,pair_hits --seeds 5 --figure curves.svg",
+        "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
+    )
+)
+def replay(
+    data: str,
+    /,
+    *,
+    context: Annotated[str | None, Parameter(group=GAME)] = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    figure: str | None = None,
+    rules: GameOptions = _GAME,
+    players: PlayerOptions = _PLAYERS,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        context: Which context (cell type, line, batch), if the data hold several.
+        output: Where to write the numbers, as .json.
+        figure: Where to draw the curves, as .svg.
+        rules: Of the game.
+        players: Who plays, and how often.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.replay import run_replay
+
+    run_replay(
+        run,
+        data,
+        context=context,
+        rules=rules,
+        players=players,
+        destination=output,
+        figure=figure,
+        reading=reading,
+    )
 
 
 @app.command(help_epilogue=_examples("demo", "demo -o my-folder"))

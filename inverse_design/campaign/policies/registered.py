@@ -11,5 +11,9 @@ POLICIES: Registry[Callable[[], Policy]] = Registry(
     shipped={
         "random": "inverse_design.campaign.policies.fixed:RandomChoice",
         "additive": "inverse_design.campaign.policies.fixed:AdditiveRanking",
+        "greedy_ridge": "inverse_design.campaign.policies.pair_ridge:PairRidge",
+        "optuna_tpe": "inverse_design.campaign.policies.pair_trial:PairTrial",
+        "botorch_gp": "inverse_design.campaign.policies.pair_botorch:PairBotorch",
+        "pair_hits": "inverse_design.campaign.policies.pair_hits:PairHits",
     },
 )

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.campaign.curves import (
     best_so_far,
@@ -19,7 +20,6 @@ from inverse_design.campaign.replay import PermutedFeedback, play, replay
 from inverse_design.errors import PlanError
 from inverse_design.problem.target import ScalarTarget
 from surrogates.errors import DataError
-from tests.strategies.screens import pairs_of, planted_screen
 
 
 def game(start: int = 5, rounds: int = 3, count: int = 4) -> Game:
