@@ -4,7 +4,8 @@ Three measurements, each on a store of one database:
 
 - kill: a process asks, orders, tells and withdraws in a loop and is killed (SIGKILL) at a random moment; then the
   store is opened, and everything that the process had been told was done must be there, once, with the tables that
-  follow from the log equal to a replay of it. Repeated ``--cycles`` times on one campaign.
+  follow from the log equal to a replay of it. Repeated ``--cycles`` times; a campaign lives through 25 kills, and
+  then another begins, as replaying the whole log after each of them would take ever longer.
 - many: ``--writers`` processes ask and tell at once; every acknowledged result must be there, once.
 - large: a campaign of ``--measurements`` values: how long it takes to open it, and to ask it for a round.
 
@@ -22,7 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from itertools import combinations
+from itertools import combinations, count
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,7 @@ from surrogates.errors import DataError
 
 NAME, READOUT = "store benchmark", "fitness"
 GENES = 500  # 124,750 pairs
+PER_CAMPAIGN = 25  # kills
 
 
 class RandomPairs:
@@ -213,7 +215,7 @@ def check(place: str, ledgers: list[Path]) -> int:
     return sum(wells.values())
 
 
-def kill_cycles(place: str, folder: Path, *, cycles: int, seed: int, longest: float = 0.8) -> int:
+def kill_cycles(place: str, folder: Path, *, cycles: int, seed: int, longest: float = 0.5) -> int:
     """Kill a worker at random moments, and check the store after each.
 
     A worker is forked, since imports take seconds, and killed within ``longest`` seconds.
@@ -329,13 +331,13 @@ def places(store: str, folder: Path) -> Iterator[Iterator[str]]:
         As many paths or URLs as are taken.
     """
     if store == "sqlite":
-        yield (str(folder / f"store-{number}.db") for number in range(10))
+        yield (str(folder / f"store-{number}.db") for number in count())
         return
     programs = binaries()
     if programs is None:
         raise SystemExit("PostgreSQL is not installed: apt-get install postgresql")
     with throwaway_postgresql(programs, durable=True) as server:
-        yield (database(server, f"store{number}") for number in range(10))
+        yield (database(server, f"store{number}") for number in count())
 
 
 def main() -> None:
@@ -350,7 +352,12 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, places(asked.store, Path(name)) as empty:
         folder = Path(name)
-        wells = kill_cycles(next(empty), folder, cycles=asked.cycles, seed=asked.seed)
+        wells = 0
+        for first in range(0, asked.cycles, PER_CAMPAIGN):
+            within = folder / f"campaign-{first}"
+            within.mkdir()
+            cycles = min(PER_CAMPAIGN, asked.cycles - first)
+            wells += kill_cycles(next(empty), within, cycles=cycles, seed=asked.seed + first)
         print(
             f"{asked.store}: {asked.cycles} kills, {wells} values told, none lost, none doubled, log = tables",
             flush=True,
