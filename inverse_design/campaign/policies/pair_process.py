@@ -106,8 +106,8 @@ def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor
 def _surface(alone: Float[Tensor, "v"], coefficients: Float[Tensor, "4"]) -> Float[Tensor, "v v"]:
     one, other = alone[:, None], alone[None]
     level, slope, product, square = coefficients
-    bends: Tensor = product * one * other + square * (one.square() + other.square())
-    return level + slope * (one + other) + bends
+    values: Tensor = level + slope * (one + other) + product * one * other
+    return values + square * (one.square() + other.square())
 
 
 def _noise(logs: Float[Tensor, "h"], alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
