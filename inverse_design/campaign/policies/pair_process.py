@@ -106,8 +106,9 @@ def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor
 def _surface(alone: Float[Tensor, "v"], coefficients: Float[Tensor, "4"]) -> Float[Tensor, "v v"]:
     one, other = alone[:, None], alone[None]
     level, slope, product, square = coefficients
-    values: Tensor = level + slope * (one + other) + product * one * other
-    return values + square * (one.square() + other.square())
+    bends = product * one * other + square * (one.square() + other.square())
+    surface: Tensor = level + slope * (one + other) + bends
+    return surface
 
 
 def _noise(logs: Float[Tensor, "h"], alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
