@@ -333,6 +333,7 @@ def neural(
         "replay norman2019_fitness",
         "replay norman2019_fitness --policy greedy_ridge,pair_hits --seeds 5 --figure curves.svg",
         "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
+        "replay laufer2013 --workers 2",
     )
 )
 def replay(
@@ -349,6 +350,9 @@ def replay(
 ) -> None:
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
+    laufer2013 and norman2019_expr, without rules of your own, play fixed protocols in which a state is to be
+    reached.
+
     Args:
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
         context: Which context (cell type, line, batch), if the data hold several.
@@ -360,7 +364,11 @@ def replay(
         run: What was typed.
     """
     from inverse_design.interface.replay import run_replay
+    from inverse_design.interface.replay_reach import is_reach, run_reach
 
+    if is_reach(data, rules):
+        run_reach(run, data, players=players, destination=output, figure=figure)
+        return
     run_replay(
         run,
         data,
