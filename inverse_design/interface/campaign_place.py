@@ -1,0 +1,100 @@
+"""The campaign that a command line names."""
+
+import getpass
+import re
+
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.gain_planner import GainPlanner
+from inverse_design.campaign.planner import Planner
+from inverse_design.campaign.store import Store, open_store
+from inverse_design.errors import StoreError
+from inverse_design.interface.campaign_options import Place
+from inverse_design.interface.run import Run
+
+_PASSWORD = re.compile(r"(?<=:)(?P<user>//[^:/@\s]*:)[^@\s]*(?=@)|(?P<key>[?&]password=)[^&\s]*")
+
+
+def open_campaign(place: Place) -> Campaign:
+    """Open the campaign that is named, or the only one of the store.
+
+    Args:
+        place: As typed.
+
+    Returns:
+        The campaign.
+
+    Raises:
+        StoreError: If the store cannot be opened, or holds several campaigns and none is named.
+        UnknownNameError: If there is no campaign of that name.
+    """
+    store = open_store(place.store)
+    return Campaign.open(store, place.name or _only(store, place), actor=actor_of(place))
+
+
+def actor_of(place: Place) -> str:
+    """Say who acts.
+
+    Args:
+        place: As typed.
+
+    Returns:
+        The stated name, or that of the user of this machine.
+    """
+    if place.actor is not None:
+        return place.actor
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return "unknown"
+
+
+def without_passwords(run: Run) -> Run:
+    """Mask the passwords of database URLs, so that no manifest holds one.
+
+    Args:
+        run: The command line.
+
+    Returns:
+        The same without them.
+    """
+    return Run(tuple(map(_masked, run.arguments)), run.started)
+
+
+def planner_of(campaign: Campaign) -> Planner:
+    """Choose who plans the rounds.
+
+    Args:
+        campaign: Whose settings name the model and the gain.
+
+    Returns:
+        The planner.
+    """
+    return GainPlanner(campaign.settings, campaign.target)
+
+
+def shown_store(place: Place) -> str:
+    """Name the store without a password.
+
+    Args:
+        place: As typed.
+
+    Returns:
+        Its path or URL.
+    """
+    return _masked(place.store)
+
+
+def _only(store: Store, place: Place) -> str:
+    names = store.names()
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise StoreError(f"the store {shown_store(place)!r} holds no campaign; create one first")
+    shown = ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    raise StoreError(
+        f"the store {shown_store(place)!r} holds {len(names)} campaigns; name one with --name: {shown}"
+    )
+
+
+def _masked(word: str) -> str:
+    return _PASSWORD.sub(lambda found: f"{found['user'] or found['key']}***", word)
