@@ -2,6 +2,7 @@
 
 import json
 
+import pandas as pd
 import torch
 from safetensors.torch import load, save
 from torch import Tensor
@@ -76,5 +77,6 @@ def screen_from_bytes(content: bytes) -> Screen:
         readouts=tuple(names["readouts"]),
         contexts=(names["context"],) * len(batch),
         standard_errors=read.get("standard_errors"),
+        annotations=pd.DataFrame(index=range(len(batch))),
         provenance=names["provenance"],
     )
