@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import openpyxl
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
+from inverse_design.campaign.store import open_store
 from surrogates.data.catalogue import open_dataset
 
 pytestmark = pytest.mark.real_data
@@ -168,9 +170,8 @@ def test_a_locked_store_is_named_and_nothing_is_lost(
     truth: dict[str, float], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun()
-    monkeypatch.setattr(
-        "inverse_design.campaign.store.open_store.__kwdefaults__", {"create": False, "timeout": 0.2}
-    )
+    impatient = partial(open_store, timeout=0.2)
+    monkeypatch.setattr("inverse_design.interface.campaign_place.open_store", impatient)
     lock = sqlite3.connect("campaigns.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
     capsys.readouterr()
