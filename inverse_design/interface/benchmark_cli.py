@@ -1,0 +1,181 @@
+"""The verb ``benchmark`` of the command line; the work is imported when a verb needs it."""
+
+# ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
+
+from typing import Annotated
+
+from cyclopts import App, Parameter, validators
+
+from inverse_design.interface.judging import Judging
+from inverse_design.interface.options import ASKING, Reading
+from inverse_design.interface.run import PROGRAM, Run
+from inverse_design.interface.scoring import Scoring
+
+_Context = Annotated[str | None, Parameter(group=ASKING)]
+_Run = Annotated[Run, Parameter(parse=False)]
+_Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
+_Repeats = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+_Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
+_READING, _SCORING, _JUDGING = Reading(), Scoring(), Judging()
+
+benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
+
+
+def _examples(*lines: str) -> str:
+    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark retrieval norman2019_expr --json retrieval.json"))
+def retrieval(
+    data: str,
+    /,
+    *,
+    context: _Context = None,
+    seed: int = 0,
+    json: str | None = None,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Measure how often the perturbation behind a held-out state is found among all pairs.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.benchmark import run_retrieval
+
+    run_retrieval(run, data, context=context, seed=seed, json=json, reading=reading)
+
+
+@benchmark.command(
+    help_epilogue=_examples(
+        "benchmark forward norman2019_expr --json forward.json --picture forward.svg",
+        "benchmark forward screen.csv --models all --classes single-0",
+    )
+)
+def forward(
+    data: str,
+    /,
+    *,
+    context: _Context = None,
+    asked: Scoring = _SCORING,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Measure how well held-out effects are predicted, beside every baseline.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: What to compare, and where to write it.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.benchmark import run_forward
+
+    run_forward(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(
+    help_epilogue=_examples(
+        "benchmark calibration norman2019_expr --json calibration.json --picture calibration.svg",
+        "benchmark calibration screen.csv --model interaction --classes double-2 --levels 0.8,0.9",
+    )
+)
+def calibration(
+    data: str,
+    /,
+    *,
+    context: _Context = None,
+    asked: Judging = _JUDGING,
+    reading: Reading = _READING,
+    run: _Run,
+) -> None:
+    """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: What to judge, and where to write it.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.calibration import run_calibration
+
+    run_calibration(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark rounds results.csv --level 0.9"))
+def rounds(
+    results: str,
+    /,
+    *,
+    level: _Level = 0.9,
+    adaptive: bool = False,
+    seed: int = 0,
+    json: str | None = None,
+    run: _Run,
+) -> None:
+    """Measure whether the bounds that a campaign stated before each round held in it.
+
+    Args:
+        results: A table (.csv, .tsv, .parquet) with one row per perturbation and columns round, lower, upper,
+            measured; if there are any, chosen (random or designed), probability and hit, perturbation.
+        level: Nominal probability of the bounds.
+        adaptive: The level followed the misses of the rounds before (adaptive conformal inference).
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        run: What was typed.
+    """
+    from inverse_design.interface.rounds import run_rounds
+
+    run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, json=json)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark search --genes 2000", "benchmark search --peers"))
+def search(
+    *,
+    genes: _Count = 10_000,
+    repeats: _Count = 5,
+    peers: bool = False,
+    seed: int = 0,
+    json: str | None = None,
+    run: _Run,
+) -> None:
+    """Measure how long the exact search over all pairs takes, beside a bare matrix product.
+
+    Args:
+        genes: Number of genes.
+        repeats: How often both are timed.
+        peers: Compare with other libraries instead, at sizes up to that one; takes a quarter of an hour.
+        seed: Fixes the factors.
+        json: Where to write the numbers, as .json.
+        run: What was typed.
+    """
+    from inverse_design.interface.benchmark import run_search
+    from inverse_design.interface.peers import run_peers
+
+    measure = run_peers if peers else run_search
+    measure(run, genes=genes, repeats=repeats, seed=seed, json=json)
+
+
+@benchmark.command(help_epilogue=_examples("benchmark neural --genes 2000 --repeats 3"))
+def neural(
+    *, genes: _Count = 10_000, repeats: _Repeats = 1, seed: int = 0, json: str | None = None, run: _Run
+) -> None:
+    """Measure the search over all pairs with an ensemble of networks: exhaustive, and in two stages.
+
+    Args:
+        genes: Number of genes; ten thousand take minutes.
+        repeats: How often each is timed.
+        seed: Fixes the networks, the target and the landmarks.
+        json: Where to write the numbers, as .json.
+        run: What was typed.
+    """
+    from inverse_design.interface.benchmark import run_neural
+
+    run_neural(run, genes=genes, repeats=repeats, seed=seed, json=json)
