@@ -1,4 +1,7 @@
 from .benchmark.retrieval import measure_retrieval as measure_retrieval
+from .campaign.campaign import Campaign as Campaign
+from .campaign.settings import CampaignSettings as CampaignSettings
+from .campaign.store import open_store as open_store
 from .errors import InverseDesignError as InverseDesignError
 from .errors import NothingToProposeError as NothingToProposeError
 from .problem.constraints import Constraints as Constraints
@@ -10,5 +13,6 @@ from .problem.target import SignatureTarget as SignatureTarget
 from .problem.target import shift as shift
 from .proposal import Proposal as Proposal
 from .proposal import propose as propose
+from .ranking import rank as rank
 from .search.pairs import search_pairs as search_pairs
 from .search.stream import search_stream as search_stream
