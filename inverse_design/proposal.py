@@ -15,7 +15,7 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.question import Order, ask, candidate_space, log_prior, range_remark
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
+from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.search.engine import Engine
 from inverse_design.search.inverse_set import InverseSet
 from inverse_design.search.placement import LISTED, place
@@ -30,7 +30,6 @@ from surrogates.models.decomposition import decompose
 from surrogates.uncertainty.conformal import require_level
 
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
-_FAR = 1e6  # standard deviations, more than any effect
 
 
 @dataclass(frozen=True)
@@ -121,7 +120,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     if not len(found.top):
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(found.top.index[:top])
-    explanations = explain(fitted, batch, _endless(question.target, aligned), question.training)
+    explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
     bounds = outcome_bounds(chosen, fitted, batch, level)
     table = candidates_table(chosen, fitted, batch, bounds, explanations)
     notes = (*_notes(fitted, space, question.training), *remark, *bounds.notes)
@@ -147,12 +146,6 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         spread=spread_table(decompose(fitted, batch, question.training), table["perturbation"], aligned.columns),
         inverse_set=answer,
     )
-
-
-def _endless(target: Target, aligned: AlignedProfile) -> AlignedProfile:
-    """Move the end of a mere direction out of reach: of a signature, more is never too much."""
-    reached = isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
-    return aligned if reached else replace(aligned, values=aligned.values * _FAR)
 
 
 def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.gain import ExpectedImprovement, ProbabilityOfImprovement
 from inverse_design.acquisition.quadratic import MatchedSquare, NormalSquare
-from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
+from inverse_design.problem.target import AlignedProfile, Target, is_state
 
 
 @dataclass(frozen=True)
@@ -236,5 +236,4 @@ def worth_of(target: Target, aligned: AlignedProfile) -> Worth:
     Returns:
         Nearness to a state or a value; else the advance in a direction.
     """
-    reached = isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
-    return Nearness(aligned) if reached else Advance(aligned)
+    return Nearness(aligned) if is_state(target) else Advance(aligned)

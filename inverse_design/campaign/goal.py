@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inverse_design.problem.objective import SignedProjection
 from inverse_design.problem.outcome import Distance
-from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target
+from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, is_state
 from surrogates.data.screen import Screen
 
 Goal = dict[str, Any]
@@ -74,7 +74,7 @@ def utility_of(target: Target, screen: Screen) -> Float[Tensor, "n"]:
         lower), or minus the root mean square distance to the wanted values.
     """
     aligned = target.on(screen.readouts)
-    if _is_direction(target):
+    if not is_state(target):
         return SignedProjection(aligned).measured(screen.effects)
     return -Distance(aligned).measured(screen.effects)
 
@@ -97,11 +97,7 @@ def noise_of(target: Target, screen: Screen) -> float | None:
         return None
     aligned = target.on(screen.readouts)
     gradient = aligned.weights / aligned.weights.sum()
-    if _is_direction(target):
+    if not is_state(target):
         gradient = aligned.values * aligned.weights
     variance = screen.standard_errors[:, aligned.columns].square() @ gradient.square()
     return float(variance.median().sqrt())
-
-
-def _is_direction(target: Target) -> bool:
-    return isinstance(target, SignatureTarget) or (isinstance(target, ScalarTarget) and target.goal != "reach")

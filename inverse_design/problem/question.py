@@ -12,7 +12,7 @@ from torch import Tensor
 from inverse_design.errors import SpaceError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
+from inverse_design.problem.target import AlignedProfile, ProfileTarget, Target, is_state
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
@@ -71,7 +71,7 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
     Raises:
         TargetError: If all are.
     """
-    if not (isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")):
+    if not is_state(target):
         return ()
     largest = training.effects[:, aligned.columns].abs().amax(0)
     beyond = torch.nonzero(aligned.values.abs() > _REACH * largest).flatten()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import torch
@@ -191,6 +191,33 @@ class ScalarTarget:
 
 
 Target: TypeAlias = ProfileTarget | SignatureTarget | ScalarTarget
+
+_FAR = 1e6  # standard deviations, more than any effect
+
+
+def is_state(target: Target) -> bool:
+    """Tell a state to come near to from a mere direction to go.
+
+    Args:
+        target: Where the cells should go.
+
+    Returns:
+        True for profiles and for readouts to be brought to a value.
+    """
+    return isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
+
+
+def endless(target: Target, aligned: AlignedProfile) -> AlignedProfile:
+    """Move the end of a mere direction out of reach: of a signature, more is never too much.
+
+    Args:
+        target: Where the cells should go.
+        aligned: The same in the coordinates of a screen.
+
+    Returns:
+        The profile as it is if it is a state.
+    """
+    return aligned if is_state(target) else replace(aligned, values=aligned.values * _FAR)
 
 
 def shift(name: str, start: ProfileTarget, end: ProfileTarget) -> ProfileTarget:
