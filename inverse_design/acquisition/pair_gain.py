@@ -12,7 +12,7 @@ from inverse_design.acquisition.pair_acquisitions import PairAcquisition
 from inverse_design.problem.composite import double_block
 from inverse_design.problem.score import ProductScore
 from inverse_design.search.product_sifter import Products
-from inverse_design.search.sifting import Cells, Tile, reaching
+from inverse_design.search.sifting import Buffer, Cells, Tile, reaching
 from surrogates.errors import DataError
 
 _ROUNDING = 2.0**-23  # of a value to single precision, twice over
@@ -116,7 +116,7 @@ class PairGain:
 class GainSifter:
     """Makes the products of all members for one tile after another, and values what passes the screen."""
 
-    pruned, bound, error = 0, "", 0.0
+    bound, error = "", 0.0
 
     def __init__(self, score: PairGain, *, device: str = "cpu") -> None:
         """Fold incumbent and margin into the members' products.
@@ -130,17 +130,22 @@ class GainSifter:
         self._score, self._threshold = score, score.acquisition.threshold(score.margin)
         shift = score.margin - score.acquisition.incumbent
         self._products = [Products(each, device=device, shift=shift) for each in score.members]
-        self._buffer = torch.empty(count, self.rows * self.columns, device=device)
+        self._buffer = Buffer(count, self.rows * self.columns, device=device)
 
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Value the pairs that pass the screen; see :meth:`~inverse_design.search.sifting.Sifter.sift`."""
         acquisition = self._score.acquisition
         rows, columns = tile.shape
-        for products, row in zip(self._products, self._buffer, strict=True):
+        buffer = self._buffer.numbers
+        for products, row in zip(self._products, buffer, strict=True):
             products.into(row, tile)
-        above = self._buffer[:, : rows * columns].unflatten(1, (rows, columns))
+        above = buffer[:, : rows * columns].unflatten(1, (rows, columns))
         screened = acquisition.screen(above, self._score.margin)
         positions = reaching(screened, tile, max(cut, self._threshold)).positions
         values = self._score.exact(*positions.unbind(1))
         kept = ~(values <= acquisition.floor)
         return Cells(positions[kept], values[kept])
+
+    def after(self, tile: Tile, cells: Cells) -> "GainSifter":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`~inverse_design.search.sifting.Sifter.after`."""
+        return self

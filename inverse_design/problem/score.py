@@ -36,7 +36,7 @@ class PairScore(Protocol):
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
-        """Score pairs quickly, in single precision.
+        """Score pairs quickly, in single precision; several threads may ask at the same time.
 
         Args:
             start: First row ``i``.

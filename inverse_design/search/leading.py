@@ -1,6 +1,7 @@
 """Pairs scored by their leading columns and a bound on the rest, which leaves few to be scored as a whole."""
 
-from functools import cached_property
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float64
@@ -19,6 +20,7 @@ _WORTH = 400  # a bound that one cell in so many passes costs more than it saves
 _PATIENCE = 3  # tiles in a row that it may fail on
 
 
+@dataclass(frozen=True)
 class LeadingSifter:
     """Sifts by ``l_i · r_j <= l'_i · r'_j + |l_i - Q l'_i| |r_j - Q r'_j|`` with ``l' = Q^T l`` of few columns.
 
@@ -26,42 +28,70 @@ class LeadingSifter:
     span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded less
     than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs,
     which are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
+
+    Attributes:
+        score: Of all pairs, of many columns.
+        whole: Sifts by whole products.
+        bounding: Sifts by the bounds.
+        seen: Cells so far.
+        failed: Tiles in a row that the bound was of no use for.
     """
 
-    bound = "leading columns"
+    score: ProductScore
+    whole: ProductSifter
+    bounding: ProductSifter
+    seen: int = 0
+    failed: int = 0
+    bound: ClassVar[str] = "leading columns"
 
-    def __init__(self, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu") -> None:
+    @classmethod
+    def of(
+        cls, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu"
+    ) -> "LeadingSifter":
         """Project the factors.
 
         Args:
             score: Of all pairs, of many columns.
             directions: Orthonormal columns ``Q``.
             device: Where the products are made.
-        """
-        self._score, self._device = score, device
-        self.error, self.pruned = score.error, 0
-        bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
-        self._bounding = ProductSifter(bounds, device=device)
-        self.rows, self.columns = self._bounding.rows, self._bounding.columns
-        self._seen = self._failed = 0
 
-    @cached_property
-    def _whole(self) -> ProductSifter:
-        return ProductSifter(self._score, device=self._device)
+        Returns:
+            The sifter.
+        """
+        bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
+        return cls(score, ProductSifter(score, device=device), ProductSifter(bounds, device=device))
+
+    @property
+    def rows(self) -> int:
+        """How many rows a tile should have."""
+        return self.bounding.rows
+
+    @property
+    def columns(self) -> int:
+        """How many columns."""
+        return self.bounding.columns
+
+    @property
+    def error(self) -> float:
+        """A bound on how far quick scores are from the exact ones."""
+        return self.score.error
 
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Bound all pairs of a tile and score those that pass; see :meth:`~.sifting.Sifter.sift`."""
+        if self.seen < _SETTLED:
+            return self.whole.sift(tile, cut)
+        passed = self.bounding.sift(tile, cut).positions
+        if not _is_few(len(passed), tile):
+            return self.whole.sift(tile, cut)
+        quick = self.score.exact(*passed.unbind(1))
+        return Cells(passed, quick, pruned=tile.pairs - len(passed))
+
+    def after(self, tile: Tile, cells: Cells) -> "LeadingSifter | ProductSifter":
+        """Give up when the bound has failed too often; see :meth:`~.sifting.Sifter.after`."""
         rows, columns = tile.shape
-        self._seen += rows * columns
-        if self._seen < _SETTLED or self._failed == _PATIENCE:
-            return self._whole.sift(tile, cut)
-        passed = self._bounding.sift(tile, cut).positions
-        if len(passed) * _WORTH > rows * columns:
-            self._failed += 1
-            return self._whole.sift(tile, cut)
-        self._failed = 0
-        self.pruned += tile.pairs - len(passed)
-        return Cells(passed, self._score.exact(*passed.unbind(1)))
+        tried, seen = self.seen >= _SETTLED, self.seen + rows * columns
+        failed = self.failed + 1 if tried and not cells.pruned else 0
+        return self.whole if failed >= _PATIENCE else replace(self, seen=seen, failed=failed)
 
 
 def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | ProductSifter:
@@ -77,7 +107,7 @@ def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | 
     directions, share = leading_directions(score)
     if share < _MOST:
         return ProductSifter(score, device=device)
-    return LeadingSifter(score, directions, device=device)
+    return LeadingSifter.of(score, directions, device=device)
 
 
 def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], float]:
@@ -95,6 +125,11 @@ def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], flo
     start = rows[:: max(1, len(rows) // _LEADING)][:_LEADING]
     directions: Tensor = torch.linalg.qr(rows.T @ (rows @ start.T)).Q
     return directions, float((rows @ directions).square().sum(1).mean())
+
+
+def _is_few(passed: int, tile: Tile) -> bool:
+    rows, columns = tile.shape
+    return passed * _WORTH <= rows * columns
 
 
 def _projected(factor: Tensor, directions: Float64[Tensor, "d q"]) -> Float64[Tensor, "v n"]:

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from inverse_design.problem.pair_mask import PairMask
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.leading import deep_sifter
+from inverse_design.search.pipeline import pipelined
 from inverse_design.search.product_sifter import ProductSifter
 from inverse_design.search.sifting import BlockSifter, Cells, SiftedScore, Sifter, Tile
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
@@ -50,8 +52,8 @@ class _Shortlist:
         return len(self.quick)
 
     def extended(self, cells: Cells) -> "_Shortlist":
-        positions, quick = cells
-        return _Shortlist(torch.cat([self.positions, positions]), torch.cat([self.quick, quick]), self.cut)
+        positions = torch.cat([self.positions, cells.positions])
+        return _Shortlist(positions, torch.cat([self.quick, cells.quick]), self.cut)
 
     def compacted(self, k: int, error: float, space: CombinationSpace) -> "_Shortlist":
         """Raise the cut by the k-th best valid pair, and drop what falls below it."""
@@ -107,15 +109,17 @@ def search_pairs(
     if not 0 <= begin <= finish <= score.size:
         raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
     sifter, mask = _sifter(score, device), PairMask(space.rules)
-    top, error, rescored = TopK.empty(k), sifter.error, 0
+    bound = sifter.bound
+    top, error, rescored, pruned = TopK.empty(k), sifter.error, 0, 0
     near = _Shortlist.empty(-torch.inf)
     if isinstance(score, SiftedScore) and score.floor > -torch.inf:
         top, near = _first_valid(score, k, space, (begin, finish)), _Shortlist.empty(score.floor)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
-    for tile in _tiles(begin, finish, score.size, sifter):
-        cells = _sifted(sifter, score, tile, near.cut, mask)
+    tiles = list(_tiles(begin, finish, score.size, sifter))
+    tasks = (partial(_sifted, sifter, score, tile, near.cut, mask) for tile in tiles)  # of what is known by then
+    for tile, cells in zip(tiles, pipelined(tasks), strict=True):
         _refuse_endless(cells, space)
-        near = near.extended(cells)
+        near, pruned, sifter = near.extended(cells), pruned + cells.pruned, sifter.after(tile, cells)
         if len(near) > 2 * k + _SLACK:
             near = near.compacted(k, error, space)
         if len(near) > 2 * k + _SLACK:  # many near-ties: settle them now
@@ -127,13 +131,13 @@ def search_pairs(
     return SearchResult(
         _settled(top, near, score, space),
         Certificate(
-            scanned=total - sifter.pruned,
+            scanned=total - pruned,
             masked=0 if rows else total - space.count_valid_of(2),
             rescored=rescored + len(near),
             error=error,
             seconds=time.perf_counter() - began,
-            pruned=sifter.pruned,
-            bound=sifter.bound if sifter.pruned else "",
+            pruned=pruned,
+            bound=bound if pruned else "",
         ),
     )
 
@@ -180,7 +184,7 @@ def _sifted(sifter: Sifter, score: PairScore, tile: Tile, cut: float, mask: Pair
         cells = sifter.sift(tile, cut)
         row, column = cells.positions.numpy().T
         kept = allowed[row - tile.start, column - tile.columns[0]]
-        return Cells(cells.positions[kept], cells.quick[kept])
+        return Cells(cells.positions[kept], cells.quick[kept], cells.pruned)
     row, column = np.nonzero(allowed)
     row, column = row + tile.start, column + tile.columns[0]
     positions = torch.from_numpy(np.stack([row, column], axis=1)[row < column])
@@ -188,11 +192,11 @@ def _sifted(sifter: Sifter, score: PairScore, tile: Tile, cut: float, mask: Pair
 
 
 def _refuse_endless(cells: Cells, space: CombinationSpace) -> None:
-    finite = cells.quick < torch.inf
-    if not bool(finite.all()):
-        worst = int((~finite).int().argmax())
-        label = space.vocabulary.perturbation(_spelled(cells.positions[worst : worst + 1], space).genes[0]).label
-        raise DataError(f"the score of {label} is {float(cells.quick[worst])}; scores must be finite or -inf")
+    if not len(cells.quick) or float(cells.quick.amax()) < torch.inf:  # a NaN is larger than all
+        return
+    worst = int((~(cells.quick < torch.inf)).int().argmax())
+    label = space.vocabulary.perturbation(_spelled(cells.positions[worst : worst + 1], space).genes[0]).label
+    raise DataError(f"the score of {label} is {float(cells.quick[worst])}; scores must be finite or -inf")
 
 
 def _spelled(positions: Int64[Tensor, "m 2"], space: CombinationSpace) -> PerturbationBatch:

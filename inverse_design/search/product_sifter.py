@@ -5,7 +5,7 @@ from jaxtyping import Float32
 from torch import Tensor
 
 from inverse_design.problem.score import ProductScore
-from inverse_design.search.sifting import Cells, Tile, reaching
+from inverse_design.search.sifting import Buffer, Cells, Tile, reaching
 
 _LARGEST = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
 _DEEP, _WIDE = (
@@ -53,7 +53,7 @@ class Products:
 class ProductSifter:
     """Sifts the tiles of a whole product."""
 
-    pruned, bound = 0, ""
+    bound = ""
 
     def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
         self.rows, self.columns = _LARGEST
@@ -61,11 +61,15 @@ class ProductSifter:
             self.columns = _WIDE
         self.error = score.error
         self._products = Products(score, device=device)
-        self._buffer = torch.empty(min(self.rows, score.size) * min(self.columns, score.size), device=device)
+        self._buffer = Buffer(min(self.rows, score.size) * min(self.columns, score.size), device=device)
 
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Score a whole tile; see :meth:`~inverse_design.search.sifting.Sifter.sift`."""
-        return reaching(self._products.into(self._buffer, tile), tile, cut)
+        return reaching(self._products.into(self._buffer.numbers, tile), tile, cut)
+
+    def after(self, tile: Tile, cells: Cells) -> "ProductSifter":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`~inverse_design.search.sifting.Sifter.after`."""
+        return self
 
 
 def _beside(factor: Tensor, *columns: Tensor) -> Float32[Tensor, "v n"]:

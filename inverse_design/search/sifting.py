@@ -1,5 +1,6 @@
 """What a search asks of the scores of a tile of pairs: those cells only that may reach the best so far."""
 
+import threading
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -41,34 +42,42 @@ class Tile(NamedTuple):
 
 
 class Cells(NamedTuple):
-    """Pairs and their quick scores.
+    """Pairs of a tile and their quick scores.
 
     Attributes:
         positions: Of both entries, the first smaller.
         quick: Their scores, in single or double precision.
+        pruned: How many pairs of the tile were not scored, as a bound keeps them from the answer.
     """
 
     positions: Int64[Tensor, "m 2"]
     quick: Float[Tensor, "m"]
+    pruned: int = 0
 
 
 @runtime_checkable
 class Sifter(Protocol):
-    """Goes through the tiles of one search; it may hold buffers, and is not shared between threads.
+    """Sifts the tiles of one search; several threads call it at the same time."""
 
-    Attributes:
-        rows: How many rows a tile should have.
-        columns: How many columns.
-        error: A bound on how far quick scores are from the exact ones.
-        pruned: Pairs so far that were not scored, as a bound keeps them from the answer.
-        bound: The name of that bound; empty if there is none.
-    """
+    @property
+    def rows(self) -> int:
+        """How many rows a tile should have."""
+        ...
 
-    rows: int
-    columns: int
-    error: float
-    pruned: int
-    bound: str
+    @property
+    def columns(self) -> int:
+        """How many columns a tile should have."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """A bound on how far quick scores are from the exact ones."""
+        ...
+
+    @property
+    def bound(self) -> str:
+        """The name of what prunes pairs; empty if nothing does."""
+        ...
 
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Find the pairs of a tile that may be in the answer.
@@ -80,6 +89,18 @@ class Sifter(Protocol):
         Returns:
             At least every pair with a quick score that reaches the cut or is not a number, and that is above the
             score's ``floor`` if it has one.
+        """
+        ...
+
+    def after(self, tile: Tile, cells: Cells) -> "Sifter":
+        """Say who sifts on, by how a tile went.
+
+        Args:
+            tile: Sifted by this one.
+            cells: What was found.
+
+        Returns:
+            This one, or another for the same scores with the same error.
         """
         ...
 
@@ -104,7 +125,7 @@ class SiftedScore(PairScore, Protocol):
             device: Where the products are made.
 
         Returns:
-            A sifter with buffers of its own.
+            A sifter with buffers of its own, one for each thread.
         """
         ...
 
@@ -113,7 +134,7 @@ class BlockSifter:
     """Sifts the blocks of any score."""
 
     rows, columns = 512, 2048
-    pruned, bound = 0, ""
+    bound = ""
 
     def __init__(self, score: PairScore) -> None:
         self._score, self.error = score, score.error
@@ -121,6 +142,27 @@ class BlockSifter:
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Score a whole tile; see :meth:`Sifter.sift`."""
         return reaching(self._score.block(*tile), tile, cut)
+
+    def after(self, tile: Tile, cells: Cells) -> "BlockSifter":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`Sifter.after`."""
+        return self
+
+
+class Buffer(threading.local):
+    """Numbers that are written again and again: each thread has its own.
+
+    Attributes:
+        numbers: Uninitialised, in single precision.
+    """
+
+    def __init__(self, *shape: int, device: str = "cpu") -> None:
+        """Make the buffer of a thread, when it first asks for it.
+
+        Args:
+            shape: Of the numbers.
+            device: Where they are.
+        """
+        self.numbers = torch.empty(shape, device=device)
 
 
 def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) -> Cells:

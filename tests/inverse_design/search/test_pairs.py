@@ -206,3 +206,25 @@ def test_deep_factors_are_searched_exactly() -> None:
 def test_rows_that_are_not_there_are_refused() -> None:
     with pytest.raises(SpaceError, match="rows 3 to 7 are not within 5 entries"):
         search_pairs(drawn(5, 2, seed=0), 2, space=plain_space(5), rows=(3, 7))
+
+
+@pytest.mark.parametrize("columns", [3, 300])
+def test_threads_change_neither_the_answer_nor_the_certificate(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(product_sifter, "_LARGEST", (7, 20))
+    monkeypatch.setattr(product_sifter, "_WIDE", 20)
+    monkeypatch.setattr(pairs, "_SLACK", 3)
+    score, before = drawn(61, columns, seed=1), torch.get_num_threads()
+    found = []
+    for threads in (1, 2, 4):
+        torch.set_num_threads(threads)
+        try:
+            found.append(search_pairs(score, 20, space=plain_space(61)))
+        finally:
+            torch.set_num_threads(before)
+    one, *others = (replace(each, certificate=replace(each.certificate, seconds=0.0)) for each in found)
+    for other in others:
+        assert other.certificate == one.certificate
+        assert torch.equal(other.top.index, one.top.index)
+        assert torch.equal(other.top.score, one.top.score)

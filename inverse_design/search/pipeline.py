@@ -1,0 +1,40 @@
+"""Work of a search in several threads, the results of which do not depend on how many there are."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+_AHEAD = 8  # tasks in flight: the most threads that are of use
+
+
+def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
+    """Run tasks in as many threads as torch has, and yield their results in order.
+
+    A task may be made from the results so far: the iterable is asked for the next one only when that many results
+    were yielded as it is asked for with one thread, too. There are never more tasks in flight than were done
+    before, so that the first ones, from which a search learns most, are not made blindly.
+
+    Each thread works with one thread of torch's own: small products are not divided any further.
+
+    Args:
+        tasks: Called each in one of the threads, several at the same time.
+
+    Yields:
+        What they return.
+    """
+    waiting: deque[Future[T]] = deque()
+    threads = min(torch.get_num_threads(), _AHEAD)
+    with ThreadPoolExecutor(threads, "scan", initializer=torch.set_num_threads, initargs=(1,)) as crew:
+        done = 0
+        for task in tasks:
+            waiting.append(crew.submit(task))
+            while len(waiting) > min(done, _AHEAD - 1):
+                yield waiting.popleft().result()
+                done += 1
+        while waiting:
+            yield waiting.popleft().result()
