@@ -1,5 +1,6 @@
-"""Tables of what may not stand together: groups of targets, incompatible pairs, costs."""
+"""Tables of limits: groups of targets, incompatible pairs, costs, doses."""
 
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -9,6 +10,7 @@ from inverse_design.interface.value_tables import NAME_COLUMNS, read_value_table
 from inverse_design.problem.limits import Group
 
 COST_COLUMNS = ("cost", "price", "reagentcost")
+DOSE_COLUMNS = ("dose", "concentration", "conc")
 _GROUP_COLUMNS = ("group", "family", "pathway", "set")
 _MOST = "at_most"
 
@@ -80,6 +82,28 @@ def read_costs(path: Path) -> tuple[tuple[str, float], ...]:
     return tuple(zip(table.names, table.values, strict=True))
 
 
+def read_doses(path: Path) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Read a grid of doses, with one row per target and dose.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene and dose.
+
+    Returns:
+        The only doses that each named target may have, ascending; targets in the order of their first rows.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If a column is missing, a cell is empty, or a dose is no positive number.
+    """
+    table = text_table(path)
+    gene, dose = _column(table, NAME_COLUMNS, path), _column(table, DOSE_COLUMNS, path)
+    _refuse_empty(table[[gene, dose]], path)
+    grid: dict[str, set[float]] = {}
+    for number, (name, text) in enumerate(zip(table[gene].str.strip(), table[dose], strict=True), start=1):
+        grid.setdefault(name, set()).add(_dose(text, number, path))
+    return tuple((name, tuple(sorted(doses))) for name, doses in grid.items())
+
+
 def _column(table: pd.DataFrame, known: tuple[str, ...], path: Path) -> str:
     found = [str(column) for column in table if str(column).casefold() in known]
     if len(found) != 1:
@@ -107,3 +131,13 @@ def _whole(text: str, group: str, path: Path) -> int:
         raise SpaceError(
             f"{_MOST!r} of group {group!r} in {path.name!r} is {text.strip()!r}, not a whole number"
         ) from error
+
+
+def _dose(text: str, row: int, path: Path) -> float:
+    try:
+        dose = float(text)
+    except ValueError:
+        dose = math.nan
+    if not 0 < dose < math.inf:
+        raise SpaceError(f"dose {text.strip()!r} in row {row} of {path.name!r} is no positive number; correct it")
+    return dose

@@ -82,6 +82,7 @@ class Restrictions:
         allow: The only names that candidates may hold.
         measured: Whether perturbations that were measured already may be proposed again.
         dose: Lowest and highest dose, both included.
+        doses: Table of the only doses of the genes or compounds it names (columns gene, dose).
         groups: Table of groups (columns gene, group, maybe at_most) of which a candidate holds one, or at_most.
         incompatible: Table of two columns: pairs that may not stand together.
         costs: Table of what each gene costs (columns gene, cost); goes with the budget.
@@ -93,6 +94,7 @@ class Restrictions:
     allow: Words = ()
     measured: MeasuredWord = "leave-out"
     dose: tuple[float, float] | None = None
+    doses: str | None = None
     groups: str | None = None
     incompatible: str | None = None
     costs: str | None = None

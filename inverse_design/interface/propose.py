@@ -10,7 +10,7 @@ from inverse_design.candidates import DISTANCE
 from inverse_design.interface.approval import approval
 from inverse_design.interface.card import show_card
 from inverse_design.interface.console import output, say, working
-from inverse_design.interface.limit_tables import read_costs, read_groups, read_pairs
+from inverse_design.interface.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.interface.names import names_a_file, read_names
 from inverse_design.interface.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, write_table
@@ -72,8 +72,8 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         running: How it is searched.
         reading: How to read a file.
     """
-    read = (asking.prior, restrictions.groups, restrictions.incompatible, restrictions.costs)
-    inputs = [each for each in (data, target, *filter(None, read)) if names_a_file(each)]
+    limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
+    inputs = [each for each in (data, target, *filter(None, (asking.prior, *limits))) if names_a_file(each)]
     place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
@@ -111,6 +111,7 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
         measured="keep" if restrictions.measured == "keep" else "leave_out",
         mode=reading.mode,
         dose=restrictions.dose,
+        doses=read_doses(Path(restrictions.doses)) if restrictions.doses else (),
         groups=read_groups(Path(restrictions.groups)) if restrictions.groups else (),
         incompatible=read_pairs(Path(restrictions.incompatible)) if restrictions.incompatible else (),
         costs=read_costs(Path(restrictions.costs)) if restrictions.costs else (),

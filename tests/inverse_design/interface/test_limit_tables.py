@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -5,7 +6,7 @@ import pytest
 from strategies.worlds import command, save_table
 
 from inverse_design.errors import SpaceError
-from inverse_design.interface.limit_tables import read_costs, read_groups, read_pairs
+from inverse_design.interface.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.problem.limits import Group
 from surrogates.errors import DataError
 
@@ -26,6 +27,11 @@ def test_pairs_have_two_columns_and_costs_a_number(tmp_path: Path) -> None:
     assert read_costs(saved(tmp_path, "gene,price\nA,1.5\nB,2\n")) == (("A", 1.5), ("B", 2.0))
 
 
+def test_doses_have_one_row_each(tmp_path: Path) -> None:
+    path = saved(tmp_path, "gene,dose\nA,2\nB,0.5\nA, 1\nA,2.0\n")
+    assert read_doses(path) == (("A", (1.0, 2.0)), ("B", (0.5,)))
+
+
 @pytest.mark.parametrize(
     ("read", "text", "message"),
     [
@@ -37,6 +43,10 @@ def test_pairs_have_two_columns_and_costs_a_number(tmp_path: Path) -> None:
         (read_groups, "gene,group,at_most\nA,one,0\n", "exclude its members instead"),
         (read_pairs, "a,b,c\nA,B,C\n", "has 3 columns; give two"),
         (read_pairs, "a,b\nA,\n", "empty in row 1"),
+        (read_doses, "gene,dose\nA,high\n", "dose 'high' in row 1 of 'table.csv' is no positive number"),
+        (read_doses, "gene,dose\nA,1\nA,-1\n", "'-1' in row 2"),
+        (read_doses, "gene,dose\nA,inf\n", "'inf' in row 1"),
+        (read_doses, "gene,dose\nA,\n", "column 'dose' of 'table.csv' is empty in row 1"),
         (read_costs, "gene,cost\nA,much\n", "'much' in row 1"),
         (read_costs, "gene,cost\nA,1\nA,2\n", "more than once"),
     ],
@@ -79,3 +89,30 @@ def test_proposals_keep_the_limits(tmp_path: Path, capsys: pytest.CaptureFixture
     wrong = saved(tmp_path, f"gene,cost\n{genes[0]}x,1\n", "wrong.csv")
     assert command(*words, "--costs", wrong, "--budget", 15) == 3
     assert f"did you mean '{genes[0]}'" in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.real_data
+def test_proposals_keep_to_the_grid_of_doses(
+    tmp_path: Path, real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    real_data("cellbox_skmel133")
+    out = tmp_path / "candidates.csv"
+    words = (
+        "propose",
+        "cellbox_skmel133",
+        "--target",
+        "901@1.5+HN@6",
+        "--model",
+        "scaled_additive",
+        "--measured",
+        "keep",
+    )
+    doses = saved(tmp_path, "name,dose\n901,3\nHN,6\nHN,12\nPLX,60\n", "doses.csv")
+    assert command(*words, "--doses", doses, "--top", 400, "-o", out) == 0
+    parts = {part for label in pd.read_csv(out)["perturbation"] for part in label.split("+")}
+    assert {"901@3", "HN@6", "HN@12", "PLX@60", "AK@5", "AK@10"} <= parts
+    assert not {"901@1.5", "PLX@120"} & parts
+    capsys.readouterr()
+    wrong = saved(tmp_path, "name,dose\n901,7\n", "wrong.csv")
+    assert command(*words, "--doses", wrong) != 0
+    assert "dose 7 of '901' is not known; known are 1.5, 3" in " ".join(capsys.readouterr().err.split())
