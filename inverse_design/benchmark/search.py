@@ -7,6 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
+from typing import NamedTuple
 
 import torch
 
@@ -41,10 +42,11 @@ def search_rows(
     of the dimensions. The incumbent is the best of 20,000 random pairs under the first member.
 
     A bare product is the full square in single precision, by blocks into one reused buffer, in the same process
-    and with as many threads; it keeps nothing. The search starts from double-precision factors and includes their
-    conversion. After one unmeasured turn, each repeat runs both, in alternating order; the ratio is that of the
-    same repeat. Memory is the peak resident size during one search in a fresh process, above the size just before;
-    it needs Linux's ``/proc`` and is left out elsewhere.
+    and with as many threads; it keeps nothing. The square in one piece, which takes 400 MB for 10,000 entries, is
+    timed as well: it is slower, as it writes to memory. The search starts from double-precision factors and
+    includes their conversion. After one unmeasured turn, each repeat runs all three, the search at one end or the
+    other; ratios are those of the same repeat. Memory is the peak resident size during one search in a fresh
+    process, above the size just before; it needs Linux's ``/proc`` and is left out elsewhere.
 
     Args:
         genes: Number of entries.
@@ -56,8 +58,8 @@ def search_rows(
         seed: Fixes the factors.
 
     Returns:
-        ``seconds`` of both and ``ratio_to_product`` and ``peak_mb`` of the search, with the smallest and the
-        largest repeat as bounds; ``n`` is the number of repeats.
+        ``seconds`` of all three and, of the search, ``ratio_to_product`` (by blocks), ``ratio_to_square`` (in one
+        piece) and ``peak_mb``, with the smallest and the largest repeat as bounds; ``n`` is the number of repeats.
     """
     cases = [SearchCase(genes, columns, seed) for columns in dimensions]
     if shape is not None:
@@ -70,15 +72,18 @@ def search_rows(
 def _case_rows(case: SearchCase, k: int, repeats: int) -> list[Row]:
     timed = _times(case, k, repeats)
     row = partial(_row, case)
+    searched = case.searched
     rows = [
-        row(case.bare, "seconds", values=[bare for bare, _ in timed], unit="s"),
-        row(case.searched, "seconds", values=[scan for _, scan in timed], unit="s"),
-        row(case.searched, "ratio_to_product", values=[scan / bare for bare, scan in timed], unit="1"),
+        row(case.bare, "seconds", values=[each.blocks for each in timed], unit="s"),
+        row(case.whole, "seconds", values=[each.square for each in timed], unit="s"),
+        row(searched, "seconds", values=[each.search for each in timed], unit="s"),
+        row(searched, "ratio_to_product", values=[each.search / each.blocks for each in timed], unit="1"),
+        row(searched, "ratio_to_square", values=[each.search / each.square for each in timed], unit="1"),
     ]
     if STATUS.exists():
         with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as fresh:
             peak = fresh.submit(_peak, case, k, torch.get_num_threads()).result()
-        rows.append(row(case.searched, "peak_mb", values=[peak], unit="MB"))
+        rows.append(row(searched, "peak_mb", values=[peak], unit="MB"))
     return rows
 
 
@@ -98,22 +103,31 @@ def _row(case: SearchCase, model: str, metric: str, *, values: list[float], unit
     )
 
 
-def _times(case: SearchCase, k: int, repeats: int) -> list[tuple[float, float]]:
-    """Seconds of the bare products and of the search, for each repeat."""
+class _Turn(NamedTuple):
+    """Seconds that one repeat took."""
+
+    blocks: float
+    square: float
+    search: float
+
+
+def _times(case: SearchCase, k: int, repeats: int) -> list[_Turn]:
+    """Time the bare products and the search, for each repeat."""
     scores = case.scores()
     factors = [(each.left.float(), each.right.float()) for each in scores]
-    product = partial(_bare_products, factors, torch.empty(_BLOCK, case.genes))
-    search = partial(_search, scores, k, _space(case.genes))
-    product()
-    search()
-    timed = []
+    work = (
+        partial(_bare_products, factors, torch.empty(_BLOCK, case.genes)),
+        partial(_bare_squares, factors),
+        partial(_search, scores, k, _space(case.genes)),
+    )
+    for each in work:
+        each()
+    turns = []
     for repeat in range(repeats):
-        if repeat % 2:
-            scan, bare = _seconds(search), _seconds(product)
-        else:
-            bare, scan = _seconds(product), _seconds(search)
-        timed.append((bare, scan))
-    return timed
+        order = reversed(work) if repeat % 2 else work
+        seconds = {each: _seconds(each) for each in order}
+        turns.append(_Turn(*(seconds[each] for each in work)))
+    return turns
 
 
 def _seconds(work: Callable[[], None]) -> float:
@@ -127,6 +141,11 @@ def _bare_products(factors: Sequence[tuple[torch.Tensor, torch.Tensor]], out: to
         for start in range(0, len(left), _BLOCK):
             rows = left[start : start + _BLOCK]
             torch.mm(rows, right.T, out=out[: len(rows)])
+
+
+def _bare_squares(factors: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> None:
+    for left, right in factors:
+        torch.mm(left, right.T)
 
 
 def _search(scores: tuple[ProductScore, ...], k: int, space: CombinationSpace) -> None:

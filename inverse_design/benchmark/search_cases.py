@@ -82,8 +82,13 @@ class SearchCase:
 
     @property
     def bare(self) -> str:
-        """What it is timed beside."""
+        """What it is timed beside, made by blocks."""
         return "bare_product" if self.members == 1 else f"bare_products_{self.members}"
+
+    @property
+    def whole(self) -> str:
+        """The same in one piece."""
+        return "bare_square" if self.members == 1 else f"bare_squares_{self.members}"
 
     def scores(self) -> tuple[ProductScore, ...]:
         """Draw the scores of all members.

@@ -16,7 +16,8 @@ from surrogates.errors import DataError
 def test_the_scan_is_timed_beside_the_bare_product() -> None:
     rows = search_rows(genes=400, dimensions=(4,), k=10, members=1, repeats=3, seed=1)
     by_metric = {(row.model, row.metric): row for row in rows}
-    timed = {("bare_product", "seconds"), ("exact_scan", "seconds"), ("exact_scan", "ratio_to_product")}
+    works, ratios = ("bare_product", "bare_square", "exact_scan"), ("ratio_to_product", "ratio_to_square")
+    timed = {(work, "seconds") for work in works} | {("exact_scan", ratio) for ratio in ratios}
     memory = {("exact_scan", "peak_mb")} if Path("/proc/self/status").exists() else set()
     assert set(by_metric) == timed | memory
     for row in rows:
@@ -25,9 +26,11 @@ def test_the_scan_is_timed_beside_the_bare_product() -> None:
         assert row.n == (1 if row.metric == "peak_mb" else 3)
     for key in timed:
         assert by_metric[key].low > 0
-    bare, scan, ratio = (by_metric[key] for key in sorted(timed, key=lambda key: (key[1] != "seconds", key)))
-    assert (bare.unit, scan.unit, ratio.unit) == ("s", "s", "1")
-    assert scan.low / bare.high <= ratio.value <= scan.high / bare.low
+    assert all(by_metric[key].unit == ("s" if key[1] == "seconds" else "1") for key in timed)
+    scan = by_metric["exact_scan", "seconds"]
+    for work, name in zip(works, ratios, strict=False):
+        bare, ratio = by_metric[work, "seconds"], by_metric["exact_scan", name]
+        assert scan.low / bare.high <= ratio.value <= scan.high / bare.low
     for key in memory:
         assert by_metric[key].unit == "MB"
         assert 0 <= by_metric[key].value < 200
@@ -38,7 +41,7 @@ def test_each_dimension_is_a_variant_and_memory_is_left_out_where_unknown(
 ) -> None:
     monkeypatch.setattr(search, "STATUS", tmp_path / "none")
     rows = search_rows(genes=30, dimensions=(2, 5), k=3, members=1, repeats=2)
-    assert [row.variant for row in rows] == ["2"] * 3 + ["5"] * 3
+    assert [row.variant for row in rows] == ["2"] * 5 + ["5"] * 5
     assert not any(row.metric == "peak_mb" for row in rows)
 
 
@@ -54,7 +57,11 @@ def test_ensembles_and_real_shapes_are_timed_too(monkeypatch: pytest.MonkeyPatch
         ("40 rows like some", "5", "exact_scan"),
         ("40 normal rows", "2", "expected_improvement_3"),
     }
-    assert {row.model for row in rows if row.metric == "seconds"} >= {"bare_product", "bare_products_3"}
+    assert {row.model for row in rows if row.metric == "seconds"} >= {
+        "bare_product",
+        "bare_products_3",
+        "bare_squares_3",
+    }
 
 
 def test_effects_have_the_spectrum_and_norms_of_the_screen() -> None:
