@@ -1,7 +1,7 @@
 """The surrogate that the data choose: the default."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -60,8 +60,36 @@ class Automatic:
         Raises:
             DataError: If a surrogate refuses the screen.
         """
-        best = best_identifying(Calibrated(base).fit(screen, seed=seed) for base in self.bases)
+        best = best_identifying(calibrated(self.bases, screen, seed=seed))
         return with_unseen(best, self.unseen, screen, seed=seed)
+
+
+def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:
+    """Fit surrogates with their laws, one after the other.
+
+    Those that are fitted to denoised effects, of the same strengths to choose from, share them: to choose is much
+    of what their fits cost.
+
+    Args:
+        bases: The surrogates.
+        screen: Measured effects in one context.
+        seed: Fixes folds and candidates.
+
+    Yields:
+        What ``Calibrated(base).fit(screen, seed=seed)`` returns for each.
+    """
+    prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], list[Screen]] = {}
+    for base in bases:
+        whole = Calibrated(base)
+        if not isinstance(base, Denoised):
+            yield whole.fit(screen, seed=seed)
+            continue
+        strengths = (base.components, base.noise)
+        if strengths not in prepared:
+            learnt_from = whole.learnt_from(screen, seed=seed)
+            prepared[strengths] = [base.prepared(each, seed=seed) for each in learnt_from]
+        fits = [base.base.fit(each, seed=seed) for each in prepared[strengths]]
+        yield whole.learn(screen, fits, seed=seed)
 
 
 def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:

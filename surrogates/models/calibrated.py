@@ -186,11 +186,36 @@ class Calibrated:
         Returns:
             The fitted surrogate with its laws.
         """
-        fitted = self.base.fit(screen, seed=seed)
+        fits = [self.base.fit(each, seed=seed) for each in self.learnt_from(screen, seed=seed)]
+        return self.learn(screen, fits, seed=seed)
+
+    def learnt_from(self, screen: Screen, *, seed: int) -> tuple[Screen, ...]:
+        """List what the surrogate is fitted to.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds.
+
+        Returns:
+            The screen, and the training part of each fold.
+        """
+        return screen, *(screen.rows(split.train) for split in self._splits(screen, seed))
+
+    def learn(self, screen: Screen, fits: Sequence[Fitted], *, seed: int) -> FittedCalibrated:
+        """Choose the error law of a surrogate that has been fitted.
+
+        Args:
+            screen: Measured effects in one context.
+            fits: The surrogate fitted to each screen of :meth:`learnt_from`.
+            seed: Fixes folds and candidates.
+
+        Returns:
+            The fitted surrogate with its laws.
+        """
+        fitted, *fits = fits
         singles, _ = single_effects(screen)
         name = surrogate_name(self.base)
-        splits = splits_over_doubles(screen, folds=self.folds, seed=seed)
-        fits = [self.base.fit(screen.rows(split.train), seed=seed) for split in splits]
+        splits = self._splits(screen, seed)
         held_out = [self._hold_out(screen, split, fit, seed) for split, fit in zip(splits, fits, strict=True)]
         laws = laws_without_held_out(screen)
         whole = FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
@@ -220,6 +245,9 @@ class Calibrated:
             for split, fit, fold in zip(splits, fits, held_out, strict=True)
         )
         return replace(whole, laws=learnt(held_out), cross=cross)
+
+    def _splits(self, screen: Screen, seed: int) -> list[Split]:
+        return splits_over_doubles(screen, folds=self.folds, seed=seed)
 
     def _hold_out(self, screen: Screen, split: Split, fitted: Fitted, seed: int) -> HeldOutFold:
         """Predict held-out doubles and other pairs by a fit that has not seen them."""

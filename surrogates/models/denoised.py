@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from surrogates.data.screen import Screen
@@ -90,7 +90,23 @@ class Denoised:
         Raises:
             DataError: If the screen has several contexts, or the surrogate refuses it.
         """
-        return self.base.fit(self.shrinkage(screen, seed=seed).apply(screen), seed=seed)
+        return self.base.fit(self.prepared(screen, seed=seed), seed=seed)
+
+    def prepared(self, screen: Screen, *, seed: int) -> Screen:
+        """Choose the shrinkage, and apply it: what the surrogate is fitted to.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes the folds.
+
+        Returns:
+            The screen with other effects in the rows of singles. It depends on the strengths to choose from, and
+            not on the surrogate.
+
+        Raises:
+            DataError: If the screen has several contexts.
+        """
+        return self.shrinkage(screen, seed=seed).apply(screen)
 
     def shrinkage(self, screen: Screen, *, seed: int) -> Shrinkage:
         """Choose by cross-validation over the doubles whose parts were both measured alone.
@@ -127,24 +143,57 @@ def shrink_singles(screen: Screen, directions: Float[Tensor, "c g"], *, noise: f
     Returns:
         The screen with other effects in the rows of singles.
     """
-    common = screen.effects @ directions.T @ directions
-    remainder = screen.effects - common
-    power = remainder.square()
-    tiny = torch.finfo(power.dtype).tiny
-    expected = power.mean(1, keepdim=True) * power.mean(0, keepdim=True) / power.mean().clamp(min=tiny)
-    estimate = common + remainder * power / (power + noise * expected).clamp(min=tiny)
-    single = (screen.batch.order == 1)[:, None]
-    return replace(screen, effects=torch.where(single, estimate, screen.effects))
+    return _Remainder.of(screen, directions).shrunk(screen, noise=noise)
+
+
+@dataclass(frozen=True)
+class _Remainder:
+    """What single effects do not have in common with other conditions, before any of it is taken for noise.
+
+    Attributes:
+        single: Which rows of the screen are singles.
+        common: Their projections on the leading directions.
+        rest: What is left of them.
+        power: Its square.
+        expected: The square that its row and its column, combinations included, let expect.
+    """
+
+    single: Bool[Tensor, "n"]
+    common: Float[Tensor, "s g"]
+    rest: Float[Tensor, "s g"]
+    power: Float[Tensor, "s g"]
+    expected: Float[Tensor, "s g"]
+
+    @classmethod
+    def of(cls, screen: Screen, directions: Float[Tensor, "c g"]) -> "_Remainder":
+        common = screen.effects @ directions.T @ directions
+        rest = screen.effects - common
+        power = rest.square()
+        tiny = torch.finfo(power.dtype).tiny
+        single = screen.batch.order == 1
+        rows, columns = power.mean(1, keepdim=True)[single], power.mean(0, keepdim=True)
+        expected = rows * columns / power.mean().clamp(min=tiny)
+        return cls(single, common[single], rest[single], power[single], expected)
+
+    def shrunk(self, screen: Screen, *, noise: float) -> Screen:
+        tiny = torch.finfo(self.power.dtype).tiny
+        effects = screen.effects.clone()
+        effects[self.single] = self.common + self.rest * self.power / (self.power + noise * self.expected).clamp(
+            min=tiny
+        )
+        return replace(screen, effects=effects)
 
 
 def _errors(screen: Screen, split: Split, choices: Sequence[Shrinkage]) -> Float[Tensor, "c"]:
     """Squared error of scaled sums of the estimates on the held-out doubles, for each choice."""
     training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
-    # One decomposition serves all choices: it is what costs.
+    # One decomposition serves all choices, and one projection all that keep as many directions.
     directions = effect_components(training.effects, max(choice.components for choice in choices))
+    sizes = {choice.components for choice in choices}
+    remainders = {size: _Remainder.of(training, directions[:size]) for size in sizes}
     errors = []
     for choice in choices:
-        shrunk = shrink_singles(training, directions[: choice.components], noise=choice.noise)
+        shrunk = remainders[choice.components].shrunk(training, noise=choice.noise)
         prediction = ScaledAdditive().fit(shrunk, seed=0).predict(batch).mean
         errors.append((prediction - truth).square().sum())
     return torch.stack(errors)

@@ -93,14 +93,21 @@ def select_law(folds: Sequence[HeldOutFold]) -> Selection:
     trials = [_Trial(fold, pooled_residuals([other for other in folds if other is not fold])) for fold in folds]
     if support < FEWEST_TO_CHOOSE:
         return _score(trials, [LawChoice()])[0]
+    scored: dict[LawChoice, Selection] = {}  # sweeps come back to what they have tried
+
+    def scores(choices: Sequence[LawChoice]) -> list[Selection]:
+        new = [choice for choice in choices if choice not in scored]
+        scored.update((each.choice, each) for each in _score(trials, new))
+        return [scored[choice] for choice in choices]
+
     # Factors beyond this leave too few residuals to estimate what they do not explain.
     most = min(0.7 * support * (1 - 1 / len(folds)), folds[0].measured.shape[1] - 1)
     ranks = [rank for rank in RANKS if rank <= most]
-    best = _score(trials, [LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)])[0]
+    best = scores([LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)])[0]
     for _ in range(_MOST_SWEEPS):
         before = best.choice
         for varied in _AXES:
-            tried = _score(trials, [choice for choice in varied(best.choice) if choice.rank in ranks])
+            tried = scores([choice for choice in varied(best.choice) if choice.rank in ranks])
             best = max([best, *tried], key=lambda each: each.log_score)
         if best.choice == before:
             break

@@ -8,10 +8,11 @@ from strategies.screens import gene, label, normal, pairs_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import Automatic, best_identifying, with_unseen
+from surrogates.models.automatic import Automatic, best_identifying, calibrated, with_unseen
 from surrogates.models.base import surrogate_name
 from surrogates.models.baselines import NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.denoised import Denoised, Shrinkage
 from surrogates.models.interaction import Interaction
 from surrogates.models.stacked import FittedStacked
 from surrogates.testing import check_pair_factors, check_predictions
@@ -77,6 +78,40 @@ def test_the_choice_is_the_fit_of_the_chosen_surrogate_bit_for_bit() -> None:
         assert chosen.selection == other.selection
         assert torch.equal(chosen.predict(batch).mean, other.predict(batch).mean)
         assert torch.equal(chosen.predict(batch).variance, other.predict(batch).variance)
+
+
+def test_a_shared_shrinkage_is_chosen_once_and_changes_no_bit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    screen = own_effects()
+    strengths = {"components": (2, 3), "noise": (1.0, 6.0)}
+    bases = (
+        Additive(),
+        Denoised(ScaledAdditive(), **strengths),
+        Denoised(SMALL, **strengths),
+        Denoised(ScaledAdditive(), components=(2,)),
+    )
+    alone = [Calibrated(base).fit(screen, seed=2) for base in bases]
+    chosen: list[Shrinkage] = []
+    choose = Denoised.shrinkage
+
+    def spy(self: Denoised, screen: Screen, *, seed: int) -> Shrinkage:
+        chosen.append(choose(self, screen, seed=seed))
+        return chosen[-1]
+
+    monkeypatch.setattr(Denoised, "shrinkage", spy)
+    together = list(calibrated(bases, screen, seed=2))
+    assert len(chosen) == 12  # for the whole and for five training parts, by two sets of strengths
+    assert any(each.noise > 0 for each in chosen)
+    batch = screen.vocabulary.dosed(torch.combinations(torch.arange(GENES), 2))
+    for one, other in zip(alone, together, strict=True):
+        assert one.name == other.name
+        assert one.selection == other.selection
+        assert one.held_out == other.held_out
+        for mine, theirs in zip((one, *one.cross), (other, *other.cross), strict=True):
+            mine, theirs = getattr(mine, "fitted", mine), getattr(theirs, "fitted", theirs)  # noqa: PLW2901
+            assert torch.equal(mine.predict(batch).mean, theirs.predict(batch).mean)
+            assert torch.equal(mine.predict(batch).variance, theirs.predict(batch).variance)
 
 
 def test_equal_scores_go_to_the_smaller_held_out_error_then_to_the_simplest() -> None:

@@ -12,7 +12,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.splits import splits_over_doubles
 from surrogates.errors import DataError
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.denoised import Denoised, Shrinkage
+from surrogates.models.denoised import Denoised, Shrinkage, _errors, shrink_singles
 from surrogates.models.features import effect_components
 from surrogates.testing import check_surrogate
 
@@ -70,6 +70,18 @@ def test_the_estimate_is_the_one_of_the_equation() -> None:
         wanted = common[row, column] + factor * (screen.effects - common)[row, column]
         assert float(shrunk[row, column]) == pytest.approx(float(wanted))
     assert torch.equal(shrunk[24:], screen.effects[24:])
+
+
+def test_choices_are_judged_by_the_screens_that_they_make() -> None:
+    screen = noisy_singles(1.5)
+    split = splits_over_doubles(screen, folds=5, seed=0)[0]
+    training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
+    choices = [Shrinkage(), Shrinkage(3, 1.0), Shrinkage(3, 6.0), Shrinkage(10, 1.0)]
+    directions = effect_components(training.effects, 30)
+    for choice, error in zip(choices, _errors(screen, split, choices), strict=True):
+        shrunk = shrink_singles(training, directions[: choice.components], noise=choice.noise)
+        wrong = ScaledAdditive().fit(shrunk, seed=0).predict(batch).mean - truth
+        assert float(error) == pytest.approx(float(wrong.square().sum()))
 
 
 def test_few_doubles_or_readouts_leave_everything_as_measured() -> None:

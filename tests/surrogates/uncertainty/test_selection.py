@@ -169,6 +169,18 @@ def test_no_single_change_improves_what_was_chosen() -> None:
     assert chosen.log_score >= max(each.log_score for each in score(folds, neighbours)) - 1e-9
 
 
+def test_no_choice_is_scored_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[LawChoice] = []
+
+    def spy(trials: list[_Trial], choices: list[LawChoice]) -> list[Selection]:
+        tried.extend(choices)
+        return _score(trials, choices)
+
+    monkeypatch.setattr(selection, "_score", spy)
+    select_law(folds_of(40, factor_noise=1.0, scatter=0.3))
+    assert len(tried) == len(set(tried)) > 20
+
+
 def test_one_readout_has_no_factors() -> None:
     folds = [
         replace(fold, measured=fold.measured[:, :1], atoms=fold.atoms[:, :1], singles=fold.singles[:, :1])
