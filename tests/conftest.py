@@ -1,14 +1,23 @@
 """What all tests share: when a missing dataset is a failure, and how Hypothesis behaves."""
 
+# ruff: noqa: PLC0415 - what is imported here is imported before its checks are made quick
+
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
+from type_checks import jaxtyped
 
-from surrogates.data.catalogue import is_available, locate
+# The import hook (``--jaxtyping-packages``) writes this name around every function.
+jaxtyping.jaxtyped = jaxtyped
+# To compile the checks takes longer than to import the rest: each process after the first finds them compiled,
+# also where an environment asks for no bytecode.
+sys.dont_write_bytecode = False
 
 # The tests' matrices are small: a second thread costs more than it gives, above all beside other jobs.
 torch.set_num_threads(1)
@@ -27,6 +36,8 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.fixture
 def real_data() -> Callable[[str], Path]:
     """Give the folder of a real dataset: missing data fail on CI, and skip the test elsewhere."""
+
+    from surrogates.data.catalogue import is_available, locate
 
     def folder(name: str) -> Path:
         if not is_available(name):
