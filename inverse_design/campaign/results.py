@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
+from inverse_design.campaign.controls import Controls, controls_of, is_control
 from inverse_design.errors import ResultsError
 from surrogates.data.columns import as_text
 from surrogates.data.perturbation import Perturbation
@@ -22,7 +23,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Results:
-    """Wells of a told table; those that are pending are left out.
+    """Wells of a told table; those that are pending, and controls, are left out.
 
     Attributes:
         lines: Line of each well in the file, of which the first is the header.
@@ -33,6 +34,7 @@ class Results:
         failed: Whether it gave no values.
         values: Measured effects, NaN where failed.
         pending: How many wells are still to come.
+        controls: What the control wells say.
         digest: SHA-256 of all this, whatever the order of lines and columns.
     """
 
@@ -44,6 +46,7 @@ class Results:
     failed: Bool[np.ndarray, "m"]
     values: Float[np.ndarray, "m g"]
     pending: int
+    controls: Controls
     digest: str
 
     def __len__(self) -> int:
@@ -55,13 +58,14 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
 
     Args:
         table: Columns ``perturbation`` and every readout; if there are any, ``replicate``, ``status`` (measured or
-            ok, failed, pending), ``campaign`` and ``round`` count, and other columns are left alone.
+            ok, failed, pending), ``campaign``, ``round`` and ``role`` (control or sample) count, and other columns
+            are left alone.
         vocabulary: What can be acted upon in this campaign.
         readouts: What has to be measured.
         key: Of the campaign.
 
     Returns:
-        The wells that are not pending.
+        The wells that are neither pending nor controls.
 
     Raises:
         ResultsError: If a column is missing, a number is missing, not finite or no number, a status is unknown,
@@ -71,7 +75,8 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
     _require_columns(table, readouts)
     _refuse_other_campaign(table, key)
     statuses = _statuses(table)
-    kept = np.flatnonzero(statuses != "pending")
+    control = is_control(table, as_text(table[PERTURBATION]), vocabulary)
+    kept = np.flatnonzero((statuses != "pending") & ~control)
     lines = kept + 2
     told = table.iloc[kept]
     parsed = _perturbations(told[PERTURBATION], lines, vocabulary)
@@ -92,7 +97,8 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
         rounds=rounds,
         failed=failed,
         values=values,
-        pending=len(table) - len(kept),
+        pending=int(((statuses == "pending") & ~control).sum()),
+        controls=controls_of(table[control & (statuses == "measured")], readouts),
         digest=_digest(labels, replicates, rounds, failed, values),
     )
 

@@ -1,6 +1,6 @@
 """Telling results: checked, matched with experiments, and recorded in one transaction."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from inverse_design.campaign.block import Block
 from inverse_design.campaign.events import Ordered, Told
@@ -21,7 +21,8 @@ class Telling:
         wells: How many wells were new.
         already: How many wells had been told before, and were left alone.
         pending: How many wells are still to come.
-        flagged: Values that are out of scale, in words; they were taken all the same.
+        controls: How many control wells were left out.
+        flagged: Values that are out of scale, and controls that drift, in words; all were taken all the same.
         sequence: Number of the event, ``None`` if there was nothing new.
     """
 
@@ -31,19 +32,23 @@ class Telling:
     wells: int = 0
     already: int = 0
     pending: int = 0
+    controls: int = 0
     flagged: tuple[str, ...] = ()
     sequence: int | None = None
 
     @property
     def words(self) -> str:
         """What became of it, in one sentence."""
+        left_out = [f"{self.pending} wells pending"] if self.pending else []
+        left_out += [f"{self.controls} control wells left out"] if self.controls else []
+        if self.sequence is None and not self.already:
+            return ", ".join(["no well of an experiment has a result, nothing has changed", *left_out])
         if self.sequence is None:
-            return f"already told: {self.already} wells were known, nothing has changed"
+            return ", ".join([f"already told: {self.already} wells were known, nothing has changed", *left_out])
         more = [f"{len(self.extra)} not asked for"] if self.extra else []
         more += [f"{self.already} wells already told"] if self.already else []
-        more += [f"{self.pending} wells pending"] if self.pending else []
         counts = f"{len(self.measured)} experiments measured, {len(self.failed)} failed"
-        return ", ".join([f"{self.wells} wells told", counts, *more])
+        return ", ".join([f"{self.wells} wells told", counts, *more, *left_out])
 
 
 def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool, actor: str) -> Telling:
@@ -63,15 +68,16 @@ def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool,
         ResultsError: If an experiment was never asked for, or a well was told with other values.
         IllegalMoveError: If an experiment has failed or was withdrawn.
     """
+    left_out = Telling(pending=results.pending, controls=results.controls.wells)
     if log.told(results.digest) is not None:
-        return Telling(already=len(results), pending=results.pending)
+        return replace(left_out, already=len(results))
     matching = Matching(results, log, allow_extra=allow_extra).run()
     if not matching.rows:
-        return Telling(already=matching.already, pending=results.pending)
+        return replace(left_out, already=matching.already)
     block = matching.block()
     _order(log, matching, block, actor)
     measured, failed = _first_results(matching, block)
-    flagged = scale.odd(block.values, block.failed, block.label)
+    flagged = (*scale.odd(block.values, block.failed, block.label), *results.controls.drift)
     extra = tuple(matching.extra)
     event = Told(
         measured=len(measured),
@@ -81,8 +87,15 @@ def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool,
         flagged=flagged,
     )
     sequence = log.append(event, actor=actor, artefact=block.to_bytes(), digest=results.digest)
-    return Telling(
-        measured, failed, extra, len(matching.rows), matching.already, results.pending, flagged, sequence
+    return replace(
+        left_out,
+        measured=measured,
+        failed=failed,
+        extra=extra,
+        wells=len(matching.rows),
+        already=matching.already,
+        flagged=flagged,
+        sequence=sequence,
     )
 
 

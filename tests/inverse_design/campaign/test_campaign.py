@@ -322,3 +322,16 @@ def test_what_a_campaign_cannot_begin_with_is_refused(tmp_path: Path) -> None:
         Campaign.open(store, "tset", actor="ann")
     with pytest.raises(DataError, match="no round yet"):
         Campaign.open(store, "test", actor="ann").batch()
+
+
+def test_a_filled_plate_map_is_told_with_its_controls(local: Campaign) -> None:
+    (name,) = local.ask(1, FirstPairs()).table["perturbation"]
+    controls = pd.DataFrame({"perturbation": "control", "replicate": ["1", "2", "3"], "role": "control"})
+    controls = controls.assign(**{name: [3.0, 3.01, 3.02] for name in local.readouts})
+    telling = local.tell(pd.concat([measured([name], local.readouts), controls], ignore_index=True))
+    assert (telling.measured, telling.wells, telling.controls) == ((name,), 1, 3)
+    assert telling.words.endswith("1 experiments measured, 0 failed, 3 control wells left out")
+    assert telling.flagged[0].startswith("controls, 'r0': the mean 3.01 of 3 wells")
+    assert local.status().flagged == telling.flagged
+    nothing = local.tell(controls)
+    assert (nothing.sequence, nothing.words.split(",")[0]) == (None, "no well of an experiment has a result")
