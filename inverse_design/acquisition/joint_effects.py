@@ -126,9 +126,11 @@ class JointEffects:
         of_gene = torch.randn(count, int(which.max()) + 1, width, generator=generator, dtype=torch.float64)
         noise = torch.randn(count, len(self), width, generator=generator, dtype=torch.float64)
         held = (self.genes >= 0).double()
-        noise *= (1 - self.alike * held.sum(1)).clamp(min=0).sqrt()[:, None]
+        # The genes of three and more cannot explain more than all.
+        alike = (1 / held.sum(1).clamp(min=1)).clamp(max=self.alike)
+        noise *= (1 - alike * held.sum(1)).clamp(min=0).sqrt()[:, None]
         for slot in range(which.shape[1]):
-            noise += math.sqrt(self.alike) * held[:, slot, None] * of_gene[:, which[:, slot]]
+            noise += (alike.sqrt() * held[:, slot])[:, None] * of_gene[:, which[:, slot]]
         own = torch.empty(count, *self.mean.shape, dtype=torch.float64)
         m = self.mean.shape[1]
         for number, covariance in enumerate(self.covariances):

@@ -6,7 +6,7 @@ import secrets
 from inverse_design.campaign.events import Created
 from inverse_design.campaign.goal import goal_of
 from inverse_design.campaign.settings import CampaignSettings, settings_as_json
-from inverse_design.campaign.starting_screen import screen_from_bytes, screen_to_bytes
+from inverse_design.campaign.starting_screen import require_one_context, screen_from_bytes, screen_to_bytes
 from inverse_design.campaign.store import Log, Store
 from inverse_design.errors import StoreError
 from inverse_design.problem.target import Target
@@ -31,11 +31,28 @@ def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: T
         TargetError: If the target has nothing in common with the screen.
         DataError: If the screen holds several contexts.
     """
-    target.on(screen.readouts)
-    _require_names(settings, screen.vocabulary)
+    require_beginning(settings, screen, target)
     created = Created(settings_as_json(settings), goal_of(target), len(screen))
     key = f"{_stem(settings.name)}-{secrets.token_hex(4)}"
     store.create(settings.name, key, created, screen=screen_to_bytes(screen), actor=actor)
+
+
+def require_beginning(settings: CampaignSettings, screen: Screen, target: Target) -> None:
+    """Check settings, screen and target against each other; no store is needed.
+
+    Args:
+        settings: Of the campaign.
+        screen: What is known already.
+        target: Where the cells should go.
+
+    Raises:
+        UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
+        TargetError: If the target has nothing in common with the screen.
+        DataError: If the screen holds several contexts.
+    """
+    target.on(screen.readouts)
+    _require_names(settings, screen.vocabulary)
+    require_one_context(screen)
 
 
 def beginning_of(log: Log) -> Created:

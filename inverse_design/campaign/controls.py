@@ -47,7 +47,9 @@ def is_control(table: pd.DataFrame, labels: Sequence[str], vocabulary: Vocabular
     by_name = np.array([named and label.casefold() == CONTROL_LABEL for label in labels], dtype=bool)
     if ROLE not in table:
         return by_name
-    return by_name | np.array([role.casefold() == CONTROL_LABEL for role in as_text(table[ROLE])], dtype=bool)
+    by_role = np.array([role.casefold() == CONTROL_LABEL for role in as_text(table[ROLE])], dtype=bool)
+    either: np.ndarray = by_name | by_role
+    return either
 
 
 def controls_of(wells: pd.DataFrame, readouts: Sequence[str]) -> Controls:

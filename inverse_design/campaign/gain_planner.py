@@ -19,12 +19,15 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.question import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
+from inverse_design.search.engine import Engine
 from inverse_design.search.exhaustive import search
+from inverse_design.search.remarks import search_notes
 from inverse_design.valuation import Aim, value
 from surrogates.artefact import Origin, save_fitted
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import UnknownNameError
 from surrogates.models.automatic import Automatic, best_identifying
 from surrogates.models.base import Surrogate
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
@@ -34,6 +37,26 @@ from surrogates.uncertainty.random_share import MixedBatch
 JOINT_GAIN, THOMPSON = "expected_improvement", "thompson"
 _AUTOMATIC = "automatic"
 _HOPELESS = "warning: no draw improves on the best measured; the batch is that of the largest expected best"
+
+
+def require_plannable(settings: CampaignSettings, screen: Screen) -> None:
+    """Refuse settings by which nothing could be planned, before a campaign stands on them.
+
+    Args:
+        settings: Of the campaign.
+        screen: What is known already.
+
+    Raises:
+        UnknownNameError: If there is no such surrogate or gain; the message names the nearest ones.
+        SpaceError: If there are fewer genes or compounds than are to be given together.
+        NothingToProposeError: If everything is measured or excluded.
+    """
+    surrogates, gains = (_AUTOMATIC, *SURROGATES.names()), (THOMPSON, *GAINS.names())
+    if settings.surrogate not in surrogates:
+        raise UnknownNameError.from_known("surrogate", settings.surrogate, surrogates)
+    if settings.gain not in gains:
+        raise UnknownNameError.from_known("gain", settings.gain, gains)
+    _space_of(settings, screen)
 
 
 @dataclass(frozen=True)
@@ -76,8 +99,11 @@ class GainPlanner:
         """
         model, fitted = self._fit(screen, seed)
         aim = Aim.at(self.target, screen)
-        space = candidate_space(screen, self.settings.order, Constraints(excluded=self.settings.exclude))
-        pool = self._pool(fitted, aim, space, screen.vocabulary.batch(list(pending)))
+        space = _space_of(self.settings, screen)
+        pending_batch = screen.vocabulary.batch(list(pending))
+        found = search(aim.objective, fitted, space, self.listed + len(pending))
+        searched = search_notes(Engine(), found.certificate, fitted, space)
+        pool = self._pool(fitted, space.take(found.top.index), pending_batch)
         joint = joint_effects(fitted, pool.batch, aim.aligned.columns, screen)
         belief = joint.believe(aim.worth, self.draws, seed=seed)
         joint_gain = ExpectedMaximum.of(belief, aim.incumbent.utility)
@@ -100,7 +126,7 @@ class GainPlanner:
         return Plan(
             table=table[shown],
             expected_gain=_gain_of(joint_gain, pool.choice, chosen.numbers),
-            notes=(*_notes(fitted, aim, space), *([_HOPELESS] if hopeless else []), *valuation.notes),
+            notes=(*_notes(fitted, aim, space), *searched, *([_HOPELESS] if hopeless else []), *valuation.notes),
             model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
         )
 
@@ -116,12 +142,8 @@ class GainPlanner:
         best = best_identifying(fits)
         return next(model for model, fit in zip(models, fits, strict=True) if fit is best), best
 
-    def _pool(
-        self, fitted: FittedCalibrated, aim: Aim, space: CombinationSpace, pending: PerturbationBatch
-    ) -> "ShortList":
+    def _pool(self, fitted: FittedCalibrated, best: PerturbationBatch, pending: PerturbationBatch) -> "ShortList":
         """The best of the space that are not pending, and what is pending behind them."""
-        found = search(aim.objective, fitted, space, self.listed + len(pending))
-        best = space.take(found.top.index)
         waiting = {tuple(row[row >= 0].tolist()) for row in pending.genes}
         free = [at for at, row in enumerate(best.genes) if tuple(row[row >= 0].tolist()) not in waiting]
         best = best.rows(torch.tensor(free[: self.listed], dtype=torch.int64))
@@ -135,7 +157,7 @@ class GainPlanner:
         return ShortList(batch, Pool(genes, cost, torch.arange(len(genes)) >= len(best)))
 
     def _preference(self, belief: Belief, incumbent: float) -> Preference:
-        name = self.settings.gain.replace("-", "_")
+        name = self.settings.gain
         if name == JOINT_GAIN:
             return ExpectedMaximum.of(belief, incumbent)
         if name == THOMPSON:
@@ -159,6 +181,10 @@ class ShortList:
 
     batch: PerturbationBatch
     choice: Pool
+
+
+def _space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
+    return candidate_space(screen, settings.order, Constraints(excluded=settings.exclude))
 
 
 def _stacked(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:

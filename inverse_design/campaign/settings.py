@@ -4,16 +4,21 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from inverse_design.errors import SettingsError
+from inverse_design.problem.question import Order
 from surrogates.errors import nearest_hint
 
 PlateSize = Literal[24, 96, 384]
-Order = Literal["1", "2", "both"]
+
+
+def _as_registered(gain: object) -> object:
+    """Read the spelling of campaigns that began before names of gains had underscores: their logs never change."""
+    return gain.replace("-", "_") if isinstance(gain, str) else gain
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,7 @@ class CampaignSettings:
     Attributes:
         name: Of the campaign; unique in its store.
         target: Where the cells should go, in the user's words: a condition of the data, a file, or a goal.
-        order: What may be proposed: singles, pairs, or both.
+        order: How many are given together, from 1 to 6; both for singles and pairs.
         batch_size: Experiments of a round.
         random_share: Part of each batch that is drawn at random with logged probabilities, from 0 to 1: bounds
             are recalibrated on these.
@@ -41,7 +46,8 @@ class CampaignSettings:
             judged by ``least_gain``.
         least_gain: Smallest expected gain that is worth a round, as a part of the gain so far.
         surrogate: Name of the forward model.
-        gain: Name of the gain by which experiments are ranked.
+        gain: Name of the gain by which experiments are ranked, such as ``"expected_improvement"`` or
+            ``"thompson"``.
         seed: Fixes everything that is random.
     """
 
@@ -63,7 +69,7 @@ class CampaignSettings:
     value_per_gain: float | None = None
     least_gain: float = 0.05
     surrogate: str = "automatic"
-    gain: str = "expected-improvement"
+    gain: Annotated[str, BeforeValidator(_as_registered)] = "expected_improvement"
     seed: int = 0
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -29,9 +29,7 @@ def screen_to_bytes(screen: Screen) -> bytes:
         DataError: If the screen holds several contexts.
         StoreError: If it is too large for a database.
     """
-    if len(set(screen.contexts)) > 1:
-        names = ", ".join(sorted(map(repr, set(screen.contexts)))[:5])
-        raise DataError(f"a campaign is run in one context, and the screen holds {names}; take one of them")
+    require_one_context(screen)
     names = json.dumps(
         {
             "entries": [[each.target, each.mode, each.dose] for each in screen.vocabulary.entries],
@@ -55,6 +53,20 @@ def screen_to_bytes(screen: Screen) -> bytes:
             " database holds in one value; keep fewer readouts"
         )
     return content
+
+
+def require_one_context(screen: Screen) -> None:
+    """Refuse a screen of several contexts.
+
+    Args:
+        screen: What is known when a campaign begins.
+
+    Raises:
+        DataError: If it holds several.
+    """
+    if len(set(screen.contexts)) > 1:
+        names = ", ".join(sorted(map(repr, set(screen.contexts)))[:5])
+        raise DataError(f"a campaign is run in one context, and the screen holds {names}; take one of them")
 
 
 def screen_from_bytes(content: bytes) -> Screen:

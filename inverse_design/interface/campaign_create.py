@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
+from inverse_design.campaign.beginning import require_beginning
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.config import read_settings
 from inverse_design.campaign.cost import round_cost
+from inverse_design.campaign.gain_planner import require_plannable
 from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.settings import CampaignSettings, settings_as_json, settings_of, settings_schema
 from inverse_design.campaign.store import open_store
@@ -55,6 +57,8 @@ def run_create(
         question = ask(screen, read_target(settings.target, screen))
         lacking = () if library is None else read_library(library).missing(screen.vocabulary.targets)
     settings = without(settings, lacking, screen)
+    require_beginning(settings, question.training, question.target)
+    require_plannable(settings, question.training)
     remarks = range_remark(question.target, question.target.on(screen.readouts), question.training)
     store = open_store(place.store, create=True)
     campaign = Campaign.create(store, settings, question.training, target=question.target, actor=actor_of(place))

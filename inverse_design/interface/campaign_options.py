@@ -39,7 +39,7 @@ class Stated:
 
     Attributes:
         target: Where the cells should go: a condition of the data (A+B), a table of readout values, or a .toml.
-        order: Singles, pairs, or both (2).
+        order: How many are given together; both for singles and pairs (2).
         batch_size: Experiments of a round (24).
         random_share: Part of each batch that is drawn at random, to recalibrate bounds on (0.1).
         max_per_gene: Most experiments of a batch with the same gene; no limit if not stated.
@@ -55,7 +55,7 @@ class Stated:
         value_per_gain: What one unit of gained utility is worth, in the unit of the costs.
         least_gain: Smallest expected gain that is worth a round, as a part of the gain so far (0.05).
         surrogate: Forward model (automatic).
-        gain: By which gain experiments are ranked (expected-improvement).
+        gain: By which gain experiments are ranked (expected_improvement).
         seed: Fixes everything that is random (0).
     """
 

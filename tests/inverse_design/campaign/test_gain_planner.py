@@ -7,10 +7,10 @@ import pytest
 import torch
 from strategies.screens import pairs_of, planted_screen
 
-from inverse_design.campaign.gain_planner import GainPlanner
+from inverse_design.campaign.gain_planner import GainPlanner, require_plannable
 from inverse_design.campaign.planner import PLAN_COLUMNS, Planner
 from inverse_design.campaign.settings import CampaignSettings
-from inverse_design.errors import NothingToProposeError
+from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -85,6 +85,33 @@ def test_singles_alone_are_enough_to_begin_and_the_plan_says_what_it_lacks() -> 
 def test_every_gain_plans(gain: str) -> None:
     plan = planner(RAISE, gain=gain).plan(singles(), 4, pending=(), seed=0)
     assert len(plan.table) == 4
+
+
+@pytest.mark.parametrize("order", ["1", "3", "4", "both"])
+def test_every_order_plans(order: str) -> None:
+    screen = planted_screen(alone=range(6), together=pairs_of(6, 8), readouts=4)
+    chooser = planner(RAISE, order=order, random_share=0.0)
+    allowed = {1, 2} if order == "both" else {int(order)}
+    if order == "1":
+        with pytest.raises(NothingToProposeError):
+            require_plannable(chooser.settings, screen)
+        return
+    plan = chooser.plan(screen, 3, pending=(), seed=0)
+    labels = plan.table["perturbation"]
+    assert {label.count("+") + 1 for label in labels} <= allowed
+    assert (plan.table["expected_gain"] >= 0).all()
+    assert math.isfinite(plan.expected_gain)
+    assert any("were searched by a bound" in note for note in plan.notes) == (order in {"3", "4"})
+
+
+def test_what_cannot_be_planned_is_refused_before_it_begins() -> None:
+    with pytest.raises(UnknownNameError, match="scaled_additive"):
+        require_plannable(replace(SETTINGS, surrogate="scaled_aditive"), singles())
+    with pytest.raises(UnknownNameError, match="expected_improvement"):
+        require_plannable(replace(SETTINGS, gain="expected_improvment"), singles())
+    with pytest.raises(SpaceError):
+        require_plannable(replace(SETTINGS, order="6"), planted_screen(alone=range(4), together=[], readouts=4))
+    require_plannable(replace(SETTINGS, order="6"), singles())
 
 
 def test_an_unknown_gain_names_the_nearest() -> None:

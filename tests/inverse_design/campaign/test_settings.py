@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from inverse_design.acquisition.gain import GAINS
 from inverse_design.campaign.cost import affordable, experiment_cost, round_cost
 from inverse_design.campaign.settings import CampaignSettings, settings_as_json, settings_of, settings_schema
 from inverse_design.campaign.state import MOVES, STATES, require_move
@@ -18,6 +19,11 @@ _PROSPECT = Prospect(expected_gain=0.5, gain=1.0, noise=None, cost=100.0, spent=
 def test_settings_come_back_from_json() -> None:
     settings = replace(_PLAIN, costs={"G": 2.5}, exclude=("A", "B"), budget=10.0, plate_size=384)
     assert settings_of(json.loads(json.dumps(settings_as_json(settings)))) == settings
+
+
+def test_gains_have_one_spelling_and_old_logs_are_read() -> None:
+    assert _PLAIN.gain in GAINS.names()
+    assert settings_of({"name": "a", "target": "t", "gain": "expected-improvement"}) == _PLAIN
 
 
 @pytest.mark.parametrize(
