@@ -12,6 +12,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool
 
 from inverse_design.campaign.filesystem import refuse_network
+from inverse_design.campaign.password import masked
 from inverse_design.errors import StoreError
 
 _LOCKED = "is locked by another program that keeps it open; wait for it, or close it, and repeat"
@@ -126,11 +127,13 @@ def _url_of(place: str | Path) -> URL:
     text = str(place)
     if "://" not in text:
         return URL.create("sqlite", database=text)
+    if text.partition("://")[2].partition("?")[0].count("@") > 1:
+        raise StoreError(f"{masked(text)!r} has more than one '@'; write that of a password as %40")
     try:
         url = make_url(text)
         # the driver that is a dependency of this package, not the older one that SQLAlchemy would take
         return url.set(drivername="postgresql+psycopg") if url.drivername in {"postgresql", "postgres"} else url
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # ValueError: a port that is no number
         raise StoreError(
             f"{text.split('://', maxsplit=1)[0]}://... is not the URL of a database: {error}"
         ) from error
@@ -174,7 +177,7 @@ def _postgresql(url: URL, timeout: float) -> Engine:
 
 
 def _shown(url: URL) -> str:
-    return url.render_as_string(hide_password=True)
+    return masked(url.render_as_string(hide_password=True))
 
 
 def _in_words(error: DBAPIError) -> str:
@@ -184,7 +187,7 @@ def _in_words(error: DBAPIError) -> str:
         return _SQLITE_FAILURES[primary]
     if getattr(error.orig, "sqlstate", None) == "55P03":
         return "is locked by another program that keeps a transaction open; wait for it and repeat"
-    said = " ".join(str(error.orig).split())
+    said = masked(" ".join(str(error.orig).split()))
     return f"cannot be used: {said}"
 
 

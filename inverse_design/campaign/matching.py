@@ -14,6 +14,7 @@ from inverse_design.campaign.store import Log
 from inverse_design.errors import ResultsError
 
 _SHOWN = 5
+_ROUNDING = 1e-9  # files of ours write ten digits
 
 
 @dataclass
@@ -111,7 +112,7 @@ class Matching:
         earlier = [self._known.get((one.number, self.results.replicates[row])) for one in candidates]
         found = [each for each in earlier if each is not None]
         is_open = any(one.state in OPEN_STATES for one in candidates)
-        if any(np.array_equal(self._values(each), self.results.values[row], equal_nan=True) for each in found):
+        if any(_same(self._values(each), self.results.values[row]) for each in found):
             if is_open and self.results.failed[row]:
                 self._refuse_ambiguous(row)
             return True
@@ -146,7 +147,7 @@ class Matching:
 
     def _refuse_other_values(self, row: int, earlier: Measurement) -> None:
         pairs = zip(self._values(earlier), self.results.values[row], strict=True)
-        told, now = next(each for each in pairs if each[0] != each[1])
+        told, now = next(each for each in pairs if not _same(*each))
         raise ResultsError(
             f"line {self.results.lines[row]}: {self.results.labels[row]!r}, replicate"
             f" {self.results.replicates[row]!r} was told before as {_shown(told)}, now as {_shown(now)} (event"
@@ -165,6 +166,11 @@ class Matching:
             self._blocks[measurement.sequence] = Block.from_bytes(self.log.block(measurement.sequence))
         row: np.ndarray = self._blocks[measurement.sequence].values[measurement.row]
         return row
+
+
+def _same(told: np.ndarray | float, now: np.ndarray | float) -> bool:
+    """Whether numbers are equal but for the last digits, which differ where a file writes them as text."""
+    return bool(np.isclose(told, now, rtol=_ROUNDING, atol=0.0, equal_nan=True).all())
 
 
 def _shown(value: float) -> str:

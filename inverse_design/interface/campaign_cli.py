@@ -162,19 +162,22 @@ def export(
     library: str | None = None,
     plates: Plates = _PLATES,
     place: Place = _PLACE,
+    run: _Run,
 ) -> None:
     """Put a round on plates: plate map, reagents, and a form for the results.
 
     Args:
-        output: A .xlsx workbook, or a .csv of the plate map with further .csv files beside it.
+        output: A .xlsx workbook, or a .csv of the plate map with further .csv files beside it; a .json with the
+            manifest is put there, too.
         round_number: Which round; the newest by default.
         library: Table of your reagents (columns gene, reagent, and sequence, catalogue if there are any).
         plates: How the round is put on plates.
         place: Which campaign.
+        run: What was typed.
     """
     from inverse_design.interface.campaign_export import run_export
 
-    run_export(place=place, round_number=round_number, plates=plates, library=library, destination=output)
+    run_export(run, place=place, round_number=round_number, plates=plates, library=library, destination=output)
 
 
 @campaign.command(help_epilogue=_examples("schema"))

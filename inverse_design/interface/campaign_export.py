@@ -1,6 +1,7 @@
 """The verb ``campaign export``: a round on plates, with its reagents, for the bench."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 import pandas as pd
 
@@ -16,8 +17,10 @@ from inverse_design.errors import PlateError
 from inverse_design.interface.campaign_create import read_library
 from inverse_design.interface.campaign_options import Place, Plates
 from inverse_design.interface.campaign_place import open_campaign
+from inverse_design.interface.campaign_rounds import round_facts
 from inverse_design.interface.console import output, say
-from inverse_design.interface.outputs import check_writable
+from inverse_design.interface.outputs import check_writable, write_facts
+from inverse_design.interface.run import Run
 from inverse_design.interface.tables import show_facts
 
 MAP_SHEET, REAGENT_SHEET, BATCH_SHEET, RESULT_SHEET = "plate map", "reagents", "batch", "results"
@@ -25,11 +28,12 @@ _MOST_READOUTS = 200  # wider forms are filled by programs, not by hand
 
 
 def run_export(
-    *, place: Place, round_number: int | None, plates: Plates, library: str | None, destination: str
+    run: Run, *, place: Place, round_number: int | None, plates: Plates, library: str | None, destination: str
 ) -> None:
     """Write a round for the bench; what the library lacks is said before anything is written.
 
     Args:
+        run: The command line.
         place: Which campaign.
         round_number: Which round; the newest by default.
         plates: How it is put on plates.
@@ -44,7 +48,9 @@ def run_export(
     sheets = sheets_of(campaign, batch, found, reagents)
     for each in export_places(path, sheets):
         check_writable(each, endings=EXPORT_ENDINGS)
-    written = write_export(path, sheets)
+    facts = round_facts(run, campaign, batch)
+    stated = {"layout": asdict(found.layout), "library": library}
+    written = (*write_export(path, sheets), write_facts(path, {**facts, "export": stated}))
     console = output()
     show_facts(console, _facts(campaign, batch, found, sheets))
     say(console)

@@ -1,17 +1,14 @@
 """The campaign that a command line names."""
 
 import getpass
-import re
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.gain_planner import GainPlanner
+from inverse_design.campaign.password import masked
 from inverse_design.campaign.planner import Planner
 from inverse_design.campaign.store import Store, open_store
 from inverse_design.errors import StoreError
 from inverse_design.interface.campaign_options import Place
-from inverse_design.interface.run import Run
-
-_PASSWORD = re.compile(r"(?<=:)(?P<user>//[^:/@\s]*:)[^@\s]*(?=@)|(?P<key>[?&]password=)[^&\s]*")
 
 
 def open_campaign(place: Place) -> Campaign:
@@ -48,18 +45,6 @@ def actor_of(place: Place) -> str:
         return "unknown"
 
 
-def without_passwords(run: Run) -> Run:
-    """Mask the passwords of database URLs, so that no manifest holds one.
-
-    Args:
-        run: The command line.
-
-    Returns:
-        The same without them.
-    """
-    return Run(tuple(map(_masked, run.arguments)), run.started)
-
-
 def planner_of(campaign: Campaign) -> Planner:
     """Choose who plans the rounds.
 
@@ -81,7 +66,7 @@ def shown_store(place: Place) -> str:
     Returns:
         Its path or URL.
     """
-    return _masked(place.store)
+    return masked(place.store)
 
 
 def _only(store: Store, place: Place) -> str:
@@ -94,7 +79,3 @@ def _only(store: Store, place: Place) -> str:
     raise StoreError(
         f"the store {shown_store(place)!r} holds {len(names)} campaigns; name one with --name: {shown}"
     )
-
-
-def _masked(word: str) -> str:
-    return _PASSWORD.sub(lambda found: f"{found['user'] or found['key']}***", word)

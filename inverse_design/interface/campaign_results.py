@@ -8,8 +8,9 @@ import pandas as pd
 from inverse_design.campaign.export import as_meant
 from inverse_design.campaign.results import PERTURBATION
 from inverse_design.interface.options import Reading
-from inverse_design.interface.screens import one_context, open_screen
+from inverse_design.interface.screens import stated_dialect
 from inverse_design.interface.value_tables import TABLE_ENDINGS, text_table
+from surrogates.data.effect_rows import read_effect_rows
 from surrogates.errors import DataError
 
 H5AD = ".h5ad"
@@ -42,12 +43,14 @@ def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.Dat
 
 
 def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
-    screen = one_context(open_screen(path, reading), None)
-    numbers = {name: column for column, name in enumerate(screen.readouts)}
-    shared = [numbers[name] for name in readouts if name in numbers]
-    told = screen.with_readouts(shared)
-    effects = pd.DataFrame(told.effects.numpy(), columns=list(told.readouts))
-    return pd.concat([pd.Series(screen.labels, name=PERTURBATION), effects], axis=1)
+    found = read_effect_rows(Path(path), stated_dialect(reading), layer_key=reading.layer_key)
+    if len(set(found.contexts)) > 1:
+        names = ", ".join(sorted(map(repr, set(found.contexts)))[:5])
+        raise DataError(f"{path!r} holds the contexts {names}, and a campaign is run in one; tell that one alone")
+    numbers = {name: column for column, name in enumerate(found.readouts)}
+    shared = [name for name in readouts if name in numbers]
+    effects = pd.DataFrame(found.effects[:, [numbers[name] for name in shared]], columns=shared)
+    return pd.concat([pd.Series(found.labels, name=PERTURBATION, dtype=object), effects], axis=1)
 
 
 def _as_meant(table: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from inverse_design.campaign.planner import PERTURBATION
 from inverse_design.campaign.settings import settings_as_json
 from inverse_design.interface.campaign_create import read_library
 from inverse_design.interface.campaign_options import Place
-from inverse_design.interface.campaign_place import open_campaign, planner_of, without_passwords
+from inverse_design.interface.campaign_place import open_campaign, planner_of
 from inverse_design.interface.campaign_results import read_results
 from inverse_design.interface.campaign_tables import batch_grid, listed, show_advice, show_telling
 from inverse_design.interface.console import output, say, working
@@ -61,7 +61,7 @@ def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]
     """
     settings = settings_as_json(campaign.settings)
     return {
-        "manifest": manifest(without_passwords(run), None, seed=campaign.settings.seed, settings=settings),
+        "manifest": manifest(run, None, seed=campaign.settings.seed, settings=settings),
         "campaign": {"name": campaign.name, "key": campaign.key, "target": campaign.target.name},
         "round": {"number": batch.round, "expected_gain": batch.expected_gain, "notes": batch.notes},
     }

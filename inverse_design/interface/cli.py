@@ -11,6 +11,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
+from inverse_design.campaign.password import masked
 from inverse_design.errors import InverseDesignError, NothingToProposeError
 from inverse_design.interface.benchmark_cli import benchmark
 from inverse_design.interface.campaign_cli import campaign
@@ -273,5 +274,5 @@ def _dispatch(words: Sequence[str]) -> None:
 
 
 def _complain(message: str, code: int) -> int:
-    say(complaints(), f"error: {' '.join(message.split())}", "red")
+    say(complaints(), f"error: {masked(' '.join(message.split()))}", "red")
     return code

@@ -71,7 +71,6 @@ def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) ->
     Returns:
         The two files.
     """
-    text = json.dumps(strict(facts), indent=1, allow_nan=False)
     if path.suffix == ".parquet":
         frame = pa.Table.from_pandas(table, preserve_index=False)
         known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
@@ -80,9 +79,23 @@ def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) ->
     else:
         csv = table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
         write_whole(path, lambda temporary: temporary.write_text(csv, encoding="utf-8", newline=""))
+    return path, write_facts(path, facts)
+
+
+def write_facts(path: Path, facts: Mapping[str, object]) -> Path:
+    """Write what explains a file beside it, whole or not at all.
+
+    Args:
+        path: The file.
+        facts: ``manifest`` and whatever else explains it.
+
+    Returns:
+        The JSON file.
+    """
+    text = json.dumps(strict(facts), indent=1, allow_nan=False)
     sidecar = sidecar_of(path)
     write_whole(sidecar, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
-    return path, sidecar
+    return sidecar
 
 
 def strict(value: object) -> object:

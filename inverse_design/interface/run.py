@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from inverse_design.campaign.password import masked
+
 PROGRAM = "inverse-design"
 
 
@@ -21,5 +23,5 @@ class Run:
 
     @property
     def command(self) -> str:
-        """The command line, quoted so that a shell reads it back."""
-        return shlex.join((PROGRAM, *self.arguments))
+        """The command line, quoted so that a shell reads it back; passwords are masked."""
+        return shlex.join((PROGRAM, *map(masked, self.arguments)))

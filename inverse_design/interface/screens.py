@@ -6,6 +6,7 @@ from pathlib import Path
 from inverse_design.interface.names import read_names
 from inverse_design.interface.options import Reading
 from surrogates.data.catalogue import load, names
+from surrogates.data.dialects import Dialect
 from surrogates.data.readers import TABLE_SUFFIXES, read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
@@ -64,6 +65,25 @@ def one_context(screen: Screen, context: str | None) -> Screen:
         )
         raise DataError(f"the data hold {len(contexts)} contexts; name one with --context: {shown}")
     return screen
+
+
+def stated_dialect(reading: Reading) -> Dialect:
+    """Collect what was typed about the columns of a file.
+
+    Args:
+        reading: As typed.
+
+    Returns:
+        What the readers take.
+    """
+    return Dialect(
+        _target_col(reading),
+        reading.reference_key,
+        reading.dose_col,
+        reading.group_col,
+        reading.sep,
+        reading.mode,
+    )
 
 
 def _as_it_is(data: str, reading: Reading) -> Screen:

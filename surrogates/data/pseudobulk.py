@@ -95,6 +95,52 @@ def sum_cells(
     return Moments(np.bincount(codes[kept], minlength=conditions), total, square)
 
 
+@dataclass(frozen=True)
+class CellEffects:
+    """Effects of conditions, from their cells and those of their control.
+
+    Attributes:
+        conditions: Number of each condition in the design; those of too few cells are not among them.
+        effects: Difference of the means.
+        errors: Standard errors of it.
+        enough: Whether each condition of the design has the fewest cells that are needed.
+        cells: How many cells were read.
+    """
+
+    conditions: Int[np.ndarray, "n"]
+    effects: Float[np.ndarray, "n g"]
+    errors: Float[np.ndarray, "n g"]
+    enough: Bool[np.ndarray, "c"]
+    cells: int
+
+
+def effects_of_cells(matrix: CellMatrix, design: Design, *, chunk: int = CHUNK) -> CellEffects:
+    """Compare the cells of each condition with the control cells of the same context.
+
+    Args:
+        matrix: Cells by readouts, usually log-normalised.
+        design: What was done to each cell.
+        chunk: How many cells are in memory at a time.
+
+    Returns:
+        The effects on all readouts, also on those that are the same in every condition.
+
+    Raises:
+        DataError: If there are no control cells, or not two of them in each context, or values are not finite.
+    """
+    control = _control_of(design)
+    sums = sum_cells(matrix, design.codes, len(design), chunk=chunk)
+    enough = sums.count >= FEWEST_CELLS
+    _refuse_few_controls(design, control, enough)
+    treated = np.flatnonzero(enough & (control != np.arange(len(design))))
+    # Conditions of one cell have no variance: they are not among the treated, and must not warn either.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean, variance = sums.mean, sums.mean_variance
+    effects = mean[treated] - mean[control[treated]]
+    errors = np.sqrt(variance[treated] + variance[control[treated]])
+    return CellEffects(treated, effects, errors, enough, int(sums.count.sum()))
+
+
 def screen_of_cells(
     matrix: CellMatrix,
     design: Design,
@@ -123,16 +169,8 @@ def screen_of_cells(
     Raises:
         DataError: If there are no control cells, or not two of them in each context, or values are not finite.
     """
-    control = _control_of(design)
-    sums = sum_cells(matrix, design.codes, len(design), chunk=chunk)
-    enough = sums.count >= FEWEST_CELLS
-    _refuse_few_controls(design, control, enough)
-    treated = np.flatnonzero(enough & (control != np.arange(len(design))))
-    # Conditions of one cell have no variance: they are not among the treated, and must not warn either.
-    with np.errstate(divide="ignore", invalid="ignore"):
-        mean, variance = sums.mean, sums.mean_variance
-    effects = mean[treated] - mean[control[treated]]
-    errors = np.sqrt(variance[treated] + variance[control[treated]])
+    found = effects_of_cells(matrix, design, chunk=chunk)
+    treated, effects, errors = found.conditions, found.effects, found.errors
     changing = np.flatnonzero(np.ptp(effects, axis=0) > 0) if len(treated) else np.arange(len(readouts))
     return Screen.from_labels(
         torch.from_numpy(effects[:, changing]),
@@ -144,8 +182,8 @@ def screen_of_cells(
             **provenance,
             "unit": provenance.get("unit", "difference of mean values per cell"),
             "standard errors": "between cells; without the variation between guides and batches",
-            "rows": f"{int(sums.count.sum())} cells",
-            **_left_out(design, enough, len(readouts) - len(changing)),
+            "rows": f"{found.cells} cells",
+            **_left_out(design, found.enough, len(readouts) - len(changing)),
         },
     )
 

@@ -38,6 +38,14 @@ def test_coverage_is_counted_in_every_round_and_over_all() -> None:
     assert not any(metric == "ece" for _, metric in rows)
 
 
+def test_what_is_uncovered_in_a_single_round_is_said_once() -> None:
+    one = replace(rounds(), number=torch.ones(6).long(), measured=torch.full((6,), 2.0).double())
+    assert [line.split(":")[1] for line in uncovered(rounds_rows(one, dataset="d", seed=0), 0.9)] == [" round 1"]
+    two = replace(one, number=NUMBER)
+    said = uncovered(rounds_rows(two, dataset="d", seed=0), 0.9)
+    assert [line.split(":")[1] for line in said] == [" round 1", " round 2", " all rounds"]
+
+
 def test_bounds_belong_to_the_interval_and_may_be_infinite() -> None:
     edge = Rounds(
         number=torch.zeros(2).long(),

@@ -147,6 +147,15 @@ def test_telling_twice_changes_nothing(campaign: Campaign) -> None:
     assert (grown.measured, grown.wells, grown.already) == ((names[2],), 1, 2)
 
 
+def test_the_last_digits_of_a_number_make_no_other_well(local: Campaign) -> None:
+    names = list(local.ask(2, FirstPairs()).table["perturbation"])
+    table = measured(names, local.readouts)
+    local.tell(table)
+    assert local.tell(table.assign(r0=[float(f"{value:.10g}") for value in table["r0"]])).already == 2
+    with pytest.raises(ResultsError, match="was told before"):
+        local.tell(table.assign(r0=table["r0"] * (1 + 1e-6)))
+
+
 def test_results_are_never_overwritten(local: Campaign) -> None:
     names = list(local.ask(2, FirstPairs()).table["perturbation"])
     local.tell(measured(names, local.readouts))

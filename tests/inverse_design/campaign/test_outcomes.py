@@ -1,0 +1,66 @@
+"""What was stated beside what was measured."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
+
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, outcomes
+from inverse_design.campaign.planner import Plan
+from inverse_design.campaign.store import open_store
+from inverse_design.problem.target import ProfileTarget, Target
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+
+
+class Bounding(FirstPairs):
+    """States bounds, too."""
+
+    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
+        plan = super().plan(screen, count, pending=pending, seed=seed)
+        return replace(plan, table=plan.table.assign(lower=-1.0, upper=1.0))
+
+
+def _profile() -> ProfileTarget:
+    screen = starting_screen()
+    return ProfileTarget("wanted", screen.readouts[:2], torch.tensor([1.0, -2.0], dtype=torch.float64))
+
+
+def _campaign(folder: Path, target: Target = TARGET) -> Campaign:
+    store = open_store(folder / "store.db", create=True)
+    return Campaign.create(store, SETTINGS, starting_screen(), target=target, actor="ann")
+
+
+@pytest.mark.parametrize("target", [TARGET, _profile()], ids=["direction", "state"])
+def test_only_what_was_measured_is_listed_with_the_mean_of_its_wells(tmp_path: Path, target: Target) -> None:
+    campaign = _campaign(tmp_path, target)
+    first = campaign.ask(3, Bounding())
+    names = list(first.table["perturbation"])
+    wells = [measured(names[:2], campaign.readouts, replicate=each) for each in ("1", "2")]
+    campaign.tell(pd.concat(wells))
+    campaign.tell(measured(names[2:], campaign.readouts).assign(status="failed"))
+    second = campaign.ask(2, Bounding())
+    campaign.tell(measured(list(second.table["perturbation"])[:1], campaign.readouts))
+    found = outcomes(campaign)
+    assert tuple(found) == OUTCOME_COLUMNS
+    assert found["round"].tolist() == [1, 1, 2]
+    assert found["perturbation"].tolist() == [*names[:2], second.table["perturbation"][0]]
+    assert found["predicted"].tolist()[:2] == first.table["predicted"].tolist()[:2]
+    mean = (wells[0].loc[0, list(campaign.readouts)] + wells[1].loc[0, list(campaign.readouts)]) / 2
+    state = ((mean["r0"] - 1) ** 2 / 2 + (mean["r1"] + 2) ** 2 / 2) ** 0.5
+    assert found[MEASURED][0] == pytest.approx(-mean["r0"] if target is TARGET else state)
+
+
+def test_without_results_or_without_bounds_the_columns_are_there(tmp_path: Path) -> None:
+    campaign = _campaign(tmp_path)
+    assert tuple(outcomes(campaign)) == OUTCOME_COLUMNS
+    names = list(campaign.ask(2, FirstPairs()).table["perturbation"])
+    assert outcomes(campaign).empty
+    campaign.tell(measured(names, campaign.readouts))
+    found = outcomes(campaign)
+    assert len(found) == 2
+    assert found[["lower", "upper"]].isna().all(axis=None)
