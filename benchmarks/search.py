@@ -31,6 +31,7 @@ def main() -> None:
         budget=asked.budget,
         threads=asked.threads,
         seed=asked.seed,
+        triples=max(asked.genes),
     )
     report = measure_peers(comparison)
     for reason in report.skipped:

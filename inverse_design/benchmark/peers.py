@@ -10,6 +10,7 @@ import torch
 from inverse_design.benchmark.peers_growth import MARK, Growth, Quantity
 from inverse_design.benchmark.peers_problem import PairProblem
 from inverse_design.benchmark.peers_process import Measured, PeerError, Trial, run_trial
+from inverse_design.benchmark.peers_triples import triples_beside
 from inverse_design.search.topk import Progress
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.rows import Row
@@ -62,6 +63,7 @@ class Comparison:
         budget: Seconds that a method may be expected to take.
         threads: Of each process; by default those of this one.
         seed: Fixes the problem.
+        triples: Genes whose triples are searched by bounds, beside the lines of the methods; none by default.
     """
 
     genes: tuple[int, ...] = GENES
@@ -71,6 +73,7 @@ class Comparison:
     budget: float = 600.0
     threads: int | None = None
     seed: int = 0
+    triples: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse unknown methods, and sizes that do not ascend."""
@@ -117,6 +120,7 @@ def measure_peers(asked: Comparison, *, progress: Progress | None = None) -> Pee
         ``topk``, which share it has of those of the right ``k`` that improve (of methods that give ``k``), and
         ``worth``, that of its first pair as a share of the best. What is right is told by ``numpy_loop`` in double
         precision, if it is among the methods. ``n`` is the number of runs, 0 for what was read off a line.
+        For triples see :func:`triples_beside`.
     """
     missing = {one: _NEEDS[one] for one in asked.methods if one in _NEEDS and find_spec(_NEEDS[one]) is None}
     skipped = [f"{one}: {name} is not installed; see {_REQUIREMENTS}" for one, name in missing.items()]
@@ -130,6 +134,9 @@ def measure_peers(asked: Comparison, *, progress: Progress | None = None) -> Pee
                 progress(at * len(growths) + number + 1, len(asked.genes) * len(growths))
         problem = PairProblem.drawn(genes, seed=asked.seed)
         rows += [row for method in growths for row in _rows(method, growths, problem, asked.k)]
+    if asked.triples is not None:
+        size = {"genes": asked.triples, "dimensions": problem.rows.shape[2]}
+        rows += triples_beside(growths, **size, k=asked.k, seconds=asked.budget, seed=asked.seed)
     return PeerReport(tuple(rows), tuple(skipped))
 
 

@@ -29,6 +29,7 @@ _HEADERS = {
 _LEGEND = (
     "seconds: wall time; MB: peak memory beyond the libraries; x exact: CPU time over that of exact_scan",
     "top 1, top k: share of the right pairs, by numpy_loop; worth: of the first pair, as a share of the best",
+    "triples: those nearest to a target by bounds, with proof if not stopped; the others by their lines for pairs",
     f"{MARK} not run, but read off the line through the sizes that are named",
 )
 
@@ -44,7 +45,7 @@ def run_peers(run: Run, *, genes: int, repeats: int, seed: int, json: str | None
         json: Where to write the rows.
     """
     sizes = (*(one for one in GENES if one < genes), genes)
-    asked = Comparison(genes=sizes, repeats=repeats, seed=seed)
+    asked = Comparison(genes=sizes, repeats=repeats, seed=seed, triples=genes)
     place = None if json is None else check_writable(json, endings=(".json",))
     with working("peers: searching") as tick:
         report = measure_peers(asked, progress=tick)

@@ -65,7 +65,7 @@ def test_the_verb_measures_sizes_up_to_the_largest(
         str(place),
     ]
     assert main(words) == 0
-    assert asked == [Comparison(genes=(142, 448, 500), repeats=2, seed=4)]
+    assert asked == [Comparison(genes=(142, 448, 500), repeats=2, seed=4, triples=500)]
     told = capsys.readouterr().out
     assert "skipped: baybe: not there" in told
     assert str(place) in told
