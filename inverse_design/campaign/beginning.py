@@ -2,6 +2,7 @@
 
 import re
 import secrets
+from itertools import chain
 
 from inverse_design.campaign.events import Created
 from inverse_design.campaign.goal import goal_of
@@ -91,6 +92,6 @@ def _stem(name: str) -> str:
 
 def _require_names(settings: CampaignSettings, vocabulary: Vocabulary) -> None:
     known = frozenset(vocabulary.targets) | frozenset(vocabulary.ids)
-    for name in (*settings.exclude, *settings.costs):
+    for name in (*settings.exclude, *chain.from_iterable(settings.incompatible), *settings.costs):
         if name not in known:
             raise UnknownNameError.from_known("gene or compound", name, known)

@@ -184,7 +184,8 @@ class ShortList:
 
 
 def _space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
-    return candidate_space(screen, settings.order, Constraints(excluded=settings.exclude))
+    rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible)
+    return candidate_space(screen, settings.order, rules)
 
 
 def _stacked(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:

@@ -34,6 +34,7 @@ class CampaignSettings:
             are recalibrated on these.
         max_per_gene: Most experiments of a batch that share one gene or compound; no limit by default.
         exclude: Genes or compounds that are never proposed.
+        incompatible: Pairs of them that are never proposed together.
         replicates: Wells of each experiment.
         controls: Control wells of a plate.
         plate_size: Wells of a plate.
@@ -58,6 +59,7 @@ class CampaignSettings:
     random_share: float = 0.1
     max_per_gene: int | None = None
     exclude: tuple[str, ...] = ()
+    incompatible: tuple[tuple[str, str], ...] = ()
     replicates: int = 2
     controls: int = 8
     plate_size: PlateSize = 96

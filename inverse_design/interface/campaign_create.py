@@ -16,6 +16,7 @@ from inverse_design.errors import LibraryError
 from inverse_design.interface.campaign_options import Place, Stated
 from inverse_design.interface.campaign_place import actor_of, shown_store
 from inverse_design.interface.console import output, say, working
+from inverse_design.interface.limit_tables import read_pairs
 from inverse_design.interface.names import read_names
 from inverse_design.interface.options import Reading
 from inverse_design.interface.screens import one_context, open_screen
@@ -116,6 +117,8 @@ def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object
     known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
     flags: dict[str, object] = {**asdict(stated), "name": place.name}
     flags["exclude"] = read_names(stated.exclude, known=known) if stated.exclude else None
+    if stated.incompatible is not None:
+        flags["incompatible"] = read_pairs(Path(stated.incompatible))
     if stated.costs is not None:
         table = read_value_table(Path(stated.costs), values=COST_COLUMNS)
         flags["costs"] = dict(zip(table.names, table.values, strict=True))

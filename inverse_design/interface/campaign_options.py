@@ -44,6 +44,7 @@ class Stated:
         random_share: Part of each batch that is drawn at random, to recalibrate bounds on (0.1).
         max_per_gene: Most experiments of a batch with the same gene; no limit if not stated.
         exclude: Names that are never proposed: A,B, repeated, or a file with one name per line.
+        incompatible: Table of two columns: pairs that are never proposed together.
         replicates: Wells of each experiment (2).
         controls: Control wells of a plate (8).
         plate_size: Wells of a plate (96).
@@ -65,6 +66,7 @@ class Stated:
     random_share: float | None = None
     max_per_gene: int | None = None
     exclude: Words = ()
+    incompatible: str | None = None
     replicates: int | None = None
     controls: int | None = None
     plate_size: SizeName | None = None

@@ -14,6 +14,7 @@ POLICIES: Registry[Callable[[], Policy]] = Registry(
         "greedy_ridge": "inverse_design.campaign.policies.pair_ridge:PairRidge",
         "optuna_tpe": "inverse_design.campaign.policies.pair_trial:PairTrial",
         "botorch_gp": "inverse_design.campaign.policies.pair_botorch:PairBotorch",
+        "campaign": "inverse_design.campaign.policies.planned:Planned",
         "pair_hits": "inverse_design.campaign.policies.pair_hits:PairHits",
     },
 )

@@ -17,6 +17,8 @@ def test_settings_screen_and_target_must_fit_each_other() -> None:
     require_beginning(replace(SETTINGS, exclude=("G00",), costs={"G01": 2.0}), screen, TARGET)
     with pytest.raises(UnknownNameError, match="'G99'"):
         require_beginning(replace(SETTINGS, exclude=("G99",)), screen, TARGET)
+    with pytest.raises(UnknownNameError, match="'G97'"):
+        require_beginning(replace(SETTINGS, incompatible=(("G00", "G97"),)), screen, TARGET)
     with pytest.raises(UnknownNameError, match="'G98'"):
         require_beginning(replace(SETTINGS, costs={"G98": 1.0}), screen, TARGET)
     with pytest.raises((TargetError, UnknownNameError)):

@@ -12,6 +12,7 @@ name = "screen 7"
 target = "CEBPE+KLF1"
 batch_size = 16
 exclude = ["AHR"]
+incompatible = [["KLF1", "SPI1"]]
 
 [costs]
 KLF1 = 12.5
@@ -28,6 +29,7 @@ def test_a_file_says_everything(tmp_path: Path) -> None:
     settings = read_settings(written(tmp_path, TEXT), {})
     assert (settings.name, settings.target, settings.batch_size) == ("screen 7", "CEBPE+KLF1", 16)
     assert settings.exclude == ("AHR",)
+    assert settings.incompatible == (("KLF1", "SPI1"),)
     assert settings.costs == {"KLF1": 12.5}
 
 

@@ -128,6 +128,13 @@ def test_nothing_is_left_when_everything_is_pending_or_excluded() -> None:
     assert one.table["perturbation"].tolist() == ["G01+G02"]
 
 
+def test_incompatible_pairs_are_not_proposed() -> None:
+    apart = replace(SETTINGS, incompatible=(("G00", "G02"),))
+    screen = planted_screen(alone=range(3), together=[(0, 1)], readouts=4)
+    plan = GainPlanner(apart, RAISE, Additive(), draws=16).plan(screen, 5, pending=(), seed=0)
+    assert plan.table["perturbation"].tolist() == ["G01+G02"]
+
+
 def test_pending_experiments_lower_what_a_batch_adds() -> None:
     chooser = planner(state(), random_share=0.0)
     alone = chooser.plan(small_screen(), 1, pending=(), seed=0)

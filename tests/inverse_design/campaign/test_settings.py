@@ -17,7 +17,9 @@ _PROSPECT = Prospect(expected_gain=0.5, gain=1.0, noise=None, cost=100.0, spent=
 
 
 def test_settings_come_back_from_json() -> None:
-    settings = replace(_PLAIN, costs={"G": 2.5}, exclude=("A", "B"), budget=10.0, plate_size=384)
+    settings = replace(
+        _PLAIN, costs={"G": 2.5}, exclude=("A", "B"), incompatible=(("A", "C"),), budget=10.0, plate_size=384
+    )
     assert settings_of(json.loads(json.dumps(settings_as_json(settings)))) == settings
 
 

@@ -37,7 +37,7 @@ def described(pool: Pool) -> Descriptors:
     return Descriptors("made", "rbf", names, normal(len(names), 4, seed=3))
 
 
-@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits"])
+@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "campaign", "pair_hits"])
 def test_policies_play_fair_repeat_themselves_and_see_nothing_hidden(name: str) -> None:
     played = replace(game(), descriptors=(described(game().pool),))
     policy = POLICIES.load(name)()
@@ -52,7 +52,7 @@ def test_policies_play_fair_repeat_themselves_and_see_nothing_hidden(name: str) 
     assert trace.sizes == (20, 6)
 
 
-@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits"])
+@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "campaign", "pair_hits"])
 def test_policies_know_how_to_begin_with_nothing(name: str) -> None:
     trace = play(game(start=0, rounds=1, count=3), POLICIES.load(name)(), seed=0, name=name)
     assert len(trace.rows.unique()) == 3
