@@ -3,15 +3,18 @@
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, Protocol, runtime_checkable
 
 import beartype
 import jaxtyping
 import pytest
 import torch
-from jaxtyping import Float, Int
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
-from type_checks import _AS_JAXTYPING, has_axes, jaxtyped
+from type_checks import _AS_JAXTYPING, arrays_in, axes_of, jaxtyped, quick
 
 from surrogates.data.screen import Screen
 from surrogates.models.features import effect_components
@@ -21,7 +24,7 @@ WAYS = [
     pytest.param(functools.partial(way, typechecker=beartype.beartype), id=name)
     for name, way in {"quick": jaxtyped, "jaxtyping": _AS_JAXTYPING}.items()
 ]
-Way = Callable[[Any], Any]
+Way = functools.partial[Any]
 
 
 def ones(*shape: int) -> Tensor:
@@ -139,9 +142,89 @@ def test_generators_are_checked_as_before(way: Way) -> None:
 def test_arrays_with_axes_are_found_at_any_depth() -> None:
     row = Float[Tensor, "n"]
     for annotation in (row, tuple[row, ...], row | None, Callable[[row], int], dict[str, list[row]]):
-        assert has_axes(annotation)
+        assert arrays_in(annotation) == [row]
     for annotation in (Callable[[int], int], Callable[..., int], dict[str, int] | None, Tensor, "Screen"):
-        assert not has_axes(annotation)
+        assert arrays_in(annotation) == []
+        assert quick(annotation) is annotation
+
+
+def test_only_letters_and_sizes_are_checked_here() -> None:
+    assert axes_of(Float[Tensor, "n 2 _ _k g1"]) == ("n", 2, None, None, "g1")
+    assert axes_of(Float[Tensor, ""]) == ()
+    for other in ("*b", "#n", "n+1", "...", "n k-1"):
+        assert axes_of(Float[Tensor, other]) is None
+
+
+sizes = st.lists(st.integers(0, 3), max_size=3).map(tuple)
+axes = st.lists(st.sampled_from(["n", "k", "2", "_", "#n", "*b"]), max_size=3, unique=True).map(" ".join)
+kinds = st.sampled_from([torch.float64, torch.float32, torch.int64, torch.bool])
+
+
+@settings(max_examples=200)
+@given(st.tuples(axes, axes, axes), st.tuples(sizes, sizes, sizes), st.tuples(kinds, kinds, kinds))
+def test_both_ways_agree(
+    named: tuple[str, ...], shapes: tuple[tuple[int, ...], ...], of: tuple[torch.dtype, ...]
+) -> None:
+    first, second, third = (torch.ones(shape).to(kind) for shape, kind in zip(shapes, of, strict=True))
+
+    def call(one: Any, other: Any) -> Any:
+        return None if one is other else third
+
+    call.__annotations__ = {
+        "one": Float[Tensor, named[0]],
+        "other": Float[Tensor, named[1]] | tuple[Int[Tensor, named[1]], Float[Tensor, named[0]]],
+        "return": Shaped[Tensor, named[2]] | None,
+    }
+    said = []
+    for way in (jaxtyped, _AS_JAXTYPING):
+        checked = way(call, typechecker=beartype.beartype)
+        for arguments in ((first, second), (first, (second, first)), (first, first)):
+            try:
+                checked(*arguments)
+                said.append(True)
+            except jaxtyping.TypeCheckError:
+                said.append(False)
+    assert said[:3] == said[3:]
+
+
+def test_protocols_ask_for_every_attribute_and_compute_each_property_once_per_class(way: Way) -> None:
+    computed = []
+
+    @runtime_checkable
+    class Sized(Protocol):
+        @property
+        def size(self) -> int: ...
+
+        def grow(self) -> int: ...
+
+    @dataclass(frozen=True)
+    class Good:
+        @property
+        def size(self) -> int:
+            computed.append(self)
+            return 1
+
+        def grow(self) -> int:
+            return 2
+
+    @dataclass(frozen=True)
+    class Bad:
+        size: int
+
+    @way
+    def take(one: Sized, more: Sequence[Sized] = ()) -> Sized | None:
+        return one if len(more) < 2 else 3  # type: ignore[return-value]
+
+    assert take(Good(), [Good()]) == Good()
+    before = len(computed)
+    assert take(Good()) == Good()
+    assert way.func is not jaxtyped or len(computed) == before == 1
+    loose, empty = SimpleNamespace(size=1, grow=print), SimpleNamespace(size=1)
+    assert take(loose) is loose
+    for wrong in (Bad(1), 3, empty):
+        refused(take, wrong)
+        refused(take, Good(), [wrong])
+    refused(take, Good(), [Good(), Good()])
 
 
 def test_the_packages_are_checked() -> None:
