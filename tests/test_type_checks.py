@@ -160,7 +160,7 @@ axes = st.lists(st.sampled_from(["n", "k", "2", "_", "#n", "*b"]), max_size=3, u
 kinds = st.sampled_from([torch.float64, torch.float32, torch.int64, torch.bool])
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(st.tuples(axes, axes, axes), st.tuples(sizes, sizes, sizes), st.tuples(kinds, kinds, kinds))
 def test_both_ways_agree(
     named: tuple[str, ...], shapes: tuple[tuple[int, ...], ...], of: tuple[torch.dtype, ...]

@@ -11,7 +11,6 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from inverse_design.errors import TargetError
-from inverse_design.interface.cell_states import cell_shift
 from inverse_design.interface.names import names_a_file
 from inverse_design.interface.value_tables import TABLE_ENDINGS, ValueTable, read_value_table
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, shift
@@ -127,6 +126,8 @@ class ShiftFile:
         if (self.cells is None) != (self.column is None):
             raise TargetError("a shift between groups of cells needs both: cells = a file, column = its groups")
         if self.cells is not None and self.column is not None:
+            from inverse_design.interface.cell_states import cell_shift  # noqa: PLC0415 - AnnData takes seconds
+
             return cell_shift(folder / self.cells, column=self.column, start=self.start, end=self.to)
         start, end = (profile_of(read_value_table(folder / each)) for each in (self.start, self.to))
         return shift(self.name or f"{self.start} to {self.to}", start, end)

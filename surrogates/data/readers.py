@@ -5,7 +5,6 @@ from pathlib import Path
 
 from surrogates.data.dialects import Dialect
 from surrogates.data.perturbation import Mode
-from surrogates.data.read_h5ad import screen_of_h5ad
 from surrogates.data.read_table import screen_of_table
 from surrogates.data.screen import Screen
 from surrogates.data.sources import sha256_of
@@ -55,6 +54,8 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
     stated = Dialect(target_col, reference_key, dose_col, group_col, sep, mode)
     provenance = {"source": file.name, "sha256": sha256_of(file)}
     if kind == ".h5ad":
+        from surrogates.data.read_h5ad import screen_of_h5ad  # noqa: PLC0415 - AnnData takes seconds to import
+
         return screen_of_h5ad(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
     if layer_key is not None:
         raise DataError(f"layer_key={layer_key!r} is stated, but {file.name!r} is a table, which has no layers")

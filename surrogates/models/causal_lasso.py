@@ -5,8 +5,6 @@ import warnings
 import numpy as np
 import torch
 from jaxtyping import Float
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import lasso_path
 from torch import Tensor
 
 from surrogates.models.causal_design import Regression
@@ -75,6 +73,9 @@ def lasso_edges(
 def _coefficients(
     x: Float[np.ndarray, "n k"], y: Float[np.ndarray, "n"], gram: Float[np.ndarray, "k k"], penalty: float
 ) -> Float[np.ndarray, "k"]:
+    from sklearn.exceptions import ConvergenceWarning  # noqa: PLC0415 - seconds to import, and only needed here
+    from sklearn.linear_model import lasso_path  # noqa: PLC0415
+
     correlation = x.T @ y
     largest = float(np.abs(correlation).max(initial=0.0))
     if penalty >= largest:
