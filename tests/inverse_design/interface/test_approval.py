@@ -1,3 +1,4 @@
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pandas as pd
@@ -7,6 +8,7 @@ from strategies.worlds import command, save_table
 from inverse_design.errors import SpaceError
 from inverse_design.interface import approval as module
 from inverse_design.interface.approval import approval
+from inverse_design.search.engine import Engine
 from inverse_design.search.workload import Workload
 
 LONG = Workload(166_616_670_000, "166,616,670,000 triples", 200.0, 2, 400_000_000)
@@ -34,8 +36,16 @@ def test_workers_and_a_ledger_change_nothing_in_the_table(
     words = ("--target", label, *words[2:])
     plain, spread = tmp_path / "plain.csv", tmp_path / "spread.csv"
     ledger = tmp_path / "scan.db"
+    crews: list[int] = []
+
+    def threads(engine: Engine) -> ThreadPoolExecutor:
+        crews.append(engine.workers)  # that processes give the same bytes is a test of the engine
+        return ThreadPoolExecutor(engine.workers)
+
+    monkeypatch.setattr(Engine, "_processes", threads)
     assert command("propose", table, *words, "-o", plain) == 0
     assert command("propose", table, *words, "-o", spread, "--workers", 2, "--ledger", ledger) == 0
+    assert crews == [2]
     assert plain.read_text() == spread.read_text()
     assert ledger.exists()
     assert command("propose", table, *words, "--level", 0.5, "--order", "both", "--ledger", ledger) == 3
