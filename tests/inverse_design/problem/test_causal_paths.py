@@ -28,7 +28,7 @@ def test_a_model_without_a_graph_has_no_paths() -> None:
 
 def test_proposals_of_a_causal_model_are_explained_by_paths() -> None:
     target = SCREEN.labels[12]
-    found = propose(SCREEN, target, surrogate=Causal(variable=0), top=2)
+    found = propose(SCREEN, target, surrogate=Causal(variable=0, steps=6), top=2)
     assert found.table["perturbation"][0] == target
     assert any("causal graph of" in note and "trust" in note for note in found.notes)
     first = found.explanations[0]
