@@ -1,7 +1,7 @@
 """What experiments are worth: predictions with bounds, expected gain with its interval, and why."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -15,13 +15,12 @@ from inverse_design.acquisition.worth import EffectLaw, Nearness, Worth, worth_o
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.objective import Objective, SignedProjection, SquaredDistance
-from inverse_design.problem.target import AlignedProfile, Target
+from inverse_design.problem.target import AlignedProfile, Target, endless
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.calibrated import FittedCalibrated
 
-_FAR = 1e6  # standard deviations, more than any effect
 _AT_ONCE = 128  # candidates whose covariance factors are held together
 
 
@@ -31,11 +30,13 @@ class Aim:
 
     Attributes:
         aligned: The target in the coordinates of the screen.
+        endless: The same for explanations, with the end of a mere direction out of reach.
         worth: The utility of effects.
         incumbent: The best that was measured.
     """
 
     aligned: AlignedProfile
+    endless: AlignedProfile
     worth: Worth
     incumbent: Incumbent
 
@@ -52,7 +53,7 @@ class Aim:
         """
         aligned = target.on(screen.readouts)
         worth = worth_of(target, aligned)
-        return cls(aligned, worth, best_measured(worth, aligned, screen))
+        return cls(aligned, endless(target, aligned), worth, best_measured(worth, aligned, screen))
 
     @property
     def objective(self) -> Objective:
@@ -105,11 +106,10 @@ def value(
     expected, probability = _improvement(joint, aim)
     low, high = gain_interval(joint, aim, expected, level=level)
     bounds = outcome_bounds(aim.objective, fitted, batch, level)
-    endless = aim.aligned if aim.is_state else replace(aim.aligned, values=aim.aligned.values * _FAR)
     reasons = [
         each
         for rows in torch.arange(len(batch)).split(_AT_ONCE)
-        for each in explain(fitted, batch.rows(rows), endless, screen, top=3)
+        for each in explain(fitted, batch.rows(rows), aim.endless, screen, top=3)
     ]
     codes = novelty_code(batch, fitted.measured_alone).tolist()
     table = pd.DataFrame({

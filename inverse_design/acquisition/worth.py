@@ -15,6 +15,7 @@ from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.gain import ExpectedImprovement, ProbabilityOfImprovement
 from inverse_design.acquisition.quadratic import MatchedSquare, NormalSquare
 from inverse_design.problem.target import AlignedProfile, Target, is_state
+from surrogates.data.screen import Screen
 
 
 @dataclass(frozen=True)
@@ -237,3 +238,35 @@ def worth_of(target: Target, aligned: AlignedProfile) -> Worth:
         Nearness to a state or a value; else the advance in a direction.
     """
     return Nearness(aligned) if is_state(target) else Advance(aligned)
+
+
+def measured_utility(target: Target, screen: Screen) -> Float[Tensor, "n"]:
+    """Value what was measured.
+
+    Args:
+        target: Where the cells should go.
+        screen: Measured effects.
+
+    Returns:
+        The utility of each row, larger is better: minus its distance to a state, or its projection on a direction.
+    """
+    aligned = target.on(screen.readouts)
+    return worth_of(target, aligned).utility(screen.effects[:, aligned.columns])
+
+
+def utility_error(target: Target, screen: Screen) -> float | None:
+    """Say how exactly a utility is known, to first order.
+
+    Args:
+        target: Where the cells should go.
+        screen: Measured effects, with standard errors or without.
+
+    Returns:
+        The standard error of the utility of the median row, ``None`` if the screen has no standard errors.
+    """
+    if screen.standard_errors is None:
+        return None
+    aligned = target.on(screen.readouts)
+    noise = screen.standard_errors[:, aligned.columns].square()
+    variance = worth_of(target, aligned).variance(screen.effects[:, aligned.columns], noise)
+    return float(variance.median().sqrt())

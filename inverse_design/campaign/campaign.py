@@ -11,6 +11,7 @@ from inverse_design.campaign.batch import Batch, batch_of, open_round, stated_ro
 from inverse_design.campaign.beginning import begin, beginning_of, start_of
 from inverse_design.campaign.cost import round_cost
 from inverse_design.campaign.goal import target_of
+from inverse_design.campaign.history import history_of
 from inverse_design.campaign.moving import order, withdraw
 from inverse_design.campaign.planner import PERTURBATION, Plan, Planner
 from inverse_design.campaign.results import results_of
@@ -243,10 +244,10 @@ class Campaign:
         Returns:
             Counts, the best perturbation so far, and what was spent.
         """
-        start, settings = self._start, self.settings
+        start = self._start
         with self.store.reading(self.name) as log:
-            basis = basis_of(log, start, settings)
-            return status_of(log, basis, start=start, target=self.target, settings=settings)
+            basis = basis_of(log, start, self.settings)
+            return status_of(log, basis, start=start, target=self.target, settings=self.settings)
 
     def advice(self, considered: Plan | Batch) -> Advice:
         """Say whether a round is worth it.
@@ -257,14 +258,9 @@ class Campaign:
         Returns:
             Whether to stop, and why.
         """
-        labels = [str(each) for each in considered.table[PERTURBATION]]
-        prospect = prospect_of(
-            self.status(),
-            expected_gain=considered.expected_gain,
-            cost=round_cost(self.settings, labels),
-            recorded=isinstance(considered, Batch),
-        )
-        return advise(prospect, self.settings)
+        cost = round_cost(self.settings, [str(each) for each in considered.table[PERTURBATION]])
+        recorded, gain = isinstance(considered, Batch), considered.expected_gain
+        return advise(prospect_of(self.status(), expected_gain=gain, cost=cost, recorded=recorded), self.settings)
 
     def history(self) -> pd.DataFrame:
         """List everything that happened.
@@ -273,8 +269,7 @@ class Campaign:
             One row per event: ``sequence``, ``time`` (UTC), ``actor``, ``kind`` and ``what``.
         """
         with self.store.reading(self.name) as log:
-            rows = [(one.sequence, one.time, one.actor, one.event.kind, one.event.words) for one in log.events()]
-        return pd.DataFrame(rows, columns=["sequence", "time", "actor", "kind", "what"])
+            return history_of(log)
 
     @cached_property
     def _start(self) -> Screen:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.campaign.goal import utility_of
+from inverse_design.acquisition.worth import measured_utility
 from inverse_design.problem.target import Target
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.screen import Screen
@@ -48,7 +48,7 @@ class Pool:
         """
         contexts = ("",) * len(rows)
         batch = self.candidates.rows(rows)
-        return utility_of(
+        return measured_utility(
             self.target, Screen(effects, batch, self.before.vocabulary, self.before.readouts, contexts)
         )
 
@@ -207,7 +207,7 @@ class Game:
     @cached_property
     def utility(self) -> Float[Tensor, "c"]:
         """What each candidate is worth: the hidden truth."""
-        return utility_of(self.target, self.screen.rows(self.candidates))
+        return measured_utility(self.target, self.screen.rows(self.candidates))
 
     def reveal(self, rows: Int[Tensor, "m"]) -> Known:
         """Show what was measured of some candidates.

@@ -2,8 +2,8 @@
 
 import pandas as pd
 
+from inverse_design.acquisition.worth import measured_utility
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.goal import utility_of
 from inverse_design.campaign.planner import PERTURBATION
 from inverse_design.campaign.results import ROUND
 from inverse_design.valuation import Aim
@@ -28,7 +28,7 @@ def outcomes(campaign: Campaign) -> pd.DataFrame:
     """
     screen = campaign.screen()
     aim = Aim.at(campaign.target, screen)
-    utility = utility_of(campaign.target, screen).tolist()
+    utility = measured_utility(campaign.target, screen).tolist()
     outcome = {label: aim.outcome(each) for label, each in zip(screen.labels, utility, strict=True)}
     rounds = [pd.DataFrame(columns=list(OUTCOME_COLUMNS))]
     for number in range(1, campaign.status().rounds + 1):

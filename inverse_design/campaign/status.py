@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from inverse_design.acquisition.worth import measured_utility, utility_error
 from inverse_design.campaign.asking import Basis, spent_on
 from inverse_design.campaign.events import Told
-from inverse_design.campaign.goal import noise_of, utility_of
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.state import OPEN_STATES, State
 from inverse_design.campaign.stop import Prospect
@@ -60,7 +60,7 @@ def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings
     Returns:
         The status.
     """
-    utility, before = utility_of(target, basis.screen), utility_of(target, start)
+    utility, before = measured_utility(target, basis.screen), measured_utility(target, start)
     best = int(utility.argmax())
     told = [one.event for one in log.events("told") if isinstance(one.event, Told)]
     return Status(
@@ -73,7 +73,7 @@ def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings
         best=basis.screen.perturbation(best).label,
         utility=float(utility[best]),
         gain=float(utility[best] - before.max()),
-        noise=noise_of(target, basis.screen),
+        noise=utility_error(target, basis.screen),
         spent=spent_on(log, settings),
         flagged=tuple(sentence for one in told for sentence in one.flagged),
     )

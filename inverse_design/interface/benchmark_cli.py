@@ -7,12 +7,10 @@ from typing import Annotated
 from cyclopts import App, Parameter, validators
 
 from inverse_design.interface.judging import Judging
-from inverse_design.interface.options import ASKING, Reading
-from inverse_design.interface.run import PROGRAM, Run
+from inverse_design.interface.options import Context, Reading, RunWords
+from inverse_design.interface.run import examples
 from inverse_design.interface.scoring import Scoring
 
-_Context = Annotated[str | None, Parameter(group=ASKING)]
-_Run = Annotated[Run, Parameter(parse=False)]
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 _Repeats = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
@@ -21,20 +19,16 @@ _READING, _SCORING, _JUDGING = Reading(), Scoring(), Judging()
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 
 
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
-
-
-@benchmark.command(help_epilogue=_examples("benchmark retrieval norman2019_expr --json retrieval.json"))
+@benchmark.command(help_epilogue=examples("benchmark retrieval norman2019_expr --json retrieval.json"))
 def retrieval(
     data: str,
     /,
     *,
-    context: _Context = None,
+    context: Context = None,
     seed: int = 0,
     json: str | None = None,
     reading: Reading = _READING,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found among all pairs.
 
@@ -52,7 +46,7 @@ def retrieval(
 
 
 @benchmark.command(
-    help_epilogue=_examples(
+    help_epilogue=examples(
         "benchmark forward norman2019_expr --json forward.json --picture forward.svg",
         "benchmark forward screen.csv --models all --classes single-0",
     )
@@ -61,10 +55,10 @@ def forward(
     data: str,
     /,
     *,
-    context: _Context = None,
+    context: Context = None,
     asked: Scoring = _SCORING,
     reading: Reading = _READING,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Measure how well held-out effects are predicted, beside every baseline.
 
@@ -81,7 +75,7 @@ def forward(
 
 
 @benchmark.command(
-    help_epilogue=_examples(
+    help_epilogue=examples(
         "benchmark calibration norman2019_expr --json calibration.json --picture calibration.svg",
         "benchmark calibration screen.csv --model interaction --classes double-2 --levels 0.8,0.9",
     )
@@ -90,10 +84,10 @@ def calibration(
     data: str,
     /,
     *,
-    context: _Context = None,
+    context: Context = None,
     asked: Judging = _JUDGING,
     reading: Reading = _READING,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
 
@@ -109,7 +103,7 @@ def calibration(
     run_calibration(run, data, context=context, asked=asked, reading=reading)
 
 
-@benchmark.command(help_epilogue=_examples("benchmark rounds results.csv --level 0.9"))
+@benchmark.command(help_epilogue=examples("benchmark rounds results.csv --level 0.9"))
 def rounds(
     results: str,
     /,
@@ -118,7 +112,7 @@ def rounds(
     adaptive: bool = False,
     seed: int = 0,
     json: str | None = None,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Measure whether the bounds that a campaign stated before each round held in it.
 
@@ -136,7 +130,7 @@ def rounds(
     run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, json=json)
 
 
-@benchmark.command(help_epilogue=_examples("benchmark search --genes 2000", "benchmark search --peers"))
+@benchmark.command(help_epilogue=examples("benchmark search --genes 2000", "benchmark search --peers"))
 def search(
     *,
     genes: _Count = 10_000,
@@ -144,7 +138,7 @@ def search(
     peers: bool = False,
     seed: int = 0,
     json: str | None = None,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Measure how long the exact search over all pairs takes, beside a bare matrix product.
 
@@ -163,9 +157,9 @@ def search(
     measure(run, genes=genes, repeats=repeats, seed=seed, json=json)
 
 
-@benchmark.command(help_epilogue=_examples("benchmark neural --genes 2000 --repeats 3"))
+@benchmark.command(help_epilogue=examples("benchmark neural --genes 2000 --repeats 3"))
 def neural(
-    *, genes: _Count = 10_000, repeats: _Repeats = 1, seed: int = 0, json: str | None = None, run: _Run
+    *, genes: _Count = 10_000, repeats: _Repeats = 1, seed: int = 0, json: str | None = None, run: RunWords
 ) -> None:
     """Measure the search over all pairs with an ensemble of networks: exhaustive, and in two stages.
 

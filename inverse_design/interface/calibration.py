@@ -13,8 +13,9 @@ from inverse_design.interface.calibration_tables import show_class, show_legend
 from inverse_design.interface.console import output, say, working
 from inverse_design.interface.figures import write_svg
 from inverse_design.interface.judging import Judging
+from inverse_design.interface.loaded_model import loaded_model
 from inverse_design.interface.names import names_a_file, read_names
-from inverse_design.interface.options import AUTOMATIC, Reading
+from inverse_design.interface.options import Reading
 from inverse_design.interface.outputs import check_writable
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.run import Run
@@ -24,7 +25,6 @@ from surrogates.errors import CalibrationError, UnknownNameError
 from surrogates.evaluation.forward_splits import CLASSES
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.automatic import Automatic
-from surrogates.models.registered import SURROGATES
 from surrogates.uncertainty.conformal import require_level
 
 
@@ -139,11 +139,8 @@ def named_model(name: str) -> Automatic:
     Raises:
         UnknownNameError: If the name is not known.
     """
-    if name == AUTOMATIC:
-        return Automatic()
-    if name not in SURROGATES.names():
-        raise UnknownNameError.from_known("model", name, (AUTOMATIC, *SURROGATES.names()))
-    return Automatic((SURROGATES.load(name)(),))
+    model = loaded_model(name)
+    return Automatic() if model is None else Automatic((model,))
 
 
 def reliability_of(card: ClassCard) -> tuple[Bin, ...]:

@@ -7,12 +7,10 @@ from typing import Annotated
 from cyclopts import App, Parameter, validators
 
 from inverse_design.interface.campaign_options import PLACE, SETTINGS, Place, Plates, Stated
-from inverse_design.interface.options import Reading
-from inverse_design.interface.run import PROGRAM, Run
+from inverse_design.interface.options import Output, Reading, RunWords
+from inverse_design.interface.run import examples
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
-_Run = Annotated[Run, Parameter(parse=False)]
-_Output = Annotated[str | None, Parameter(name=["--output", "-o"])]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
 _PLACE, _STATED, _PLATES, _READING = Place(), Stated(), Plates(), Reading()
 
@@ -23,14 +21,10 @@ campaign = App(
 )
 
 
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} campaign {line}`" for line in lines)
-
-
 @campaign.command(
-    help_epilogue=_examples(
-        "create screen.csv --name first --target goal.toml --batch-size 24",
-        "create norman2019_expr --config campaign.toml --library guides.csv --store lab.db",
+    help_epilogue=examples(
+        "campaign create screen.csv --name first --target goal.toml --batch-size 24",
+        "campaign create norman2019_expr --config campaign.toml --library guides.csv --store lab.db",
     )
 )
 def create(
@@ -60,9 +54,9 @@ def create(
     run_create(data, place=place, context=context, config=config, library=library, stated=stated, reading=reading)
 
 
-@campaign.command(help_epilogue=_examples("ask -n 24 -o batch.csv"))
+@campaign.command(help_epilogue=examples("campaign ask -n 24 -o batch.csv"))
 def ask(
-    *, count: _Count = None, output: _Output = None, more: bool = False, place: Place = _PLACE, run: _Run
+    *, count: _Count = None, output: Output = None, more: bool = False, place: Place = _PLACE, run: RunWords
 ) -> None:
     """Propose the next round; as long as it has results to come, asking again gives the same round.
 
@@ -78,7 +72,9 @@ def ask(
     run_ask(run, place=place, count=count, more=more, destination=output)
 
 
-@campaign.command(help_epilogue=_examples("order", "order CEBPE+KLF1 KLF1+MAP2K6 --library guides.csv"))
+@campaign.command(
+    help_epilogue=examples("campaign order", "campaign order CEBPE+KLF1 KLF1+MAP2K6 --library guides.csv")
+)
 def order(*names: str, library: str | None = None, place: Place = _PLACE) -> None:
     """Note that proposed experiments go to the bench.
 
@@ -92,7 +88,9 @@ def order(*names: str, library: str | None = None, place: Place = _PLACE) -> Non
     run_order(place=place, names=names, library=library)
 
 
-@campaign.command(help_epilogue=_examples("tell results.csv", "tell cells.h5ad --reference-key AAVS1"))
+@campaign.command(
+    help_epilogue=examples("campaign tell results.csv", "campaign tell cells.h5ad --reference-key AAVS1")
+)
 def tell(
     results: str, /, *, allow_extra: bool = False, place: Place = _PLACE, reading: Reading = _READING
 ) -> None:
@@ -110,7 +108,7 @@ def tell(
     run_tell(results, place=place, extra=allow_extra, reading=reading)
 
 
-@campaign.command(help_epilogue=_examples('withdraw CEBPE+KLF1 --reason "clone is lost"'))
+@campaign.command(help_epilogue=examples('campaign withdraw CEBPE+KLF1 --reason "clone is lost"'))
 def withdraw(first: str, /, *others: str, reason: str = "", place: Place = _PLACE) -> None:
     """Note that experiments will not be done; they may be proposed again.
 
@@ -125,7 +123,7 @@ def withdraw(first: str, /, *others: str, reason: str = "", place: Place = _PLAC
     run_withdraw((first, *others), place=place, reason=reason)
 
 
-@campaign.command(help_epilogue=_examples("status", "status --quick"))
+@campaign.command(help_epilogue=examples("campaign status", "campaign status --quick"))
 def status(*, quick: bool = False, place: Place = _PLACE) -> None:
     """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
 
@@ -138,7 +136,7 @@ def status(*, quick: bool = False, place: Place = _PLACE) -> None:
     run_status(place=place, quick=quick)
 
 
-@campaign.command(help_epilogue=_examples("history"))
+@campaign.command(help_epilogue=examples("campaign history"))
 def history(*, place: Place = _PLACE) -> None:
     """List everything that happened: what, when, and by whom.
 
@@ -151,8 +149,9 @@ def history(*, place: Place = _PLACE) -> None:
 
 
 @campaign.command(
-    help_epilogue=_examples(
-        "export --library guides.csv -o plate.xlsx", "export --round 2 --plate 384 --edges empty -o plate.csv"
+    help_epilogue=examples(
+        "campaign export --library guides.csv -o plate.xlsx",
+        "campaign export --round 2 --plate 384 --edges empty -o plate.csv",
     )
 )
 def export(
@@ -162,7 +161,7 @@ def export(
     library: str | None = None,
     plates: Plates = _PLATES,
     place: Place = _PLACE,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Put a round on plates: plate map, reagents, and a form for the results.
 
@@ -180,7 +179,7 @@ def export(
     run_export(run, place=place, round_number=round_number, plates=plates, library=library, destination=output)
 
 
-@campaign.command(help_epilogue=_examples("schema"))
+@campaign.command(help_epilogue=examples("campaign schema"))
 def schema() -> None:
     """Print the JSON schema of the settings file."""
     from inverse_design.interface.campaign_create import run_schema

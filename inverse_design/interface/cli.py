@@ -17,15 +17,22 @@ from inverse_design.interface.benchmark_cli import benchmark
 from inverse_design.interface.campaign_cli import campaign
 from inverse_design.interface.console import complaints, say
 from inverse_design.interface.listing import Listing, Valuing
-from inverse_design.interface.options import ASKING, Asking, Reading, Restrictions, Running
+from inverse_design.interface.options import (
+    ASKING,
+    Asking,
+    Context,
+    Output,
+    Reading,
+    Restrictions,
+    Running,
+    RunWords,
+)
 from inverse_design.interface.replay_options import GAME, GameOptions, PlayerOptions
-from inverse_design.interface.run import PROGRAM, Run
+from inverse_design.interface.run import PROGRAM, Run, examples
 from surrogates.errors import SurrogatesError
 
 DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
 
-_Context = Annotated[str | None, Parameter(group=ASKING)]
-_Run = Annotated[Run, Parameter(parse=False)]
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
 _VALUING = Valuing()
@@ -36,10 +43,6 @@ def _version() -> str:
         return version(PROGRAM)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
 
 
 app = App(
@@ -56,7 +59,7 @@ app.command(campaign)
 
 
 @app.command(
-    help_epilogue=_examples(
+    help_epilogue=examples(
         "check norman2019_expr",
         "check screen.h5ad --target-col guide --reference-key AAVS1",
     )
@@ -74,7 +77,7 @@ def check(data: str, /, *, reading: Reading = _READING) -> None:
 
 
 @app.command(
-    help_epilogue=_examples(
+    help_epilogue=examples(
         "propose norman2019_expr --target CEBPE+KLF1",
         "propose screen.h5ad --target state.csv --exclude essential.txt -o candidates.csv",
         "propose screen.csv --target goal.toml --order both --require KLF1",
@@ -85,13 +88,13 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     /,
     *,
     target: Annotated[str, Parameter(group=ASKING)],
-    context: _Context = None,
+    context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
     asking: Asking = _ASKING,
     restrictions: Restrictions = _RESTRICTIONS,
     running: Running = _RUNNING,
     reading: Reading = _READING,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Rank every single, pair or larger set by how well it reaches a target.
 
@@ -123,7 +126,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
 
 
 @app.command(
-    help_epilogue=_examples(
+    help_epilogue=examples(
         "rank norman2019_expr --target CEBPE+KLF1 --experiments list.csv",
         "rank screen.h5ad --target state.csv --experiments list.csv --cost-column price --budget 2000",
     )
@@ -134,11 +137,11 @@ def rank(
     *,
     target: Annotated[str, Parameter(group=ASKING)],
     listing: Listing,
-    context: _Context = None,
+    context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
     valuing: Valuing = _VALUING,
     reading: Reading = _READING,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
 
@@ -168,7 +171,7 @@ def rank(
 
 
 @app.command(
-    help_epilogue=_examples(
+    help_epilogue=examples(
         "replay norman2019_fitness",
         "replay norman2019_fitness --policy greedy_ridge,pair_hits --seeds 5 --figure curves.svg",
         "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
@@ -180,12 +183,12 @@ def replay(
     /,
     *,
     context: Annotated[str | None, Parameter(group=GAME)] = None,
-    output: Annotated[str | None, Parameter(name=["--output", "-o"])] = None,
+    output: Output = None,
     figure: str | None = None,
     rules: GameOptions = _GAME,
     players: PlayerOptions = _PLAYERS,
     reading: Reading = _READING,
-    run: _Run,
+    run: RunWords,
 ) -> None:
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
@@ -220,9 +223,9 @@ def replay(
     )
 
 
-@app.command(help_epilogue=_examples("demo", "demo -o my-folder"))
+@app.command(help_epilogue=examples("demo", "demo -o my-folder"))
 def demo(
-    *, output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output", seed: int = 0, run: _Run
+    *, output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output", seed: int = 0, run: RunWords
 ) -> None:
     """Hold a measured double out and find it again: the main job, from nothing.
 

@@ -5,12 +5,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from cyclopts import Group, Parameter, validators
 
+from inverse_design.interface.run import Run
 from surrogates.data.perturbation import Mode
 
 # The words of inverse_design.proposal, which cannot be imported here without torch; a test compares them.
 OrderName = Literal["1", "2", "3", "4", "5", "6", "both"]
 ObjectiveWord = Literal["likelihood", "distance", "pearson", "cosine", "projection"]
 MeasuredWord = Literal["keep", "leave-out"]
+RunWords: TypeAlias = Annotated[Run, Parameter(parse=False)]
+Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
 Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
 
 AUTOMATIC = "automatic"
@@ -19,6 +22,8 @@ ASKING = Group("What is asked", sort_key=1)
 RUNNING = Group("How it is searched (the answer does not depend on it)", sort_key=4)
 RESTRICTIONS = Group("What may be proposed", sort_key=2)
 READING = Group("Reading a file (what is not stated is detected, and reported)", sort_key=3)
+
+Context: TypeAlias = Annotated[str | None, Parameter(group=ASKING)]
 
 
 @Parameter(name="*", group=READING)

@@ -11,6 +11,7 @@ from inverse_design.interface.approval import approval
 from inverse_design.interface.card import show_card
 from inverse_design.interface.console import output, say, working
 from inverse_design.interface.limit_tables import read_costs, read_doses, read_groups, read_pairs
+from inverse_design.interface.loaded_model import loaded_model
 from inverse_design.interface.names import names_a_file, read_names
 from inverse_design.interface.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, write_table
@@ -25,9 +26,6 @@ from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.engine import Engine
 from surrogates.data.screen import Screen
-from surrogates.errors import UnknownNameError
-from surrogates.models.base import Surrogate
-from surrogates.models.registered import SURROGATES
 
 
 @dataclass(frozen=True)
@@ -158,7 +156,7 @@ def solve(
         The answer.
     """
     prior = _read_prior(asking.prior)
-    surrogate = None if asking.model == AUTOMATIC else _loaded(asking.model)
+    surrogate = loaded_model(asking.model)
     with working("fitting and searching") as tick:
         proposal = propose(
             screen,
@@ -287,12 +285,6 @@ def _n_readouts(target: Target) -> int:
     if isinstance(target, ProfileTarget):
         return len(target.readouts)
     return len(target.up) + len(target.down) if isinstance(target, SignatureTarget) else 1
-
-
-def _loaded(model: str) -> Surrogate:
-    if model not in SURROGATES.names():
-        raise UnknownNameError.from_known("model", model, (AUTOMATIC, *SURROGATES.names()))
-    return SURROGATES.load(model)()
 
 
 def _read_prior(path: str | None) -> dict[str, float] | None:

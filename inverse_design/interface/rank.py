@@ -10,9 +10,10 @@ from inverse_design.interface.console import output, say, working
 from inverse_design.interface.experiment_list import read_experiments
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.listing import Listing, Valuing
+from inverse_design.interface.loaded_model import loaded_model
 from inverse_design.interface.names import names_a_file
 from inverse_design.interface.numbers import decimals_for, fixed, probability
-from inverse_design.interface.options import AUTOMATIC, Reading
+from inverse_design.interface.options import Reading
 from inverse_design.interface.outputs import TABLE_ENDINGS, check_writable, write_table
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.run import Run
@@ -21,9 +22,6 @@ from inverse_design.interface.tables import show_facts, show_warnings
 from inverse_design.interface.target_files import read_target
 from inverse_design.ranking import Ranking, rank
 from surrogates.data.screen import Screen
-from surrogates.errors import UnknownNameError
-from surrogates.models.base import Surrogate
-from surrogates.models.registered import SURROGATES
 
 _OUTCOMES = ("distance", "projection")
 
@@ -69,7 +67,7 @@ def run_rank(
             listed.labels,
             costs=listed.costs,
             budget=listing.budget,
-            surrogate=_loaded(valuing.model),
+            surrogate=loaded_model(valuing.model),
             level=valuing.level,
             seed=valuing.seed,
         )
@@ -157,11 +155,3 @@ def _grid(table: pd.DataFrame) -> Grid:
             texts_of = tuple(map(str, values))
             columns.append(Column(name, texts_of, "right" if name == "rank" else "left", name == "reason", 20))
     return Grid(tuple(columns))
-
-
-def _loaded(model: str) -> Surrogate | None:
-    if model == AUTOMATIC:
-        return None
-    if model not in SURROGATES.names():
-        raise UnknownNameError.from_known("model", model, (AUTOMATIC, *SURROGATES.names()))
-    return SURROGATES.load(model)()

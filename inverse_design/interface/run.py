@@ -9,6 +9,18 @@ from inverse_design.campaign.password import masked
 PROGRAM = "inverse-design"
 
 
+def examples(*lines: str) -> str:
+    """Write the examples of a verb's help.
+
+    Args:
+        lines: Command lines without the program.
+
+    Returns:
+        Markdown.
+    """
+    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
+
+
 @dataclass(frozen=True)
 class Run:
     """What was typed, and when.

@@ -1,5 +1,6 @@
-"""A surrogate whose pairs have to be predicted one by one."""
+"""Surrogates that predict by a rule of the test, and one whose pairs have to be predicted one by one."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from jaxtyping import Bool
@@ -13,10 +14,11 @@ from surrogates.uncertainty.posterior import Posterior
 
 
 @dataclass(frozen=True)
-class FittedStreamed:
-    """Predicts what it holds does, and knows no factors."""
+class Predicting:
+    """Knows what another fit knows, predicts by a rule, and has no factors."""
 
     held: Fitted
+    rule: Callable[[PerturbationBatch], Posterior]
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -31,7 +33,7 @@ class FittedStreamed:
         return self.held.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> Posterior:
-        return self.held.predict(batch)
+        return self.rule(batch)
 
 
 @dataclass(frozen=True)
@@ -40,5 +42,6 @@ class Streamed:
 
     base: Surrogate = field(default_factory=MatchingMean)
 
-    def fit(self, screen: Screen, *, seed: int) -> FittedStreamed:
-        return FittedStreamed(self.base.fit(screen, seed=seed))
+    def fit(self, screen: Screen, *, seed: int) -> Predicting:
+        held = self.base.fit(screen, seed=seed)
+        return Predicting(held, held.predict)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from inverse_design.acquisition.worth import measured_utility
 from inverse_design.campaign.game import Pool
-from inverse_design.campaign.goal import utility_of
 from surrogates.errors import DataError
 
 
@@ -51,7 +51,7 @@ def pair_view(pool: Pool) -> PairView:
     rows = pool.before.single_rows
     if int((rows >= 0).sum()) < 2:
         raise DataError("fewer than two genes were measured alone; this policy needs their effects")
-    utility = utility_of(pool.target, pool.before)[rows[rows >= 0]]
+    utility = measured_utility(pool.target, pool.before)[rows[rows >= 0]]
     alone = torch.zeros(len(rows), dtype=torch.float64)
     alone[rows >= 0] = (utility - utility.mean()) / utility.std().clamp(min=1e-12)
     return PairView(candidates.genes[:, :2], alone)

@@ -9,7 +9,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from inverse_design.acquisition.gain import MemberImprovement
 from inverse_design.acquisition.incumbent import best_measured, shrunk
 from inverse_design.acquisition.joint_effects import JointEffects, gene_correlation, joint_effects
-from inverse_design.acquisition.worth import Advance, Nearness, Worth, worth_of
+from inverse_design.acquisition.worth import Advance, Nearness, Worth, utility_error, worth_of
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, SignatureTarget
 from surrogates.models.additive import Additive
 from surrogates.models.calibrated import Calibrated
@@ -154,6 +154,27 @@ def test_noise_of_a_utility_is_that_of_repeated_measurements(worth: Worth) -> No
     assert float(worth.variance(truth, noise)) == pytest.approx(float(worth.utility(readings).var()), rel=0.06)
     corrected = worth.without_noise(readings, noise.expand(20_000, 3))
     assert float(corrected.mean()) == pytest.approx(float(worth.utility(truth)), abs=0.01)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        ScalarTarget("r1", "minimise"),
+        ProfileTarget("p", question_screen().readouts, question_screen().effects[-1] + 2.0),
+    ],
+    ids=["direction", "state"],
+)
+def test_the_error_of_a_utility_is_that_of_the_median_condition(target: ProfileTarget | ScalarTarget) -> None:
+    screen = question_screen().rows([0, 1, 2])
+    assert utility_error(target, screen) is None
+    errors, draws = torch.linspace(0.1, 0.4, READOUTS).double(), normal(20_000, READOUTS, seed=7)
+    aligned = target.on(screen.readouts)
+    worth = worth_of(target, aligned)
+    spreads = [
+        float(worth.utility((effect + errors * draws)[:, aligned.columns]).std()) for effect in screen.effects
+    ]
+    found = utility_error(target, replace(screen, standard_errors=errors.expand(3, -1).clone()))
+    assert found == pytest.approx(sorted(spreads)[1], rel=0.05)
 
 
 def test_the_incumbent_is_the_best_reading_without_standard_errors() -> None:

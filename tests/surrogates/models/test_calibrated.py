@@ -210,9 +210,9 @@ def test_candidates_are_predicted_alike_with_and_without_factors(screen: Screen)
 def test_a_model_without_factors_cannot_give_them() -> None:
     fitted = Calibrated(Streamed()).fit(screen_of(5), seed=0)
     assert finite(fitted.predict(fitted.vocabulary.dosed(every_pair(7))))
-    with pytest.raises(TypeError, match="FittedStreamed does not factorise"):
+    with pytest.raises(TypeError, match="Predicting does not factorise"):
         fitted.pair_factors()
-    with pytest.raises(TypeError, match="FittedStreamed does not factorise"):
+    with pytest.raises(TypeError, match="Predicting does not factorise"):
         fitted.pair_scale()
 
 

@@ -1,20 +1,18 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from jaxtyping import Bool
 from strategies.screens import gene, normal, pairs_of, planted_screen
-from torch import Tensor
+from strategies.streamed import Predicting
 
 from surrogates.data.novelty import novelty_code
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.additive import Additive
-from surrogates.models.base import Fitted
 from surrogates.models.conformal import FittedConformal
 from surrogates.models.held_out import HeldOutFit
 from surrogates.uncertainty.conformal import conformal_quantile
@@ -81,35 +79,17 @@ def test_another_width_of_the_same_ids_is_no_other_perturbation() -> None:
         HeldOutFit(FITTED, again, normal(3, 5, seed=0))
 
 
-@dataclass(frozen=True)
-class Remembering:
-    """Knows what it was fitted to by heart, as flexible models nearly do, and adds up whatever is new."""
-
-    held: Fitted
-    genes: Tensor
-    residuals: Tensor
-
-    @property
-    def vocabulary(self) -> Vocabulary:
-        return self.held.vocabulary
-
-    @property
-    def readouts(self) -> tuple[str, ...]:
-        return self.held.readouts
-
-    @property
-    def measured_alone(self) -> Bool[Tensor, "v"]:
-        return self.held.measured_alone
-
-    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        mean = self.held.predict(batch).mean
-        same = (batch.genes[:, None] == self.genes).all(2).double()
-        return isotropic(mean + same @ self.residuals, torch.ones(len(self.readouts)).double())
-
-
-def remember(screen: Screen) -> Remembering:
+def remember(screen: Screen) -> Predicting:
+    """Know what it was fitted to by heart, as flexible models nearly do, and add up whatever is new."""
     held = Additive().fit(screen, seed=0)
-    return Remembering(held, screen.batch.genes, screen.effects - held.predict(screen.batch).mean)
+    residuals = screen.effects - held.predict(screen.batch).mean
+
+    def rule(batch: PerturbationBatch) -> GaussianPosterior:
+        same = (batch.genes[:, None] == screen.batch.genes).all(2).double()
+        mean = held.predict(batch).mean + same @ residuals
+        return isotropic(mean, torch.ones(len(screen.readouts)).double())
+
+    return Predicting(held, rule)
 
 
 def shares_covered(world: int) -> tuple[float, float]:
