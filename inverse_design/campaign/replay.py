@@ -1,11 +1,12 @@
 """Replay of a campaign on a fully measured screen: many policies, many seeds, in parallel."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from time import perf_counter
+from typing import TypeVar
 
 import torch
 from jaxtyping import Float, Int
@@ -14,7 +15,9 @@ from torch import Tensor
 from inverse_design.campaign.game import Choice, Game, Known, Policy, Pool
 from inverse_design.errors import PlanError
 
-_NEXT_ROUND = 1_000_003  # more than anybody's number of seeds, so that no two rounds draw alike
+NEXT_ROUND = 1_000_003  # more than anybody's number of seeds, so that no two rounds draw alike
+Task = TypeVar("Task")
+Played = TypeVar("Played")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ def play(game: Game, policy: Policy, *, seed: int, name: str = "") -> Trace:
         if count == 0:
             break
         begun = perf_counter()
-        choice = policy.choose(game.pool, game.reveal(rows), count, seed=seed + _NEXT_ROUND * (number + 1))
+        choice = policy.choose(game.pool, game.reveal(rows), count, seed=seed + NEXT_ROUND * (number + 1))
         seconds += perf_counter() - begun
         _require_fair(choice, rows, count, len(game.pool), name)
         rows = torch.cat([rows, choice.rows])
@@ -116,18 +119,32 @@ def replay(
         seeds: One replicate each; policies of one seed start from the same random experiments.
         workers: Number of processes, each with one thread; the traces do not depend on it.
 
-    Yields:
+    Returns:
         Traces, as soon as each is known, in the order of games, policies and seeds.
     """
     tasks = [(game, policies[name], seed, name) for game in games for name in policies for seed in seeds]
+    return in_order(_play, tasks, workers=workers)
+
+
+def in_order(play_one: Callable[[Task], Played], tasks: Sequence[Task], *, workers: int) -> Iterator[Played]:
+    """Play games in processes of one thread each.
+
+    Args:
+        play_one: A function of a module.
+        tasks: What it is called with, each once.
+        workers: Number of processes; one plays in this process.
+
+    Yields:
+        What it returns, as soon as each is known, in the order of the tasks.
+    """
     if workers == 1:
         with _one_thread():
-            yield from map(_play, tasks)
+            yield from map(play_one, tasks)
         return
     with ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
     ) as crew:
-        yield from crew.map(_play, tasks)
+        yield from crew.map(play_one, tasks)
 
 
 def _play(task: tuple[Game, Policy, int, str]) -> Trace:

@@ -1,7 +1,7 @@
 """A random network with hubs and cycles, for simulated worlds."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from surrogates.errors import DataError
@@ -38,6 +38,29 @@ def scale_free_edges(
             " make a network; take fewer parents than genes, a probability, and a radius between 0 and 1"
         )
     generator = torch.Generator().manual_seed(seed)
+    present = grow(genes, parents=parents, forward=forward, generator=generator)
+    size = _WEAKEST + (1 - _WEAKEST) * torch.rand(genes, genes, generator=generator, dtype=torch.float64)
+    sign = torch.where(torch.rand(genes, genes, generator=generator) < 0.5, -1.0, 1.0)
+    shuffle = torch.randperm(genes, generator=generator)
+    weights = (present * sign * size)[shuffle][:, shuffle]
+    radius = float(torch.linalg.eigvals(weights).abs().max())
+    if radius < 1e-6:
+        raise DataError(f"seed {seed} gives a network without cycles; take another one, or forward below 1")
+    return weights * (spectral_radius / radius)
+
+
+def grow(genes: int, *, parents: int, forward: float, generator: torch.Generator) -> Bool[Tensor, "g g"]:
+    """Join each new gene to earlier ones, drawn in proportion to one more than their degree.
+
+    Args:
+        genes: How many, the oldest first.
+        parents: How many edges each new gene brings; as many genes are there first, without edges.
+        forward: Probability that an edge leads from the old gene to the new one.
+        generator: What is drawn from.
+
+    Returns:
+        Whether there is an edge from a gene (row) to another (column).
+    """
     degree = torch.ones(genes, dtype=torch.float64)
     present = torch.zeros(genes, genes, dtype=torch.bool)
     for new in range(parents, genes):
@@ -47,11 +70,4 @@ def scale_free_edges(
         onwards = torch.rand(parents, generator=generator) < forward
         present[old[onwards], new] = True
         present[new, old[~onwards]] = True
-    size = _WEAKEST + (1 - _WEAKEST) * torch.rand(genes, genes, generator=generator, dtype=torch.float64)
-    sign = torch.where(torch.rand(genes, genes, generator=generator) < 0.5, -1.0, 1.0)
-    shuffle = torch.randperm(genes, generator=generator)
-    weights = (present * sign * size)[shuffle][:, shuffle]
-    radius = float(torch.linalg.eigvals(weights).abs().max())
-    if radius < 1e-6:
-        raise DataError(f"seed {seed} gives a network without cycles; take another one, or forward below 1")
-    return weights * (spectral_radius / radius)
+    return present

@@ -1,0 +1,143 @@
+"""What an experiment with a shift tells of the best shift: forms with gradients, to be made large on a sphere."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surrogates.models.edge_posterior import EdgePosterior
+
+
+@dataclass(frozen=True)
+class LossReduction:
+    """By how much an experiment lowers the expected squared distance that the recommended shift leaves.
+
+    The shift ``target (I - A)`` is missed by ``target (A - mean)``: one error for each gene, with variance
+    ``target V_j target^T``, which :attr:`EdgePosterior.reach` carries to the outcome. A state ``m`` of one
+    experiment takes ``(target V_j m)² / (noise² + m V_j m)`` off that variance. The reach is that of ``now``: what
+    an experiment tells of the edges into a gene is independent of what that gene does to others, so that the
+    product of expectations is exact. Only ``m`` is taken at its expectation.
+
+    Attributes:
+        now: What is known.
+        later: What will be known from the experiments that are decided already.
+        target: Wanted mean state.
+    """
+
+    now: EdgePosterior = field(repr=False)
+    later: EdgePosterior = field(repr=False)
+    target: Float[Tensor, "g"] = field(repr=False)
+
+    @cached_property
+    def aims(self) -> Float[Tensor, "c g"]:
+        """Covariance of the edges into each gene with the shift that it needs."""
+        return self.later.covariance @ self.target
+
+    def __call__(self, shift: Float[Tensor, "g"]) -> tuple[float, Float[Tensor, "g"]]:
+        """Value an experiment.
+
+        Args:
+            shift: What is added to each gene.
+
+        Returns:
+            The expected reduction, and its gradient.
+        """
+        value, gradient = _explained(self.later, self.aims, shift @ self.now.total)
+        return float(self.now.reach @ value), torch.mv(self.now.total, self.now.reach @ gradient)
+
+    def ideal(self) -> Float[Tensor, "g"]:
+        """Find the direction that would be best if noise drowned every state.
+
+        Returns:
+            The leading eigenvector of the reduction for small shifts.
+        """
+        seen = self.aims @ self.now.total.T
+        vectors: Float[Tensor, "g g"] = torch.linalg.eigh(seen.T @ (self.now.reach[:, None] * seen)).eigenvectors
+        return vectors[:, -1]
+
+
+@dataclass(frozen=True)
+class IntegratedVariance:
+    """The integrated variance of Zhang et al. 2023, Nature Machine Intelligence 5, 1066 (CIV, uniform measure).
+
+    With ``d_j`` the variance of the ``j``-th entry of the best shift after an experiment, it is
+    ``sum_j d_j (d_j + 2 (noise² + k_j² + 1 / g))``, where ``k`` is the best shift as expected now. It is to be
+    small, so that its negative is given.
+
+    Attributes:
+        now: What is known.
+        later: What will be known from the experiments that are decided already.
+        target: Wanted mean state.
+    """
+
+    now: EdgePosterior = field(repr=False)
+    later: EdgePosterior = field(repr=False)
+    target: Float[Tensor, "g"] = field(repr=False)
+
+    @cached_property
+    def aims(self) -> Float[Tensor, "c g"]:
+        """Covariance of the edges into each gene with the shift that it needs."""
+        return self.later.covariance @ self.target
+
+    def __call__(self, shift: Float[Tensor, "g"]) -> tuple[float, Float[Tensor, "g"]]:
+        """Value an experiment.
+
+        Args:
+            shift: What is added to each gene.
+
+        Returns:
+            The negative of the integrated variance, and its gradient.
+        """
+        explained, gradient = _explained(self.later, self.aims, shift @ self.now.total)
+        left = self.aims @ self.target - explained
+        expected = self.target - self.target @ self.now.mean
+        offset = self.now.noise**2 + expected.square() + 1 / len(shift)
+        weight = 2 * (left + offset)
+        return -float(left @ (left + 2 * offset)), self.now.total @ (weight @ gradient)
+
+
+@dataclass(frozen=True)
+class Optimism:
+    """How near the target a shift might come: its distance as expected, less the error that its outcome may have.
+
+    ``reach`` root mean square errors are taken off: by the triangle inequality no outcome that is off by no more
+    comes nearer.
+
+    Attributes:
+        later: What will be known from the experiments that are decided already.
+        target: Wanted mean state.
+        errors: How many errors are taken off.
+    """
+
+    later: EdgePosterior = field(repr=False)
+    target: Float[Tensor, "g"] = field(repr=False)
+    errors: float = 1.0
+
+    def __call__(self, shift: Float[Tensor, "g"]) -> tuple[float, Float[Tensor, "g"]]:
+        """Value an experiment.
+
+        Args:
+            shift: What is added to each gene.
+
+        Returns:
+            The negative of the lower bound on the distance, and its gradient.
+        """
+        tiny = torch.finfo(torch.float64).tiny
+        outcome = shift @ self.later.total
+        gap = outcome - self.target
+        blurred = self.later.risk @ outcome
+        distance, error = gap.norm().clamp(min=tiny), (outcome @ blurred).clamp(min=tiny).sqrt()
+        gradient = self.later.total @ (self.errors * blurred / error - gap / distance)
+        return float(self.errors * error - distance), gradient
+
+
+def _explained(
+    posterior: EdgePosterior, aims: Float[Tensor, "c g"], state: Float[Tensor, "g"]
+) -> tuple[Float[Tensor, "c"], Float[Tensor, "c g"]]:
+    """What one state takes off the variance of each entry of the best shift, and the gradients in the state."""
+    seen = posterior.covariance @ state
+    spread = posterior.noise**2 + seen @ state
+    ratio = (aims @ state) / spread
+    return ratio * (aims @ state), 2 * ratio[:, None] * aims - 2 * (ratio**2)[:, None] * seen

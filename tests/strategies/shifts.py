@@ -1,0 +1,32 @@
+"""Small worlds with shifts, for tests of whoever chooses them."""
+
+import torch
+from torch import Tensor
+
+from inverse_design.campaign.shift_game import ShiftGame, Tried
+from surrogates.data.acyclic import Family, acyclic_edges, edge_variance
+from surrogates.data.structural import StructuralWorld
+from surrogates.models.edge_posterior import EdgePosterior
+
+
+def small_game(
+    family: Family = "dense", *, genes: int = 5, rounds: int = 2, count: int = 2, seed: int = 0
+) -> ShiftGame:
+    edges = acyclic_edges(family, genes, seed=seed)
+    world = StructuralWorld(edges, 0.3)
+    aim = torch.linspace(-1, 1, genes, dtype=torch.float64)
+    target = world.mean((aim / aim.norm())[None])[0]
+    return ShiftGame(world, target, edge_variance(edges), rounds, count, seed, f"{family} {seed}")
+
+
+def some_tried(game: ShiftGame, experiments: int, *, seed: int = 0) -> Tried:
+    drawn = torch.randn(
+        experiments, len(game.target), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
+    )
+    shifts = torch.nn.functional.normalize(drawn)
+    return Tried(shifts, game.world.measure(shifts, seed=seed))
+
+
+def believed(family: Family, *, experiments: int, seed: int = 0) -> tuple[EdgePosterior, Tensor]:
+    game = small_game(family, seed=seed)
+    return game.problem.believe(some_tried(game, experiments, seed=seed)), game.target
