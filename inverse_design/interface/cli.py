@@ -176,6 +176,7 @@ def rank(
         "replay norman2019_fitness --policy greedy_ridge,pair_hits --seeds 5 --figure curves.svg",
         "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
         "replay laufer2013 --workers 2",
+        "replay causal --workers 2 --figure distances.svg",
     )
 )
 def replay(
@@ -193,10 +194,10 @@ def replay(
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
     laufer2013 and norman2019_expr, without rules of your own, play fixed protocols in which a state is to be
-    reached.
+    reached. causal plays one in which shifts of genes bring simulated causal worlds to a target mean.
 
     Args:
-        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet; or causal.
         context: Which context (cell type, line, batch), if the data hold several.
         output: Where to write the numbers, as .json.
         figure: Where to draw the curves, as .svg.
@@ -206,8 +207,12 @@ def replay(
         run: What was typed.
     """
     from inverse_design.interface.replay import run_replay
+    from inverse_design.interface.replay_causal import CAUSAL, run_causal
     from inverse_design.interface.replay_reach import is_reach, run_reach
 
+    if data == CAUSAL:
+        run_causal(run, rules=rules, players=players, destination=output, figure=figure)
+        return
     if is_reach(data, rules):
         run_reach(run, data, players=players, destination=output, figure=figure)
         return

@@ -1,0 +1,194 @@
+"""Policies that choose shifts: at random, as if all were known, by hope, by doubt, by what they will tell."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from inverse_design.acquisition.shift_gain import IntegratedVariance, LossReduction, Optimism
+from inverse_design.acquisition.sphere import Slope, maximise_on_sphere
+from inverse_design.campaign.shift_game import ShiftProblem, Tried
+from surrogates.models.edge_posterior import EdgePosterior
+
+_Shift = Float[Tensor, "g"]
+
+
+@dataclass(frozen=True)
+class RandomShift:
+    """Random directions, each with the whole budget."""
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> Float[Tensor, "q g"]:
+        """Draw shifts.
+
+        Args:
+            problem: How many genes, and the budget.
+            tried: Not used, by design.
+            count: How many.
+            seed: Fixes them.
+
+        Returns:
+            The shifts.
+        """
+        del tried
+        return problem.budget * _directions(count, len(problem.target), seed)
+
+
+@dataclass(frozen=True)
+class GreedyShift:
+    """The shift that would be best if the expected edges were true, in every experiment of the round."""
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> Float[Tensor, "q g"]:
+        """Repeat the best guess.
+
+        Args:
+            problem: What is known from the start.
+            tried: What was measured since.
+            count: How many times.
+            seed: Not used: nothing is random.
+
+        Returns:
+            The shifts.
+        """
+        del seed
+        return problem.plug_in(problem.believe(tried)).expand(count, -1).clone()
+
+
+@dataclass(frozen=True)
+class UpperBoundShift:
+    """The shift that may come nearest the target: upper confidence bound on the utility, here minus the distance.
+
+    Attributes:
+        errors: How many root mean square errors of the outcome are hoped for.
+    """
+
+    errors: float = 1.0
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> Float[Tensor, "q g"]:
+        """Choose hopefully, one experiment after another.
+
+        Args:
+            problem: What is known from the start.
+            tried: What was measured since.
+            count: How many.
+            seed: Not used: nothing is random.
+
+        Returns:
+            The shifts, each of the whole budget.
+        """
+        del seed
+        now = problem.believe(tried)
+        guess = problem.plug_in(now)
+        return _one_by_one(
+            now,
+            count,
+            lambda later, _: _climb(
+                Optimism(later, problem.target, self.errors), [guess, _least_known(later)], problem
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class MaximalVarianceShift:
+    """The shift of which the outcome is least known: the largest expected squared error of the predicted mean."""
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> Float[Tensor, "q g"]:
+        """Choose by doubt, one experiment after another.
+
+        Args:
+            problem: What is known from the start.
+            tried: What was measured since.
+            count: How many.
+            seed: Not used: nothing is random.
+
+        Returns:
+            The shifts, each of the whole budget.
+        """
+        del seed
+        return _one_by_one(problem.believe(tried), count, lambda later, _: problem.budget * _least_known(later))
+
+
+@dataclass(frozen=True)
+class IntegratedVarianceShift:
+    """The shift after which the integrated variance of the best shift is least, as published (CIV)."""
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> Float[Tensor, "q g"]:
+        """Choose by what will be known, one experiment after another.
+
+        Args:
+            problem: What is known from the start.
+            tried: What was measured since.
+            count: How many.
+            seed: Fixes where the search starts.
+
+        Returns:
+            The shifts, each of the whole budget.
+        """
+        now = problem.believe(tried)
+        guess, random = problem.plug_in(now), _directions(count, len(problem.target), seed)
+
+        def pick(later: EdgePosterior, number: int) -> _Shift:
+            starts = [guess, LossReduction(now, later, problem.target).ideal(), random[number]]
+            return _climb(IntegratedVariance(now, later, problem.target), starts, problem)
+
+        return _one_by_one(now, count, pick)
+
+
+@dataclass(frozen=True)
+class ForesightShift:
+    """The round after which the recommended shift is expected to leave the least squared distance.
+
+    The experiments of a round are chosen one after another, each as if the states of those before it had been as
+    expected. What the noise of the genes will tell, whatever the shifts are, is counted first.
+    """
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> Float[Tensor, "q g"]:
+        """Choose what will tell most of the best shift, one experiment after another.
+
+        Args:
+            problem: What is known from the start.
+            tried: What was measured since.
+            count: How many.
+            seed: Fixes where the search starts.
+
+        Returns:
+            The shifts, each of the whole budget.
+        """
+        now = problem.believe(tried)
+        guess, random = problem.plug_in(now), _directions(count, len(problem.target), seed)
+        later = now.foresee(count * now.noise**2 * now.total.T @ now.total)
+        chosen = []
+        for number in range(count):
+            gain = LossReduction(now, later, problem.target)
+            chosen.append(_climb(gain, [guess, gain.ideal(), random[number]], problem))
+            state = chosen[-1] @ now.total
+            later = later.foresee(state.outer(state))
+        return torch.stack(chosen)
+
+
+def _one_by_one(
+    now: EdgePosterior, count: int, pick: Callable[[EdgePosterior, int], _Shift]
+) -> Float[Tensor, "q g"]:
+    """Choose each experiment as if those before it had been done, and their states were as expected."""
+    later, chosen = now, []
+    for number in range(count):
+        chosen.append(pick(later, number))
+        state = chosen[-1] @ now.total
+        later = later.foresee(state.outer(state) + now.noise**2 * now.total.T @ now.total)
+    return torch.stack(chosen)
+
+
+def _climb(slope: Slope, starts: list[_Shift], problem: ShiftProblem) -> _Shift:
+    return maximise_on_sphere(slope, starts, radius=problem.budget)
+
+
+def _least_known(later: EdgePosterior) -> _Shift:
+    vectors: Float[Tensor, "g g"] = torch.linalg.eigh(later.total @ later.risk @ later.total.T).eigenvectors
+    return vectors[:, -1]
+
+
+def _directions(count: int, genes: int, seed: int) -> Float[Tensor, "q g"]:
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.randn(count, genes, generator=generator, dtype=torch.float64)
+    return torch.nn.functional.normalize(drawn)
