@@ -13,9 +13,10 @@ from inverse_design.benchmark.reach_games import (
 from inverse_design.benchmark.reach_rows import Reached, reached
 from inverse_design.campaign.game import Game, Policy
 from inverse_design.campaign.policies.fixed import RandomChoice
+from inverse_design.campaign.policies.state_greedy import StateGreedy, StateStatic
+from inverse_design.campaign.policies.state_likely import StateLikely
 from inverse_design.campaign.policies.state_match import StateMatch
 from inverse_design.campaign.policies.state_process import StateProcess
-from inverse_design.campaign.policies.state_thompson import StateGreedy, StateStatic, StateThompson
 from inverse_design.campaign.policies.state_trial import StateTrial
 from inverse_design.campaign.replay import PermutedFeedback, Trace, replay
 from surrogates.data.catalogue import open_dataset
@@ -85,7 +86,7 @@ def far_pairs_protocol(
     """
     screen = without_singles(open_dataset("laufer2013"))
     chosen = far_pairs(screen, 0.05, targets, seed=seed)
-    ours = StateThompson()
+    ours = StateLikely()
     return ReachProtocol(
         "laufer2013",
         reach_games(screen, chosen, rounds=rounds, count=count, start=start, seed=seed),
@@ -95,10 +96,10 @@ def far_pairs_protocol(
             "additive, greedy": StateGreedy(),
             "BoTorch GP, LogEI": StateProcess(),
             "Optuna TPE": StateTrial(),
-            "Thompson": ours,
-            "Thompson, permuted": PermutedFeedback(ours),
+            "likeliest": ours,
+            "likeliest, permuted": PermutedFeedback(ours),
         },
-        "Thompson",
+        "likeliest",
         laufer_noise(),
         f"{start} random pairs of {len(screen)}; neither single effects nor descriptors of genes",
     )

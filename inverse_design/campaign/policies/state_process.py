@@ -7,7 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.campaign.game import Choice, Known, Pool
-from inverse_design.campaign.policies.state_thompson import learn_effects
+from inverse_design.campaign.policies.state_effects import learn_effects
 
 _AT_ONCE = 2000
 _SMALLEST = 1e-12

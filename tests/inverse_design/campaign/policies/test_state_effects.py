@@ -17,16 +17,31 @@ def _screen(seed: int, n: int = 40, genes: int = 12) -> tuple[torch.Tensor, torc
     return marks, marks @ truth + 0.1 * noise, truth
 
 
+def _dense(fitted: GeneEffects, marks: torch.Tensor, asked: torch.Tensor, axis: int) -> tuple[torch.Tensor, ...]:
+    """Weights of the measurements, and the variance of new ones, by the law of all of them at once."""
+    ratio = fitted.ratio[axis]
+    weights = torch.linalg.solve(ratio * marks @ marks.T + torch.eye(len(marks)).double(), ratio * marks @ asked.T)
+    left = ratio * (asked.square().sum(1) - (asked @ marks.T * weights.T).sum(1))
+    return weights, fitted.noise[axis].square() * (1 + left)
+
+
 def test_the_posterior_is_that_of_the_dense_normal_law() -> None:
     marks, effects, _ = _screen(0)
-    fitted = GeneEffects.of(marks, effects)
-    prior = torch.linalg.inv(fitted.root @ fitted.root.mT - marks.T @ marks)
+    fitted, asked = GeneEffects.of(marks, effects), torch.eye(12, dtype=torch.float64)[:5] + marks[:5]
     for axis in range(3):
-        covariance = marks @ prior[axis] @ marks.T + torch.eye(len(marks), dtype=torch.float64)
+        weights, variance = _dense(fitted, marks, asked, axis)
         rest = effects @ fitted.axes[:, axis] - marks.sum(1) * fitted.level[axis]
-        torch.testing.assert_close(
-            fitted.mean[:, axis], prior[axis] @ marks.T @ torch.linalg.solve(covariance, rest)
-        )
+        torch.testing.assert_close(asked @ fitted.mean[:, axis], weights.T @ rest)
+        torch.testing.assert_close(fitted.variance(asked)[:, axis], variance)
+
+
+def test_the_density_is_that_of_a_normal_law_of_the_readouts() -> None:
+    marks, effects, _ = _screen(4)
+    fitted, asked, profile = GeneEffects.of(marks, effects), marks[:4], effects[7]
+    covariance = fitted.axes @ torch.diag_embed(fitted.variance(asked)) @ fitted.axes.T
+    law = torch.distributions.MultivariateNormal(fitted.predict(asked), covariance)
+    apart = law.log_prob(profile) - fitted.log_density(asked, profile)
+    torch.testing.assert_close(apart, apart[:1].expand(4))
 
 
 def test_gene_effects_are_recovered() -> None:
@@ -35,16 +50,13 @@ def test_gene_effects_are_recovered() -> None:
     torch.testing.assert_close(fitted.predict(torch.eye(12, dtype=torch.float64)), truth, rtol=0, atol=0.2)
 
 
-def test_draws_have_the_moments_of_samples_without_noise() -> None:
+def test_samples_have_the_moments_that_are_stated() -> None:
     marks, effects, _ = _screen(2)
     fitted = GeneEffects.of(marks, effects)
-    asked, generator = marks[:3], torch.Generator().manual_seed(0)
-    drawn = torch.stack([fitted.draw(asked, generator) for _ in range(4000)])
-    sampled = fitted.sample(asked, 4000, generator)
-    noise = (fitted.axes.square() * fitted.noise.square()).sum(1)
-    torch.testing.assert_close(drawn.mean(0), fitted.predict(asked), rtol=0, atol=0.02)
-    torch.testing.assert_close(sampled.mean(0), fitted.predict(asked), rtol=0, atol=0.02)
-    torch.testing.assert_close(sampled.var(0), drawn.var(0) + noise, rtol=0.15, atol=0)
+    sampled = fitted.sample(marks[:3], 4000, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(sampled.mean(0), fitted.predict(marks[:3]), rtol=0, atol=0.02)
+    turned = (sampled @ fitted.axes).var(0)
+    torch.testing.assert_close(turned, fitted.variance(marks[:3]), rtol=0.15, atol=0)
 
 
 def test_two_measurements_are_refused() -> None:

@@ -7,9 +7,10 @@ from inverse_design.benchmark.reach_games import profile_of, reach_games
 from inverse_design.benchmark.reach_rows import reached
 from inverse_design.campaign.game import Game, Policy
 from inverse_design.campaign.policies.fixed import RandomChoice
+from inverse_design.campaign.policies.state_greedy import StateGreedy, StateStatic
+from inverse_design.campaign.policies.state_likely import StateLikely
 from inverse_design.campaign.policies.state_match import StateMatch
 from inverse_design.campaign.policies.state_process import StateProcess
-from inverse_design.campaign.policies.state_thompson import StateGreedy, StateStatic, StateThompson
 from inverse_design.campaign.policies.state_trial import StateTrial
 from inverse_design.campaign.replay import PermutedFeedback, play
 from surrogates.data.perturbation import Intervention, Perturbation
@@ -49,23 +50,23 @@ def _rounds(games: list[Game], policy: Policy) -> float:
     return float(reached(traces, {game.name: game for game in games}, TOLERANCE).rounds.mean())
 
 
-@pytest.mark.parametrize("policy", [StateThompson(), StateGreedy(), StateStatic(20), StateProcess()], ids=repr)
+@pytest.mark.parametrize("policy", [StateLikely(), StateGreedy(), StateStatic(20), StateProcess()], ids=repr)
 def test_profiles_lead_to_the_target_where_chance_does_not(games: list[Game], policy: Policy) -> None:
     assert _rounds(games, policy) <= _rounds(games, RandomChoice()) / 2
 
 
 def test_feedback_that_is_permuted_leads_nowhere(games: list[Game]) -> None:
-    assert _rounds(games, PermutedFeedback(StateThompson())) > 1.5 * _rounds(games, StateThompson())
+    assert _rounds(games, PermutedFeedback(StateLikely())) > 1.5 * _rounds(games, StateLikely())
 
 
 def test_the_same_seed_chooses_the_same_and_another_one_does_not(games: list[Game]) -> None:
-    first, again, other = (play(games[0], StateThompson(), seed=seed).rows[20:] for seed in (0, 0, 1))
+    first, again, other = (play(games[0], StateLikely(), seed=seed).rows[20:] for seed in (0, 0, 1))
     assert first.equal(again)
     assert not first.equal(other)
 
 
 def test_bounds_of_draws_hold(games: list[Game]) -> None:
-    traces = [play(game, StateThompson(), seed=0) for game in games]
+    traces = [play(game, StateLikely(), seed=0) for game in games]
     result = reached(traces, {game.name: game for game in games}, TOLERANCE)
     assert 0.7 <= float(result.covered.mean()) <= 1
 
