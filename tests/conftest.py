@@ -18,6 +18,7 @@ jaxtyping.jaxtyped = jaxtyped
 # To compile the checks takes longer than to import the rest: each process after the first finds them compiled,
 # also where an environment asks for no bytecode.
 sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The tests' matrices are small: a second thread costs more than it gives, above all beside other jobs.
 torch.set_num_threads(1)
