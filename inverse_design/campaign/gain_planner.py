@@ -15,13 +15,12 @@ from inverse_design.acquisition.joint_effects import joint_effects
 from inverse_design.acquisition.preference import ExpectedMaximum, Fixed, Preference, Thompson
 from inverse_design.campaign.planner import PLAN_COLUMNS, Plan
 from inverse_design.campaign.settings import CampaignSettings
+from inverse_design.campaign.short_list import Lister
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.question import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
-from inverse_design.search.engine import Engine
-from inverse_design.search.exhaustive import search
-from inverse_design.search.remarks import search_notes
 from inverse_design.valuation import Aim, value
 from surrogates.artefact import Origin, save_fitted
 from surrogates.data.perturbation import Perturbation
@@ -36,6 +35,10 @@ from surrogates.uncertainty.random_share import MixedBatch
 
 JOINT_GAIN, THOMPSON = "expected_improvement", "thompson"
 _AUTOMATIC = "automatic"
+_UNPROMISING = (
+    "warning: no draw improves on the best measured; the batch holds what most probably made the target, if"
+    " anything did"
+)
 _HOPELESS = "warning: no draw improves on the best measured; the batch is that of the largest expected best"
 
 
@@ -66,6 +69,10 @@ class GainPlanner:
     The forward model is fitted anew to all that is known. The best candidates of the whole space by expected
     utility make a short list; joint draws of their utilities choose the batch one by one, knowing what is pending.
     Random picks are uniform over the short list, which for small spaces is the whole space.
+
+    Gains do not take a target state as evidence on what made it, and may all be nothing. A batch by expected
+    improvement then holds the candidates under which the target is most likely: the best for a target that one
+    of them reaches.
 
     Attributes:
         settings: Of the campaign.
@@ -100,21 +107,20 @@ class GainPlanner:
         model, fitted = self._fit(screen, seed)
         aim = Aim.at(self.target, screen)
         space = _space_of(self.settings, screen)
-        pending_batch = screen.vocabulary.batch(list(pending))
-        found = search(aim.objective, fitted, space, self.listed + len(pending))
-        searched = search_notes(Engine(), found.certificate, fitted, space)
-        pool = self._pool(fitted, space.take(found.top.index), pending_batch)
-        joint = joint_effects(fitted, pool.batch, aim.aligned.columns, screen)
-        belief = joint.believe(aim.worth, self.draws, seed=seed)
+        lister = Lister(fitted, space, screen.vocabulary.batch(list(pending)), self.settings)
+        pool = lister.best(aim.objective, self.listed)
+        belief = self._belief(fitted, pool.batch, aim, screen, seed=seed)
         joint_gain = ExpectedMaximum.of(belief, aim.incumbent.utility)
         hopeless = not bool((belief.joint() > aim.incumbent.utility).any())
         # Where no draw improves on the incumbent, the best that the batch itself may hold is still worth choosing.
         rival = float(belief.joint().min()) if hopeless else aim.incumbent.utility
+        preference, remark = self._preference(belief, rival), (_HOPELESS,) if hopeless else ()
+        if hopeless and aim.is_state and self.settings.gain == JOINT_GAIN:
+            likelihood = TargetLikelihood(aim.aligned, torch.zeros(len(screen.vocabulary), dtype=torch.float64))
+            pool = lister.best(likelihood, self.listed)
+            preference, remark = Fixed(likelihood.utility(fitted, pool.batch).mean), (_UNPROMISING,)
         chosen = choose_batch(
-            self._preference(belief, rival),
-            pool.choice,
-            self._rules(count),
-            generator=torch.Generator().manual_seed(seed),
+            preference, pool.choice, self._rules(count), generator=torch.Generator().manual_seed(seed)
         )
         chosen = _designed_first(chosen)
         valuation = value(fitted, pool.batch.rows(chosen.numbers), aim, screen, level=self.settings.level)
@@ -125,8 +131,8 @@ class GainPlanner:
         shown = [*PLAN_COLUMNS, *(name for name in table if name not in PLAN_COLUMNS)]
         return Plan(
             table=table[shown],
-            expected_gain=_gain_of(joint_gain, pool.choice, chosen.numbers),
-            notes=(*_notes(fitted, aim, space), *searched, *([_HOPELESS] if hopeless else []), *valuation.notes),
+            expected_gain=0.0 if hopeless else _gain_of(joint_gain, pool.choice, chosen.numbers),
+            notes=(*_notes(fitted, aim, space), *pool.notes, *remark, *valuation.notes),
             model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
         )
 
@@ -142,19 +148,11 @@ class GainPlanner:
         best = best_identifying(fits)
         return next(model for model, fit in zip(models, fits, strict=True) if fit is best), best
 
-    def _pool(self, fitted: FittedCalibrated, best: PerturbationBatch, pending: PerturbationBatch) -> "ShortList":
-        """The best of the space that are not pending, and what is pending behind them."""
-        waiting = {tuple(row[row >= 0].tolist()) for row in pending.genes}
-        free = [at for at, row in enumerate(best.genes) if tuple(row[row >= 0].tolist()) not in waiting]
-        best = best.rows(torch.tensor(free[: self.listed], dtype=torch.int64))
-        genes = _stacked(best.genes, pending.genes)
-        batch = fitted.vocabulary.dosed(genes)
-        own = torch.tensor([
-            sum(self.settings.costs.get(fitted.vocabulary.entries[i].target, 0.0) for i in row if i >= 0)
-            for row in genes.tolist()
-        ], dtype=torch.float64)  # fmt: skip
-        cost = own + self.settings.cost_per_well * self.settings.replicates
-        return ShortList(batch, Pool(genes, cost, torch.arange(len(genes)) >= len(best)))
+    def _belief(
+        self, fitted: FittedCalibrated, batch: PerturbationBatch, aim: Aim, screen: Screen, *, seed: int
+    ) -> Belief:
+        joint = joint_effects(fitted, batch, aim.aligned.columns, screen)
+        return joint.believe(aim.worth, self.draws, seed=seed)
 
     def _preference(self, belief: Belief, incumbent: float) -> Preference:
         name = self.settings.gain
@@ -170,33 +168,9 @@ class GainPlanner:
         )
 
 
-@dataclass(frozen=True)
-class ShortList:
-    """What a batch is chosen from.
-
-    Attributes:
-        batch: The candidates, the best first, and behind them what is pending.
-        choice: The same for the chooser.
-    """
-
-    batch: PerturbationBatch
-    choice: Pool
-
-
 def _space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
     rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible)
     return candidate_space(screen, settings.order, rules)
-
-
-def _stacked(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:
-    """One below the other, with as many slots as the wider of the two."""
-    width = max(first.shape[1], second.shape[1] if len(second) else 0)
-    wide = [
-        torch.nn.functional.pad(each, (0, width - each.shape[1]), value=-1)
-        for each in (first, second)
-        if len(each)
-    ]
-    return torch.cat(wide) if wide else first
 
 
 def _designed_first(chosen: MixedBatch) -> MixedBatch:

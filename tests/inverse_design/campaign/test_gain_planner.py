@@ -1,6 +1,8 @@
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -11,11 +13,15 @@ from inverse_design.campaign.gain_planner import GainPlanner, require_plannable
 from inverse_design.campaign.planner import PLAN_COLUMNS, Planner
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.errors import NothingToProposeError, SpaceError
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.question import ask, candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
+from surrogates.data.catalogue import open_dataset
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.calibrated import Calibrated
 
 SETTINGS = CampaignSettings("test", "the target", max_per_gene=3, random_share=0.25)
 RAISE = ScalarTarget("r1", "maximise")
@@ -133,6 +139,35 @@ def test_incompatible_pairs_are_not_proposed() -> None:
     screen = planted_screen(alone=range(3), together=[(0, 1)], readouts=4)
     plan = GainPlanner(apart, RAISE, Additive(), draws=16).plan(screen, 5, pending=(), seed=0)
     assert plan.table["perturbation"].tolist() == ["G01+G02"]
+
+
+def test_without_hope_the_batch_is_what_most_probably_made_the_target() -> None:
+    screen = small_screen()
+    reached = ProfileTarget("reached", screen.readouts, screen.effects[-1])  # nothing comes nearer than it is
+    chooser = planner(reached, random_share=0.0, max_per_gene=None)
+    pending = (Perturbation.parse("G04+G07"),)
+    plan = chooser.plan(screen, 4, pending=pending, seed=0)
+    assert plan.expected_gain == 0
+    assert any("most probably made the target" in note for note in plan.notes)
+    fitted = Calibrated(ScaledAdditive()).fit(screen, seed=0)
+    space = candidate_space(screen, "2", None)
+    every = space.take(torch.arange(space.size))
+    every = every.rows(torch.nonzero(space.holds(every)).flatten())
+    likelihood = TargetLikelihood(reached.on(screen.readouts), torch.zeros(len(screen.vocabulary)).double())
+    order = likelihood.utility(fitted, every).mean.argsort(descending=True)
+    labels = [fitted.vocabulary.perturbation(genes).label for genes in every.genes[order]]
+    assert plan.table["perturbation"].tolist() == [label for label in labels if label != "G04+G07"][:4]
+
+
+@pytest.mark.real_data
+def test_a_held_out_double_is_asked_for_first_on_real_data(real_data: Callable[[str], Path]) -> None:
+    real_data("norman2019_expr")
+    truth = "CBFA2T3+FEV"  # whose distance to the prediction of another pair is smaller
+    question = ask(open_dataset("norman2019_expr"), truth)
+    settings = replace(SETTINGS, random_share=0.0, max_per_gene=None)
+    chooser = GainPlanner(settings, question.target, ScaledAdditive(), listed=20, draws=16)
+    plan = chooser.plan(question.training, 8, pending=(), seed=0)
+    assert plan.table["perturbation"][0] == truth
 
 
 def test_pending_experiments_lower_what_a_batch_adds() -> None:
