@@ -60,7 +60,7 @@ class LossReduction:
 
 @dataclass(frozen=True)
 class IntegratedVariance:
-    """The integrated variance of Zhang et al. 2023, Nature Machine Intelligence 5, 1066 (CIV, uniform measure).
+    """The integrated variance of Zhang et al. 2023, doi:10.1038/s42256-023-00719-0 (CIV, uniform measure).
 
     With ``d_j`` the variance of the ``j``-th entry of the best shift after an experiment, it is
     ``sum_j d_j (d_j + 2 (noise² + k_j² + 1 / g))``, where ``k`` is the best shift as expected now. It is to be
