@@ -1,5 +1,7 @@
 """Policies that reach a state: they find it in a world of additive profiles, and chance does not."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -7,12 +9,14 @@ from inverse_design.benchmark.reach_games import profile_of, reach_games
 from inverse_design.benchmark.reach_rows import reached
 from inverse_design.campaign.game import Game, Policy
 from inverse_design.campaign.policies.fixed import RandomChoice
+from inverse_design.campaign.policies.state_effects import learn_effects
 from inverse_design.campaign.policies.state_greedy import StateGreedy, StateStatic
 from inverse_design.campaign.policies.state_likely import StateLikely
 from inverse_design.campaign.policies.state_match import StateMatch
 from inverse_design.campaign.policies.state_process import StateProcess
 from inverse_design.campaign.policies.state_trial import StateTrial
 from inverse_design.campaign.replay import PermutedFeedback, play
+from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -69,6 +73,34 @@ def test_bounds_of_draws_hold(games: list[Game]) -> None:
     traces = [play(game, StateLikely(), seed=0) for game in games]
     result = reached(traces, {game.name: game for game in games}, TOLERANCE)
     assert 0.7 <= float(result.covered.mean()) <= 1
+
+
+def test_the_likeliest_are_those_of_the_predictive_law(games: list[Game]) -> None:
+    pool, known = games[1].pool, games[1].reveal(torch.arange(25))
+    fitted, free = learn_effects(pool, known), known.open_rows(pool)
+    marks, wanted = pool.candidates.rows(free).multi_hot(20), pool.target.on(pool.before.readouts).values
+    covariance = fitted.axes @ torch.diag_embed(fitted.variance(marks)) @ fitted.axes.T
+    density = torch.distributions.MultivariateNormal(fitted.predict(marks), covariance).log_prob(wanted)
+    chosen = StateLikely().choose(pool, known, 6, seed=0).rows
+    # Pairs of genes that were never measured are as likely as each other.
+    torch.testing.assert_close(density[torch.searchsorted(free, chosen)], density.topk(6).values)
+
+
+def test_readouts_that_the_target_leaves_open_do_not_count(games: list[Game]) -> None:
+    game = games[2]
+    assert isinstance(game.target, ProfileTarget)
+    target = ProfileTarget("some", game.target.readouts[1:3], game.target.values[1:3])
+    narrow = replace(game, target=target)
+    loud = game.screen.effects * torch.tensor([5.0, 1.0, 1.0, -9.0], dtype=torch.float64)
+    other = replace(narrow, screen=replace(game.screen, effects=loud))
+    first, second = (play(one, StateLikely(), seed=0) for one in (narrow, other))
+    assert first.rows.equal(second.rows)
+    torch.testing.assert_close(first.upper, second.upper, equal_nan=True)
+
+
+def test_a_direction_has_no_likeliest_candidate(games: list[Game]) -> None:
+    with pytest.raises(DataError, match="is a direction"):
+        play(replace(games[0], target=ScalarTarget("a", "maximise")), StateLikely(), seed=0)
 
 
 def test_a_static_list_does_not_change_with_what_is_revealed(games: list[Game]) -> None:
