@@ -11,12 +11,13 @@ import pytest
 from strategies.worlds import command
 
 ROOT = Path(__file__).parents[1]
+GUIDE = "docs/guides/campaigns.md"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
-def shell_lines(guide: str) -> list[str]:
-    """Every line of the shell blocks of a guide."""
-    text = (ROOT / "docs" / "guides" / guide).read_text(encoding="utf-8")
+def shell_lines(document: str) -> list[str]:
+    """Every line of the shell blocks of a document."""
+    text = (ROOT / document).read_text(encoding="utf-8")
     return [line for block in _BLOCK.findall(text) for line in block.splitlines() if line.strip()]
 
 
@@ -37,7 +38,7 @@ def test_two_rounds_of_a_campaign_run_from_the_guide(
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     monkeypatch.chdir(tmp_path)
     said: dict[str, list[str]] = {}
-    for line in shell_lines("campaigns.md"):
+    for line in shell_lines(GUIDE):
         run(line, monkeypatch)
         verb = " ".join(word for word in shlex.split(line)[1:3] if not word.startswith("-"))
         said.setdefault(verb, []).append(capsys.readouterr().out)
@@ -49,3 +50,9 @@ def test_two_rounds_of_a_campaign_run_from_the_guide(
     )
     assert all("8 control wells left out" in told for told in said["campaign tell"])
     assert "round     2, proposed now" in said["campaign ask"][1]
+
+
+def test_the_first_round_of_the_readme_is_that_of_the_guide() -> None:
+    first = shell_lines("README.md")
+    assert "inverse-design campaign status" in first
+    assert shell_lines(GUIDE)[: len(first)] == first
