@@ -27,6 +27,10 @@ from surrogates.uncertainty.conformal import require_level
 
 MEASURED = "measured"
 _DRAWS = 1024  # joint draws of utilities, of which a set's expected gain is the mean
+_HOPELESS = (
+    "no experiment of the list is expected to gain anything; the order is that of how probably each made the"
+    " target, or of how far it goes"
+)
 
 
 @dataclass(frozen=True)
@@ -105,9 +109,13 @@ def rank(
     if budget is not None:
         utilities = valuation.joint.believe(aim.worth, _DRAWS, seed=seed)
         bought = best_affordable(ExpectedMaximum.of(utilities, aim.incumbent.utility), prices[new], budget)
+    tie = valuation.table[aim.worth.name].tolist()
+    if aim.is_state:  # where nothing is to be gained, what most probably made the target comes first
+        tie = aim.likelihood(question.training).utility(fitted, batch.rows(new)).mean.tolist()
     known = _of_measured(batch.rows(torch.nonzero(done).flatten()), aim, question.training)
-    table = pd.concat([_priced(valuation.table, prices[new], bought), _priced(known, prices[done], None)])
-    shown = _ordered(table, by_cost=costs is not None, outcome=aim.worth.name, nearer=aim.is_state)
+    fresh = _priced(valuation.table, prices[new], bought).assign(tie=tie)
+    table = pd.concat([fresh, _priced(known, prices[done], None).assign(tie=0.0)])
+    shown = _ordered(table, by_cost=costs is not None)
     return Ranking(
         table=shown.drop(columns=_unasked(costs, budget)),
         affordable=bought and _in_rows(bought, valuation, shown),
@@ -194,15 +202,15 @@ def _priced(table: pd.DataFrame, prices: Float[Tensor, "b"], bought: Affordable 
     return table.assign(cost=prices.tolist(), gain_per_cost=rate.tolist(), chosen=chosen)
 
 
-def _ordered(table: pd.DataFrame, *, by_cost: bool, outcome: str, nearer: bool) -> pd.DataFrame:
-    keys = ["gain_per_cost" if by_cost else "expected_gain", outcome, "perturbation"]
+def _ordered(table: pd.DataFrame, *, by_cost: bool) -> pd.DataFrame:
+    keys = ["gain_per_cost" if by_cost else "expected_gain", "tie", "perturbation"]
     # What was measured comes last among what gains nothing.
     ordered = table.assign(known=table["novelty"] == MEASURED).sort_values(
-        ["known", *keys], ascending=[True, False, nearer, True], kind="stable"
+        ["known", *keys], ascending=[True, False, False, True], kind="stable"
     )
     ordered.insert(0, "rank", range(1, len(table) + 1))
     last = ["novelty", "nearest_measured", "reason"]
-    first = [name for name in ordered if name not in {*last, "known"}]
+    first = [name for name in ordered if name not in {*last, "known", "tie"}]
     return ordered[[*first, *last]].reset_index(drop=True).astype({"chosen": "boolean"})
 
 
@@ -225,6 +233,8 @@ def _notes(
         notes.append("warning: no held-out combination could test the model or its error law")
     elif held_out.ratio >= 1:
         notes.append(f"warning: the model does not beat additive: {held_out.ratio:.3f} of its squared error")
+    if not float(valuation.table["expected_gain"].max()) > 0:
+        notes.append(f"warning: {_HOPELESS}")
     if count := int(done.sum()):
         notes.append(f"{count} of {len(done)} experiments were measured already and gain nothing")
     return tuple(sorted(notes, key=lambda note: not note.startswith("warning")))

@@ -14,6 +14,7 @@ from inverse_design.acquisition.joint_effects import JointEffects, joint_effects
 from inverse_design.acquisition.worth import EffectLaw, Nearness, Worth, worth_of
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
+from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective, SignedProjection, SquaredDistance
 from inverse_design.problem.target import AlignedProfile, Target, endless
 from surrogates.data.novelty import novelty_code, novelty_name
@@ -64,6 +65,17 @@ class Aim:
     def is_state(self) -> bool:
         """Whether there is a state to come near to; else there is a direction to go."""
         return isinstance(self.worth, Nearness)
+
+    def likelihood(self, screen: Screen) -> TargetLikelihood:
+        """Ask under which candidates the target is likely, which tells where no gain does.
+
+        Args:
+            screen: Everything that was measured.
+
+        Returns:
+            The objective, with all genes alike.
+        """
+        return TargetLikelihood(self.aligned, torch.zeros(len(screen.vocabulary), dtype=torch.float64))
 
     def outcome(self, utility: float) -> float:
         """Turn a utility into the outcome that an experiment shows: a distance, or a projection."""

@@ -17,7 +17,6 @@ from inverse_design.campaign.planner import PLAN_COLUMNS, Plan
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.short_list import Lister
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.question import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
@@ -116,7 +115,7 @@ class GainPlanner:
         rival = float(belief.joint().min()) if hopeless else aim.incumbent.utility
         preference, remark = self._preference(belief, rival), (_HOPELESS,) if hopeless else ()
         if hopeless and aim.is_state and self.settings.gain == JOINT_GAIN:
-            likelihood = TargetLikelihood(aim.aligned, torch.zeros(len(screen.vocabulary), dtype=torch.float64))
+            likelihood = aim.likelihood(screen)
             pool = lister.best(likelihood, self.listed)
             preference, remark = Fixed(likelihood.utility(fitted, pool.batch).mean), (_UNPROMISING,)
         chosen = choose_batch(

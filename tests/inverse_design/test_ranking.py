@@ -1,13 +1,19 @@
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.errors import NothingToProposeError
+from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.ranking import MEASURED, Ranking, rank
+from surrogates.data.catalogue import open_dataset
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.additive import ScaledAdditive
@@ -44,6 +50,30 @@ def test_a_list_is_ranked_by_gain_per_cost_and_its_intervals_hold_the_gain() -> 
     assert (new["expected_gain"] <= new["gain_upper"]).all()
     assert table.loc[table["expected_gain"].idxmax(), "perturbation"] == "G04+G07"
     assert table["probability"].between(0, 1).all()
+
+
+def test_without_gains_what_most_probably_made_the_target_comes_first() -> None:
+    reached = ProfileTarget("reached", screen().readouts, screen().effects[-1])
+    plain = replace(screen(), standard_errors=None)  # its own measurement is as near as can be
+    found = rank(plain, reached, PAIRS, surrogate=ScaledAdditive())
+    assert (found.table["expected_gain"] == 0).all()
+    assert any("how probably each made the target" in note for note in found.notes)
+    batch = plain.vocabulary.batch([plain.vocabulary.parse(label) for label in found.table["perturbation"]])
+    likelihood = TargetLikelihood(reached.on(plain.readouts), torch.zeros(len(plain.vocabulary)).double())
+    density = likelihood.utility(found.fitted, batch).mean
+    assert density.tolist() == sorted(density.tolist(), reverse=True)
+    assert found.table["distance"].tolist() != sorted(found.table["distance"])  # another order than by distance
+
+
+@pytest.mark.real_data
+def test_the_held_out_double_of_a_real_screen_is_first_of_its_neighbours(
+    real_data: Callable[[str], Path],
+) -> None:
+    real_data("norman2019_expr")
+    near = ["FOSB+KLF1", "CELF2+KLF1", "AHR+KLF1", "CEBPA+CEBPE"]
+    found = rank(open_dataset("norman2019_expr"), "CEBPE+KLF1", [*near, "CEBPE+KLF1"], surrogate=ScaledAdditive())
+    assert found.table["perturbation"][0] == "CEBPE+KLF1"
+    assert found.table["distance"].idxmin() > 0  # others are predicted nearer
 
 
 def test_what_was_measured_is_told_and_gains_nothing() -> None:
