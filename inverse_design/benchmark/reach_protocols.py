@@ -96,12 +96,12 @@ def far_pairs_protocol(
             "additive, greedy": StateGreedy(),
             "BoTorch GP, LogEI": StateProcess(),
             "Optuna TPE": StateTrial(),
-            "likeliest": ours,
-            "likeliest, permuted": PermutedFeedback(ours),
+            "likeliest and nearest": ours,
+            "likeliest and nearest, permuted": PermutedFeedback(ours),
         },
-        "likeliest",
+        "likeliest and nearest",
         laufer_noise(),
-        f"{start} random pairs of {len(screen)}; neither single effects nor descriptors of genes",
+        f"{start} random pairs of {len(screen)}; no single effects, descriptors or tolerance",
     )
 
 
