@@ -64,5 +64,5 @@ def _best(inputs: Float[Tensor, "c d"], known: Known, free: Int[Tensor, "f"], co
         score = LogExpectedImprovement().score(Belief(mean, variance.clamp(min=0)), float(known.utility.max()))
         rows = free[score.argsort(descending=True, stable=True)[:count]]
         posterior = model.posterior(inputs[rows], observation_noise=True)
-    middle, half = posterior.mean[:, 0], _HALF * posterior.variance[:, 0].sqrt()
+        middle, half = posterior.mean[:, 0], _HALF * posterior.variance[:, 0].sqrt()
     return Choice(rows, middle - half, middle + half)

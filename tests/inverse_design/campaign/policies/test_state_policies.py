@@ -120,6 +120,15 @@ def test_a_static_list_does_not_change_with_what_is_revealed(games: list[Game]) 
     assert not listed.equal(lied)
 
 
+def test_bounds_of_the_process_can_be_sent_to_another_python(games: list[Game]) -> None:
+    game = games[0]
+    choice = StateProcess().choose(game.pool, game.reveal(torch.arange(20)), 3, seed=0)
+    assert choice.lower is not None
+    assert choice.upper is not None
+    assert not choice.lower.requires_grad
+    assert bool((choice.lower < choice.upper).all())
+
+
 def test_optuna_chooses_candidates_that_are_left(games: list[Game]) -> None:
     trace = play(games[0], StateTrial(), seed=0)
     assert len(trace.rows.unique()) == 20 + 3 * 4
