@@ -15,6 +15,7 @@ Together the parts have the variance that was calibrated on held-out perturbatio
 
 import math
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -115,33 +116,56 @@ class JointEffects:
         width = self.mean.shape[1] + max(each.loadings.shape[1] for each in self.covariances)
         block = max(1, _NUMBERS_AT_ONCE // (width * (len(self) + len(present))))
         sizes = [min(block, count - start) for start in range(0, count, block)]
-        return Belief.of_members(
-            torch.cat([worth.utility(self._draw(size, which, width, generator)) for size in sizes])
+        draw = partial(self._single_precision().draw, which=which, width=width, generator=generator)
+        return Belief.of_members(torch.cat([worth.utility(draw(size)).double() for size in sizes]))
+
+    def _single_precision(self) -> "JointEffects":
+        """A draw is far less sure than its seventh digit, and memory is the limit."""
+        covariances = tuple(
+            FactorCovariance(each.diagonal.float(), each.loadings.float()) for each in self.covariances
+        )
+        return replace(
+            self,
+            mean=self.mean.float(),
+            doubt=self.doubt.float(),
+            covariances=covariances,
+            spread=self.spread.float(),
         )
 
-    def _draw(
-        self, count: int, which: Int[Tensor, "b k"], width: int, generator: torch.Generator
+    def draw(
+        self, count: int, *, which: Int[Tensor, "b k"], width: int, generator: torch.Generator
     ) -> Float[Tensor, "s b m"]:
-        shared = torch.randn(count, len(self.doubt), generator=generator, dtype=torch.float64)
-        of_gene = torch.randn(count, int(which.max()) + 1, width, generator=generator, dtype=torch.float64)
-        noise = torch.randn(count, len(self), width, generator=generator, dtype=torch.float64)
-        held = (self.genes >= 0).double()
+        """Draw effects of all candidates together.
+
+        Args:
+            count: Number of joint draws.
+            which: Number of each gene among those that any candidate holds, counted from zero.
+            width: Readouts, and the largest rank of a covariance.
+            generator: Source of randomness.
+
+        Returns:
+            The draws, in the precision of the law.
+        """
+        kind = self.mean.dtype
+        shared = torch.randn(count, len(self.doubt), generator=generator, dtype=kind)
+        of_gene = torch.randn(count, int(which.max()) + 1, width, generator=generator, dtype=kind)
+        noise = torch.randn(count, len(self), width, generator=generator, dtype=kind)
+        held = (self.genes >= 0).to(kind)
         # The genes of three and more cannot explain more than all.
         alike = (1 / held.sum(1).clamp(min=1)).clamp(max=self.alike)
         noise *= (1 - alike * held.sum(1)).clamp(min=0).sqrt()[:, None]
         for slot in range(which.shape[1]):
-            noise += (alike.sqrt() * held[:, slot])[:, None] * of_gene[:, which[:, slot]]
-        own = torch.empty(count, *self.mean.shape, dtype=torch.float64)
-        m = self.mean.shape[1]
+            noise.addcmul_((alike.sqrt() * held[:, slot])[:, None], of_gene[:, which[:, slot]])
+        effects = torch.einsum("sj,jbm->sbm", shared, self.doubt).add_(self.mean)
+        m, root = self.mean.shape[1], self.spread.sqrt()[:, None]
         for number, covariance in enumerate(self.covariances):
             rows = torch.nonzero(self.group == number).flatten()
+            some = noise if len(rows) == len(self) else noise[:, rows]
             rank = covariance.loadings.shape[1]
-            some = noise[:, rows]
-            own[:, rows] = (
-                some[..., :m] * covariance.diagonal.sqrt() + some[..., m : m + rank] @ covariance.loadings.T
-            )
-        doubt = torch.einsum("sj,jbm->sbm", shared, self.doubt)
-        return self.mean + doubt + own * self.spread.sqrt()[:, None]
+            own = some[..., m : m + rank] @ covariance.loadings.T
+            own.addcmul_(some[..., :m], covariance.diagonal.sqrt()).mul_(root[rows])
+            effects[:, rows] += own
+        return effects
 
 
 def joint_effects(

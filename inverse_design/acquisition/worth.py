@@ -150,7 +150,8 @@ class Nearness:
         return self.target.weights.sum()
 
     def _square(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
-        square: Tensor = (self.target.values - effects).square() @ self.target.weights
+        values, weights = self.target.values.to(effects.dtype), self.target.weights.to(effects.dtype)
+        square: Tensor = (values - effects).square() @ weights
         return square
 
 
@@ -178,7 +179,7 @@ class Advance:
         Returns:
             Their projections.
         """
-        along: Tensor = effects @ self._direction
+        along: Tensor = effects @ self._direction.to(effects.dtype)
         return along
 
     def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol

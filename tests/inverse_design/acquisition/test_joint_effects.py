@@ -78,6 +78,25 @@ def test_candidates_that_share_a_gene_miss_together() -> None:
     assert some.genes.tolist() == [[3, 4], [0, 1]]
 
 
+def test_genes_explain_no_more_than_all_of_an_error() -> None:
+    """Triples 0+1+2 and 0+1+3 with a correlation of 1/2 per gene: a third for each of three."""
+    unit = FactorCovariance(torch.ones(1).double(), torch.zeros(1, 0).double())
+    law = JointEffects(
+        torch.zeros(2, 1).double(), torch.zeros(0, 2, 1).double(), torch.zeros(0, 2, dtype=torch.bool), (unit,),
+        torch.zeros(2, dtype=torch.int64), torch.ones(2).double(), torch.tensor([[0, 1, 2], [0, 1, 3]]), 0.5,
+    )  # fmt: skip
+    drawn = law.believe(first(1), 20_000, seed=3).joint()
+    expected = torch.tensor([[1.0, 2 / 3], [2 / 3, 1.0]]).double()
+    torch.testing.assert_close(drawn.T.cov(), expected, rtol=0.0, atol=0.04)
+
+
+@pytest.mark.parametrize("worth", [Nearness(TARGET), Advance(TARGET)], ids=["distance", "projection"])
+def test_single_precision_changes_no_utility_that_matters(worth: Worth) -> None:
+    drawn = question_screen().effects[:, COLUMNS]
+    assert worth.utility(drawn.float()).dtype == torch.float32
+    torch.testing.assert_close(worth.utility(drawn.float()).double(), worth.utility(drawn), rtol=1e-5, atol=1e-6)
+
+
 def test_the_doubt_is_the_jackknife_of_the_cross_fits() -> None:
     model, batch = question_model(), question_space().take(torch.arange(8))
     means = torch.stack([fold.fitted.predict(batch).mean[:, COLUMNS] for fold in model.cross])
