@@ -82,15 +82,16 @@ class LeadingSifter:
             return self.whole.sift(tile, cut)
         passed = self.bounding.sift(tile, cut).positions
         if not _is_few(len(passed), tile):
-            return self.whole.sift(tile, cut)
+            return self.whole.sift(tile, cut)._replace(tried=True)
         quick = self.score.exact(*passed.unbind(1))
-        return Cells(passed, quick, pruned=tile.pairs - len(passed))
+        return Cells(passed, quick, pruned=tile.pairs - len(passed), tried=True)
 
     def after(self, tile: Tile, cells: Cells) -> "LeadingSifter | ProductSifter":
         """Give up when the bound has failed too often; see :meth:`~.sifting.Sifter.after`."""
         rows, columns = tile.shape
-        tried, seen = self.seen >= _SETTLED, self.seen + rows * columns
-        failed = self.failed + 1 if tried and not cells.pruned else 0
+        seen, failed = self.seen + rows * columns, self.failed
+        if cells.tried:
+            failed = 0 if cells.pruned else failed + 1
         return self.whole if failed >= _PATIENCE else replace(self, seen=seen, failed=failed)
 
 

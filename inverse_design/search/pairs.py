@@ -184,7 +184,7 @@ def _sifted(sifter: Sifter, score: PairScore, tile: Tile, cut: float, mask: Pair
         cells = sifter.sift(tile, cut)
         row, column = cells.positions.numpy().T
         kept = allowed[row - tile.start, column - tile.columns[0]]
-        return Cells(cells.positions[kept], cells.quick[kept], cells.pruned)
+        return cells._replace(positions=cells.positions[kept], quick=cells.quick[kept])
     row, column = np.nonzero(allowed)
     row, column = row + tile.start, column + tile.columns[0]
     positions = torch.from_numpy(np.stack([row, column], axis=1)[row < column])

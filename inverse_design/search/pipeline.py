@@ -9,7 +9,8 @@ import torch
 
 T = TypeVar("T")
 
-_AHEAD = 8  # tasks in flight: the most threads that are of use
+# Tasks in flight, hence the most threads: each one knows less of what went before. Beyond, divide the work.
+_AHEAD = 8
 
 
 def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
@@ -27,9 +28,10 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
     Yields:
         What they return.
     """
+    before = torch.get_num_threads()
+    crew = ThreadPoolExecutor(min(before, _AHEAD), "scan", initializer=torch.set_num_threads, initargs=(1,))
     waiting: deque[Future[T]] = deque()
-    threads = min(torch.get_num_threads(), _AHEAD)
-    with ThreadPoolExecutor(threads, "scan", initializer=torch.set_num_threads, initargs=(1,)) as crew:
+    try:
         done = 0
         for task in tasks:
             waiting.append(crew.submit(task))
@@ -38,3 +40,6 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
                 done += 1
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        crew.shutdown(cancel_futures=True)
+        torch.set_num_threads(before)  # what a thread sets is what threads that start later begin with

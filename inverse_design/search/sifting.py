@@ -48,11 +48,13 @@ class Cells(NamedTuple):
         positions: Of both entries, the first smaller.
         quick: Their scores, in single or double precision.
         pruned: How many pairs of the tile were not scored, as a bound keeps them from the answer.
+        tried: Whether a bound was tried at all.
     """
 
     positions: Int64[Tensor, "m 2"]
     quick: Float[Tensor, "m"]
     pruned: int = 0
+    tried: bool = False
 
 
 @runtime_checkable
@@ -96,7 +98,7 @@ class Sifter(Protocol):
         """Say who sifts on, by how a tile went.
 
         Args:
-            tile: Sifted by this one.
+            tile: Sifted by this one, or by one before it: some tiles are on their way when it takes over.
             cells: What was found.
 
         Returns:

@@ -5,7 +5,7 @@ import torch
 from strategies.spaces import plain_space
 
 from inverse_design.problem.score import ProductScore
-from inverse_design.search import leading, pairs, pipeline, product_sifter
+from inverse_design.search import leading, pairs, product_sifter
 from inverse_design.search.leading import LeadingSifter, leading_directions
 from inverse_design.search.pairs import search_pairs
 from inverse_design.search.sifting import Tile
@@ -62,7 +62,7 @@ def test_any_spectrum_gives_the_true_answer(decay: float, seed: int, k: int) -> 
 
 
 def test_a_decaying_spectrum_leaves_few_pairs_and_the_certificate_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "_AHEAD", 1)
+    monkeypatch.setattr(product_sifter, "_LARGEST", (4, 20))
     certificate = searched(drawn(decay=0.5), 5).certificate
     assert certificate.pruned > 1500
     assert certificate.bound == "leading columns"

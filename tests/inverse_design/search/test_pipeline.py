@@ -1,5 +1,6 @@
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -53,6 +54,8 @@ def test_tasks_run_in_other_threads_of_one_thread_each(threads: Callable[[int], 
     assert threading.get_ident() not in {ident for ident, _ in met}
     assert {count for _, count in met} == {1}
     assert torch.get_num_threads() == 2
+    with ThreadPoolExecutor(1) as later:  # a thread that starts afterwards is none of the search's
+        assert later.submit(torch.get_num_threads).result() == 2
 
 
 def test_an_error_of_a_task_is_raised_in_its_turn() -> None:
