@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 from strategies.worlds import command, save_state, save_table, tiny_table
 
 from inverse_design.campaign import database
+from inverse_design.campaign.store import open_store
 from inverse_design.interface.outputs import METADATA_KEY
 
 BEGUN = ("--name", "first", "--target", "state.csv", "--surrogate", "additive", "--batch-size", "4")
@@ -225,7 +227,8 @@ def test_a_locked_store_is_named(
     words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     results().to_csv("told.csv", index=False)
-    with_every_connection(monkeypatch, "busy_timeout = 50")
+    impatient = partial(open_store, timeout=0.1)
+    monkeypatch.setattr("inverse_design.interface.campaign_place.open_store", impatient)
     lock = sqlite3.connect("campaigns.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
     try:
