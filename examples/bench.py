@@ -10,6 +10,7 @@
 
 # %%
 import argparse
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -66,7 +67,7 @@ def measure(plate: str, results: str) -> None:
     told = table[[name for name in (*BESIDES, "role") if name in table]].copy()
     labels = ["" if label == "control" else label for label in told["perturbation"]]
     truth = WORLD.truth([Perturbation.parse(label) for label in labels]).numpy()
-    seed = sum(map(ord, "".join(told.astype(str).sum())))  # other wells, other noise
+    seed = zlib.crc32(told.to_csv(index=False).encode())  # other wells, other noise
     effects = truth + WORLD.noise * np.random.default_rng(seed).normal(size=truth.shape)
     told["status"] = "measured"
     names = list(WORLD.network.names)

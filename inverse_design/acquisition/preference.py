@@ -109,6 +109,35 @@ class Fixed:
 
 
 @dataclass(frozen=True)
+class Followed:
+    """A preference, and another one for the time when it has nothing more to gain.
+
+    Attributes:
+        first: What counts as long as a candidate adds anything; its gains are not negative.
+        then: Orders those that add nothing.
+    """
+
+    first: Preference
+    then: Preference
+
+    def gains(self) -> Float[Tensor, "b"]:
+        """The gains of the first where there are any; below zero, in the order of the second, elsewhere."""
+        gains, rest = self.first.gains(), self.then.gains()
+        return torch.where(gains > 0, gains, rest - rest.amax() - 1)
+
+    def adding(self, number: int) -> "Followed":
+        """Choose a candidate.
+
+        Args:
+            number: Which.
+
+        Returns:
+            Both with it.
+        """
+        return Followed(self.first.adding(number), self.then.adding(number))
+
+
+@dataclass(frozen=True)
 class Thompson:
     """Thompson sampling: each pick is the best candidate in a draw of its own [Thompson 1933].
 

@@ -12,7 +12,7 @@ from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
 from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.gain import GAINS
 from inverse_design.acquisition.joint_effects import joint_effects
-from inverse_design.acquisition.preference import ExpectedMaximum, Fixed, Preference, Thompson
+from inverse_design.acquisition.preference import ExpectedMaximum, Fixed, Followed, Preference, Thompson
 from inverse_design.campaign.planner import PLAN_COLUMNS, Plan
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.short_list import Lister
@@ -34,11 +34,8 @@ from surrogates.uncertainty.random_share import MixedBatch
 
 JOINT_GAIN, THOMPSON = "expected_improvement", "thompson"
 _AUTOMATIC = "automatic"
-_UNPROMISING = (
-    "warning: no draw improves on the best measured; the batch holds what most probably made the target, if"
-    " anything did"
-)
-_HOPELESS = "warning: no draw improves on the best measured; the batch is that of the largest expected best"
+_LIKELIEST = "what most probably made the target, if anything did"
+_HOPELESS = "warning: no draw improves on the best measured"
 
 
 def require_plannable(settings: CampaignSettings, screen: Screen) -> None:
@@ -70,8 +67,8 @@ class GainPlanner:
     Random picks are uniform over the short list, which for small spaces is the whole space.
 
     Gains do not take a target state as evidence on what made it, and may all be nothing. A batch by expected
-    improvement then holds the candidates under which the target is most likely: the best for a target that one
-    of them reaches.
+    improvement goes on with the candidates under which the target is most likely: the best for a target that
+    one of them reaches.
 
     Attributes:
         settings: Of the campaign.
@@ -110,14 +107,16 @@ class GainPlanner:
         pool = lister.best(aim.objective, self.listed)
         belief = self._belief(fitted, pool.batch, aim, screen, seed=seed)
         joint_gain = ExpectedMaximum.of(belief, aim.incumbent.utility)
-        hopeless = not bool((belief.joint() > aim.incumbent.utility).any())
+        promising = int(((belief.joint() > aim.incumbent.utility).any(0) & ~pool.choice.pending).sum())
         # Where no draw improves on the incumbent, the best that the batch itself may hold is still worth choosing.
-        rival = float(belief.joint().min()) if hopeless else aim.incumbent.utility
-        preference, remark = self._preference(belief, rival), (_HOPELESS,) if hopeless else ()
-        if hopeless and aim.is_state and self.settings.gain == JOINT_GAIN:
+        rival = aim.incumbent.utility if promising else float(belief.joint().min())
+        preference = self._preference(belief, rival)
+        by_likelihood = aim.is_state and self.settings.gain == JOINT_GAIN and promising < count
+        if by_likelihood:
             likelihood = aim.likelihood(screen)
-            pool = lister.best(likelihood, self.listed)
-            preference, remark = Fixed(likelihood.utility(fitted, pool.batch).mean), (_UNPROMISING,)
+            pool = pool if promising else lister.best(likelihood, self.listed)
+            likeliest = Fixed(likelihood.utility(fitted, pool.batch).mean)
+            preference = Followed(preference, likeliest) if promising else likeliest
         chosen = choose_batch(
             preference, pool.choice, self._rules(count), generator=torch.Generator().manual_seed(seed)
         )
@@ -130,8 +129,13 @@ class GainPlanner:
         shown = [*PLAN_COLUMNS, *(name for name in table if name not in PLAN_COLUMNS)]
         return Plan(
             table=table[shown],
-            expected_gain=0.0 if hopeless else _gain_of(joint_gain, pool.choice, chosen.numbers),
-            notes=(*_notes(fitted, aim, space), *pool.notes, *remark, *valuation.notes),
+            expected_gain=_gain_of(joint_gain, pool.choice, chosen.numbers) if promising else 0.0,
+            notes=(
+                *_notes(fitted, aim, space),
+                *pool.notes,
+                *_prospects(promising, count, by_likelihood=by_likelihood),
+                *valuation.notes,
+            ),
             model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
         )
 
@@ -190,6 +194,16 @@ def _gain_of(joint: ExpectedMaximum, pool: Pool, numbers: Int[Tensor, "q"]) -> f
     for number in numbers.tolist():
         joint = joint.adding(number)
     return float(joint.best.mean()) - before
+
+
+def _prospects(promising: int, count: int, *, by_likelihood: bool) -> tuple[str, ...]:
+    """Say where the hope of a gain ends."""
+    if not promising:
+        return (f"{_HOPELESS}; the batch holds {_LIKELIEST}" if by_likelihood else _HOPELESS,)
+    if promising < count:
+        rest = f"; the rest of the batch is {_LIKELIEST}" if by_likelihood else ""
+        return (f"{promising} candidate(s) of the short list improve on the best measured in any draw{rest}",)
+    return ()
 
 
 def _notes(fitted: FittedCalibrated, aim: Aim, space: CombinationSpace) -> tuple[str, ...]:

@@ -68,7 +68,8 @@ def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool,
         ResultsError: If an experiment was never asked for, or a well was told with other values.
         IllegalMoveError: If an experiment has failed or was withdrawn.
     """
-    left_out = Telling(pending=results.pending, controls=results.controls.wells)
+    controls = results.controls
+    left_out = Telling(pending=results.pending, controls=controls.wells, flagged=controls.drift)
     if log.told(results.digest) is not None:
         return replace(left_out, already=len(results))
     matching = Matching(results, log, allow_extra=allow_extra).run()
@@ -77,7 +78,7 @@ def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool,
     block = matching.block()
     _order(log, matching, block, actor)
     measured, failed = _first_results(matching, block)
-    flagged = (*scale.odd(block.values, block.failed, block.label), *results.controls.drift)
+    flagged = (*scale.odd(block.values, block.failed, block.label), *controls.drift)
     extra = tuple(matching.extra)
     event = Told(
         measured=len(measured),

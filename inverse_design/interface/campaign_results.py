@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from inverse_design.campaign.export import as_meant
+from inverse_design.campaign.plate import CONTROL_LABEL
 from inverse_design.campaign.results import PERTURBATION
 from inverse_design.interface.options import Reading
 from inverse_design.interface.screens import stated_dialect
@@ -50,7 +51,8 @@ def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFra
     numbers = {name: column for column, name in enumerate(found.readouts)}
     shared = [name for name in readouts if name in numbers]
     effects = pd.DataFrame(found.effects[:, [numbers[name] for name in shared]], columns=shared)
-    return pd.concat([pd.Series(found.labels, name=PERTURBATION, dtype=object), effects], axis=1)
+    labels = [label or CONTROL_LABEL for label in found.labels]
+    return pd.concat([pd.Series(labels, name=PERTURBATION, dtype=object), effects], axis=1)
 
 
 def _as_meant(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,5 +1,6 @@
-"""The planner of campaigns as a policy: what ``campaign ask`` would propose, round after round."""
+"""The planner of campaigns as a policy, round after round."""
 
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -15,7 +16,10 @@ from surrogates.errors import DataError
 
 @dataclass(frozen=True)
 class Planned:
-    """Asks the planner of campaigns, with nothing drawn at random.
+    """Asks the planner of campaigns as ``campaign ask`` does, but for three things.
+
+    Nothing is drawn at random; standard errors are not known; and one surrogate is fitted, as the choice among
+    several (``automatic``) takes ten times as long.
 
     Attributes:
         surrogate: Forward model, by its name.
@@ -46,9 +50,7 @@ class Planned:
         alone = torch.nonzero(pool.before.single_rows >= 0).flatten().tolist()
         every = set(combinations(alone, 2))
         if bool((pool.candidates.order != 2).any()) or not numbers.keys() <= every:
-            raise DataError(
-                "a candidate is no pair of genes that were measured alone; this policy plans no others"
-            )
+            raise DataError(_unplanned(pool, every))
         labels = [each.label for each in pool.before.vocabulary.entries]
         settings = CampaignSettings(
             "replay",
@@ -65,3 +67,12 @@ class Planned:
         rows = torch.tensor([numbers[tuple(genes[:2])] for genes in parsed.genes.tolist()])
         lower, upper = (torch.tensor(plan[name].to_numpy(dtype=float)) for name in ("lower", "upper"))
         return Choice(rows, -upper, -lower) if is_state(pool.target) else Choice(rows, lower, upper)
+
+
+def _unplanned(pool: Pool, every: AbstractSet[tuple[int, int]]) -> str:
+    odd = next(genes for genes in pool.candidates.genes if tuple(genes[genes >= 0].tolist()) not in every)
+    label = pool.before.vocabulary.perturbation(odd).label
+    return (
+        f"candidate {label!r} is no pair of genes that were both measured alone, and the planner of campaigns"
+        " proposes no others; leave 'campaign' out of the policies"
+    )

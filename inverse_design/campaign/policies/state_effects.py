@@ -13,6 +13,7 @@ FEWEST = 3
 # Variance of a gene's effect over that of what genes do not explain: where its likelihood is evaluated.
 _RATIOS = torch.logspace(-1, 2, 25, dtype=torch.float64)
 _TINY = 1e-12
+_STILL = 1e-9  # of the largest variance: along such an axis nothing varied
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class GeneEffects:
 
         The axes are the principal ones of the measured effects. Along each the effects of genes are independent
         normal variables; their variance and that of the noise maximise the restricted likelihood on a grid
-        [Patterson 1971].
+        [Patterson 1971]. Where there are no more measurements than readouts, some axes show no variation at all;
+        they tell nothing of their noise, which is taken to be the mean one.
 
         Args:
             marks: Ones for the genes of each perturbation.
@@ -186,4 +188,10 @@ def _most_likely(
     determinant = scale.log().sum(1) + information.log()
     best = (-(n - 1) * variance.log() - determinant[:, None]).argmax(0)
     axis = torch.arange(rotated.shape[1])
-    return _RATIOS[best], level[best, axis], variance[best, axis]
+    return _RATIOS[best], level[best, axis], _without_still(variance[best, axis])
+
+
+def _without_still(variance: Float[Tensor, "g"]) -> Float[Tensor, "g"]:
+    """Give axes along which nothing varied the mean variance: fewer measurements than readouts leave some."""
+    still = variance < _STILL * variance.max()
+    return torch.where(still, variance[~still].mean(), variance)

@@ -13,6 +13,8 @@ from inverse_design.acquisition.preference import (
     Determinantal,
     ExpectedMaximum,
     FacilityLocation,
+    Fixed,
+    Followed,
     Preference,
     Thompson,
 )
@@ -194,3 +196,13 @@ def test_what_no_batch_can_keep_is_refused() -> None:
         FacilityLocation.of(-torch.ones(2).double(), torch.ones(2, 2).double())
     with pytest.raises(NothingToProposeError, match="none of 15"):
         chosen(drawn(), BatchRules(1), Pool(PAIRS, torch.ones(15).double(), torch.ones(15).bool()))
+
+
+def test_what_gains_nothing_follows_in_the_order_of_the_second_preference() -> None:
+    belief = Belief.of_members(torch.tensor([[1.0, 3.0, 0.0, 0.0, 2.5], [2.0, 0.0, 0.0, 0.0, 2.5]]).double())
+    score = torch.tensor([9.0, 8.0, -5.0, 7.0, 1.0]).double()
+    both = Followed(ExpectedMaximum.of(belief, 0.5), Fixed(score))
+    pool, rules = Pool.free(torch.arange(5)[:, None]), BatchRules(size=5, most_per_gene=None, random_share=0.0)
+    chosen = choose_batch(both, pool, rules, generator=torch.Generator().manual_seed(0)).numbers.tolist()
+    assert chosen == [4, 1, 0, 3, 2]  # the best on average, the best in a draw, then by the score
+    assert both.adding(4).gains().argmax() == 1

@@ -159,6 +159,22 @@ def test_without_hope_the_batch_is_what_most_probably_made_the_target() -> None:
     assert plan.table["perturbation"].tolist() == [label for label in labels if label != "G04+G07"][:4]
 
 
+def test_where_hope_ends_the_batch_goes_on_with_what_most_probably_made_the_target() -> None:
+    screen = small_screen()
+    settings = replace(SETTINGS, random_share=0.0, max_per_gene=None)
+    plan = GainPlanner(settings, state(), ScaledAdditive(), draws=1).plan(screen, 18, pending=(), seed=0)
+    (note,) = (note for note in plan.notes if "the rest of the batch is what most probably made" in note)
+    promising = int(note.partition(" ")[0])
+    assert 0 < promising < 17
+    fitted = Calibrated(ScaledAdditive()).fit(screen, seed=0)
+    likelihood = TargetLikelihood(state().on(screen.readouts), torch.zeros(len(screen.vocabulary)).double())
+    batch = screen.vocabulary.batch([Perturbation.parse(label) for label in plan.table["perturbation"]])
+    worth = likelihood.utility(fitted, batch).mean.tolist()
+    # With one draw, what follows its best adds nothing: all but the first go by likelihood.
+    assert worth[1:] == sorted(worth[1:], reverse=True)
+    assert plan.table["perturbation"].nunique() == 18
+
+
 @pytest.mark.real_data
 def test_a_held_out_double_is_asked_for_first_on_real_data(real_data: Callable[[str], Path]) -> None:
     real_data("norman2019_expr")

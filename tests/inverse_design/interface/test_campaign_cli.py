@@ -82,11 +82,12 @@ def test_an_h5ad_of_effects_is_told_as_a_table_is(capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("here")
-@pytest.mark.parametrize("kind", ["effects", "cells"])
+@pytest.mark.parametrize("kind", ["effects", "effects with a control", "cells"])
 def test_an_h5ad_of_one_experiment_is_told(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     label = pd.read_csv("batch.csv")["perturbation"][0]
     readouts = tiny_table().columns[1:]
-    labels = [label] if kind == "effects" else [label] * 6 + ["control"] * 6
+    copies = 6 if kind == "cells" else 1
+    labels = [label] * copies + ["control"] * (0 if kind == "effects" else copies)
     values = np.random.default_rng(0).normal(size=(len(labels), len(readouts)))
     obs = pd.DataFrame({"condition": labels}, index=[f"w{row}" for row in range(len(labels))])
     anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=readouts)).write_h5ad("told.h5ad")

@@ -180,3 +180,11 @@ def test_settings_out_of_range_are_refused(wrong: dict) -> None:
         PairHits(**wrong)
     with pytest.raises(DataError, match="penalty"):
         PairRidge(0.0)
+
+
+def test_the_planner_names_the_candidate_that_it_cannot_plan() -> None:
+    whole = planted_screen(alone=range(6), together=pairs_of(6, 10), readouts=3)
+    lacking = whole.rows([row for row, label in enumerate(whole.labels) if label != "G02"])
+    played = pairs_game(lacking, ScalarTarget(whole.readouts[0], "minimise"), start=0, rounds=1, count=2)
+    with pytest.raises(DataError, match=r"candidate '.*G02.*leave 'campaign' out"):
+        play(played, POLICIES.load("campaign")(), seed=0)

@@ -63,3 +63,20 @@ def test_two_measurements_are_refused() -> None:
     marks, effects, _ = _screen(3)
     with pytest.raises(DataError, match=r"2 measurement\(s\)"):
         GeneEffects.of(marks[:2], effects[:2])
+
+
+@pytest.mark.parametrize("n", [15, 30, 55])
+def test_fewer_measurements_than_readouts_still_tell_where_a_profile_belongs(n: int) -> None:
+    generator = torch.Generator().manual_seed(n)
+    truth, pairs = torch.randn(20, 60, generator=generator).double(), torch.combinations(torch.arange(20))
+    marks = torch.zeros(len(pairs), 20, dtype=torch.float64).scatter_(1, pairs, 1.0)
+    measured = marks @ truth + 0.3 * torch.randn(len(pairs), 60, generator=generator).double()
+    order = torch.randperm(len(pairs), generator=generator)
+    fitted, hidden = GeneEffects.of(marks[order[:n]], measured[order[:n]]), order[n : n + 40]
+    ranks = {"likely": [], "near": []}  # type: dict[str, list[int]]
+    for row in hidden.tolist():
+        near = -(fitted.predict(marks) - measured[row]).square().sum(1)
+        for name, score in (("likely", fitted.log_density(marks, measured[row])), ("near", near)):
+            ranks[name].append(int((score > score[row]).sum()))
+    likely, near = (torch.tensor(each).double().median() for each in ranks.values())
+    assert float(likely) <= float(near) + 5
