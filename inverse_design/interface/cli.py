@@ -211,7 +211,15 @@ def replay(
     from inverse_design.interface.replay_reach import is_reach, run_reach
 
     if data == CAUSAL:
-        run_causal(run, rules=rules, players=players, destination=output, figure=figure)
+        run_causal(
+            run,
+            context=context,
+            rules=rules,
+            players=players,
+            destination=output,
+            figure=figure,
+            reading=reading,
+        )
         return
     if is_reach(data, rules):
         run_reach(run, data, players=players, destination=output, figure=figure)

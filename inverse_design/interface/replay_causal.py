@@ -23,6 +23,7 @@ from inverse_design.interface.console import output, say, working
 from inverse_design.interface.figures import write_svg
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import measured
+from inverse_design.interface.options import Reading
 from inverse_design.interface.outputs import check_writable
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.replay_causal_figure import distances_svg
@@ -36,25 +37,35 @@ _Played = Mapping[str, Mapping[str, Sequence[ShiftTrace]]]
 
 
 def run_causal(
-    run: Run, *, rules: GameOptions, players: PlayerOptions, destination: str | None, figure: str | None
+    run: Run,
+    *,
+    context: str | None,
+    rules: GameOptions,
+    players: PlayerOptions,
+    destination: str | None,
+    figure: str | None,
+    reading: Reading,
 ) -> None:
     """Play the protocol, print how near each policy came, and write the numbers and the picture.
 
     Args:
         run: The command line.
+        context: Must be ``None``: the worlds are simulated.
         rules: Must be the default: the protocol has its own.
         players: How many worlds of each family, the seed of the first, and processes; policies are those of the
             protocol.
         destination: Where to write the rows.
         figure: Where to draw the curves.
+        reading: Must be the default: no file is read.
 
     Raises:
-        DataError: If rules or policies are asked for.
+        DataError: If rules, policies or a context are asked for, or it is said how to read a file.
     """
-    if players.policy or rules != GameOptions():
+    if context is not None or players.policy or rules != GameOptions() or reading != Reading():
         raise DataError(
-            f"replay of {CAUSAL!r} has its own rules and policies; leave --policy, --readout, --goal, --start,"
-            " --rounds, --batch and --top out (--seeds is the number of worlds)"
+            f"replay of {CAUSAL!r} has its own rules and policies, and reads no file; leave --policy, --readout,"
+            " --goal, --start, --rounds, --batch, --top, --context and how to read a file out (--seeds is the"
+            " number of worlds)"
         )
     place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[])
     drawn = None if figure is None else check_writable(figure, endings=(".svg",), inputs=[])

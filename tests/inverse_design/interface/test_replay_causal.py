@@ -43,7 +43,18 @@ def test_it_prints_writes_and_draws(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert "causal dense" in drawn
 
 
-@pytest.mark.parametrize("words", [("--policy", "random"), ("--rounds", "3"), ("--readout", "x")])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--policy", "random"),
+        ("--rounds", "3"),
+        ("--readout", "x"),
+        ("--context", "K562"),
+        ("--sep", "_"),
+        ("--target-col", "guide"),
+        ("--readouts", "x"),
+    ],
+)
 def test_rules_of_ones_own_are_refused(capsys: pytest.CaptureFixture[str], words: tuple[str, str]) -> None:
     assert command("replay", "causal", *words) == 3
     assert "has its own rules and policies" in " ".join(capsys.readouterr().err.split())
