@@ -11,14 +11,8 @@ from surrogates.models.edge_posterior import EdgePosterior
 
 
 @dataclass(frozen=True)
-class LossReduction:
-    """By how much an experiment lowers the expected squared distance that the recommended shift leaves.
-
-    The shift ``target (I - A)`` is missed by ``target (A - mean)``: one error for each gene, with variance
-    ``target V_j target^T``, which :attr:`EdgePosterior.reach` carries to the outcome. A state ``m`` of one
-    experiment takes ``(target V_j m)² / (noise² + m V_j m)`` off that variance. The reach is that of ``now``: what
-    an experiment tells of the edges into a gene is independent of what that gene does to others, so that the
-    product of expectations is exact. Only ``m`` is taken at its expectation.
+class Prospect:
+    """What is known when the next experiment is chosen, and what of it the experiment would tell.
 
     Attributes:
         now: What is known.
@@ -35,6 +29,38 @@ class LossReduction:
         """Covariance of the edges into each gene with the shift that it needs."""
         return self.later.covariance @ self.target
 
+    def explained(self, shift: Float[Tensor, "g"]) -> tuple[Float[Tensor, "c"], Float[Tensor, "c g"]]:
+        """Tell what one experiment takes off the variance of each entry of the best shift.
+
+        Args:
+            shift: What is added to each gene.
+
+        Returns:
+            The variances, and their gradients in the expected state.
+        """
+        state = shift @ self.now.total
+        seen = self.later.covariance @ state
+        spread = self.later.noise**2 + seen @ state
+        ratio = (self.aims @ state) / spread
+        return ratio * (self.aims @ state), 2 * ratio[:, None] * self.aims - 2 * (ratio**2)[:, None] * seen
+
+
+@dataclass(frozen=True)
+class LossReduction:
+    """By how much an experiment lowers the expected squared distance that the recommended shift leaves.
+
+    The shift ``target (I - A)`` is missed by ``target (A - mean)``: one error for each gene, with variance
+    ``target V_j target^T``, which :attr:`EdgePosterior.reach` carries to the outcome. A state ``m`` of one
+    experiment takes ``(target V_j m)² / (noise² + m V_j m)`` off that variance. The reach is that of ``now``: what
+    an experiment tells of the edges into a gene is independent of what that gene does to others, so that the
+    product of expectations is exact. Only ``m`` is taken at its expectation.
+
+    Attributes:
+        prospect: What is known, and will be.
+    """
+
+    prospect: Prospect
+
     def __call__(self, shift: Float[Tensor, "g"]) -> tuple[float, Float[Tensor, "g"]]:
         """Value an experiment.
 
@@ -44,8 +70,9 @@ class LossReduction:
         Returns:
             The expected reduction, and its gradient.
         """
-        value, gradient = _explained(self.later, self.aims, shift @ self.now.total)
-        return float(self.now.reach @ value), torch.mv(self.now.total, self.now.reach @ gradient)
+        now = self.prospect.now
+        value, gradient = self.prospect.explained(shift)
+        return float(now.reach @ value), torch.mv(now.total, now.reach @ gradient)
 
     def ideal(self) -> Float[Tensor, "g"]:
         """Find the direction that would be best if noise drowned every state.
@@ -53,8 +80,9 @@ class LossReduction:
         Returns:
             The leading eigenvector of the reduction for small shifts.
         """
-        seen = self.aims @ self.now.total.T
-        vectors: Float[Tensor, "g g"] = torch.linalg.eigh(seen.T @ (self.now.reach[:, None] * seen)).eigenvectors
+        now = self.prospect.now
+        seen = self.prospect.aims @ now.total.T
+        vectors: Float[Tensor, "g g"] = torch.linalg.eigh(seen.T @ (now.reach[:, None] * seen)).eigenvectors
         return vectors[:, -1]
 
 
@@ -67,19 +95,10 @@ class IntegratedVariance:
     small, so that its negative is given.
 
     Attributes:
-        now: What is known.
-        later: What will be known from the experiments that are decided already.
-        target: Wanted mean state.
+        prospect: What is known, and will be.
     """
 
-    now: EdgePosterior = field(repr=False)
-    later: EdgePosterior = field(repr=False)
-    target: Float[Tensor, "g"] = field(repr=False)
-
-    @cached_property
-    def aims(self) -> Float[Tensor, "c g"]:
-        """Covariance of the edges into each gene with the shift that it needs."""
-        return self.later.covariance @ self.target
+    prospect: Prospect
 
     def __call__(self, shift: Float[Tensor, "g"]) -> tuple[float, Float[Tensor, "g"]]:
         """Value an experiment.
@@ -90,19 +109,20 @@ class IntegratedVariance:
         Returns:
             The negative of the integrated variance, and its gradient.
         """
-        explained, gradient = _explained(self.later, self.aims, shift @ self.now.total)
-        left = self.aims @ self.target - explained
-        expected = self.target - self.target @ self.now.mean
-        offset = self.now.noise**2 + expected.square() + 1 / len(shift)
+        now, target = self.prospect.now, self.prospect.target
+        explained, gradient = self.prospect.explained(shift)
+        left = self.prospect.aims @ target - explained
+        expected = target - target @ now.mean
+        offset = now.noise**2 + expected.square() + 1 / len(shift)
         weight = 2 * (left + offset)
-        return -float(left @ (left + 2 * offset)), self.now.total @ (weight @ gradient)
+        return -float(left @ (left + 2 * offset)), now.total @ (weight @ gradient)
 
 
 @dataclass(frozen=True)
 class Optimism:
     """How near the target a shift might come: its distance as expected, less the error that its outcome may have.
 
-    ``reach`` root mean square errors are taken off: by the triangle inequality no outcome that is off by no more
+    ``errors`` root mean square errors are taken off: by the triangle inequality no outcome that is off by no more
     comes nearer.
 
     Attributes:
@@ -131,13 +151,3 @@ class Optimism:
         distance, error = gap.norm().clamp(min=tiny), (outcome @ blurred).clamp(min=tiny).sqrt()
         gradient = self.later.total @ (self.errors * blurred / error - gap / distance)
         return float(self.errors * error - distance), gradient
-
-
-def _explained(
-    posterior: EdgePosterior, aims: Float[Tensor, "c g"], state: Float[Tensor, "g"]
-) -> tuple[Float[Tensor, "c"], Float[Tensor, "c g"]]:
-    """What one state takes off the variance of each entry of the best shift, and the gradients in the state."""
-    seen = posterior.covariance @ state
-    spread = posterior.noise**2 + seen @ state
-    ratio = (aims @ state) / spread
-    return ratio * (aims @ state), 2 * ratio[:, None] * aims - 2 * (ratio**2)[:, None] * seen

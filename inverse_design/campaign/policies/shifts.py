@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.acquisition.shift_gain import IntegratedVariance, LossReduction, Optimism
+from inverse_design.acquisition.shift_gain import IntegratedVariance, LossReduction, Optimism, Prospect
 from inverse_design.acquisition.sphere import Slope, maximise_on_sphere
 from inverse_design.campaign.shift_game import ShiftProblem, Tried
 from surrogates.models.edge_posterior import EdgePosterior
@@ -129,8 +129,9 @@ class IntegratedVarianceShift:
         guess, random = problem.plug_in(now), _directions(count, len(problem.target), seed)
 
         def pick(later: EdgePosterior, number: int) -> _Shift:
-            starts = [guess, LossReduction(now, later, problem.target).ideal(), random[number]]
-            return _climb(IntegratedVariance(now, later, problem.target), starts, problem)
+            prospect = Prospect(now, later, problem.target)
+            starts = [guess, LossReduction(prospect).ideal(), random[number]]
+            return _climb(IntegratedVariance(prospect), starts, problem)
 
         return _one_by_one(now, count, pick)
 
@@ -160,7 +161,7 @@ class ForesightShift:
         later = now.foresee(count * now.noise**2 * now.total.T @ now.total)
         chosen = []
         for number in range(count):
-            gain = LossReduction(now, later, problem.target)
+            gain = LossReduction(Prospect(now, later, problem.target))
             chosen.append(_climb(gain, [guess, gain.ideal(), random[number]], problem))
             state = chosen[-1] @ now.total
             later = later.foresee(state.outer(state))

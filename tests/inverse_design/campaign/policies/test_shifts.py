@@ -4,7 +4,7 @@ import pytest
 import torch
 from strategies.shifts import small_game, some_tried
 
-from inverse_design.acquisition.shift_gain import LossReduction
+from inverse_design.acquisition.shift_gain import LossReduction, Prospect
 from inverse_design.campaign.policies.shifts import (
     ForesightShift,
     GreedyShift,
@@ -86,7 +86,7 @@ def test_doubt_goes_where_the_outcome_is_least_known_and_then_elsewhere() -> Non
 def test_foresight_looks_at_genes_whose_edges_matter() -> None:
     game = small_game("path")
     belief = game.problem.believe(some_tried(game, 0))
-    gain = LossReduction(belief, belief, game.target)
+    gain = LossReduction(Prospect(belief, belief, game.target))
     (shift,) = ForesightShift().choose(game.problem, some_tried(game, 0), 1, seed=0)
     axes = torch.eye(5, dtype=torch.float64)
     assert gain(shift)[0] >= max(gain(axis)[0] for axis in axes)
