@@ -18,6 +18,7 @@ from inverse_design.campaign.policies.shifts import (
 )
 from inverse_design.campaign.shift_game import ShiftGame, ShiftPlayer
 from inverse_design.campaign.shift_replay import ShiftTrace, replay_shifts
+from inverse_design.campaign.streams import stream
 from surrogates.data.acyclic import Family, acyclic_edges, edge_variance
 from surrogates.data.structural import StructuralWorld
 from surrogates.errors import DataError
@@ -34,7 +35,6 @@ PLAYERS: Mapping[str, ShiftPlayer] = {
     f"{OURS}, choices permuted": ShiftPlayer(ForesightShift(), choosing="permuted"),
     f"{OURS}, all permuted": ShiftPlayer(ForesightShift(), choosing="permuted", recommending="permuted"),
 }
-_FAMILY_SEEDS = 1_000_000
 _WEAKEST = 0.25  # part of the best shift, before it is scaled to the budget
 
 
@@ -123,12 +123,12 @@ def causal_protocol(
     for place, family in enumerate(get_args(Family)):
         games[family] = []
         for number in range(seed, seed + worlds):
-            drawn = place * _FAMILY_SEEDS + number
-            edges = acyclic_edges(family, genes, seed=drawn)
+            edges = acyclic_edges(family, genes, seed=stream("world", number, place))
             world = StructuralWorld(edges, noise)
-            target = world.mean(hidden_shift(genes, shifted, seed=drawn)[None])[0]
-            name = f"{family} {number}"
-            games[family].append(ShiftGame(world, target, edge_variance(edges), rounds, count, drawn, name))
+            hidden = hidden_shift(genes, shifted, seed=stream("target", number, place))
+            target, variance = world.mean(hidden[None])[0], edge_variance(edges)
+            own, name = stream("game", number, place), f"{family} {number}"
+            games[family].append(ShiftGame(world, target, variance, rounds, count, own, name))
     return CausalProtocol(games, PLAYERS)
 
 

@@ -154,7 +154,7 @@ class ShiftGame:
         variance: Prior variance of each edge into a gene.
         rounds: How many rounds are played.
         count: How many experiments there are in a round.
-        seed: Fixes the noise of measurements, the same for every policy.
+        seed: Fixes all that is random in the game; the noise of measurements is the same for every policy.
         name: What to call the game.
         budget: Largest Euclidean norm of a shift.
     """

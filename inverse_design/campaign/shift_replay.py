@@ -8,8 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.campaign.replay import NEXT_ROUND, in_order
+from inverse_design.campaign.replay import in_order
 from inverse_design.campaign.shift_game import ShiftGame, ShiftPlayer, ShiftProblem, Tried
+from inverse_design.campaign.streams import stream
 from inverse_design.errors import PlanError
 from surrogates.models.edge_posterior import EdgePosterior
 
@@ -66,17 +67,18 @@ def play_shifts(game: ShiftGame, player: ShiftPlayer, *, level: float = 0.9, nam
     tried = Tried(*(torch.zeros(0, genes, dtype=torch.float64) for _ in range(2)))
     judged, seconds = [], 0.0
     for number in range(game.rounds + 1):
-        seed = game.seed + NEXT_ROUND * (number + 1)
-        lied = tried.permuted(seed=seed)
+        lied = tried.permuted(seed=stream("shuffle", game.seed, number))
         told = {"true": tried, "permuted": lied}
-        judged.append(_judge(game, problem, tried, problem.believe(told[player.recommending]), level, seed))
+        judge = stream("judge", game.seed, number)
+        judged.append(_judge(game, problem, tried, problem.believe(told[player.recommending]), level, judge))
         if number == game.rounds:
             break
         begun = perf_counter()
-        shifts = player.policy.choose(problem, told[player.choosing], game.count, seed=seed)
+        policy = stream("policy", game.seed, number)
+        shifts = player.policy.choose(problem, told[player.choosing], game.count, seed=policy)
         seconds += perf_counter() - begun
         _require_allowed(shifts, game, name)
-        states = game.world.measure(shifts, seed=seed)
+        states = game.world.measure(shifts, seed=stream("noise", game.seed, number))
         tried = Tried(torch.cat([tried.shifts, shifts]), torch.cat([tried.states, states]))
     distance, plug_in, nearest, expected, lower, upper = torch.stack(judged, dim=1).unbind()
     return ShiftTrace(game.name, name, tried, distance, plug_in, nearest, expected, lower, upper, seconds)

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from inverse_design.campaign.shift_game import ShiftGame, Tried
+from inverse_design.campaign.streams import stream
 from surrogates.data.acyclic import Family, acyclic_edges, edge_variance
 from surrogates.data.structural import StructuralWorld
 from surrogates.models.edge_posterior import EdgePosterior
@@ -20,11 +21,10 @@ def small_game(
 
 
 def some_tried(game: ShiftGame, experiments: int, *, seed: int = 0) -> Tried:
-    drawn = torch.randn(
-        experiments, len(game.target), generator=torch.Generator().manual_seed(seed), dtype=torch.float64
-    )
+    generator = torch.Generator().manual_seed(stream("policy", seed, 0))
+    drawn = torch.randn(experiments, len(game.target), generator=generator, dtype=torch.float64)
     shifts = torch.nn.functional.normalize(drawn)
-    return Tried(shifts, game.world.measure(shifts, seed=seed))
+    return Tried(shifts, game.world.measure(shifts, seed=stream("noise", seed, 0)))
 
 
 def believed(family: Family, *, experiments: int, seed: int = 0) -> tuple[EdgePosterior, Tensor]:

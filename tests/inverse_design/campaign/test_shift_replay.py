@@ -6,9 +6,11 @@ import pytest
 import torch
 from strategies.shifts import small_game, some_tried
 
+from inverse_design.benchmark.causal_protocol import causal_protocol
 from inverse_design.campaign.policies.shifts import ForesightShift, GreedyShift, RandomShift
-from inverse_design.campaign.shift_game import ShiftPlayer, ShiftProblem, Tried
-from inverse_design.campaign.shift_replay import play_shifts, replay_shifts
+from inverse_design.campaign.shift_game import ShiftGame, ShiftPlayer, ShiftProblem, Tried
+from inverse_design.campaign.shift_replay import ShiftTrace, play_shifts, replay_shifts
+from inverse_design.campaign.streams import Purpose, stream
 from inverse_design.errors import PlanError
 from surrogates.data.structural import StructuralWorld
 from surrogates.errors import DataError
@@ -21,6 +23,17 @@ class Fixed:
     def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> torch.Tensor:
         del problem, tried, count, seed
         return torch.tensor(self.shifts, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Eavesdropping:
+    """Random shifts that write down with which seeds they were asked for."""
+
+    seen: list[int]
+
+    def choose(self, problem: ShiftProblem, tried: Tried, count: int, *, seed: int) -> torch.Tensor:
+        self.seen.append(seed)
+        return RandomShift().choose(problem, tried, count, seed=seed)
 
 
 def test_the_judge_knows_the_truth_and_the_posterior_does_not() -> None:
@@ -76,6 +89,40 @@ def test_traces_do_not_depend_on_the_number_of_processes() -> None:
     for one, other in zip(alone, crew, strict=True):
         assert torch.equal(one.distance, other.distance)
         assert torch.equal(one.tried.shifts, other.tried.shifts)
+
+
+def noise_of(game: ShiftGame, trace: ShiftTrace) -> torch.Tensor:
+    """What was added to each gene beside the shift, round by round, in standard deviations."""
+    own = trace.tried.states - trace.tried.states @ game.world.edges - trace.tried.shifts
+    return (own / game.world.noise).reshape(game.rounds, -1)
+
+
+def test_random_shifts_are_not_the_noise_that_they_are_measured_with() -> None:
+    game = small_game(genes=30, rounds=4, count=10)
+    trace = play_shifts(game, ShiftPlayer(RandomShift()))
+    shifts = torch.nn.functional.normalize(trace.tried.shifts.reshape(4, -1))
+    noise = torch.nn.functional.normalize(noise_of(game, trace))
+    # Of 300 numbers each, in every pair of rounds: 0.3 is five standard deviations.
+    assert float((shifts @ noise.T).abs().max()) < 0.3
+
+
+def test_no_two_families_worlds_and_rounds_have_the_same_noise() -> None:
+    protocol = causal_protocol(seed=0, worlds=5, genes=6, shifted=2, rounds=3, count=2)
+    games = [game for family in protocol.games.values() for game in family]
+    noise = torch.cat([noise_of(game, play_shifts(game, ShiftPlayer(RandomShift()))) for game in games])
+    assert len(noise) == 3 * 5 * 3
+    assert float(torch.pdist(noise).min()) > 0.1
+
+
+def test_policies_and_judges_draw_from_streams_of_their_own() -> None:
+    game = small_game(rounds=3)
+    seen: list[int] = []
+    play_shifts(game, ShiftPlayer(Eavesdropping(seen)))
+    purposes: tuple[Purpose, ...] = ("noise", "shuffle", "judge")
+    others = {stream(purpose, game.seed, number) for purpose in purposes for number in range(4)}
+    assert len(set(seen)) == 3
+    assert len(others) == 12
+    assert not others & set(seen)
 
 
 def test_players_meet_the_same_noise() -> None:

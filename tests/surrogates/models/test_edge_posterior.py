@@ -17,8 +17,10 @@ from surrogates.models.edge_posterior import EdgePosterior
 def learnt(family: Family = "dense", *, genes: int = 5, experiments: int = 6, noise: float = 0.4, seed: int = 0):  # noqa: ANN201
     edges = acyclic_edges(family, genes, seed=seed)
     world = StructuralWorld(edges, noise)
-    shifts = torch.randn(experiments, genes, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    states = world.measure(shifts, seed=seed)
+    shifts = torch.randn(
+        experiments, genes, generator=torch.Generator().manual_seed(seed + 1), dtype=torch.float64
+    )
+    states = world.measure(shifts, seed=seed + 2)
     prior = EdgePosterior.prior(edges != 0, edge_variance(edges), noise=noise)
     return prior, shifts, states, world
 
