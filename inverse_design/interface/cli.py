@@ -222,7 +222,15 @@ def replay(
         )
         return
     if is_reach(data, rules):
-        run_reach(run, data, players=players, destination=output, figure=figure)
+        run_reach(
+            run,
+            data,
+            context=context,
+            players=players,
+            destination=output,
+            figure=figure,
+            reading=reading,
+        )
         return
     run_replay(
         run,

@@ -9,6 +9,7 @@ from inverse_design.benchmark.reach_rows import reach_rows
 from inverse_design.interface.console import output, say, working
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import measured
+from inverse_design.interface.options import Reading
 from inverse_design.interface.outputs import check_writable
 from inverse_design.interface.provenance import manifest
 from inverse_design.interface.replay_options import GameOptions, PlayerOptions
@@ -35,23 +36,35 @@ def is_reach(data: str, rules: GameOptions) -> bool:
     return data in PROTOCOLS and rules == GameOptions()
 
 
-def run_reach(run: Run, data: str, *, players: PlayerOptions, destination: str | None, figure: str | None) -> None:
+def run_reach(
+    run: Run,
+    data: str,
+    *,
+    context: str | None,
+    players: PlayerOptions,
+    destination: str | None,
+    figure: str | None,
+    reading: Reading,
+) -> None:
     """Play a protocol, print who reached how much, and write the numbers.
 
     Args:
         run: The command line.
         data: One of :data:`PROTOCOLS`.
+        context: Must be ``None``: the data have one.
         players: The seed fixes targets, starts and policies; the policies are those of the protocol.
         destination: Where to write the rows.
         figure: Must be ``None``: there is no picture of it.
+        reading: Must be the default: the data are those of the catalogue.
 
     Raises:
-        DataError: If policies, a number of seeds or a picture are asked for.
+        DataError: If policies, a number of seeds, a picture, a context or ways of reading are asked for.
     """
-    if figure is not None or players.policy or players.seeds != PlayerOptions().seeds:
+    played = players.policy or players.seeds != PlayerOptions().seeds
+    if played or figure is not None or context is not None or reading != Reading():
         raise DataError(
-            f"replay of {data!r} has its own policies and one game for each target; leave --policy,"
-            " --seeds and --figure out, or name a --readout"
+            f"replay of {data!r} has its own data, policies and one game for each target; leave --policy, --seeds,"
+            " --figure, --context and options for reading a file out, or name a --readout"
         )
     seed, workers = players.seed, players.workers
     place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[])

@@ -1,7 +1,10 @@
 """The table of rounds that policies need."""
 
+from typing import Any
+
 import pytest
 
+from inverse_design.interface.options import Reading
 from inverse_design.interface.replay_options import GameOptions, PlayerOptions
 from inverse_design.interface.replay_reach import is_reach, reach_grid, run_reach
 from inverse_design.interface.run import Run
@@ -33,6 +36,21 @@ def test_a_fixed_protocol_is_played_unless_there_are_rules() -> None:
     assert not is_reach("norman2019_fitness", GameOptions())
 
 
+def played(**stated: Any) -> None:
+    usual = {
+        "context": None,
+        "players": PlayerOptions(),
+        "destination": None,
+        "figure": None,
+        "reading": Reading(),
+    }
+    run_reach(Run(), "laufer2013", **{**usual, **stated})
+
+
 def test_what_a_fixed_protocol_cannot_do_is_refused() -> None:
     with pytest.raises(DataError, match="leave --policy"):
-        run_reach(Run(), "laufer2013", players=PlayerOptions(seeds=3), destination=None, figure=None)
+        played(players=PlayerOptions(seeds=3))
+    with pytest.raises(DataError, match="leave .*--context"):
+        played(context="K562")
+    with pytest.raises(DataError, match="options for reading a file"):
+        played(reading=Reading(sep="+"))
