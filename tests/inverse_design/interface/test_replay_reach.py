@@ -50,7 +50,7 @@ def played(**stated: Any) -> None:
 def test_what_a_fixed_protocol_cannot_do_is_refused() -> None:
     with pytest.raises(DataError, match="leave --policy"):
         played(players=PlayerOptions(seeds=3))
-    with pytest.raises(DataError, match="leave .*--context"):
+    with pytest.raises(DataError, match=r"leave .*--context"):
         played(context="K562")
     with pytest.raises(DataError, match="options for reading a file"):
         played(reading=Reading(sep="+"))
