@@ -20,7 +20,8 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
     were yielded as it is asked for with one thread, too. There are never more tasks in flight than were done
     before, so that the first ones, from which a search learns most, are not made blindly.
 
-    Each thread works with one thread of torch's own: small products are not divided any further.
+    Until the last result is taken torch has one thread, here and in each task: small products are not divided any
+    further.
 
     Args:
         tasks: Called each in one of the threads, several at the same time.
@@ -29,7 +30,8 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
         What they return.
     """
     before = torch.get_num_threads()
-    crew = ThreadPoolExecutor(min(before, _AHEAD), "scan", initializer=torch.set_num_threads, initargs=(1,))
+    torch.set_num_threads(1)  # also of who asks: idle threads of a divided product would spin on a core
+    crew = ThreadPoolExecutor(min(before, _AHEAD), "scan")
     waiting: deque[Future[T]] = deque()
     try:
         done = 0
@@ -42,4 +44,4 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
             yield waiting.popleft().result()
     finally:
         crew.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)  # what a thread sets is what threads that start later begin with
+        torch.set_num_threads(before)

@@ -1,5 +1,7 @@
 """Pairs scored by one product of factors, sifted in buffers that are used again and again."""
 
+import math
+
 import torch
 from jaxtyping import Float32
 from torch import Tensor
@@ -8,10 +10,8 @@ from inverse_design.problem.score import ProductScore
 from inverse_design.search.sifting import Buffer, Cells, Tile, reaching
 
 _LARGEST = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
-_DEEP, _WIDE = (
-    256,
-    8192,
-)  # of factors with more columns the product takes all the time; it is fastest in wide tiles
+_DEEP = 256  # of factors with more columns the product takes all the time; it is faster in wide tiles
+_WIDE = 256, 4096
 
 
 class Products:
@@ -56,12 +56,12 @@ class ProductSifter:
     bound = ""
 
     def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
-        self.rows, self.columns = _LARGEST
-        if score.left.shape[1] > _DEEP:
-            self.columns = _WIDE
+        self.rows, self.columns = _WIDE if score.left.shape[1] > _DEEP else _LARGEST
         self.error = score.error
         self._products = Products(score, device=device)
-        self._buffer = Buffer(min(self.rows, score.size) * min(self.columns, score.size), device=device)
+        # Large enough for the tiles of either kind: another sifter may choose them.
+        cells = min(score.size**2, max(map(math.prod, (_LARGEST, _WIDE))))
+        self._buffer = Buffer(cells, device=device)
 
     def sift(self, tile: Tile, cut: float) -> Cells:
         """Score a whole tile; see :meth:`~inverse_design.search.sifting.Sifter.sift`."""

@@ -213,7 +213,7 @@ def test_threads_change_neither_the_answer_nor_the_certificate(
     columns: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(product_sifter, "_LARGEST", (7, 20))
-    monkeypatch.setattr(product_sifter, "_WIDE", 20)
+    monkeypatch.setattr(product_sifter, "_WIDE", (5, 30))
     monkeypatch.setattr(pairs, "_SLACK", 3)
     score, before = drawn(61, columns, seed=1), torch.get_num_threads()
     found = []
