@@ -8,6 +8,7 @@ of all utilities is nearly of low rank; its columns ``C`` at some landmarks give
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int64
@@ -19,12 +20,14 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.decoded import DecodedScore
 from inverse_design.search.member_stack import DecodedMember
 from inverse_design.search.pairs import search_pairs
+from inverse_design.search.pipeline import pipelined
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.errors import DataError
 
-_LANDMARKS = 80  # one landmark for so many entries: a fortieth of the pairs
+_LANDMARKS = 125  # one landmark for so many entries: a sixtieth of the pairs
 _FEWEST = 64
 _ROWS, _FEW = 64, 8  # entries and landmarks that are scored at a time
+_PART = 1 << 13  # chosen pairs that a thread scores at a time
 _STRICTER = 10  # recall is measured on pairs so much rarer than those that the proxy lets pass
 
 
@@ -164,15 +167,22 @@ def nystrom_proxy(score: DecodedScore, landmarks: Int64[Tensor, "m"]) -> Product
 
 def _columns(score: DecodedScore, landmarks: Int64[Tensor, "m"]) -> Float32[Tensor, "v m"]:
     """Mean utility of all entries with the landmarks, also of a landmark with itself."""
+    return -torch.cat(list(pipelined(partial(_few_columns, score, few) for few in landmarks.split(_FEW))), dim=1)
+
+
+def _few_columns(score: DecodedScore, few: Int64[Tensor, "f"]) -> Float32[Tensor, "v f"]:
     scratch = score.members.scratch(_ROWS * _FEW)
-    columns = []
-    for few in landmarks.split(_FEW):
-        tiles = [
-            score.members.quick((slice(low, low + _ROWS), None), (None, few), scratch).mean(0).view(-1, len(few))
-            for low in range(0, score.size, _ROWS)
-        ]
-        columns.append(torch.cat(tiles))
-    return -torch.cat(columns, dim=1)
+    tiles = [
+        score.members.quick((slice(low, low + _ROWS), None), (None, few), scratch).mean(0).view(-1, len(few))
+        for low in range(0, score.size, _ROWS)
+    ]
+    return torch.cat(tiles)
+
+
+def _quick(score: DecodedScore, first: Int64[Tensor, "m"], second: Int64[Tensor, "m"]) -> Float32[Tensor, "m"]:
+    """Score chosen pairs in single precision, in threads."""
+    parts = zip(first.split(_PART), second.split(_PART), strict=True)
+    return torch.cat(list(pipelined(partial(score.quick, one, other) for one, other in parts)))
 
 
 def _positions(
@@ -186,7 +196,7 @@ def _positions(
 def _best(score: DecodedScore, k: int, space: CombinationSpace, index: Int64[Tensor, "m"]) -> tuple[TopK, int]:
     """Rank pairs as an exhaustive search would, and count those that were scored in double precision."""
     first, second = _positions(space, index)
-    quick = score.quick(first, second)
+    quick = _quick(score, first, second)
     cut = float(quick.topk(min(k, len(quick))).values[-1]) - 2 * score.error
     near = quick >= cut
     return TopK.empty(k).offer(index[near], score.exact(first[near], second[near])), int(near.sum())
@@ -196,7 +206,10 @@ def _unknown(
     pairs: Int64[Tensor, "n 2"], landmarks: Int64[Tensor, "m"], space: CombinationSpace
 ) -> Int64[Tensor, "p 2"]:
     """Keep the distinct valid pairs without a landmark."""
-    pairs = torch.unique(pairs.sort(1).values, dim=0)
+    low, high = pairs.sort(1).values.unbind(1)
+    size = len(space.entries)
+    one = torch.unique(low * size + high)  # rows would be sorted as such, which takes longer than to score them
+    pairs = torch.stack([one // size, one % size], dim=1)
     pairs = pairs[(pairs[:, 0] < pairs[:, 1]) & ~torch.isin(pairs, landmarks).any(1)]
     return pairs[_valid(pairs, space)]
 
@@ -209,7 +222,7 @@ def _recall(
     score: DecodedScore, proxy: ProductScore, selected: TopK, pairs: Int64[Tensor, "n 2"], share: float
 ) -> Recall:
     """Measure which share of the best pairs of a sample reaches the proxy's cut."""
-    scores = score.quick(*pairs.T)
+    scores = _quick(score, *pairs.T)
     best = scores.topk(min(len(pairs), max(1, round(len(pairs) * share / _STRICTER))))
     improving = best.values > (-torch.inf if score.incumbent is None else 0)
     judged = pairs[best.indices[improving]]
