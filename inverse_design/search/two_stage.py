@@ -24,7 +24,7 @@ from inverse_design.search.pipeline import pipelined
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.errors import DataError
 
-_LANDMARKS = 125  # one landmark for so many entries: a sixtieth of the pairs
+_LANDMARKS = 80  # one landmark for so many entries: a fortieth of the pairs
 _FEWEST = 64
 _ROWS, _FEW = 64, 8  # entries and landmarks that are scored at a time
 _PART = 1 << 13  # chosen pairs that a thread scores at a time
