@@ -26,7 +26,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import UnknownNameError
-from surrogates.models.automatic import Automatic, best_identifying
+from surrogates.models.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.base import Surrogate
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.registered import SURROGATES
@@ -146,10 +146,9 @@ class GainPlanner:
             bases: tuple[Surrogate, ...] = (self.surrogate,)
         else:
             bases = Automatic().bases if name == _AUTOMATIC else (SURROGATES.load(name)(),)
-        models = [Calibrated(base) for base in bases]
-        fits = [each.fit(screen, seed=seed) for each in models]
+        fits = list(calibrated(bases, screen, seed=seed))
         best = best_identifying(fits)
-        return next(model for model, fit in zip(models, fits, strict=True) if fit is best), best
+        return next(Calibrated(base) for base, fit in zip(bases, fits, strict=True) if fit is best), best
 
     def _belief(
         self, fitted: FittedCalibrated, batch: PerturbationBatch, aim: Aim, screen: Screen, *, seed: int
