@@ -13,6 +13,7 @@ from inverse_design.campaign.shift_game import ShiftProblem, Tried
 from surrogates.models.edge_posterior import EdgePosterior
 
 _Shift = Float[Tensor, "g"]
+_Pick = Callable[[EdgePosterior, int], _Shift]
 
 
 @dataclass(frozen=True)
@@ -126,14 +127,7 @@ class IntegratedVarianceShift:
             The shifts, each of the whole budget.
         """
         now = problem.believe(tried)
-        guess, random = problem.plug_in(now), _directions(count, len(problem.target), seed)
-
-        def pick(later: EdgePosterior, number: int) -> _Shift:
-            prospect = Prospect(now, later, problem.target)
-            starts = [guess, LossReduction(prospect).ideal(), random[number]]
-            return _climb(IntegratedVariance(prospect), starts, problem)
-
-        return _one_by_one(now, count, pick)
+        return _one_by_one(now, count, _telling(IntegratedVariance, problem, now, count, seed=seed))
 
 
 @dataclass(frozen=True)
@@ -157,27 +151,39 @@ class ForesightShift:
             The shifts, each of the whole budget.
         """
         now = problem.believe(tried)
-        guess, random = problem.plug_in(now), _directions(count, len(problem.target), seed)
-        later = now.foresee(count * now.noise**2 * now.total.T @ now.total)
-        chosen = []
-        for number in range(count):
-            gain = LossReduction(Prospect(now, later, problem.target))
-            chosen.append(_climb(gain, [guess, gain.ideal(), random[number]], problem))
-            state = chosen[-1] @ now.total
-            later = later.foresee(state.outer(state))
-        return torch.stack(chosen)
+        heard = now.foresee(count * now.noise**2 * now.total.T @ now.total)
+        pick = _telling(LossReduction, problem, now, count, seed=seed)
+        return _one_by_one(heard, count, pick, noise=0.0)
 
 
 def _one_by_one(
-    now: EdgePosterior, count: int, pick: Callable[[EdgePosterior, int], _Shift]
+    later: EdgePosterior, count: int, pick: _Pick, *, noise: float | None = None
 ) -> Float[Tensor, "q g"]:
-    """Choose each experiment as if those before it had been done, and their states were as expected."""
-    later, chosen = now, []
+    """Choose each experiment as if those before it had been done, and their states were as expected.
+
+    What the noise of each will tell is counted with it, unless it has been counted before: then ``noise`` is zero.
+    """
+    noise, total = later.noise if noise is None else noise, later.total
+    chosen: list[_Shift] = []
     for number in range(count):
         chosen.append(pick(later, number))
-        state = chosen[-1] @ now.total
-        later = later.foresee(state.outer(state) + now.noise**2 * now.total.T @ now.total)
+        state = chosen[-1] @ total
+        later = later.foresee(state.outer(state) + noise**2 * total.T @ total)
     return torch.stack(chosen)
+
+
+def _telling(
+    gain: Callable[[Prospect], Slope], problem: ShiftProblem, now: EdgePosterior, count: int, *, seed: int
+) -> _Pick:
+    """Climb what an experiment would tell, from the best guess, the best in much noise, and a random direction."""
+    guess, random = problem.plug_in(now), _directions(count, len(problem.target), seed)
+
+    def pick(later: EdgePosterior, number: int) -> _Shift:
+        prospect = Prospect(now, later, problem.target)
+        starts = [guess, LossReduction(prospect).ideal(), random[number]]
+        return _climb(gain(prospect), starts, problem)
+
+    return pick
 
 
 def _climb(slope: Slope, starts: list[_Shift], problem: ShiftProblem) -> _Shift:
