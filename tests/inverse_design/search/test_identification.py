@@ -18,11 +18,11 @@ from inverse_design.search.identification import NEAR, Identification, asked_aga
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import with_unseen
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
+from surrogates.models.unseen_parts import with_unseen
 
 GENES, DOUBLES, READOUTS = 7, 12, 5
 WHOLE = AlignedProfile.exact(range(READOUTS), normal(READOUTS, seed=8))

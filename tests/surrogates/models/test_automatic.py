@@ -8,13 +8,14 @@ from strategies.screens import gene, label, normal, pairs_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import Automatic, best_identifying, calibrated, with_unseen
+from surrogates.models.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.base import surrogate_name
 from surrogates.models.baselines import NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.denoised import Denoised, Shrinkage
 from surrogates.models.interaction import Interaction
 from surrogates.models.stacked import FittedStacked
+from surrogates.models.unseen_parts import with_unseen
 from surrogates.testing import check_pair_factors, check_predictions
 
 GENES, DOUBLES, READOUTS = 8, 22, 5

@@ -20,7 +20,6 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import CalibrationError
 from surrogates.models import conformal as module
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import with_unseen
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
@@ -28,6 +27,7 @@ from surrogates.models.conformal import Conformal, FittedConformal, choose_score
 from surrogates.models.ensemble import Ensemble
 from surrogates.models.held_out import HeldOutFit
 from surrogates.models.interaction import Interaction
+from surrogates.models.unseen_parts import with_unseen
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior, Interval, Posterior
 from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
