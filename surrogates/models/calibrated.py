@@ -1,13 +1,13 @@
 """Any surrogate, with the error law that its own held-out predictions obey."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.folds import fold_numbers
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name, seen_code
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split, splits_over_doubles
@@ -24,14 +24,12 @@ from surrogates.models.base import (
     set_rows,
     surrogate_name,
 )
-from surrogates.models.held_out import HeldOutFit
-from surrogates.models.singles import single_effects
+from surrogates.models.candidate_pairs import hold_out
+from surrogates.models.held_out import HeldOutFit, HeldOutPredictions
+from surrogates.models.singles import single_effects, sum_over_interventions
 from surrogates.uncertainty.posterior import GaussianPosterior
 from surrogates.uncertainty.residuals import ErrorLaw
-from surrogates.uncertainty.selection import HeldOutFold, Selection, pooled_residuals, select_law
-
-# Without factors the prediction of each candidate is a row of its own, and rows are multiplied with each other.
-_STREAMED_CANDIDATES = 1000
+from surrogates.uncertainty.selection import Promise, Selection, Trial, select_law
 
 
 @dataclass(frozen=True)
@@ -65,8 +63,12 @@ class FittedCalibrated:
         selection: How the law of doubles of seen singles was chosen, ``None`` without such doubles.
         held_out: Cross-fitted error beside the additive model's.
         name: What the surrogate is made of.
-        cross: The cross-fits, each with laws learnt from the others' held-out perturbations: what conformal
-            intervals and sets are calibrated on.
+        cross: The cross-fits, each with the perturbations that it has not seen and laws that have not seen them
+            either, at any depth: what conformal intervals and sets are calibrated on.
+        evidence: By the code of a novelty class, the held-out predictions that its law was learnt from. Those of a
+            cross-fit are of models that saw neither the perturbations which they predict nor those which the
+            cross-fit holds out: whatever is learnt from them may judge the cross-fit.
+        promise: How well held-out doubles were identified, by what had not seen them; ``None`` without any.
     """
 
     base: Fitted
@@ -76,6 +78,8 @@ class FittedCalibrated:
     held_out: HeldOutError
     name: str = ""
     cross: tuple[HeldOutFit, ...] = ()
+    evidence: Mapping[int, HeldOutPredictions] = field(default_factory=dict)
+    promise: Promise | None = None
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -157,6 +161,10 @@ class FittedCalibrated:
 class Calibrated:
     """Fits a surrogate, predicts held-out combinations by cross-fitting, and learns how those predictions miss.
 
+    A law that judges a fold must not know its errors, and residuals of models that were trained on the fold do. So
+    the surrogate is fitted without each fold, and once more without each pair of folds: what the two fits without
+    ``a`` and ``b`` miss of ``b`` is what the law of ``a`` is learnt from.
+
     Attributes:
         base: The surrogate.
         folds: Number of folds over combinations.
@@ -197,9 +205,11 @@ class Calibrated:
             seed: Fixes folds.
 
         Returns:
-            The screen, and the training part of each fold.
+            The screen, the screen without each fold, and without each pair of folds, where that leaves a fold.
         """
-        return screen, *(screen.rows(split.train) for split in self._splits(screen, seed))
+        tests = [split.test for split in self._splits(screen, seed)]
+        left_out = [(), *combinations(range(len(tests)), 1), *self._pairs_of(len(tests))]
+        return tuple(_without(screen, [tests[fold] for fold in folds]) for folds in left_out)
 
     def learn(self, screen: Screen, fits: Sequence[Fitted], *, seed: int) -> FittedCalibrated:
         """Choose the error law of a surrogate that has been fitted.
@@ -212,108 +222,93 @@ class Calibrated:
         Returns:
             The fitted surrogate with its laws.
         """
-        fitted, *fits = fits
         singles, _ = single_effects(screen)
-        name = surrogate_name(self.base)
-        splits = self._splits(screen, seed)
-        held_out = [self._hold_out(screen, split, fit, seed) for split, fit in zip(splits, fits, strict=True)]
         laws = laws_without_held_out(screen)
-        whole = FittedCalibrated(fitted, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
-        if not held_out:
+        name = surrogate_name(self.base)
+        whole = FittedCalibrated(fits[0], laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
+        splits = self._splits(screen, seed)
+        if not splits:
             return whole
-        selection = select_law(held_out)
+        k = len(splits)
+        alone, together = fits[1 : k + 1], dict(zip(self._pairs_of(k), fits[k + 1 :], strict=True))
+        tests = [(screen.batch.rows(split.test), screen.effects[split.test]) for split in splits]
+        predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
+        nested = [_nested(fold, together, tests, predicted) for fold in range(k)]
+        trials = [
+            Trial(
+                hold_out(screen, split, fit, candidates=self.candidates, probes=self.probes, seed=seed),
+                others.standardised,
+            )
+            for split, fit, others in zip(splits, alone, nested, strict=True)
+        ]
+        found = select_law(trials)
+        # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
+        known = laws if screen.standard_errors is not None else {}
 
-        def learnt(folds: Sequence[HeldOutFold]) -> dict[int, ErrorLaw]:
-            law = pooled_residuals(folds).law(
+        def learnt(
+            fitted: FittedCalibrated, selection: Selection, evidence: HeldOutPredictions
+        ) -> FittedCalibrated:
+            law = evidence.standardised.law(
                 selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
             )
-            # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
-            return laws | {SEEN_DOUBLE: law} if screen.standard_errors is not None else {SEEN_DOUBLE: law}
-
-        whole = replace(whole, selection=selection, held_out=_held_out_error(held_out))
-        cross = tuple(
-            HeldOutFit(
-                replace(
-                    whole,
-                    base=fit,
-                    laws=learnt([other for other in held_out if other is not fold]),
-                    singles=fold.singles,
-                ),
-                screen.batch.rows(split.test),
-                fold.measured,
+            return replace(
+                fitted,
+                laws={**known, SEEN_DOUBLE: law},
+                selection=selection,
+                evidence={SEEN_DOUBLE: evidence},
             )
-            for split, fit, fold in zip(splits, fits, held_out, strict=True)
+
+        error = _held_out_error(HeldOutPredictions.pooled(predicted), singles)
+        whole = replace(learnt(whole, found.chosen, HeldOutPredictions.pooled(predicted)), held_out=error)
+        cross = tuple(
+            HeldOutFit(learnt(replace(whole, base=fit), selection, others), *test)
+            for fit, selection, others, test in zip(alone, found.without, nested, tests, strict=True)
         )
-        return replace(whole, laws=learnt(held_out), cross=cross)
+        return replace(whole, cross=cross, promise=found.promise)
 
     def _splits(self, screen: Screen, seed: int) -> list[Split]:
         return splits_over_doubles(screen, folds=self.folds, seed=seed)
 
-    def _hold_out(self, screen: Screen, split: Split, fitted: Fitted, seed: int) -> HeldOutFold:
-        """Predict held-out doubles and other pairs by a fit that has not seen them."""
-        rows = split.test
-        count = self.candidates if pair_factored(fitted) else min(self.candidates, _STREAMED_CANDIDATES)
-        pairs, truth = _candidate_pairs(screen, rows, count, seed)
-        atoms, weights, scale = _as_sums(fitted, pairs)
-        return HeldOutFold(
-            measured=screen.effects[rows],
-            truth=truth,
-            atoms=atoms,
-            weights=weights,
-            scale=scale,
-            parts=pairs,
-            singles=single_effects(screen.rows(split.train))[0],
-            probed=fold_numbers([screen.labels[int(row)] for row in rows], folds=len(rows), seed=seed).argsort()[
-                : self.probes
-            ],
-        )
+    @staticmethod
+    def _pairs_of(folds: int) -> list[tuple[int, int]]:
+        """Two folds are left out together where that leaves a third."""
+        return list(combinations(range(folds), 2)) if folds > 2 else []
 
 
-def _candidate_pairs(
-    screen: Screen, rows: Int[Tensor, "m"], count: int, seed: int
-) -> tuple[Int[Tensor, "c 2"], Int[Tensor, "m"]]:
-    """The held-out pairs first, then all other pairs of entries measured alone, or a random part of them."""
-    truth = screen.batch.genes[rows][:, :2]
-    seen = torch.nonzero(screen.single_rows >= 0).flatten()
-    v = len(screen.vocabulary)
-    if len(seen) * (len(seen) - 1) // 2 <= count:
-        others = torch.combinations(seen, 2)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        drawn = seen[torch.randint(len(seen), (2 * count, 2), generator=generator)].sort(1).values
-        others = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
-        others = others[torch.randperm(len(others), generator=generator)[:count]]
-    taken = torch.isin(others[:, 0] * v + others[:, 1], truth[:, 0] * v + truth[:, 1])
-    return torch.cat([truth, others[~taken]]), torch.arange(len(rows))
+def _without(screen: Screen, left_out: Sequence[Int[Tensor, "_"]]) -> Screen:
+    """Leave rows out; the order of the others stays."""
+    if not left_out:
+        return screen
+    kept = torch.ones(len(screen), dtype=torch.bool)
+    kept[torch.cat(list(left_out))] = False
+    return screen.rows(torch.nonzero(kept).flatten())
 
 
-def _as_sums(
-    fitted: Fitted, pairs: Int[Tensor, "c 2"]
-) -> tuple[Float[Tensor, "a g"], Float[Tensor, "c a"], Float[Tensor, "c"]]:
-    """Predictions of pairs as weighted sums of few rows; without factors each is its own row."""
-    batch = fitted.vocabulary.dosed(pairs)
-    factored = pair_factored(fitted)
-    if factored is None:
-        posterior = fitted.predict(batch)
-        return posterior.mean, torch.eye(len(pairs), dtype=torch.float64), posterior.scale
-    factors, scale = factored.pair_factors(), factored.pair_scale()
-    first, second = pairs.T
-    products = factors.scores[first] * factors.scores[second]
-    return (
-        torch.cat([factors.main, factors.basis]),
-        torch.cat([batch.multi_hot(len(fitted.vocabulary)), products], dim=1),
-        scale.side[first] + scale.side[second] + (scale.left[first] * scale.right[second]).sum(1),
+def _nested(
+    fold: int,
+    together: Mapping[tuple[int, int], Fitted],
+    tests: Sequence[tuple[PerturbationBatch, Float[Tensor, "_ g"]]],
+    predicted: Sequence[HeldOutPredictions],
+) -> HeldOutPredictions:
+    """Predict all other folds by fits that saw neither them nor this one.
+
+    With two folds there is nothing else to learn from than the other one, by a fit that saw this one.
+    """
+    others = [other for other in range(len(tests)) if other != fold]
+    if not together:
+        return HeldOutPredictions.pooled([predicted[other] for other in others])
+    return HeldOutPredictions.pooled([
+        HeldOutPredictions.of(together[min(fold, other), max(fold, other)], *tests[other]) for other in others
+    ])  # fmt: skip
+
+
+def _held_out_error(predicted: HeldOutPredictions, singles: Float[Tensor, "v g"]) -> HeldOutError:
+    sums = sum_over_interventions(singles, predicted.batch)
+    return HeldOutError(
+        model=float(predicted.residuals.square().sum()),
+        additive=float((predicted.measured - sums).square().sum()),
+        conditions=len(predicted),
     )
-
-
-def _held_out_error(folds: list[HeldOutFold]) -> HeldOutError:
-    pairs = [fold.parts[fold.truth] for fold in folds]
-    additive = sum(
-        float((fold.measured - fold.singles[each].sum(1)).square().sum())
-        for fold, each in zip(folds, pairs, strict=True)
-    )
-    model = sum(float(fold.residuals.square().sum()) for fold in folds)
-    return HeldOutError(model, additive, sum(len(fold.measured) for fold in folds))
 
 
 def _pair_factored(fitted: Fitted) -> PairFactored:

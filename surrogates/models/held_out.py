@@ -1,5 +1,6 @@
-"""A fit with perturbations that it has not seen: the material of every calibration."""
+"""Perturbations that a fit has not seen, and what it predicts of them: the material of every calibration."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +12,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted
 from surrogates.uncertainty.conformal import refuse_nan
+from surrogates.uncertainty.residuals import StandardResiduals
 
 
 @dataclass(frozen=True)
@@ -57,3 +59,67 @@ class HeldOutFit:
     def codes(self) -> Int[Tensor, "n"]:
         """Novelty class of each held-out perturbation, given what the model has seen."""
         return novelty_code(self.batch, self.fitted.measured_alone)
+
+
+@dataclass(frozen=True)
+class HeldOutPredictions:
+    """What models predicted of perturbations that none of them had seen.
+
+    Attributes:
+        batch: The perturbations; one that several models held out stands there as often.
+        measured: Measured effect of each.
+        mean: Predicted effect of each.
+        scale: Posterior scale of each prediction.
+    """
+
+    batch: PerturbationBatch
+    measured: Float[Tensor, "n g"]
+    mean: Float[Tensor, "n g"]
+    scale: Float[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+    @property
+    def residuals(self) -> Float[Tensor, "n g"]:
+        """Measured minus predicted."""
+        return self.measured - self.mean
+
+    @property
+    def standardised(self) -> StandardResiduals:
+        """The residuals in units of the posterior scale: what error laws are learnt from."""
+        return StandardResiduals.of(self.residuals, self.scale)
+
+    @classmethod
+    def of(cls, fitted: Fitted, batch: PerturbationBatch, measured: Float[Tensor, "n g"]) -> "HeldOutPredictions":
+        """Predict what a model has not seen.
+
+        Args:
+            fitted: The model.
+            batch: The perturbations.
+            measured: What was measured of each.
+
+        Returns:
+            Both side by side.
+        """
+        posterior = fitted.predict(batch)
+        return cls(batch, measured, posterior.mean, posterior.scale)
+
+    @classmethod
+    def pooled(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
+        """Pool what several models predicted.
+
+        Args:
+            parts: Predictions of the same readouts in the same vocabulary, at least one.
+
+        Returns:
+            All of them, part after part.
+        """
+        return cls(
+            PerturbationBatch(
+                torch.cat([part.batch.genes for part in parts]), torch.cat([part.batch.dose for part in parts])
+            ),
+            torch.cat([part.measured for part in parts]),
+            torch.cat([part.mean for part in parts]),
+            torch.cat([part.scale for part in parts]),
+        )

@@ -1,8 +1,14 @@
 """Choose the error law by what it is for: telling which perturbation made a held-out effect.
 
-Each fold of held-out combinations is identified among many candidates with a law learnt from the residuals of the
-*other* folds; the criterion is the mean log posterior probability of the truth under a uniform prior, at the best
-temperature. It is a proper score, so that it also calibrates the probabilities, and no test data enter.
+Each fold of held-out combinations is identified among many candidates by a model that has not seen it; the
+criterion is the mean log posterior probability of the truth under a uniform prior, at the best temperature. It is
+a proper score, so that it also calibrates the probabilities.
+
+Nothing that judges a fold has seen it, at any depth. The law that judges fold ``a`` is learnt from the residuals
+of the folds ``b != a`` under models that saw neither ``a`` nor ``b``: residuals of models that were trained on
+``a`` carry the errors of ``a``, and a law that knows them identifies ``a`` far better than it will identify
+anything new. What is promised of new perturbations is the score of each fold under the law, the shape and the
+temperature that were chosen on the other folds.
 """
 
 import math
@@ -10,17 +16,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
-from scipy.optimize import minimize_scalar
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
 
 RANKS = (0, 5, 10, 20, 40, 80)
 SHRINKAGES = (0.0, 0.1, 0.5, 1.0)
 COEFFICIENT_VARIANCES = (0.0, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 TAILS = (math.inf, 10.0, 1.5, 0.3)
-FEWEST_TO_CHOOSE = 12
+FEWEST_TO_CHOOSE = 20
 _AXES: tuple[Callable[[LawChoice], list[LawChoice]], ...] = (
     lambda choice: [replace(choice, rank=each) for each in RANKS],
     lambda choice: [replace(choice, shrinkage=each) for each in SHRINKAGES],
@@ -28,7 +34,11 @@ _AXES: tuple[Callable[[LawChoice], list[LawChoice]], ...] = (
     lambda choice: [replace(choice, tails=each) for each in TAILS],
 )
 _MOST_SWEEPS = 3
-_LOG_TEMPERATURES = (-12.0, 0.7)
+# Log temperatures stand on a grid of this step; between its points log probabilities are interpolated.
+_STEP = 0.25
+_LOWEST, _HIGHEST = -48, 4  # of the grid: temperatures of 6e-6 to 2.7
+_COARSE = 8  # every so many points of the grid are looked at first
+_REACH = 3  # points of the grid that are looked at on either side of the best of the law before
 
 
 @dataclass(frozen=True)
@@ -55,15 +65,23 @@ class HeldOutFold:
     singles: Float[Tensor, "v g"]
     probed: Int[Tensor, "p"]
 
-    @property
-    def residuals(self) -> Float[Tensor, "n g"]:
-        """Measured minus predicted."""
-        return self.measured - self.weights[self.truth] @ self.atoms
+
+@dataclass(frozen=True)
+class Trial:
+    """A fold to be identified, and the residuals that its law may be learnt from.
+
+    Attributes:
+        fold: The fold, and candidates as a model predicts them that has not seen it.
+        others: Residuals of all other folds, each under a model that has seen neither of the two.
+    """
+
+    fold: HeldOutFold
+    others: StandardResiduals
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A chosen error law and how well it identifies held-out combinations.
+    """A chosen error law and how well it identifies the held-out combinations that it was chosen on.
 
     Attributes:
         choice: What was chosen.
@@ -78,88 +96,234 @@ class Selection:
     support: int
 
 
-def select_law(folds: Sequence[HeldOutFold]) -> Selection:
+@dataclass(frozen=True)
+class Promise:
+    """What held-out combinations say of how well new ones will be identified.
+
+    Attributes:
+        parts: Vocabulary ids of the two parts of each identified combination.
+        fold: Which fold held it out.
+        chosen: Its log posterior probability under what was chosen on all folds: what choices are compared by.
+        without: The same under what was chosen without each fold, a line per fold.
+    """
+
+    parts: Int[Tensor, "p 2"]
+    fold: Int[Tensor, "p"]
+    chosen: Float[Tensor, "p"]
+    without: Float[Tensor, "k p"]
+
+    @property
+    def log_probability(self) -> Float[Tensor, "p"]:
+        """Log posterior probability of each truth, by laws and choices that have not seen its fold."""
+        return self.without.gather(0, self.fold[None])[0]
+
+    @property
+    def mean(self) -> float:
+        """Mean log posterior probability that a new combination can expect, in nats."""
+        return float(self.log_probability.mean())
+
+    @property
+    def standard_error(self) -> float:
+        """Of the mean, knowing that combinations share genes; ``nan`` for fewer than two."""
+        return dyadic_standard_error(self.log_probability, self.parts)
+
+
+@dataclass(frozen=True)
+class LawSelection:
+    """The law that was chosen on all folds, those chosen without each, and what they promise.
+
+    Attributes:
+        chosen: On all folds: for the fit to everything.
+        without: On all folds but one, one for each.
+        promise: Scores of the held-out combinations.
+    """
+
+    chosen: Selection
+    without: tuple[Selection, ...]
+    promise: Promise
+
+
+def select_law(trials: Sequence[Trial]) -> LawSelection:
     """Choose rank, shrinkage, coefficient variance, tails and temperature by cross-fitted identification.
 
-    The grid is searched one coordinate after the other until nothing changes.
+    The grid is searched one coordinate after the other until nothing changes: once on all folds, and once without
+    each.
 
     Args:
-        folds: Held-out folds of one novelty class; together they hold all its combinations.
+        trials: All held-out folds of one novelty class.
 
     Returns:
-        The best choice. With fewer than 12 combinations only a diagonal law with strong shrinkage is tempered.
+        The choices. With fewer than 20 combinations only a diagonal law with strong shrinkage is tempered.
     """
-    support = sum(len(fold.measured) for fold in folds)
-    trials = [_Trial(fold, pooled_residuals([other for other in folds if other is not fold])) for fold in folds]
-    if support < FEWEST_TO_CHOOSE:
-        return _score(trials, [LawChoice()])[0]
-    scored: dict[LawChoice, Selection] = {}  # sweeps come back to what they have tried
-
-    def scores(choices: Sequence[LawChoice]) -> list[Selection]:
-        new = [choice for choice in choices if choice not in scored]
-        scored.update((each.choice, each) for each in _score(trials, new))
-        return [scored[choice] for choice in choices]
-
+    support = sum(len(trial.fold.measured) for trial in trials)
+    scores = _Scores(trials)
+    fold = scores.fold
     # Factors beyond this leave too few residuals to estimate what they do not explain.
-    most = min(0.7 * support * (1 - 1 / len(folds)), folds[0].measured.shape[1] - 1)
-    ranks = [rank for rank in RANKS if rank <= most]
-    best = scores([LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)])[0]
+    most = min(0.7 * support * (1 - 1 / len(trials)), trials[0].fold.measured.shape[1] - 1)
+    ranks = [rank for rank in RANKS if rank <= most] if support >= FEWEST_TO_CHOOSE else []
+    everyone = torch.ones(len(fold), dtype=torch.bool)
+    masks = [everyone, *(fold != each for each in range(len(trials)))]
+    found = [_search(scores, mask, ranks) for mask in masks]
+    rows = [scores.at(selection.choice, selection.temperature) for selection in found]
+    parts = torch.cat([trial.fold.parts[trial.fold.truth[trial.fold.probed]] for trial in trials])
+    return LawSelection(found[0], tuple(found[1:]), Promise(parts, fold, rows[0], torch.stack(rows[1:])))
+
+
+def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) -> Selection:
+    """Find the law that identifies some of the held-out combinations best."""
+    if not ranks:
+        return scores.selections([LawChoice()], rows)[0]
+    best = scores.selections([LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)], rows)[0]
     for _ in range(_MOST_SWEEPS):
         before = best.choice
         for varied in _AXES:
-            tried = scores([choice for choice in varied(best.choice) if choice.rank in ranks])
+            tried = scores.selections([each for each in varied(best.choice) if each.rank in ranks], rows)
             best = max([best, *tried], key=lambda each: each.log_score)
         if best.choice == before:
             break
     return best
 
 
+class _Scores:
+    """Log posterior probabilities of all probed truths by law and temperature; sweeps come back to many."""
+
+    def __init__(self, trials: Sequence[Trial]) -> None:
+        self._trials = trials
+        self._tempered: dict[LawChoice, Tempered] = {}
+        sizes = torch.tensor([len(trial.fold.probed) for trial in trials])
+        self.fold = torch.arange(len(trials)).repeat_interleave(sizes)
+
+    def selections(self, choices: Sequence[LawChoice], rows: Bool[Tensor, "p"]) -> list[Selection]:
+        """Temper laws on some of the rows."""
+        self._learn([choice for choice in choices if choice not in self._tempered])
+        return [Selection(each, *self._tempered[each].best(rows), int(rows.sum())) for each in choices]
+
+    def at(self, choice: LawChoice, temperature: float) -> Float[Tensor, "p"]:
+        """Log posterior probability of every truth."""
+        return self._tempered[choice].at(math.log(temperature))
+
+    def _learn(self, choices: Sequence[LawChoice]) -> None:
+        """Those that share a covariance share the whitening, which costs most."""
+        shapes: dict[tuple[int, float], list[LawChoice]] = {}
+        for choice in choices:
+            shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
+        truths = [trial.fold.truth[trial.fold.probed] for trial in self._trials]
+        folds = [self.fold == each for each in range(len(self._trials))]
+        for shared in shapes.values():
+            laws = [trial.others.law(shared[0]) for trial in self._trials]
+            forms = [_whitened_forms(trial.fold, law) for trial, law in zip(self._trials, laws, strict=True)]
+            for choice in shared:
+                densities = [
+                    _with_choice(law, choice).log_density(*form) for law, form in zip(laws, forms, strict=True)
+                ]
+                last = next(reversed(self._tempered.values()), None)
+                self._tempered[choice] = temper(densities, truths, folds, start=last.peak if last else None)
+
+
+def _with_choice(law: ErrorLaw, choice: LawChoice) -> ErrorLaw:
+    """Give a law the scatter and the tails of another choice of the same covariance."""
+    degrees = choice.tails * len(law.offset)
+    return replace(law, coefficient_variance=choice.coefficient_variance, degrees=degrees)
+
+
 @dataclass(frozen=True)
-class _Trial:
-    """A fold to be identified, and the residuals of all other folds."""
+class Tempered:
+    """Log posterior probabilities of held-out truths at neighbouring temperatures of a grid.
 
-    fold: HeldOutFold
-    others: StandardResiduals
+    Attributes:
+        lowest: The first of the temperatures, as a number of the grid.
+        rows: One line per temperature.
+    """
+
+    lowest: int
+    rows: Float[Tensor, "t p"]
+
+    @property
+    def peak(self) -> int:
+        """Number of the best temperature of the grid, over all rows."""
+        return self.lowest + int(self.rows.mean(1).argmax())
+
+    def best(self, used: Bool[Tensor, "p"]) -> tuple[float, float]:
+        """Find the best temperature on some rows: the top of the parabola through three points.
+
+        Args:
+            used: Which rows.
+
+        Returns:
+            The temperature, and the mean log probability there.
+        """
+        means = self.rows[:, used].mean(1)
+        at = min(max(int(means.argmax()), 1), len(means) - 2)
+        before, here, after = means[at - 1 : at + 2].tolist()
+        curvature = 2 * here - before - after
+        shift = min(max((after - before) / (2 * curvature), -1.0), 1.0) if curvature > 0 else 0.0
+        place = (self.lowest + at + shift) * _STEP
+        return math.exp(place), float(self.at(place)[used].mean())
+
+    def at(self, log_temperature: float) -> Float[Tensor, "p"]:
+        """Interpolate every row by the cubic through the four nearest temperatures of the grid.
+
+        Args:
+            log_temperature: Where, in the range that was looked at.
+
+        Returns:
+            Log posterior probabilities.
+        """
+        place = log_temperature / _STEP - self.lowest
+        first = min(max(math.floor(place) - 1, 0), len(self.rows) - 4)
+        nodes = range(first, first + 4)
+        weights = [
+            math.prod((place - other) / (node - other) for other in nodes if other != node) for node in nodes
+        ]
+        return torch.tensor(weights, dtype=self.rows.dtype) @ self.rows[first : first + 4]
 
 
-def _score(trials: Sequence[_Trial], choices: Sequence[LawChoice]) -> list[Selection]:
-    """Score choices; those that share a covariance share the whitening, which costs most."""
-    truths = [trial.fold.truth[trial.fold.probed] for trial in trials]
-    shapes: dict[tuple[int, float], list[LawChoice]] = {}
-    for choice in choices:
-        shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
-    selections = []
-    for shared in shapes.values():
-        laws = [trial.others.law(shared[0]) for trial in trials]
-        forms = [_whitened_forms(trial.fold, law) for trial, law in zip(trials, laws, strict=True)]
-        for choice in shared:
-            same = [
-                replace(
-                    law,
-                    coefficient_variance=choice.coefficient_variance,
-                    degrees=choice.tails * len(law.offset),
-                )
-                for law in laws
-            ]
-            densities = [law.log_density(*form) for law, form in zip(same, forms, strict=True)]
-            temperature, log_score = best_temperature(densities, truths)
-            selections.append(Selection(choice, temperature, log_score, sum(map(len, truths))))
-    return selections
+def temper(
+    densities: Sequence[Float[Tensor, "_n _c"]],
+    truths: Sequence[Int[Tensor, "_n"]],
+    subsets: Sequence[Bool[Tensor, "p"]] = (),
+    *,
+    start: int | None = None,
+) -> Tempered:
+    """Raise likelihoods to all powers among which the best may lie.
 
-
-def pooled_residuals(folds: Sequence[HeldOutFold]) -> StandardResiduals:
-    """Standardise the residuals of several folds together.
+    The mean log probability is concave in the power, so that a best one which lies inside a range is the best of
+    all; the range grows until that holds on all rows, and on all rows but those of each subset.
 
     Args:
-        folds: Held-out folds of one novelty class.
+        densities: Log densities of each fold's rows under each of its candidates.
+        truths: Number of each row's true candidate.
+        subsets: Rows that are left out in turn.
+        start: Number of a temperature of the grid near the best; by default the whole grid is looked at coarsely.
 
     Returns:
-        All their residuals.
+        Log posterior probabilities of the truths.
     """
-    return StandardResiduals.of(
-        torch.cat([fold.residuals for fold in folds]),
-        torch.cat([fold.scale[fold.truth] for fold in folds]),
-    )
+    known: dict[int, Tensor] = {}
+
+    def rows(number: int) -> Float[Tensor, "p"]:
+        if number not in known:
+            power = math.exp(number * _STEP)
+            known[number] = torch.cat([
+                (power * density).log_softmax(1).gather(1, truth[:, None])[:, 0]
+                for density, truth in zip(densities, truths, strict=True)
+            ])  # fmt: skip
+        return known[number]
+
+    if start is None:
+        start = max(range(_LOWEST, _HIGHEST + 1, _COARSE), key=lambda number: float(rows(number).mean()))
+    everyone = torch.ones(sum(map(len, truths)), dtype=torch.bool)
+    masks = [everyone, *(~each for each in subsets if bool((~each).any()))]
+    low, high = max(_LOWEST, start - _REACH), min(_HIGHEST, start + _REACH)
+    while True:
+        table = torch.stack([rows(number) for number in range(low, high + 1)])
+        peaks = [low + int(table[:, mask].mean(1).argmax()) for mask in masks]
+        if min(peaks) == low > _LOWEST:
+            low = max(_LOWEST, low - _REACH)
+        elif max(peaks) == high < _HIGHEST:
+            high = min(_HIGHEST, high + _REACH)
+        else:
+            return Tempered(low, table)
 
 
 def _whitened_forms(
@@ -180,29 +344,3 @@ def _whitened_forms(
     first, second = fold.parts.T
     projections = tuple(on_single[:, part] - (mixed[part] * fold.weights).sum(1) for part in (first, second))
     return square, projections, (gram[first, first], gram[first, second], gram[second, second]), fold.scale
-
-
-def best_temperature(
-    densities: Sequence[Float[Tensor, "_n _c"]], truths: Sequence[Int[Tensor, "_n"]]
-) -> tuple[float, float]:
-    """Find the power of the likelihood with the highest mean log posterior probability of the truth.
-
-    Args:
-        densities: Log densities of each fold's rows under each of its candidates.
-        truths: Number of each row's true candidate.
-
-    Returns:
-        The temperature and the mean log probability at it.
-    """
-    count = sum(len(truth) for truth in truths)
-
-    def loss(log_temperature: float) -> float:
-        power = math.exp(log_temperature)
-        total = sum(
-            float((power * density).log_softmax(1).gather(1, truth[:, None]).sum())
-            for density, truth in zip(densities, truths, strict=True)
-        )
-        return -total / count
-
-    found = minimize_scalar(loss, bounds=_LOG_TEMPERATURES, method="bounded", options={"xatol": 0.02})
-    return math.exp(found.x), -float(found.fun)

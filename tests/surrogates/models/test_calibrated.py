@@ -16,7 +16,8 @@ from surrogates.data.splits import Split
 from surrogates.errors import DataError
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, PairFactored, Surrogate
-from surrogates.models.calibrated import Calibrated, FittedCalibrated, _candidate_pairs
+from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.candidate_pairs import candidate_pairs, hold_out
 from surrogates.models.interaction import Interaction
 from surrogates.uncertainty.posterior import GaussianPosterior
 from surrogates.uncertainty.residuals import LawChoice
@@ -198,7 +199,9 @@ def test_candidates_are_predicted_alike_with_and_without_factors(screen: Screen)
     rows = torch.tensor([8, 11, 20])
     kept = torch.tensor([row for row in range(len(screen)) if row not in rows.tolist()])
     fast, slow = (
-        Calibrated(base)._hold_out(screen, Split(kept, rows), base.fit(screen.rows(kept), seed=0), 0)
+        hold_out(
+            screen, Split(kept, rows), base.fit(screen.rows(kept), seed=0), candidates=6000, probes=60, seed=0
+        )
         for base in (SMALL, Streamed(SMALL))
     )
     torch.testing.assert_close(fast.weights @ fast.atoms, slow.weights @ slow.atoms)
@@ -267,7 +270,7 @@ def test_candidates_are_the_truth_and_other_pairs_of_seen_entries(count: int) ->
     together = [*pairs_of(9, 12), (0, 9)]
     screen = planted_screen(alone=range(9), together=together)
     rows = torch.tensor([9, 12, 15])
-    pairs, truth = _candidate_pairs(screen, rows, count, 0)
+    pairs, truth = candidate_pairs(screen, rows, count, 0)
     assert torch.equal(pairs[truth], screen.batch.genes[rows][:, :2])
     assert bool((pairs[:, 0] < pairs[:, 1]).all())
     assert len(torch.unique(pairs, dim=0)) == len(pairs)
@@ -275,7 +278,7 @@ def test_candidates_are_the_truth_and_other_pairs_of_seen_entries(count: int) ->
     assert len(truth) < len(pairs) <= count + len(truth)
     if count == 100:
         assert {tuple(pair) for pair in pairs.tolist()} == set(combinations(range(9), 2))
-    assert torch.equal(pairs, _candidate_pairs(screen, rows, count, 0)[0])
+    assert torch.equal(pairs, candidate_pairs(screen, rows, count, 0)[0])
 
 
 def test_fewer_candidates_than_pairs_can_be_fitted() -> None:
