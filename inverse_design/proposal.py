@@ -17,6 +17,7 @@ from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.search.engine import Engine
+from inverse_design.search.exhaustive import normalised
 from inverse_design.search.inverse_set import InverseSet
 from inverse_design.search.placement import LISTED, place
 from inverse_design.search.remarks import search_notes
@@ -114,6 +115,11 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     chosen = make_objective(question.target, aligned, objective, weights)
     models = Automatic() if surrogate is None else Automatic((surrogate,))
     fitted = models.fit(question.training, seed=seed)
+    likelihood = None
+    if isinstance(question.target, ProfileTarget):
+        likelihood = normalised(TargetLikelihood(aligned, weights), fitted, space)
+    if likelihood is not None and isinstance(chosen, TargetLikelihood):
+        chosen = likelihood
     runner = engine or Engine()
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
     found = runner.search(chosen, fitted, space, listed, progress=progress)
@@ -126,8 +132,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     notes = (*_notes(fitted, space, question.training), *remark, *bounds.notes)
     notes += search_notes(runner, found.certificate, fitted, space)
     answer = None
-    if isinstance(question.target, ProfileTarget):
-        likelihood = TargetLikelihood(aligned, weights)
+    if likelihood is not None:
         best = found.top if isinstance(chosen, TargetLikelihood) else None
         placed = place(likelihood, fitted, space, batch, listed=best, level=level, seed=seed, progress=progress)
         table["probability"] = placed.probability.numpy()

@@ -36,6 +36,7 @@ ARTEFACT_TYPES: Registry[type[Any]] = Registry(
         "Elsewhere": "surrogates.models.transfer:Elsewhere",
         "ErrorLaw": "surrogates.uncertainty.residuals:ErrorLaw",
         "FactorCovariance": "surrogates.uncertainty.covariance:FactorCovariance",
+        "Expert": "surrogates.models.calibrated:Expert",
         "Features": "surrogates.models.features:Features",
         "FittedCalibrated": "surrogates.models.calibrated:FittedCalibrated",
         "FittedCausal": "surrogates.models.causal:FittedCausal",

@@ -12,7 +12,7 @@ from inverse_design.benchmark.judged import Columns
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import normalised, search, survey
 from inverse_design.search.identification import NEAR, Identification, asked_again, identify
 from inverse_design.search.inverse_set import UNEXPLAINED, Rule, calibrate_set, inverse_set
 from surrogates.data.vocabulary import PerturbationBatch
@@ -104,7 +104,7 @@ class _Judge:
         self, truth: PerturbationBatch, effect: Float[Tensor, "g"], levels: Sequence[float]
     ) -> dict[str, float]:
         """Find the sets of a target of which the truth is known."""
-        likelihood = _likelihood(self.fitted, effect)
+        likelihood = normalised(_likelihood(self.fitted, effect), self.fitted, self.space)
         listed = search(likelihood, self.fitted, self.space, NEAR).top
         best = float(listed.score[0])
         log_sum = survey(likelihood, self.fitted, self.space, peak=best).log_sum

@@ -4,8 +4,9 @@ A likelihood is a small difference of large forms, so single precision would nee
 double costs two in single, and exactness stays simple.
 """
 
-from dataclasses import dataclass
-from functools import cached_property
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 
 import torch
 from jaxtyping import Float32, Float64, Int
@@ -156,7 +157,18 @@ class LikelihoodScore:
         Returns:
             Single-precision scores.
         """
-        one, other = slice(start, stop), slice(*(columns or (start, None)))
+        return self.double_block(slice(start, stop), slice(*(columns or (start, None)))).float()
+
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score a block of pairs in double precision.
+
+        Args:
+            one: First entries.
+            other: Second entries.
+
+        Returns:
+            The scores.
+        """
         square, scale = (double_block(each, one, other) for each in (self.square, self.scale))
         projections: tuple[Tensor, ...] = ()
         gram: tuple[Tensor, ...] = ()
@@ -169,7 +181,18 @@ class LikelihoodScore:
             inner = self.singles[one] @ self.singles[other].T
             gram = (lengths[one, None].expand_as(inner), inner, lengths[other].expand_as(inner))
         prior = self.log_prior[one, None] + self.log_prior[other]
-        return self._density(square, projections, gram, scale, prior).float()
+        return self._density(square, projections, gram, scale, prior)
+
+    def shifted(self, by: float) -> "LikelihoodScore":
+        """Add a number to every score.
+
+        Args:
+            by: The number.
+
+        Returns:
+            The score with it.
+        """
+        return replace(self, constant=self.constant + by)
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision.
@@ -210,3 +233,63 @@ class LikelihoodScore:
         # Cells on and below the diagonal are not pairs; keep them finite, they are never proposed.
         density = self.law.log_density(square.clamp(min=0), projections, gram, scale.clamp(min=1e-6))
         return density + prior + self.constant
+
+
+@dataclass(frozen=True)
+class PooledScore:
+    """The logarithm of a sum of exponentials of several scores: of posteriors, the log of their weighted mean.
+
+    Attributes:
+        scores: Of the same pairs; log weights and normalisers are in their constants.
+    """
+
+    scores: tuple[LikelihoodScore, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.scores[0].size
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding: the sum is made in double precision and is no larger than its largest term."""
+        return max(each.error for each in self.scores) + math.log(len(self.scores)) * _ROUNDING
+
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
+
+        Args:
+            start: First row.
+            stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
+
+        Returns:
+            Single-precision scores.
+        """
+        one, other = slice(start, stop), slice(*(columns or (start, None)))
+        return reduce(torch.logaddexp, (each.double_block(one, other) for each in self.scores)).float()
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision.
+
+        Args:
+            first: Positions of the first entries.
+            second: Positions of the second entries.
+
+        Returns:
+            Their scores.
+        """
+        return reduce(torch.logaddexp, (each.exact(first, second) for each in self.scores))
+
+    def shifted(self, by: float) -> "PooledScore":
+        """Add a number to every score.
+
+        Args:
+            by: The number.
+
+        Returns:
+            The score with it.
+        """
+        return PooledScore(tuple(each.shifted(by) for each in self.scores))

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.problem.composite import LikelihoodScore, Projection
+from inverse_design.problem.composite import LikelihoodScore, PooledScore, Projection
 from inverse_design.problem.outcome import Distance
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
@@ -51,13 +51,22 @@ def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
 class TargetLikelihood:
     """Log density of the target under each candidate's predictive law, tempered as held-out data ask.
 
+    A surrogate that was chosen among several has experts: each with a model, an error law and a weight. Once the
+    sum of its densities over all candidates is known of each expert (see
+    :func:`inverse_design.search.exhaustive.normalised`), the utility is the log posterior probability of a
+    candidate, ``log sum_m w_m exp(l_m(d) - log_sums_m)``: the linear opinion pool of their posteriors [Stone
+    1961]. One expert that is sure and wrong cannot overrule the others.
+
     Attributes:
         target: The profile, in the coordinates of the screen.
         log_prior: Log prior weight of each vocabulary entry; a candidate's is the sum over its parts.
+        log_sums: Of each expert, the logarithm of the sum of its densities over all candidates; empty until they
+            are summed: then the surrogate's own law speaks alone.
     """
 
     target: AlignedProfile
     log_prior: Float[Tensor, "v"]
+    log_sums: tuple[float, ...] = ()
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates.
@@ -71,8 +80,22 @@ class TargetLikelihood:
             batch: The candidates.
 
         Returns:
-            Log density and its variance.
+            Log density (of experts, the log posterior probability) and its variance.
         """
+        if not self.log_sums:
+            return self._alone(fitted, batch)
+        parts = [self._alone(expert.fitted, batch) for expert in fitted.experts]
+        logs = torch.stack([part.mean + shift for part, shift in zip(parts, self._shifts(fitted), strict=True)])
+        share = logs.softmax(0)
+        variance = sum(each.square() * part.variance for each, part in zip(share, parts, strict=True))
+        return ScalarPosterior(logs.logsumexp(0), torch.as_tensor(variance))
+
+    def _shifts(self, fitted: FittedCalibrated) -> list[float]:
+        """Log weight of each expert less the logarithm of its sum."""
+        experts = zip(fitted.experts, self.log_sums, strict=True)
+        return [math.log(expert.weight) - log_sum for expert, log_sum in experts]
+
+    def _alone(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         codes = novelty_code(batch, fitted.measured_alone)
         mean = torch.zeros(len(batch), dtype=torch.float64)
         variance = torch.zeros_like(mean)
@@ -109,7 +132,9 @@ class TargetLikelihood:
         spread = 2 * len(columns) * excess.square() + 4 * excess * square
         return density, slope.square() * spread
 
-    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
+    def pair_score(
+        self, fitted: FittedCalibrated, space: CombinationSpace
+    ) -> LikelihoodScore | PooledScore | None:
         """Factorise the log density over all pairs.
 
         Args:
@@ -117,8 +142,16 @@ class TargetLikelihood:
             space: Whose entries are to be paired; all of them measured alone.
 
         Returns:
-            A function of a few products, ``None`` if the model does not factorise.
+            A function of a few products, ``None`` if the model (or that of an expert) does not factorise.
         """
+        if not self.log_sums:
+            return self._score_alone(fitted, space)
+        scores = [self._score_alone(expert.fitted, space) for expert in fitted.experts]
+        shifts = self._shifts(fitted)
+        known = [each.shifted(shift) for each, shift in zip(scores, shifts, strict=True) if each is not None]
+        return PooledScore(tuple(known)) if len(known) == len(scores) else None
+
+    def _score_alone(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
         if not fitted.factorises:
             return None
         law = law_on(fitted.law(SEEN_DOUBLE), self.target)

@@ -5,10 +5,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import reduce
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.problem.composite import LikelihoodScore
+from inverse_design.problem.composite import LikelihoodScore, PooledScore
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.ranking import pair_row
@@ -28,6 +29,7 @@ from surrogates.models.calibrated import FittedCalibrated
 
 LISTABLE = 1 << 19  # so many larger sets are scored one by one where nothing bounds them
 _PAIRS = 2  # the largest order that is always searched as a whole
+_PEEKED = 64  # candidates of which the densities tell where a sum of densities is likely to lie
 _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed, 64 MiB
 
 
@@ -243,9 +245,33 @@ def survey(
     score = score or pair_score(likelihood, fitted, space)
     total = Survey.empty()
     for order in space.orders:
-        if isinstance(score, LikelihoodScore) and order == 2:
-            near_zero = replace(score, constant=score.constant - peak)
-            total = total.merge(survey_pairs(near_zero, space, cut=cut - peak))
+        if isinstance(score, LikelihoodScore | PooledScore) and order == 2:
+            total = total.merge(survey_pairs(score.shifted(-peak), space, cut=cut - peak))
         else:
             total = total.merge(survey_stream(value, space, order=order, cut=cut - peak))
     return replace(total, log_sum=total.log_sum + peak)
+
+
+def normalised(
+    likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace
+) -> TargetLikelihood:
+    """Let the experts of a surrogate speak together: sum the densities of each over all candidates.
+
+    Args:
+        likelihood: Log density of a target, with the prior.
+        fitted: A surrogate, which may have experts.
+        space: All that could have made the target.
+
+    Returns:
+        The log posterior probability over the space; the same log density for a surrogate without experts, and for
+        sets of three and more, which are searched by one law.
+    """
+    if not fitted.experts or space.orders[-1] > _PAIRS or not space.size:
+        return likelihood
+    alone = replace(likelihood, log_sums=())
+    few = space.take(torch.linspace(0, space.size - 1, min(_PEEKED, space.size)).round().long())
+    log_sums = []
+    for expert in fitted.experts:
+        peak = float(alone.utility(expert.fitted, few).mean.max())
+        log_sums.append(survey(alone, expert.fitted, space, peak=peak).log_sum)
+    return replace(likelihood, log_sums=tuple(log_sums))

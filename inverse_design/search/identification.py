@@ -1,5 +1,6 @@
 """How well held-out perturbations are identified among the candidates of a question: sets are calibrated on it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import pair_score, search, survey
+from inverse_design.search.exhaustive import normalised, pair_score, search, survey
 from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -32,7 +33,8 @@ class Identification:
         gap: Log density of the best candidate minus that of the truth, in nats.
         rank: How many candidates are at least as likely as the truth, itself among them.
         surprise: Minus the log posterior probability of the truth, in nats.
-        misfit: Minus the log density of the best candidate: large if nothing explains the target.
+        misfit: Minus the log density of the best candidate, or of all candidates under all experts together: large
+            if nothing explains the target.
         asked_misfit: The misfit of the question's own target under the same fit, which makes the two comparable.
         excess: Surprise that a candidate as likely as the best would have.
         fold: Which of the cross-fits has not seen each target.
@@ -140,7 +142,7 @@ def asked_again(
         The same, with the misfits of the other target.
     """
     misfits = {
-        number: -float(search(likelihood, _judge(fitted.cross[number]), space, 1).top.score[0])
+        number: _asked_misfit(likelihood, _judge(fitted.cross[number]), space)
         for number in found.fold.unique().tolist()
     }
     asked = torch.tensor([misfits[number] for number in found.fold.tolist()], dtype=torch.float64)
@@ -169,11 +171,40 @@ def _judge(fold: HeldOutFit) -> FittedCalibrated:
     return fold.fitted
 
 
+def _asked_misfit(likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace) -> float:
+    known = normalised(likelihood, fitted, space)
+    explained = _explained(known, fitted)
+    return -float(search(known, fitted, space, 1).top.score[0]) if explained is None else -explained
+
+
+def _explained(likelihood: TargetLikelihood, fitted: FittedCalibrated) -> float | None:
+    """Log of the weighted sum of what the candidates make of a target under each expert; none without experts."""
+    if not likelihood.log_sums:
+        return None
+    weights = torch.tensor([expert.weight for expert in fitted.experts], dtype=torch.float64)
+    return float((weights.log() + torch.tensor(likelihood.log_sums, dtype=torch.float64)).logsumexp(0))
+
+
+def _with_truth(
+    likelihood: TargetLikelihood, fitted: FittedCalibrated, truth: PerturbationBatch
+) -> TargetLikelihood:
+    """Count a candidate that is not in the space among those that may have made the target."""
+    alone = replace(likelihood, log_sums=())
+    own = [float(alone.utility(expert.fitted, truth).mean) for expert in fitted.experts]
+    sums = zip(likelihood.log_sums, own, strict=True)
+    return replace(
+        likelihood, log_sums=tuple(max(pair) + math.log1p(math.exp(-abs(pair[0] - pair[1]))) for pair in sums)
+    )
+
+
 def _one(
     likelihood: TargetLikelihood, fitted: FittedCalibrated, truth: PerturbationBatch, space: CombinationSpace
 ) -> Float[Tensor, "c"]:
-    own = float(likelihood.utility(fitted, truth).mean)
     inside = bool(space.holds(truth).all())
+    likelihood = normalised(likelihood, fitted, space)
+    if likelihood.log_sums and not inside:
+        likelihood = _with_truth(likelihood, fitted, truth)
+    own = float(likelihood.utility(fitted, truth).mean)
     score = pair_score(likelihood, fitted, space)
     top = search(likelihood, fitted, space, NEAR, score=score).top.score
     cut = own - _ROUNDING * max(1.0, abs(own - float(top[0])))
@@ -183,5 +214,7 @@ def _one(
     best = scores[0].clamp(min=own)
     near = torch.nn.functional.pad(best - scores, (0, NEAR - len(scores)), value=torch.inf)
     rank = float(max(1, whole.reached + (not inside)))
-    numbers = [float(best) - own, rank, float(log_sum) - own, -float(best), float(log_sum - best)]
+    explained = _explained(likelihood, fitted)
+    misfit = -float(best) if explained is None else -explained
+    numbers = [float(best) - own, rank, float(log_sum) - own, misfit, float(log_sum - best)]
     return torch.cat([torch.tensor(numbers, dtype=torch.float64), near])

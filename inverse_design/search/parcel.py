@@ -32,7 +32,7 @@ class Parcel:
 
     Attributes:
         objective: What candidates are worth.
-        fitted: The surrogate, without the cross-fits, which no search needs.
+        fitted: The surrogate, without cross-fits and held-out predictions, which no search needs.
         vocabulary: Of the space.
         entries: Vocabulary ids that may be used.
         orders: How many interventions are given together.
@@ -80,7 +80,7 @@ class Parcel:
             )
         return cls(
             objective,
-            replace(fitted, cross=()),
+            replace(fitted, cross=(), evidence={}, promise=None),
             space.vocabulary,
             space.entries,
             space.orders,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -14,13 +14,14 @@ from surrogates.errors import DataError
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.calibrated import Calibrated, Expert, FittedCalibrated
 from surrogates.models.denoised import Denoised
+from surrogates.models.held_out import HeldOutFit
 from surrogates.models.interaction import Interaction
 from surrogates.models.kernel import KernelRidge
-from surrogates.models.stacked import Stacked
 from surrogates.models.unseen_parts import with_unseen
 from surrogates.uncertainty.dyadic import dyadic_standard_error
+from surrogates.uncertainty.opinion_pool import pool_weights, pooled
 from surrogates.uncertainty.selection import Promise
 
 _INDIFFERENT = 0.02  # nats: a difference of two per cent in a probability decides nothing
@@ -43,7 +44,6 @@ class Automatic:
         Additive(),
         Denoised(ScaledAdditive()),
         Denoised(Interaction()),
-        Denoised(Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False)),
     )
     unseen: tuple[Surrogate, ...] = (NoChange(), ScaledAdditive(), MatchingMean(), KernelRidge())
 
@@ -99,15 +99,19 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
     better, or predicts clearly better and names them no worse. Clearly is by more than one standard error of the
     paired difference, which knows that doubles share genes, and by more than 0.02 nats of log probability.
 
-    The choice is made once for the whole, and once for each cross-fit on the other folds only: so that what a
+    That one predicts. What made a target is named by all of them together, each weighed by the probabilities that
+    it gave to held-out truths (:mod:`surrogates.uncertainty.opinion_pool`): models whose means differ little may
+    err very differently when they name.
+
+    Both choices are made once for the whole, and once for each cross-fit on the other folds only: so that what a
     cross-fit is calibrated by, and what is promised, has not seen the fold either.
 
     Args:
         fits: Fits to the same screen with the same seed, the simplest first.
 
     Returns:
-        One of them, with the cross-fits and the promise of the choices made without each fold. Without held-out
-        doubles it is the simplest.
+        One of them, with experts, and with cross-fits and a promise of choices made without each fold. Without
+        held-out doubles it is the simplest.
 
     Raises:
         DataError: If there are none.
@@ -117,15 +121,47 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
         raise DataError("there is no surrogate to choose from; name one or more")
     if every[0].promise is None:
         return every[0]
-    chosen = every[_choose([_Contender.whole(fit) for fit in every])]
-    folds = range(len(chosen.cross))
-    without = [every[_choose([_Contender.without(fit, fold) for fit in every])] for fold in folds]
-    promises = [_promised(fit).without[fold] for fold, fit in zip(folds, without, strict=True)]
-    return replace(
-        chosen,
-        cross=tuple(fit.cross[fold] for fold, fit in zip(folds, without, strict=True)),
-        promise=replace(_promised(chosen), without=torch.stack(promises)),
+    promises = [_promised(fit) for fit in every]
+    parts, folds = promises[0].parts, promises[0].fold
+    scores = torch.stack([each.chosen for each in promises])
+    chosen, rows = _appointed(every, scores, parts, folds >= 0)
+    cross, without = [], []
+    for fold, held_out in enumerate(chosen.cross):
+        views = [_view(fit.cross[fold]) for fit in every]
+        scores = torch.stack([each.without[fold] for each in promises])
+        view, pool = _appointed(views, scores, parts, folds != fold)
+        cross.append(replace(held_out, fitted=view))
+        without.append(pool)
+    return replace(chosen, cross=tuple(cross), promise=Promise(parts, folds, rows, torch.stack(without)))
+
+
+def _appointed(
+    fits: Sequence[FittedCalibrated],
+    scores: Float[Tensor, "m p"],
+    parts: Int[Tensor, "p 2"],
+    used: Bool[Tensor, "p"],
+) -> tuple[FittedCalibrated, Float[Tensor, "p"]]:
+    """Choose what predicts, and weigh what names, by some of the held-out doubles; the pool's scores of all."""
+    contenders = []
+    for fit, score in zip(fits, scores, strict=True):
+        evidence = fit.evidence[SEEN_DOUBLE]
+        error = evidence.residuals.square().sum(1)
+        contenders.append(_Contender(score[used], parts[used], error, evidence.batch.genes))
+    best = _choose(contenders)
+    weights = pool_weights(scores[:, used])
+    experts = tuple(
+        Expert(weight, replace(fit, cross=(), evidence={}, promise=None))
+        for weight, fit in zip(weights.tolist(), fits, strict=True)
+        if weight > 0
     )
+    alone = len(experts) == 1 and float(weights[best]) > 0
+    return replace(fits[best], experts=() if alone else experts), pooled(scores, weights)
+
+
+def _view(held_out: HeldOutFit) -> FittedCalibrated:
+    if not isinstance(held_out.fitted, FittedCalibrated):
+        raise TypeError(f"{type(held_out.fitted).__name__} has no error law, so that it identifies nothing")
+    return held_out.fitted
 
 
 @dataclass(frozen=True)
@@ -143,24 +179,6 @@ class _Contender:
     sought: Int[Tensor, "p 2"]
     error: Float[Tensor, "n"]
     predicted: Int[Tensor, "n k"]
-
-    @classmethod
-    def whole(cls, fit: FittedCalibrated) -> "_Contender":
-        promise, evidence = _promised(fit), fit.evidence[SEEN_DOUBLE]
-        return cls(promise.chosen, promise.parts, evidence.residuals.square().sum(1), evidence.batch.genes)
-
-    @classmethod
-    def without(cls, fit: FittedCalibrated, fold: int) -> "_Contender":
-        promise, view = _promised(fit), fit.cross[fold].fitted
-        kept = promise.fold != fold
-        assert isinstance(view, FittedCalibrated)  # noqa: S101 - cross-fits of doubles are views of the same kind
-        evidence = view.evidence[SEEN_DOUBLE]
-        return cls(
-            promise.without[fold][kept],
-            promise.parts[kept],
-            evidence.residuals.square().sum(1),
-            evidence.batch.genes,
-        )
 
     def surpasses(self, other: "_Contender") -> bool:
         named, lower = self.score - other.score, other.error - self.error

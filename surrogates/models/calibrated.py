@@ -53,6 +53,19 @@ class HeldOutError:
 
 
 @dataclass(frozen=True)
+class Expert:
+    """A surrogate with its law, and how much its posterior over candidates counts beside those of others.
+
+    Attributes:
+        weight: Positive; those of all experts add up to one.
+        fitted: The surrogate, without cross-fits and experts of its own.
+    """
+
+    weight: float
+    fitted: "FittedCalibrated"
+
+
+@dataclass(frozen=True)
 class FittedCalibrated:
     """A fitted surrogate and its error laws.
 
@@ -69,6 +82,8 @@ class FittedCalibrated:
             cross-fit are of models that saw neither the perturbations which they predict nor those which the
             cross-fit holds out: whatever is learnt from them may judge the cross-fit.
         promise: How well held-out doubles were identified, by what had not seen them; ``None`` without any.
+        experts: Surrogates whose posteriors over candidates are averaged to name what made a target; none where
+            this one speaks alone.
     """
 
     base: Fitted
@@ -80,6 +95,7 @@ class FittedCalibrated:
     cross: tuple[HeldOutFit, ...] = ()
     evidence: Mapping[int, HeldOutPredictions] = field(default_factory=dict)
     promise: Promise | None = None
+    experts: tuple[Expert, ...] = ()
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -1,9 +1,11 @@
+import math
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
 from strategies.screens import gene, label, normal, pairs_of
+from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Perturbation
@@ -179,8 +181,38 @@ def test_a_fold_has_no_say_in_the_model_that_it_judges() -> None:
     )
     chosen = best_identifying([simple, other])
     assert chosen.promise is not None
-    assert chosen.cross[0].fitted.name == "ScaledAdditive"  # type: ignore[attr-defined]
-    assert torch.equal(chosen.promise.log_probability[first], simple.promise.log_probability[first])
+    judge = chosen.cross[0].fitted
+    assert isinstance(judge, FittedCalibrated)
+    assert judge.name == "ScaledAdditive"
+    (mine, theirs), peeking = judge.experts, chosen.experts
+    assert mine.fitted.name == "ScaledAdditive"
+    assert theirs.weight < 0.5 < peeking[1].weight
+    expected = simple.promise.log_probability[first] + math.log(mine.weight + theirs.weight * math.exp(9))
+    torch.testing.assert_close(chosen.promise.log_probability[first], expected)
+
+
+def test_the_experts_are_the_fits_weighed_by_what_they_gave_to_held_out_truths() -> None:
+    fits = [fit("scaled", number) for number in range(3)]
+    chosen = best_identifying(fits)
+    assert chosen.promise is not None
+    assert len(chosen.experts) > 1
+    by_name = {each.name: each for each in fits}
+    for expert in chosen.experts:
+        assert expert.fitted.base is by_name[expert.fitted.name].base
+        assert (expert.fitted.cross, expert.fitted.evidence, expert.fitted.experts) == ((), {}, ())
+    assert sum(expert.weight for expert in chosen.experts) == pytest.approx(1)
+    probabilities = [expert.weight * scores_of(by_name[expert.fitted.name]).exp() for expert in chosen.experts]
+    torch.testing.assert_close(chosen.promise.chosen, torch.stack(probabilities).sum(0).log())
+    assert chosen.promise.mean >= max(each.promise.mean for each in fits if each.promise) - 0.1
+
+
+def scores_of(fitted: FittedCalibrated) -> Tensor:
+    assert fitted.promise is not None
+    return fitted.promise.chosen
+
+
+def test_a_fit_that_speaks_alone_needs_no_experts() -> None:
+    assert best_identifying([fit("own", 2)]).experts == ()
 
 
 def test_without_held_out_doubles_the_simplest_is_kept() -> None:
@@ -196,7 +228,6 @@ def test_the_candidates_of_the_default_start_with_the_simplest() -> None:
         "Additive",
         "Denoised(ScaledAdditive)",
         "Denoised(Interaction)",
-        "Denoised(Stacked(ScaledAdditive, MatchingMean, Interaction))",
     ]
     with pytest.raises(DataError, match="no surrogate"):
         Automatic(()).fit(scaled(), seed=0)
