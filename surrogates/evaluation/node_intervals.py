@@ -14,12 +14,28 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.evaluation.metrics import RowStatistic
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 
-__all__ = ["NodeBootstrap", "dyadic_standard_error", "node_bootstrap_interval"]
+__all__ = ["NodeBootstrap", "dyadic_standard_error", "node_bootstrap_interval", "target_nodes"]
 
 _DRAWN_AT_ONCE = 2**22  # weights, 32 MiB
+
+
+def target_nodes(batch: PerturbationBatch, vocabulary: Vocabulary) -> Int[Tensor, "b k"]:
+    """Number what each perturbation acts on: the same gene at two doses, or in two modes, is one node.
+
+    Args:
+        batch: Perturbations.
+        vocabulary: What their ids mean.
+
+    Returns:
+        Targets by number; -1 fills unused columns.
+    """
+    known = {target: number for number, target in enumerate(dict.fromkeys(vocabulary.targets))}
+    of_entry = torch.tensor([known[target] for target in vocabulary.targets])
+    return torch.where(batch.present, of_entry[batch.genes.clamp(min=0)], -1)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from jaxtyping import Int
 from torch import Tensor
 
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
 from surrogates.evaluation.metrics import bootstrap_interval, median, ratio_of_sums
-from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, node_bootstrap_interval
+from surrogates.evaluation.node_intervals import (
+    NodeBootstrap,
+    dyadic_standard_error,
+    node_bootstrap_interval,
+    target_nodes,
+)
 
 GENES = 30
 
@@ -115,3 +122,10 @@ def test_triples_of_independent_noise_are_not_seven_times_too_uncertain() -> Non
     low, high = node_bootstrap_interval(values, nodes, seed=0)
     naive = float(values.std() / 150**0.5)
     assert 0.8 * naive < (high - low) / 3.92 < 2 * naive
+
+
+def test_two_doses_of_a_gene_are_one_node() -> None:
+    labels = ["A@1", "A@2", "B@1", "A@2+B@1"]
+    screen = Screen.from_labels(torch.eye(4), [Perturbation.parse(each) for each in labels], tuple("wxyz"))
+    nodes = target_nodes(screen.batch, screen.vocabulary)
+    assert [sorted(row) for row in nodes.tolist()] == [[-1, 0], [-1, 0], [-1, 1], [0, 1]]
