@@ -8,6 +8,8 @@ from torch import Tensor
 
 from surrogates.evaluation.node_intervals import dyadic_standard_error
 
+AGREE = 2.5  # standard errors between promise and performance that chance is taken to explain
+
 
 @dataclass(frozen=True)
 class Kept:

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from inverse_design.benchmark.decoded import decoded_rows
 from inverse_design.benchmark.forward import DEFAULT_MODELS, forward_report, losses, named_surrogates
-from inverse_design.benchmark.reliability import calibration_noise, reliability
-from inverse_design.benchmark.retrieval import DEFAULT, SIMPLER, YARDSTICK, Retrieval, measure_retrieval
+from inverse_design.benchmark.retrieval import measure_retrieval
+from inverse_design.benchmark.retrieval_rows import retrieval_rows
 from inverse_design.benchmark.search import search_rows
 from inverse_design.benchmark.search_cases import EffectShape
 from inverse_design.interface.console import output, say, working
@@ -20,18 +20,19 @@ from inverse_design.interface.names import names_a_file, read_names
 from inverse_design.interface.options import Reading
 from inverse_design.interface.outputs import check_writable
 from inverse_design.interface.provenance import manifest
+from inverse_design.interface.retrieval_tables import show_retrieval
 from inverse_design.interface.run import Run
 from inverse_design.interface.scoring import Scoring
 from inverse_design.interface.screens import one_context, open_screen
-from inverse_design.interface.tables import reliability_grid, show_rows, show_scorecard
+from inverse_design.interface.tables import show_rows, show_scorecard
 from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.evaluation.forward_splits import CLASSES
+from surrogates.evaluation.node_intervals import target_nodes
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.registered import SURROGATES
 
 _SHAPED = "norman2019_expr"  # what effects of realistic problems are like
-SIMPLE = ("additive, likelihood", "scaled additive, likelihood")  # of the shipped methods
 
 
 def run_retrieval(
@@ -50,20 +51,14 @@ def run_retrieval(
     place = _place(json, data)
     screen = _opened(data, context, reading)
     with working("retrieval: fits") as tick:
-        report = measure_retrieval(screen, dataset=screen.provenance["dataset"], seed=seed, progress=tick)
-    console = output()
-    for reference in (YARDSTICK, *SIMPLE):
-        for line in _beaten(report.rows, metric="top1", model=DEFAULT, reference=reference, larger_is_better=True):
-            say(console, line, "bold yellow")
-    say(
-        console, f"yardstick: {YARDSTICK}; ranks among all pairs of measured singles, ties count against the truth"
-    )
-    say(console, "[95 % bootstrap interval over held-out doubles]; top1_gain: difference to the yardstick")
-    say(console, f"mrr_gain: difference of {DEFAULT!r} to {SIMPLER!r}, paired by target")
-    show_rows(console, report.rows)
-    for variant, found in report.found.items():
-        _show_reliability(console, variant, found[DEFAULT], seed=seed)
-    _write(console, report.rows, place, manifest(run, screen, seed=seed))
+        report = measure_retrieval(screen, seed=seed, progress=tick)
+    rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
+    # Written first: whoever reads the screen may leave early.
+    if place is not None:
+        write_json(rows, place, manifest=manifest(run, screen, seed=seed))
+    nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
+    show_retrieval(output(), report, rows, nodes, seed=seed)
+    _say_written(output(), place)
 
 
 def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
@@ -157,28 +152,6 @@ def run_neural(run: Run, *, genes: int, repeats: int, seed: int, json: str | Non
 def _opened(data: str, context: str | None, reading: Reading) -> Screen:
     with working("reading"):
         return one_context(open_screen(data, reading), context)
-
-
-def _beaten(rows: Sequence[Row], *, metric: str, model: str, reference: str, larger_is_better: bool) -> list[str]:
-    """Say where the default does not beat a simpler method."""
-    values = {(row.variant, row.model): row.value for row in rows if row.metric == metric}
-    lines = []
-    for variant in dict.fromkeys(variant for variant, _ in values):
-        mine, simple = values.get((variant, model), math.nan), values.get((variant, reference), math.nan)
-        if mine <= simple if larger_is_better else mine >= simple:
-            where = variant.replace("_", " ")
-            lines.append(
-                f"warning: {model!r} does not beat {reference!r} ({where}): {metric} {mine:.3f}, {simple:.3f}"
-            )
-    return lines
-
-
-def _show_reliability(console: Console, variant: str, found: Retrieval, *, seed: int) -> None:
-    noise = calibration_noise(found.top_probability, seed=seed)
-    say(console)
-    say(console, f"reliability of {DEFAULT!r}, {variant.replace('_', ' ')}", "bold")
-    reliability_grid(reliability(found.top_probability, found.hit)).show(console)
-    say(console, f"perfectly calibrated probabilities would show an ece of {noise:.3f} by chance")
 
 
 def _place(path: str | None, data: str, ending: str = ".json") -> Path | None:

@@ -191,6 +191,8 @@ def _cell(row: Row | None) -> str:
     if math.isnan(row.low):
         return fixed(row.value, 2 if row.unit == "s" else 1)
     text = measured(row.value, row.low, row.high, row.unit)
+    if not math.isnan(row.standard_error):
+        text += f" ±{row.standard_error:.3f}"
     return f"{text} {_MARKS[verdict(row)]}" if row.metric.startswith(RATIO) else text
 
 

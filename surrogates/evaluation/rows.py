@@ -25,6 +25,7 @@ class Row:
         high: Upper bound of its interval.
         n: Number of held-out perturbations behind it.
         unit: Of value and bounds.
+        standard_error: Of the value, where perturbations that share genes were allowed for; ``nan`` if not known.
     """
 
     benchmark: str
@@ -38,6 +39,7 @@ class Row:
     high: float
     n: int
     unit: str
+    standard_error: float = math.nan
 
     def to_dict(self) -> dict[str, str | int | float | None]:
         """Spell the row out for strict JSON.

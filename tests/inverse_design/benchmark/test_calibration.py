@@ -41,8 +41,8 @@ def test_own_readouts_are_judged_with_all_readouts() -> None:
 def test_targets_removed_leaves_own_readouts_out() -> None:
     screen = _partly_own()
     found = measure_calibration(screen, QUICK, seed=0, levels=(0.8,), classes=("double-2",))
-    assert [card.variant for card in found] == ["all_readouts", "targets_removed"]
-    whole, removed = (card.judged for card in found)
+    assert [card.variant for card in found] == ["targets_removed", "all_readouts"]
+    removed, whole = (card.judged for card in found)
     assert bool(removed.column("coverage_80_own").isnan().all())
     owned = ~whole.column("coverage_80_own").isnan()
     touched = [bool({0, 1} & set(screen.batch.genes[row].tolist())) for row in whole.conditions.tolist()]

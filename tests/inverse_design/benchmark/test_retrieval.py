@@ -1,4 +1,4 @@
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 
 import pandas as pd
@@ -8,53 +8,44 @@ from strategies.screens import normal, pairs_of, planted_screen
 from strategies.streamed import Streamed
 from torch import Tensor
 
-from inverse_design.benchmark.retrieval import (
+from inverse_design.benchmark.promise import compare
+from inverse_design.benchmark.retrieval import RetrievalReport, measure_retrieval, retrieve
+from inverse_design.benchmark.retrieval_methods import (
     DEFAULT,
     METHODS,
+    OWN_READOUTS,
     YARDSTICK,
     Method,
-    measure_retrieval,
-    retrieve,
+    Scoring,
+    likelihood_score,
+    own_readouts_score,
+    pearson_score,
+    reads_own,
 )
+from inverse_design.benchmark.retrieval_rows import kept_promise, retrieval_rows
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Correlation, SquaredDistance
-from inverse_design.problem.score import PairScore, ProductScore
-from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.question import candidate_space
+from inverse_design.problem.score import ProductScore
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
 from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, singles_and_doubles
-from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
+from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scorecard import Split, double_splits
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
+from surrogates.models.automatic import Automatic
+from surrogates.models.calibrated import Calibrated
 
+PEARSON, SCALED = "additive, pearson", "scaled additive, likelihood"
 METRICS = {"top1", "top10", "median_rank", "mrr"}
-FAST = {name: METHODS[name] for name in (YARDSTICK, "scaled additive, likelihood")}
-
-
-@dataclass(frozen=True)
-class Fixed:
-    """An objective that scores every pair by the sum of two numbers, whatever the target."""
-
-    side: Tensor
-
-    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:  # noqa: ARG002
-        value = self.side[batch.genes].sum(1)
-        return ScalarPosterior(value, torch.zeros_like(value))
-
-    @property
-    def outcome(self) -> Outcome:
-        raise NotImplementedError
-
-    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore:  # noqa: ARG002
-        none = torch.zeros(len(self.side), 0)
-        return ProductScore(self.side, none, none)
+STATED = {"log_probability", "ece", "log_probability_promised", "promise_gap"}
+GAINS = {"top1_gain", "mrr_gain"}
+FAST = {name: METHODS[name] for name in (YARDSTICK, OWN_READOUTS, PEARSON, SCALED)}
 
 
 @cache
@@ -80,50 +71,103 @@ def small_world() -> Screen:
 
 
 def fixed(side: Tensor) -> dict[str, Method]:
-    return {"fixed": Method((Additive(),), lambda _, __: Fixed(side), probabilistic=True)}
+    """Score every pair by the sum of two numbers, whatever the target."""
+    score = ProductScore(side, torch.zeros(len(side), 0), torch.zeros(len(side), 0))
+    return {"fixed": Method(Calibrated(Additive()), lambda *_: score, probabilistic=True)}
 
 
 def one_split(of: Screen) -> Split:
     return next(double_splits(of, seed=0))
 
 
-def test_the_shipped_methods_start_with_the_yardstick() -> None:
-    assert next(iter(METHODS)) == YARDSTICK
+def rows_of(report: RetrievalReport, of: Screen) -> list[Row]:
+    return retrieval_rows(report, of, dataset="d", seed=0)
+
+
+def test_the_shipped_methods_start_with_the_yardstick_and_end_with_what_propose_fits() -> None:
+    assert next(iter(METHODS)) == YARDSTICK == "additive, likelihood"
+    assert METHODS[DEFAULT].model == Automatic()
     assert METHODS[DEFAULT].probabilistic
-    assert not METHODS[YARDSTICK].probabilistic
+    assert not METHODS[PEARSON].probabilistic
 
 
 def test_a_quiet_world_is_retrieved_with_and_without_the_targets_own_readouts() -> None:
-    rows = measure_retrieval(small_world(), dataset="world", seed=0, methods=FAST).rows
+    rows = rows_of(measure_retrieval(small_world(), seed=0, methods=FAST), small_world())
     table = {(row.variant, row.model, row.metric): row for row in rows}
-    assert {variant for variant, _, _ in table} == {"all_readouts", "targets_removed"}
+    assert list(dict.fromkeys(variant for variant, _, _ in table)) == ["targets_removed", "all_readouts"]
     for variant in ("all_readouts", "targets_removed"):
-        assert {metric for v, m, metric in table if (v, m) == (variant, YARDSTICK)} == METRICS
-        likelihood = {metric for v, m, metric in table if v == variant and m != YARDSTICK}
-        assert likelihood == METRICS | {"ece", "top1_gain"}
-        assert table[variant, "scaled additive, likelihood", "top1"].value >= 0.9
-    assert all(row.low <= row.value <= row.high for row in rows)
+        both = {"top1_both_own"} if variant == "all_readouts" else set()
+        found = {name: {metric for v, m, metric in table if (v, m) == (variant, name)} for name in FAST}
+        assert found[YARDSTICK] == METRICS | STATED | both
+        assert found[PEARSON] == METRICS | GAINS | both
+        assert found[SCALED] == METRICS | STATED | GAINS | {"log_probability_gain"} | both
+        assert found[OWN_READOUTS] == (METRICS | GAINS | both if both else set())
+        assert table[variant, SCALED, "top1"].value >= 0.9
+    bounded = [row for row in rows if row.metric not in {"ece", "log_probability_promised"}]
+    assert all(row.low <= row.value <= row.high for row in bounded)
     assert {row.n for row in rows} == {12}
     assert {(row.benchmark, row.dataset, row.novelty) for row in rows} == {
-        ("retrieval", "world", "double, 2 of 2 seen")
+        ("retrieval", "d", "double, 2 of 2 seen")
     }
 
 
 def test_the_metrics_are_those_of_the_ranks() -> None:
-    report = measure_retrieval(screen(), dataset="d", seed=3, methods=FAST)
-    rows = {(row.model, row.metric): row.value for row in report.rows}
+    report = measure_retrieval(screen(), seed=3, methods=FAST)
+    table = {(row.model, row.metric): row for row in rows_of(report, screen())}
     found = report.found["all_readouts"]
+    nodes = screen().batch.genes[report.conditions]
+    assert OWN_READOUTS not in found  # no gene is a readout
     reference = found[YARDSTICK].rank.double()
     for name, each in found.items():
         rank = each.rank.double()
-        assert rows[name, "top1"] == pytest.approx(float((rank == 1).double().mean()))
-        assert rows[name, "top10"] == pytest.approx(float((rank <= 10).double().mean()))
-        assert rows[name, "mrr"] == pytest.approx(float((1 / rank).mean()))
-        assert rows[name, "median_rank"] == float(rank.quantile(0.5))
-    gain = float((rank == 1).double().mean() - (reference == 1).double().mean())
-    assert rows[name, "top1_gain"] == pytest.approx(gain)
-    assert bool(found[YARDSTICK].top_probability.isnan().all())
+        values = {"top1": (rank == 1).double(), "top10": (rank <= 10).double(), "mrr": 1 / rank}
+        if name != YARDSTICK:
+            values["top1_gain"] = (rank == 1).double() - (reference == 1).double()
+            values["mrr_gain"] = 1 / rank - 1 / reference
+        for metric, numbers in values.items():
+            row = table[name, metric]
+            assert row.value == pytest.approx(float(numbers.mean()))
+            assert row.standard_error == pytest.approx(dyadic_standard_error(numbers, nodes))
+            assert (row.low, row.high) == node_bootstrap_interval(numbers, nodes, seed=0)
+        assert table[name, "median_rank"].value == float(rank.quantile(0.5))
+    assert bool(found[PEARSON].log_probability.isnan().all())
     assert len(reference) == 15
+
+
+def test_promises_are_those_of_the_fits_and_stand_beside_what_was_kept() -> None:
+    report = measure_retrieval(screen(), seed=0, methods=FAST)
+    found, nodes = report.found["all_readouts"], screen().batch.genes[report.conditions]
+    promised = []
+    for split in double_splits(screen(), seed=0):
+        selection = Calibrated(ScaledAdditive()).fit(screen().rows(split.train), seed=0).selection
+        assert selection is not None
+        promised += [selection.log_score] * len(split.test)
+    expected = torch.tensor(promised, dtype=torch.float64)
+    torch.testing.assert_close(found[SCALED].promised, expected)
+    kept = kept_promise(found[SCALED], nodes)
+    assert kept is not None
+    assert kept == compare(expected, found[SCALED].log_probability, nodes)
+    assert kept_promise(found[PEARSON], nodes) is None
+    rows = {row.metric: row for row in rows_of(report, screen()) if row.model == SCALED}
+    assert rows["log_probability_promised"].value == kept.promised
+    assert rows["promise_gap"].value == pytest.approx(kept.kept - kept.promised)
+    assert rows["promise_gap"].standard_error == kept.error
+
+
+def test_the_look_up_sums_the_own_readouts_in_the_direction_of_the_mode() -> None:
+    labels = ["A", "B:knockdown", "C:compound", "D", "A+B:knockdown"]
+    readouts = ("B", "C", "A", "other")
+    effects = normal(5, 4, seed=0)
+    looked = Screen.from_labels(effects, [Perturbation.parse(each) for each in labels], readouts)
+    assert reads_own(looked).tolist() == [1, -1, 0, 0]
+    fitted = Calibrated(Additive()).fit(looked, seed=0)
+    space = candidate_space(looked, "2", Constraints(measured="keep"))
+    score = own_readouts_score(fitted, space, effects[4])
+    first, second = torch.triu_indices(4, 4, 1)
+    own = torch.tensor([effects[4, 2], -effects[4, 0], 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(score.exact(first, second), own[first] + own[second])
+    assert METHODS[OWN_READOUTS].applies(looked)
+    assert not METHODS[OWN_READOUTS].applies(looked.with_readouts([1, 3]))
 
 
 def test_ranks_and_probabilities_are_those_of_all_pairs_spelled_out() -> None:
@@ -137,12 +181,14 @@ def test_ranks_and_probabilities_are_those_of_all_pairs_spelled_out() -> None:
         truth = pairs.tolist().index(screen().batch.genes[row].tolist())
         scaled, plain = Calibrated(ScaledAdditive()).fit(training, seed=0), Additive().fit(training, seed=0)
         utility = TargetLikelihood(target, torch.zeros(7).double()).utility(scaled, batch).mean
-        likely = found["scaled additive, likelihood"]
+        likely = found[SCALED]
         assert int(likely.rank[number]) == 1 + int((utility > utility[truth]).sum())
         assert float(likely.top_probability[number]) == pytest.approx(float(utility.softmax(0).max()), rel=1e-4)
+        log_probability = float(utility.log_softmax(0)[truth])
+        assert float(likely.log_probability[number]) == pytest.approx(log_probability, rel=1e-4, abs=1e-4)
         matrix = torch.cat([screen().effects[row][None], plain.predict(batch).mean])
         pearson = torch.corrcoef(matrix)[0, 1:]
-        assert int(found[YARDSTICK].rank[number]) == 1 + int((pearson > pearson[truth]).sum())
+        assert int(found[PEARSON].rank[number]) == 1 + int((pearson > pearson[truth]).sum())
 
 
 def test_ties_count_against_the_truth() -> None:
@@ -173,6 +219,7 @@ def test_nothing_of_the_held_out_fold_is_learnt_from() -> None:
     assert len(split.test) > 1
     alone = Split(split.train, split.test[:1])
     methods = {**FAST, "interaction": METHODS["interaction, likelihood"]}
+    del methods[OWN_READOUTS]
     before = retrieve(screen(), [alone], methods, seed=0)
     effects = screen().effects.clone()
     effects[split.test[1:]] += 5 * normal(len(split.test) - 1, 8, seed=1)
@@ -183,14 +230,13 @@ def test_nothing_of_the_held_out_fold_is_learnt_from() -> None:
     effects = screen().effects.clone()
     effects[split.train] += 0.1 * normal(len(split.train), 8, seed=1)
     learnt = retrieve(replace(screen(), effects=effects), [alone], methods, seed=0)
-    likely = "scaled additive, likelihood"
-    assert not torch.equal(before[likely].top_probability, learnt[likely].top_probability)
+    assert not torch.equal(before[SCALED].top_probability, learnt[SCALED].top_probability)
 
 
 def test_the_benchmark_measures_what_propose_does() -> None:
     row = 9
     train = torch.tensor([each for each in range(len(screen())) if each != row])
-    found = retrieve(screen(), [Split(train, torch.tensor([row]))], FAST, seed=4)["scaled additive, likelihood"]
+    found = retrieve(screen(), [Split(train, torch.tensor([row]))], FAST, seed=4)[SCALED]
     proposal = propose(
         screen(),
         screen().labels[row],
@@ -204,21 +250,17 @@ def test_the_benchmark_measures_what_propose_does() -> None:
 
 
 def test_at_most_so_many_targets_are_drawn() -> None:
-    rows = {
-        most: measure_retrieval(
-            screen(), dataset="d", seed=1, methods=fixed(torch.zeros(7).double()), most_targets=most
-        ).rows
-        for most in (4, 500)
-    }
-    assert {row.n for row in rows[4]} == {4}
-    assert {row.n for row in rows[500]} == {15}
+    methods = fixed(torch.zeros(7).double())
+    for most, number in ((4, 4), (500, 15)):
+        report = measure_retrieval(screen(), seed=1, methods=methods, most_targets=most)
+        assert len(report.conditions) == number
+        assert {row.n for row in rows_of(report, screen())} == {number}
 
 
 def test_progress_counts_the_fits() -> None:
     seen: list[tuple[int, int]] = []
     measure_retrieval(
         small_world(),
-        dataset="d",
         seed=0,
         methods=fixed(torch.zeros(8).double()),
         progress=lambda done, total: seen.append((done, total)),
@@ -228,20 +270,20 @@ def test_progress_counts_the_fits() -> None:
 
 
 def test_without_readouts_of_their_own_targets_there_is_one_variant() -> None:
-    rows = measure_retrieval(screen(), dataset="d", seed=0, methods=fixed(torch.zeros(7).double())).rows
-    assert {row.variant for row in rows} == {"all_readouts"}
+    report = measure_retrieval(screen(), seed=0, methods=fixed(torch.zeros(7).double()))
+    assert list(report.found) == ["all_readouts"]
 
 
 def test_a_screen_without_doubles_of_measured_singles_is_refused() -> None:
     with pytest.raises(DataError, match="nothing can be held out"):
-        measure_retrieval(screen().rows(range(7)), dataset="d", seed=0, methods=FAST)
+        measure_retrieval(screen().rows(range(7)), seed=0, methods=FAST)
     apart = planted_screen(alone=range(3), together=[(2, 3), (1, 4), (3, 4)])
     with pytest.raises(DataError, match="nothing can be held out"):
-        measure_retrieval(apart, dataset="d", seed=0, methods=FAST)
+        measure_retrieval(apart, seed=0, methods=FAST)
 
 
-@pytest.mark.parametrize("objective", [SquaredDistance, lambda target: Correlation(target, "cosine")])
-def test_a_model_without_factors_is_refused(objective: type[SquaredDistance]) -> None:
-    streamed = {"mean": Method((Streamed(),), lambda target, _: objective(target), probabilistic=False)}
+@pytest.mark.parametrize("score", [pearson_score, likelihood_score])
+def test_a_model_without_factors_is_refused(score: Scoring) -> None:
+    streamed = {"mean": Method(Calibrated(Streamed()), score, probabilistic=False)}
     with pytest.raises(DataError, match="does not factorise over pairs"):
         retrieve(screen(), [one_split(screen())], streamed, seed=0)

@@ -10,11 +10,12 @@ import pytest
 from strategies.worlds import command, save_table
 
 from inverse_design import proposal
-from inverse_design.benchmark.retrieval import DEFAULT, METHODS, YARDSTICK
+from inverse_design.benchmark.retrieval_methods import DEFAULT, METHODS, YARDSTICK
 from inverse_design.interface import options
 from inverse_design.problem.constraints import Constraints
 from surrogates.errors import DataError
 from surrogates.models.additive import ScaledAdditive
+from surrogates.models.calibrated import Calibrated
 
 HEAVY = ("torch", "pandas", "anndata", "numpy", "pyarrow", "pydantic", "h5py", "scipy")
 
@@ -112,14 +113,17 @@ def test_a_reader_that_has_seen_enough(tmp_path: Path) -> None:
 def test_benchmarks_print_tables_and_write_rows(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    quick = replace(METHODS[DEFAULT], surrogates=(ScaledAdditive(),))
+    quick = replace(METHODS[DEFAULT], model=Calibrated(ScaledAdditive()))
     few = {YARDSTICK: METHODS[YARDSTICK], DEFAULT: quick}
     monkeypatch.setattr("inverse_design.benchmark.retrieval.METHODS", few)
     path = save_table(tmp_path)
     assert command("benchmark", "retrieval", path, "--json", tmp_path / "rows.json") == 0
-    assert "came true" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "came true" in said
+    assert "mean log P(truth): promised by inner folds" in said
     content = json.loads((tmp_path / "rows.json").read_text())
     assert {row["dataset"] for row in content["rows"]} == {"screen.csv"}
+    assert {row["standard_error"] > 0 for row in content["rows"] if row["metric"] == "log_probability"} == {True}
     assert content["manifest"]["command"].startswith("inverse-design benchmark retrieval ")
 
 
