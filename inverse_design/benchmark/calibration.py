@@ -21,6 +21,7 @@ from inverse_design.benchmark.interval_coverage import (
     standing_behind,
 )
 from inverse_design.benchmark.judged import Judged
+from inverse_design.benchmark.promise import Kept, compare
 from inverse_design.benchmark.set_coverage import judge_sets
 from inverse_design.benchmark.variants import variants_of
 from inverse_design.problem.constraints import Constraints
@@ -31,6 +32,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
 from surrogates.errors import CalibrationError, DataError
 from surrogates.evaluation.forward_splits import CLASSES, FEWEST_HELD_OUT, Protocol, forward_protocols
+from surrogates.evaluation.node_intervals import target_nodes
 from surrogates.evaluation.scores import own_readouts
 from surrogates.models.automatic import Automatic
 from surrogates.models.calibrated import FittedCalibrated
@@ -71,6 +73,8 @@ class ClassCard:
         refused: By what could not be calibrated, why.
         rules: By level, the rule of the sets in each fold.
         candidates: Of how many the sets are; 0 if none were made.
+        nodes: Genes of each held-out perturbation; see
+            :func:`surrogates.evaluation.node_intervals.target_nodes`.
     """
 
     variant: str
@@ -80,11 +84,18 @@ class ClassCard:
     refused: Mapping[str, str]
     rules: Mapping[float, tuple[Rule, ...]]
     candidates: int
+    nodes: Int[Tensor, "n k"]
 
     @property
     def novelty(self) -> str:
         """The name of the class."""
         return novelty_name(self.code)
+
+    @property
+    def promise(self) -> Kept | None:
+        """What inner folds promised of identification beside what was kept, ``None`` if nothing was promised."""
+        promised, kept = (self.judged.column(name) for name in ("promised", "log_probability"))
+        return None if bool((promised + kept).isnan().all()) else compare(promised, kept, self.nodes)
 
 
 def measure_calibration(
@@ -138,7 +149,7 @@ def measure_calibration(
                     progress(done, total, f"{variant.replace('_', ' ')}, fold {done + 1}")
                 parts += _judge_fold(view, model or Automatic(), split, codes, sorted(set(levels)), seed=seed)
                 done += 1
-            cards += [_card(variant, code, parts) for code in protocol.classes]
+            cards += [_card(view, variant, code, parts) for code in protocol.classes]
     if progress is not None:
         progress(total, total, "done")
     return tuple(cards)
@@ -217,13 +228,14 @@ def _behind(
     return behind, refused
 
 
-def _card(variant: str, code: int, parts: Sequence[_Part]) -> ClassCard:
+def _card(screen: Screen, variant: str, code: int, parts: Sequence[_Part]) -> ClassCard:
     own = [part for part in parts if part.code == code]
+    judged = Judged.pooled([part.judged for part in own])
     levels = sorted({level for part in own for level in part.behind})
     return ClassCard(
         variant=variant,
         code=code,
-        judged=Judged.pooled([part.judged for part in own]),
+        judged=judged,
         behind={
             level: min((part.behind[level] for part in own if level in part.behind), key=lambda each: each.count)
             for level in levels
@@ -234,6 +246,7 @@ def _card(variant: str, code: int, parts: Sequence[_Part]) -> ClassCard:
             for level in sorted({level for part in own for level in part.rules})
         },
         candidates=max(part.candidates for part in own),
+        nodes=target_nodes(screen.batch.rows(judged.conditions), screen.vocabulary),
     )
 
 

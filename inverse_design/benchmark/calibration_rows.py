@@ -5,15 +5,18 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
 from inverse_design.benchmark.calibration import ClassCard
 from inverse_design.benchmark.interval_coverage import GROUPS, percent
 from inverse_design.benchmark.judged import Judged
 from inverse_design.benchmark.reliability import calibration_errors, calibration_noise
 from inverse_design.search.inverse_set import UNEXPLAINED
-from surrogates.evaluation.coverage import expected_coverage, mean_defined, pit_decile, pit_deviation
+from surrogates.evaluation.coverage import expected_coverage, pit_decile, pit_deviation
 from surrogates.evaluation.likelihood import spread_error_correlation
-from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, median, ratio_of_sums
+from surrogates.evaluation.metrics import RowStatistic, median, ratio_of_sums
+from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error
 from surrogates.evaluation.rows import Row
 from surrogates.uncertainty.conformal import coverage_band, least_count
 
@@ -30,7 +33,8 @@ _PROMISES = {
     "set_coverage_{}": "sets of candidates",
 }
 
-_Measure = tuple[str, str, RowStatistic, int]  # metric, unit, statistic, number of perturbations
+# Metric, unit, numbers whose mean is taken or a statistic of rows, and of which perturbations.
+_Measure = tuple[str, str, Float[Tensor, "_"] | RowStatistic, Bool[Tensor, "_"]]
 
 
 def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, seed: int) -> list[Row]:
@@ -43,16 +47,18 @@ def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, se
         seed: Fixes the bootstrap.
 
     Returns:
-        For every variant and class, with a 95 % bootstrap interval over perturbations: at each level ``L`` and
+        For every variant and class, with a 95 % interval by a bootstrap of genes, and for means their dyadic
+        standard error: at each level ``L`` and
         group of readouts ``G`` ``coverage_L_G`` and ``width_L_G`` of the conformal intervals, and
         ``posterior_coverage_L_G`` and ``posterior_width_L_G`` of the nominal ones; ``band_coverage_L``,
         ``band_to_readouts_L`` (its width in that of the intervals of single readouts); ``distance_coverage_L``,
         ``distance_width_L``, ``distance_to_band_L`` (its width in that implied by the band); ``set_coverage_L``,
         ``set_size_median_L``, ``set_size_mean_L``; ``unreachable`` (share of targets that are said to be
         explained by no candidate), ``unreachable_permuted`` and ``unreachable_negated`` (the same of targets that
-        none explains); ``ece``; ``pit_deviation``, ``pit_decile_1`` to ``10``, ``sharpness`` and ``spread_error``
-        (Spearman). Without bootstrap: ``calibration_L``, the central 90 % of the coverage that a calibration of
-        that size may have, and ``ece_by_chance``.
+        none explains); ``ece``; ``log_probability`` of the truth, ``log_probability_promised`` and
+        ``promise_gap`` (kept minus promised); ``pit_deviation``, ``pit_decile_1`` to ``10``, ``sharpness`` and
+        ``spread_error`` (Spearman). Without bootstrap: ``calibration_L``, the central 90 % of the coverage that a
+        calibration of that size may have, and ``ece_by_chance``.
     """
     rows = []
     for card in cards:
@@ -61,10 +67,12 @@ def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, se
             enough = behind.count >= least_count(level)
             bounds = coverage_band(behind.count, level) if enough else _UNKNOWN
             rows.append(row(f"calibration_{percent(level)}", level, *bounds, behind.count, "share"))
-        for metric, unit, statistic, n in _measures(card):
-            value = float(statistic(torch.arange(n)[None])[0])
-            bounds = _UNKNOWN if math.isnan(value) else bootstrap_interval(statistic, n, seed=seed)
-            rows.append(row(metric, value, *bounds, n, unit))
+        draws = _Draws(card.nodes, seed)
+        for metric, unit, statistic, chosen in _measures(card):
+            value, bounds, error = draws.summed(statistic, chosen)
+            rows.append(row(metric, value, *bounds, int(chosen.sum()), unit, standard_error=error))
+        if (kept := card.promise) is not None:
+            rows.append(row("log_probability_promised", kept.promised, *_UNKNOWN, kept.n, "nats"))
         stated = card.judged.column("probability")
         if not bool(stated.isnan().any()):
             noise = calibration_noise(stated, seed=seed)
@@ -120,6 +128,30 @@ def coverage_remarks(cards: Sequence[ClassCard], rows: Sequence[Row], level: flo
     return warnings, remarks
 
 
+class _Draws:
+    """Draws of genes, made once for all statistics of the same perturbations."""
+
+    def __init__(self, nodes: Int[Tensor, "n k"], seed: int) -> None:
+        self._nodes, self._seed = nodes, seed
+        self._made: dict[tuple[bool, ...], NodeBootstrap] = {}
+
+    def summed(
+        self, statistic: Float[Tensor, "m"] | RowStatistic, chosen: Bool[Tensor, "n"]
+    ) -> tuple[float, tuple[float, float], float]:
+        """Take a statistic of some perturbations with its bounds and, of a mean, its standard error."""
+        nodes = self._nodes[chosen]
+        if isinstance(statistic, Tensor):
+            value, error = float(statistic.mean()), dyadic_standard_error(statistic, nodes)
+        else:
+            value, error = float(statistic(torch.arange(len(nodes))[None])[0]), math.nan
+        if math.isnan(value):
+            return value, _UNKNOWN, error
+        key = tuple(chosen.tolist())
+        if key not in self._made:
+            self._made[key] = NodeBootstrap.of(nodes, seed=self._seed)
+        return value, self._made[key].interval(statistic), error
+
+
 def _measures(card: ClassCard) -> Iterator[_Measure]:
     judged = card.judged
     for said in map(percent, _levels(judged)):
@@ -133,33 +165,36 @@ def _measures(card: ClassCard) -> Iterator[_Measure]:
         yield from _mean(judged, f"distance_width_{said}", "effect")
         yield from _ratio(judged, f"distance_to_band_{said}", f"distance_width_{said}", f"implied_width_{said}")
         yield from _mean(judged, f"set_coverage_{said}", "share")
-        sizes = _defined(judged, f"set_size_{said}")
+        sizes, chosen = _defined(judged, f"set_size_{said}")
         if len(sizes):
-            yield f"set_size_median_{said}", "candidates", median(sizes), len(sizes)
-            yield f"set_size_mean_{said}", "candidates", mean_defined(sizes), len(sizes)
+            yield f"set_size_median_{said}", "candidates", median(sizes), chosen
+            yield f"set_size_mean_{said}", "candidates", sizes, chosen
     yield from _of_targets(judged)
     yield from _of_posterior(judged)
 
 
 def _of_targets(judged: Judged) -> Iterator[_Measure]:
     for kind in ("", "_permuted", "_negated"):
-        p_value = _defined(judged, f"reachable{kind}")
+        p_value, chosen = _defined(judged, f"reachable{kind}")
         if len(p_value):
-            refused = (p_value <= UNEXPLAINED).double()
-            yield f"unreachable{kind}", "share", mean_defined(refused), len(refused)
+            yield f"unreachable{kind}", "share", (p_value <= UNEXPLAINED).double(), chosen
     stated, hit = judged.column("probability"), judged.column("hit") > 0
     if not bool(stated.isnan().any()):
-        yield "ece", "share", lambda rows: calibration_errors(stated[rows], hit[rows]), len(stated)
+        yield "ece", "share", lambda rows: calibration_errors(stated[rows], hit[rows]), _every(judged)
+    yield from _mean(judged, "log_probability", "nats")
+    gap = judged.column("log_probability") - judged.column("promised")
+    if bool((~gap.isnan()).any()):
+        yield "promise_gap", "nats", gap[~gap.isnan()], ~gap.isnan()
 
 
 def _of_posterior(judged: Judged) -> Iterator[_Measure]:
-    n, pit = len(judged), judged.column("pit")
-    yield "sharpness", "effect", mean_defined(judged.column("sharpness")), n
+    every, pit = _every(judged), judged.column("pit")
+    yield "sharpness", "effect", judged.column("sharpness"), every
     spread = spread_error_correlation(judged.column("spread"), judged.column("error"))
-    yield "spread_error", "correlation", spread, n
-    yield "pit_deviation", "probability", pit_deviation(pit), n
+    yield "spread_error", "correlation", spread, every
+    yield "pit_deviation", "probability", pit_deviation(pit), every
     for number in range(10):
-        yield f"pit_decile_{number + 1}", "share", pit_decile(pit, number), n
+        yield f"pit_decile_{number + 1}", "share", pit_decile(pit, number), every
 
 
 def _levels(judged: Judged) -> list[float]:
@@ -169,18 +204,23 @@ def _levels(judged: Judged) -> list[float]:
 
 
 def _mean(judged: Judged, name: str, unit: str) -> Iterator[_Measure]:
-    values = _defined(judged, name)
+    values, chosen = _defined(judged, name)
     if len(values):
-        yield name, unit, mean_defined(values), len(values)
+        yield name, unit, values, chosen
 
 
 def _ratio(judged: Judged, metric: str, numerator: str, denominator: str) -> Iterator[_Measure]:
     one, other = judged.column(numerator), judged.column(denominator)
     both = ~(one.isnan() | other.isnan())
     if bool(both.any()):
-        yield metric, "ratio", ratio_of_sums(one[both], other[both]), int(both.sum())
+        yield metric, "ratio", ratio_of_sums(one[both], other[both]), both
 
 
-def _defined(judged: Judged, name: str) -> torch.Tensor:
+def _defined(judged: Judged, name: str) -> tuple[Float[Tensor, "m"], Bool[Tensor, "n"]]:
     values = judged.column(name)
-    return values[~values.isnan()]
+    chosen = ~values.isnan()
+    return values[chosen], chosen
+
+
+def _every(judged: Judged) -> Bool[Tensor, "n"]:
+    return torch.ones(len(judged), dtype=torch.bool)

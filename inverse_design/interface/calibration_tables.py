@@ -8,6 +8,7 @@ from rich.console import Console
 
 from inverse_design.benchmark.calibration import ClassCard
 from inverse_design.benchmark.interval_coverage import percent
+from inverse_design.benchmark.promise import AGREE
 from inverse_design.interface.console import say
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import measured
@@ -37,7 +38,7 @@ def show_legend(console: Console, levels: Sequence[float]) -> None:
     """
     said = ", ".join(f"{percent(level)} %" for level in levels)
     say(console, f"coverage of conformal bounds at nominal {said}; below it that of the posterior's own intervals")
-    say(console, "[95 % bootstrap interval over held-out perturbations, which nothing has seen]")
+    say(console, "[95 % interval by a bootstrap of the genes of held-out perturbations, which nothing has seen]")
     say(
         console,
         "responding: the 5 % of readouts with the largest predicted effects; targets': of the genes acted upon",
@@ -68,6 +69,8 @@ def show_class(console: Console, card: ClassCard, rows: RowsByMetric, level: flo
     coverage_grid(rows, level).show(console)
     for line in (*_of_posterior(rows), *_of_sets(card, rows)):
         say(console, line)
+    if (kept := card.promise) is not None:
+        say(console, kept.line, "" if abs(kept.difference) <= AGREE else "bold yellow")
 
 
 def coverage_grid(rows: RowsByMetric, level: float) -> Grid:

@@ -38,7 +38,7 @@ def pearson_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
         predictions are left out, and without any other it is ``nan``.
     """
 
-    def statistic(rows: Int[Tensor, "m n"]) -> Float[Tensor, "m"]:
+    def statistic(rows: Int[Tensor, "m d"]) -> Float[Tensor, "m"]:
         predicted, measured, predicted2, measured2, product = _means(found, rows)
         variance, own = predicted2 - predicted.square(), measured2 - measured.square()
         constant = (variance <= _ROUNDING * predicted2) | (own <= _ROUNDING * measured2)
@@ -59,7 +59,7 @@ def r_squared_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
         worse than the mean of the measured ``y``.
     """
 
-    def statistic(rows: Int[Tensor, "m n"]) -> Float[Tensor, "m"]:
+    def statistic(rows: Int[Tensor, "m d"]) -> Float[Tensor, "m"]:
         _, measured, predicted2, measured2, product = _means(found, rows)
         own = measured2 - measured.square()
         share = 1 - (predicted2 - 2 * product + measured2) / own
@@ -68,7 +68,7 @@ def r_squared_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
     return statistic
 
 
-def _means(found: Float[Tensor, "n 5 g"], rows: Int[Tensor, "m n"]) -> Float[Tensor, "5 m g"]:
+def _means(found: Float[Tensor, "n 5 g"], rows: Int[Tensor, "m d"]) -> Float[Tensor, "5 m g"]:
     # Column by column: drawn rows times all columns would not fit into memory.
     columns = torch.stack([column[rows].mean(1) for column in found.flatten(1).T], 1)
     return columns.reshape(len(rows), 5, -1).transpose(0, 1)

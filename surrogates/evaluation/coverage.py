@@ -190,7 +190,7 @@ def _mean_of(values: Tensor, chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
     return torch.where(chosen, values.double(), 0.0).sum(1) / chosen.sum(1)
 
 
-def _mean_over(shares: Float[Tensor, "n c"], rows: Int[Tensor, "m n"]) -> Float[Tensor, "m c"]:
+def _mean_over(shares: Float[Tensor, "n c"], rows: Int[Tensor, "m d"]) -> Float[Tensor, "m c"]:
     """Average the drawn rows by how often each was drawn: the rows themselves would fill the memory."""
     drawn = shares.new_zeros(len(rows), len(shares)).scatter_add_(1, rows, shares.new_ones(rows.shape))
     return drawn @ shares / rows.shape[1]

@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-RowStatistic = Callable[[Int[Tensor, "m n"]], Float[Tensor, "m"]]
+# From the row numbers of each draw, as many as the draw has, to the value of the statistic for it.
+RowStatistic = Callable[[Int[Tensor, "m d"]], Float[Tensor, "m"]]
 _DRAWN_AT_ONCE = 2**22  # row numbers, 32 MiB
 
 

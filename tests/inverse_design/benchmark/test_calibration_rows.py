@@ -13,7 +13,9 @@ from inverse_design.benchmark.calibration_rows import calibration_rows, coverage
 from inverse_design.benchmark.judged import Judged
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.scorecard import double_splits
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import FittedConformal, conformal
 from surrogates.uncertainty.conformal import coverage_band
@@ -46,6 +48,35 @@ def test_numbers_are_means_and_medians_of_the_cards() -> None:
     assert rows["calibration_90"].n == card.behind[0.9].count
     assert {"ece", "ece_by_chance", "sharpness", "spread_error", "pit_deviation"} <= set(rows)
     assert {row.n for metric, row in rows.items() if not metric.startswith("calibration")} == {16}
+
+
+def test_means_are_bounded_by_their_genes() -> None:
+    card = cards()[0]
+    rows = {row.metric: row for row in rows_of((card,))}
+    for metric in ("coverage_90_all", "set_coverage_90", "log_probability"):
+        values = card.judged.column(metric)
+        assert rows[metric].standard_error == pytest.approx(dyadic_standard_error(values, card.nodes))
+        assert (rows[metric].low, rows[metric].high) == node_bootstrap_interval(values, card.nodes, seed=0)
+    assert math.isnan(rows["band_to_readouts_90"].standard_error)
+    assert card.nodes.tolist() == three_folds().batch.genes[card.judged.conditions].tolist()
+
+
+def test_the_promise_of_a_card_is_that_of_its_fits() -> None:
+    card, singles = cards()
+    kept = card.promise
+    assert kept is not None
+    promised = {
+        row: QUICK.fit(three_folds().rows(split.train), seed=0).selection
+        for split in double_splits(three_folds(), seed=0)
+        for row in split.test.tolist()
+    }
+    scores = [promised[row].log_score for row in card.judged.conditions.tolist()]  # type: ignore[union-attr]
+    assert kept.promised == pytest.approx(sum(scores) / len(scores))
+    rows = {row.metric: row for row in rows_of((card,))}
+    assert rows["log_probability"].value == pytest.approx(kept.kept)
+    assert rows["promise_gap"].standard_error == pytest.approx(kept.error)
+    assert rows["log_probability"].value < 0
+    assert singles.promise is None
 
 
 def test_intervals_hold_the_values_and_labels_are_those_of_the_card() -> None:
@@ -100,7 +131,8 @@ def _card(coverage: float, *, count: int = 100) -> ClassCard:
         "error": covered,
     }
     behind = {0.9: Behind(count, "held out")}
-    return ClassCard("all_readouts", SEEN_DOUBLE, Judged(torch.arange(126), columns), behind, {}, {}, 0)
+    nodes = torch.combinations(torch.arange(20))[:126]
+    return ClassCard("all_readouts", SEEN_DOUBLE, Judged(torch.arange(126), columns), behind, {}, {}, 0, nodes)
 
 
 @pytest.mark.parametrize(("coverage", "counts"), [(0.7, (2, 0)), (0.9, (0, 0)), (0.85, (0, 2)), (1.0, (0, 1))])
