@@ -177,7 +177,7 @@ def show_scorecard(console: Console, rows: Sequence[Row]) -> None:
         console,
         "mse_ratio_to_X: squared error over that of X on the same held-out perturbations; below 1 is better",
     )
-    say(console, "[95 % paired bootstrap interval over perturbations]  + better  - worse  ? cannot tell  = equal")
+    say(console, "[95 % paired interval by a bootstrap of genes]  + better  - worse  ? cannot tell  = equal")
     say(
         console,
         "fit_seconds: sum over folds; peak_mb: largest growth of resident memory in one fit (- if not told)",

@@ -2,7 +2,7 @@
 
 Two protocols hold perturbations out. Folds over doubles judge doubles of two seen parts. Folds over targets, from
 whose training data all that touches a held-out target is removed, judge the three classes with unseen parts. Every
-model is fitted to the same folds; the unit that is resampled is the perturbation.
+model is fitted to the same folds; what is resampled are the genes, which perturbations share.
 """
 
 import math
@@ -25,8 +25,9 @@ from surrogates.evaluation.forward_splits import (
     forward_protocols,
     single_splits,
 )
-from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, ratio_of_sums
-from surrogates.evaluation.row_metrics import ROW_METRICS
+from surrogates.evaluation.metrics import RowStatistic, ratio_of_sums
+from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
+from surrogates.evaluation.row_metrics import ROW_METRICS, mean
 from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scores import Judgement, Scores, judge
 from surrogates.models.additive import Additive, ScaledAdditive
@@ -125,8 +126,10 @@ def measure_forward(
     perturbation mean. The other metrics are those of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`, and,
     for a screen of fewer than five readouts, Pearson correlation and R² over perturbations. A perturbation that
     several folds hold out counts once, with the mean of its numbers. Metrics among rivals (centroid accuracy,
-    discrimination) compare the held-out perturbations of one class and fold. Bounds are 95 % bootstrap over
-    perturbations, the same 2,000 draws for all models (fewer, at least 200, for thousands of perturbations).
+    discrimination) compare the held-out perturbations of one class and fold. Bounds are 95 % by a bootstrap of
+    genes (:class:`surrogates.evaluation.node_intervals.NodeBootstrap`), the same 2,000 draws for all models
+    (fewer, at least 200, for thousands of perturbations); means over perturbations have their dyadic standard
+    error.
     ``fit_seconds`` and ``peak_mb`` (see
     :class:`surrogates.evaluation.cost.Cost`) are the sum and the largest over the folds of the protocol, whose
     classes share the fits, without bounds.
@@ -185,21 +188,23 @@ def _rows(screen: Screen, code: int, results: Mapping[str, Judgement], *, seed: 
     rows = []
     first = "additive" if code == SEEN_DOUBLE else "no_change"
     references = {name: results[name].scores[code] for name in (first, *REFERENCES) if name in results}
+    some = next(iter(results.values()), None)
+    if some is None:
+        return []
+    nodes = target_nodes(screen.batch.rows(some.scores[code].conditions), screen.vocabulary)
+    n = len(nodes)
+    draws = NodeBootstrap.of(nodes, seed=seed, n_boot=min(_MOST_DRAWS, max(_FEWEST_DRAWS, _DRAWN // n)))
     for name, result in results.items():
         scores = result.scores[code]
-        n = len(scores.conditions)
         row = partial(
             Row, "forward", screen.provenance.get("dataset", ""), name, novelty_name(code), "all_readouts", n=n
         )
         for metric, (unit, statistic) in _statistics(scores, references).items():
             value = float(statistic(torch.arange(n)[None]))
-            draws = min(_MOST_DRAWS, max(_FEWEST_DRAWS, _DRAWN // n))
-            low, high = (
-                (math.nan, math.nan)
-                if math.isnan(value)
-                else bootstrap_interval(statistic, n, seed=seed, n_boot=draws)
-            )
-            rows.append(row(metric, value, low, high, unit=unit))
+            bounds = (math.nan, math.nan) if math.isnan(value) else draws.interval(statistic)
+            is_mean = metric in ROW_METRICS and ROW_METRICS[metric].summary is mean
+            error = dyadic_standard_error(scores.column(metric), nodes) if is_mean else math.nan
+            rows.append(row(metric, value, *bounds, unit=unit, standard_error=error))
         seconds = sum(cost.seconds for cost in result.costs)
         peak = max(cost.peak_mb for cost in result.costs)
         rows.append(row("fit_seconds", seconds, math.nan, math.nan, unit="s"))

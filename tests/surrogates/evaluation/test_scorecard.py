@@ -15,9 +15,11 @@ from surrogates.data.simulate import LinearCausalWorld, SaturatingWorld, singles
 from surrogates.errors import DataError
 from surrogates.evaluation.forward_splits import CLASSES, forward_protocols, target_splits
 from surrogates.evaluation.metrics import pearson_rows
+from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
 from surrogates.evaluation.row_metrics import ROW_METRICS
 from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scorecard import BASELINES, double_splits, measure_forward, score_forward
+from surrogates.evaluation.scores import judge
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.baselines import FittedMean
 
@@ -99,6 +101,18 @@ def test_numbers_equal_those_of_a_slow_loop(screen: Screen, rows: list[Row]) -> 
     middle = torch.tensor([sum(each) / len(each) for each in correlations.values()]).quantile(0.5)
     assert _of(rows, "additive", novelty, "pearson_median").value == pytest.approx(float(middle), rel=1e-5)
     assert max(map(len, correlations.values())) == 2  # held out in two folds, counted once
+
+
+def test_bounds_and_errors_know_that_doubles_share_genes(screen: Screen, rows: list[Row]) -> None:
+    (protocol,) = forward_protocols(screen, [CLASSES["double-2"]], seed=0)
+    found = judge(screen, ScaledAdditive(shrinkage=0.0), protocol, seed=0, before=lambda _: None)
+    scores = found.scores[CLASSES["double-2"]]
+    nodes, values = screen.batch.genes[scores.conditions], scores.column("mse")
+    row = _of(rows, "unshrunk", "double, 2 of 2 seen", "mse")
+    assert (row.low, row.high) == pytest.approx(node_bootstrap_interval(values, nodes, seed=0))
+    assert row.standard_error == pytest.approx(dyadic_standard_error(values, nodes))
+    assert row.standard_error > float(values.std() / len(values) ** 0.5)
+    assert math.isnan(_of(rows, "unshrunk", "double, 2 of 2 seen", "mse_ratio_to_additive").standard_error)
 
 
 def test_the_order_of_rows_does_not_matter(screen: Screen, rows: list[Row]) -> None:
