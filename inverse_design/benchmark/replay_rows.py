@@ -1,17 +1,25 @@
-"""How policies did on one game, over many seeds: curves with bootstrap intervals, and paired differences."""
+"""How policies did on one game, over many seeds: curves with intervals, and paired differences.
 
-from collections.abc import Sequence
+Two things could have been others: what a seed drew, and which genes the screen happens to hold; a few genes carry
+most of the best pairs. Each is resampled alone, and as they are independent, their distances from the mean are
+added in squares on either side.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.campaign.curves import coverage, share_found, simple_regret
+from inverse_design.campaign.curves import best_candidates, best_found, simple_regret, within_bounds
 from inverse_design.campaign.game import Game
 from inverse_design.campaign.replay import Trace
 from surrogates.errors import DataError
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, ratio_of_sums
+from surrogates.evaluation.node_intervals import NodeBootstrap, target_nodes
 from surrogates.evaluation.rows import Row
 
 FOUND, REGRET, COVERAGE, MORE, TIMES = "found", "regret", "coverage", "found_more", "found_ratio"
@@ -34,36 +42,36 @@ def replay_rows(
         For each policy, at the start (``round 0``) and after each round: ``found``, the share of the best
         candidates that was measured; ``regret``, how far the best measured is below the best there is; and
         ``coverage`` of the bounds where any were stated. After the last round, ``found_more`` and
-        ``found_ratio``: difference and ratio of what was found to the reference. Intervals hold 95 %, over seeds.
+        ``found_ratio``: difference and ratio of what was found to the reference. Intervals hold 95 %, over seeds
+        and genes; those of ``regret``, which is no mean over candidates, over seeds alone.
 
     Raises:
         DataError: If the seeds of two policies differ, or the reference was not played.
     """
     by_policy = _by_policy(traces, reference)
-    last = {}
+    best = _Resampled.of(game, best_candidates(game, top=top), seed)
+    last: dict[str, Float[Tensor, "s m"]] = {}
     rows = []
     for name, played in by_policy.items():
-        row = partial(_row, dataset=game.name, policy=name, seed=seed)
-        found = torch.stack([share_found(game, trace, top=top) for trace in played])
+        row = partial(Row, "replay", game.name, name, "")
+        found = torch.stack([best_found(game, trace, top=top) for trace in played]).double()
         last[name] = found[:, -1]
-        rows += [row(FOUND, f"round {number}", one) for number, one in enumerate(found.unbind(1))]
+        for number, one in enumerate(found.unbind(1)):
+            value, bounds = best.mean(one, lowest=0.0)
+            rows.append(row(f"round {number}", FOUND, value, *bounds, len(played), "share"))
         regret = torch.stack([simple_regret(game, trace) for trace in played])
-        rows += [
-            row(REGRET, f"round {number}", one, unit="utility")
-            for number, one in enumerate(regret.unbind(1))
-            if bool(one.isfinite().all())
-        ]
-        covered = torch.stack([coverage(game, trace) for trace in played])
-        rows += [
-            row(COVERAGE, f"round {number}, nominal {level:g}", one)
-            for number, one in enumerate(covered.unbind(1))
-            if bool(one.isfinite().all())
-        ]
+        for number, one in enumerate(regret.unbind(1)):
+            if bool(one.isfinite().all()):
+                bounds = _over_seeds(lambda drawn, one=one: one[drawn].mean(1), len(one), seed)
+                rows.append(row(f"round {number}", REGRET, float(one.mean()), *bounds, len(one), "utility"))
+        rows += _coverage_rows(game, played, level, row, seed)
     for name in by_policy:
         if name != reference:
-            row = partial(_row, dataset=game.name, policy=name, seed=seed)
-            rows.append(row(MORE, f"than {reference}", last[name] - last[reference]))
-            rows.append(_ratio(last[name], last[reference], game.name, name, reference, seed=seed))
+            row = partial(Row, "replay", game.name, name, "")
+            value, bounds = best.mean(last[name] - last[reference], lowest=-1.0)
+            rows.append(row(f"than {reference}", MORE, value, *bounds, len(last[name]), "share"))
+            value, bounds = best.ratio(last[name], last[reference])
+            rows.append(row(f"to {reference}", TIMES, value, *bounds, len(last[name]), "ratio"))
     return rows
 
 
@@ -82,30 +90,64 @@ def _by_policy(traces: Sequence[Trace], reference: str) -> dict[str, list[Trace]
     return by_policy
 
 
-def _row(
-    metric: str,
-    variant: str,
-    values: Float[Tensor, "s"],
-    *,
-    dataset: str,
-    policy: str,
-    seed: int,
-    unit: str = "share",
-) -> Row:
-    low, high = bootstrap_interval(lambda drawn: values[drawn].mean(1), len(values), seed=seed)
-    return Row("replay", dataset, policy, "", variant, metric, float(values.mean()), low, high, len(values), unit)
+def _coverage_rows(
+    game: Game, played: Sequence[Trace], level: float, row: partial[Row], seed: int
+) -> Iterator[Row]:
+    """Coverage of each round in which every seed stated bounds."""
+    ends = torch.tensor(played[0].sizes).cumsum(0).tolist()
+    within = torch.stack([within_bounds(game, trace) for trace in played])
+    rows = torch.stack([trace.rows for trace in played])
+    for number, (start, stop) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        held = within[:, start:stop]
+        if stop == start or bool(held.isnan().all(1).any()):
+            continue
+        stated, place = rows[:, start:stop][~held.isnan()].unique(return_inverse=True)
+        some = _Resampled.of(game, stated, seed)
+        at = torch.nonzero(~held.isnan())[:, 0]
+        hits = torch.zeros(len(played), len(stated), dtype=torch.float64)
+        hits[at, place] = held[~held.isnan()]
+        asked = torch.zeros_like(hits)
+        asked[at, place] = 1.0
+        value, bounds = some.ratio(hits, asked)
+        bounds = (max(0.0, bounds[0]), min(1.0, bounds[1]))
+        yield row(f"round {number}, nominal {level:g}", COVERAGE, value, *bounds, len(played), "share")
 
 
-def _ratio(
-    found: Float[Tensor, "s"],
-    base: Float[Tensor, "s"],
-    dataset: str,
-    policy: str,
-    reference: str,
-    *,
-    seed: int,
-) -> Row:
-    """Ratio of the means: seeds in which the reference finds nothing do no harm."""
-    low, high = bootstrap_interval(lambda drawn: found[drawn].mean(1) / base[drawn].mean(1), len(found), seed=seed)
-    value = float(found.mean() / base.mean())
-    return Row("replay", dataset, policy, "", f"to {reference}", TIMES, value, low, high, len(found), "ratio")
+@dataclass(frozen=True)
+class _Resampled:
+    """Some candidates of a game, with draws of their genes."""
+
+    genes: NodeBootstrap
+    seed: int
+
+    @classmethod
+    def of(cls, game: Game, candidates: Int[Tensor, "m"], seed: int) -> "_Resampled":
+        nodes = target_nodes(game.pool.candidates.rows(candidates), game.screen.vocabulary)
+        return cls(NodeBootstrap.of(nodes, seed=seed), seed)
+
+    def mean(self, values: Float[Tensor, "s m"], *, lowest: float) -> tuple[float, tuple[float, float]]:
+        """Average over seeds and candidates; no value is below ``lowest`` or above one."""
+        value, by_seed = float(values.mean()), values.mean(1)
+        over_seeds = _over_seeds(lambda drawn: by_seed[drawn].mean(1), len(values), self.seed)
+        low, high = _both(value, over_seeds, self.genes.interval(values.mean(0)))
+        return value, (max(lowest, low), min(1.0, high))
+
+    def ratio(
+        self, numerator: Float[Tensor, "s m"], denominator: Float[Tensor, "s m"]
+    ) -> tuple[float, tuple[float, float]]:
+        """Divide sums: seeds and candidates in which the denominator is zero do no harm."""
+        value = float(numerator.sum() / denominator.sum())
+        over_seeds = _over_seeds(ratio_of_sums(numerator.sum(1), denominator.sum(1)), len(numerator), self.seed)
+        return value, _both(
+            value, over_seeds, self.genes.interval(ratio_of_sums(numerator.sum(0), denominator.sum(0)))
+        )
+
+
+def _over_seeds(statistic: RowStatistic, n: int, seed: int) -> tuple[float, float]:
+    return bootstrap_interval(statistic, n, seed=seed)
+
+
+def _both(value: float, *bounds: tuple[float, float]) -> tuple[float, float]:
+    """Add the distances of independent bounds from the value in squares."""
+    below, above = (math.hypot(*(each[side] - value for each in bounds)) for side in (0, 1))
+    return value - below, value + above

@@ -1,7 +1,7 @@
 """Curves of a replayed game: how good, and how much of the best, after each round."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.campaign.game import Game
@@ -50,11 +50,45 @@ def share_found(game: Game, trace: Trace, *, top: int) -> Float[Tensor, "t"]:
     Raises:
         DataError: If there are fewer candidates than that.
     """
+    return best_found(game, trace, top=top).double().mean(1)
+
+
+def best_found(game: Game, trace: Trace, *, top: int) -> Bool[Tensor, "t m"]:
+    """Follow which of the truly best candidates were measured.
+
+    Args:
+        game: What was played.
+        trace: How.
+        top: How many count as best; see :func:`best_candidates`.
+
+    Returns:
+        One row after the random start and after each round, one column for each of the best.
+
+    Raises:
+        DataError: If there are fewer candidates than that.
+    """
+    best, never = best_candidates(game, top=top), len(trace.rows)
+    when = torch.full((len(game.utility),), never)
+    when[trace.rows] = torch.arange(never)
+    return when[best] < _ends(trace)[:, None]
+
+
+def best_candidates(game: Game, *, top: int) -> Int[Tensor, "m"]:
+    """List the truly best candidates.
+
+    Args:
+        game: What was played.
+        top: How many; of equal ones, those of lower number.
+
+    Returns:
+        Their numbers, the best first.
+
+    Raises:
+        DataError: If there are fewer candidates than that.
+    """
     if not 1 <= top <= len(game.utility):
         raise DataError(f"the best {top} of {len(game.utility)} candidates; take between 1 and all of them")
-    best = game.utility.argsort(descending=True, stable=True)[:top]
-    hits = torch.isin(trace.rows, best).double()
-    return torch.cat([hits.new_zeros(1), hits.cumsum(0)])[_ends(trace)] / top
+    return game.utility.argsort(descending=True, stable=True)[:top]
 
 
 def experiments_until(game: Game, trace: Trace, *, threshold: float) -> float:
@@ -97,10 +131,22 @@ def coverage(game: Game, trace: Trace) -> Float[Tensor, "t"]:
     Returns:
         One share for the random start and for each round; ``nan`` where no bounds were stated.
     """
+    return torch.stack([part.nanmean() for part in within_bounds(game, trace).split(trace.sizes)])
+
+
+def within_bounds(game: Game, trace: Trace) -> Float[Tensor, "m"]:
+    """Say of each experiment whether its utility was within the bounds that were stated before.
+
+    Args:
+        game: What was played.
+        trace: How.
+
+    Returns:
+        One or zero in the order of the experiments; ``nan`` where no bounds were stated.
+    """
     utility = game.utility[trace.rows]
     within = ((trace.lower <= utility) & (utility <= trace.upper)).double()
-    within = torch.where(trace.lower.isnan() | trace.upper.isnan(), torch.nan, within)
-    return torch.stack([part.nanmean() for part in within.split(trace.sizes)])
+    return torch.where(trace.lower.isnan() | trace.upper.isnan(), torch.nan, within)
 
 
 def _ends(trace: Trace) -> Tensor:

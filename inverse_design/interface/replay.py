@@ -134,7 +134,8 @@ def show_replay(
     say(console, f"{game.name}: {game.target.name}; share of the best {rules.top} of {len(game.candidates)} pairs")
     say(
         console,
-        f"{rules.start} random pairs, then {rules.rounds} rounds of {rules.batch}; {n} seeds [95 % interval]",
+        f"{rules.start} random pairs, then {rules.rounds} rounds of {rules.batch}; {n} seeds"
+        " [95 % interval over seeds and genes]",
     )
     say(console, f"known from the start: {len(game.before)} singles; gene descriptors offered: {described}")
     replay_grid(rows, traces).show(console)

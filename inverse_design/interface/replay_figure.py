@@ -26,7 +26,10 @@ def curves_svg(rows: Sequence[Row], *, title: str) -> str:
     names = tuple(dict.fromkeys(row.model for row in found))
     curves = {name: [row for row in found if row.model == name] for name in names}
     rounds = len(curves[names[0]])
-    body = [text(12.0, 24.0, title, size=15), text(12.0, 42.0, "mean over seeds; bars: 95 % interval of the mean")]
+    body = [
+        text(12.0, 24.0, title, size=15),
+        text(12.0, 42.0, "mean over seeds; bars: 95 % interval over seeds and genes"),
+    ]
     for share in (0.0, 0.25, 0.5, 0.75, 1.0):
         body.append(line(_LEFT, _up(share), _WIDTH - _RIGHT, _up(share), PALE))
         body.append(text(_LEFT - 8, _up(share) + 4, f"{share:g}", anchor="end"))

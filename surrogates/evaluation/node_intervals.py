@@ -112,7 +112,7 @@ class NodeBootstrap:
         spread = float(values.var(correction=0))
         surplus = _defined(of, self.alone)
         excess = float(surplus.var(correction=0)) if len(surplus) else 0.0
-        kept = min(1.0, max(spread - excess, excess / 2) / spread) if spread > 0 else 1.0
+        kept = min(1.0, max(spread - excess, excess / 2) / spread) if 0 < spread < math.inf else 1.0
         tail = (1 - level) / 2
         bounds = values.quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype))
         low, high = (estimate + kept**0.5 * (bounds - estimate)).tolist()
