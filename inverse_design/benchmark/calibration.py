@@ -21,7 +21,7 @@ from inverse_design.benchmark.interval_coverage import (
     standing_behind,
 )
 from inverse_design.benchmark.judged import Judged
-from inverse_design.benchmark.promise import Kept, compare
+from inverse_design.benchmark.promise import Kept, compare, promised
 from inverse_design.benchmark.set_coverage import judge_sets
 from inverse_design.benchmark.variants import variants_of
 from inverse_design.problem.constraints import Constraints
@@ -39,6 +39,7 @@ from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import FittedConformal, conformal
 from surrogates.models.context import require_one_context
 from surrogates.uncertainty.conformal import require_level
+from surrogates.uncertainty.selection import Promise
 
 LEVELS = (0.5, 0.8, 0.9, 0.95)
 LOWEST_OF_SETS = 0.8  # a set has one candidate at least, so that one of a lower level says little
@@ -67,8 +68,9 @@ class ClassCard:
     Attributes:
         variant: Which readouts.
         code: The class.
-        judged: Numbers of its held-out perturbations; see :func:`judge_intervals`, :func:`judge_posterior` and
-            :func:`inverse_design.benchmark.set_coverage.judge_sets`.
+        judged: Numbers of its held-out perturbations; see :func:`judge_intervals`, :func:`judge_posterior`,
+            :func:`inverse_design.benchmark.set_coverage.judge_sets`, and as ``promised`` of doubles of seen parts
+            :func:`inverse_design.benchmark.promise.promised`.
         behind: By level, the smallest calibration among the folds.
         refused: By what could not be calibrated, why.
         rules: By level, the rule of the sets in each fold.
@@ -94,8 +96,8 @@ class ClassCard:
     @property
     def promise(self) -> Kept | None:
         """What inner folds promised of identification beside what was kept, ``None`` if nothing was promised."""
-        promised, kept = (self.judged.column(name) for name in ("promised", "log_probability"))
-        return None if bool((promised + kept).isnan().all()) else compare(promised, kept, self.nodes)
+        promise, kept = (self.judged.column(name) for name in ("promised", "log_probability"))
+        return None if bool((promise + kept).isnan().all()) else compare(promise, kept, self.nodes)
 
 
 def measure_calibration(
@@ -165,6 +167,7 @@ class _Part:
     refused: Mapping[str, str]
     rules: Mapping[float, Rule]
     candidates: int
+    promise: Promise | None
 
 
 def _judge_fold(
@@ -199,7 +202,8 @@ def _judge_fold(
             columns |= sets.columns
             rules, candidates = sets.rules, sets.candidates
             refused |= sets.refused
-        yield _Part(code, Judged(at, columns), behind, refused, rules, candidates)
+        promise = fitted.promise if code == SEEN_DOUBLE else None
+        yield _Part(code, Judged(at, columns), behind, refused, rules, candidates, promise)
 
 
 def _conformal(fitted: FittedCalibrated) -> FittedConformal | CalibrationError:
@@ -231,6 +235,9 @@ def _behind(
 def _card(screen: Screen, variant: str, code: int, parts: Sequence[_Part]) -> ClassCard:
     own = [part for part in parts if part.code == code]
     judged = Judged.pooled([part.judged for part in own])
+    if promises := [part.promise for part in own if part.promise is not None]:
+        promise = promised(promises, screen.batch.genes[judged.conditions][:, :2])
+        judged = Judged(judged.conditions, {**judged.columns, "promised": promise})
     levels = sorted({level for part in own for level in part.behind})
     return ClassCard(
         variant=variant,

@@ -1,12 +1,19 @@
-"""What a model promised of perturbations that it was to identify, beside what it kept."""
+"""What a model promised of perturbations that it was to identify, beside what it kept.
 
+A fit promises by the perturbations that it holds out inside its training data; what it keeps is seen on those that
+were held out of them. Each perturbation stands in the training data of all outer folds but one, so that the same
+ones are compared with themselves.
+"""
+
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from surrogates.evaluation.node_intervals import dyadic_standard_error
+from surrogates.uncertainty.dyadic import dyadic_standard_error
+from surrogates.uncertainty.selection import Promise
 
 AGREE = 2.5  # standard errors between promise and performance that chance is taken to explain
 
@@ -48,12 +55,27 @@ class Kept:
         )
 
 
-def compare(promised: Float[Tensor, "n"], kept: Float[Tensor, "n"], nodes: Int[Tensor, "n k"]) -> Kept:
+def promised(promises: Sequence[Promise], parts: Int[Tensor, "n 2"]) -> Float[Tensor, "n"]:
+    """Average what fits to outer folds promised of doubles that they had in their training data.
+
+    Args:
+        promises: Of the fits.
+        parts: Vocabulary ids of the doubles.
+
+    Returns:
+        Log probability of each as a truth, in nats; ``nan`` for what no fit had been asked.
+    """
+    asked = torch.cat([parts.new_empty(0, 2), *(promise.parts for promise in promises)])
+    found = torch.cat([torch.empty(0).double(), *(promise.log_probability for promise in promises)])
+    means = [found[(asked == pair).all(1)].mean() for pair in parts]
+    return torch.stack(means) if means else found[:0]
+
+
+def compare(promise: Float[Tensor, "n"], kept: Float[Tensor, "n"], nodes: Int[Tensor, "n k"]) -> Kept:
     """Set promises against what became of them, in pairs.
 
     Args:
-        promised: Log probability of each truth as promised: the mean over the fits that held it out inside their
-            training data, or what the fit that judged it promised on average; ``nan`` where nothing was promised.
+        promise: Log probability of each truth as :func:`promised`; ``nan`` where nothing was.
         kept: Log probability of the same truth under a fit that had not seen it.
         nodes: Genes of each perturbation; see
             :func:`surrogates.evaluation.node_intervals.target_nodes`.
@@ -61,7 +83,7 @@ def compare(promised: Float[Tensor, "n"], kept: Float[Tensor, "n"], nodes: Int[T
     Returns:
         Means over the perturbations that have both numbers, ``nan`` if none has.
     """
-    both = ~(promised.isnan() | kept.isnan())
-    promised, kept = promised[both], kept[both]
-    error = dyadic_standard_error(kept - promised, nodes[both])
-    return Kept(float(promised.mean()), float(kept.mean()), error, int(both.sum()))
+    both = ~(promise.isnan() | kept.isnan())
+    promise, kept = promise[both], kept[both]
+    error = dyadic_standard_error(kept - promise, nodes[both])
+    return Kept(float(promise.mean()), float(kept.mean()), error, int(both.sum()))

@@ -5,7 +5,6 @@ doubles; each held-out double whose two singles are measured is the target once,
 ranked. The rank of the truth counts ties against it.
 """
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from inverse_design.benchmark.promise import promised
 from inverse_design.benchmark.retrieval_methods import METHODS, Method
 from inverse_design.benchmark.variants import variants_of
 from inverse_design.problem.constraints import Constraints
@@ -22,7 +22,9 @@ from inverse_design.problem.space import CombinationSpace
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.evaluation.scorecard import Split, double_splits
-from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.automatic import Automatic
+from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.uncertainty.selection import Promise
 
 _ROWS = 512
 
@@ -35,8 +37,8 @@ class Retrieval:
         rank: Rank of the truth, one is best.
         top_probability: Posterior probability of the first candidate; ``nan`` if the method has none.
         log_probability: Log posterior probability of the truth, in nats; ``nan`` if the method has none.
-        promised: What the fit that was asked had promised of it, in nats: the mean log probability of the truth
-            over the doubles held out inside its training data; ``nan`` if it promised nothing.
+        promised: What the fits to other folds had promised of it; see
+            :func:`inverse_design.benchmark.promise.promised`. All ``nan`` if the method promises nothing.
     """
 
     rank: Int[Tensor, "n"]
@@ -125,25 +127,30 @@ def retrieve(
         What was found of each target, fold after fold, by method.
     """
     outcomes: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
+    promises: dict[Calibrated | Automatic, list[Promise]] = {method.model: [] for method in methods.values()}
     for number, split in enumerate(splits):
         training = screen.rows(split.train)
         space = candidate_space(training, "2", Constraints(measured="keep"))
-        models = dict.fromkeys(method.model for method in methods.values())
-        fits = {model: model.fit(training, seed=seed) for model in models}
+        fits = {model: model.fit(training, seed=seed) for model in promises}
+        for model, fitted in fits.items():
+            promises[model] += [] if fitted.promise is None else [fitted.promise]
         # With every pair kept, only two doses of one target are none.
         valid = None if space.count_valid == space.size else space.valid(space.batch(0, space.size))
         for row in split.test.tolist():
             truth = torch.searchsorted(space.entries, screen.batch.genes[row][:2])
             for name, method in methods.items():
-                fitted = fits[method.model]
-                score = _score(method, fitted, space, screen.effects[row])
-                outcomes[name].append((*_standing(score, truth, valid), _promised(fitted)))
+                score = _score(method, fits[method.model], space, screen.effects[row])
+                outcomes[name].append(_standing(score, truth, valid))
         tick(number + 1)
-    return {name: _retrieval(each, methods[name]) for name, each in outcomes.items()}
+    parts = screen.batch.genes[torch.cat([split.test for split in splits])][:, :2]
+    return {
+        name: _retrieval(outcomes[name], promised(promises[method.model], parts), method)
+        for name, method in methods.items()
+    }
 
 
-def _retrieval(outcomes: Sequence[tuple[float, ...]], method: Method) -> Retrieval:
-    rank, *numbers = torch.tensor(outcomes, dtype=torch.float64).T
+def _retrieval(outcomes: Sequence[tuple[float, ...]], promise: Float[Tensor, "n"], method: Method) -> Retrieval:
+    rank, *numbers = (*torch.tensor(outcomes, dtype=torch.float64).T, promise)
     if not method.probabilistic:
         numbers = [torch.full_like(each, torch.nan) for each in numbers]
     return Retrieval(rank.long(), *numbers)
@@ -156,10 +163,6 @@ def _score(
     if score is None:
         raise DataError(f"{type(fitted.base).__name__} does not factorise over pairs")
     return score
-
-
-def _promised(fitted: FittedCalibrated) -> float:
-    return math.nan if fitted.selection is None else fitted.selection.log_score
 
 
 def _standing(

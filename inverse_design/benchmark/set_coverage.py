@@ -28,8 +28,7 @@ class JudgedSets:
         columns: ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
             ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
             ``probability`` of the first candidate and ``hit``, whether it is the truth; ``log_probability`` of
-            the truth, and ``promised``, what the fit had promised of it from the doubles it held out itself, in
-            nats.
+            the truth, in nats.
         rules: By which number the sets of each level were made.
         candidates: Of how many the sets are.
         refused: By what could not be calibrated, why.
@@ -117,8 +116,6 @@ class _Judge:
         }
         density = likelihood.utility(self.fitted, truth).mean
         row["log_probability"] = float(density[0]) - log_sum
-        if self.fitted.selection is not None:
-            row["promised"] = self.fitted.selection.log_score
         for level in levels:
             answer = inverse_set(
                 likelihood, self.fitted, self.space, listed, log_sum=log_sum, found=self.found, level=level

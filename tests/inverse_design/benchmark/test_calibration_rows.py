@@ -11,6 +11,7 @@ from inverse_design.benchmark import calibration
 from inverse_design.benchmark.calibration import Behind, ClassCard, measure_calibration
 from inverse_design.benchmark.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.benchmark.judged import Judged
+from inverse_design.benchmark.promise import compare, promised
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
@@ -65,13 +66,9 @@ def test_the_promise_of_a_card_is_that_of_its_fits() -> None:
     card, singles = cards()
     kept = card.promise
     assert kept is not None
-    promised = {
-        row: QUICK.fit(three_folds().rows(split.train), seed=0).selection
-        for split in double_splits(three_folds(), seed=0)
-        for row in split.test.tolist()
-    }
-    scores = [promised[row].log_score for row in card.judged.conditions.tolist()]  # type: ignore[union-attr]
-    assert kept.promised == pytest.approx(sum(scores) / len(scores))
+    fits = [QUICK.fit(three_folds().rows(split.train), seed=0) for split in double_splits(three_folds(), seed=0)]
+    promise = promised([fit.promise for fit in fits if fit.promise is not None], card.nodes)
+    assert kept == compare(promise, card.judged.column("log_probability"), card.nodes)
     rows = {row.metric: row for row in rows_of((card,))}
     assert rows["log_probability"].value == pytest.approx(kept.kept)
     assert rows["promise_gap"].standard_error == pytest.approx(kept.error)

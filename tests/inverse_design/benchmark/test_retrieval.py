@@ -8,7 +8,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from strategies.streamed import Streamed
 from torch import Tensor
 
-from inverse_design.benchmark.promise import compare
+from inverse_design.benchmark.promise import compare, promised
 from inverse_design.benchmark.retrieval import RetrievalReport, measure_retrieval, retrieve
 from inverse_design.benchmark.retrieval_methods import (
     DEFAULT,
@@ -137,12 +137,12 @@ def test_the_metrics_are_those_of_the_ranks() -> None:
 def test_promises_are_those_of_the_fits_and_stand_beside_what_was_kept() -> None:
     report = measure_retrieval(screen(), seed=0, methods=FAST)
     found, nodes = report.found["all_readouts"], screen().batch.genes[report.conditions]
-    promised = []
-    for split in double_splits(screen(), seed=0):
-        selection = Calibrated(ScaledAdditive()).fit(screen().rows(split.train), seed=0).selection
-        assert selection is not None
-        promised += [selection.log_score] * len(split.test)
-    expected = torch.tensor(promised, dtype=torch.float64)
+    promises = [
+        Calibrated(ScaledAdditive()).fit(screen().rows(split.train), seed=0).promise
+        for split in double_splits(screen(), seed=0)
+    ]
+    expected = promised([each for each in promises if each is not None], nodes)
+    assert not bool(expected.isnan().any())
     torch.testing.assert_close(found[SCALED].promised, expected)
     kept = kept_promise(found[SCALED], nodes)
     assert kept is not None
