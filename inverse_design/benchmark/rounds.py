@@ -11,9 +11,10 @@ from torch import Tensor
 
 from inverse_design.benchmark.reliability import calibration_errors, calibration_noise
 from surrogates.evaluation.coverage import exact_binomial_interval
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.node_intervals import node_bootstrap_interval
 from surrogates.evaluation.rows import Row
 from surrogates.uncertainty.adaptive import ScorePool
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.exchangeability import Health, campaign_health
 
 ALL = "all rounds"
@@ -31,6 +32,7 @@ class Rounds:
         random: Whether it was drawn at random, not designed; ``None`` if that is not known.
         probability: Stated probability of a hit, ``None`` if none was stated.
         hit: Whether it was one.
+        nodes: Genes of each measurement, -1 in unused columns; ``None`` if they are not known.
     """
 
     number: Int[Tensor, "n"]
@@ -40,6 +42,7 @@ class Rounds:
     random: Bool[Tensor, "n"] | None = None
     probability: Float[Tensor, "n"] | None = None
     hit: Bool[Tensor, "n"] | None = None
+    nodes: Int[Tensor, "n k"] | None = None
 
     @property
     def covered(self) -> Bool[Tensor, "n"]:
@@ -92,18 +95,23 @@ def rounds_rows(rounds: Rounds, *, dataset: str, seed: int) -> list[Row]:
     Returns:
         ``coverage`` with its exact binomial 95 % interval and ``width`` (without one) of each round and of all,
         ``coverage_random`` and ``coverage_designed`` where that is known, and over all rounds ``ece`` and
-        ``ece_by_chance`` of the probabilities.
+        ``ece_by_chance`` of the probabilities. Where the genes are known, coverage has its dyadic standard error
+        beside the binomial interval, which takes measurements for independent, and ``ece`` is bounded by a
+        bootstrap of genes, else of measurements.
     """
     rows = []
     for variant, chosen in _parts(rounds):
         row = partial(Row, "rounds", dataset, "stated bounds", "", variant)
         for kind, among in _kinds(rounds, chosen):
             n, hits = int(among.sum()), int(rounds.covered[among].sum())
-            rows.append(row(f"coverage{kind}", hits / n, *exact_binomial_interval(hits, n), n, "share"))
+            bounds, error = exact_binomial_interval(hits, n), math.nan
+            if rounds.nodes is not None:
+                error = dyadic_standard_error(rounds.covered[among].double(), rounds.nodes[among])
+            rows.append(row(f"coverage{kind}", hits / n, *bounds, n, "share", standard_error=error))
         width = float((rounds.upper - rounds.lower)[chosen].mean())
         rows.append(row("width", width, math.nan, math.nan, int(chosen.sum()), "outcome"))
     if rounds.probability is not None and rounds.hit is not None:
-        rows += _of_probabilities(rounds.probability, rounds.hit, dataset, seed)
+        rows += _of_probabilities(rounds.probability, rounds.hit, rounds.nodes, dataset, seed)
     return rows
 
 
@@ -146,12 +154,19 @@ def _kinds(rounds: Rounds, chosen: Bool[Tensor, "n"]) -> Iterator[tuple[str, Boo
 
 
 def _of_probabilities(
-    probability: Float[Tensor, "n"], hit: Bool[Tensor, "n"], dataset: str, seed: int
+    probability: Float[Tensor, "n"],
+    hit: Bool[Tensor, "n"],
+    nodes: Int[Tensor, "n k"] | None,
+    dataset: str,
+    seed: int,
 ) -> list[Row]:
     n = len(hit)
+    nodes = torch.arange(n)[:, None] if nodes is None else nodes
     row = partial(Row, "rounds", dataset, "stated probabilities", "", ALL)
     value = float(calibration_errors(probability[None], hit[None])[0])
-    bounds = bootstrap_interval(lambda rows: calibration_errors(probability[rows], hit[rows]), n, seed=seed)
+    bounds = node_bootstrap_interval(
+        lambda rows: calibration_errors(probability[rows], hit[rows]), nodes, seed=seed
+    )
     noise = calibration_noise(probability, seed=seed)
     return [
         row("ece", value, *bounds, n, "share"),

@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.benchmark.rounds import Rounds
 from inverse_design.interface.value_tables import text_table
+from surrogates.data.perturbation import Intervention
+from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
 
 NEEDED = ("round", "lower", "upper", "measured")
@@ -62,7 +64,21 @@ def read_rounds(path: Path) -> Rounds:
         random=_words(table, "chosen", path, ("random",), ("designed",)) if "chosen" in table else None,
         probability=stated,
         hit=_words(table, "hit", path, _TRUE, _FALSE) if stated is not None else None,
+        nodes=_nodes(table["perturbation"].tolist()) if "perturbation" in table else None,
     )
+
+
+def _nodes(labels: Sequence[str]) -> Int[Tensor, "n k"]:
+    """Number the targets of each perturbation; what a label says of dose and mode does not matter."""
+    parts = [
+        list(dict.fromkeys(Intervention.parse(part).target for part in label.split("+") if part.strip()))
+        for label in labels
+    ]
+    numbers = {target: number for number, target in enumerate(sorted({each for row in parts for each in row}))}
+    most = max(1, *map(len, parts))
+    return torch.tensor([
+        [numbers[each] for each in row] + [EMPTY] * (most - len(row)) for row in parts
+    ])  # fmt: skip
 
 
 def _numbers(table: pd.DataFrame, column: str, path: Path, *, infinite: bool = False) -> Float[Tensor, "n"]:

@@ -6,6 +6,7 @@ import torch
 from scipy.stats import binomtest
 
 from inverse_design.benchmark.rounds import Rounds, health_of, rounds_rows, uncovered
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 NUMBER = torch.tensor([1, 1, 1, 2, 2, 2])
 INSIDE = torch.tensor([True, True, False, False, True, False])
@@ -36,6 +37,20 @@ def test_coverage_is_counted_in_every_round_and_over_all() -> None:
     assert rows["round 1", "coverage_designed"].value == 0.5
     assert rows["all rounds", "coverage_designed"].n == 4
     assert not any(metric == "ece" for _, metric in rows)
+
+
+def test_measurements_that_share_a_gene_are_not_independent() -> None:
+    nodes = torch.tensor([[0, 1], [0, 2], [3, -1], [0, 4], [5, 6], [0, 7]])
+    known = replace(rounds(stated=True), nodes=nodes)
+    rows = {(row.variant, row.metric): row for row in rounds_rows(known, dataset="d", seed=0)}
+    plain = {(row.variant, row.metric): row for row in rounds_rows(rounds(stated=True), dataset="d", seed=0)}
+    whole = rows["all rounds", "coverage"]
+    assert whole.standard_error == dyadic_standard_error(INSIDE.double(), nodes)
+    assert math.isnan(plain["all rounds", "coverage"].standard_error)
+    assert (whole.low, whole.high) == (plain["all rounds", "coverage"].low, plain["all rounds", "coverage"].high)
+    apart = [each["all rounds", "ece"] for each in (rows, plain)]
+    assert apart[0].value == apart[1].value
+    assert (apart[0].low, apart[0].high) != (apart[1].low, apart[1].high)
 
 
 def test_what_is_uncovered_in_a_single_round_is_said_once() -> None:

@@ -6,6 +6,8 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
+from inverse_design.interface.round_tables import read_rounds
+
 
 def results(count: int = 40) -> pd.DataFrame:
     generator = np.random.default_rng(0)
@@ -57,6 +59,15 @@ def test_needed_columns_are_enough_and_bad_rounds_are_said_first(
     assert said[0].startswith("warning: round 0: bounds hold 0.00 of 10 measurements")
     assert "nominal 0.8" in said[0]
     assert said[-1] == "health: it is not known which were drawn at random (column chosen)"
+
+
+def test_genes_are_read_from_the_labels(tmp_path: Path) -> None:
+    labels = ["A+B@2", "B:knockdown", "C+A:knockdown", ""]
+    some = results(4).assign(perturbation=labels)
+    nodes = read_rounds(save(tmp_path, some)).nodes
+    assert nodes is not None
+    assert nodes.tolist() == [[0, 1], [1, -1], [2, 0], [-1, -1]]
+    assert read_rounds(save(tmp_path, some.drop(columns="perturbation"))).nodes is None
 
 
 def test_infinite_bounds_are_bounds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
