@@ -33,4 +33,4 @@ bench: setup
 	$(BIN)/inverse-design benchmark forward norman2019_expr
 	$(BIN)/inverse-design benchmark calibration norman2019_expr
 	$(BIN)/inverse-design benchmark search
-	for each in unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples search; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+	for each in unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables search; do $(BIN)/python benchmarks/$$each.py || exit 1; done
