@@ -12,6 +12,7 @@ from inverse_design.problem.objective import Correlation
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
+from inverse_design.search.exhaustive import normalised
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
@@ -50,7 +51,7 @@ class Method:
 def likelihood_score(
     fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
 ) -> PairScore | None:
-    """Score pairs by the log density of the target, with equal prior probabilities.
+    """Score pairs by the log density of the target, or of experts by the log posterior, without a prior.
 
     Args:
         fitted: A surrogate with its error laws.
@@ -62,7 +63,7 @@ def likelihood_score(
     """
     prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
     target = AlignedProfile.exact(range(len(effect)), effect)
-    return TargetLikelihood(target, prior).pair_score(fitted, space)
+    return normalised(TargetLikelihood(target, prior), fitted, space).pair_score(fitted, space)
 
 
 def pearson_score(
