@@ -16,7 +16,7 @@ from surrogates.models.base import Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange
 from surrogates.models.calibrated import Calibrated, Expert, FittedCalibrated
 from surrogates.models.denoised import Denoised
-from surrogates.models.held_out import HeldOutFit
+from surrogates.models.held_out import HeldOutFit, HeldOutPredictions
 from surrogates.models.interaction import Interaction
 from surrogates.models.kernel import KernelRidge
 from surrogates.models.unseen_parts import with_unseen
@@ -29,11 +29,12 @@ _INDIFFERENT = 0.02  # nats: a difference of two per cent in a probability decid
 
 @dataclass(frozen=True)
 class Automatic:
-    """Chooses the surrogate that identifies held-out doubles best, and stacks others where it ends.
+    """Chooses the surrogate that predicts held-out doubles best, lets all name, and stacks others where it ends.
 
-    Perturbations of entries measured alone are predicted by one of ``bases``, chosen by the probability that it
-    gives held-out doubles. Those with unseen parts are predicted by the convex combination of ``unseen`` that fits
-    held-out targets of the same novelty class best, and get an error law of their own.
+    Perturbations of entries measured alone are predicted by one of ``bases``, chosen by its squared error on
+    held-out doubles; what made a target is named by all of them together, see :func:`best_identifying`. Those with
+    unseen parts are predicted by the convex combination of ``unseen`` that fits held-out targets of the same
+    novelty class best, and get an error law of their own.
 
     Attributes:
         bases: Surrogates of combinations, the simplest first.
@@ -93,17 +94,18 @@ def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iter
 
 
 def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
-    """Take the simplest fit that no other clearly surpasses on held-out doubles.
+    """Choose the fit that predicts, and weigh all fits as experts that name what made a target.
 
-    Going from the simplest to the last, the next takes the place of the one before if it names the truths clearly
-    better, or predicts clearly better and names them no worse. Clearly is by more than one standard error of the
-    paired difference, which knows that doubles share genes, and by more than 0.02 nats of log probability.
+    Going from the simplest to the last, the next takes the place of the one before if its squared error on
+    held-out doubles is clearly smaller: by more than one standard error of the paired difference, which knows that
+    doubles share genes.
 
-    That one predicts. What made a target is named by all of them together, each weighed by the probabilities that
-    it gave to held-out truths (:mod:`surrogates.uncertainty.opinion_pool`): models whose means differ little may
-    err very differently when they name.
+    A model that predicts better may name worse, and the other way round, as its errors may look like the effects
+    of other candidates. So targets are named by all fits together, each weighed by the probabilities that it gave
+    to held-out truths (:mod:`surrogates.uncertainty.opinion_pool`); if that is not clearly better than the
+    simplest fit by itself, in log probability and by at least 0.02 nats, the simplest names alone.
 
-    Both choices are made once for the whole, and once for each cross-fit on the other folds only: so that what a
+    All this is chosen once for the whole, and once for each cross-fit on the other folds only: so that what a
     cross-fit is calibrated by, and what is promised, has not seen the fold either.
 
     Args:
@@ -142,13 +144,14 @@ def _appointed(
     used: Bool[Tensor, "p"],
 ) -> tuple[FittedCalibrated, Float[Tensor, "p"]]:
     """Choose what predicts, and weigh what names, by some of the held-out doubles; the pool's scores of all."""
-    contenders = []
-    for fit, score in zip(fits, scores, strict=True):
-        evidence = fit.evidence[SEEN_DOUBLE]
-        error = evidence.residuals.square().sum(1)
-        contenders.append(_Contender(score[used], parts[used], error, evidence.batch.genes))
-    best = _choose(contenders)
+    best = 0
+    for number in range(1, len(fits)):
+        if _predicts_clearly_better(fits[number].evidence[SEEN_DOUBLE], fits[best].evidence[SEEN_DOUBLE]):
+            best = number
     weights = pool_weights(scores[:, used])
+    gain = (pooled(scores, weights) - scores[0])[used]
+    if not float(gain.mean()) > max(_INDIFFERENT, _finite(dyadic_standard_error(gain, parts[used]))):
+        weights = torch.eye(len(fits), dtype=torch.float64)[0]
     experts = tuple(
         Expert(weight, replace(fit, cross=(), evidence={}, promise=None))
         for weight, fit in zip(weights.tolist(), fits, strict=True)
@@ -158,47 +161,20 @@ def _appointed(
     return replace(fits[best], experts=() if alone else experts), pooled(scores, weights)
 
 
-def _view(held_out: HeldOutFit) -> FittedCalibrated:
-    if not isinstance(held_out.fitted, FittedCalibrated):
-        raise TypeError(f"{type(held_out.fitted).__name__} has no error law, so that it identifies nothing")
-    return held_out.fitted
-
-
-@dataclass(frozen=True)
-class _Contender:
-    """How well a fit names and predicts some held-out doubles.
-
-    Attributes:
-        score: Log posterior probability of each truth that was looked for.
-        sought: Entries of those.
-        error: Squared error of each held-out prediction, summed over readouts.
-        predicted: Entries of those.
-    """
-
-    score: Float[Tensor, "p"]
-    sought: Int[Tensor, "p 2"]
-    error: Float[Tensor, "n"]
-    predicted: Int[Tensor, "n k"]
-
-    def surpasses(self, other: "_Contender") -> bool:
-        named, lower = self.score - other.score, other.error - self.error
-        margin = max(_INDIFFERENT, _finite(dyadic_standard_error(named, self.sought)))
-        clearly = float(lower.mean()) > _finite(dyadic_standard_error(lower, self.predicted))
-        gain = float(named.mean())
-        return gain > margin or (clearly and gain > -margin)
-
-
-def _choose(contenders: Sequence[_Contender]) -> int:
-    best = 0
-    for number in range(1, len(contenders)):
-        if contenders[number].surpasses(contenders[best]):
-            best = number
-    return best
+def _predicts_clearly_better(one: HeldOutPredictions, other: HeldOutPredictions) -> bool:
+    lower = (other.residuals.square() - one.residuals.square()).sum(1)
+    return float(lower.mean()) > _finite(dyadic_standard_error(lower, one.batch.genes))
 
 
 def _finite(error: float) -> float:
     """With one or two doubles nothing is clear."""
     return math.inf if math.isnan(error) else error
+
+
+def _view(held_out: HeldOutFit) -> FittedCalibrated:
+    if not isinstance(held_out.fitted, FittedCalibrated):
+        raise TypeError(f"{type(held_out.fitted).__name__} has no error law, so that it identifies nothing")
+    return held_out.fitted
 
 
 def _promised(fit: FittedCalibrated) -> Promise:
