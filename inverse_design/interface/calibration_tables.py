@@ -70,7 +70,7 @@ def show_class(console: Console, card: ClassCard, rows: RowsByMetric, level: flo
     for line in (*_of_posterior(rows), *_of_sets(card, rows)):
         say(console, line)
     if (kept := card.promise) is not None:
-        say(console, kept.line, "" if abs(kept.difference) <= AGREE else "bold yellow")
+        say(console, kept.line, "bold yellow" if kept.difference < -AGREE else "")
 
 
 def coverage_grid(rows: RowsByMetric, level: float) -> Grid:

@@ -79,7 +79,7 @@ def measured(value: float, low: float, high: float, unit: str) -> str:
     if math.isnan(value):
         return "-"
     if unit == "rank":
-        return f"{value:g} [{low:g}, {high:g}]"
+        return f"{value:g} [{round(low, 1):g}, {round(high, 1):g}]"
     if abs(value) >= 100:
         return f"{value:,.0f} [{low:,.0f}, {high:,.0f}]"
     if unit == "s":

@@ -41,7 +41,8 @@ def show_retrieval(
         "top1_gain: paired difference to the yardstick; log_probability: of the truth, mean in nats",
     ):
         say(console, line)
-    show_rows(console, [row for row in rows if row.metric in _SHOWN])
+    shown = [row for row in rows if row.metric in _SHOWN]
+    show_rows(console, sorted(shown, key=lambda row: _SHOWN.index(row.metric)))
     say(console)
     for row in rows:
         if row.model in {OWN_READOUTS, DEFAULT} and row.metric == "top1_both_own":
@@ -70,7 +71,7 @@ def _beaten(rows: Sequence[Row], reference: str) -> list[str]:
 def _show_promise(console: Console, variant: str, found: Retrieval, nodes: Int[Tensor, "n k"]) -> None:
     kept = kept_promise(found, nodes)
     if kept is not None:
-        style = "" if abs(kept.difference) <= AGREE else "bold yellow"
+        style = "bold yellow" if kept.difference < -AGREE else ""
         say(console, f"{DEFAULT!r}, {variant.replace('_', ' ')}: {kept.line}", style)
 
 

@@ -121,6 +121,8 @@ def test_benchmarks_print_tables_and_write_rows(
     said = capsys.readouterr().out
     assert "came true" in said
     assert "mean log P(truth): promised by inner folds" in said
+    columns = ["model", "top1", "top1_gain", "top10", "mrr", "median_rank", "log_probability", "ece"]
+    assert columns in [line.split() for line in said.splitlines()]
     content = json.loads((tmp_path / "rows.json").read_text())
     assert {row["dataset"] for row in content["rows"]} == {"screen.csv"}
     assert {row["standard_error"] > 0 for row in content["rows"] if row["metric"] == "log_probability"} == {True}
