@@ -37,8 +37,12 @@ from torch import Tensor
 from inverse_design.benchmark.retrieval_methods import reads_own
 from inverse_design.interface.console import output, say
 from inverse_design.interface.tables import show_rows
+from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.question import candidate_space
+from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
+from inverse_design.search.exhaustive import normalised
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
@@ -55,6 +59,7 @@ from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
 
+ALL = Constraints(measured="keep")
 LABEL = "same protocol, our matrix"
 TRAINED = 0.3  # of the doubles
 GENES, KNOWN, QUERIES = 20, 39, 7
@@ -264,12 +269,12 @@ def score_game(screen: Screen, game: ReverseGame, *, seed: int) -> dict[str, Met
         By method: by metric one number for each query. ``own readouts`` is there if some gene is a readout.
     """
     training = screen.rows(game.known)
-    batch = screen.vocabulary.dosed(game.candidates)
+    batch, space = screen.vocabulary.dosed(game.candidates), candidate_space(training, "both", ALL)
     additive, automatic = Calibrated(Additive()).fit(training, seed=seed), DEFAULT.fit(training, seed=seed)
     methods: dict[str, Callable[[Float[Tensor, g]], Float[Tensor, c]]] = {
-        "additive, likelihood": partial(_likelihood, additive, batch),
+        "additive, likelihood": partial(_likelihood, additive, space, batch),
         "additive, pearson": partial(_pearson, additive.base.predict(batch).mean),
-        "automatic, likelihood": partial(_likelihood, automatic, batch),
+        "automatic, likelihood": partial(_likelihood, automatic, space, batch),
     }
     signs = reads_own(screen)
     if bool(signs[game.genes].any()):
@@ -360,11 +365,11 @@ def _seen_doubles(screen: Screen) -> Int[Tensor, "n"]:
 
 
 def _likelihood(
-    fitted: FittedCalibrated, batch: PerturbationBatch, effect: Float[Tensor, "g"]
+    fitted: FittedCalibrated, space: CombinationSpace, batch: PerturbationBatch, effect: Float[Tensor, "g"]
 ) -> Float[Tensor, "c"]:
     target = AlignedProfile.exact(range(len(effect)), effect)
     prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
-    return TargetLikelihood(target, prior).utility(fitted, batch).mean
+    return normalised(TargetLikelihood(target, prior), fitted, space).utility(fitted, batch).mean
 
 
 def _pearson(predictions: Float[Tensor, "c g"], effect: Float[Tensor, "g"]) -> Float[Tensor, "c"]:

@@ -92,6 +92,8 @@ def test_a_game_is_of_few_genes_with_unknown_queries(tables: dict[str, Any]) -> 
     assert (screen.batch.order[game.known] == 1).sum() == 6
     assert bool((screen.batch.order[game.queries] == 2).all())
     candidates = {tuple(row) for row in game.candidates.tolist()}
+    space = tables["candidate_space"](screen.rows(game.known), "both", tables["ALL"])
+    assert {tuple(row) for row in space.batch(0, space.size).genes.tolist()} == candidates
     assert {tuple(row[:2]) for row in screen.batch.genes[game.queries].tolist()} <= candidates
     with pytest.raises(DataError, match="no 6 genes hold 50 measured doubles"):
         tables["draw_game"](screen, seed=3, genes=6, known=50, queries=6)
