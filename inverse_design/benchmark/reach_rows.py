@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.campaign.game import Game
 from inverse_design.campaign.replay import Trace
 from surrogates.errors import DataError
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
 from surrogates.evaluation.rows import Row
 
 
@@ -27,12 +27,14 @@ class Reached:
         regret: Distance to the target of the nearest measured candidate at the start and after each round, less
             that of the best candidate there is.
         covered: Share of the bounds stated in each game that held, ``nan`` where none was.
+        nodes: Genes of the combination whose state was the target.
     """
 
     rounds: Float[Tensor, "t"]
     arrived: Bool[Tensor, "t"]
     regret: Float[Tensor, "t r"]
     covered: Float[Tensor, "t"]
+    nodes: Int[Tensor, "t k"]
 
 
 def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float) -> Reached:
@@ -40,7 +42,7 @@ def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float
 
     Args:
         traces: Its games, each with the same number of rounds.
-        games: By name.
+        games: By name, which is the condition of the screen that is the target.
         tolerance: Distance to the target that counts as reached.
 
     Returns:
@@ -48,6 +50,7 @@ def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float
 
     Raises:
         DataError: If there is no game, or a tolerance is negative.
+        UnknownNameError: If a game is not named after a condition of its screen.
     """
     if not traces or tolerance < 0:
         raise DataError(
@@ -70,11 +73,12 @@ def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float
         torch.tensor(arrived),
         torch.stack(regret),
         torch.stack(covered),
+        torch.cat([_acts_on(games[trace.game]) for trace in traces]),
     )
 
 
 def reach_rows(results: Mapping[str, Reached], *, dataset: str, ours: str, level: float, seed: int) -> list[Row]:
-    """Spell the results out, with bootstrap intervals over targets.
+    """Spell the results out, with intervals by a bootstrap of the genes that targets share.
 
     Args:
         results: Of each policy on the same games in the same order.
@@ -88,8 +92,9 @@ def reach_rows(results: Mapping[str, Reached], *, dataset: str, ours: str, level
         stated, and ``rounds_more``: how many rounds more than ``ours`` each other needs, in pairs.
     """
     rows = []
+    draws = NodeBootstrap.of(results[ours].nodes, seed=seed)
     for name, one in results.items():
-        row = partial(_row, dataset=dataset, policy=name, seed=seed)
+        row = partial(_row, dataset=dataset, policy=name, draws=draws, nodes=one.nodes)
         rows += [row("rounds", one.rounds), row("arrived", one.arrived.double(), unit="share")]
         rows += [
             row("regret", values, variant=f"round {number}", unit="outcome")
@@ -109,12 +114,20 @@ def _row(
     *,
     dataset: str,
     policy: str,
-    seed: int,
+    draws: NodeBootstrap,
+    nodes: Int[Tensor, "t k"],
     variant: str = "",
     unit: str = "rounds",
 ) -> Row:
-    low, high = bootstrap_interval(lambda drawn: values[drawn].mean(1), len(values), seed=seed)
-    return Row("replay", dataset, policy, "", variant, metric, float(values.mean()), low, high, len(values), unit)
+    place = ("replay", dataset, policy, "", variant, metric)
+    error = dyadic_standard_error(values, nodes)
+    return Row(*place, float(values.mean()), *draws.interval(values), len(values), unit, standard_error=error)
+
+
+def _acts_on(game: Game) -> Int[Tensor, "1 k"]:
+    screen = game.screen
+    row = torch.tensor([screen.row_of(screen.vocabulary.parse(game.name))])
+    return target_nodes(screen.batch.rows(row), screen.vocabulary)
 
 
 def _best(utility: Float[Tensor, "m"]) -> Float[Tensor, ""]:

@@ -14,6 +14,7 @@ from inverse_design.campaign.replay import Trace
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
+from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
 
 LABELS = ("A", "B", "A+B", "A+C", "B+C", "C+D", "A+D", "B+D")
 
@@ -54,6 +55,18 @@ def test_rows_compare_policies_in_pairs(screen: Screen) -> None:
     assert found["slow", "rounds_more"] == 1
     assert ("quick", "rounds_more") not in found
     assert ("quick", "coverage") not in found
+    assert slow.nodes.tolist() == [screen.batch.genes[row].tolist() for row in (5, 7)]
+
+
+def test_targets_that_share_a_gene_are_not_independent(screen: Screen) -> None:
+    games = reach_games(screen, torch.tensor([3, 4, 6, 7]), rounds=1, count=1, start=1, seed=0)
+    by_name = {game.name: game for game in games}
+    found = reached([_trace(game, ["A+B", "A+C"], (1, 1)) for game in games], by_name, 0.1)
+    rows = reach_rows({"one": found}, dataset="d", ours="one", level=0.9, seed=0)
+    (row,) = (row for row in rows if row.metric == "rounds")
+    assert row.value == 1.75  # one of four targets is measured in the first round
+    assert row.standard_error == dyadic_standard_error(found.rounds, found.nodes)
+    assert (row.low, row.high) == node_bootstrap_interval(found.rounds, found.nodes, seed=0)
 
 
 def test_no_games_tell_nothing() -> None:
