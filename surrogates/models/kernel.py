@@ -22,8 +22,8 @@ from surrogates.data.vocabulary import Vocabulary
 from surrogates.models.described import FittedDescribed, Learnt
 from surrogates.models.entries import fit_described
 from surrogates.models.features import effect_components
-from surrogates.models.interaction import maximise_evidence
 from surrogates.models.prior import own_readout_scores, own_readouts
+from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 # As in the model of interactions.
 _LOG_WEIGHT_BOUNDS = (-8.0, 4.0)
@@ -139,8 +139,8 @@ class _Process:
 def evidence_of_kernels(kernels: Float[Tensor, "k m m"], scores: Float[Tensor, "m c"]) -> Float[Tensor, "k"]:
     """Choose the weight of each kernel by the marginal likelihood, the noise variance profiled out.
 
-    The criterion is that of :func:`surrogates.models.interaction.maximise_evidence`, computed on the covariance
-    ``I + sum_k w_k K_k`` of the ``m`` training entries.
+    The criterion is that of :func:`surrogates.uncertainty.marginal_likelihood.maximise_evidence`, computed on the
+    covariance ``I + sum_k w_k K_k`` of the ``m`` training entries.
 
     Args:
         kernels: Covariance of the training entries under each kernel, of unit mean variance.

@@ -17,8 +17,8 @@ from scipy.sparse import csr_array
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.interaction import maximise_evidence
 from surrogates.models.singles import sum_over_interventions
+from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 FEWEST_COMBINATIONS = 8
 _EVIDENCE_ROWS = 4000

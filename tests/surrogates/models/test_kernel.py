@@ -18,9 +18,9 @@ from surrogates.evaluation.metrics import bootstrap_interval, ratio_of_sums, squ
 from surrogates.evaluation.scorecard import single_splits
 from surrogates.models.additive import Additive
 from surrogates.models.baselines import NoChange, PerturbationMean
-from surrogates.models.interaction import maximise_evidence
 from surrogates.models.kernel import KernelRidge, evidence_of_kernels
 from surrogates.testing import check_surrogate
+from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 GENES, FEATURES = 40, 3
 
