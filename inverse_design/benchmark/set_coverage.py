@@ -19,6 +19,8 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.calibrated import FittedCalibrated
 
+_LISTED = 10  # candidates that a user is taken to look at
+
 
 @dataclass(frozen=True)
 class JudgedSets:
@@ -27,8 +29,8 @@ class JudgedSets:
     Attributes:
         columns: ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
             ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
-            ``probability`` of the first candidate and ``hit``, whether it is the truth; ``log_probability`` of
-            the truth, in nats.
+            ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether
+            the truth is among the first ten; ``log_probability`` of the truth, in nats.
         rules: By which number the sets of each level were made.
         candidates: Of how many the sets are.
         refused: By what could not be calibrated, why.
@@ -109,10 +111,11 @@ class _Judge:
         listed = search(likelihood, self.fitted, self.space, NEAR).top
         best = float(listed.score[0])
         log_sum = survey(likelihood, self.fitted, self.space, peak=best).log_sum
-        first = self.space.take(listed.index[:1])
+        found = (self.space.take(listed.index[:_LISTED]).genes[:, :2] == truth.genes[0, :2]).all(1)
         row = {
             "probability": float(torch.tensor(best - log_sum).exp()),
-            "hit": float(torch.equal(first.genes[0][:2], truth.genes[0][:2])),
+            "hit": float(found[0]),
+            "first_ten": float(found.any()),
         }
         density = likelihood.utility(self.fitted, truth).mean
         row["log_probability"] = float(density[0]) - log_sum
