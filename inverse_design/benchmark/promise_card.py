@@ -118,7 +118,7 @@ def measure_promise(screen: Screen, model: Model, *, seed: int, level: float = 0
             raise DataError("too few doubles are left to hold some out inside the training data")
         space = candidate_space(training, "2", Constraints(measured="keep"))
         held_out = screen.batch.rows(split.test), screen.effects[split.test]
-        sets = judge_sets(fitted, space, *held_out, [level], seed=seed)
+        sets = judge_sets(fitted, space, *held_out, [level], seed=seed, unexplained=False)
         parts.append(Judged(split.test, sets.columns))
         promises.append(fitted.promise)
         names.append(fitted.name)
