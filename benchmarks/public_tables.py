@@ -129,7 +129,8 @@ def rank_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> 
     norms = prediction.norm(dim=1)[:, None] * truth.norm(dim=1)
     alike = torch.where(norms > 0, prediction @ truth.T / norms, 0.0)
     own = alike.diagonal()
-    return ((alike > own).sum(0) + ((alike == own).sum(0) - 1) / 2) / len(truth)
+    ties = (alike == own).sum(0).double() - 1
+    return ((alike > own).sum(0) + ties / 2) / len(truth)
 
 
 def difference_weights(effects: Float[Tensor, "n g"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b g"]:
@@ -390,7 +391,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--splits", type=int, default=5)
-    parser.add_argument("--games", type=int, default=20)
+    parser.add_argument("--games", type=int, default=12)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
     began = time.perf_counter()

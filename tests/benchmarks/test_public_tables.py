@@ -1,3 +1,4 @@
+import json
 import runpy
 from collections.abc import Callable
 from pathlib import Path
@@ -128,6 +129,32 @@ def test_a_quiet_game_is_won_and_masking_takes_the_look_up_away(
     masked = tables["without_own"](screen, game)
     assert not set(masked.readouts) & {screen.vocabulary.targets[gene] for gene in game.genes.tolist()}
     assert "own readouts" not in score(masked, game, seed=0)
+
+
+def test_the_whole_prints_its_tables_and_writes_its_rows(
+    tables: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+) -> None:
+    plain = planted_screen(alone=range(24), together=pairs_of(24, 200), readouts=30, noise=0.1)
+    names = tuple(plain.vocabulary.targets[:3]) + tuple(f"r{number}" for number in range(27))
+    labels = [plain.vocabulary.perturbation(row) for row in plain.batch.genes]
+    screen = Screen.from_labels(plain.effects, labels, names, provenance={"dataset": "small"})
+    names_of_main = tables["main"].__globals__
+    monkeypatch.setitem(names_of_main, "open_dataset", lambda _: screen)
+    monkeypatch.setitem(names_of_main, "MODELS", {"additive": Additive(), "no_change": NoChange()})
+    monkeypatch.setitem(names_of_main, "DEFAULT", tables["Automatic"]((Additive(),), (NoChange(),)))
+    words = ["public_tables", "--splits", "2", "--games", "2", "--json", str(tmp_path / "rows.json")]
+    monkeypatch.setattr("sys.argv", words)
+    tables["main"]()
+    said = capsys.readouterr().out
+    assert "small, same protocol, our matrix - double, 2 of 2 seen, PerturBench split, 2 seeds" in said
+    assert said.count("chance") == 2
+    assert said.count("own readouts") == 1
+    rows = json.loads((tmp_path / "rows.json").read_text())["rows"]
+    assert all(row["low"] <= row["value"] <= row["high"] for row in rows if row["value"] is not None)
+    assert "published: PerturBench v4" in said
 
 
 def test_doubles_of_several_seeds_count_once(tables: dict[str, Any]) -> None:
