@@ -20,6 +20,7 @@ from inverse_design.campaign.replay import Trace
 from surrogates.errors import DataError
 from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, ratio_of_sums
 from surrogates.evaluation.node_intervals import NodeBootstrap, target_nodes
+from surrogates.evaluation.row_metrics import mean
 from surrogates.evaluation.rows import Row
 
 FOUND, REGRET, COVERAGE, MORE, TIMES = "found", "regret", "coverage", "found_more", "found_ratio"
@@ -62,7 +63,7 @@ def replay_rows(
         regret = torch.stack([simple_regret(game, trace) for trace in played])
         for number, one in enumerate(regret.unbind(1)):
             if bool(one.isfinite().all()):
-                bounds = _over_seeds(lambda drawn, one=one: one[drawn].mean(1), len(one), seed)
+                bounds = _over_seeds(mean(one), len(one), seed)
                 rows.append(row(f"round {number}", REGRET, float(one.mean()), *bounds, len(one), "utility"))
         rows += _coverage_rows(game, played, level, row, seed)
     for name in by_policy:
@@ -128,7 +129,7 @@ class _Resampled:
     def mean(self, values: Float[Tensor, "s m"], *, lowest: float) -> tuple[float, tuple[float, float]]:
         """Average over seeds and candidates; no value is below ``lowest`` or above one."""
         value, by_seed = float(values.mean()), values.mean(1)
-        over_seeds = _over_seeds(lambda drawn: by_seed[drawn].mean(1), len(values), self.seed)
+        over_seeds = _over_seeds(mean(by_seed), len(values), self.seed)
         low, high = _both(value, over_seeds, self.genes.interval(values.mean(0)))
         return value, (max(lowest, low), min(1.0, high))
 
