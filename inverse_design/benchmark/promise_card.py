@@ -6,7 +6,7 @@ other folds' doubles; each held-out double is the target once, and all pairs of 
 
 import math
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -28,6 +28,7 @@ from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.selection import Promise
 
 
+@runtime_checkable
 class Model(Protocol):
     """A surrogate that learns its own error laws."""
 
@@ -65,6 +66,16 @@ class PromiseCard:
     def kept(self) -> Kept:
         """What was promised of the truths beside what was kept, double by double."""
         return compare(self.judged.column("promised"), self.judged.column("log_probability"), self.nodes)
+
+    @property
+    def lost(self) -> float:
+        """How much less probable truths are than promised: mean difference in dyadic standard errors.
+
+        It is positive if more was promised than kept. Of log probabilities a few truths that are lost altogether
+        make the standard error as large as the difference; probabilities are bounded, so that they show.
+        """
+        promise, kept = self.judged.column("promised").exp(), self.judged.column("log_probability").exp()
+        return -compare(promise, kept, self.nodes).difference
 
     @property
     def shares(self) -> dict[str, tuple[float, float]]:

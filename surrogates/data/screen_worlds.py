@@ -7,7 +7,7 @@ confirmed, and where a fault shows that public screens hide.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -25,6 +25,7 @@ _TOLD_APART = 0.1  # relative spread of the common effect over the genes of a co
 _UNEVEN = 3.0  # log odds by which the most paired gene of a complex may be preferred to the least paired
 
 
+@runtime_checkable
 class ScreenFamily(Protocol):
     """Simulated screens of one kind."""
 
