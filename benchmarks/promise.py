@@ -26,7 +26,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.benchmark.promise import AGREE
@@ -42,7 +42,7 @@ from surrogates.models.additive import Additive
 from surrogates.models.automatic import Automatic
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.uncertainty.posterior import GaussianPosterior
+from surrogates.uncertainty.posterior import Posterior
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class TrainedOnTheOther:
         """Whether each entry was measured alone."""
         return self.without_first.measured_alone
 
-    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+    def predict(self, batch: PerturbationBatch) -> Posterior:
         """Predict one of the two folds.
 
         Args:
@@ -140,6 +140,8 @@ MODELS: Mapping[str, Model] = {
     "default": Automatic(),
     "default, leaky": Leaky(Automatic().bases),
 }
+_IDENTIFIED = ("top1", "top10", "covered", "set_size", "unreachable")
+COLUMNS = ("promised", "kept", "difference", "agree", "lost", *_IDENTIFIED, "seconds")
 
 
 def measure(task: tuple[str, int], *, models: Sequence[str], readouts: int | None) -> list[Row]:
@@ -201,10 +203,14 @@ def averages(rows: Sequence[Row], *, seed: int = 0) -> list[Row]:
     found = []
     for (family, model, metric, unit), numbers in values.items():
         each = torch.tensor(numbers, dtype=torch.float64)
-        low, high = bootstrap_interval(lambda drawn, each=each: each[drawn].nanmean(1), len(each), seed=seed)
+        low, high = bootstrap_interval(partial(_mean, each), len(each), seed=seed)
         place = ("promise", family, model, novelty_name(SEEN_DOUBLE), "all screens", metric)
         found.append(Row(*place, float(each.nanmean()), low, high, len(each), unit))
     return found
+
+
+def _mean(values: Float[Tensor, "n"], drawn: Int[Tensor, "m n"]) -> Float[Tensor, "m"]:
+    return values[drawn].nanmean(1)
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -216,12 +222,10 @@ def table(rows: Sequence[Row]) -> str:
     Returns:
         The table.
     """
-    columns = ("promised", "kept", "difference", "agree", "lost", "top1", "top10", "covered", "set_size")
-    columns += ("unreachable", "seconds")
-    lines = [f"{'':12}{'':16}" + "".join(f"{column:>12}" for column in columns)]
+    lines = [f"{'':12}{'':16}" + "".join(f"{column:>12}" for column in COLUMNS)]
     for family, model in dict.fromkeys((row.dataset, row.model) for row in rows):
         value = {row.metric: row.value for row in rows if (row.dataset, row.model) == (family, model)}
-        lines.append(f"{family:12}{model:16}" + "".join(f"{value[column]:12.3f}" for column in columns))
+        lines.append(f"{family:12}{model:16}" + "".join(f"{value[column]:12.3f}" for column in COLUMNS))
     return "\n".join(lines)
 
 
