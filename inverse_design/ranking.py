@@ -3,15 +3,15 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.acquisition.affordable import Affordable, best_affordable
-from inverse_design.acquisition.preference import ExpectedMaximum
+from inverse_design.acquisition.joint_gain import LIKELY, joint_gain
 from inverse_design.errors import NothingToProposeError
 from inverse_design.problem.question import ask, range_remark
 from inverse_design.problem.target import Target
@@ -26,7 +26,6 @@ from surrogates.models.calibrated import FittedCalibrated
 from surrogates.uncertainty.conformal import require_level
 
 MEASURED = "measured"
-_DRAWS = 1024  # joint draws of utilities, of which a set's expected gain is the mean
 _HOPELESS = (
     "no experiment of the list is expected to gain anything; the order is that of how probably each made the"
     " target, or of how far it goes"
@@ -82,7 +81,7 @@ def rank(
         budget: In the unit of the costs; every experiment costs one if no costs are given.
         surrogate: The forward model; by default the one that identifies held-out doubles best.
         level: Probability of all bounds.
-        seed: Fixes everything that is random.
+        seed: Fixes the folds of the fit; nothing else is random.
 
     Returns:
         The ranked list; equal input gives equal output.
@@ -103,12 +102,11 @@ def rank(
     _require_new(done, prices, budget)
     models = Automatic() if surrogate is None else Automatic((surrogate,))
     fitted = models.fit(question.training, seed=seed)
-    new = torch.nonzero(~done).flatten()
+    new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
     valuation = value(fitted, batch.rows(new), aim, question.training, level=level)
     bought = None
     if budget is not None:
-        utilities = valuation.joint.believe(aim.worth, _DRAWS, seed=seed)
-        bought = best_affordable(ExpectedMaximum.of(utilities, aim.incumbent.utility), prices[new], budget)
+        bought = best_affordable(joint_gain(valuation.joint, valuation.alone, aim.worth), prices[new], budget)
     tie = valuation.table[aim.worth.name].tolist()
     if aim.is_state:  # where nothing is to be gained, what most probably made the target comes first
         tie = aim.likelihood(question.training).utility(fitted, batch.rows(new)).mean.tolist()
@@ -142,6 +140,12 @@ def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> Pertur
             " keep one of them"
         )
     return screen.vocabulary.batch(parsed)
+
+
+def _sorted_by_label(rows: Int[Tensor, "c"], batch: PerturbationBatch, screen: Screen) -> Int[Tensor, "c"]:
+    """The order of the list is no reason to buy one experiment and not another."""
+    labels = [screen.vocabulary.perturbation(batch.genes[row]).label for row in rows.tolist()]
+    return rows[torch.tensor(sorted(range(len(rows)), key=labels.__getitem__), dtype=torch.int64)]
 
 
 def _prices(costs: Sequence[float] | None, count: int) -> Float[Tensor, "b"]:
@@ -221,7 +225,7 @@ def _unasked(costs: Sequence[float] | None, budget: float | None) -> list[str]:
 def _in_rows(bought: Affordable, valuation: Valuation, shown: pd.DataFrame) -> Affordable:
     labels = valuation.table["perturbation"].to_numpy()[bought.numbers.numpy()]
     rows = [shown.index[shown["perturbation"] == label][0] for label in labels]
-    return Affordable(torch.tensor(rows, dtype=torch.int64), bought.expected, bought.cost)
+    return replace(bought, numbers=torch.tensor(rows, dtype=torch.int64))
 
 
 def _notes(
@@ -233,8 +237,14 @@ def _notes(
         notes.append("warning: no held-out combination could test the model or its error law")
     elif held_out.ratio >= 1:
         notes.append(f"warning: the model does not beat additive: {held_out.ratio:.3f} of its squared error")
-    if not float(valuation.table["expected_gain"].max()) > 0:
+    largest, chance = (float(valuation.table[name].max()) for name in ("expected_gain", "probability"))
+    if not largest > 0:
         notes.append(f"warning: {_HOPELESS}")
+    elif chance < LIKELY:
+        notes.append(
+            f"warning: no experiment of the list is likely to gain anything: none has a chance of {LIKELY:g} or"
+            f" more, and the largest expected gain is {largest:.2g}"
+        )
     if count := int(done.sum()):
         notes.append(f"{count} of {len(done)} experiments were measured already and gain nothing")
     return tuple(sorted(notes, key=lambda note: not note.startswith("warning")))

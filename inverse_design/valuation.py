@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inverse_design.acquisition.incumbent import Incumbent, best_measured
 from inverse_design.acquisition.joint_effects import JointEffects, joint_effects
+from inverse_design.acquisition.normal_scores import NormalScores
 from inverse_design.acquisition.worth import EffectLaw, Nearness, Worth, worth_of
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
@@ -90,11 +91,13 @@ class Valuation:
         table: One row per candidate, in their order: perturbation, the outcome (``distance`` or ``projection``),
             lower, upper, expected_gain, gain_lower, gain_upper, probability, novelty, nearest_measured, reason.
         joint: The joint law of their effects.
+        alone: How much each improves on the incumbent.
         notes: What stands behind the bounds.
     """
 
     table: pd.DataFrame
     joint: JointEffects
+    alone: NormalScores
     notes: tuple[str, ...]
 
 
@@ -115,8 +118,8 @@ def value(
         the incumbent's, and its interval tells how far the cross-fits agree on it (jackknife, Student's t).
     """
     joint = joint_effects(fitted, batch, aim.aligned.columns, screen)
-    expected, probability = _improvement(joint, aim)
-    low, high = gain_interval(joint, aim, expected, level=level)
+    whole, folds = improvements(joint, aim)
+    low, high = gain_interval(joint, whole.expected, folds, level=level)
     bounds = outcome_bounds(aim.objective, fitted, batch, level)
     reasons = [
         each
@@ -129,19 +132,42 @@ def value(
         bounds.name: bounds.expected.tolist(),
         "lower": bounds.lower.tolist(),
         "upper": bounds.upper.tolist(),
-        "expected_gain": expected.tolist(),
+        "expected_gain": whole.expected.tolist(),
         "gain_lower": low.tolist(),
         "gain_upper": high.tolist(),
-        "probability": probability.tolist(),
+        "probability": whole.probability.tolist(),
         "novelty": [novelty_name(code) for code in codes],
         "nearest_measured": [each.nearest for each in reasons],
         "reason": [each.reason for each in reasons],
     })  # fmt: skip
-    return Valuation(table, joint, bounds.notes)
+    return Valuation(table, joint, whole, bounds.notes)
+
+
+def improvements(joint: JointEffects, aim: Aim) -> tuple[NormalScores, Float[Tensor, "j b"]]:
+    """Compare candidates with the incumbent, by the whole fit and by each cross-fit.
+
+    Args:
+        joint: The joint law of their effects.
+        aim: Where the cells should go.
+
+    Returns:
+        How much better each will be, and the expected improvement by each cross-fit, taken at its word.
+    """
+    b, law = len(joint), joint.marginal()
+    every = EffectLaw(
+        torch.cat([law.mean, *joint.leave_one_out()]),
+        torch.cat([law.shared, torch.zeros_like(law.shared).repeat(len(joint.used), 1, 1)]),
+        law.covariances,
+        law.group.repeat(1 + len(joint.used)),
+        law.spread.repeat(1 + len(joint.used)),
+    )
+    found = aim.worth.improvement(every, aim.incumbent.utility)
+    rows = torch.arange(len(every.mean))
+    return found.rows(rows[:b]), found.rows(rows[b:]).expected.reshape(-1, b)
 
 
 def gain_interval(
-    joint: JointEffects, aim: Aim, expected: Float[Tensor, "b"], *, level: float
+    joint: JointEffects, expected: Float[Tensor, "b"], gains: Float[Tensor, "j b"], *, level: float
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
     """Say how far the cross-fits agree on expected gains.
 
@@ -150,36 +176,17 @@ def gain_interval(
 
     Args:
         joint: Of the candidates.
-        aim: Where the cells should go.
         expected: Expected gain of each by the whole fit.
+        gains: The same by each cross-fit.
         level: Nominal probability.
 
     Returns:
         Bounds, none below zero; ``nan`` where fewer than two fits tell.
     """
-    folds, own = joint.folds, joint.without_doubt()
-    gains = torch.zeros(len(joint.used), len(joint), dtype=torch.float64)
-    for number, mean in enumerate(joint.leave_one_out()):
-        gains[number] = _improvement(own, aim, mean)[0]
-    used, count = joint.used, folds.clamp(min=1)
+    folds, used = joint.folds, joint.used
+    count = folds.clamp(min=1)
     centre = torch.where(used, gains, 0.0).sum(0) / count
     square = torch.where(used, (gains - centre).square(), 0.0).sum(0) * (folds - 1).clamp(min=0) / count
     quantile = torch.from_numpy(stats.t.ppf((1 + level) / 2, (folds - 1).clamp(min=1).numpy()))
     half = torch.where(folds > 1, quantile * square.sqrt(), math.nan)
     return (expected - half).clamp(min=0), expected + half
-
-
-def _improvement(
-    joint: JointEffects, aim: Aim, mean: Float[Tensor, "b m"] | None = None
-) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """Expected gain and its probability, some candidates at a time: their factors would fill the memory."""
-    parts = []
-    for rows in torch.arange(len(joint)).split(_AT_ONCE):
-        law = joint.rows(rows).marginal()
-        moved = law if mean is None else EffectLaw(mean[rows], law.diagonal, law.factor)
-        parts.append(aim.worth.improvement(moved, aim.incumbent.utility))
-    none = torch.zeros(0, dtype=torch.float64)
-    return (
-        torch.cat([none, *(each.expected for each in parts)]),
-        torch.cat([none, *(each.probability for each in parts)]),
-    )

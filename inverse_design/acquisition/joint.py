@@ -1,7 +1,7 @@
 """Joint expected improvement through BoTorch: qLogEI and qLogNEI on a short list, with pending points.
 
-:class:`~inverse_design.acquisition.preference.ExpectedMaximum` has the same batches in less time; these are for
-those who compare with BoTorch, for gains too small for plain averages, and for incumbents that are unsure.
+:class:`~inverse_design.acquisition.joint_gain.JointGain` is exact for each candidate and takes less time; these
+are for those who compare with BoTorch, and for incumbents that are unsure.
 """
 
 from dataclasses import dataclass, replace

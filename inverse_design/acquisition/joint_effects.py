@@ -68,14 +68,7 @@ class JointEffects:
 
     def marginal(self) -> EffectLaw:
         """Give the law of each candidate on its own."""
-        root = self.spread.sqrt()[:, None]
-        diagonal = torch.stack([each.diagonal for each in self.covariances])[self.group] * root.square()
-        rank = max(each.loadings.shape[1] for each in self.covariances)
-        padded = [
-            torch.nn.functional.pad(each.loadings, (0, rank - each.loadings.shape[1])) for each in self.covariances
-        ]
-        factor = torch.stack(padded)[self.group] * root[..., None]
-        return EffectLaw(self.mean, diagonal, torch.cat([self.doubt.permute(1, 2, 0), factor], dim=2))
+        return EffectLaw(self.mean, self.doubt.permute(1, 2, 0), self.covariances, self.group, self.spread)
 
     def leave_one_out(self) -> Float[Tensor, "j b m"]:
         """Give the expected effects by each cross-fit, around those of the whole fit."""

@@ -4,10 +4,9 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.acquisition.belief import Belief
 from surrogates.errors import DataError
 
 _NONE = 1e-10  # of a candidate's own variance: less is nothing new
@@ -24,62 +23,6 @@ class Preference(Protocol):
     def adding(self, number: int) -> "Preference":
         """Choose a candidate."""
         ...
-
-
-@dataclass(frozen=True)
-class ExpectedMaximum:
-    """Joint expected improvement: ``E[max(max_j u_j - u*, 0)]`` over the chosen candidates, by joint draws.
-
-    It is monotone and submodular, so that the greedy batch has at least ``1 - 1/e`` of what the best one has
-    [Nemhauser 1978]. Candidates that are good in the same draws add little to each other.
-
-    Attributes:
-        draws: Joint draws of utilities.
-        best: Best utility in each draw: of the incumbent, and of what was chosen.
-    """
-
-    draws: Float[Tensor, "s b"]
-    best: Float[Tensor, "s"]
-
-    @classmethod
-    def of(cls, belief: Belief, incumbent: float) -> "ExpectedMaximum":
-        """Begin with the incumbent alone.
-
-        Args:
-            belief: With joint draws.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            The preference before anything is chosen.
-        """
-        draws = belief.joint()
-        return cls(draws, draws.new_full((len(draws),), incumbent))
-
-    def gains(self) -> Float[Tensor, "b"]:
-        """What each candidate adds to the expected improvement."""
-        return (self.draws - self.best[:, None]).clamp(min=0).mean(0)
-
-    def gains_of(self, numbers: Int[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """What some candidates add, for lazy evaluation.
-
-        Args:
-            numbers: Which.
-
-        Returns:
-            The same as :meth:`gains`, of those only.
-        """
-        return (self.draws[:, numbers] - self.best[:, None]).clamp(min=0).mean(0)
-
-    def adding(self, number: int) -> "ExpectedMaximum":
-        """Choose a candidate.
-
-        Args:
-            number: Which.
-
-        Returns:
-            The preference with it.
-        """
-        return replace(self, best=torch.maximum(self.best, self.draws[:, number]))
 
 
 @dataclass(frozen=True)

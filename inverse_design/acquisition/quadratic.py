@@ -1,32 +1,37 @@
-"""Gains of a squared distance: a quadratic form of a normal effect, by a gamma law of the same moments.
+"""Gains of a distance: a quadratic form of a normal effect, by its saddle points.
 
-With ``y ~ N(m, S)``, gap ``a = W^1/2 (t - m)`` and ``V = W^1/2 S W^1/2``, the square
-``Q = (t - y)^T W (t - y)`` has the cumulants
+With ``y ~ N(m, S)``, gap ``a = W^1/2 (t - m)`` and ``V = W^1/2 S W^1/2``, the square ``Q = (t - y)^T W (t - y)``
+has
 
-    k_r = 2^(r-1) (r-1)! (tr V^r + r a^T V^(r-1) a)
+    K(s) = log E[exp(-s Q)] = -1/2 log det(I + 2 s V) - s a^T (I + 2 s V)^-1 a
 
-A gamma law with the first two is never negative, as ``Q`` (Satterthwaite 1946); one with the first three is
-shifted (Pearson 1959; Imhof 1961, equation 4.1) and closer, above all where few factors hold most of the
-variance. :mod:`inverse_design.acquisition.exact_square` has the law itself. ``V`` is low rank plus diagonal, and
-never a dense matrix.
+At the ``s`` where ``-K'(s) = q`` the signed root ``r = -sign(s) (-2 (K(s) + s q))^1/2`` and ``u = -s K''(s)^1/2``
+give ``P(Q < q) = Phi(r + log(u / r) / r)`` [Lugannani and Rice 1980; Barndorff-Nielsen 1986]: however small, it is
+within a percent of the chance itself where errors have many directions, and within a tenth where they have one. A
+gamma law of the same three moments is as close in the middle, and off by orders of magnitude, or zero, where a
+distance is far better than expected. The inversion of :mod:`inverse_design.acquisition.exact_square` has the law
+itself and is the test of this one. ``V`` is low rank plus diagonal, and never a dense matrix.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.problem.target import AlignedProfile
-from surrogates.uncertainty.posterior import Posterior
+from inverse_design.acquisition.normal_scores import NormalScores
+from surrogates.uncertainty.covariance import FactorCovariance
 
-_TINY = torch.finfo(torch.float64).tiny
-# Gamma laws of a larger shape are normal ones in all that matters, and their function loses its digits.
-_LARGEST_SHAPE = 1e6
-_ROUNDING = 1e-6  # of a mean: a standard deviation below this is none
-_FAR = 10.0  # standard deviations from the mean, beyond which a square is not expected
-_NODES = 40  # of the integral over distances
+_NODES = 26  # of a law, evenly spread in normal scores
+_ITERATIONS = 30  # of Newton's method at most; five do where the square is below its mean
+_CLOSE = 1e-9  # of a square: nearer need not be
+_MIDDLE = 0.02  # standard deviations: nearer to the mean than this, the formula loses its digits
+_HIGHEST = 8.0  # standard deviations above the mean, beyond which no square is expected
+_FALL = 60.0  # the squared score of the last node is larger than that of the first by this much
+_EDGE = 1e-3  # of the distance to the pole of the largest eigenvalue
+_LEAST = 1e-9  # of the mean square: less variance than this is none, and costs digits
+_MOST_TURNED = 2500  # readouts; the time grows with their cube
+_NOTHING = -1e3  # the normal score of what cannot be
 
 
 @dataclass(frozen=True)
@@ -43,150 +48,181 @@ class NormalSquare:
     diagonal: Float[Tensor, "b m"]
     factor: Float[Tensor, "b m r"]
 
-    @classmethod
-    def between(cls, posterior: Posterior, target: AlignedProfile) -> "NormalSquare":
-        """Take the weighted square of the gaps between predicted effects and a profile.
+    def moments(self) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """Take mean and variance: ``tr V + |a|²`` and ``2 tr V² + 4 a^T V a``."""
+        gap, d, f = self.gap, self.diagonal, self.factor
+        gram = f.mT @ f
+        squared = d.square().sum(1) + 2 * (d[..., None] * f.square()).sum((1, 2)) + gram.square().sum((1, 2))
+        form = (d * gap.square()).sum(1) + (f.mT @ gap[..., None]).square().sum((1, 2))
+        return d.sum(1) + f.square().sum((1, 2)) + gap.square().sum(1), 2 * squared + 4 * form
+
+    def exponent(self, s: Float[Tensor, "b"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """Take ``s K'(s) - K(s)``, ``-K'(s)`` and ``K''(s)`` of the logarithm ``K(s)`` of ``E[exp(-s Q)]``.
+
+        With ``M = (I + 2 s V)^-1`` they are ``1/2 log det(I + 2 s V) - (m - tr M) / 2 + s a^T (M - M²) a``,
+        ``(m - tr M) / (2 s) + a^T M² a`` and ``(m - 2 tr M + tr M²) / (2 s²) + 2 a^T (M² - M³) a / s``.
 
         Args:
-            posterior: Predicted effects on all readouts of a screen.
-            target: The profile.
+            s: One for each square, not zero, above ``-1 / (2 l)`` for the largest eigenvalue ``l`` of ``V``.
 
         Returns:
-            The square for each perturbation.
+            The three; none is negative.
         """
-        columns, root = target.columns, target.weights.sqrt()
-        variance = posterior.variance[:, columns] * target.weights
-        factor = posterior.factor
-        low = variance.new_zeros(*variance.shape, 0) if factor is None else factor[:, columns] * root[:, None]
-        return cls(
-            (target.values - posterior.mean[:, columns]) * root,
-            (variance - low.square().sum(2)).clamp(min=0),
-            low,
+        d, f, m = self.diagonal, self.factor, self.gap.shape[1]
+        kept = 1 / (1 + 2 * s[:, None] * d)
+        scaled = f * kept[..., None]
+        unit = torch.eye(f.shape[2], dtype=f.dtype)
+        inner = torch.linalg.cholesky(unit + 2 * s[:, None, None] * (f.mT @ scaled))
+        once = self._resolved(self.gap, kept, scaled, inner, s)
+        twice = self._resolved(once, kept, scaled, inner, s)
+        solved = torch.cholesky_solve(scaled.mT @ scaled, inner)
+        cubed = torch.cholesky_solve(scaled.mT @ (scaled * kept[..., None]), inner)
+        trace = kept.sum(1) - 2 * s * _trace(solved)
+        square = kept.square().sum(1) - 4 * s * _trace(cubed) + 4 * s.square() * (solved * solved.mT).sum((1, 2))
+        determinant = -kept.log().sum(1) + 2 * inner.diagonal(dim1=1, dim2=2).log().sum(1)
+        forms = [(x * y).sum(1) for x, y in ((self.gap, once), (once, once), (once, twice))]
+        return (
+            (determinant - m + trace) / 2 + s * (forms[0] - forms[1]),
+            (m - trace) / (2 * s) + forms[1],
+            (m - 2 * trace + square) / (2 * s.square()) + 2 * (forms[1] - forms[2]) / s,
         )
 
-    def cumulants(self) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """Take the first three cumulants: mean, variance, and third central moment."""
-        gap, d, f = self.gap, self.diagonal, self.factor
-        gram = torch.einsum("bmr,bms->brs", f, f)
-        scaled = torch.einsum("bmr,bm,bms->brs", f, d, f)
-        once = self._times(gap)
-        traces = (
-            d.sum(1) + _trace(gram),
-            d.square().sum(1) + 2 * _trace(scaled) + gram.square().sum((1, 2)),
-            d.pow(3).sum(1)
-            + 3 * (d.square() * f.square().sum(2)).sum(1)
-            + 3 * (scaled * gram).sum((1, 2))
-            + _trace(gram @ gram @ gram),
-        )
-        forms = (gap.square().sum(1), (gap * once).sum(1), once.square().sum(1))
-        first, second, third = (
-            trace + r * form for r, (trace, form) in enumerate(zip(traces, forms, strict=True), 1)
-        )
-        return first, 2 * second, 8 * third
+    def scores(self, distance: Float[Tensor, "1"]) -> NormalScores:
+        """Say how much nearer than a distance ``√Q`` will be.
 
-    def _times(self, rows: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
-        inner = torch.einsum("bmr,bm->br", self.factor, rows)
-        return self.diagonal * rows + torch.einsum("bmr,br->bm", self.factor, inner)
+        Args:
+            distance: That of the incumbent.
+
+        Returns:
+            Laws of the improvement ``max(distance - √Q, 0)``.
+        """
+        if not float(distance) > 0:
+            nodes = torch.tensor([0.0, 1.0], dtype=torch.float64).repeat(len(self.gap), 1)
+            return NormalScores(nodes, _NOTHING - nodes)
+        some = self._scattered(distance)
+        mean, variance = some.moments()
+        wanted = torch.minimum(distance.square().expand_as(mean), mean + _HIGHEST * variance.sqrt())
+        least = _MIDDLE / variance.clamp(min=torch.finfo(mean.dtype).tiny).sqrt()
+        s = _saddle(some, wanted, least)
+        at, score = [], []
+        step = torch.zeros_like(mean)
+        for number in range(_NODES):
+            s = _away_from_zero(s, least)
+            excess, square, curvature = some.exponent(s)
+            root, unit = -s.sign() * (2 * excess).sqrt(), -s * curvature.sqrt()
+            at.append(distance - square.sqrt())
+            score.append(root + (unit / root).log() / root)
+            if not number:
+                step = (root - -(_FALL + root.clamp(max=0).square()).sqrt()) / (_NODES - 1)
+            s = s - step * root / (s * curvature)
+        return _from_zero(torch.stack(at, 1), torch.stack(score, 1))
+
+    def _scattered(self, distance: Float[Tensor, "1"]) -> "NormalSquare":
+        """The same with a little variance where there is none."""
+        size = (self.gap.square() + self.diagonal + self.factor.square().sum(2)).mean(1)
+        least = _LEAST * torch.maximum(size, _LEAST * distance.square())
+        return replace(self, diagonal=torch.maximum(self.diagonal, least[:, None]))
+
+    def _resolved(
+        self,
+        rows: Float[Tensor, "b m"],
+        kept: Float[Tensor, "b m"],
+        scaled: Float[Tensor, "b m r"],
+        inner: Float[Tensor, "b r r"],
+        s: Float[Tensor, "b"],
+    ) -> Float[Tensor, "b m"]:
+        """Multiply rows by ``(I + 2 s V)^-1`` [Woodbury 1950]."""
+        along = torch.cholesky_solve(scaled.mT @ rows[..., None], inner)
+        product: Tensor = kept * rows - 2 * s[:, None] * (scaled @ along)[..., 0]
+        return product
 
 
 @dataclass(frozen=True)
-class MatchedSquare:
-    """A gamma law, maybe shifted, in the place of a square's own.
+class ErrorAxes:
+    """Coordinates in which errors of one covariance are independent, as far as that can be had.
 
     Attributes:
-        shape: Of the gamma law; half the degrees of freedom of a chi-square.
-        scale: Of the gamma law.
-        shift: Smallest value.
+        variance: Of each coordinate.
+        loadings: What is left of the low rank: nothing where the covariance was diagonalised.
+        root: Root of the weight of each readout.
+        turn: From weighted readouts to the coordinates; ``None`` where they are the same.
     """
 
-    shape: Float[Tensor, "b"]
-    scale: Float[Tensor, "b"]
-    shift: Float[Tensor, "b"]
+    variance: Float[Tensor, "m"]
+    loadings: Float[Tensor, "m r"]
+    root: Float[Tensor, "m"]
+    turn: Float[Tensor, "m m"] | None = None
 
     @classmethod
-    def of_two(cls, square: NormalSquare) -> "MatchedSquare":
-        """Match mean and variance.
+    def of(cls, covariance: FactorCovariance, weights: Float[Tensor, "m"]) -> "ErrorAxes":
+        """Diagonalise a covariance once, for all candidates that have it.
 
         Args:
-            square: Of some perturbations.
+            covariance: Of errors on the readouts of a target.
+            weights: Of these readouts.
 
         Returns:
-            A law without shift.
+            The coordinates: weighted readouts themselves, for more than 2,500 of them.
         """
-        mean, variance, _ = square.cumulants()
-        mean = mean.clamp(min=_TINY**0.25)
-        variance = torch.maximum(variance, mean.square() / _LARGEST_SHAPE)
-        return cls(mean.square() / variance, variance / mean, torch.zeros_like(mean))
+        root = weights.sqrt()
+        variance, loadings = covariance.diagonal * weights, covariance.loadings * root[:, None]
+        if not loadings.shape[1] or len(root) > _MOST_TURNED:
+            return cls(variance, loadings, root)
+        values, vectors = torch.linalg.eigh(torch.diag(variance) + loadings @ loadings.T)
+        return cls(values, loadings[:, :0], root, vectors)
 
-    @classmethod
-    def of_three(cls, square: NormalSquare) -> "MatchedSquare":
-        """Match mean, variance and skewness.
+    def square(
+        self, gap: Float[Tensor, "b m"], shared: Float[Tensor, "b m j"], spread: Float[Tensor, "b"]
+    ) -> NormalSquare:
+        """Take the weighted square of the gaps between some candidates and a profile.
 
         Args:
-            square: Of some perturbations.
+            gap: Expected gaps of readouts.
+            shared: Low-rank errors beside the covariance.
+            spread: Factor of each candidate on the covariance.
 
         Returns:
-            A shifted law.
+            The squares.
         """
-        mean, variance, third = square.cumulants()
-        variance = torch.maximum(variance, (_ROUNDING * mean).square().clamp(min=_TINY**0.5))
-        third = torch.maximum(third, 2 * variance.pow(1.5) / _LARGEST_SHAPE**0.5)
-        shape, scale = 4 * variance.pow(3) / third.square(), third / (2 * variance)
-        return cls(shape, scale, mean - shape * scale)
-
-    def probability_below(self, square: Float[Tensor, "#b"]) -> Float[Tensor, "b"]:
-        """Probability that the square is below a value.
-
-        Args:
-            square: The value, or one for each.
-
-        Returns:
-            Probabilities.
-        """
-        return _gamma(self.shape, self._standard(square))
-
-    def shortfall(self, square: Float[Tensor, "#b"]) -> Float[Tensor, "b"]:
-        """Expected improvement on a square: ``E[max(q - Q, 0)]``.
-
-        Args:
-            square: That of the incumbent, or one for each.
-
-        Returns:
-            Expectations.
-        """
-        x = self._standard(square)
-        gap = square - self.shift
-        return (gap * _gamma(self.shape, x) - self.shape * self.scale * _gamma(self.shape + 1, x)).clamp(min=0)
-
-    def root_shortfall(self, distance: Float[Tensor, "#b"]) -> Float[Tensor, "b"]:
-        """Expected improvement on a distance, ``E[max(d - √Q, 0)]``: the integral of ``P(√Q < x)`` up to ``d``.
-
-        Args:
-            distance: That of the incumbent, or one for each; not negative.
-
-        Returns:
-            Expectations, by Gauss-Legendre quadrature over where the law is; all of what lies above it counts.
-        """
-        mean, reach = self.shift + self.shape * self.scale, _FAR * self.shape.sqrt() * self.scale
-        low = torch.maximum(mean - reach, self.shift).clamp(min=0).sqrt()
-        high = (mean + reach).sqrt()
-        stop = torch.minimum(distance, high)
-        width = (stop - low).clamp(min=0) / 2
-        nodes, weights = (torch.from_numpy(each) for each in np.polynomial.legendre.leggauss(_NODES))
-        parts = [
-            weight * self.probability_below((low + width * (1 + node)).square())
-            for node, weight in zip(nodes, weights, strict=True)
-        ]
-        return torch.stack(parts).sum(0) * width + (distance - high).clamp(min=0)
-
-    def _standard(self, square: Float[Tensor, "#b"]) -> Float[Tensor, "b"]:
-        return ((square - self.shift) / self.scale).clamp(min=0)
+        gap, shared = gap * self.root, shared * self.root[:, None]
+        if self.turn is not None:
+            gap, shared = gap @ self.turn, self.turn.T @ shared
+        own = spread.sqrt()[:, None, None] * self.loadings
+        return NormalSquare(gap, spread[:, None] * self.variance, torch.cat([shared, own], dim=2))
 
 
-def _gamma(shape: Float[Tensor, "b"], x: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """Regularised lower incomplete gamma function."""
-    below: Tensor = torch.special.gammainc(shape, x)
-    return below
+def _saddle(some: NormalSquare, square: Float[Tensor, "b"], least: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """Where ``-K'`` is a square, by Newton's method for its logarithm; as near as can be where it never is."""
+    gram = some.factor.mT @ some.factor
+    largest = torch.linalg.eigvalsh(gram)[:, -1] if gram.shape[1] else torch.zeros_like(square)
+    pole = (1 - _EDGE) / (2 * (some.diagonal.amax(1) + largest))
+    low, high = torch.full_like(square, -7.0) + pole.log(), torch.full_like(square, torch.inf)
+    at = (2 * pole).log()
+    for _ in range(_ITERATIONS):
+        s = _away_from_zero(at.exp() - pole, least)
+        _, found, curvature = some.exponent(s)
+        above = (found / square).log()
+        low, high = torch.where(above > 0, at, low), torch.where(above > 0, high, at)
+        new = at + (above * found / ((s + pole) * curvature)).clamp(-2.0, 2.0)
+        middle = torch.where(high.isinf(), at + 2.0, (low + high) / 2)
+        at = torch.where((new >= low) & (new <= high), new, middle)
+        if float(above.abs().max()) < _CLOSE:
+            break
+    return at.exp() - pole
+
+
+def _away_from_zero(s: Float[Tensor, "b"], least: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """At zero, which is the mean, the formulas divide by zero."""
+    return torch.where(s.abs() < least, torch.where(s < 0, -least, least), s)
+
+
+def _from_zero(at: Float[Tensor, "b n"], score: Float[Tensor, "b n"]) -> NormalScores:
+    """Move the first node, which is about zero, along its piece to where it is exactly zero."""
+    slope = (score[:, 0] - score[:, 1]) / (at[:, 1] - at[:, 0])
+    first = score[:, 0] + slope * at[:, 0]
+    return NormalScores(
+        torch.cat([torch.zeros_like(first)[:, None], at[:, 1:]], 1), torch.cat([first[:, None], score[:, 1:]], 1)
+    )
 
 
 def _trace(square: Float[Tensor, "b r r"]) -> Float[Tensor, "b"]:

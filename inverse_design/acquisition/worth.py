@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.belief import Belief
-from inverse_design.acquisition.gain import ExpectedImprovement, ProbabilityOfImprovement
-from inverse_design.acquisition.quadratic import MatchedSquare, NormalSquare
+from inverse_design.acquisition.normal_scores import NormalScores
+from inverse_design.acquisition.quadratic import ErrorAxes
 from inverse_design.problem.target import AlignedProfile, Target, is_state
 from surrogates.data.screen import Screen
+from surrogates.uncertainty.covariance import FactorCovariance
+
+_NUMBERS_AT_ONCE = 2**22  # of the factors of squares that are taken at a time
 
 
 @dataclass(frozen=True)
@@ -24,26 +26,39 @@ class EffectLaw:
 
     Attributes:
         mean: Expected effects.
-        diagonal: Variance of each readout that no factor explains.
-        factor: Low-rank part of each covariance; the rank may be zero.
+        shared: Directions of low-rank errors of each candidate's own; there may be none.
+        covariances: Distinct covariances of the rest of the errors.
+        group: Which of them each candidate has.
+        spread: Factor on it.
     """
 
     mean: Float[Tensor, "b m"]
-    diagonal: Float[Tensor, "b m"]
-    factor: Float[Tensor, "b m r"]
+    shared: Float[Tensor, "b m j"]
+    covariances: tuple[FactorCovariance, ...]
+    group: Int[Tensor, "b"]
+    spread: Float[Tensor, "b"]
 
+    @property
+    def variance(self) -> Float[Tensor, "b m"]:
+        """Variance of each effect."""
+        own = torch.stack([each.variance for each in self.covariances])[self.group]
+        return self.shared.square().sum(2) + self.spread[:, None] * own
 
-@dataclass(frozen=True)
-class Improvement:
-    """How much better than an incumbent candidates will be.
+    def along(self, direction: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
+        """Take the variance of a weighted sum of effects.
 
-    Attributes:
-        expected: Expected improvement, in the unit of the outcome.
-        probability: That there is any.
-    """
+        Args:
+            direction: The weights.
 
-    expected: Float[Tensor, "b"]
-    probability: Float[Tensor, "b"]
+        Returns:
+            One variance for each candidate.
+        """
+        own = [
+            each.diagonal @ direction.square() + (direction @ each.loadings).square().sum()
+            for each in self.covariances
+        ]
+        low = torch.einsum("bmj,m->bj", self.shared, direction).square().sum(1)
+        return low + self.spread * torch.stack(own)[self.group]
 
 
 @runtime_checkable
@@ -67,7 +82,7 @@ class Worth(Protocol):
         """Value measured effects as their true state, of which noise changes the expectation."""
         ...
 
-    def improvement(self, law: EffectLaw, incumbent: float) -> Improvement:
+    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
         """Compare candidates with the utility of the best that is known."""
         ...
 
@@ -126,8 +141,8 @@ class Nearness:
         square = self._square(effects) - (self.target.weights * noise).sum(1)
         return -(square.clamp(min=0) / self._total).sqrt()
 
-    def improvement(self, law: EffectLaw, incumbent: float) -> Improvement:
-        """Compare distances with that of the best, by gamma laws of three moments.
+    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
+        """Compare distances with that of the best, by saddle points.
 
         Args:
             law: Of the effects of each candidate.
@@ -136,14 +151,19 @@ class Nearness:
         Returns:
             By how much each will be nearer.
         """
-        root = self.target.weights.sqrt()
-        gap = (self.target.values - law.mean) * root
-        square = NormalSquare(gap, law.diagonal * self.target.weights, law.factor * root[:, None])
-        matched = MatchedSquare.of_three(square)
-        best = torch.tensor([max(-incumbent, 0.0)], dtype=torch.float64) * self._total.sqrt()
-        return Improvement(
-            matched.root_shortfall(best) / self._total.sqrt(), matched.probability_below(best.square())
-        )
+        unit, (_, m, j) = float(self._total.sqrt()), law.shared.shape
+        best = torch.tensor([max(-incumbent, 0.0) * unit], dtype=torch.float64)
+        gap = self.target.values - law.mean
+        found, order = [], []
+        for number, covariance in enumerate(law.covariances):
+            axes = ErrorAxes.of(covariance, self.target.weights)
+            at_once = max(1, _NUMBERS_AT_ONCE // (m * (1 + j + axes.loadings.shape[1])))
+            for rows in torch.nonzero(law.group == number).flatten().split(at_once):
+                if len(rows):
+                    found.append(axes.square(gap[rows], law.shared[rows], law.spread[rows]).scores(best))
+                    order.append(rows)
+        place = torch.cat([*order, torch.zeros(0, dtype=torch.int64)]).argsort()
+        return NormalScores.joined(found).rows(place).in_units(unit)
 
     @property
     def _total(self) -> Float[Tensor, ""]:
@@ -207,7 +227,7 @@ class Advance:
         """
         return self.utility(effects)
 
-    def improvement(self, law: EffectLaw, incumbent: float) -> Improvement:
+    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
         """Compare projections, which are normal, with that of the best.
 
         Args:
@@ -217,11 +237,7 @@ class Advance:
         Returns:
             By how much each will be further.
         """
-        low = torch.einsum("bmr,m->br", law.factor, self._direction).square().sum(1)
-        belief = Belief(self.utility(law.mean), law.diagonal @ self._direction.square() + low)
-        return Improvement(
-            ExpectedImprovement().score(belief, incumbent), ProbabilityOfImprovement().score(belief, incumbent)
-        )
+        return NormalScores.of_normal(self.utility(law.mean) - incumbent, law.along(self._direction).sqrt())
 
     @property
     def _direction(self) -> Float[Tensor, "m"]:

@@ -5,17 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
-from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.gain import GAINS
-from inverse_design.acquisition.joint_effects import joint_effects
-from inverse_design.acquisition.preference import ExpectedMaximum, Fixed, Followed, Preference, Thompson
+from inverse_design.acquisition.joint_effects import JointEffects, joint_effects
+from inverse_design.acquisition.joint_gain import LIKELY, JointGain, joint_gain
+from inverse_design.acquisition.preference import Fixed, Followed, Preference, Thompson
 from inverse_design.campaign.planner import PLAN_COLUMNS, Plan
 from inverse_design.campaign.settings import CampaignSettings
-from inverse_design.campaign.short_list import Lister
+from inverse_design.campaign.short_list import Lister, ShortList
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.question import candidate_space
 from inverse_design.problem.space import CombinationSpace
@@ -24,7 +24,6 @@ from inverse_design.valuation import Aim, value
 from surrogates.artefact import Origin, save_fitted
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import UnknownNameError
 from surrogates.models.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.base import Surrogate
@@ -35,7 +34,7 @@ from surrogates.uncertainty.random_share import MixedBatch
 JOINT_GAIN, THOMPSON = "expected_improvement", "thompson"
 _AUTOMATIC = "automatic"
 _LIKELIEST = "what most probably made the target, if anything did"
-_HOPELESS = "warning: no draw improves on the best measured"
+_CHANCE = f"{LIKELY:g} or more"
 
 
 def require_plannable(settings: CampaignSettings, screen: Screen) -> None:
@@ -63,7 +62,7 @@ class GainPlanner:
     """Plans rounds by expected gain.
 
     The forward model is fitted anew to all that is known. The best candidates of the whole space by expected
-    utility make a short list; joint draws of their utilities choose the batch one by one, knowing what is pending.
+    utility make a short list; their joint gains choose the batch one by one, knowing what is pending.
     Random picks are uniform over the short list, which for small spaces is the whole space.
 
     Gains do not take a target state as evidence on what made it, and may all be nothing. A batch by expected
@@ -75,7 +74,7 @@ class GainPlanner:
         target: Where the cells should go.
         surrogate: The forward model; by default the one that the settings name.
         listed: Length of the short list.
-        draws: Joint draws.
+        draws: Joint draws, for gains that need them.
     """
 
     settings: CampaignSettings
@@ -104,19 +103,17 @@ class GainPlanner:
         aim = Aim.at(self.target, screen)
         space = _space_of(self.settings, screen)
         lister = Lister(fitted, space, screen.vocabulary.batch(list(pending)), self.settings)
-        pool = lister.best(aim.objective, self.listed)
-        belief = self._belief(fitted, pool.batch, aim, screen, seed=seed)
-        joint_gain = ExpectedMaximum.of(belief, aim.incumbent.utility)
-        promising = int(((belief.joint() > aim.incumbent.utility).any(0) & ~pool.choice.pending).sum())
-        # Where no draw improves on the incumbent, the best that the batch itself may hold is still worth choosing.
-        rival = aim.incumbent.utility if promising else float(belief.joint().min())
-        preference = self._preference(belief, rival)
+        outlook = _Outlook.of(lister.best(aim.objective, self.listed), fitted, aim, screen)
+        promising = int(outlook.promising.sum())
+        preference = self._preference(outlook, aim, seed=seed)
         by_likelihood = aim.is_state and self.settings.gain == JOINT_GAIN and promising < count
         if by_likelihood:
             likelihood = aim.likelihood(screen)
-            pool = pool if promising else lister.best(likelihood, self.listed)
-            likeliest = Fixed(likelihood.utility(fitted, pool.batch).mean)
-            preference = Followed(preference, likeliest) if promising else likeliest
+            if not promising:
+                outlook = _Outlook.of(lister.best(likelihood, self.listed), fitted, aim, screen)
+            likeliest = Fixed(likelihood.utility(fitted, outlook.pool.batch).mean)
+            preference = Followed(outlook.together.only(outlook.promising), likeliest)
+        pool = outlook.pool
         chosen = choose_batch(
             preference, pool.choice, self._rules(count), generator=torch.Generator().manual_seed(seed)
         )
@@ -129,7 +126,7 @@ class GainPlanner:
         shown = [*PLAN_COLUMNS, *(name for name in table if name not in PLAN_COLUMNS)]
         return Plan(
             table=table[shown],
-            expected_gain=_gain_of(joint_gain, pool.choice, chosen.numbers) if promising else 0.0,
+            expected_gain=_gain_of(outlook.together, pool.choice, chosen.numbers),
             notes=(
                 *_notes(fitted, aim, space),
                 *pool.notes,
@@ -150,24 +147,39 @@ class GainPlanner:
         best = best_identifying(fits)
         return next(Calibrated(base) for base, fit in zip(bases, fits, strict=True) if fit is best), best
 
-    def _belief(
-        self, fitted: FittedCalibrated, batch: PerturbationBatch, aim: Aim, screen: Screen, *, seed: int
-    ) -> Belief:
-        joint = joint_effects(fitted, batch, aim.aligned.columns, screen)
-        return joint.believe(aim.worth, self.draws, seed=seed)
-
-    def _preference(self, belief: Belief, incumbent: float) -> Preference:
+    def _preference(self, outlook: "_Outlook", aim: Aim, *, seed: int) -> Preference:
         name = self.settings.gain
         if name == JOINT_GAIN:
-            return ExpectedMaximum.of(belief, incumbent)
+            return outlook.together
+        belief = outlook.joint.believe(aim.worth, self.draws, seed=seed)
         if name == THOMPSON:
             return Thompson(belief.joint())
-        return Fixed(GAINS.load(name)().score(belief, incumbent))
+        # Where nothing is likely to improve on the incumbent, the best that the batch itself may hold is worth it.
+        hope = bool(outlook.promising.any())
+        rival = aim.incumbent.utility if hope else float(belief.joint().min())
+        return Fixed(GAINS.load(name)().score(belief, rival))
 
     def _rules(self, count: int) -> BatchRules:
         return BatchRules(
             size=count, most_per_gene=self.settings.max_per_gene, random_share=self.settings.random_share
         )
+
+
+@dataclass(frozen=True)
+class _Outlook:
+    """What the candidates of a short list gain, and which of them may improve on the incumbent at all."""
+
+    pool: ShortList
+    joint: JointEffects
+    together: JointGain
+    promising: Bool[Tensor, "b"]
+
+    @classmethod
+    def of(cls, pool: ShortList, fitted: FittedCalibrated, aim: Aim, screen: Screen) -> "_Outlook":
+        joint = joint_effects(fitted, pool.batch, aim.aligned.columns, screen)
+        alone = aim.worth.improvement(joint.marginal(), aim.incumbent.utility)
+        promising = (alone.probability >= LIKELY) & ~pool.choice.pending
+        return cls(pool, joint, joint_gain(joint, alone, aim.worth), promising)
 
 
 def _space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
@@ -185,23 +197,24 @@ def _designed_first(chosen: MixedBatch) -> MixedBatch:
     )
 
 
-def _gain_of(joint: ExpectedMaximum, pool: Pool, numbers: Int[Tensor, "q"]) -> float:
+def _gain_of(together: JointGain, pool: Pool, numbers: Int[Tensor, "q"]) -> float:
     """What the batch adds to the joint expected improvement of what is pending."""
     for number in torch.nonzero(pool.pending).flatten().tolist():
-        joint = joint.adding(number)
-    before = float(joint.best.mean())
+        together = together.adding(number)
+    before = together.total
     for number in numbers.tolist():
-        joint = joint.adding(number)
-    return float(joint.best.mean()) - before
+        together = together.adding(number)
+    return together.total - before
 
 
 def _prospects(promising: int, count: int, *, by_likelihood: bool) -> tuple[str, ...]:
-    """Say where the hope of a gain ends."""
+    """Say which part of the batch is not expected to gain anything."""
     if not promising:
-        return (f"{_HOPELESS}; the batch holds {_LIKELIEST}" if by_likelihood else _HOPELESS,)
+        rest = f"; the batch holds {_LIKELIEST}" if by_likelihood else ""
+        return (f"warning: no candidate improves on the best measured with a chance of {_CHANCE}{rest}",)
     if promising < count:
         rest = f"; the rest of the batch is {_LIKELIEST}" if by_likelihood else ""
-        return (f"{promising} candidate(s) of the short list improve on the best measured in any draw{rest}",)
+        return (f"{promising} candidate(s) improve on the best measured with a chance of {_CHANCE}{rest}",)
     return ()
 
 

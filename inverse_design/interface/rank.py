@@ -1,11 +1,13 @@
 """The verb ``rank``: what the experiments of a list gain, and which of them a budget should buy."""
 
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
+from inverse_design.acquisition.affordable import Affordable
 from inverse_design.interface.console import output, say, working
 from inverse_design.interface.experiment_list import read_experiments
 from inverse_design.interface.grid import Column, Grid
@@ -24,6 +26,7 @@ from inverse_design.ranking import Ranking, rank
 from surrogates.data.screen import Screen
 
 _OUTCOMES = ("distance", "projection")
+_ALL_BUT_NOTHING = 0.999  # of the gain of the best set
 
 
 def run_rank(
@@ -113,15 +116,25 @@ def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Va
     _grid(ranking.table).show(console)
     say(console)
     if ranking.affordable is not None:
-        bought = ranking.affordable
-        say(
-            console,
-            f"the budget buys {len(bought.numbers)} of {len(ranking.table)} for {bought.cost:,.6g}: expected gain"
-            f" {bought.expected:.4g} together (greedy, at least 32 % of the best set's)",
-        )
+        say(console, _purchase(ranking.affordable, len(ranking.table)))
     for note in ranking.notes:
         if not note.startswith("warning"):
             say(console, note, "dim")
+
+
+def _purchase(bought: Affordable, listed: int) -> str:
+    """What the budget buys, and how near that is to the best it could buy."""
+    if not len(bought.numbers):
+        return "the budget buys nothing: no experiment of the list is expected to gain anything"
+    most = (
+        "no affordable set gains 0.1 % more"
+        if bought.share > _ALL_BUT_NOTHING
+        else f"at least {math.floor(1000 * bought.share) / 10:g} % of what the best affordable set gains"
+    )
+    return (
+        f"the budget buys {len(bought.numbers)} of {listed} for {bought.cost:,.6g}: expected gain"
+        f" {bought.expected:.4g} together ({most})"
+    )
 
 
 def _bought(ranking: Ranking) -> dict[str, object]:
@@ -129,7 +142,12 @@ def _bought(ranking: Ranking) -> dict[str, object]:
     if bought is None:
         return {}
     labels = [ranking.table["perturbation"].iloc[row] for row in bought.numbers.tolist()]
-    return {"perturbations": labels, "expected_gain": bought.expected, "cost": bought.cost}
+    return {
+        "perturbations": labels,
+        "expected_gain": bought.expected,
+        "cost": bought.cost,
+        "share_of_best": bought.share,
+    }
 
 
 def _outcome(table: pd.DataFrame) -> str:

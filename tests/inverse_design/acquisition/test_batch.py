@@ -5,13 +5,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
 from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
 from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.preference import (
     Determinantal,
-    ExpectedMaximum,
     FacilityLocation,
     Fixed,
     Followed,
@@ -25,8 +25,8 @@ from surrogates.uncertainty.random_share import MixedBatch, Softmax
 PAIRS = torch.tensor(list(combinations(range(6), 2)))  # 15 pairs of six genes
 
 
-def drawn(seed: int = 0) -> ExpectedMaximum:
-    return ExpectedMaximum.of(Belief.of_members(normal(40, len(PAIRS), seed=seed)), 0.5)
+def drawn(seed: int = 0) -> DrawnMaximum:
+    return DrawnMaximum.of(normal(40, len(PAIRS), seed=seed), 0.5)
 
 
 def chosen(preference: Preference, rules: BatchRules, pool: Pool | None = None, seed: int = 0) -> MixedBatch:
@@ -77,7 +77,7 @@ def test_the_greedy_batch_is_near_the_best_one() -> None:
 
 def test_pending_experiments_make_their_like_worthless() -> None:
     draws = torch.tensor([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 0.4]]).double()
-    preference = ExpectedMaximum.of(Belief.of_members(draws), 0.0)
+    preference = DrawnMaximum.of(draws, 0.0)
     genes = torch.tensor([[0, 1], [0, 2], [3, 4]])
     assert chosen(preference, BatchRules(1), Pool.free(genes)).numbers.tolist() == [0]
     waiting = Pool(genes, torch.zeros(3).double(), torch.tensor([True, False, False]))
@@ -99,7 +99,7 @@ def test_random_picks_come_with_their_probabilities() -> None:
 
 def test_the_first_random_pick_follows_its_law() -> None:
     utility, rules = torch.tensor([0.0, 1.0, 2.0]).double(), BatchRules(1, random_share=1.0)
-    preference = ExpectedMaximum.of(Belief.of_members(normal(5, 3, seed=1)), 0.0)
+    preference = DrawnMaximum.of(normal(5, 3, seed=1), 0.0)
     generator = torch.Generator().manual_seed(1)
     pool = Pool.free(torch.tensor([[0], [1], [2]]))
     picks = [
@@ -177,7 +177,7 @@ def test_facility_location_adds_what_its_sum_grows_by(seed: int) -> None:
 
 def test_a_budget_buys_gain_per_cost() -> None:
     draws = torch.tensor([[1.0, 0.9, 0.0]]).double()
-    preference = ExpectedMaximum.of(Belief.of_members(draws), 0.0)
+    preference = DrawnMaximum.of(draws, 0.0)
     pool = Pool(torch.tensor([[0], [1], [2]]), torch.tensor([5.0, 1.0, 0.0]).double(), torch.zeros(3).bool())
     assert chosen(preference, BatchRules(1, budget=5.0), pool).numbers.tolist() == [1]
     with pytest.raises(NothingToProposeError, match="cheapest experiment, which costs 2"):
@@ -201,7 +201,7 @@ def test_what_no_batch_can_keep_is_refused() -> None:
 def test_what_gains_nothing_follows_in_the_order_of_the_second_preference() -> None:
     belief = Belief.of_members(torch.tensor([[1.0, 3.0, 0.0, 0.0, 2.5], [2.0, 0.0, 0.0, 0.0, 2.5]]).double())
     score = torch.tensor([9.0, 8.0, -5.0, 7.0, 1.0]).double()
-    both = Followed(ExpectedMaximum.of(belief, 0.5), Fixed(score))
+    both = Followed(DrawnMaximum.of(belief.joint(), 0.5), Fixed(score))
     pool, rules = Pool.free(torch.arange(5)[:, None]), BatchRules(size=5, most_per_gene=None, random_share=0.0)
     chosen = choose_batch(both, pool, rules, generator=torch.Generator().manual_seed(0)).numbers.tolist()
     assert chosen == [4, 1, 0, 3, 2]  # the best on average, the best in a draw, then by the score

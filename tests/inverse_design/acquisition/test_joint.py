@@ -1,11 +1,11 @@
 import pytest
 import torch
+from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
 from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
 from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.joint import LogImprovement
-from inverse_design.acquisition.preference import ExpectedMaximum
 from surrogates.errors import DataError
 
 # BoTorch's own libraries compile some functions when they are imported.
@@ -33,7 +33,7 @@ def test_batches_are_those_of_the_expected_maximum() -> None:
     pool, rules = Pool.free(torch.arange(12)[:, None]), BatchRules(4)
     batches = [
         choose_batch(each, pool, rules, generator=torch.Generator()).numbers.tolist()
-        for each in (LogImprovement.of(BELIEF, 0.3), ExpectedMaximum.of(BELIEF, 0.3))
+        for each in (LogImprovement.of(BELIEF, 0.3), DrawnMaximum.of(BELIEF.joint(), 0.3))
     ]
     assert batches[0] == batches[1]
 
@@ -49,7 +49,7 @@ def test_an_unsure_incumbent_is_compared_draw_by_draw() -> None:
 def test_where_nothing_improves_the_nearest_is_still_first() -> None:
     one_better = Belief.of_members(BELIEF.joint() + torch.eye(12)[5].double())
     hopeless = LogImprovement.of(one_better, 6.0).gains()
-    assert float(ExpectedMaximum.of(one_better, 6.0).gains().max()) == 0.0
+    assert float(DrawnMaximum.of(one_better.joint(), 6.0).gains().max()) == 0.0
     assert bool((hopeless > 0).all())
     assert int(hopeless.argmax()) == 5
 

@@ -41,6 +41,7 @@ def test_a_list_is_ranked_written_and_explained(folder: Path, capsys: pytest.Cap
     assert main(words(folder, "--cost-column", "price", "--budget", "5", "-o", str(place))) == DONE
     shown = capsys.readouterr().out
     assert "the budget buys" in shown
+    assert "affordable set gains" in shown
     assert "gain_per_cost" in shown
     table = pd.read_csv(place)
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
