@@ -26,7 +26,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.automatic import Automatic, best_identifying, calibrated
-from surrogates.models.base import Surrogate
+from surrogates.models.base import Surrogate, surrogate_name
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.registered import SURROGATES
 from surrogates.uncertainty.random_share import MixedBatch
@@ -143,9 +143,8 @@ class GainPlanner:
             bases: tuple[Surrogate, ...] = (self.surrogate,)
         else:
             bases = Automatic().bases if name == _AUTOMATIC else (SURROGATES.load(name)(),)
-        fits = list(calibrated(bases, screen, seed=seed))
-        best = best_identifying(fits)
-        return next(Calibrated(base) for base, fit in zip(bases, fits, strict=True) if fit is best), best
+        best = best_identifying(calibrated(bases, screen, seed=seed))
+        return next(Calibrated(base) for base in bases if surrogate_name(base) == best.name), best
 
     def _preference(self, outlook: "_Outlook", aim: Aim, *, seed: int) -> Preference:
         name = self.settings.gain
