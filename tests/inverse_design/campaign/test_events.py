@@ -26,7 +26,7 @@ from inverse_design.campaign.goal import goal_of, target_of
 from inverse_design.campaign.scale import Scale
 from inverse_design.errors import PlanError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
-from surrogates.data.perturbation import Perturbation
+from surrogates.data.perturbation import Intervention, Mode, Perturbation
 from surrogates.data.screen import Screen
 
 
@@ -91,3 +91,21 @@ def test_only_what_is_beyond_everything_known_is_out_of_scale() -> None:
     assert [sentence.split(",")[0] for sentence in said] == ["'B'", "'C'"]
     many = scale.odd(np.full((25, 1), 99.0), np.zeros(25, dtype=bool), ["A"] * 25)
     assert (len(many), many[-1]) == (21, "and 5 more")
+
+
+@pytest.mark.parametrize(("mode", "direction"), [("activation", 1.0), ("knockdown", -1.0), ("compound", None)])
+def test_an_own_readout_in_the_direction_of_the_mode_is_not_out_of_scale(
+    mode: Mode, direction: float | None
+) -> None:
+    """Of 20 targets, ten are readouts too, and their own effects are 30 deviations out."""
+    effects = 0.1 * torch.randn(20, 10, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    effects[range(10), range(10)] = 3.0 * (direction or 1.0)
+    labels = [Perturbation((Intervention(f"G{number}", mode),)) for number in range(20)]
+    scale = Scale.of(Screen.from_labels(effects, labels, [f"G{number}" for number in range(10)]))
+    values = np.zeros((4, 10))
+    values[0, 1] = values[1, 1] = 4.0 * (direction or 1.0)
+    values[2, 1] = -4.0 * (direction or 1.0)
+    values[3, 1] = 400.0 * (direction or 1.0)
+    said = scale.odd(values, np.zeros(4, dtype=bool), ["G1+G3", "G2+G3", "G1+G4", "G1+G5"])
+    flagged = [sentence.split("'")[1] for sentence in said]
+    assert flagged == ([] if direction else ["G1+G3"]) + ["G2+G3", "G1+G4", "G1+G5"]
