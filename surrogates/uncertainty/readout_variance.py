@@ -1,0 +1,224 @@
+"""How large the error of each readout is expected to be, from what is known before anything is measured.
+
+With ``D_g`` the mean squared held-out error of readout ``g``, ``m`` the predicted effect and ``a_1 ... a_k`` the
+single effects of the parts that were measured alone, the variance of the error is
+
+    h_ig = c0 D_g + c1 mean(D) + c2 m_ig² + c3 sum_k a_kg² + c4 sum_{k<l} |a_kg a_lg| + c5 own_ig m_ig²
+
+where ``own`` marks the readouts that are targets of the perturbation itself. The shares ``c >= 0`` maximise the
+normal likelihood of held-out errors, each judged by a ``D_g`` that leaves its own row out. So large effects are
+expected to be missed by more than small ones. A readout that was silent in the few rows at hand is not taken for
+one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.optimize import minimize
+from torch import Tensor
+
+from surrogates.data.vocabulary import PerturbationBatch
+
+# Mean squared error of a readout is not believed below this share of the mean over readouts.
+_FLOOR = 1e-3
+# Least share of the mean over readouts in the error of each.
+_LEAST_COMMON = 1e-4
+_LOG_FLOOR = 1e-4  # of the usual squared length of a single effect: below it lengths are not told apart
+_MOST_NUMBERS = 2**20
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What is known of some predictions before anything is measured.
+
+    Attributes:
+        mean: Predicted effects.
+        squares: Squared single effects, summed over the parts that were measured alone.
+        products: Absolute products of two single effects, summed over pairs of such parts.
+        own: Which readouts are targets of the perturbation itself.
+        traits: Logarithms of the squared lengths of the prediction, of the single effects and of what the
+            prediction adds to their sum, absolute log ratio of the longest and the shortest single effect, mean
+            cosine between single effects, and log posterior scale.
+        entries: How often each vocabulary entry is part of the perturbation.
+    """
+
+    mean: Float[Tensor, "b g"]
+    squares: Float[Tensor, "b g"]
+    products: Float[Tensor, "b g"]
+    own: Bool[Tensor, "b g"]
+    traits: Float[Tensor, "b t"]
+    entries: Float[Tensor, "b v"]
+
+    @classmethod
+    def of(
+        cls,
+        mean: Float[Tensor, "b g"],
+        scale: Float[Tensor, "b"],
+        batch: PerturbationBatch,
+        *,
+        singles: Float[Tensor, "v g"],
+        alone: Bool[Tensor, "v"],
+        own: Bool[Tensor, "b g"],
+    ) -> "Circumstances":
+        """Describe predictions.
+
+        Args:
+            mean: Predicted effects.
+            scale: Posterior scale of each prediction, positive.
+            batch: The perturbations.
+            singles: Single effect of each entry; rows of entries never measured alone do not count.
+            alone: Which entries were measured alone.
+            own: Which readouts are targets of the perturbation itself.
+
+        Returns:
+            The description.
+        """
+        genes = batch.genes.clamp(min=0)
+        known = batch.present & alone[genes]
+        squares, sizes, sums, directions = (torch.zeros_like(mean) for _ in range(4))
+        lengths = mean.new_zeros(genes.shape)
+        tiny = torch.finfo(mean.dtype).tiny
+        for slot in range(genes.shape[1]):
+            part = singles[genes[:, slot]] * known[:, slot, None]
+            squares += part.square()
+            sizes += part.abs()
+            sums += part
+            lengths[:, slot] = part.square().sum(1)
+            directions += part / lengths[:, slot, None].sqrt().clamp(min=tiny)
+        usual = singles[alone].square().sum(1).mean() if bool(alone.any()) else mean.new_zeros(())
+        floor = (_LOG_FLOOR * usual).clamp(min=tiny)
+        count = (lengths > 0).sum(1)
+        cosine = (directions.square().sum(1) - count) / (count * (count - 1)).clamp(min=1)
+        return cls(
+            mean=mean,
+            squares=squares,
+            products=((sizes.square() - squares) / 2).clamp(min=0),
+            own=own,
+            traits=torch.stack([
+                (mean.square().sum(1) + floor).log(),
+                (lengths.sum(1) + floor).log(),
+                ((mean - sums).square().sum(1) + floor).log(),
+                _log_ratio(lengths + floor, known),
+                torch.where(count > 1, cosine, 0.0),
+                scale.clamp(min=tiny).log(),
+            ], dim=1),
+            entries=batch.multi_hot(len(singles)),
+        )  # fmt: skip
+
+    def __len__(self) -> int:
+        return len(self.mean)
+
+
+@dataclass(frozen=True)
+class ReadoutVariance:
+    """Expected squared error of each readout, by what is known of the prediction.
+
+    Attributes:
+        usual: Mean squared held-out error of each readout, not below its floor.
+        shares: What each term of the module's equation counts.
+    """
+
+    usual: Float[Tensor, "g"]
+    shares: Float[Tensor, "6"]
+
+    def of(self, given: Circumstances) -> Float[Tensor, "b g"]:
+        """Evaluate the module's equation.
+
+        Args:
+            given: What is known of some predictions.
+
+        Returns:
+            Variance of the error of each readout, positive; perturbations differ by more than it says.
+        """
+        total = torch.zeros_like(given.mean)
+        for share, term in zip(self.shares, _terms(given, self.usual), strict=True):
+            total += share * term
+        return total.clamp(min=_least(self.usual))
+
+    @classmethod
+    def learn(
+        cls, residuals: Float[Tensor, "n g"], given: Circumstances
+    ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
+        """Learn from held-out errors.
+
+        Args:
+            residuals: Measured minus predicted, of perturbations that the models had not seen; two or more rows.
+            given: What was known of those predictions.
+
+        Returns:
+            The variances, and those of the given rows with each row's own errors left out of ``D_g``.
+        """
+        squares = residuals.square()
+        total = squares.sum(0)
+        floor = _FLOOR * squares.mean()
+        left_out = ((total - squares) / (len(squares) - 1)).clamp(min=float(floor))
+        usual = (total / len(squares)).clamp(min=_positive(float(floor)))
+        terms = _terms(given, left_out)
+        told = (left_out > floor).nonzero(as_tuple=True)
+        every = max(1, -(-len(told[0]) // _MOST_NUMBERS))
+        told = told[0][::every], told[1][::every]
+        shares = most_likely_shares(squares[told], torch.stack([term.expand_as(squares)[told] for term in terms]))
+        variance = torch.zeros_like(squares)
+        for share, term in zip(shares, terms, strict=True):
+            variance += share * term
+        return cls(usual, shares), variance.clamp(min=_least(usual))
+
+
+def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"]) -> Float[Tensor, "t"]:
+    """Fit variances that are sums of given terms, by the likelihood of centred normal numbers.
+
+    Minimises ``mean(log h + r² / h)``, ``h = sum_t c_t terms_t``, over ``c >= 0``. The second term, which is the
+    same for all, keeps a share of at least 1e-4 of the mean square, so that ``h`` is positive.
+
+    Args:
+        squares: Squares ``r²`` of the numbers.
+        terms: Not negative, one row each; the second is constant.
+
+    Returns:
+        The shares; all of the first where every number or every term is zero.
+    """
+    size = terms.mean(1)
+    unit = float(squares.mean()) if squares.numel() else 0.0
+    used = torch.nonzero(size > 0).flatten()
+    shares = torch.zeros(len(terms), dtype=torch.float64)
+    if unit <= 0 or not len(used):
+        shares[0] = 1.0
+        return shares
+    # In units of the mean square, every term of mean one.
+    rows = (terms[used] / size[used, None]).numpy()
+    ratio = squares.numpy() / unit
+
+    def criterion(at: np.ndarray) -> tuple[float, np.ndarray]:
+        variance = at @ rows
+        standard = ratio / variance
+        slope = rows @ ((1 - standard) / variance) / len(ratio)
+        return float(np.log(variance).mean() + standard.mean()), slope
+
+    least = np.where(used.numpy() == 1, _LEAST_COMMON, 0.0)
+    start = np.full(len(used), 1 / len(used))
+    found = minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=[(low, None) for low in least])
+    shares[used] = torch.from_numpy(found.x) * unit / size[used]
+    return shares
+
+
+def _terms(given: Circumstances, usual: Float[Tensor, "*n g"]) -> tuple[Float[Tensor, "..."], ...]:
+    foretold = given.mean.square()
+    return usual, usual.mean(), foretold, given.squares, given.products, given.own * foretold
+
+
+def _least(usual: Float[Tensor, "g"]) -> float:
+    return _positive(float(usual.mean()) * _LEAST_COMMON)
+
+
+def _positive(number: float) -> float:
+    return max(number, torch.finfo(torch.float64).tiny)
+
+
+def _log_ratio(lengths: Float[Tensor, "b k"], known: Bool[Tensor, "b k"]) -> Float[Tensor, "b"]:
+    """Log ratio of the longest and the shortest of the known parts; zero with fewer than two."""
+    logs = lengths.log() / 2
+    longest = torch.where(known, logs, -torch.inf).amax(1)
+    shortest = torch.where(known, logs, torch.inf).amin(1)
+    return torch.where(known.sum(1) > 1, longest - shortest, 0.0)
