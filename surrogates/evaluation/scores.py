@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.data.own_readouts import own_columns, own_marks
 from surrogates.data.screen import Screen
 from surrogates.evaluation.column_metrics import moments
 from surrogates.evaluation.cost import Cost, with_cost
@@ -97,12 +98,8 @@ def own_readouts(screen: Screen) -> Bool[Tensor, "n g"]:
     Returns:
         True where a readout bears the name of one of the row's targets.
     """
-    last = len(screen.readouts)
-    column = {readout: number for number, readout in enumerate(screen.readouts)}
-    of_entry = torch.tensor([column.get(target, last) for target in screen.vocabulary.targets])
-    columns = torch.where(screen.batch.present, of_entry[screen.batch.genes.clamp(min=0)], last)
-    marks = torch.zeros(len(screen), last + 1, dtype=torch.bool)
-    return marks.scatter_(1, columns, torch.ones_like(columns, dtype=torch.bool))[:, :last]
+    columns = own_columns(screen.vocabulary, screen.readouts)
+    return own_marks(screen.batch, columns, len(screen.readouts))
 
 
 def _per_perturbation(parts: Sequence[Scores]) -> Scores:

@@ -7,10 +7,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.data.descriptors import Descriptors, known_to_any
+from surrogates.data.own_readouts import own_columns
 from surrogates.data.screen import Screen
 from surrogates.models.described import FittedDescribed, Learnt
 from surrogates.models.entries import fit_described
-from surrogates.models.prior import own_readout_scores, own_readouts
+from surrogates.models.prior import own_readout_scores
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Bilinear:
         Raises:
             DataError: If the screen has several contexts.
         """
-        own = own_readouts(screen)
+        own = own_columns(screen.vocabulary, screen.readouts)
         given = [each.coordinates(screen.vocabulary, rank=self.rank)[0] for each in self.descriptors]
         described = known_to_any(self.descriptors, screen.vocabulary) if given else own >= 0
         embedding = torch.cat(given, dim=1) if given else None

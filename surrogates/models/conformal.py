@@ -8,11 +8,15 @@ Three promises, each calibrated on its own, by novelty class:
 * an interval of one number, such as the distance to a target. The bounds that a band implies for it would be
   several times as wide.
 
+Errors are taken as they are, in standard deviations of the posterior, or in those that were learnt from held-out
+errors (:mod:`surrogates.models.stated_errors`): then readouts that are targets of the perturbation itself are a
+class of their own, and a band knows how heavy the tails of each readout are.
+
 What they do not promise: anything for candidates that were chosen because their prediction looked good. See
 ``docs/guides/intervals.md``.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -20,28 +24,27 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.conformal_bounds import Bounded, Reach, bounds_by_class
 from surrogates.models.held_out import HeldOutFit
-from surrogates.uncertainty.conformal import conformal_quantile, require_level
+from surrogates.models.stated_errors import state_cross_fits, state_errors
+from surrogates.uncertainty.conformal import conformal_quantile
+from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS
 from surrogates.uncertainty.mondrian import ClassRows, class_rows
-from surrogates.uncertainty.plus import plus_bounds
 from surrogates.uncertainty.posterior import Interval, Posterior
+from surrogates.uncertainty.readout_variance import left_out_mean_squares
 from surrogates.uncertainty.scalar import Outcome, ScalarInterval
+from surrogates.uncertainty.stated import StatedPosterior
 
-Score = Literal["absolute", "normalised"]
+Score = Literal["absolute", "normalised", "learnt"]
 _CHOICE_LEVEL = 0.9
 # Narrower by this share at least: less is noise of the quantiles, or rounding where both are the same.
 _CLEAR_GAIN = 0.02
-_NUMBERS_AT_ONCE = 2**17
-
-# From a posterior to a prediction and what its errors are in units of.
-_View = Callable[[Posterior], tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]]
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,8 @@ class FittedConformal:
         fitted: The model, fitted on all that it may see.
         folds: Fits with perturbations that they have not seen. One fold that holds ``fitted`` itself is split
             conformal prediction; several fits are CV+, and one per perturbation is jackknife+.
-        score: Whether errors are taken as they are or in standard deviations of the posterior.
+        score: Whether errors are taken as they are, in standard deviations of the posterior, or in learnt ones;
+            then all fits state them, as :func:`surrogates.models.stated_errors.state_errors` makes them do.
     """
 
     fitted: Fitted
@@ -145,8 +149,8 @@ class FittedConformal:
         Raises:
             CalibrationError: If the level is no probability, or too few perturbations were held out for it.
         """
-        lower, upper = self._bounds(batch, level, self._readouts, lambda fold: fold.effects, _each)
-        return Interval(lower, upper, level)
+        bounded = Bounded(self._readouts, own_apart=self.score == "learnt")
+        return Interval(*bounds_by_class(self.fitted, self.folds, batch, bounded, level), level)
 
     def band(self, batch: PerturbationBatch, level: float) -> Interval:
         """Bound all readouts at once, by the largest error over readouts in standard deviations.
@@ -161,8 +165,8 @@ class FittedConformal:
         Raises:
             CalibrationError: If the level is no probability, or too few perturbations were held out for it.
         """
-        lower, upper = self._bounds(batch, level, self._standardised, lambda fold: fold.effects, _largest)
-        return Interval(lower, upper, level)
+        bounded = Bounded(self._together, at_once=True)
+        return Interval(*bounds_by_class(self.fitted, self.folds, batch, bounded, level), level)
 
     def scalar(self, outcome: Outcome, batch: PerturbationBatch, level: float) -> ScalarInterval:
         """Bound one number, such as the distance to a target, directly.
@@ -179,56 +183,25 @@ class FittedConformal:
             CalibrationError: If the level is no probability, or too few perturbations were held out for it.
         """
 
-        def view(posterior: Posterior) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        def view(posterior: Posterior) -> Reach:
             found = outcome.predicted(posterior)
-            unit = torch.ones_like(found.mean) if self.score == "absolute" else _positive(found.variance.sqrt())
-            return found.mean, unit
+            unit = torch.ones_like(found.mean) if self.score == "absolute" else found.variance.sqrt()
+            return Reach.alike(found.mean, unit)
 
-        lower, upper = self._bounds(batch, level, view, lambda fold: outcome.measured(fold.effects), _each)
-        return ScalarInterval(lower, upper, level)
+        bounded = Bounded(view, outcome.measured)
+        return ScalarInterval(*bounds_by_class(self.fitted, self.folds, batch, bounded, level), level)
 
-    def _readouts(self, posterior: Posterior) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
+    def _readouts(self, posterior: Posterior) -> Reach:
         if self.score == "absolute":
-            return posterior.mean, torch.ones_like(posterior.mean)
-        return posterior.mean, _positive(posterior.variance.sqrt())
+            return Reach.alike(posterior.mean, torch.ones_like(posterior.mean))
+        return Reach.alike(posterior.mean, posterior.variance.sqrt())
 
-    def _standardised(self, posterior: Posterior) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
+    def _together(self, posterior: Posterior) -> Reach:
         """Readouts differ in size, so a band is in standard deviations whatever the score of the rest is."""
+        if isinstance(posterior, StatedPosterior):
+            return Reach(posterior.mean, posterior.downwards, posterior.upwards)
         scale = 1.0 if self.score == "normalised" else posterior.scale[:, None]
-        return posterior.mean, _positive((posterior.variance / scale).sqrt())
-
-    def _bounds(
-        self,
-        batch: PerturbationBatch,
-        level: float,
-        view: _View,
-        truth: Callable[[HeldOutFit], Float[Tensor, "n *g"]],
-        reduce: Callable[[Float[Tensor, "n *g"]], Float[Tensor, "n *g"]],
-    ) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
-        require_level(level)
-        scores = []
-        for fold in self.folds:
-            centre, spread = _viewed(view, fold.fitted, fold.batch)
-            scores.append(reduce((truth(fold) - centre).abs() / spread))
-        centre, _ = _viewed(view, self.fitted, batch)
-        lower, upper = torch.empty_like(centre), torch.empty_like(centre)
-        codes = novelty_code(batch, self.measured_alone)
-        starts = [0, *torch.tensor([len(each) for each in scores]).cumsum(0).tolist()]
-        for code in codes.unique().tolist():
-            rows, asked = self.calibration(code, level).rows, torch.nonzero(codes == code).flatten()
-            used = [
-                (fold, each[rows[(rows >= start) & (rows < stop)] - start])
-                for fold, each, start, stop in zip(self.folds, scores, starts, starts[1:], strict=False)
-            ]
-            used = [(fold, each) for fold, each in used if len(each)]
-            views = [_viewed(view, fold.fitted, batch.rows(asked)) for fold, _ in used]
-            lower[asked], upper[asked] = plus_bounds(
-                [centre for centre, _ in views],
-                [spread for _, spread in views],
-                [each for _, each in used],
-                level,
-            )
-        return lower, upper
+        return Reach.alike(posterior.mean, (posterior.variance / scale).sqrt())
 
 
 @dataclass(frozen=True)
@@ -240,7 +213,7 @@ class Conformal:
     Attributes:
         base: The surrogate.
         folds: Number of parts of each kind; as many as there are perturbations is jackknife+.
-        score: How errors are taken; by default the data choose.
+        score: How errors are taken, ``"absolute"`` or ``"normalised"``; by default the data choose.
     """
 
     base: Surrogate
@@ -252,6 +225,11 @@ class Conformal:
         if self.folds < 2:
             raise CalibrationError(
                 f"folds is {self.folds}; at least 2 are needed, so that some data stay to learn from"
+            )
+        if self.score == "learnt":
+            raise CalibrationError(
+                "learnt scales need held-out predictions of nested fits; calibrate the surrogate, and take"
+                " conformal(Calibrated(surrogate).fit(screen))"
             )
         if self.score is not None and self.score not in get_args(Score):
             raise CalibrationError(f"score is {self.score!r}; take one of {', '.join(get_args(Score))}")
@@ -297,7 +275,38 @@ def conformal(fitted: FittedCalibrated) -> FittedConformal:
     Raises:
         CalibrationError: If nothing was held out.
     """
+    folds = state_cross_fits(fitted)
+    if folds and learnt_scales_pay(folds):
+        return FittedConformal(state_errors(fitted), folds, "learnt")
     return FittedConformal(fitted, fitted.cross, choose_score(fitted.cross) if fitted.cross else "absolute")
+
+
+def learnt_scales_pay(folds: Sequence[HeldOutFit]) -> bool:
+    """Compare learnt variances with one for each readout of a class, by the log density of held-out errors.
+
+    Args:
+        folds: Cross-fits that state their errors, see
+            :func:`surrogates.models.stated_errors.state_cross_fits`.
+
+    Returns:
+        Whether the learnt ones give the higher normal density to errors of perturbations that they have not seen,
+        while the others are mean squares over the other perturbations of the class.
+    """
+    codes = torch.cat([fold.codes for fold in folds])
+    posteriors = [fold.fitted.predict(fold.batch) for fold in folds]
+    squares = torch.cat([
+        (fold.effects - each.mean).square() for fold, each in zip(folds, posteriors, strict=True)
+    ])  # fmt: skip
+    learnt = torch.cat([each.variance for each in posteriors])
+    gain = []
+    for code in codes.unique().tolist():
+        rows = codes == code
+        if int(rows.sum()) < FEWEST_ERRORS:
+            continue
+        own, (others, told) = squares[rows], left_out_mean_squares(squares[rows])
+        density = _density(own, learnt[rows]) - _density(own, others)
+        gain.append(density[told])
+    return bool(gain) and bool(torch.cat(gain).mean() > 0)
 
 
 def choose_score(folds: Sequence[HeldOutFit]) -> Score:
@@ -325,22 +334,10 @@ def choose_score(folds: Sequence[HeldOutFit]) -> Score:
     return "normalised" if bool(normalised.mean() < (1 - _CLEAR_GAIN) * absolute.mean()) else "absolute"
 
 
-def _viewed(
-    view: _View, fitted: Fitted, batch: PerturbationBatch
-) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
-    """Predict a few perturbations at a time: covariance factors of all would fill the memory."""
-    rows = torch.arange(len(batch)).split(max(16, _NUMBERS_AT_ONCE // len(fitted.readouts)))
-    views = [view(fitted.predict(batch.rows(each))) for each in rows]
-    centres, spreads = zip(*views, strict=True)
-    return torch.cat(centres), torch.cat(spreads)
-
-
-def _each(scores: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g"]:
-    return scores
-
-
-def _largest(scores: Float[Tensor, "n g"]) -> Float[Tensor, "n 1"]:
-    return scores.amax(1, keepdim=True)
+def _density(squares: Float[Tensor, "n g"], variance: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
+    """Log density of centred normal errors, up to a constant."""
+    positive = _positive(variance)
+    return -(positive.log() + squares / positive) / 2
 
 
 def _positive(spread: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

@@ -13,12 +13,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.folds import fold_numbers
+from surrogates.data.own_readouts import own_columns
 from surrogates.data.screen import Screen
 from surrogates.models.additive import CombinationLaw, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.baselines import residual_variance
 from surrogates.models.context import require_one_context
 from surrogates.models.described import FittedDescribed, Learner, Learnt
-from surrogates.models.prior import Prior, own_readouts
+from surrogates.models.prior import Prior
 
 FOLDS = 5
 FEWEST_TARGETS = 3
@@ -89,7 +90,12 @@ class MeasuredEntries:
         if len(together):
             residuals = screen.effects[together] - additive.predict(screen.batch.rows(together)).mean
             additive = replace(additive, variance=residual_variance(residuals))
-        return cls(additive, torch.nonzero(known).flatten(), own_readouts(screen), len(together) > 0)
+        return cls(
+            additive,
+            torch.nonzero(known).flatten(),
+            own_columns(screen.vocabulary, screen.readouts),
+            len(together) > 0,
+        )
 
     def departures(self, train: Int[Tensor, "m"]) -> tuple[Float[Tensor, "v g"], Float[Tensor, "m g"]]:
         """Split effects into the prior of some entries and the rest.

@@ -17,12 +17,13 @@ from torch import Tensor
 
 from surrogates.data.descriptors import Descriptors, known_to_any
 from surrogates.data.gene_sets import gene_descriptors
+from surrogates.data.own_readouts import own_columns
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.models.described import FittedDescribed, Learnt
 from surrogates.models.entries import fit_described
 from surrogates.models.features import effect_components
-from surrogates.models.prior import own_readout_scores, own_readouts
+from surrogates.models.prior import own_readout_scores
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 # As in the model of interactions.
@@ -67,7 +68,7 @@ class KernelRidge:
         """
         chosen = chosen_descriptors(self.descriptors, screen.vocabulary)
         blocks = tuple(each.coordinates(screen.vocabulary, rank=self.rank)[0] for each in chosen)
-        own = own_readouts(screen)
+        own = own_columns(screen.vocabulary, screen.readouts)
         described = known_to_any(chosen, screen.vocabulary) | ((own >= 0) & (self.loadings > 0))
         return fit_described(screen, _Process(own, blocks, self.loadings, self.components), described, seed=seed)
 

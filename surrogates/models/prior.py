@@ -6,10 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from surrogates.data.screen import Screen
 from surrogates.models.features import effect_components
-
-NONE = -1
 
 
 @dataclass(frozen=True)
@@ -56,19 +53,6 @@ class Prior:
         having = torch.nonzero(self.own >= 0).flatten()
         rows[having, self.own[having]] += self.own_gain
         return rows
-
-
-def own_readouts(screen: Screen) -> Int[Tensor, "v"]:
-    """Find the readout that bears the name of each entry's target.
-
-    Args:
-        screen: Any screen.
-
-    Returns:
-        Its number, ``-1`` where there is none.
-    """
-    columns = {name: column for column, name in enumerate(screen.readouts)}
-    return torch.tensor([columns.get(target, NONE) for target in screen.vocabulary.targets], dtype=torch.int64)
 
 
 def own_readout_scores(

@@ -151,19 +151,31 @@ class ReadoutVariance:
             The variances, and those of the given rows with each row's own errors left out of ``D_g``.
         """
         squares = residuals.square()
-        total = squares.sum(0)
-        floor = _FLOOR * squares.mean()
-        left_out = ((total - squares) / (len(squares) - 1)).clamp(min=float(floor))
-        usual = (total / len(squares)).clamp(min=_positive(float(floor)))
+        usual = squares.mean(0).clamp(min=_positive(_FLOOR * float(squares.mean())))
+        left_out, moves = left_out_mean_squares(squares)
         terms = _terms(given, left_out)
-        told = (left_out > floor).nonzero(as_tuple=True)
-        every = max(1, -(-len(told[0]) // _MOST_NUMBERS))
-        told = told[0][::every], told[1][::every]
+        rows, columns = moves.nonzero(as_tuple=True)
+        every = max(1, -(-len(rows) // _MOST_NUMBERS))
+        told = rows[::every], columns[::every]
         shares = most_likely_shares(squares[told], torch.stack([term.expand_as(squares)[told] for term in terms]))
         variance = torch.zeros_like(squares)
         for share, term in zip(shares, terms, strict=True):
             variance += share * term
         return cls(usual, shares), variance.clamp(min=_least(usual))
+
+
+def left_out_mean_squares(squares: Float[Tensor, "n g"]) -> tuple[Float[Tensor, "n g"], Bool[Tensor, "n g"]]:
+    """Take the mean square of each readout over all other rows, not below its floor.
+
+    Args:
+        squares: Squared errors of two or more perturbations.
+
+    Returns:
+        The means, and where they are above the floor: elsewhere the readout was silent in the other rows.
+    """
+    floor = _FLOOR * float(squares.mean())
+    others = ((squares.sum(0) - squares) / (len(squares) - 1)).clamp(min=_positive(floor))
+    return others, others > floor
 
 
 def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"]) -> Float[Tensor, "t"]:

@@ -18,7 +18,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import CalibrationError
-from surrogates.models import conformal as module
+from surrogates.models import conformal_bounds
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange
@@ -353,7 +353,7 @@ def test_a_class_that_borrows_says_so() -> None:
 def test_chunks_change_nothing(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
     batch = small().vocabulary.dosed(torch.combinations(torch.arange(9), 2))
     whole = bounds(fitted_small(), batch)
-    monkeypatch.setattr(module, "_NUMBERS_AT_ONCE", at_once)
+    monkeypatch.setattr(conformal_bounds, "_NUMBERS_AT_ONCE", at_once)
     for one, other in zip(whole, bounds(fitted_small(), batch), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
