@@ -10,7 +10,7 @@ The error of a prediction has three parts, and only the last is the candidate's 
 * the rest of the error law, independent.
 
 The noise of a measurement is taken off: the law is that of the state of the cells, not of a lucky reading.
-Together the parts have the variance that was calibrated on held-out perturbations, less that noise.
+Together the parts have the variance of the error law, less that noise; the scatter of coefficients is left out.
 """
 
 import math

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surrogates.evaluation.metrics import RowStatistic, pearson_rows, squared_errors
+from surrogates.evaluation.metrics import RowStatistic, pearson_rows
 from surrogates.uncertainty.posterior import GaussianPosterior, Posterior
 
 
@@ -14,7 +14,8 @@ def negative_log_likelihood(posterior: GaussianPosterior, truth: Float[Tensor, "
     """Score the measured effects of each perturbation under its joint normal density over all readouts.
 
     ``(g log(2 pi s) + log det C + (y - mean)^T C^-1 (y - mean) / s) / 2`` with the perturbation's scale ``s`` and
-    its factor covariance ``C``; ``O(b g r)``, no dense covariance.
+    its factor covariance ``C``; ``O(b g r)``, no dense covariance. Scattered coefficients enter by the matrix
+    determinant lemma and the Woodbury identity, in coordinates whitened by ``s C``.
 
     Args:
         posterior: Predicted distributions; every scale positive.
@@ -28,9 +29,24 @@ def negative_log_likelihood(posterior: GaussianPosterior, truth: Float[Tensor, "
     result = g * torch.log(2 * math.pi * posterior.scale)
     for number, covariance in enumerate(posterior.covariances):
         chosen = posterior.group == number
-        mahalanobis = squared_errors(covariance.whiten(residuals[chosen]), torch.zeros_like(residuals[chosen]))
-        result[chosen] += covariance.log_determinant + mahalanobis / posterior.scale[chosen]
+        root = posterior.scale[chosen].sqrt()[:, None]
+        white = covariance.whiten(residuals[chosen]) / root
+        result[chosen] += covariance.log_determinant + white.square().sum(1)
+        if posterior.scatter is not None:
+            along = posterior.scatter.directions[chosen].unbind(2)
+            result[chosen] += _of_directions(white, torch.stack([covariance.whiten(u) / root for u in along], 2))
     return result / 2
+
+
+def _of_directions(white: Float[Tensor, "b g"], directions: Float[Tensor, "b g k"]) -> Float[Tensor, "b"]:
+    """What whitened directions add to the log determinant, and take from the squared length of an error."""
+    k = directions.shape[2]
+    gram = directions.transpose(1, 2) @ directions + torch.eye(k, dtype=white.dtype)
+    factor = torch.linalg.cholesky(gram)
+    onto = torch.linalg.solve_triangular(
+        factor, torch.einsum("bgk,bg->bk", directions, white)[..., None], upper=False
+    )
+    return 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) - onto.square().sum((1, 2))
 
 
 def interval_coverage_rows(posterior: Posterior, truth: Float[Tensor, "b g"], level: float) -> Float[Tensor, "b"]:

@@ -27,7 +27,7 @@ from surrogates.models.base import (
 from surrogates.models.candidate_pairs import hold_out
 from surrogates.models.held_out import HeldOutFit, HeldOutPredictions
 from surrogates.models.singles import single_effects, sum_over_interventions
-from surrogates.uncertainty.posterior import GaussianPosterior
+from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
 from surrogates.uncertainty.residuals import ErrorLaw
 from surrogates.uncertainty.selection import Promise, Selection, Trial, select_law
 
@@ -130,18 +130,20 @@ class FittedCalibrated:
             batch: Ids of the vocabulary.
 
         Returns:
-            Normal effects, each with the covariance of its novelty class.
+            Normal effects, each with the covariance of its novelty class and the scatter of its coefficients.
         """
         posterior = self.base.predict(batch)
         codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
         laws = [self.law(int(code)) for code in codes] or [self.laws[SEEN_DOUBLE]]
         # Nothing was done to the control: no error law moves its mean.
         offset = torch.stack([law.offset for law in laws])[group] * (batch.order > 0)[:, None]
+        deviation = torch.tensor([law.coefficient_variance for law in laws], dtype=torch.float64).sqrt()[group]
         return GaussianPosterior(
             mean=posterior.mean + offset,
             scale=posterior.scale,
             covariances=tuple(law.covariance for law in laws),
             group=group,
+            scatter=Scatter(self.singles, batch.genes, deviation) if bool((deviation > 0).any()) else None,
         )
 
     def without_offsets(self) -> "FittedCalibrated":

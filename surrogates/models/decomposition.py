@@ -10,6 +10,7 @@ from surrogates.data.novelty import novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.stated_errors import state_errors
 from surrogates.uncertainty.mixture import Mixture
 
 _ROWS_AT_ONCE = 64
@@ -21,7 +22,7 @@ class Decomposition:
 
     Attributes:
         epistemic: Of the model: how much the members of an ensemble disagree, or how much wider a Bayesian model
-            is here than where it is surest. More data would remove it.
+            is here than where it is surest; no more than held-out errors show. More data would remove it.
         aleatoric: What held-out errors show beyond that: departures that no member foresees, and measurement
             noise.
         measurement: The part of ``aleatoric`` that is the noise of one measurement, from the standard errors of
@@ -41,34 +42,23 @@ class Decomposition:
 def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen) -> Decomposition:
     """Take the uncertainty of predictions apart.
 
-    Held-out errors hold both parts. Their mean square, the error law's variance, less the mean epistemic variance
-    of the same held-out perturbations is aleatoric. (Kendall and Gal 2017 name the parts; the sum is the variance
-    of the mixture of Lakshminarayanan 2017.)
+    The total is what the surrogate states of its errors, see :mod:`surrogates.models.stated_errors`: held-out
+    errors hold both parts. What the model says of its own doubt is epistemic, the rest aleatoric. (Kendall and Gal
+    2017 name the parts; the sum is the variance of the mixture of Lakshminarayanan 2017.)
 
     Args:
-        fitted: A surrogate with its error laws and cross-fits.
+        fitted: A surrogate with its error laws and held-out predictions.
         batch: Perturbations.
         screen: What it was fitted to, for the standard errors.
 
     Returns:
         The parts.
     """
-    codes = novelty_code(batch, fitted.measured_alone)
-    epistemic = _epistemic(fitted, batch)
-    aleatoric = torch.empty_like(epistemic)
-    noise = measurement_variance(screen)
-    for code in codes.unique().tolist():
-        law = fitted.law(code).covariance.variance
-        held_out = [
-            _epistemic(fold.fitted, fold.batch.rows(rows))
-            for fold in fitted.cross
-            if isinstance(fold.fitted, FittedCalibrated)
-            and len(rows := torch.nonzero(fold.codes == code).flatten())
-        ]
-        known = torch.cat(held_out).mean(0) if held_out else torch.zeros_like(law)
-        # The noise was measured: whatever else is found, it stays.
-        aleatoric[codes == code] = torch.maximum((law - known).clamp(min=0), torch.minimum(noise, law))
-    return Decomposition(epistemic, aleatoric, torch.minimum(noise, aleatoric))
+    total = state_errors(fitted).predict(batch).variance
+    # The noise was measured: whatever else is found, it stays.
+    noise = torch.minimum(measurement_variance(screen), total)
+    epistemic = torch.minimum(_epistemic(fitted, batch), total - noise)
+    return Decomposition(epistemic, total - epistemic, noise)
 
 
 def _epistemic(fitted: FittedCalibrated, batch: PerturbationBatch) -> Float[Tensor, "b g"]:

@@ -1,6 +1,7 @@
 """Distributions over effects: what every fitted surrogate returns."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import NormalDist
 from typing import Protocol, runtime_checkable
 
@@ -60,8 +61,34 @@ class Posterior(Protocol):
 
 
 @dataclass(frozen=True)
+class Scatter:
+    """The coefficients with which parts add up are scattered: effects vary along the parts' own effects.
+
+    Attributes:
+        effects: Effect of each vocabulary entry.
+        genes: Entries of each perturbation, ``-1`` where empty.
+        deviation: Standard deviation of the coefficients of each perturbation.
+    """
+
+    effects: Float[Tensor, "v g"]
+    genes: Int[Tensor, "b k"]
+    deviation: Float[Tensor, "b"]
+
+    @cached_property
+    def directions(self) -> Float[Tensor, "b g k"]:
+        """What one standard deviation of each coefficient changes; computed when it is asked for."""
+        sizes = self.deviation[:, None] * (self.genes >= 0)
+        slots = [
+            self.effects[ids.clamp(min=0)] * size[:, None] for ids, size in zip(self.genes.T, sizes.T, strict=True)
+        ]
+        return torch.stack(slots, dim=2)
+
+
+@dataclass(frozen=True)
 class GaussianPosterior:
-    """Normal effects whose covariance is a scale times a shared factor covariance.
+    """Normal effects whose covariance is a scale times a shared factor covariance, plus scattered coefficients.
+
+    With scale ``v``, shared covariance ``C`` and directions ``u_k`` it is ``v C + sum_k u_k u_k^T``.
 
     Attributes:
         mean: Expected effects.
@@ -69,26 +96,30 @@ class GaussianPosterior:
             than for the held-out perturbations the covariance was learnt from.
         covariances: The distinct covariances, usually one per novelty class.
         group: Which of them each perturbation has.
+        scatter: Of the coefficients of each perturbation's parts, ``None`` for none.
     """
 
     mean: Float[Tensor, "b g"]
     scale: Float[Tensor, "b"]
     covariances: tuple[FactorCovariance, ...]
     group: Int[Tensor, "b"]
+    scatter: Scatter | None = None
 
     @property
     def variance(self) -> Float[Tensor, "b g"]:
         """Variance of each effect."""
-        return self.scale[:, None] * torch.stack([each.variance for each in self.covariances])[self.group]
+        shared = self.scale[:, None] * torch.stack([each.variance for each in self.covariances])[self.group]
+        return shared if self.scatter is None else shared + self.scatter.directions.square().sum(2)
 
     @property
     def factor(self) -> Float[Tensor, "b g r"]:
-        """Low-rank part of each perturbation's covariance, padded with zeros to the largest rank."""
+        """Low-rank part of each perturbation's covariance: padded to the largest rank, then the scatter."""
         rank = max(each.loadings.shape[1] for each in self.covariances)
         padded = [
             torch.nn.functional.pad(each.loadings, (0, rank - each.loadings.shape[1])) for each in self.covariances
         ]
-        return self.scale.sqrt()[:, None, None] * torch.stack(padded)[self.group]
+        shared = self.scale.sqrt()[:, None, None] * torch.stack(padded)[self.group]
+        return shared if self.scatter is None else torch.cat([shared, self.scatter.directions], dim=2)
 
     def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
         """Draw effects.
@@ -104,7 +135,12 @@ class GaussianPosterior:
         b, g = self.mean.shape
         noise = torch.stack([each.draw(count * b, generator=generator) for each in self.covariances])
         chosen = noise.reshape(len(self.covariances), count, b, g)[self.group, :, torch.arange(b)].transpose(0, 1)
-        return self.mean + self.scale.sqrt()[:, None] * chosen
+        effects = self.mean + self.scale.sqrt()[:, None] * chosen
+        if self.scatter is None:
+            return effects
+        directions = self.scatter.directions
+        sizes = torch.randn(count, b, directions.shape[2], generator=generator, dtype=self.mean.dtype)
+        return effects + torch.einsum("sbk,bgk->sbg", sizes, directions)
 
     def interval(self, level: float) -> Interval:
         """Central normal interval of each effect on its own.

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,12 +17,12 @@ from surrogates.evaluation.likelihood import (
 )
 from surrogates.evaluation.metrics import bootstrap_interval, squared_errors
 from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
+from surrogates.uncertainty.posterior import GaussianPosterior, Scatter, isotropic
 
 
 @st.composite
 def posteriors(draw: st.DrawFn) -> GaussianPosterior:
-    """Posteriors of one to three covariances of different rank, one scale per perturbation."""
+    """Posteriors of one to three covariances of different rank, one scale and up to two scattered parts each."""
     b, g, seed = draw(st.integers(1, 5)), draw(st.integers(1, 6)), draw(st.integers(0, 1000))
     ranks = draw(st.lists(st.integers(0, 4), min_size=1, max_size=3))
     covariances = tuple(
@@ -29,7 +30,15 @@ def posteriors(draw: st.DrawFn) -> GaussianPosterior:
         for number, rank in enumerate(ranks)
     )
     group = torch.arange(b) % len(covariances)
-    return GaussianPosterior(normal(b, g, seed=seed), normal(b, seed=seed + 20).exp(), covariances, group)
+    parts = torch.stack([torch.arange(b) % 2, torch.where(torch.arange(b) % 2 == 0, 2, -1)], dim=1)
+    scatter = Scatter(normal(3, g, seed=seed + 21), parts, normal(b, seed=seed + 22).abs())
+    return GaussianPosterior(
+        normal(b, g, seed=seed),
+        normal(b, seed=seed + 20).exp(),
+        covariances,
+        group,
+        draw(st.sampled_from([scatter, None])),
+    )
 
 
 @given(posteriors(), st.integers(0, 99))
@@ -39,6 +48,9 @@ def test_the_likelihood_is_that_of_the_dense_normal(posterior: GaussianPosterior
     for row, group in enumerate(posterior.group.tolist()):
         covariance = posterior.covariances[group]
         dense = posterior.scale[row] * (covariance.diagonal.diag() + covariance.loadings @ covariance.loadings.T)
+        if posterior.scatter is not None:
+            along = posterior.scatter.directions[row]
+            dense = dense + along @ along.T
         law = scipy.stats.multivariate_normal(posterior.mean[row].numpy(), dense.numpy())
         expected.append(-law.logpdf(truth[row].numpy()))
     assert negative_log_likelihood(posterior, truth).tolist() == pytest.approx(expected, rel=1e-8, abs=1e-8)
@@ -47,8 +59,13 @@ def test_the_likelihood_is_that_of_the_dense_normal(posterior: GaussianPosterior
 @given(posteriors(), st.floats(0.1, 10))
 def test_the_unit_of_the_effects_shifts_the_likelihood(posterior: GaussianPosterior, unit: float) -> None:
     truth = posterior.mean + 1
+    scatter = posterior.scatter
     other = GaussianPosterior(
-        unit * posterior.mean, unit**2 * posterior.scale, posterior.covariances, posterior.group
+        unit * posterior.mean,
+        unit**2 * posterior.scale,
+        posterior.covariances,
+        posterior.group,
+        None if scatter is None else replace(scatter, effects=unit * scatter.effects),
     )
     shift = posterior.mean.shape[1] * math.log(unit)
     torch.testing.assert_close(

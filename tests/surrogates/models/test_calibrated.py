@@ -107,7 +107,9 @@ def test_seen_doubles_get_their_law(fitted: FittedCalibrated) -> None:
     batch = fitted.vocabulary.dosed(every_pair(7))
     base, posterior = fitted.base.predict(batch), fitted.predict(batch)
     torch.testing.assert_close(posterior.mean, base.mean + law.offset)
-    torch.testing.assert_close(posterior.variance, base.scale[:, None] * law.covariance.variance)
+    first, second = (fitted.singles[ids].square() for ids in batch.genes.T)
+    wanted = base.scale[:, None] * law.covariance.variance + law.coefficient_variance * (first + second)
+    torch.testing.assert_close(posterior.variance, wanted)
 
 
 def test_seen_singles_get_the_measurement_error(fitted: FittedCalibrated) -> None:

@@ -10,6 +10,7 @@ from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.decomposition import decompose
 from surrogates.models.ensemble import Ensemble
 from surrogates.models.interaction import Interaction
+from surrogates.models.stated_errors import state_errors
 
 
 def screen(standard_error: float = 0.2) -> Screen:
@@ -26,9 +27,9 @@ def test_members_that_agree_leave_nothing_to_the_model() -> None:
     fitted = Calibrated(ScaledAdditive()).fit(screen(), seed=0)
     found = decompose(fitted, every_pair(fitted), screen())
     assert not found.epistemic.any()
-    law = fitted.law(SEEN_DOUBLE).covariance.variance
-    torch.testing.assert_close(found.aleatoric, law.expand_as(found.aleatoric))
-    torch.testing.assert_close(found.total, found.aleatoric)
+    stated = state_errors(fitted).predict(every_pair(fitted)).variance
+    torch.testing.assert_close(found.aleatoric, stated)
+    torch.testing.assert_close(found.total, stated)
 
 
 def test_the_disagreement_of_members_is_epistemic() -> None:
@@ -38,11 +39,13 @@ def test_the_disagreement_of_members_is_epistemic() -> None:
     means = torch.stack([each.mean for each in members])
     scale = torch.stack([each.scale for each in members]).mean(0)
     law = fitted.law(SEEN_DOUBLE).covariance.variance
-    found = decompose(fitted, batch, screen())
-    wanted = means.var(0, correction=0) + (scale - 1).clamp(min=0)[:, None] * law
-    torch.testing.assert_close(found.epistemic, wanted)
-    assert (found.aleatoric < law).any()
-    assert (found.aleatoric <= law).all()
+    said = means.var(0, correction=0) + (scale - 1).clamp(min=0)[:, None] * law
+    stated = state_errors(fitted).predict(batch).variance
+    for standard_error in (0.2, 0.0):
+        found = decompose(fitted, batch, screen(standard_error))
+        torch.testing.assert_close(found.epistemic, torch.minimum(said, stated - standard_error**2))
+        torch.testing.assert_close(found.total, stated)
+        assert bool((found.epistemic > 0.01 * stated).any())
 
 
 def test_measurement_is_what_the_standard_errors_say_and_no_more_than_what_is_there() -> None:

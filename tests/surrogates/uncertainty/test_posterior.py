@@ -8,33 +8,47 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.posterior import GaussianPosterior, Posterior, isotropic
+from surrogates.uncertainty.posterior import GaussianPosterior, Posterior, Scatter, isotropic
 
 
-def posterior_of(ranks: list[int], group: list[int], g: int = 4, seed: int = 0) -> GaussianPosterior:
+def posterior_of(
+    ranks: list[int], group: list[int], g: int = 4, seed: int = 0, *, scattered: float = 0.5
+) -> GaussianPosterior:
+    """Perturbations of one or two parts, whose coefficients are scattered; not at all in the first."""
     covariances = tuple(
         FactorCovariance(normal(g, seed=seed + rank).exp(), normal(g, rank, seed=seed + 50 + rank))
         for rank in ranks
     )
     b = len(group)
     mean, scale = normal(b, g, seed=seed + 98), 1 + normal(b, seed=seed + 99).abs()
-    return GaussianPosterior(mean, scale, covariances, torch.tensor(group, dtype=torch.int64))
+    genes = torch.stack([torch.arange(b) % 3, torch.where(torch.arange(b) % 2 == 0, 3, -1)], dim=1)
+    scatter = (
+        Scatter(normal(4, g, seed=seed + 97), genes, scattered * torch.arange(b).double()) if scattered else None
+    )
+    return GaussianPosterior(mean, scale, covariances, torch.tensor(group, dtype=torch.int64), scatter)
 
 
 def dense(posterior: GaussianPosterior, row: int) -> Tensor:
     covariance = posterior.covariances[int(posterior.group[row])]
-    return posterior.scale[row] * (covariance.diagonal.diag() + covariance.loadings @ covariance.loadings.T)
+    full = posterior.scale[row] * (covariance.diagonal.diag() + covariance.loadings @ covariance.loadings.T)
+    for gene in posterior.scatter.genes[row].tolist() if posterior.scatter else []:
+        part = posterior.scatter.effects[gene] * (gene >= 0)
+        full = full + posterior.scatter.deviation[row] ** 2 * torch.outer(part, part)
+    return full
 
 
 @given(
-    ranks=st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True), data=st.data(), seed=st.integers(0, 20)
+    ranks=st.lists(st.integers(0, 5), min_size=1, max_size=3, unique=True),
+    data=st.data(),
+    seed=st.integers(0, 20),
+    scattered=st.sampled_from([0.0, 0.7]),
 )
 @settings(deadline=None, max_examples=30)
 def test_variance_and_factor_are_those_of_each_rows_dense_covariance(
-    ranks: list[int], data: st.DataObject, seed: int
+    ranks: list[int], data: st.DataObject, seed: int, scattered: float
 ) -> None:
     group = data.draw(st.lists(st.integers(0, len(ranks) - 1), min_size=1, max_size=5))
-    posterior = posterior_of(ranks, group, seed=seed)
+    posterior = posterior_of(ranks, group, seed=seed, scattered=scattered)
     for row in range(len(group)):
         full = dense(posterior, row)
         torch.testing.assert_close(posterior.variance[row], full.diagonal())
