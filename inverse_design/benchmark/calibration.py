@@ -38,6 +38,7 @@ from surrogates.models.automatic import Automatic
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import FittedConformal, conformal
 from surrogates.models.context import require_one_context
+from surrogates.models.stated_errors import state_errors
 from surrogates.uncertainty.conformal import require_level
 from surrogates.uncertainty.selection import Promise
 
@@ -175,7 +176,7 @@ def _judge_fold(
 ) -> Iterator[_Part]:
     training = screen.rows(split.train)
     fitted = model.fit(training, seed=seed)
-    calibrated = _conformal(fitted)
+    calibrated, stating = _conformal(fitted), state_errors(fitted)
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(seed))
     states = split.test[order[:STATES].sort().values]
     for code in codes.unique().tolist():
@@ -188,7 +189,7 @@ def _judge_fold(
             states=screen.effects[states],
             asks=states[:, None] != at,
         )
-        posterior = fitted.predict(held.batch)
+        posterior = stating.predict(held.batch)
         columns = dict(judge_posterior(posterior, held, levels))
         behind, refused = _behind(calibrated, code, levels)
         if isinstance(calibrated, FittedConformal):

@@ -21,6 +21,7 @@ from surrogates.evaluation.rows import Row
 from surrogates.uncertainty.conformal import coverage_band, least_count
 
 MAIN_LEVEL = 0.9
+TERCILES = ("easiest", "middle", "hardest")
 _UNKNOWN = (math.nan, math.nan)
 _ROUNDING = 1e-9
 # What is bounded, by the metric of its coverage: "intervals of ... cover ...".
@@ -48,9 +49,10 @@ def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, se
 
     Returns:
         For every variant and class, with a 95 % interval by a bootstrap of genes, and for means their dyadic
-        standard error: at each level ``L`` and
-        group of readouts ``G`` ``coverage_L_G`` and ``width_L_G`` of the conformal intervals, and
-        ``posterior_coverage_L_G`` and ``posterior_width_L_G`` of the nominal ones; ``band_coverage_L``,
+        standard error: at each level ``L`` and group of readouts ``G`` ``coverage_L_G`` and ``width_L_G`` of the
+        conformal intervals, and ``posterior_coverage_L_G`` and ``posterior_width_L_G`` of the nominal ones;
+        ``coverage_L_T`` and ``width_L_T`` of the thirds ``easiest``, ``middle`` and ``hardest`` by stated error;
+        ``band_coverage_L``,
         ``band_to_readouts_L`` (its width in that of the intervals of single readouts); ``distance_coverage_L``,
         ``distance_width_L``, ``distance_to_band_L`` (its width in that implied by the band); ``set_coverage_L``,
         ``set_size_median_L``, ``set_size_mean_L``; ``unreachable`` (share of targets that are said to be
@@ -159,6 +161,7 @@ def _measures(card: ClassCard) -> Iterator[_Measure]:
             for group in GROUPS:
                 yield from _mean(judged, f"{kind}coverage_{said}_{group}", "share")
                 yield from _mean(judged, f"{kind}width_{said}_{group}", "effect")
+        yield from _of_terciles(judged, said)
         yield from _mean(judged, f"band_coverage_{said}", "share")
         yield from _ratio(judged, f"band_to_readouts_{said}", f"band_width_{said}", f"width_{said}_all")
         yield from _mean(judged, f"distance_coverage_{said}", "share")
@@ -171,6 +174,21 @@ def _measures(card: ClassCard) -> Iterator[_Measure]:
             yield f"set_size_mean_{said}", "candidates", sizes, chosen
     yield from _of_targets(judged)
     yield from _of_posterior(judged)
+
+
+def _of_terciles(judged: Judged, said: str) -> Iterator[_Measure]:
+    """Coverage and width of the third of perturbations that is said to be easiest, the middle and the hardest."""
+    thirds = judged.column("spread").argsort(stable=True).tensor_split(len(TERCILES))
+    for metric, unit in ((f"coverage_{said}", "share"), (f"width_{said}", "effect")):
+        if f"{metric}_all" not in judged.columns:
+            continue
+        values = judged.column(f"{metric}_all")
+        for third, rows in zip(TERCILES, thirds, strict=True):
+            chosen = torch.zeros(len(judged), dtype=torch.bool)
+            chosen[rows] = True
+            chosen &= ~values.isnan()
+            if bool(chosen.any()):
+                yield f"{metric}_{third}", unit, values[chosen], chosen
 
 
 def _of_targets(judged: Judged) -> Iterator[_Measure]:

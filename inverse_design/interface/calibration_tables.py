@@ -22,6 +22,9 @@ _LINES: Mapping[str, str] = {
     "posterior_coverage_{}_responding": "  posterior alone",
     "coverage_{}_own": "targets' readouts",
     "posterior_coverage_{}_own": "  posterior alone",
+    "coverage_{}_easiest": "easiest third, as stated",
+    "coverage_{}_middle": "middle third",
+    "coverage_{}_hardest": "hardest third",
     "band_coverage_{}": "all readouts at once",
     "distance_coverage_{}": "distance to a target",
 }
@@ -125,8 +128,8 @@ def _of_posterior(rows: RowsByMetric) -> list[str]:
     if "pit_deviation" not in rows:
         return []
     return [
-        f"posterior: mean standard deviation {rows['sharpness'].value:.3g}; transform off uniform by"
-        f" {_share(rows['pit_deviation'])} (0 is honest); rank correlation of spread and error"
+        f"stated errors: mean standard deviation {rows['sharpness'].value:.3g}; transform off uniform by"
+        f" {_share(rows['pit_deviation'])} (0 is honest); rank correlation of stated and actual error"
         f" {_share(rows['spread_error'])}"
     ]
 

@@ -9,7 +9,12 @@ from strategies.judged import LEVELS, QUICK, cards, three_folds
 
 from inverse_design.benchmark import calibration
 from inverse_design.benchmark.calibration import Behind, ClassCard, measure_calibration
-from inverse_design.benchmark.calibration_rows import calibration_rows, coverage_remarks, main_level
+from inverse_design.benchmark.calibration_rows import (
+    TERCILES,
+    calibration_rows,
+    coverage_remarks,
+    main_level,
+)
 from inverse_design.benchmark.judged import Judged
 from inverse_design.benchmark.promise import compare, promised
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -48,7 +53,20 @@ def test_numbers_are_means_and_medians_of_the_cards() -> None:
     assert (rows["calibration_90"].low, rows["calibration_90"].high) == band
     assert rows["calibration_90"].n == card.behind[0.9].count
     assert {"ece", "ece_by_chance", "sharpness", "spread_error", "pit_deviation"} <= set(rows)
-    assert {row.n for metric, row in rows.items() if not metric.startswith("calibration")} == {16}
+    apart = {metric for metric in rows if metric.startswith("calibration") or metric.endswith(TERCILES)}
+    assert {rows[metric].n for metric in rows.keys() - apart} == {16}
+
+
+def test_thirds_by_stated_error_are_taken_apart() -> None:
+    card = cards()[0]
+    rows = {row.metric: row for row in rows_of((card,))}
+    order = card.judged.column("spread").argsort(stable=True).tolist()
+    for metric in ("coverage_90", "width_80"):
+        values = card.judged.column(f"{metric}_all")
+        parts = [order[:6], order[6:11], order[11:]]
+        for third, part in zip(TERCILES, parts, strict=True):
+            found = rows[f"{metric}_{third}"]
+            assert (found.value, found.n) == (pytest.approx(float(values[part].mean())), len(part))
 
 
 def test_means_are_bounded_by_their_genes() -> None:

@@ -58,7 +58,7 @@ def test_tables_fit_120_columns_and_say_what_is_borrowed(
     for start in starts:
         end = next(n for n in range(start, len(said)) if said[n].startswith("such a calibration"))
         assert max(map(len, said[start : end + 1])) <= 120
-        assert end - start == 9
+        assert end - start == 12
     assert any("borrows from" in line for line in said)
 
 
