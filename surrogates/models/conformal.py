@@ -32,12 +32,10 @@ from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal_bounds import Bounded, Reach, bounds_by_class
 from surrogates.models.held_out import HeldOutFit
-from surrogates.models.stated_errors import state_cross_fits, state_errors
+from surrogates.models.stated_errors import StatedErrors
 from surrogates.uncertainty.conformal import conformal_quantile
-from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS
 from surrogates.uncertainty.mondrian import ClassRows, class_rows
 from surrogates.uncertainty.posterior import Interval, Posterior
-from surrogates.uncertainty.readout_variance import left_out_mean_squares
 from surrogates.uncertainty.scalar import Outcome, ScalarInterval
 from surrogates.uncertainty.stated import StatedPosterior
 
@@ -55,8 +53,8 @@ class FittedConformal:
         fitted: The model, fitted on all that it may see.
         folds: Fits with perturbations that they have not seen. One fold that holds ``fitted`` itself is split
             conformal prediction; several fits are CV+, and one per perturbation is jackknife+.
-        score: Whether errors are taken as they are, in standard deviations of the posterior, or in learnt ones;
-            then all fits state them, as :func:`surrogates.models.stated_errors.state_errors` makes them do.
+        score: Whether errors are taken as they are, in standard deviations of the posterior, or in learnt ones
+            where the fits state them, see :class:`surrogates.models.stated_errors.StatedErrors`.
     """
 
     fitted: Fitted
@@ -194,7 +192,10 @@ class FittedConformal:
     def _readouts(self, posterior: Posterior) -> Reach:
         if self.score == "absolute":
             return Reach.alike(posterior.mean, torch.ones_like(posterior.mean))
-        return Reach.alike(posterior.mean, posterior.variance.sqrt())
+        spread = posterior.variance.sqrt()
+        if self.score == "learnt" and isinstance(posterior, StatedPosterior):
+            spread = torch.where(posterior.learnt[:, None], spread, 1.0)
+        return Reach.alike(posterior.mean, spread)
 
     def _together(self, posterior: Posterior) -> Reach:
         """Readouts differ in size, so a band is in standard deviations whatever the score of the rest is."""
@@ -275,38 +276,10 @@ def conformal(fitted: FittedCalibrated) -> FittedConformal:
     Raises:
         CalibrationError: If nothing was held out.
     """
-    folds = state_cross_fits(fitted)
-    if folds and learnt_scales_pay(folds):
-        return FittedConformal(state_errors(fitted), folds, "learnt")
+    stated = StatedErrors.of(fitted)
+    if stated.whole.scales:
+        return FittedConformal(stated.whole, stated.folds, "learnt")
     return FittedConformal(fitted, fitted.cross, choose_score(fitted.cross) if fitted.cross else "absolute")
-
-
-def learnt_scales_pay(folds: Sequence[HeldOutFit]) -> bool:
-    """Compare learnt variances with one for each readout of a class, by the log density of held-out errors.
-
-    Args:
-        folds: Cross-fits that state their errors, see
-            :func:`surrogates.models.stated_errors.state_cross_fits`.
-
-    Returns:
-        Whether the learnt ones give the higher normal density to errors of perturbations that they have not seen,
-        while the others are mean squares over the other perturbations of the class.
-    """
-    codes = torch.cat([fold.codes for fold in folds])
-    posteriors = [fold.fitted.predict(fold.batch) for fold in folds]
-    squares = torch.cat([
-        (fold.effects - each.mean).square() for fold, each in zip(folds, posteriors, strict=True)
-    ])  # fmt: skip
-    learnt = torch.cat([each.variance for each in posteriors])
-    gain = []
-    for code in codes.unique().tolist():
-        rows = codes == code
-        if int(rows.sum()) < FEWEST_ERRORS:
-            continue
-        own, (others, told) = squares[rows], left_out_mean_squares(squares[rows])
-        density = _density(own, learnt[rows]) - _density(own, others)
-        gain.append(density[told])
-    return bool(gain) and bool(torch.cat(gain).mean() > 0)
 
 
 def choose_score(folds: Sequence[HeldOutFit]) -> Score:
@@ -332,12 +305,6 @@ def choose_score(folds: Sequence[HeldOutFit]) -> Score:
     absolute = conformal_quantile(error, _CHOICE_LEVEL) / unit
     normalised = conformal_quantile(error / spread, _CHOICE_LEVEL) * spread.mean(0) / unit
     return "normalised" if bool(normalised.mean() < (1 - _CLEAR_GAIN) * absolute.mean()) else "absolute"
-
-
-def _density(squares: Float[Tensor, "n g"], variance: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
-    """Log density of centred normal errors, up to a constant."""
-    positive = _positive(variance)
-    return -(positive.log() + squares / positive) / 2
 
 
 def _positive(spread: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:

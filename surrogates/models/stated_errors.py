@@ -6,7 +6,7 @@ is learnt from the evidence of the cross-fit: from predictions of models that ha
 nor what the cross-fit holds out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -19,7 +19,7 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.held_out import HeldOutFit
 from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS, ErrorScale
-from surrogates.uncertainty.readout_variance import Circumstances
+from surrogates.uncertainty.readout_variance import Circumstances, left_out_mean_squares
 from surrogates.uncertainty.stated import StatedPosterior
 
 
@@ -75,7 +75,8 @@ class FittedStatedErrors:
         """
         posterior = self.fitted.predict(batch)
         variance = posterior.variance.clone()
-        downwards, upwards = variance.sqrt(), variance.sqrt()
+        downwards = (variance / posterior.scale[:, None]).sqrt()
+        upwards, learnt = downwards.clone(), torch.zeros(len(batch), dtype=torch.bool)
         codes = novelty_code(batch, self.measured_alone)
         for code in codes.unique().tolist():
             scale = self.scale(code)
@@ -85,20 +86,70 @@ class FittedStatedErrors:
             given = _circumstances(
                 self.fitted, code, batch.rows(rows), posterior.mean[rows], posterior.scale[rows]
             )
-            variance[rows] = scale.variance(given)
+            variance[rows], learnt[rows] = scale.variance(given), True
             downwards[rows], upwards[rows] = scale.reach(variance[rows])
-        return StatedPosterior(posterior, variance, downwards, upwards)
+        return StatedPosterior(posterior, variance, downwards, upwards, learnt)
+
+    def only(self, codes: Collection[int]) -> "FittedStatedErrors":
+        """Keep the scales of some novelty classes.
+
+        Args:
+            codes: Which.
+
+        Returns:
+            The same surrogate with those.
+        """
+        return replace(self, scales={code: scale for code, scale in self.scales.items() if code in codes})
+
+
+@dataclass(frozen=True)
+class StatedErrors:
+    """A calibrated surrogate and its cross-fits, which all state their errors.
+
+    Attributes:
+        whole: The surrogate.
+        folds: Its cross-fits, each with the perturbations that it has not seen.
+    """
+
+    whole: FittedStatedErrors
+    folds: tuple[HeldOutFit, ...]
+
+    @classmethod
+    def of(cls, fitted: FittedCalibrated) -> "StatedErrors":
+        """Learn how large the errors of a surrogate are from the held-out predictions that it kept.
+
+        Args:
+            fitted: A surrogate with its error laws and cross-fits.
+
+        Returns:
+            Scales of the novelty classes of which they foretell held-out errors better than one variance for each
+            readout would.
+        """
+        stating = [
+            _learn(fold.fitted) if isinstance(fold.fitted, FittedCalibrated) else None for fold in fitted.cross
+        ]
+        codes = _foretold(fitted.cross, stating)
+        folds = tuple(
+            fold if each is None else replace(fold, fitted=each.only(codes))
+            for fold, each in zip(fitted.cross, stating, strict=True)
+        )
+        return cls(_learn(fitted).only(codes), folds)
 
 
 def state_errors(fitted: FittedCalibrated) -> FittedStatedErrors:
-    """Learn how large the errors of a surrogate are from the held-out predictions that it kept.
+    """Let a surrogate state its errors.
 
     Args:
-        fitted: A surrogate with its error laws, or one of its cross-fits.
+        fitted: A surrogate with its error laws and cross-fits.
 
     Returns:
-        The surrogate with a scale for each novelty class of at least 8 held-out predictions.
+        The surrogate, as in :class:`StatedErrors`.
     """
+    return StatedErrors.of(fitted).whole
+
+
+def _learn(fitted: FittedCalibrated) -> FittedStatedErrors:
+    """Learn a scale for each novelty class of at least 8 held-out predictions."""
     scales = {}
     for code, evidence in fitted.evidence.items():
         if len(evidence) < FEWEST_ERRORS:
@@ -109,19 +160,35 @@ def state_errors(fitted: FittedCalibrated) -> FittedStatedErrors:
     return FittedStatedErrors(fitted, scales)
 
 
-def state_cross_fits(fitted: FittedCalibrated) -> tuple[HeldOutFit, ...]:
-    """Let each cross-fit state its errors as it learnt from its own evidence.
+def _foretold(folds: Sequence[HeldOutFit], stating: Sequence[FittedStatedErrors | None]) -> set[int]:
+    """Find the classes of which learnt variances foretell held-out errors, by their log density.
 
-    Args:
-        fitted: A surrogate with its error laws and cross-fits.
-
-    Returns:
-        The cross-fits.
+    They are compared with the mean square of each readout over the other perturbations of the class.
     """
-    return tuple(
-        replace(fold, fitted=state_errors(fold.fitted)) if isinstance(fold.fitted, FittedCalibrated) else fold
-        for fold in fitted.cross
-    )
+    squares: dict[int, list[Float[Tensor, "_ g"]]] = {}
+    variances: dict[int, list[Float[Tensor, "_ g"]]] = {}
+    for fold, each in zip(folds, stating, strict=True):
+        if each is None:
+            continue
+        posterior, codes = each.predict(fold.batch), fold.codes
+        for code in codes.unique().tolist():
+            rows = (codes == code) & posterior.learnt
+            squares.setdefault(code, []).append((fold.effects - posterior.mean)[rows].square())
+            variances.setdefault(code, []).append(posterior.variance[rows])
+    foretold = set()
+    for code, parts in squares.items():
+        found, learnt = torch.cat(parts), torch.cat(variances[code])
+        if len(found) >= FEWEST_ERRORS:
+            others, moves = left_out_mean_squares(found)
+            gain = (_density(found, learnt) - _density(found, others))[moves]
+            if float(gain.sum()) > 0:
+                foretold.add(code)
+    return foretold
+
+
+def _density(squares: Float[Tensor, "n g"], variance: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
+    """Log density of centred normal errors, up to a constant."""
+    return -(variance.log() + squares / variance) / 2
 
 
 def _circumstances(
@@ -131,10 +198,14 @@ def _circumstances(
     mean: Float[Tensor, "b g"],
     scale: Float[Tensor, "b"],
 ) -> Circumstances:
-    """Describe predictions of one class; of parts that some model had not seen, the effects stay out of it."""
+    """Describe predictions of one class.
+
+    Which parts the model had not seen, held-out predictions do not say, and an entry makes other errors where it is
+    not seen: so in classes with unseen parts neither their effects nor their names count.
+    """
     every_part_seen = code == seen_code(code // 16)
     columns = own_columns(fitted.vocabulary, fitted.readouts)
-    return Circumstances.of(
+    given = Circumstances.of(
         mean,
         scale,
         batch,
@@ -142,3 +213,4 @@ def _circumstances(
         alone=fitted.measured_alone & every_part_seen,
         own=own_marks(batch, columns, len(fitted.readouts)),
     )
+    return given if every_part_seen else replace(given, entries=torch.zeros_like(given.entries))
