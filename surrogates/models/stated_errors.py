@@ -6,8 +6,9 @@ is learnt from the evidence of the cross-fit: from predictions of models that ha
 nor what the cross-fit holds out.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
 from jaxtyping import Bool, Float
@@ -18,8 +19,8 @@ from surrogates.data.own_readouts import own_columns, own_marks
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.held_out import HeldOutFit
-from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS, ErrorScale
-from surrogates.uncertainty.readout_variance import Circumstances, left_out_mean_squares
+from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS, ErrorScale, Form
+from surrogates.uncertainty.readout_variance import Circumstances
 from surrogates.uncertainty.stated import StatedPosterior
 
 
@@ -87,19 +88,8 @@ class FittedStatedErrors:
                 self.fitted, code, batch.rows(rows), posterior.mean[rows], posterior.scale[rows]
             )
             variance[rows], learnt[rows] = scale.variance(given), True
-            downwards[rows], upwards[rows] = scale.reach(variance[rows])
+            downwards[rows], upwards[rows] = scale.tails.reach(variance[rows].sqrt())
         return StatedPosterior(posterior, variance, downwards, upwards, learnt)
-
-    def only(self, codes: Collection[int]) -> "FittedStatedErrors":
-        """Keep the scales of some novelty classes.
-
-        Args:
-            codes: Which.
-
-        Returns:
-            The same surrogate with those.
-        """
-        return replace(self, scales={code: scale for code, scale in self.scales.items() if code in codes})
 
 
 @dataclass(frozen=True)
@@ -122,18 +112,19 @@ class StatedErrors:
             fitted: A surrogate with its error laws and cross-fits.
 
         Returns:
-            Scales of the novelty classes of which they foretell held-out errors better than one variance for each
-            readout would.
+            Scales of each novelty class with at least 8 held-out predictions, of the form under which the errors
+            of the cross-fits have the highest density.
         """
-        stating = [
-            _learn(fold.fitted) if isinstance(fold.fitted, FittedCalibrated) else None for fold in fitted.cross
-        ]
-        codes = _foretold(fitted.cross, stating)
+        views = [fold.fitted for fold in fitted.cross]
+        learnt = [_learn(view) if isinstance(view, FittedCalibrated) else {} for view in views]
+        forms = _most_likely_forms(fitted.cross, learnt)
         folds = tuple(
-            fold if each is None else replace(fold, fitted=each.only(codes))
-            for fold, each in zip(fitted.cross, stating, strict=True)
+            replace(fold, fitted=_stating(fold.fitted, scales, forms))
+            if isinstance(fold.fitted, FittedCalibrated)
+            else fold
+            for fold, scales in zip(fitted.cross, learnt, strict=True)
         )
-        return cls(_learn(fitted).only(codes), folds)
+        return cls(_stating(fitted, _learn(fitted), forms), folds)
 
 
 def state_errors(fitted: FittedCalibrated) -> FittedStatedErrors:
@@ -148,8 +139,11 @@ def state_errors(fitted: FittedCalibrated) -> FittedStatedErrors:
     return StatedErrors.of(fitted).whole
 
 
-def _learn(fitted: FittedCalibrated) -> FittedStatedErrors:
-    """Learn a scale for each novelty class of at least 8 held-out predictions."""
+# Scales of each form, by the code of the novelty class.
+_Learnt = Mapping[int, Mapping[Form, ErrorScale]]
+
+
+def _learn(fitted: FittedCalibrated) -> _Learnt:
     scales = {}
     for code, evidence in fitted.evidence.items():
         if len(evidence) < FEWEST_ERRORS:
@@ -157,33 +151,36 @@ def _learn(fitted: FittedCalibrated) -> FittedStatedErrors:
         mean = evidence.mean + fitted.law(code).offset
         given = _circumstances(fitted, code, evidence.batch, mean, evidence.scale)
         scales[code] = ErrorScale.learn(evidence.measured - mean, given)
-    return FittedStatedErrors(fitted, scales)
+    return scales
 
 
-def _foretold(folds: Sequence[HeldOutFit], stating: Sequence[FittedStatedErrors | None]) -> set[int]:
-    """Find the classes of which learnt variances foretell held-out errors, by their log density.
+def _stating(fitted: FittedCalibrated, learnt: _Learnt, forms: Mapping[int, Form]) -> FittedStatedErrors:
+    """Take the form that was chosen for each class; the simplest where a fit has no scale of that form."""
+    return FittedStatedErrors(
+        fitted,
+        {code: scales.get(forms.get(code, "readouts"), scales["readouts"]) for code, scales in learnt.items()},
+    )
 
-    They are compared with the mean square of each readout over the other perturbations of the class.
-    """
-    squares: dict[int, list[Float[Tensor, "_ g"]]] = {}
-    variances: dict[int, list[Float[Tensor, "_ g"]]] = {}
-    for fold, each in zip(folds, stating, strict=True):
-        if each is None:
+
+def _most_likely_forms(folds: Sequence[HeldOutFit], learnt: Sequence[_Learnt]) -> dict[int, Form]:
+    """Choose the form for each class by the log density of what the cross-fits have not seen."""
+    densities: dict[int, dict[Form, float]] = {}
+    for fold, scales in zip(folds, learnt, strict=True):
+        if not isinstance(fold.fitted, FittedCalibrated):
             continue
-        posterior, codes = each.predict(fold.batch), fold.codes
-        for code in codes.unique().tolist():
-            rows = (codes == code) & posterior.learnt
-            squares.setdefault(code, []).append((fold.effects - posterior.mean)[rows].square())
-            variances.setdefault(code, []).append(posterior.variance[rows])
-    foretold = set()
-    for code, parts in squares.items():
-        found, learnt = torch.cat(parts), torch.cat(variances[code])
-        if len(found) >= FEWEST_ERRORS:
-            others, moves = left_out_mean_squares(found)
-            gain = (_density(found, learnt) - _density(found, others))[moves]
-            if float(gain.sum()) > 0:
-                foretold.add(code)
-    return foretold
+        posterior, codes = fold.fitted.predict(fold.batch), fold.codes
+        for code in scales.keys() & set(codes.tolist()):
+            rows = torch.nonzero(codes == code).flatten()
+            mean = posterior.mean[rows]
+            given = _circumstances(fold.fitted, code, fold.batch.rows(rows), mean, posterior.scale[rows])
+            squares = (fold.effects[rows] - mean).square()
+            # Readouts that were silent where the scales were learnt say nothing of their forms.
+            moves = scales[code]["readouts"].readouts.moves
+            found = densities.setdefault(code, dict.fromkeys(get_args(Form), 0.0))
+            for form in get_args(Form):
+                scale = scales[code].get(form, scales[code]["readouts"])
+                found[form] += float(_density(squares, scale.variance(given))[:, moves].sum())
+    return {code: max(found, key=found.__getitem__) for code, found in densities.items()}
 
 
 def _density(squares: Float[Tensor, "n g"], variance: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
@@ -200,8 +197,8 @@ def _circumstances(
 ) -> Circumstances:
     """Describe predictions of one class.
 
-    Which parts the model had not seen, held-out predictions do not say, and an entry makes other errors where it is
-    not seen: so in classes with unseen parts neither their effects nor their names count.
+    Which parts the model had not seen, held-out predictions do not say, and an entry makes other errors where it
+    is not seen: so in classes with unseen parts neither their effects nor their names count.
     """
     every_part_seen = code == seen_code(code // 16)
     columns = own_columns(fitted.vocabulary, fitted.readouts)

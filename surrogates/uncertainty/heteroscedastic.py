@@ -6,31 +6,30 @@ squared held-out errors in units of ``h``, by Bayesian regression on two terms: 
 entries, as combinations of one gene are hard, or easy, together. How much each term varies is chosen by the
 marginal likelihood.
 
-A band holds all readouts at once, so that it is made by the few that are missed most. Beside the standard
-deviation it therefore knows how heavy the tails of each readout's errors are, the lower and the upper one apart
-where held-out errors say that this makes bands narrower: a readout that is silent unless it is activated is missed
-on one side only. And it has a floor, a share of what is usual for the combination, which is chosen alike.
+Where that says more than the errors bear out, simpler forms of the same stand beside it: without factors, and with
+one variance for each readout.
 """
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surrogates.uncertainty.conformal import conformal_quantile
 from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
 from surrogates.uncertainty.readout_variance import Circumstances, ReadoutVariance
+from surrogates.uncertainty.tails import Tails
 
 FEWEST_ERRORS = 8
 _FEWEST_TO_COMPARE = 12
 _MOST_ENTRIES = 500
 # Ratios of squared errors below this share of their mean are as good as none.
 _SMALLEST_RATIO = 1e-4
-_FLOORS = (0.1, 0.3, 1.0)
-_BAND_LEVEL = 0.9
-_TAIL_POWER = 4
-_TAIL_PRIOR = 10.0  # rows of the usual tail that are added to those of each readout
+
+# One variance for each readout; variances that know the size of effects; and factors of combinations on top.
+Form = Literal["readouts", "effects", "combinations"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +65,23 @@ class CombinationFactor:
         return (self.level + traits @ self.weights + given.entries @ self.entries).exp()
 
     @classmethod
+    def alike(cls, ratios: Float[Tensor, "n"], given: Circumstances) -> "CombinationFactor":
+        """Take the mean: the errors of all combinations are alike.
+
+        Args:
+            ratios: Mean squared error of each combination, in units of what its readouts let expect.
+            given: What was known of those predictions.
+
+        Returns:
+            The same factor for all.
+        """
+        traits = given.traits
+        nothing = torch.zeros_like(traits[0])
+        level = float(ratios.mean().clamp(min=torch.finfo(ratios.dtype).tiny).log())
+        entries = torch.zeros_like(given.entries[0])
+        return cls(level, traits.amin(0), traits.amax(0), nothing, nothing, entries)
+
+    @classmethod
     def learn(
         cls, ratios: Float[Tensor, "n"], given: Circumstances
     ) -> tuple["CombinationFactor", Float[Tensor, "n"]]:
@@ -77,9 +93,10 @@ class CombinationFactor:
 
         Returns:
             The factor, of mean ratio one to the squared errors, and the factors of the given combinations with
-            each left out of the regression. With fewer than 12 of them all are alike.
+            each left out of the regression.
         """
-        logs = ratios.clamp(min=max(_SMALLEST_RATIO * float(ratios.mean()), torch.finfo(ratios.dtype).tiny)).log()
+        tiny = torch.finfo(ratios.dtype).tiny
+        logs = ratios.clamp(min=max(_SMALLEST_RATIO * float(ratios.mean()), tiny)).log()
         mean, traits = logs.mean(), given.traits
         centre, width = traits.mean(0), traits.std(0)
         scale = torch.where(width > 1e-9 * (1 + centre.abs()), width, torch.inf)
@@ -87,18 +104,14 @@ class CombinationFactor:
         kept = counts.argsort(descending=True, stable=True)[:_MOST_ENTRIES]
         kept = kept[counts[kept] > 1]
         design = torch.cat([(traits - centre) / scale, given.entries[:, kept]], dim=1)
-        if len(logs) >= _FEWEST_TO_COMPARE:
-            learnt, left_out = _regression(design, (traits.shape[1], len(kept)), logs - mean)
-        else:
-            learnt, left_out = design.new_zeros(design.shape[1]), torch.zeros_like(logs)
+        learnt, left_out = _regression(design, (traits.shape[1], len(kept)), logs - mean)
         told = (mean + left_out).exp()
-        gain = (ratios / told).mean().clamp(min=torch.finfo(ratios.dtype).tiny)
-        entries = counts.new_zeros(len(counts))
+        gain = (ratios / told).mean().clamp(min=tiny)
+        entries = torch.zeros_like(counts)
         entries[kept] = learnt[traits.shape[1] :]
-        factor = cls(
+        factor = replace(
+            cls.alike(ratios, given),
             level=float(mean + gain.log()),
-            lowest=traits.amin(0),
-            highest=traits.amax(0),
             centre=centre,
             weights=learnt[: traits.shape[1]] / scale,
             entries=entries,
@@ -128,17 +141,13 @@ class ErrorScale:
     Attributes:
         readouts: Variance of each readout.
         factor: By how much a combination departs from it.
-        lower: How heavy the lower tail of each readout's errors is, in standard deviations.
-        upper: The same of the upper tail.
-        floor: Share of the mean over readouts that is added to the reach of each.
+        tails: How far a band of all readouts goes.
         support: Number of held-out perturbations it was learnt from.
     """
 
     readouts: ReadoutVariance
     factor: CombinationFactor
-    lower: Float[Tensor, "g"]
-    upper: Float[Tensor, "g"]
-    floor: float
+    tails: Tails
     support: int
 
     def variance(self, given: Circumstances) -> Float[Tensor, "b g"]:
@@ -152,20 +161,8 @@ class ErrorScale:
         """
         return self.factor.of(given)[:, None] * self.readouts.of(given)
 
-    def reach(self, variance: Float[Tensor, "b g"]) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
-        """Say how far below and above the prediction a band goes, up to a factor that is the same for all.
-
-        Args:
-            variance: What :meth:`variance` states.
-
-        Returns:
-            Distances downwards and upwards, positive.
-        """
-        spread = variance.sqrt()
-        return _with_floor(spread * self.lower, self.floor), _with_floor(spread * self.upper, self.floor)
-
     @classmethod
-    def learn(cls, residuals: Float[Tensor, "n g"], given: Circumstances) -> "ErrorScale":
+    def learn(cls, residuals: Float[Tensor, "n g"], given: Circumstances) -> dict[Form, "ErrorScale"]:
         """Learn from held-out errors of one novelty class.
 
         Args:
@@ -173,52 +170,24 @@ class ErrorScale:
             given: What was known of those predictions.
 
         Returns:
-            The scale.
+            A scale of each form, the simplest first. Fewer than 12 perturbations are not compared with each other:
+            there are no factors.
         """
-        readouts, expected = ReadoutVariance.learn(residuals, given)
-        factor, factors = CombinationFactor.learn((residuals.square() / expected).mean(1), given)
-        spread = (factors[:, None] * expected).sqrt()
-        standard = residuals / spread
-        # One row that is missed by far must not widen its own bound: each row is judged by the others.
-        below, above = _Tail.of(-standard), _Tail.of(standard)
-        both = _Tail((below.weight + above.weight) / 2, (below.left_out + above.left_out) / 2)
-        choices = [(pair, floor) for pair in ((both, both), (below, above)) for floor in _FLOORS]
+        squares = residuals.square()
 
-        def width(choice: tuple[tuple[_Tail, _Tail], float]) -> float:
-            (lower, upper), floor = choice
-            return _band_width(residuals, spread * _root(lower.left_out), spread * _root(upper.left_out), floor)
+        def alike(readouts: ReadoutVariance, expected: Float[Tensor, "n g"]) -> ErrorScale:
+            factor = CombinationFactor.alike((squares / expected).mean(1), given)
+            spread = (math.exp(factor.level) * expected).sqrt()
+            return cls(readouts, factor, Tails.learn(residuals, spread), len(residuals))
 
-        (lower, upper), floor = min(choices, key=width)
-        return cls(readouts, factor, _root(lower.weight), _root(upper.weight), floor, len(residuals))
-
-
-@dataclass(frozen=True)
-class _Tail:
-    """Mean fourth powers of errors on one side, shrunk to that of all readouts; and the same without each row."""
-
-    weight: Float[Tensor, "g"]
-    left_out: Float[Tensor, "n g"]
-
-    @classmethod
-    def of(cls, standard: Float[Tensor, "n g"]) -> "_Tail":
-        powers = standard.clamp(min=0).pow(_TAIL_POWER)
-        usual = powers.mean().clamp(min=torch.finfo(powers.dtype).tiny)
-        total, n = powers.sum(0) + _TAIL_PRIOR * usual, len(powers) + _TAIL_PRIOR
-        return cls(total / n, (total - powers) / (n - 1))
-
-
-def _root(weight: Float[Tensor, "*n g"]) -> Float[Tensor, "*n g"]:
-    return weight.pow(1 / _TAIL_POWER)
-
-
-def _with_floor(reach: Float[Tensor, "b g"], floor: float) -> Float[Tensor, "b g"]:
-    return reach + floor * reach.mean(1, keepdim=True)
-
-
-def _band_width(
-    residuals: Float[Tensor, "n g"], lower: Float[Tensor, "n g"], upper: Float[Tensor, "n g"], floor: float
-) -> float:
-    """Mean width of a band at 90 %, were it calibrated on these rows."""
-    down, up = _with_floor(lower, floor), _with_floor(upper, floor)
-    largest = torch.maximum(residuals / up, -residuals / down).amax(1)
-    return float(conformal_quantile(largest, _BAND_LEVEL) * (up + down).mean())
+        effects = ReadoutVariance.learn(residuals, given)
+        scales: dict[Form, ErrorScale] = {
+            "readouts": alike(*ReadoutVariance.without_effects(residuals, given)),
+            "effects": alike(*effects),
+        }
+        if len(residuals) >= _FEWEST_TO_COMPARE:
+            readouts, expected = effects
+            factor, factors = CombinationFactor.learn((squares / expected).mean(1), given)
+            tails = Tails.learn(residuals, (factors[:, None] * expected).sqrt())
+            scales["combinations"] = cls(readouts, factor, tails, len(residuals))
+        return scales

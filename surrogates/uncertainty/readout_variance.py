@@ -123,6 +123,11 @@ class ReadoutVariance:
     usual: Float[Tensor, "g"]
     shares: Float[Tensor, "6"]
 
+    @property
+    def moves(self) -> Bool[Tensor, "g"]:
+        """Which readouts were not silent: their mean squared error is clearly above the floor."""
+        return self.usual > 2 * _FLOOR * self.usual.mean()
+
     def of(self, given: Circumstances) -> Float[Tensor, "b g"]:
         """Evaluate the module's equation.
 
@@ -150,6 +155,27 @@ class ReadoutVariance:
         Returns:
             The variances, and those of the given rows with each row's own errors left out of ``D_g``.
         """
+        return cls._learn(residuals, given, len(_terms(given, given.mean)))
+
+    @classmethod
+    def without_effects(
+        cls, residuals: Float[Tensor, "n g"], given: Circumstances
+    ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
+        """Learn variances that do not know what was predicted: the first two terms of the equation.
+
+        Args:
+            residuals: As in :meth:`learn`.
+            given: As in :meth:`learn`.
+
+        Returns:
+            The same as :meth:`learn`.
+        """
+        return cls._learn(residuals, given, 2)
+
+    @classmethod
+    def _learn(
+        cls, residuals: Float[Tensor, "n g"], given: Circumstances, used: int
+    ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
         squares = residuals.square()
         usual = squares.mean(0).clamp(min=_positive(_FLOOR * float(squares.mean())))
         left_out, moves = left_out_mean_squares(squares)
@@ -157,7 +183,10 @@ class ReadoutVariance:
         rows, columns = moves.nonzero(as_tuple=True)
         every = max(1, -(-len(rows) // _MOST_NUMBERS))
         told = rows[::every], columns[::every]
-        shares = most_likely_shares(squares[told], torch.stack([term.expand_as(squares)[told] for term in terms]))
+        shares = torch.zeros(len(terms), dtype=torch.float64)
+        shares[:used] = most_likely_shares(
+            squares[told], torch.stack([term.expand_as(squares)[told] for term in terms[:used]])
+        )
         variance = torch.zeros_like(squares)
         for share, term in zip(shares, terms, strict=True):
             variance += share * term
