@@ -61,8 +61,7 @@ class FittedStatedErrors:
             Its own; that of doubles for larger combinations of parts that were all measured alone; otherwise
             ``None``, and the variances are those of the error law.
         """
-        order = code // 16
-        borrowed = self.scales.get(SEEN_DOUBLE) if order > 1 and code == seen_code(order) else None
+        borrowed = self.scales.get(SEEN_DOUBLE) if code // 16 > 1 and _every_part_seen(code) else None
         return self.scales.get(code, borrowed)
 
     def predict(self, batch: PerturbationBatch) -> StatedPosterior:
@@ -144,13 +143,20 @@ _Learnt = Mapping[int, Mapping[Form, ErrorScale]]
 
 
 def _learn(fitted: FittedCalibrated) -> _Learnt:
-    scales = {}
+    """Learn scales of each form.
+
+    Perturbations with parts of one unseen target err alike: they are too few to learn factors from.
+    """
+    scales: dict[int, Mapping[Form, ErrorScale]] = {}
     for code, evidence in fitted.evidence.items():
         if len(evidence) < FEWEST_ERRORS:
             continue
         mean = evidence.mean + fitted.law(code).offset
         given = _circumstances(fitted, code, evidence.batch, mean, evidence.scale)
-        scales[code] = ErrorScale.learn(evidence.measured - mean, given)
+        learnt = ErrorScale.learn(evidence.measured - mean, given)
+        if not _every_part_seen(code):
+            learnt.pop("combinations", None)
+        scales[code] = learnt
     return scales
 
 
@@ -195,19 +201,17 @@ def _circumstances(
     mean: Float[Tensor, "b g"],
     scale: Float[Tensor, "b"],
 ) -> Circumstances:
-    """Describe predictions of one class.
-
-    Which parts the model had not seen, held-out predictions do not say, and an entry makes other errors where it
-    is not seen: so in classes with unseen parts neither their effects nor their names count.
-    """
-    every_part_seen = code == seen_code(code // 16)
+    """Describe predictions of one class; of parts that a model may not have seen, the effects stay out of it."""
     columns = own_columns(fitted.vocabulary, fitted.readouts)
-    given = Circumstances.of(
+    return Circumstances.of(
         mean,
         scale,
         batch,
         singles=fitted.singles,
-        alone=fitted.measured_alone & every_part_seen,
+        alone=fitted.measured_alone & _every_part_seen(code),
         own=own_marks(batch, columns, len(fitted.readouts)),
     )
-    return given if every_part_seen else replace(given, entries=torch.zeros_like(given.entries))
+
+
+def _every_part_seen(code: int) -> bool:
+    return code == seen_code(code // 16)
