@@ -192,10 +192,7 @@ class FittedConformal:
     def _readouts(self, posterior: Posterior) -> Reach:
         if self.score == "absolute":
             return Reach.alike(posterior.mean, torch.ones_like(posterior.mean))
-        spread = posterior.variance.sqrt()
-        if self.score == "learnt" and isinstance(posterior, StatedPosterior):
-            spread = torch.where(posterior.learnt[:, None], spread, 1.0)
-        return Reach.alike(posterior.mean, spread)
+        return Reach.alike(posterior.mean, posterior.variance.sqrt())
 
     def _together(self, posterior: Posterior) -> Reach:
         """Readouts differ in size, so a band is in standard deviations whatever the score of the rest is."""

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, seen_code
+from surrogates.data.novelty import SEEN_DOUBLE, class_distance, novelty_code, seen_code
 from surrogates.data.own_readouts import own_columns, own_marks
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.calibrated import FittedCalibrated
@@ -59,7 +59,7 @@ class FittedStatedErrors:
 
         Returns:
             Its own; that of doubles for larger combinations of parts that were all measured alone; otherwise
-            ``None``, and the variances are those of the error law.
+            ``None``: the variances are those of the error law, the tails those of the nearest class.
         """
         borrowed = self.scales.get(SEEN_DOUBLE) if code // 16 > 1 and _every_part_seen(code) else None
         return self.scales.get(code, borrowed)
@@ -75,20 +75,19 @@ class FittedStatedErrors:
         """
         posterior = self.fitted.predict(batch)
         variance = posterior.variance.clone()
-        downwards = (variance / posterior.scale[:, None]).sqrt()
-        upwards, learnt = downwards.clone(), torch.zeros(len(batch), dtype=torch.bool)
+        downwards, upwards = variance.sqrt(), variance.sqrt()
         codes = novelty_code(batch, self.measured_alone)
         for code in codes.unique().tolist():
-            scale = self.scale(code)
-            if scale is None:
-                continue
-            rows = torch.nonzero(codes == code).flatten()
-            given = _circumstances(
-                self.fitted, code, batch.rows(rows), posterior.mean[rows], posterior.scale[rows]
-            )
-            variance[rows], learnt[rows] = scale.variance(given), True
-            downwards[rows], upwards[rows] = scale.tails.reach(variance[rows].sqrt())
-        return StatedPosterior(posterior, variance, downwards, upwards, learnt)
+            rows, scale = torch.nonzero(codes == code).flatten(), self.scale(code)
+            if scale is not None:
+                some, mean = batch.rows(rows), posterior.mean[rows]
+                variance[rows] = scale.variance(
+                    _circumstances(self.fitted, code, some, mean, posterior.scale[rows])
+                )
+            if self.scales:
+                nearest = min(self.scales, key=lambda known: class_distance(known, code))
+                downwards[rows], upwards[rows] = self.scales[nearest].tails.reach(variance[rows].sqrt())
+        return StatedPosterior(posterior, variance, downwards, upwards)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from functools import cached_property
 from statistics import NormalDist
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from surrogates.uncertainty.posterior import Interval, Posterior
@@ -21,14 +21,12 @@ class StatedPosterior:
         downwards: How far below the mean a band goes that holds all readouts at once, up to a factor that is the
             same for all perturbations.
         upwards: How far above.
-        learnt: Which perturbations have variances that were learnt; the others have those of the base.
     """
 
     base: Posterior
     variance: Float[Tensor, "b g"]
     downwards: Float[Tensor, "b g"]
     upwards: Float[Tensor, "b g"]
-    learnt: Bool[Tensor, "b"]
 
     @property
     def mean(self) -> Float[Tensor, "b g"]:
