@@ -19,9 +19,11 @@ from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.search.engine import Engine
 from inverse_design.search.exhaustive import normalised
 from inverse_design.search.inverse_set import InverseSet
+from inverse_design.search.listing import best_by, best_by_turns, need_not_be_made
 from inverse_design.search.placement import LISTED, place
 from inverse_design.search.remarks import search_notes
 from inverse_design.search.topk import Progress, SearchResult, TopK
+from inverse_design.search.turns import Turns
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.models.automatic import Automatic
@@ -53,6 +55,10 @@ class Proposal:
         inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
             probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
             out; for sets of three and more there is none.
+        turns: The searches that filled the table by turns, for a state that need not have been made by any of the
+            candidates; the table then has a column ``found_by``, its utility is the likelihood's, which ``search``
+            is of, and probability and set are still about which candidate made the state. ``None`` where one
+            search ranks.
     """
 
     table: pd.DataFrame
@@ -64,6 +70,7 @@ class Proposal:
     notes: tuple[str, ...]
     spread: pd.DataFrame
     inverse_set: InverseSet | None = None
+    turns: Turns | None = None
 
 
 def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
@@ -122,18 +129,24 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         chosen = likelihood
     runner = engine or Engine()
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
-    found = runner.search(chosen, fitted, space, listed, progress=progress)
-    if not len(found.top):
+    if objective is None and isinstance(chosen, TargetLikelihood) and need_not_be_made(question, space):
+        listing = best_by_turns(chosen, fitted, space, top, engine=runner, seed=seed, progress=progress)
+    else:
+        listing = best_by(chosen, fitted, space, top, engine=runner, longest=listed, progress=progress)
+    chosen, found = listing.objective, listing.search
+    if not len(listing.index):
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
-    batch = space.take(found.top.index[:top])
+    batch = space.take(listing.index)
     explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
     bounds = outcome_bounds(chosen, fitted, batch, level)
     table = candidates_table(chosen, fitted, batch, bounds, explanations)
     notes = (*_notes(fitted, space, question.training), *remark, *bounds.notes)
-    notes += search_notes(runner, found.certificate, fitted, space)
+    notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes)
+    if listing.turns is not None:
+        table.insert(list(table.columns).index("utility"), "found_by", list(listing.turns.found_by))
     answer = None
     if likelihood is not None:
-        best = found.top if isinstance(chosen, TargetLikelihood) else None
+        best = found.top if isinstance(chosen, TargetLikelihood) and listing.turns is None else None
         placed = place(likelihood, fitted, space, batch, listed=best, level=level, seed=seed, progress=progress)
         table["probability"] = placed.probability.numpy()
         answer, notes = placed.inverse_set, notes + placed.notes
@@ -150,6 +163,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         notes=tuple(sorted(notes, key=lambda note: not note.startswith("warning"))),
         spread=spread_table(decompose(fitted, batch, question.training), table["perturbation"], aligned.columns),
         inverse_set=answer,
+        turns=listing.turns,
     )
 
 

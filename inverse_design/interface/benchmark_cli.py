@@ -8,13 +8,14 @@ from cyclopts import App, Parameter, validators
 
 from inverse_design.interface.judging import Judging
 from inverse_design.interface.options import Context, Reading, RunWords
+from inverse_design.interface.reaching import Reaching
 from inverse_design.interface.run import examples
 from inverse_design.interface.scoring import Scoring
 
 _Count = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 _Repeats = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
-_READING, _SCORING, _JUDGING = Reading(), Scoring(), Judging()
+_READING, _SCORING, _JUDGING, _REACHING = Reading(), Scoring(), Judging(), Reaching()
 
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 
@@ -43,6 +44,30 @@ def retrieval(
     from inverse_design.interface.benchmark import run_retrieval
 
     run_retrieval(run, data, context=context, seed=seed, json=json, reading=reading)
+
+
+@benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr --json reach.json"))
+def reach(
+    data: str,
+    /,
+    *,
+    context: Context = None,
+    asked: Reaching = _REACHING,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Measure how near the first candidates come to states that no candidate need have made.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: By which model, and where to write.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.interface.reach import run_reach
+
+    run_reach(run, data, context=context, asked=asked, reading=reading)
 
 
 @benchmark.command(

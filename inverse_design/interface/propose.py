@@ -25,6 +25,7 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.engine import Engine
+from inverse_design.search.turns import Turns
 from surrogates.data.screen import Screen
 
 
@@ -223,6 +224,7 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
         "target": proposal.target.name,
         "notes": proposal.notes,
         "certificate": asdict(proposal.search.certificate),
+        "turns": None if proposal.turns is None else _certificates(proposal.turns),
         "inverse_set": None if proposal.inverse_set is None else asdict(proposal.inverse_set),
         "explanations": why,
     }
@@ -266,6 +268,10 @@ def _facts(answer: Answer) -> dict[str, str]:
         "target": f"{proposal.target.name}{held_out}{part}",
         "model": f"{_model_name(answer)}, seed {answer.asking.seed}; {_interval_in_words(answer)}",
     }
+
+
+def _certificates(turns: Turns) -> dict[str, dict[str, object]]:
+    return {name: asdict(found.certificate) for name, found in turns.searches.items()}
 
 
 def _interval_in_words(answer: Answer) -> str:

@@ -139,13 +139,16 @@ def show_warnings(console: Console, notes: Sequence[str]) -> None:
 
 
 def show_search(console: Console, proposal: Proposal) -> None:
-    """Print the certificate and the notes that are no warnings.
+    """Print the certificate of each search and the notes that are no warnings.
 
     Args:
         console: Where.
         proposal: What was found.
     """
-    say(console, certificate_line(proposal.search.certificate, proposal.space.orders))
+    searches = {"": proposal.search} if proposal.turns is None else proposal.turns.searches
+    for name, found in searches.items():
+        by = f"by {name}, " if name else ""
+        say(console, by + certificate_line(found.certificate, proposal.space.orders))
     for note in proposal.notes:
         if not note.startswith("warning"):
             say(console, note, "dim")

@@ -13,6 +13,7 @@ from inverse_design.errors import SpaceError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, Target, is_state
+from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
@@ -30,10 +31,12 @@ class Question:
     Attributes:
         training: The screen without the target condition.
         target: Where the cells should go.
+        maker: The condition of the screen whose profile the target is; ``None`` for any other target.
     """
 
     training: Screen
     target: Target
+    maker: Perturbation | None = None
 
 
 def ask(screen: Screen, target: str | Target) -> Question:
@@ -51,10 +54,11 @@ def ask(screen: Screen, target: str | Target) -> Question:
     """
     if not isinstance(target, str):
         return Question(screen, target)
-    row = screen.row_of(screen.vocabulary.parse(target))
+    maker = screen.vocabulary.parse(target)
+    row = screen.row_of(maker)
     # Without standard errors: the error laws are learnt from measured effects and so hold that noise already.
     profile = ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row])
-    return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile)
+    return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile, maker)
 
 
 def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> tuple[str, ...]:

@@ -210,7 +210,15 @@ def test_orders_choose_the_space(order: Any, counts: dict[int, int]) -> None:
 def test_both_orders_are_one_ranking() -> None:
     keep = Constraints(measured="keep")
     target = profile(screen().effects[2])
-    both = propose(screen(), target, order="both", top=15, constraints=keep, surrogate=ScaledAdditive())
+    both = propose(
+        screen(),
+        target,
+        order="both",
+        top=15,
+        objective="likelihood",
+        constraints=keep,
+        surrogate=ScaledAdditive(),
+    )
     batch = both.space.batch(0, both.space.size)
     likelihood = TargetLikelihood(target.on(screen().readouts), torch.zeros(GENES).double())
     utility = likelihood.utility(both.fitted, batch).mean

@@ -175,7 +175,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, refused: Callable[..., s
     assert path.read_bytes() == kept
 
 
-@pytest.mark.parametrize("verb", ["retrieval", "forward"])
+@pytest.mark.parametrize("verb", ["retrieval", "forward", "reach"])
 def test_benchmark_outputs_that_cannot_be_written(tmp_path: Path, refused: Callable[..., str], verb: str) -> None:
     said = refused("benchmark", verb, save_table(tmp_path), "--json", tmp_path / "absent" / "rows.json")
     assert "there is no folder" in said

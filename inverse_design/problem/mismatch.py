@@ -1,0 +1,192 @@
+"""How far a wanted state may be from all that candidates can make, learnt from held-out doubles.
+
+The likelihood asks which candidate *made* a state. A state that somebody wishes for need not have been made by
+any: then it is a candidate's effect plus a mismatch, and readouts on which predictions are sharp no longer decide
+alone. The mismatch is independent noise of one variance on all readouts, a multiple of the mean squared
+standardised held-out residual; it adds to the target's own uncertainty, so that the search over all pairs stays
+one of products.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from inverse_design.problem.asked_states import FEWEST, KnownEffects, asked_states, regrets
+from inverse_design.problem.likelihood import law_on
+from inverse_design.problem.target import AlignedProfile
+from surrogates.data.novelty import SEEN_DOUBLE
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.calibrated import Expert, FittedCalibrated
+from surrogates.uncertainty.dyadic import dyadic_standard_error
+from surrogates.uncertainty.opinion_pool import pooled
+
+MULTIPLES = (0.0, 0.3, 1.0, 3.0, 10.0)
+ASSUMED = 1.0  # what is taken unless held-out doubles clearly ask for another
+FEWEST_TO_CHOOSE = 12
+_CLEAR = 2  # standard errors
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """How much a wanted state may differ from what a candidate does.
+
+    Attributes:
+        multiple: Its variance on each readout, in units of the mean squared standardised held-out residual on the
+            target's readouts.
+        support: How many held-out doubles stand behind the choice; 0 if there were too few.
+        regret: Mean regret of the first candidate on their states, by multiple; empty if there were too few.
+    """
+
+    multiple: float
+    support: int
+    regret: Mapping[float, float]
+
+    def on(self, target: AlignedProfile, fitted: FittedCalibrated) -> AlignedProfile:
+        """Let a target be missed by this much.
+
+        Args:
+            target: The profile.
+            fitted: The surrogate, whose error law of doubles of seen parts gives the unit.
+
+        Returns:
+            The same with a larger variance on every readout.
+        """
+        return missed(target, fitted, self.multiple)
+
+
+def missed(target: AlignedProfile, fitted: FittedCalibrated, multiple: float) -> AlignedProfile:
+    """Add a mismatch to a target's own uncertainty.
+
+    Args:
+        target: The profile.
+        fitted: The surrogate.
+        multiple: Of the mean variance of its held-out errors on the target's readouts.
+
+    Returns:
+        The same with a larger variance on every readout, in the squared unit of the screen.
+    """
+    unit = fitted.law(SEEN_DOUBLE).covariance.variance[target.columns].mean()
+    return replace(target, variance=target.variance + multiple * unit)
+
+
+def choose_mismatch(fitted: FittedCalibrated, target: AlignedProfile, *, seed: int) -> Mismatch:
+    """Choose the multiple by the mean regret of the first candidate, on the readouts of a target.
+
+    Every cross-fit ranks the doubles that it has not seen for states built from their measured effects; the kinds
+    of :func:`~inverse_design.problem.asked_states.asked_states` on part of the readouts are left out, as the
+    target's own readouts are the question. Regrets of so few doubles are noisy: the multiple with the least one is
+    taken if it is better than :data:`ASSUMED` by more than two standard errors, which know that doubles share
+    genes.
+
+    Args:
+        fitted: A surrogate with its cross-fits.
+        target: Which readouts, and their weights.
+        seed: Fixes the states.
+
+    Returns:
+        The mismatch; the assumed one with fewer than :data:`FEWEST_TO_CHOOSE` held-out doubles.
+    """
+    judged = [(view, known) for view, known in _held_out(fitted) if len(known) >= FEWEST]
+    support = sum(len(known) for _, known in judged)
+    if support < FEWEST_TO_CHOOSE:
+        return Mismatch(ASSUMED, 0, {})
+    found: dict[float, list[Tensor]] = {multiple: [] for multiple in MULTIPLES}
+    for view, known in judged:
+        trained = [other for _, other in judged if other is not known]
+        for multiple, each in _judged(view, known, trained, target, seed=seed).items():
+            found[multiple].append(each)
+    regret = {multiple: torch.cat(each) for multiple, each in found.items()}
+    best = _clearly_best(regret, torch.cat([known.genes[:, :2] for _, known in judged]))
+    return Mismatch(best, support, {each: float(values.nanmean()) for each, values in regret.items()})
+
+
+def _clearly_best(regret: Mapping[float, Float[Tensor, "n"]], genes: Int[Tensor, "n 2"]) -> float:
+    """Take the multiple with the least mean regret, unless it could be noise that it beats the assumed one."""
+    best = min(regret, key=lambda multiple: (round(float(regret[multiple].nanmean()), 6), multiple))
+    gained = regret[ASSUMED] - regret[best]
+    clear = float(gained.nanmean()) > _CLEAR * dyadic_standard_error(gained, genes)
+    return best if clear else ASSUMED
+
+
+def _held_out(fitted: FittedCalibrated) -> list[tuple[FittedCalibrated, KnownEffects]]:
+    """Take the doubles of seen parts that each cross-fit has not seen."""
+    found = []
+    for fold in fitted.cross:
+        rows = torch.nonzero(fold.codes == SEEN_DOUBLE).flatten()
+        if isinstance(fold.fitted, FittedCalibrated) and len(rows):
+            found.append((fold.fitted, KnownEffects(fold.effects[rows], fold.batch.genes[rows])))
+    return found
+
+
+def _judged(
+    view: FittedCalibrated,
+    known: KnownEffects,
+    trained: Sequence[KnownEffects],
+    target: AlignedProfile,
+    *,
+    seed: int,
+) -> dict[float, Float[Tensor, "n"]]:
+    """Find the mean regret of the first candidate over each double's states, by multiple, under one cross-fit."""
+    columns = target.columns
+    alone = torch.nonzero(view.measured_alone).flatten()
+    before = KnownEffects(
+        torch.cat([each.effects for each in trained])[:, columns] if trained else known.effects[:0, columns],
+        torch.cat([each.genes for each in trained]) if trained else known.genes[:0],
+    )
+    effects = known.effects[:, columns]
+    states = [
+        state
+        for state in asked_states(
+            KnownEffects(effects, known.genes),
+            KnownEffects(view.singles[alone][:, columns], alone[:, None]),
+            before,
+            seed=seed,
+            weights=target.weights,
+        )
+        if len(state.asked.columns) == len(columns)
+    ]
+    batch = view.vocabulary.dosed(known.genes)
+    distances = [state.distances(effects) for state in states]
+    found = {}
+    values = torch.stack([state.asked.values for state in states])
+    allowed = torch.stack([state.allowed(len(known)) for state in states])
+    for multiple in MULTIPLES:
+        first = _scores(view, batch, missed(target, view, multiple), values, allowed).argmax(1)
+        each = [regrets(at[None], distance, (1,))[0] for at, distance in zip(first, distances, strict=True)]
+        found[multiple] = torch.tensor(each, dtype=torch.float64).reshape(len(known), -1).nanmean(1)
+    return found
+
+
+def _scores(
+    view: FittedCalibrated,
+    batch: PerturbationBatch,
+    target: AlignedProfile,
+    values: Float[Tensor, "t m"],
+    allowed: Bool[Tensor, "t n"],
+) -> Float[Tensor, "t n"]:
+    """Score some doubles for many profiles: by the log density, or by the pool of the experts' probabilities."""
+    experts = view.experts or (Expert(1.0, view),)
+    logs = torch.stack([
+        _log_densities(expert.fitted, batch, target, values).masked_fill(~allowed, -torch.inf).log_softmax(1)
+        for expert in experts
+    ])  # fmt: skip
+    weights = torch.tensor([expert.weight for expert in experts], dtype=torch.float64)
+    return pooled(logs.flatten(1), weights).reshape(values.shape[0], -1)
+
+
+def _log_densities(
+    fitted: FittedCalibrated, batch: PerturbationBatch, target: AlignedProfile, values: Float[Tensor, "t m"]
+) -> Float[Tensor, "t n"]:
+    """Log density of many profiles on the readouts of one under some doubles of seen parts, up to a constant."""
+    law = law_on(fitted.law(SEEN_DOUBLE), target)
+    whiten, columns = law.covariance.whiten, target.columns
+    posterior = fitted.predict(batch)
+    asked, means = whiten(values), whiten(posterior.mean[:, columns])
+    first, second = (whiten(fitted.singles[ids][:, columns]) for ids in batch.genes[:, :2].T)
+    square = asked.square().sum(1)[:, None] - 2 * asked @ means.T + means.square().sum(1)
+    projections = tuple(asked @ part.T - (part * means).sum(1) for part in (first, second))
+    gram = tuple((one * other).sum(1) for one, other in ((first, first), (first, second), (second, second)))
+    return law.log_density(square, projections, gram, posterior.scale)

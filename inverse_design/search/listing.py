@@ -1,0 +1,143 @@
+"""What is listed for a target: the best by one objective, or by two that take turns.
+
+A file, a profile or cells of another kind need not be of any candidate's making. Then the likelihood allows for a
+mismatch, and takes turns with the expected distance: the first finds what made the state, or part of it; the
+second is right where nothing did.
+"""
+
+from dataclasses import dataclass, replace
+
+from jaxtyping import Int64
+from torch import Tensor
+
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.mismatch import Mismatch, choose_mismatch
+from inverse_design.problem.objective import Objective, SquaredDistance
+from inverse_design.problem.question import Question
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import ProfileTarget
+from inverse_design.search.engine import Engine
+from inverse_design.search.exhaustive import normalised
+from inverse_design.search.topk import Progress, SearchResult
+from inverse_design.search.turns import Turns, by_turns
+from surrogates.models.calibrated import FittedCalibrated
+
+LIKELIHOOD, DISTANCE = "likelihood", "distance"
+_LARGEST = 2  # order up to which both searches are exact
+
+
+@dataclass(frozen=True)
+class Listing:
+    """Candidates in the order in which they are proposed.
+
+    Attributes:
+        objective: What they are worth.
+        index: Their numbers in the space, the first choice first.
+        search: The certified search by the objective.
+        turns: All searches, where two of them took turns.
+        notes: How the list came about, unless one search ranked it.
+    """
+
+    objective: Objective
+    index: Int64[Tensor, "m"]
+    search: SearchResult
+    turns: Turns | None = None
+    notes: tuple[str, ...] = ()
+
+
+def need_not_be_made(question: Question, space: CombinationSpace) -> bool:
+    """Tell whether a state may be of no candidate's making.
+
+    Args:
+        question: Training data and target.
+        space: What may be proposed.
+
+    Returns:
+        True for profiles, unless they are those of a measured condition that is among the candidates; False for
+        targets that are no profile, and in spaces with sets of three and more, where not both searches are exact.
+    """
+    if not isinstance(question.target, ProfileTarget) or space.orders[-1] > _LARGEST:
+        return False
+    return question.maker is None or not bool(space.holds(space.vocabulary.batch([question.maker])).all())
+
+
+def best_by(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    top: int,
+    *,
+    engine: Engine,
+    longest: int,
+    progress: Progress | None = None,
+) -> Listing:
+    """List the best by one objective.
+
+    Args:
+        objective: What candidates are worth.
+        fitted: A surrogate with its error laws.
+        space: What may be proposed.
+        top: How many candidates are listed.
+        engine: Where the search runs.
+        longest: How many the search keeps, at least ``top``.
+        progress: Called with how many candidates were scored, of how many.
+
+    Returns:
+        The list.
+    """
+    found = engine.search(objective, fitted, space, longest, progress=progress)
+    return Listing(objective, found.top.index[:top], found)
+
+
+def best_by_turns(
+    likelihood: TargetLikelihood,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    top: int,
+    *,
+    engine: Engine,
+    seed: int,
+    progress: Progress | None = None,
+) -> Listing:
+    """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns.
+
+    Args:
+        likelihood: The question, without a mismatch.
+        fitted: A surrogate with its cross-fits, on which the mismatch is chosen.
+        space: What may be proposed, singles and pairs.
+        top: How many candidates are listed.
+        engine: Where the searches run; the ledger of the second has ``-distance`` in its name.
+        seed: Fixes the states on which the mismatch is chosen.
+        progress: Called by each search with how many candidates were scored, of how many.
+
+    Returns:
+        The list and the certified searches behind it.
+    """
+    mismatch = choose_mismatch(fitted, likelihood.target, seed=seed)
+    missed = replace(likelihood, target=mismatch.on(likelihood.target, fitted), log_sums=())
+    missed = normalised(missed, fitted, space)
+    nearest = SquaredDistance(likelihood.target)
+    turns = by_turns(
+        {
+            LIKELIHOOD: engine.search(missed, fitted, space, top, progress=progress),
+            DISTANCE: _second(engine).search(nearest, fitted, space, top, progress=progress),
+        },
+        top,
+    )
+    return Listing(missed, turns.index, turns.searches[LIKELIHOOD], turns, (_in_words(mismatch),))
+
+
+def _second(engine: Engine) -> Engine:
+    place = engine.ledger
+    return engine if place is None else replace(engine, ledger=place.with_stem(f"{place.stem}-{DISTANCE}"))
+
+
+def _in_words(mismatch: Mismatch) -> str:
+    chosen = "assumed, as too few doubles could be held out"
+    if mismatch.support:
+        chosen = f"chosen on {mismatch.support} held-out doubles"
+    return (
+        "no candidate need have made this state: rows take turns between the likelihood, which allows for a"
+        f" mismatch of {mismatch.multiple:g} times the error variance ({chosen}), and the expected distance;"
+        " probability and in_set are about which candidate made it"
+    )
