@@ -1,5 +1,6 @@
 """The main job: from a screen and a target to a ranked list of candidates."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -28,7 +29,7 @@ from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
-from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.decomposition import decompose
 from surrogates.uncertainty.conformal import require_level
 
@@ -180,7 +181,12 @@ def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) ->
         else:
             notes.append(f"squared error {ratio}")
     rank = law.covariance.loadings.shape[1]
-    notes.append(f"error law of {law.origin!r}: rank {rank}, learnt from {law.support} held-out perturbations")
+    behind = fitted.evidence.get(SEEN_DOUBLE)
+    genes = f" of {len(behind.batch.genes.unique())} genes" if behind is not None and law.support else ""
+    notes.append(
+        f"error law of {law.origin!r}: rank {rank}, learnt from {law.support} held-out perturbations{genes}"
+    )
+    notes += _promise(fitted, space)
     graph = graph_of(fitted.base)
     if graph is not None:
         edges = int((graph.edges != 0).sum())
@@ -193,3 +199,19 @@ def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) ->
         shown = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
         notes.append(f"left out, as never measured alone: {shown}")
     return tuple(notes)
+
+
+def _promise(fitted: FittedCalibrated, space: CombinationSpace) -> list[str]:
+    """What held-out truths say of the probabilities, and who names."""
+    promise = fitted.promise
+    if promise is None:
+        return []
+    among = min(space.count_valid, Calibrated.candidates)
+    said = (
+        f"promise: a held-out truth gets a mean log probability of {promise.mean:.2f} ±"
+        f" {promise.standard_error:.2f} among as many as {among:,} candidates"
+        f" (a blind guess {-math.log(max(1, among)):.2f}), by {len(promise.parts)} doubles that"
+        " nothing behind it had seen"
+    )
+    named = [f"{expert.fitted.name} {expert.weight:.2f}" for expert in fitted.experts]
+    return [said, f"named by {', '.join(named)}"] if named else [said]

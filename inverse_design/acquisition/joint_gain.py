@@ -141,7 +141,8 @@ def _ranked(draws: Float[Tensor, "s b"]) -> Float[Tensor, "b s"]:
     """Normal scores of ranks: the same numbers for every candidate, in the order of its draws."""
     count = len(draws)
     places = draws.argsort(dim=0, stable=True).argsort(dim=0)
-    return torch.special.ndtri((places.T.double() + 0.5) / count)
+    scores: Tensor = torch.special.ndtri((places.T.double() + 0.5) / count)
+    return scores
 
 
 def _in_scenarios(mean: Float[Tensor, "b c"], fared: Float[Tensor, "b s"]) -> Float[Tensor, "b s c"]:

@@ -90,7 +90,8 @@ class NormalScores:
     @property
     def probability(self) -> Float[Tensor, "b"]:
         """Chance of any improvement."""
-        return torch.special.log_ndtr(self.score[:, 0]).exp()
+        log_probability: Tensor = torch.special.log_ndtr(self.score[:, 0])
+        return log_probability.exp()
 
     @property
     def expected(self) -> Float[Tensor, "b"]:

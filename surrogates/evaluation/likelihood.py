@@ -46,7 +46,8 @@ def _of_directions(white: Float[Tensor, "b g"], directions: Float[Tensor, "b g k
     onto = torch.linalg.solve_triangular(
         factor, torch.einsum("bgk,bg->bk", directions, white)[..., None], upper=False
     )
-    return 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) - onto.square().sum((1, 2))
+    change: Tensor = 2 * factor.diagonal(dim1=1, dim2=2).log().sum(1) - onto.square().sum((1, 2))
+    return change
 
 
 def interval_coverage_rows(posterior: Posterior, truth: Float[Tensor, "b g"], level: float) -> Float[Tensor, "b"]:
