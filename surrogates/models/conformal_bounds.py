@@ -190,7 +190,23 @@ def _classes(
             own = rows[(rows >= start) & (rows < stop)] - start
             if len(own):
                 behind.append(_Behind(fold, own, each[own]))
-        yield torch.nonzero(codes == code).flatten(), behind
+        yield from _knowing_as_much(torch.nonzero(codes == code).flatten(), batch, code, behind, level)
+
+
+def _knowing_as_much(
+    asked: Int[Tensor, "n"], batch: PerturbationBatch, code: int, behind: list[_Behind], level: float
+) -> Iterator[tuple[Int[Tensor, "n"], list[_Behind]]]:
+    """Leave cross-fits out to which a new perturbation is of another class, where the others are enough.
+
+    A cross-fit that hides a part which the whole fit has seen predicts worse than what is to be bounded.
+    """
+    some = batch.rows(asked)
+    same = [novelty_code(some, each.fold.fitted.measured_alone) == code for each in behind]
+    patterns, group = torch.unique(torch.stack(same, dim=1), dim=0, return_inverse=True)
+    for number, pattern in enumerate(patterns.tolist()):
+        kept = [each for each, alike in zip(behind, pattern, strict=True) if alike]
+        enough = sum(len(each.rows) for each in kept) >= least_count(level)
+        yield asked[group == number], kept if enough else behind
 
 
 def _around(
