@@ -19,6 +19,7 @@ from surrogates.models.decomposition import Decomposition
 from surrogates.uncertainty.conformal import coverage_band
 
 DISTANCE = "distance"
+PICKED_MAY_FAIL = "the best candidates are not random ones: bounds may hold less often for them (docs: intervals)"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def outcome_bounds(
             f"lower and upper hold the {outcome.name} of {100 * level:.3g} % of new perturbations, by"
             f" {behind.line}; so few leave the true share at {low:.2f} to {high:.2f}"
         )
-    notes.append("the best candidates are not random ones: bounds may hold less often for them (docs: intervals)")
+    notes.append(PICKED_MAY_FAIL)
     return OutcomeBounds(outcome.name, expected, interval.lower, interval.upper, tuple(notes))
 
 

@@ -34,8 +34,9 @@ LIKELY = 1e-3  # chance of an improvement below which none is to be expected
 SCENARIOS, _SEED = 512, 0
 _SMOOTHING = 0.05  # h²: the part of a utility's variance that depends on nothing else
 _CELLS_PER_HALVING, _HALVINGS = 2, 20  # of the largest improvement
-_ALMOST_ONE = 1 - 1e-12
-_LOWEST, _TABLE = -45.0, 6000  # normal scores of chances below any float, and entries of the table of them
+_LOWEST, _TABLE = -45.0, 2000  # normal scores of chances below any float, and entries of the table of them
+_SMALL = 1e-4  # mean chance up to which none in a scenario is near one
+_AT_ONCE = 64  # candidates
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,10 @@ class JointGain:
         left: One less that; both keep their digits where they are small.
     """
 
-    chance: Float[Tensor, "b s c"]
+    chance: Float[Tensor, "b c s"]
     width: Float[Tensor, "c"]
-    chosen: Float[Tensor, "s c"]
-    left: Float[Tensor, "s c"]
+    chosen: Float[Tensor, "c s"]
+    left: Float[Tensor, "c s"]
 
     @classmethod
     def of(cls, alone: NormalScores, draws: Float[Tensor, "s b"]) -> "JointGain":
@@ -73,14 +74,14 @@ class JointGain:
         beyond[:, -1] = 0.0  # beyond what is worth counting
         width = bounds.diff()
         mean = ((beyond[:, :-1] - beyond[:, 1:]) / width).clamp(0.0, 1.0)
-        chance = _in_scenarios(mean, _ranked(draws))
+        chance = _in_scenarios(mean, _places(draws))
         nothing = torch.zeros(chance.shape[1:], dtype=torch.float64)
         return cls(chance, width, nothing, 1 - nothing)
 
     @cached_property
     def total(self) -> float:
         """Expected gain of what is chosen."""
-        return float(self.chosen.mean(0) @ self.width)
+        return float(self.chosen.mean(1) @ self.width)
 
     def gains(self) -> Float[Tensor, "b"]:
         """What each candidate adds to the expected gain."""
@@ -95,7 +96,7 @@ class JointGain:
         Returns:
             The same as :meth:`gains`, of those only.
         """
-        weight = self.left * self.width / len(self.left)
+        weight = self.left * self.width[:, None] / self.left.shape[1]
         added: Tensor = self.chance[numbers].flatten(1) @ weight.flatten()
         return added
 
@@ -137,35 +138,35 @@ def joint_gain(joint: JointEffects, alone: NormalScores, worth: Worth) -> JointG
     return JointGain.of(alone, joint.believe(worth, SCENARIOS, seed=_SEED).joint())
 
 
-def _ranked(draws: Float[Tensor, "s b"]) -> Float[Tensor, "b s"]:
-    """Normal scores of ranks: the same numbers for every candidate, in the order of its draws."""
-    count = len(draws)
-    places = draws.argsort(dim=0, stable=True).argsort(dim=0)
-    scores: Tensor = torch.special.ndtri((places.T.double() + 0.5) / count)
-    return scores
+def _places(draws: Float[Tensor, "s b"]) -> Int[Tensor, "b s"]:
+    """Rank of each candidate's utility in every draw."""
+    return draws.argsort(dim=0, stable=True).argsort(dim=0).T
 
 
-def _in_scenarios(mean: Float[Tensor, "b c"], fared: Float[Tensor, "b s"]) -> Float[Tensor, "b s c"]:
-    """Spread chances over scenarios."""
-    spread, shared = math.sqrt(_SMOOTHING), math.sqrt(1 - _SMOOTHING)
-    table = torch.linspace(_LOWEST, -_LOWEST, _TABLE, dtype=torch.float64)
-    logs = torch.special.log_ndtr((table[:, None] + shared * fared[0]) / spread).logsumexp(1)
-    wanted = mean.log()
-    at = torch.from_numpy(np.interp(wanted.numpy(), logs.numpy() - math.log(fared.shape[1]), table.numpy()))
+def _in_scenarios(mean: Float[Tensor, "b c"], places: Int[Tensor, "b s"]) -> Float[Tensor, "b c s"]:
+    """Spread chances over scenarios, by a table of what every threshold makes of every rank."""
+    spread, shared, count = math.sqrt(_SMOOTHING), math.sqrt(1 - _SMOOTHING), places.shape[1]
+    thresholds = torch.linspace(_LOWEST, -_LOWEST, _TABLE, dtype=torch.float64)
+    fared = torch.special.ndtri((torch.arange(count, dtype=torch.float64) + 0.5) / count)
+    table = torch.special.log_ndtr((thresholds[:, None] + shared * fared) / spread)
+    logs = table.logsumexp(1) - math.log(count)
+    at = torch.from_numpy(np.interp(mean.log().numpy(), logs.numpy(), np.arange(_TABLE)))
+    chance = torch.empty(*mean.shape, count, dtype=torch.float64)
+    for rows in torch.arange(len(mean)).split(_AT_ONCE):
+        low = at[rows].floor().long().clamp(max=_TABLE - 2)
+        part = (at[rows] - low)[..., None]
+        ranked = torch.lerp(table[low], table[low + 1], part).exp()
+        order = places[rows, None].expand(-1, mean.shape[1], -1)
+        chance[rows] = _with_mean(ranked, mean[rows]).gather(2, order)
+    return chance
 
-    def scores() -> Float[Tensor, "b s c"]:
-        return (at[:, None] + shared * fared[..., None]) / spread
 
-    # One step of Newton's method for the logarithm of the mean: the table is off in the fourth digit.
-    z = scores()
-    share = torch.special.log_ndtr(z)
-    density = (-z.square() / 2 - share).exp() / (math.sqrt(2 * math.pi) * spread)
-    slope = (share.softmax(1) * density).sum(1)
-    miss = wanted - (share.logsumexp(1) - math.log(fared.shape[1]))
-    at = at + torch.where(wanted.isfinite() & (mean < _ALMOST_ONE), miss / slope, 0.0)
-    raw = torch.special.log_ndtr(scores()).exp()
-    # What is left is put right, for small chances and for large ones, so that the mean is exact.
-    got = raw.mean(1, keepdim=True)
-    low = raw * (mean[:, None] / got.clamp(min=torch.finfo(got.dtype).tiny))
-    high = 1 - (1 - raw) * ((1 - mean[:, None]) / (1 - got).clamp(min=1 - _ALMOST_ONE))
-    return torch.where(mean[:, None] < 0.5, low, high).clamp(0.0, 1.0)
+def _with_mean(chance: Float[Tensor, "b c s"], mean: Float[Tensor, "b c"]) -> Float[Tensor, "b c s"]:
+    """Put what interpolation misses right, for small chances and for large ones."""
+    wanted, got = mean[..., None], chance.mean(2, keepdim=True)
+    tiny = torch.finfo(got.dtype).tiny
+    # Where a factor above one would lead beyond one, the missing part is shared by what is left.
+    low = chance * (wanted / got.clamp(min=tiny)).clamp(max=1.0)
+    high = 1 - (1 - chance) * ((1 - wanted) / (1 - got).clamp(min=tiny)).clamp(max=1.0)
+    raised = torch.where(wanted < _SMALL, chance * (wanted / got.clamp(min=tiny)), high)
+    return torch.where(wanted > got, raised, low)

@@ -4,6 +4,7 @@ import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -13,9 +14,11 @@ from inverse_design.acquisition.gain import GAINS
 from inverse_design.acquisition.joint_effects import JointEffects, joint_effects
 from inverse_design.acquisition.joint_gain import LIKELY, JointGain, joint_gain
 from inverse_design.acquisition.preference import Fixed, Followed, Preference, Thompson
+from inverse_design.campaign.picked_bounds import Ranker, as_near_as_noise, may_have_made, picked_bounds
 from inverse_design.campaign.planner import PLAN_COLUMNS, Plan
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.short_list import Lister, ShortList
+from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.question import candidate_space
 from inverse_design.problem.space import CombinationSpace
@@ -75,6 +78,7 @@ class GainPlanner:
         surrogate: The forward model; by default the one that the settings name.
         listed: Length of the short list.
         draws: Joint draws, for gains that need them.
+        missed: Share of the designed picks of each past round that were outside their bounds.
     """
 
     settings: CampaignSettings
@@ -82,6 +86,7 @@ class GainPlanner:
     surrogate: Surrogate | None = None
     listed: int = 300
     draws: int = 1024
+    missed: tuple[float, ...] = ()
 
     def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
         """Choose the experiments of a round.
@@ -103,38 +108,59 @@ class GainPlanner:
         aim = Aim.at(self.target, screen)
         space = _space_of(self.settings, screen)
         lister = Lister(fitted, space, screen.vocabulary.batch(list(pending)), self.settings)
-        outlook = _Outlook.of(lister.best(aim.objective, self.listed), fitted, aim, screen)
+        selection = self._select(lister, aim, screen, count, seed=seed)
+        table, notes = self._table(selection, fitted, aim, screen)
+        return Plan(
+            table=table,
+            expected_gain=_gain_of(selection.outlook.together, selection.pool.choice, selection.chosen.numbers),
+            notes=(*_notes(fitted, aim, space), *selection.pool.notes, *selection.remarks, *notes),
+            model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
+        )
+
+    def _select(self, lister: Lister, aim: Aim, screen: Screen, count: int, *, seed: int) -> "_Selection":
+        """Choose the batch from a short list, the designed ones first."""
+        fitted, ranker = lister.fitted, aim.objective
+        outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, aim, screen)
         promising = int(outlook.promising.sum())
         preference = self._preference(outlook, aim, seed=seed)
         by_likelihood = aim.is_state and self.settings.gain == JOINT_GAIN and promising < count
         if by_likelihood:
             likelihood = aim.likelihood(screen)
             if not promising:
-                outlook = _Outlook.of(lister.best(likelihood, self.listed), fitted, aim, screen)
+                ranker = likelihood
+                outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, aim, screen)
             likeliest = Fixed(likelihood.utility(fitted, outlook.pool.batch).mean)
             preference = Followed(outlook.together.only(outlook.promising), likeliest)
-        pool = outlook.pool
-        chosen = choose_batch(
-            preference, pool.choice, self._rules(count), generator=torch.Generator().manual_seed(seed)
-        )
-        chosen = _designed_first(chosen)
-        valuation = value(fitted, pool.batch.rows(chosen.numbers), aim, screen, level=self.settings.level)
+        generator = torch.Generator().manual_seed(seed)
+        chosen = choose_batch(preference, outlook.pool.choice, self._rules(count), generator=generator)
+        remarks = _prospects(promising, count, by_likelihood=by_likelihood)
+        return _Selection(ranker, outlook, _designed_first(chosen), remarks)
+
+    def _table(
+        self, selection: "_Selection", fitted: FittedCalibrated, aim: Aim, screen: Screen
+    ) -> tuple[pd.DataFrame, tuple[str, ...]]:
+        """Lay the batch out; designed picks, which come first, have bounds of their own."""
+        chosen, level = selection.chosen, self.settings.level
+        batch = selection.pool.batch.rows(chosen.numbers)
+        valuation = value(fitted, batch, aim, screen, level=level)
+        lower, upper = (torch.tensor(valuation.table[name].to_numpy(dtype=float)) for name in ("lower", "upper"))
+        some = torch.nonzero(~chosen.drawn).flatten()
+        picks = batch.rows(some)
+        random = (lower[some], upper[some])
+        stated = picked_bounds(selection.ranker, fitted, picks, random, level=level, missed=self.missed)
+        lower[some], upper[some] = stated.lower, stated.upper
+        if aim.is_state:
+            may = may_have_made(aim.likelihood(screen), fitted, selection.pool.batch, level=level)
+            lower = as_near_as_noise(lower, may[chosen.numbers], aim.aligned, screen, level=level)
         table = valuation.table.rename(columns={aim.worth.name: "predicted"}).assign(
+            lower=lower.tolist(),
+            upper=upper.tolist(),
             chosen=["random" if drawn else "designed" for drawn in chosen.drawn.tolist()],
             log_probability=chosen.log_probability.tolist(),
         )
         shown = [*PLAN_COLUMNS, *(name for name in table if name not in PLAN_COLUMNS)]
-        return Plan(
-            table=table[shown],
-            expected_gain=_gain_of(outlook.together, pool.choice, chosen.numbers),
-            notes=(
-                *_notes(fitted, aim, space),
-                *pool.notes,
-                *_prospects(promising, count, by_likelihood=by_likelihood),
-                *valuation.notes,
-            ),
-            model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
-        )
+        kept = tuple(note for note in valuation.notes if note != PICKED_MAY_FAIL)
+        return table[shown], (*kept, *stated.notes)
 
     def _fit(self, screen: Screen, seed: int) -> tuple[Calibrated, FittedCalibrated]:
         """The one that identifies held-out doubles best; all candidates have parts that were measured alone."""
@@ -179,6 +205,20 @@ class _Outlook:
         alone = aim.worth.improvement(joint.marginal(), aim.incumbent.utility)
         promising = (alone.probability >= LIKELY) & ~pool.choice.pending
         return cls(pool, joint, joint_gain(joint, alone, aim.worth), promising)
+
+
+@dataclass(frozen=True)
+class _Selection:
+    """A batch, and by what it was chosen from which short list."""
+
+    ranker: Ranker
+    outlook: _Outlook
+    chosen: MixedBatch
+    remarks: tuple[str, ...]
+
+    @property
+    def pool(self) -> ShortList:
+        return self.outlook.pool
 
 
 def _space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:

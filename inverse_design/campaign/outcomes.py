@@ -38,3 +38,17 @@ def outcomes(campaign: Campaign) -> pd.DataFrame:
         rounds.append(done.assign(**{MEASURED: found}).reindex(columns=list(OUTCOME_COLUMNS)))
     filled = [each for each in rounds if len(each)]
     return pd.concat(filled, ignore_index=True) if filled else rounds[0]
+
+
+def missed_shares(found: pd.DataFrame) -> tuple[float, ...]:
+    """Say how often the bounds of designed picks failed.
+
+    Args:
+        found: Of :func:`outcomes`.
+
+    Returns:
+        For each round with designed picks that were bounded and measured, the share outside their bounds.
+    """
+    known = found[found["chosen"] == "designed"].dropna(subset=["lower", "upper", MEASURED])
+    inside = known[MEASURED].between(known["lower"], known["upper"])
+    return tuple((~inside).groupby(known[ROUND]).mean().tolist())

@@ -4,6 +4,7 @@ import getpass
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.gain_planner import GainPlanner
+from inverse_design.campaign.outcomes import missed_shares, outcomes
 from inverse_design.campaign.password import masked
 from inverse_design.campaign.planner import Planner
 from inverse_design.campaign.store import Store, open_store
@@ -54,7 +55,7 @@ def planner_of(campaign: Campaign) -> Planner:
     Returns:
         The planner.
     """
-    return GainPlanner(campaign.settings, campaign.target)
+    return GainPlanner(campaign.settings, campaign.target, missed=missed_shares(outcomes(campaign)))
 
 
 def shown_store(place: Place) -> str:

@@ -9,7 +9,7 @@ import torch
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, outcomes
+from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, missed_shares, outcomes
 from inverse_design.campaign.planner import Plan
 from inverse_design.campaign.store import open_store
 from inverse_design.problem.target import ProfileTarget, Target
@@ -64,3 +64,17 @@ def test_without_results_or_without_bounds_the_columns_are_there(tmp_path: Path)
     found = outcomes(campaign)
     assert len(found) == 2
     assert found[["lower", "upper"]].isna().all(axis=None)
+
+
+def test_missed_shares_are_those_of_designed_picks_with_bounds() -> None:
+    found = pd.DataFrame(
+        {
+            "round": [1, 1, 1, 2, 2, 3],
+            "chosen": ["designed", "designed", "random", "designed", "designed", "designed"],
+            "lower": [0.0, 0.0, 0.0, 0.0, None, None],
+            "upper": [1.0, 1.0, 1.0, 1.0, None, None],
+            MEASURED: [0.5, 2.0, 9.0, 1.0, 5.0, 0.0],
+        }
+    )
+    assert missed_shares(found) == (0.5, 0.0)
+    assert missed_shares(found.iloc[:0]) == ()

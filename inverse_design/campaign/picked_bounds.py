@@ -1,0 +1,257 @@
+"""Bounds for designed picks: calibrated by the best pick of every round that can be replayed on what is known.
+
+Picks are the best of many, and those err unlike random candidates. For a state they are nearer than expected: they
+resemble what made the target, and so do their errors. For a direction they fall short of it. Both are seen in
+rounds that are played again on what is known already. A fit that has not seen some perturbations picks the best of
+them, and the error of that pick counts, signed and in standard deviations that the model states:
+
+* for a state, every held-out perturbation is a target once, and the others of its fold are the candidates; the
+  wanted target is one more for every fold;
+* for a direction, the candidates are small groups of held-out perturbations, as large as leaves 20 rounds.
+
+A pick is bounded by the conformal quantiles of these errors on either side, and never more narrowly than a random
+candidate. One that may have made a state itself, as its share of the posterior and the densities of held-out
+makers tell, can be as near as noise lets it. Errors of past picks are among
+the replayed ones, as they are known by now; and the level follows the misses of past rounds
+(:mod:`surrogates.uncertainty.adaptive`).
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from scipy import stats
+from torch import Tensor
+
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.objective import SignedProjection, SquaredDistance
+from inverse_design.problem.target import AlignedProfile
+from surrogates.data.novelty import novelty_code, novelty_name
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.decomposition import measurement_variance
+from surrogates.models.held_out import HeldOutFit
+from surrogates.uncertainty.adaptive import AdaptiveLevel
+from surrogates.uncertainty.conformal import attainable_level, conformal_quantile, least_count
+from surrogates.uncertainty.scalar import ScalarPosterior
+
+Ranker = SquaredDistance | TargetLikelihood | SignedProjection
+
+_TARGETS, _CANDIDATES = 60, 200  # of a fold: more tell hardly more, and cost their product
+_FEWEST_ROUNDS = 20
+_LIKE_RANDOM = "bounds of designed picks are those of random candidates, and may hold less often"
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """The best picks of replayed rounds.
+
+    Attributes:
+        error: Measured less predicted outcome of each, in its stated standard deviations.
+    """
+
+    error: Float[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.error)
+
+    def bounds(self, predicted: ScalarPosterior, level: float) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """Bound the outcome of new picks.
+
+        Args:
+            predicted: Their outcomes.
+            level: Nominal probability; half of the misses on either side.
+
+        Returns:
+            Lower and upper bounds, infinite if there were too few rounds.
+        """
+        side, spread = (1 + level) / 2, predicted.variance.sqrt()
+        low, high = (conformal_quantile(each, side) for each in (-self.error, self.error))
+        return predicted.mean - low * spread, predicted.mean + high * spread
+
+
+def replayed(ranker: Ranker, fitted: FittedCalibrated, code: int) -> Replayed:
+    """Replay rounds on the held-out perturbations of a novelty class.
+
+    Args:
+        ranker: By what candidates are picked, with the wanted target.
+        fitted: A surrogate with its cross-fits.
+        code: The class, a value of :func:`surrogates.data.novelty.novelty_code`.
+
+    Returns:
+        One pick per round.
+    """
+    held_out = [(fold, torch.nonzero(fold.codes == code).flatten()[:_CANDIDATES]) for fold in fitted.cross]
+    group = max(2, sum(len(rows) for _, rows in held_out) // _FEWEST_ROUNDS)
+    picks = [
+        _best_error(each, bench, among)
+        for fold, rows in held_out
+        if isinstance(fold.fitted, FittedCalibrated) and len(rows) > 1
+        for bench in [_Bench.of(fold.fitted, fold, rows)]
+        for each, among in _rounds(ranker, bench, group)
+    ]
+    return Replayed(torch.stack(picks) if picks else torch.zeros(0, dtype=torch.float64))
+
+
+@dataclass(frozen=True)
+class _Bench:
+    """Perturbations that were measured and that a fit has not seen."""
+
+    fitted: FittedCalibrated
+    batch: PerturbationBatch
+    effects: Float[Tensor, "n g"]
+
+    @classmethod
+    def of(cls, fitted: FittedCalibrated, fold: HeldOutFit, rows: Int[Tensor, "n"]) -> "_Bench":
+        return cls(fitted, fold.batch.rows(rows), fold.effects[rows])
+
+
+def _rounds(ranker: Ranker, bench: _Bench, group: int) -> Iterator[tuple[Ranker, Int[Tensor, "c"]]]:
+    """Say in every round what is wanted, and which perturbations are the candidates."""
+    rows = torch.arange(len(bench.batch))
+    if isinstance(ranker, SignedProjection):
+        yield from ((ranker, some) for some in rows.split(group) if len(some) > 1)
+        return
+    yield ranker, rows
+    for made in rows[:_TARGETS].tolist():
+        wanted = replace(ranker.target, values=bench.effects[made, ranker.target.columns])
+        yield replace(ranker, target=wanted), rows[rows != made]
+
+
+def _best_error(ranker: Ranker, bench: _Bench, among: Int[Tensor, "c"]) -> Float[Tensor, ""]:
+    """Pick the best, and see by how much it errs."""
+    batch = bench.batch.rows(among)
+    best = int(ranker.utility(bench.fitted, batch).mean.argmax())
+    predicted = ranker.outcome.predicted(bench.fitted.predict(batch.rows(torch.tensor([best]))))
+    measured = ranker.outcome.measured(bench.effects[among[best]][None])
+    spread = predicted.variance.sqrt().clamp(min=torch.finfo(torch.float64).tiny)
+    error: Tensor = ((measured - predicted.mean) / spread)[0]
+    return error
+
+
+@dataclass(frozen=True)
+class PickedBounds:
+    """Bounds of designed picks.
+
+    Attributes:
+        lower: Lower bounds.
+        upper: Upper bounds.
+        notes: What stands behind them.
+    """
+
+    lower: Float[Tensor, "b"]
+    upper: Float[Tensor, "b"]
+    notes: tuple[str, ...]
+
+
+def picked_bounds(
+    ranker: Ranker,
+    fitted: FittedCalibrated,
+    batch: PerturbationBatch,
+    random: tuple[Float[Tensor, "b"], Float[Tensor, "b"]],
+    *,
+    level: float,
+    missed: Sequence[float] = (),
+) -> PickedBounds:
+    """Bound designed picks, class by class.
+
+    Args:
+        ranker: By what they were picked, with the wanted target.
+        fitted: A surrogate with its cross-fits.
+        batch: The picks.
+        random: Lower and upper bounds of random candidates like them.
+        level: Nominal probability of the bounds.
+        missed: Share of the designed picks of each past round that were outside their bounds.
+
+    Returns:
+        The bounds, on either side the wider of both kinds; those of random candidates where too few rounds could
+        be replayed, and a note says so.
+    """
+    lower, upper = (each.clone() for each in random)
+    needed, notes = least_count((1 + level) / 2), []
+    codes = novelty_code(batch, fitted.measured_alone)
+    for code in codes.unique().tolist():
+        past, rows = replayed(ranker, fitted, code), torch.nonzero(codes == code).flatten()
+        if len(past) < needed:
+            few = f"{len(past)} rounds could be replayed, {needed} are needed"
+            notes.append(f"warning: {_LIKE_RANDOM} ({novelty_name(code)}: {few})")
+            continue
+        stated = _followed(level, missed, len(past))
+        low, high = past.bounds(ranker.outcome.predicted(fitted.predict(batch.rows(rows))), stated)
+        lower[rows], upper[rows] = torch.minimum(lower[rows], low), torch.maximum(upper[rows], high)
+        after = f", at {100 * stated:.3g} % after the misses of past rounds" if stated > level else ""
+        notes.append(f"those of designed picks also hold the best picks of {len(past)} replayed rounds{after}")
+    return PickedBounds(lower, upper, tuple(notes))
+
+
+def _followed(level: float, missed: Sequence[float], rounds: int) -> float:
+    """The level after the misses of past rounds: not below the nominal one, nor above what the rounds support."""
+    adaptive = AdaptiveLevel.start(level)
+    for share in missed:
+        adaptive = adaptive.updated(share)
+    return min(max(1 - adaptive.alpha, level), 2 * attainable_level(rounds) - 1)
+
+
+def may_have_made(
+    likelihood: TargetLikelihood, fitted: FittedCalibrated, batch: PerturbationBatch, *, level: float
+) -> Bool[Tensor, "b"]:
+    """Say which candidates may have made a target state themselves.
+
+    Args:
+        likelihood: Log density of the target.
+        fitted: A surrogate with its cross-fits.
+        batch: The candidates, those among which the target is likely all of them.
+        level: Nominal probability of the bounds.
+
+    Returns:
+        Those of a posterior probability of ``(1 - level) / 2`` or more, under which the target is not less likely
+        than all but that part of held-out perturbations are under themselves.
+    """
+    tail = (1 - level) / 2
+    density = likelihood.utility(fitted, batch).mean
+    codes, may = novelty_code(batch, fitted.measured_alone), density.softmax(0) >= tail
+    for code in codes[may].unique().tolist():
+        makers = _makers(likelihood, fitted, code)
+        least = -conformal_quantile(-makers, 1 - tail) if len(makers) else -torch.inf
+        may &= (codes != code) | (density >= least)
+    return may
+
+
+def _makers(likelihood: TargetLikelihood, fitted: FittedCalibrated, code: int) -> Float[Tensor, "n"]:
+    """Log density of each held-out perturbation under itself, by a fit that has not seen it."""
+    found = []
+    for fold in fitted.cross:
+        if isinstance(fold.fitted, FittedCalibrated):
+            for row in torch.nonzero(fold.codes == code)[:_TARGETS].flatten().tolist():
+                wanted = replace(likelihood.target, values=fold.effects[row, likelihood.target.columns])
+                one = fold.batch.rows(torch.tensor([row]))
+                found.append(replace(likelihood, target=wanted).utility(fold.fitted, one).mean)
+    return torch.cat([*found, torch.zeros(0, dtype=torch.float64)])
+
+
+def as_near_as_noise(
+    lower: Float[Tensor, "b"], may: Bool[Tensor, "b"], target: AlignedProfile, screen: Screen, *, level: float
+) -> Float[Tensor, "b"]:
+    """Lower the bounds of candidates that may have made a target state themselves.
+
+    Args:
+        lower: Lower bounds of their distances.
+        may: Which of them may have made it.
+        target: The state, in the coordinates of the screen.
+        screen: What was measured; without standard errors nothing is known of the noise, and zero is the bound.
+        level: Nominal probability of the bounds.
+
+    Returns:
+        Lower bounds.
+    """
+    noise = measurement_variance(screen)[target.columns] * target.weights
+    mean, square = float(noise.sum()), float(noise.square().sum())
+    nearest = 0.0
+    if mean > 0:
+        # The square of the noise, by a gamma law of its mean and variance.
+        quantile = stats.gamma.ppf((1 - level) / 2, mean**2 / (2 * square), scale=2 * square / mean)
+        nearest = math.sqrt(quantile / float(target.weights.sum()))
+    return torch.where(may, lower.clamp(max=nearest), lower)
