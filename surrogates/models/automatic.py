@@ -33,12 +33,12 @@ class Automatic:
 
     Perturbations of entries measured alone are predicted by one of ``bases``, chosen by its squared error on
     held-out doubles; what made a target is named by all of them together, see :func:`best_identifying`. Those with
-    unseen parts are predicted by the convex combination of ``unseen`` that fits held-out targets of the same
-    novelty class best, and get an error law of their own.
+    unseen parts are predicted by the convex combination of ``unseen`` and all ``bases`` that fits held-out targets
+    of the same novelty class best, and get an error law of their own.
 
     Attributes:
         bases: Surrogates of combinations, the simplest first.
-        unseen: Surrogates of perturbations with unseen parts, the simplest first.
+        unseen: Further surrogates of perturbations with unseen parts, the simplest first.
     """
 
     bases: tuple[Surrogate, ...] = (
@@ -61,8 +61,10 @@ class Automatic:
         Raises:
             DataError: If a surrogate refuses the screen.
         """
-        best = best_identifying(calibrated(self.bases, screen, seed=seed))
-        return with_unseen(best, self.unseen, screen, seed=seed)
+        fits = list(calibrated(self.bases, screen, seed=seed))
+        best = best_identifying(fits)
+        whole = [each.base for each in fits]
+        return with_unseen(best, (*self.unseen, *self.bases), screen, seed=seed, at_hand=whole)
 
 
 def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:

@@ -1,5 +1,6 @@
 """Errors of surrogates on conditions that they have not seen, by novelty class."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import Fitted, Surrogate
+from surrogates.models.denoised import fit_together
 
 
 @dataclass(frozen=True)
@@ -22,16 +24,24 @@ class HeldOutErrors:
         code: The class, as numbered by :func:`surrogates.data.novelty.novelty_code`.
         errors: Measured minus predicted effects of each surrogate.
         scales: Posterior scale of each prediction.
+        shares: How much each condition counts, so that all targets that the fits had not seen count the same:
+            conditions of one target err alike. One where every part was seen.
     """
 
     code: int
     errors: Float[Tensor, "m b g"]
     scales: Float[Tensor, "m b"]
+    shares: Float[Tensor, "b"]
 
     @property
     def support(self) -> int:
         """Number of held-out conditions."""
         return self.errors.shape[1]
+
+    @property
+    def independent(self) -> int:
+        """Number of held-out targets, or of conditions where every part was seen."""
+        return round(float(self.shares.sum()))
 
 
 @dataclass(frozen=True)
@@ -44,6 +54,7 @@ class SplitFit:
         batch: The held-out perturbations.
         effects: What was measured of them.
         codes: Novelty class of each with respect to the training part.
+        hidden: Targets of each that are not in the training part alone.
         errors: Measured minus predicted effects of each surrogate.
         scales: Posterior scale of each prediction.
     """
@@ -53,30 +64,9 @@ class SplitFit:
     batch: PerturbationBatch
     effects: Float[Tensor, "b g"]
     codes: Int[Tensor, "b"]
+    hidden: tuple[frozenset[str], ...]
     errors: Float[Tensor, "m b g"]
     scales: Float[Tensor, "m b"]
-
-    def without(self, batch: PerturbationBatch) -> "SplitFit":
-        """Leave out what was held out of some perturbations; the fits stay as they are.
-
-        Args:
-            batch: Ids of the same vocabulary. A double whose two parts are unseen in turn is held out twice.
-
-        Returns:
-            The same fits with fewer held-out conditions.
-        """
-        left_out = {frozenset(row) for row in batch.genes.tolist()}
-        kept = torch.tensor([frozenset(ids) not in left_out for ids in self.batch.genes.tolist()])
-        kept = torch.nonzero(kept).flatten()
-        return SplitFit(
-            self.fits,
-            self.training,
-            self.batch.rows(kept),
-            self.effects[kept],
-            self.codes[kept],
-            self.errors[:, kept],
-            self.scales[:, kept],
-        )
 
 
 def fit_splits(
@@ -98,12 +88,18 @@ def fit_splits(
 
 def _fit_split(surrogates: Sequence[Surrogate], screen: Screen, split: Split, seed: int) -> SplitFit:
     training, batch = screen.rows(split.train), screen.batch.rows(split.test)
-    fits = tuple(each.fit(training, seed=seed) for each in surrogates)
+    fits = fit_together(surrogates, training, seed=seed)
     posteriors = [each.predict(batch) for each in fits]
     error = torch.stack([screen.effects[split.test] - each.mean for each in posteriors])
     scale = torch.stack([each.scale for each in posteriors])
-    codes = novelty_code(batch, training.single_rows >= 0)
-    return SplitFit(fits, split.train, batch, screen.effects[split.test], codes, error, scale)
+    alone = training.single_rows >= 0
+    codes = novelty_code(batch, alone)
+    targets = screen.vocabulary.targets
+    hidden = tuple(
+        frozenset(targets[entry] for entry in ids if entry >= 0 and not alone[entry])
+        for ids in batch.genes.tolist()
+    )
+    return SplitFit(fits, split.train, batch, screen.effects[split.test], codes, hidden, error, scale)
 
 
 def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
@@ -119,6 +115,36 @@ def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
         return ()
     codes = torch.cat([each.codes for each in fits])
     errors, scales = torch.cat([each.errors for each in fits], 1), torch.cat([each.scales for each in fits], 1)
+    hidden = [each for fit in fits for each in fit.hidden]
     return tuple(
-        HeldOutErrors(code, errors[:, codes == code], scales[:, codes == code]) for code in codes.unique().tolist()
+        HeldOutErrors(
+            code,
+            errors[:, codes == code],
+            scales[:, codes == code],
+            shares_of_targets([each for each, own in zip(hidden, codes.tolist(), strict=True) if own == code]),
+        )
+        for code in codes.unique().tolist()
     )
+
+
+def shares_of_targets(hidden: Sequence[frozenset[str]]) -> Float[Tensor, "b"]:
+    """Weigh conditions so that every target counts the same.
+
+    A condition with ``k`` unseen targets is worth ``1/k`` to each. What it counts is that worth divided by the
+    worth of all conditions of the target, summed over its targets.
+
+    Args:
+        hidden: Unseen targets of each condition.
+
+    Returns:
+        One number per condition, their sum the number of targets; one for a condition without unseen targets.
+    """
+    worth: dict[str, float] = defaultdict(float)
+    for targets in hidden:
+        for target in targets:
+            worth[target] += 1 / len(targets)
+    shares = [
+        sum(1 / len(targets) / worth[target] for target in sorted(targets)) if targets else 1.0
+        for targets in hidden
+    ]
+    return torch.tensor(shares, dtype=torch.float64)

@@ -132,6 +132,35 @@ class Denoised:
         return choices[int(errors.argmin())]
 
 
+def fit_together(surrogates: Sequence[Surrogate], screen: Screen, *, seed: int) -> tuple[Fitted, ...]:
+    """Fit some surrogates to a screen; denoised ones with the same strengths to choose from choose once.
+
+    To choose is most of what their fits cost.
+
+    Args:
+        surrogates: What to fit.
+        screen: Measured effects in one context.
+        seed: Fixes folds and fits.
+
+    Returns:
+        What each surrogate's own ``fit(screen, seed=seed)`` returns.
+
+    Raises:
+        DataError: If a surrogate refuses the screen.
+    """
+    prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], Screen] = {}
+    fits = []
+    for each in surrogates:
+        if not isinstance(each, Denoised):
+            fits.append(each.fit(screen, seed=seed))
+            continue
+        strengths = (each.components, each.noise)
+        if strengths not in prepared:
+            prepared[strengths] = each.prepared(screen, seed=seed)
+        fits.append(each.base.fit(prepared[strengths], seed=seed))
+    return tuple(fits)
+
+
 def shrink_singles(screen: Screen, directions: Float[Tensor, "c g"], *, noise: float) -> Screen:
     """Shrink what single effects do not have in common with other conditions, by the equation of this module.
 

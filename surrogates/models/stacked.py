@@ -1,7 +1,8 @@
 """A convex combination of surrogates, with weights for each novelty class learnt from cross-fitted predictions.
 
 Stacked regression [Breiman 1996]: with ``e_m`` the error of member ``m`` on conditions that it has not seen, the
-weights minimise ``|sum_m w_m e_m|²`` over ``w >= 0``, ``sum w = 1``.
+weights minimise ``|sum_m w_m e_m|²`` over ``w >= 0``, ``sum w = 1``. Where targets were held out, every target
+counts the same however many conditions contain it: conditions that share an unseen target miss it alike.
 """
 
 from dataclasses import dataclass
@@ -106,10 +107,13 @@ class FittedStacked:
         """
         codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
         classes = [self.weights(int(code)) for code in codes] or [self.alone]
-        weights = torch.stack([each.weights for each in classes])[group]
-        posteriors = [member.predict(batch) for member in self.members]
-        mean = sum(w[:, None] * each.mean for w, each in zip(weights.T, posteriors, strict=True))
-        scale = sum(w * each.scale for w, each in zip(weights.T, posteriors, strict=True))
+        weights = torch.stack([each.weights for each in classes])
+        # Only what counts is asked: most batches are of one class, in which most members do not.
+        counting = torch.nonzero(weights.sum(0) > 0).flatten().tolist()
+        posteriors = [self.members[number].predict(batch) for number in counting]
+        shares = weights[group][:, counting].T
+        mean = sum(w[:, None] * each.mean for w, each in zip(shares, posteriors, strict=True))
+        scale = sum(w * each.scale for w, each in zip(shares, posteriors, strict=True))
         covariances = tuple(FactorCovariance.independent(each.variance) for each in classes)
         return GaussianPosterior(torch.as_tensor(mean), torch.as_tensor(scale), covariances, group)
 
@@ -217,9 +221,10 @@ def weigh(held_out: HeldOutErrors) -> ClassWeights:
         held_out: Cross-fitted errors of the members.
 
     Returns:
-        The weights with the smallest squared error, and the error variance that they leave.
+        The weights with the smallest squared error, each condition counted by its share, and the error variance
+        that they leave.
     """
-    weights = convex_weights(held_out.errors.flatten(1))
+    weights = convex_weights((held_out.errors * held_out.shares.sqrt()[:, None]).flatten(1))
     error = torch.tensordot(weights, held_out.errors, 1)
     scale = weights @ held_out.scales
     variance = _positive((error.square() / scale[:, None]).mean(0))
@@ -235,7 +240,19 @@ def convex_weights(errors: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
     Returns:
         Weights, not negative, of sum one; all on the first where every row is zero.
     """
-    gram = (errors @ errors.T).numpy()
+    return convex_weights_of(errors @ errors.T)
+
+
+def convex_weights_of(products: Float[Tensor, "m m"]) -> Float[Tensor, "m"]:
+    """Minimise the squared length of a convex combination of rows that are known by their inner products.
+
+    Args:
+        products: Inner products of the rows.
+
+    Returns:
+        Weights, not negative, of sum one; all on the first where every row is zero.
+    """
+    gram = products.numpy()
     size = np.trace(gram)
     if not size > 0:
         return torch.eye(len(gram), dtype=torch.float64)[0]
