@@ -307,6 +307,21 @@ def test_effect_components_are_leading_directions(count: int) -> None:
     torch.testing.assert_close(effect_components(effects.flip(0), count), components)
 
 
+@pytest.mark.parametrize("count", [1, 4, 12])
+def test_components_of_few_rows_are_those_of_the_decomposition(count: int) -> None:
+    effects = normal(12, 3, seed=1) @ normal(3, 40, seed=2) + 0.1 * normal(12, 40, seed=3)
+    components = effect_components(effects, count)
+    _, _, directions = torch.linalg.svd(effects, full_matrices=False)
+    torch.testing.assert_close(components.abs(), directions[:count].abs(), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(components @ components.T, torch.eye(count, dtype=torch.float64))
+    nearly_flat = torch.cat([effects[:3], effects[:3] + 1e-5 * normal(3, 40, seed=4)])
+    torch.testing.assert_close(
+        effect_components(nearly_flat, count) @ effect_components(nearly_flat, count).T,
+        torch.eye(min(count, 6), dtype=torch.float64),
+    )
+    assert effect_components(effects, 0).shape == (0, 40)
+
+
 def test_vanishing_components_are_left_out() -> None:
     effects = normal(9, 2, seed=1) @ normal(2, 6, seed=2)
     assert effect_components(effects, 5).shape == (2, 6)
