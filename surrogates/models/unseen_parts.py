@@ -20,11 +20,11 @@ from surrogates.models.base import Fitted, Surrogate, surrogate_name
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.cross_fitting import SplitFit, fit_splits, shares_of_targets
 from surrogates.models.denoised import fit_together
-from surrogates.models.held_out import HeldOutFit
+from surrogates.models.held_out import HeldOutFit, HeldOutPredictions
 from surrogates.models.singles import single_effects
 from surrogates.models.stacked import FEWEST_HELD_OUT, ClassWeights, FittedStacked, convex_weights_of
 from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.residuals import ErrorLaw, LawChoice
 
 FOLDS = 5
 # Conditions of one target err alike, so factors are counted in targets; and few targets say little of variances.
@@ -62,7 +62,7 @@ def with_unseen(
     if not classes:
         return fitted
     known = fitted.law(SEEN_DOUBLE)
-    learnt = {code: _learnt(code, parts, known.temperature) for code, parts in classes.items()}
+    learnt = {code: _Learnt.of(code, parts, known.temperature) for code, parts in classes.items()}
     missing = surrogates[: len(surrogates) - len(at_hand)]
     fits = (*fit_together(missing, screen, seed=seed), *at_hand)
     members = (fitted.base, *(each for each in fits if each is not fitted.base))
@@ -73,8 +73,8 @@ def with_unseen(
         alone=ClassWeights(SEEN_SINGLE, whole, fitted.law(SEEN_SINGLE).covariance.variance, 0),
         combined=ClassWeights(SEEN_DOUBLE, whole, known.covariance.variance, known.support),
         unseen=tuple(
-            replace(weights, weights=torch.zeros_like(whole).index_add(0, places, weights.weights))
-            for weights, _ in learnt.values()
+            replace(each.weights, weights=torch.zeros_like(whole).index_add(0, places, each.weights.weights))
+            for each in learnt.values()
         ),
     )
     chosen = next((n for n, each in enumerate(surrogates) if surrogate_name(each) == fitted.name), 0)
@@ -85,7 +85,8 @@ def with_unseen(
     return replace(
         fitted,
         base=base,
-        laws={**fitted.laws, **{code: law for code, (_, law) in learnt.items()}},
+        laws={**fitted.laws, **{code: each.law for code, each in learnt.items()}},
+        evidence={**fitted.evidence, **{code: each.evidence for code, each in learnt.items()}},
         cross=fitted.cross + tuple(each for each in cross if each is not None),
     )
 
@@ -96,6 +97,7 @@ class _Part:
 
     Attributes:
         batch: The perturbations.
+        effects: What was measured of each.
         hidden: Unseen targets of each.
         errors: Measured minus predicted effects of each surrogate.
         scales: Posterior scale of each prediction.
@@ -103,6 +105,7 @@ class _Part:
     """
 
     batch: PerturbationBatch
+    effects: Float[Tensor, "b g"]
     hidden: tuple[frozenset[str], ...]
     errors: Float[Tensor, "m b g"]
     scales: Float[Tensor, "m b"]
@@ -114,6 +117,7 @@ class _Part:
         errors = split.errors[:, rows]
         return cls(
             batch=split.batch.rows(rows),
+            effects=split.effects[rows],
             hidden=tuple(split.hidden[row] for row in rows.tolist()),
             errors=errors,
             scales=split.scales[:, rows],
@@ -129,6 +133,7 @@ class _Part:
         kept = torch.tensor(rows, dtype=torch.int64)
         return _Part(
             batch=self.batch.rows(kept),
+            effects=self.effects[kept],
             hidden=tuple(self.hidden[row] for row in rows),
             errors=self.errors[:, kept],
             scales=self.scales[:, kept],
@@ -147,53 +152,55 @@ def _classes(splits: Sequence[SplitFit]) -> dict[int, list[_Part]]:
     }
 
 
-def _weights(parts: Sequence[_Part]) -> Float[Tensor, "m"] | None:
+def _weights(parts: Sequence[_Part]) -> Float[Tensor, "m"]:
     """Choose the convex combination with the smallest squared error, every target counting the same."""
     shares = shares_of_targets([each for part in parts for each in part.hidden])
-    if not len(shares):
-        return None
     return convex_weights_of(torch.tensordot(shares, torch.cat([part.products for part in parts]), 1))
 
 
-def _learnt(code: int, parts: Sequence[_Part], temperature: float) -> tuple[ClassWeights, ErrorLaw]:
-    """Learn the weights of a class, and its law from residuals under weights that other parts chose."""
-    weights = _weights(parts)
-    if weights is None:
-        raise ValueError("nothing of this class was held out")
-    residuals, scales = [], []
-    for part in parts:
-        others = _weights([other.without(part.batch) for other in parts if other is not part])
-        own = weights if others is None else others
-        residuals.append(torch.tensordot(own, part.errors, 1))
-        scales.append(own @ part.scales)
-    form = _form(residuals, scales, [part.hidden for part in parts])
-    law = StandardResiduals.of(torch.cat(residuals), torch.cat(scales)).law(
-        form, temperature=temperature, origin=novelty_name(code)
-    )
-    law = _without_offset(law)
-    return ClassWeights(code, weights, law.covariance.variance, law.support), law
+@dataclass(frozen=True)
+class _Learnt:
+    """What was learnt of a novelty class from some parts.
+
+    Attributes:
+        weights: Of the surrogates.
+        law: Of the errors that they leave.
+        evidence: The held-out predictions behind the law: those of each part under weights of the others.
+    """
+
+    weights: ClassWeights
+    law: ErrorLaw
+    evidence: HeldOutPredictions
+
+    @classmethod
+    def of(cls, code: int, parts: Sequence[_Part], temperature: float) -> "_Learnt":
+        parts = [part for part in parts if part.hidden]
+        weights = _weights(parts)
+        predicted = []
+        for part in parts:
+            others = [other.without(part.batch) for other in parts if other is not part]
+            own = _weights(others) if any(other.hidden for other in others) else weights
+            mean = part.effects - torch.tensordot(own, part.errors, 1)
+            predicted.append(HeldOutPredictions(part.batch, part.effects, mean, own @ part.scales))
+        evidence = HeldOutPredictions.pooled(predicted)
+        form = _form(predicted, [part.hidden for part in parts])
+        law = evidence.standardised.law(form, temperature=temperature, origin=novelty_name(code))
+        law = _without_offset(law)
+        return cls(ClassWeights(code, weights, law.covariance.variance, law.support), law, evidence)
 
 
-def _form(
-    residuals: Sequence[Float[Tensor, "_ g"]],
-    scales: Sequence[Float[Tensor, "_"]],
-    hidden: Sequence[tuple[frozenset[str], ...]],
-) -> LawChoice:
+def _form(predicted: Sequence[HeldOutPredictions], hidden: Sequence[Sequence[frozenset[str]]]) -> LawChoice:
     """Choose between independent readouts and a few factors by the density of each part under the others' law."""
     plain = LawChoice(rank=0, shrinkage=_SHRINKAGE)
     shares = shares_of_targets([each for part in hidden for each in part])
-    filled = [number for number, part in enumerate(hidden) if part]
     rank = round(float(shares.sum())) // _TARGETS_PER_FACTOR
-    if rank == 0 or len(filled) < 2:
+    if rank == 0 or len(predicted) < 2:
         return plain
     factors = replace(plain, rank=rank)
     gains = []
-    for number in filled:
-        others = [other for other in filled if other != number]
-        known = StandardResiduals.of(
-            torch.cat([residuals[other] for other in others]), torch.cat([scales[other] for other in others])
-        )
-        rows = residuals[number] / scales[number].sqrt()[:, None]
+    for part in predicted:
+        known = HeldOutPredictions.pooled([other for other in predicted if other is not part]).standardised
+        rows = part.residuals / part.scale.sqrt()[:, None]
         gains.append(_log_density(known.law(factors), rows) - _log_density(known.law(plain), rows))
     return factors if float(shares @ torch.cat(gains)) > 0 else plain
 
@@ -218,7 +225,7 @@ def _cross_fit(
     for code, parts in classes.items():
         others = [part.without(split.batch) for n, part in enumerate(parts) if n != number]
         if any(part.hidden for part in others):
-            learnt[code] = _learnt(code, others, known.temperature)
+            learnt[code] = _Learnt.of(code, others, known.temperature)
     rows = torch.nonzero(torch.isin(split.codes, torch.tensor(sorted(learnt), dtype=torch.int64))).flatten()
     if not len(rows):
         return None
@@ -227,11 +234,19 @@ def _cross_fit(
         members=split.fits,
         alone=ClassWeights(SEEN_SINGLE, seen, known.covariance.variance, 0),
         combined=ClassWeights(SEEN_DOUBLE, seen, known.covariance.variance, 0),
-        unseen=tuple(weights for weights, _ in learnt.values()),
+        unseen=tuple(each.weights for each in learnt.values()),
     )
-    laws = {SEEN_DOUBLE: known, **{code: law for code, (_, law) in learnt.items()}}
+    laws = {SEEN_DOUBLE: known, **{code: each.law for code, each in learnt.items()}}
     singles, _ = single_effects(screen.rows(split.training))
-    view = FittedCalibrated(base, laws, singles, None, fitted.held_out, fitted.name)
+    view = FittedCalibrated(
+        base=base,
+        laws=laws,
+        singles=singles,
+        selection=None,
+        held_out=fitted.held_out,
+        name=fitted.name,
+        evidence={code: each.evidence for code, each in learnt.items()},
+    )
     return HeldOutFit(view, split.batch.rows(rows), split.effects[rows])
 
 
