@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from inverse_design.borrowed_bounds import borrowed_bounds, borrowed_note, borrows
 from inverse_design.problem.explanation import Explanation
 from inverse_design.problem.objective import Objective
 from surrogates.data.novelty import novelty_code, novelty_name
@@ -17,6 +18,7 @@ from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import conformal
 from surrogates.models.decomposition import Decomposition
 from surrogates.uncertainty.conformal import coverage_band
+from surrogates.uncertainty.scalar import Outcome
 
 DISTANCE = "distance"
 PICKED_MAY_FAIL = "the best candidates are not random ones: bounds may hold less often for them (docs: intervals)"
@@ -53,29 +55,45 @@ def outcome_bounds(
         level: Nominal probability.
 
     Returns:
-        The bounds; without enough held-out perturbations they are ``nan`` and a note says why.
+        The bounds. Without held-out combinations they are those of public screens, or else ``nan`` where too few
+        were held out, and a note says so.
     """
     outcome = objective.outcome
     expected = torch.cat([
         outcome.predicted(fitted.predict(batch.rows(rows))).mean for rows in torch.arange(len(batch)).split(64)
     ])  # fmt: skip
-    try:
-        calibrated = conformal(fitted)
-        interval = calibrated.scalar(outcome, batch, level)
-    except CalibrationError as error:
-        unknown = torch.full_like(expected, math.nan)
-        note = f"warning: lower and upper cannot be calibrated: {error}"
-        return OutcomeBounds(outcome.name, expected, unknown, unknown, (note,))
-    notes = []
-    for code in novelty_code(batch, fitted.measured_alone).unique().tolist():
-        behind = calibrated.calibration(code, level)
-        low, high = coverage_band(len(behind.rows), level)
-        notes.append(
-            f"lower and upper hold the {outcome.name} of {100 * level:.3g} % of new perturbations, by"
-            f" {behind.line}; so few leave the true share at {low:.2f} to {high:.2f}"
-        )
-    notes.append(PICKED_MAY_FAIL)
-    return OutcomeBounds(outcome.name, expected, interval.lower, interval.upper, tuple(notes))
+    lower, upper = torch.full((2, len(batch)), math.nan, dtype=torch.float64)
+    notes: list[str] = []
+    codes = novelty_code(batch, fitted.measured_alone)
+    for code in codes.unique().tolist():
+        rows = torch.nonzero(codes == code).flatten()
+        if borrows(fitted, code):
+            lower[rows], expected[rows], upper[rows] = borrowed_bounds(outcome, fitted, batch.rows(rows), level)
+            notes.append(borrowed_note(outcome.name, level))
+            continue
+        try:
+            lower[rows], upper[rows], note = _class_bounds(outcome, fitted, batch.rows(rows), level)
+        except CalibrationError as error:
+            note = f"warning: lower and upper of {novelty_name(code)!r} cannot be calibrated: {error}"
+        notes.append(note)
+    if bool(lower.isfinite().any()):
+        notes.append(PICKED_MAY_FAIL)
+    return OutcomeBounds(outcome.name, expected, lower, upper, tuple(notes))
+
+
+def _class_bounds(
+    outcome: Outcome, fitted: FittedCalibrated, batch: PerturbationBatch, level: float
+) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], str]:
+    """Bound the outcomes of candidates of one novelty class, and say by what."""
+    code = int(novelty_code(batch, fitted.measured_alone)[0])
+    calibrated = conformal(fitted)
+    interval, behind = calibrated.scalar(outcome, batch, level), calibrated.calibration(code, level)
+    low, high = coverage_band(len(behind.rows), level)
+    note = (
+        f"lower and upper hold the {outcome.name} of {100 * level:.3g} % of new perturbations, by {behind.line};"
+        f" so few leave the true share at {low:.2f} to {high:.2f}"
+    )
+    return interval.lower, interval.upper, note
 
 
 def candidates_table(

@@ -183,9 +183,8 @@ def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) ->
     rank = law.covariance.loadings.shape[1]
     behind = fitted.evidence.get(SEEN_DOUBLE)
     genes = f" of {len(behind.batch.genes.unique())} genes" if behind is not None and law.support else ""
-    notes.append(
-        f"error law of {law.origin!r}: rank {rank}, learnt from {law.support} held-out perturbations{genes}"
-    )
+    learnt = f"of {law.origin!r}: rank {rank}, learnt from {law.support} held-out perturbations{genes}"
+    notes.append(f"error law {learnt if law.support else law.origin}")
     notes += _promise(fitted, space)
     graph = graph_of(fitted.base)
     if graph is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from inverse_design.borrowed_bounds import borrows
 from inverse_design.candidates import DISTANCE
 from inverse_design.interface.approval import approval
 from inverse_design.interface.card import show_card
@@ -27,6 +28,7 @@ from inverse_design.proposal import Proposal, propose
 from inverse_design.search.engine import Engine
 from inverse_design.search.turns import Turns
 from surrogates.data.screen import Screen
+from surrogates.models.public_law import BORROWED
 
 
 @dataclass(frozen=True)
@@ -278,8 +280,9 @@ def _interval_in_words(answer: Answer) -> str:
     table = answer.proposal.table
     if bool(table["lower"].isna().all()):
         return "lower and upper could not be calibrated"
+    kind = f"interval, {BORROWED}," if borrows(answer.proposal.fitted) else "conformal interval"
     bounded = "distance to the target" if DISTANCE in table else "utility"
-    return f"lower and upper: {100 * answer.asking.level:.3g} % conformal interval of the {bounded}"
+    return f"lower and upper: {100 * answer.asking.level:.3g} % {kind} of the {bounded}"
 
 
 def _model_name(answer: Answer) -> str:

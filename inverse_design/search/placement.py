@@ -13,6 +13,7 @@ from inverse_design.search.exhaustive import search, survey
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import InverseSet, inverse_set
 from inverse_design.search.topk import Progress, TopK
+from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.calibrated import FittedCalibrated
@@ -27,7 +28,8 @@ class Placement:
 
     Attributes:
         density: Log density of the target under each.
-        probability: Posterior probability of each among all; ``nan`` where the sum over all would be too long.
+        probability: Posterior probability of each among all; ``nan`` where the sum over all would be too long, and
+            where no double could be held out.
         inverse_set: The set; ``None`` where it cannot be calibrated.
         notes: Why something is missing.
     """
@@ -66,6 +68,11 @@ def place(
         and the set is calibrated on doubles, for singles and pairs only.
     """
     density = likelihood.utility(fitted, batch).mean
+    if not any(bool((fold.codes == SEEN_DOUBLE).any()) for fold in fitted.cross):
+        missing = (
+            "warning: probability and in_set are not given: no double was held out, so nothing calibrates them"
+        )
+        return Placement(density, torch.full_like(density, math.nan), None, (missing,))
     if space.orders[-1] > 2:
         return _among_larger(likelihood, fitted, space, density)
     top = listed or search(likelihood, fitted, space, LISTED).top

@@ -1,4 +1,4 @@
-"""The error law where no prediction could be held out: what is known of the measurement stands in."""
+"""The error law where no prediction could be held out: what other screens and the measurement tell stands in."""
 
 import torch
 from jaxtyping import Float
@@ -6,6 +6,8 @@ from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.screen import Screen
+from surrogates.models.public_law import BORROWED, SingleSpread, public_law
+from surrogates.models.singles import single_effects
 from surrogates.uncertainty.covariance import FactorCovariance
 from surrogates.uncertainty.residuals import ErrorLaw
 
@@ -14,23 +16,26 @@ _EFFECTIVE_READOUTS = 50.0
 
 
 def laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
-    """The law of a perturbation that was itself measured is the noise of two measurements.
+    """Lend doubles the variance that public screens let expect, and seen singles the noise of two measurements.
 
-    Of predictions nothing is known, nor of the noise without standard errors; half the mean square of the single
-    effects stands for both.
+    Without standard errors nothing is known of the noise: half the mean square of the single effects stands in.
 
     Args:
         screen: Measured effects in one context.
 
     Returns:
         Laws of doubles of seen singles and of seen singles.
+
+    Raises:
+        DataError: If nothing in the screen was measured alone.
     """
-    effects = screen.effects[screen.single_rows[screen.single_rows >= 0]]
-    unknown = _diagonal_law(effects.square().mean(0) / 2, "no held-out data")
     if screen.standard_errors is None:
-        return {SEEN_DOUBLE: unknown, SEEN_SINGLE: unknown}
-    noise = 2 * screen.standard_errors.square().mean(0)
-    return {SEEN_DOUBLE: unknown, SEEN_SINGLE: _diagonal_law(noise, "standard errors")}
+        effects = screen.effects[screen.single_rows[screen.single_rows >= 0]]
+        alone = _diagonal_law(effects.square().mean(0) / 2, "no held-out data")
+    else:
+        alone = _diagonal_law(2 * screen.standard_errors.square().mean(0), "standard errors")
+    spread = SingleSpread.of(*single_effects(screen))
+    return {SEEN_DOUBLE: _diagonal_law(2 * public_law().ratio * spread.variance, BORROWED), SEEN_SINGLE: alone}
 
 
 def _diagonal_law(variance: Float[Tensor, "g"], origin: str) -> ErrorLaw:

@@ -19,6 +19,7 @@ from surrogates.models.denoised import Denoised
 from surrogates.models.held_out import HeldOutFit, HeldOutPredictions
 from surrogates.models.interaction import Interaction
 from surrogates.models.kernel import KernelRidge
+from surrogates.models.public_law import BorrowedSum
 from surrogates.models.unseen_parts import with_unseen
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.opinion_pool import pool_weights, pooled
@@ -34,7 +35,8 @@ class Automatic:
     Perturbations of entries measured alone are predicted by one of ``bases``, chosen by its squared error on
     held-out doubles; what made a target is named by all of them together, see :func:`best_identifying`. Those with
     unseen parts are predicted by the convex combination of ``unseen`` and all ``bases`` that fits held-out targets
-    of the same novelty class best, and get an error law of their own.
+    of the same novelty class best, and get an error law of their own. Where no doubles can be held
+    out and there are several bases, sums shrunk as in public screens stand in for them.
 
     Attributes:
         bases: Surrogates of combinations, the simplest first.
@@ -63,6 +65,11 @@ class Automatic:
         """
         fits = list(calibrated(self.bases, screen, seed=seed))
         best = best_identifying(fits)
+        if best.promise is None and len(self.bases) > 1:
+            # Nothing tells which of them is best, nor how sums shrink.
+            best = Calibrated(BorrowedSum()).fit(screen, seed=seed)
+        if bool((screen.single_rows >= 0).all()):
+            return best  # no perturbation of this vocabulary has an unseen part
         whole = [each.base for each in fits]
         return with_unseen(best, (*self.unseen, *self.bases), screen, seed=seed, at_hand=whole)
 

@@ -1,6 +1,7 @@
 """Calibration by novelty class: a class with too few held-out perturbations borrows from the next coarser one.
 
 Calibrating within classes makes intervals hold in each of them (Mondrian conformal prediction [Vovk 2003]).
+Classes of another order lend nothing: how far single effects are missed does not say how far combinations are.
 """
 
 from dataclasses import dataclass
@@ -40,7 +41,7 @@ class ClassRows:
 def class_rows(codes: Int[Tensor, "n"], code: int, level: float) -> ClassRows:
     """Choose by which held-out perturbations a class is calibrated.
 
-    The class itself comes first, then all classes of its order, then all of them.
+    The class itself comes first, then all classes of its order.
 
     Args:
         codes: Novelty class of each held-out perturbation.
@@ -51,20 +52,20 @@ def class_rows(codes: Int[Tensor, "n"], code: int, level: float) -> ClassRows:
         The rows of the finest of these that are enough.
 
     Raises:
-        CalibrationError: If all together are too few; the message names the attainable level.
+        CalibrationError: If both are too few; the message names the attainable level.
     """
     order, fewest = code // 16, least_count(level)
     choices = (
         (novelty_name(code), codes == code),
         (f"all of order {order}", codes // 16 == order),
-        ("all classes", torch.ones_like(codes, dtype=torch.bool)),
     )
     for number, (origin, chosen) in enumerate(choices):
         if int(chosen.sum()) >= fewest:
             return ClassRows(code, torch.nonzero(chosen).flatten(), origin, number > 0)
-    own = int((codes == code).sum())
+    own, alike = int((codes == code).sum()), int((codes // 16 == order).sum())
+    lower = f", which support levels up to {attainable_level(alike):.3g}" if alike else ""
     raise CalibrationError(
         f"level {level:g} needs {fewest} held-out perturbations; there are {own} of class {novelty_name(code)!r}"
-        f" and {len(codes)} in all, which support levels up to {attainable_level(len(codes)):.3g}: measure more"
-        " combinations, or lower the level"
+        f" and {alike} of order {order} in all{lower}: measure more perturbations of order {order}, or lower the"
+        " level"
     )

@@ -59,7 +59,7 @@ def test_what_cannot_be_calibrated_is_unknown_and_says_why() -> None:
     assert bool(found.upper.isnan().all())
     assert bool(found.expected.isfinite().all())
     assert len(found.notes) == 1
-    assert found.notes[0].startswith("warning: lower and upper cannot be calibrated")
+    assert found.notes[0].startswith("warning: lower and upper of 'double, 2 of 2 seen' cannot be calibrated")
     assert "needs 99" in found.notes[0]
 
 

@@ -139,7 +139,9 @@ def test_a_level_beyond_the_held_out_doubles_is_named_and_nothing_is_made_up() -
     assert found.table["lower"].isna().all()
     assert found.table["upper"].isna().all()
     warnings = [note for note in found.notes if note.startswith("warning")]
-    assert any("lower and upper cannot be calibrated: level 0.99 needs 99 held-out" in each for each in warnings)
+    assert any(
+        "'double, 2 of 2 seen' cannot be calibrated: level 0.99 needs 99 held-out" in each for each in warnings
+    )
     assert any("10 held-out doubles support levels up to 0.909; level 0.99 needs 99" in each for each in warnings)
 
 
@@ -383,11 +385,20 @@ def test_a_model_that_does_not_beat_additive_says_so_first() -> None:
     assert any(f"{scaled.fitted.held_out.ratio:.3f} of additive's on 10" in note for note in scaled.notes)
 
 
-def test_without_doubles_the_first_note_is_that_nothing_was_tested() -> None:
+def test_without_doubles_bounds_are_borrowed_and_no_probability_is_stated() -> None:
     singles = screen().rows(range(GENES))
-    found = propose(singles, profile(screen().effects[GENES]), surrogate=ScaledAdditive())
+    found = propose(singles, profile(screen().effects[GENES]), surrogate=ScaledAdditive(), order="both", top=100)
     assert found.notes[0].startswith("warning: no held-out combination")
-    assert found.table["probability"].between(0, 1).all()
+    assert found.table["probability"].isna().all()
+    assert found.table["in_set"].isna().all()
+    assert any(note.startswith("warning: probability and in_set are not given") for note in found.notes)
+    assert any("borrowed from public screens" in note for note in found.notes)
+    assert "error law borrowed from public screens" in found.notes
+    doubles = found.table[found.table["order"] == 2]
+    assert (doubles["lower"] < doubles["distance"]).all()
+    assert (doubles["distance"] < doubles["upper"]).all()
+    # Public screens tell nothing of singles.
+    assert found.table.loc[found.table["order"] == 1, "lower"].isna().all()
 
 
 def test_what_was_never_measured_alone_is_left_out_and_named() -> None:

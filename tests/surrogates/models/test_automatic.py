@@ -18,6 +18,7 @@ from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.denoised import Denoised, Shrinkage
 from surrogates.models.held_out import HeldOutPredictions
 from surrogates.models.interaction import Interaction
+from surrogates.models.public_law import BORROWED, public_law
 from surrogates.models.stacked import FittedStacked
 from surrogates.models.unseen_parts import with_unseen
 from surrogates.testing import check_pair_factors, check_predictions
@@ -223,12 +224,23 @@ def test_a_fit_that_speaks_alone_needs_no_experts() -> None:
     assert best_identifying([fit("own", 2)]).experts == ()
 
 
-def test_without_held_out_doubles_the_simplest_is_kept() -> None:
+def test_without_held_out_doubles_sums_shrink_as_in_public_screens() -> None:
     singles = scaled().rows(range(GENES))
     chosen = Automatic((Additive(), ScaledAdditive(), SMALL)).fit(singles, seed=0)
     assert chosen.selection is None
-    assert chosen.name == "Additive"
-    assert Automatic((SMALL, Additive())).fit(singles, seed=0).name == "Interaction"
+    assert chosen.name == "BorrowedSum"
+    batch = singles.vocabulary.dosed(torch.tensor([[0, 1], [2, -1]]))
+    mean = torch.stack([public_law().scale * singles.effects[:2].sum(0), singles.effects[2]])
+    torch.testing.assert_close(chosen.predict(batch).mean, mean)
+    assert chosen.law(34).origin == BORROWED
+    # Who names one surrogate gets its predictions.
+    assert Automatic((SMALL,)).fit(singles, seed=0).name == "Interaction"
+
+
+def test_without_entries_that_were_not_measured_nothing_is_learnt_of_them() -> None:
+    assert Automatic(BASES).fit(own_effects(), seed=0).laws.keys() == {34}
+    hidden = own_effects().rows([row for row in range(GENES + DOUBLES) if row != 0])
+    assert 33 in Automatic(BASES).fit(hidden, seed=0).laws
 
 
 def test_the_candidates_of_the_default_start_with_the_simplest() -> None:

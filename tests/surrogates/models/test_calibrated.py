@@ -19,6 +19,7 @@ from surrogates.models.base import Fitted, PairFactored, Surrogate
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.candidate_pairs import candidate_pairs, hold_out
 from surrogates.models.interaction import Interaction
+from surrogates.models.public_law import BORROWED, public_law
 from surrogates.uncertainty.posterior import GaussianPosterior
 from surrogates.uncertainty.residuals import LawChoice
 from surrogates.uncertainty.selection import FEWEST_TO_CHOOSE
@@ -244,10 +245,11 @@ def test_predictions_never_held_out_are_not_as_sure_as_measurements(doubles: int
     screen = screen_of(doubles, standard_error=0.01)
     fitted = Calibrated(Additive()).fit(screen, seed=0)
     assert fitted.law(SEEN_SINGLE).origin == "standard errors"
-    assert fitted.law(SEEN_DOUBLE).origin == "no held-out data"
-    half = screen.effects[:7].square().mean(0) / 2
-    torch.testing.assert_close(fitted.law(SEEN_DOUBLE).covariance.variance, half)
-    torch.testing.assert_close(fitted.law(SEEN_SINGLE).covariance.variance, torch.full_like(half, 2e-4))
+    assert fitted.law(SEEN_DOUBLE).origin == BORROWED
+    raw = screen.effects[:7].var(0, unbiased=False)
+    lent = public_law().ratio * (raw + raw.mean())
+    torch.testing.assert_close(fitted.law(SEEN_DOUBLE).covariance.variance, lent)
+    torch.testing.assert_close(fitted.law(SEEN_SINGLE).covariance.variance, torch.full_like(raw, 2e-4))
 
 
 def test_seen_singles_borrow_without_standard_errors() -> None:

@@ -267,7 +267,7 @@ def fitted_small() -> FittedConformal:
 
 
 def several() -> PerturbationBatch:
-    parts: list[tuple[int, ...]] = [(0, 1), (2,), (8,), (0, 8), (3, 4), (5, 6, 7), (1, 7)]
+    parts: list[tuple[int, ...]] = [(0, 1), (2,), (8,), (0, 8), (3, 4), (5, 8), (1, 7)]
     return small().vocabulary.batch([Perturbation.parse(label(each)) for each in parts])
 
 
@@ -342,8 +342,9 @@ def test_a_class_that_borrows_says_so() -> None:
     behind = fitted.calibration(SEEN_DOUBLE, 0.9)
     assert (len(behind.rows), behind.borrowed) == (20, False)
     assert fitted.calibration(16, 0.8).line == "8 held-out perturbations (single, unseen)"
-    assert fitted.calibration(16, 0.9).line.startswith("'single, unseen' borrows from")
-    assert fitted.calibration(51, 0.9).line.endswith("(all classes)")
+    for code, order in ((16, 1), (51, 3)):
+        with pytest.raises(CalibrationError, match=f"of order {order} in all"):
+            fitted.calibration(code, 0.9)
     lent = fitted.calibration(32, 0.9)
     assert lent.origin == "all of order 2"
     assert set((fitted.codes[lent.rows] // 16).tolist()) == {2}
@@ -536,22 +537,21 @@ def test_levels_that_are_none_are_refused(level: float, asked: int) -> None:
 
 
 def test_too_few_for_the_level_are_named() -> None:
-    held_out = len(fitted_small().codes)
-    attainable = f"{held_out} in all, which support levels up to {held_out / (held_out + 1):.3g}"
+    held_out = int((fitted_small().codes // 16 == 2).sum())
+    attainable = f"{held_out} of order 2 in all, which support levels up to {held_out / (held_out + 1):.3g}"
     with pytest.raises(CalibrationError, match=f"level 0.999 needs 999 held-out perturbations; .* {attainable}"):
-        fitted_small().interval(several(), 0.999)
+        fitted_small().interval(several().rows(slice(0, 1)), 0.999)
 
 
-def test_a_class_of_which_nothing_was_held_out_borrows_or_is_refused() -> None:
+def test_a_class_of_which_nothing_was_held_out_borrows_from_its_order_or_is_refused() -> None:
     screen = world(0)
     fitted = FittedConformal.split(
         ScaledAdditive().fit(screen.rows(range(30)), seed=0), screen.rows(range(30, 38))
     )
-    batch = screen.batch.rows(torch.tensor([0, 77]))
-    assert fitted.calibration(17, 0.8).line == "'single, seen' borrows from 8 held-out perturbations (all classes)"
-    assert bool(fitted.interval(batch, 0.8).upper.isfinite().all())
-    with pytest.raises(CalibrationError, match="there are 0 of class 'single, seen' and 8 in all"):
-        fitted.interval(batch, 0.9)
+    assert fitted.calibration(33, 0.8).line.startswith("'double, 1 of 2 seen' borrows from 8")
+    assert bool(fitted.interval(screen.batch.rows(torch.tensor([77])), 0.8).upper.isfinite().all())
+    with pytest.raises(CalibrationError, match="0 of class 'single, seen' and 0 of order 1 in all: measure"):
+        fitted.interval(screen.batch.rows(torch.tensor([0, 77])), 0.8)
 
 
 def test_nothing_held_out_is_refused() -> None:

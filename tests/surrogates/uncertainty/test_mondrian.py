@@ -33,13 +33,10 @@ def test_one_too_few_borrows_from_its_order() -> None:
     assert found.line == "'double, 1 of 2 seen' borrows from 38 held-out perturbations (all of order 2)"
 
 
-def test_an_order_with_too_few_borrows_from_all() -> None:
-    found = class_rows(codes(single=4, one=3, both=2), ONE, 0.9)
-    assert found.rows.tolist() == list(range(9))
-    assert (found.origin, found.borrowed) == ("all classes", True)
-    unknown = class_rows(codes(single=4, both=30), TRIPLE, 0.9)
-    assert (len(unknown.rows), unknown.origin) == (34, "all classes")
-    assert unknown.line.startswith("'triple, 3 of 3 seen' borrows from 34")
+@pytest.mark.parametrize(("code", "order"), [(BOTH, 2), (TRIPLE, 3)])
+def test_another_order_lends_nothing(code: int, order: int) -> None:
+    with pytest.raises(CalibrationError, match=rf"0 of class .* and 0 of order {order} in all: measure more"):
+        class_rows(codes(single=200), code, 0.9)
 
 
 def test_a_class_of_which_none_was_held_out_borrows() -> None:
@@ -50,24 +47,24 @@ def test_a_class_of_which_none_was_held_out_borrows() -> None:
 
 @pytest.mark.parametrize(("level", "needed"), [(0.5, 1), (0.8, 4), (0.9, 9), (0.95, 19), (0.99, 99)])
 def test_the_level_says_how_many_are_enough(level: float, needed: int) -> None:
-    assert not class_rows(codes(both=needed, single=200), BOTH, level).borrowed
+    assert not class_rows(codes(both=needed, one=200), BOTH, level).borrowed
     if needed > 1:
-        assert class_rows(codes(both=needed - 1, single=200), BOTH, level).borrowed
+        assert class_rows(codes(both=needed - 1, one=200), BOTH, level).borrowed
 
 
 def test_too_few_in_all_are_refused_with_what_they_support() -> None:
     with pytest.raises(
         CalibrationError,
-        match=r"level 0\.9 needs 9 held-out perturbations; there are 3 of class 'double, 1 of 2 seen' and 7 in"
-        r" all, which support levels up to 0\.875: measure more combinations, or lower the level",
+        match=r"level 0\.9 needs 9 held-out perturbations; there are 3 of class 'double, 1 of 2 seen' and 7 of"
+        r" order 2 in all, which support levels up to 0\.875: measure more perturbations of order 2, or lower the",
     ):
-        class_rows(codes(single=4, one=3), ONE, 0.9)
-    assert len(class_rows(codes(single=4, one=3), ONE, 0.875).rows) == 7
+        class_rows(codes(single=40, one=3, both=4), ONE, 0.9)
+    assert len(class_rows(codes(single=40, one=3, both=4), ONE, 0.875).rows) == 7
 
 
 def test_none_at_all_support_no_level() -> None:
     for level in (1e-12, 0.5, 0.99):
-        with pytest.raises(CalibrationError, match=r"there are 0 of class .* and 0 in all"):
+        with pytest.raises(CalibrationError, match=r"there are 0 of class .* and 0 of order 2 in all: measure"):
             class_rows(codes(), BOTH, level)
 
 
@@ -87,11 +84,10 @@ def test_the_finest_group_that_is_enough_is_taken(drawn: list[int], code: int, l
     groups = [
         [row for row, each in enumerate(drawn) if each == code],
         [row for row, each in enumerate(drawn) if each // 16 == code // 16],
-        list(range(len(drawn))),
     ]
     enough = [number for number, rows in enumerate(groups) if len(rows) >= needed]
     if not enough:
-        with pytest.raises(CalibrationError, match=f"and {len(drawn)} in all"):
+        with pytest.raises(CalibrationError, match=f"and {len(groups[1])} of order {code // 16} in all"):
             class_rows(held_out, code, level)
         return
     found = class_rows(held_out, code, level)
