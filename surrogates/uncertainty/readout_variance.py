@@ -3,12 +3,13 @@
 With ``D_g`` the mean squared held-out error of readout ``g``, ``m`` the predicted effect and ``a_1 ... a_k`` the
 single effects of the parts that were measured alone, the variance of the error is
 
-    h_ig = c0 D_g + c1 mean(D) + c2 m_ig² + c3 sum_k a_kg² + c4 sum_{k<l} |a_kg a_lg| + c5 own_ig m_ig²
+    h_ig = c0 D_g + c1 mean(D) + c2 own_ig
+           + c3 m_ig² + c4 sum_k a_kg² + c5 sum_{k<l} |a_kg a_lg| + c6 own_ig m_ig²
 
-where ``own`` marks the readouts that are targets of the perturbation itself. The shares ``c >= 0`` maximise the
-normal likelihood of held-out errors, each judged by a ``D_g`` that leaves its own row out. So large effects are
-expected to be missed by more than small ones. A readout that was silent in the few rows at hand is not taken for
-one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
+where ``own`` marks the readouts that are targets of the perturbation itself, which ``D_g`` leaves out. The shares
+``c >= 0`` maximise the normal likelihood of held-out errors, each judged by a ``D_g`` that leaves its own row out. So
+large effects are expected to be missed by more than small ones. A readout that was silent in the few rows at hand is
+not taken for one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
 """
 
 from dataclasses import dataclass
@@ -116,12 +117,12 @@ class ReadoutVariance:
     """Expected squared error of each readout, by what is known of the prediction.
 
     Attributes:
-        usual: Mean squared held-out error of each readout, not below its floor.
+        usual: Mean squared held-out error of each readout where it is not a target itself, not below its floor.
         shares: What each term of the module's equation counts.
     """
 
     usual: Float[Tensor, "g"]
-    shares: Float[Tensor, "6"]
+    shares: Float[Tensor, "7"]
 
     @property
     def moves(self) -> Bool[Tensor, "g"]:
@@ -161,7 +162,7 @@ class ReadoutVariance:
     def without_effects(
         cls, residuals: Float[Tensor, "n g"], given: Circumstances
     ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
-        """Learn variances that do not know what was predicted: the first two terms of the equation.
+        """Learn variances that do not know the size of effects: by the first three terms of the equation.
 
         Args:
             residuals: As in :meth:`learn`.
@@ -170,17 +171,17 @@ class ReadoutVariance:
         Returns:
             The same as :meth:`learn`.
         """
-        return cls._learn(residuals, given, 2)
+        return cls._learn(residuals, given, 3)
 
     @classmethod
     def _learn(
         cls, residuals: Float[Tensor, "n g"], given: Circumstances, used: int
     ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
         squares = residuals.square()
-        usual = squares.mean(0).clamp(min=_positive(_FLOOR * float(squares.mean())))
-        left_out, moves = left_out_mean_squares(squares)
+        usual, left_out = _mean_squares(squares, ~given.own)
         terms = _terms(given, left_out)
-        rows, columns = moves.nonzero(as_tuple=True)
+        told_of = given.own | (left_out > 2 * _FLOOR * usual.mean())
+        rows, columns = told_of.nonzero(as_tuple=True)
         every = max(1, -(-len(rows) // _MOST_NUMBERS))
         told = rows[::every], columns[::every]
         shares = torch.zeros(len(terms), dtype=torch.float64)
@@ -193,18 +194,15 @@ class ReadoutVariance:
         return cls(usual, shares), variance.clamp(min=_least(usual))
 
 
-def left_out_mean_squares(squares: Float[Tensor, "n g"]) -> tuple[Float[Tensor, "n g"], Bool[Tensor, "n g"]]:
-    """Take the mean square of each readout over all other rows, not below its floor.
-
-    Args:
-        squares: Squared errors of two or more perturbations.
-
-    Returns:
-        The means, and where they are above the floor: elsewhere the readout was silent in the other rows.
-    """
-    floor = _FLOOR * float(squares.mean())
-    others = ((squares.sum(0) - squares) / (len(squares) - 1)).clamp(min=_positive(floor))
-    return others, others > floor
+def _mean_squares(
+    squares: Float[Tensor, "n g"], counted: Bool[Tensor, "n g"]
+) -> tuple[Float[Tensor, "g"], Float[Tensor, "n g"]]:
+    """Mean square of what counts of each readout, not below a floor; and the same over all rows but each."""
+    kept, count = squares * counted, counted.sum(0)
+    total = kept.sum(0)
+    floor = _positive(_FLOOR * float(total.sum() / count.sum().clamp(min=1)))
+    others = (total - kept) / (count - counted.to(count.dtype)).clamp(min=1)
+    return (total / count.clamp(min=1)).clamp(min=floor), others.clamp(min=floor)
 
 
 def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"]) -> Float[Tensor, "t"]:
@@ -245,8 +243,8 @@ def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"])
 
 
 def _terms(given: Circumstances, usual: Float[Tensor, "*n g"]) -> tuple[Float[Tensor, "..."], ...]:
-    foretold = given.mean.square()
-    return usual, usual.mean(), foretold, given.squares, given.products, given.own * foretold
+    foretold, own = given.mean.square(), given.own.to(given.mean.dtype)
+    return usual, usual.mean(), own, foretold, given.squares, given.products, own * foretold
 
 
 def _least(usual: Float[Tensor, "g"]) -> float:
