@@ -16,7 +16,7 @@ from inverse_design.acquisition.worth import EffectLaw, Nearness, Worth, worth_o
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Objective, SignedProjection, SquaredDistance
+from inverse_design.problem.objective import SignedProjection, SquaredDistance
 from inverse_design.problem.target import AlignedProfile, Target, endless
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
@@ -58,7 +58,7 @@ class Aim:
         return cls(aligned, endless(target, aligned), worth, best_measured(worth, aligned, screen))
 
     @property
-    def objective(self) -> Objective:
+    def objective(self) -> SquaredDistance | SignedProjection:
         """The objective whose outcome the worth is made of."""
         return SquaredDistance(self.aligned) if self.is_state else SignedProjection(self.aligned)
 

@@ -119,7 +119,8 @@ class GainPlanner:
 
     def _select(self, lister: Lister, aim: Aim, screen: Screen, count: int, *, seed: int) -> "_Selection":
         """Choose the batch from a short list, the designed ones first."""
-        fitted, ranker = lister.fitted, aim.objective
+        fitted = lister.fitted
+        ranker: Ranker = aim.objective
         outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, aim, screen)
         promising = int(outlook.promising.sum())
         preference = self._preference(outlook, aim, seed=seed)

@@ -119,4 +119,5 @@ def _leading_of_few_rows(effects: Float[Tensor, "n g"], count: int) -> Float[Ten
     squares, left = squares.flip(0)[:wanted], left.flip(1)[:, :wanted]
     if not bool(squares[-1] > 1e-6 * squares[0]):
         return None
-    return (left.T @ effects) / squares.sqrt()[:, None]
+    directions: Tensor = (left.T @ effects) / squares.sqrt()[:, None]
+    return directions

@@ -114,7 +114,8 @@ class SingleSpread:
         mixed = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype) @ rows / len(rows) ** 0.5
         even = torch.randn(count, rows.shape[1], generator=generator, dtype=rows.dtype)
         common = self.departures.square().mean() ** 0.5
-        return (1 - _SHRINKAGE) ** 0.5 * mixed + _SHRINKAGE**0.5 * common * even
+        drawn: Tensor = (1 - _SHRINKAGE) ** 0.5 * mixed + _SHRINKAGE**0.5 * common * even
+        return drawn
 
 
 @dataclass(frozen=True)

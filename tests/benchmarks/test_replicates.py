@@ -51,7 +51,7 @@ def test_wells_without_scatter_are_their_mean(replicates: dict[str, Any]) -> Non
     screen, wells = measured(replicates, scatter=0.0)
     rows = replicates["measure"](screen, wells, ScaledAdditive(), calibration=30, draws=1, seed=0)
     value = {(row.model, row.variant, row.metric): row.value for row in rows}
-    assert len(value) == 2 * 2 * 3 * 3
+    assert len(value) == 2 * 3 * 3 * 3  # calibrations, scores, intervals, numbers of each
     for (_, variant, metric), each in value.items():
         twin = metric.replace("_of_wells", "_of_means")
         assert each == pytest.approx(value["calibrated on means", variant, twin])

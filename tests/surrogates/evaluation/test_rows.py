@@ -26,7 +26,10 @@ def test_the_manifest_stands_beside_the_rows(tmp_path: Path) -> None:
 
 
 def test_fields_keep_their_order() -> None:
-    assert " ".join(ROW.to_dict()) == "benchmark dataset model novelty variant metric value low high n unit"
+    assert (
+        " ".join(ROW.to_dict())
+        == "benchmark dataset model novelty variant metric value low high n unit standard_error"
+    )
 
 
 def test_writing_replaces_and_leaves_nothing_behind(tmp_path: Path) -> None:
