@@ -35,8 +35,8 @@ class Automatic:
     Perturbations of entries measured alone are predicted by one of ``bases``, chosen by its squared error on
     held-out doubles; what made a target is named by all of them together, see :func:`best_identifying`. Those with
     unseen parts are predicted by the convex combination of ``unseen`` and all ``bases`` that fits held-out targets
-    of the same novelty class best, and get an error law of their own. Where no doubles can be held
-    out and there are several bases, sums shrunk as in public screens stand in for them.
+    of the same novelty class best, and get an error law of their own. Where no doubles can be held out and there
+    are several bases, sums shrunk as in public screens stand in for them.
 
     Attributes:
         bases: Surrogates of combinations, the simplest first.
