@@ -178,7 +178,7 @@ class ErrorScale:
         def alike(readouts: ReadoutVariance, expected: Float[Tensor, "n g"]) -> ErrorScale:
             factor = CombinationFactor.alike((squares / expected).mean(1), given)
             spread = (math.exp(factor.level) * expected).sqrt()
-            return cls(readouts, factor, Tails.learn(residuals, spread), len(residuals))
+            return cls(readouts, factor, Tails.learn(residuals, spread, given.same), len(residuals))
 
         effects = ReadoutVariance.learn(residuals, given)
         scales: dict[Form, ErrorScale] = {
@@ -188,6 +188,6 @@ class ErrorScale:
         if len(residuals) >= _FEWEST_TO_COMPARE:
             readouts, expected = effects
             factor, factors = CombinationFactor.learn((squares / expected).mean(1), given)
-            tails = Tails.learn(residuals, (factors[:, None] * expected).sqrt())
+            tails = Tails.learn(residuals, (factors[:, None] * expected).sqrt(), given.same)
             scales["combinations"] = cls(readouts, factor, tails, len(residuals))
         return scales

@@ -7,20 +7,21 @@ single effects of the parts that were measured alone, the variance of the error 
            + c3 m_ig² + c4 sum_k a_kg² + c5 sum_{k<l} |a_kg a_lg| + c6 own_ig m_ig²
 
 where ``own`` marks the readouts that are targets of the perturbation itself, which ``D_g`` leaves out. The shares
-``c >= 0`` maximise the normal likelihood of held-out errors, each judged by a ``D_g`` that leaves its own row out. So
-large effects are expected to be missed by more than small ones. A readout that was silent in the few rows at hand is
-not taken for one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
+``c >= 0`` maximise the normal likelihood of held-out errors, each judged by a ``D_g`` of other perturbations. So
+large effects are expected to be missed by more than small ones. A readout that was silent in the few rows at hand
+is not taken for one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import minimize
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.uncertainty.left_out import sums_over_others
 
 # Mean squared error of a readout is not believed below this share of the mean over readouts.
 _FLOOR = 1e-3
@@ -111,6 +112,11 @@ class Circumstances:
     def __len__(self) -> int:
         return len(self.mean)
 
+    @property
+    def same(self) -> Int[Tensor, "b"]:
+        """Number of the perturbation of each row: one that was held out twice has two rows."""
+        return torch.unique(self.entries, dim=0, return_inverse=True)[1]
+
 
 @dataclass(frozen=True)
 class ReadoutVariance:
@@ -154,7 +160,7 @@ class ReadoutVariance:
             given: What was known of those predictions.
 
         Returns:
-            The variances, and those of the given rows with each row's own errors left out of ``D_g``.
+            The variances, and those of the given rows where each perturbation's own errors are not in ``D_g``.
         """
         return cls._learn(residuals, given, len(_terms(given, given.mean)))
 
@@ -178,7 +184,7 @@ class ReadoutVariance:
         cls, residuals: Float[Tensor, "n g"], given: Circumstances, used: int
     ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
         squares = residuals.square()
-        usual, left_out = _mean_squares(squares, ~given.own)
+        usual, left_out = _mean_squares(squares, ~given.own, given.same)
         terms = _terms(given, left_out)
         told_of = given.own | (left_out > 2 * _FLOOR * usual.mean())
         rows, columns = told_of.nonzero(as_tuple=True)
@@ -195,13 +201,13 @@ class ReadoutVariance:
 
 
 def _mean_squares(
-    squares: Float[Tensor, "n g"], counted: Bool[Tensor, "n g"]
+    squares: Float[Tensor, "n g"], counted: Bool[Tensor, "n g"], same: Int[Tensor, "n"]
 ) -> tuple[Float[Tensor, "g"], Float[Tensor, "n g"]]:
-    """Mean square of what counts of each readout, not below a floor; and the same over all rows but each."""
-    kept, count = squares * counted, counted.sum(0)
-    total = kept.sum(0)
+    """Mean square of what counts of each readout, not below a floor; and the same without each perturbation."""
+    kept, counts = squares * counted, counted.to(squares.dtype)
+    total, count = kept.sum(0), counts.sum(0)
     floor = _positive(_FLOOR * float(total.sum() / count.sum().clamp(min=1)))
-    others = (total - kept) / (count - counted.to(count.dtype)).clamp(min=1)
+    others = sums_over_others(kept, same) / sums_over_others(counts, same).clamp(min=1)
     return (total / count.clamp(min=1)).clamp(min=floor), others.clamp(min=floor)
 
 

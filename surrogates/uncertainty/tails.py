@@ -4,16 +4,17 @@ Such a band is made by the few readouts that are missed most. Beside the standar
 heavy the tails of each readout's errors are, the lower and the upper one apart where held-out errors say that this
 makes bands narrower: a readout that is silent unless it is activated is missed on one side only. And it has a
 floor, a share of what is usual for the perturbation: a readout that was silent in the rows at hand need not stay
-so. The floor is chosen alike, each held-out row judged by the tails of the others.
+so. The floor is chosen alike, each held-out perturbation judged by the tails of the others.
 """
 
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.uncertainty.conformal import conformal_quantile
+from surrogates.uncertainty.left_out import sums_over_others
 
 _FLOORS = (0.1, 0.3, 1.0)
 _BAND_LEVEL = 0.9
@@ -46,18 +47,19 @@ class Tails:
         return _with_floor(spread * self.lower, self.floor), _with_floor(spread * self.upper, self.floor)
 
     @classmethod
-    def learn(cls, errors: Float[Tensor, "n g"], spread: Float[Tensor, "n g"]) -> "Tails":
+    def learn(cls, errors: Float[Tensor, "n g"], spread: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> "Tails":
         """Learn from held-out errors, by the width that a band at 90 % would have.
 
         Args:
             errors: Measured minus predicted, of two or more perturbations.
             spread: Standard deviation of each error, positive.
+            same: Number of the perturbation of each row, from zero.
 
         Returns:
             The tails.
         """
         standard = errors / spread
-        below, above = _OneTail.of(-standard), _OneTail.of(standard)
+        below, above = _OneTail.of(-standard, same), _OneTail.of(standard, same)
         both = _OneTail((below.every + above.every) / 2, (below.left_out + above.left_out) / 2)
         choices = [
             cls(_root(lower.every), _root(upper.every), floor)
@@ -74,18 +76,20 @@ class Tails:
 
 @dataclass(frozen=True)
 class _OneTail:
-    """Mean fourth powers above zero, shrunk to that of all readouts; and the same with each row left out."""
+    """Mean fourth powers above zero, shrunk to that of all readouts; and the same without each perturbation."""
 
     every: Float[Tensor, "g"]
     left_out: Float[Tensor, "n g"]
 
     @classmethod
-    def of(cls, standard: Float[Tensor, "n g"]) -> "_OneTail":
+    def of(cls, standard: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> "_OneTail":
         powers = standard.clamp(min=0).square().square()
-        usual = powers.mean().clamp(min=torch.finfo(powers.dtype).tiny)
-        total, n = powers.sum(0) + _PRIOR_ROWS * usual, len(powers) + _PRIOR_ROWS
-        # But for rounding, what is left of a sum is not below the prior's part.
-        return cls(total / n, (total - powers).clamp(min=_PRIOR_ROWS * float(usual)) / (n - 1))
+        usual = _PRIOR_ROWS * powers.mean().clamp(min=torch.finfo(powers.dtype).tiny)
+        others = sums_over_others(torch.ones_like(powers[:, :1]), same)
+        return cls(
+            (powers.sum(0) + usual) / (len(powers) + _PRIOR_ROWS),
+            (sums_over_others(powers, same) + usual) / (others + _PRIOR_ROWS),
+        )
 
 
 def _root(powers: Float[Tensor, "*n g"]) -> Float[Tensor, "*n g"]:
