@@ -11,9 +11,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.data.own_readouts import NO_READOUT, own_columns
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
@@ -32,6 +33,7 @@ class Scale:
     Attributes:
         readouts: Their names.
         vocabulary: What can be acted upon.
+        own_column: The own readout of each entry, ``-1`` where there is none.
         middle: Median of the known effects.
         spread: Their median absolute deviation times 1.4826, or their standard deviation where that is zero.
         farthest: Largest known distance from the median.
@@ -41,6 +43,7 @@ class Scale:
 
     readouts: tuple[str, ...]
     vocabulary: Vocabulary
+    own_column: Int[Tensor, "v"]
     middle: Float[Tensor, "g"]
     spread: Float[Tensor, "g"]
     farthest: Float[Tensor, "g"]
@@ -60,13 +63,14 @@ class Scale:
         away = (screen.effects - middle).abs()
         spread = _NORMAL * away.median(0).values
         spread = torch.where(spread > 0, spread, screen.effects.std(0))
+        columns = own_columns(screen.vocabulary, screen.readouts)
         known = [
             direction * float(screen.effects[row, column])
             for row, label in enumerate(screen.labels)
-            for column, direction in _own(label, screen.vocabulary, screen.readouts)
+            for column, direction in _own(label, screen.vocabulary, columns)
         ]
         own = _OWN_FARTHEST * max(known, default=math.inf)
-        return cls(screen.readouts, screen.vocabulary, middle, spread, away.amax(0), own)
+        return cls(screen.readouts, screen.vocabulary, columns, middle, spread, away.amax(0), own)
 
     def odd(
         self, values: Float[np.ndarray, "m g"], failed: Bool[np.ndarray, "m"], labels: Sequence[str]
@@ -85,7 +89,7 @@ class Scale:
         away = (torch.from_numpy(values) - self.middle).abs()
         beyond = (away > self.farthest) & (away > _FARTHEST * self.spread)
         for row in torch.nonzero(beyond.any(1)).flatten().tolist():
-            for column, direction in _own(labels[row], self.vocabulary, self.readouts):
+            for column, direction in _own(labels[row], self.vocabulary, self.own_column):
                 expected = 0 < direction * values[row, column] <= self.own
                 beyond[row, column] &= not expected
         at = torch.nonzero(beyond & ~torch.from_numpy(failed)[:, None]).tolist()
@@ -97,12 +101,11 @@ class Scale:
         return f"{label!r}, {self.readouts[column]!r}: {value:.6g} is {deviations:.1f} robust deviations out"
 
 
-def _own(label: str, vocabulary: Vocabulary, readouts: Sequence[str]) -> Iterator[tuple[int, int]]:
+def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Iterator[tuple[int, int]]:
     """Column of each own readout of a perturbation, and in which direction its mode moves it."""
     for part in label.split("+"):
-        if part not in vocabulary.ids:
-            continue
-        entry = vocabulary.entries[vocabulary.ids[part]]
-        direction = _DIRECTION.get(entry.mode)
-        if direction is not None and entry.target in readouts:
-            yield readouts.index(entry.target), direction
+        if part in vocabulary.ids:
+            entry = vocabulary.ids[part]
+            column, direction = int(columns[entry]), _DIRECTION.get(vocabulary.entries[entry].mode)
+            if column != NO_READOUT and direction is not None:
+                yield column, direction
