@@ -235,8 +235,8 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     print(
-        f"{'screen':18}{'class':22}{'n':>5} {'best member':26}{'error':>7}{'mix/best':>8}{'95 %':>17}   90 % bounds:"
-        " readouts, band, distance"
+        f"{'screen':18}{'class':22}{'n':>5} {'best member':26}{'error':>7}{'mix/best':>8}{'95 %':>17}"
+        "   90 % bounds: readouts, band, distance"
     )
     rows = []
     for name in arguments.screens.split(","):
