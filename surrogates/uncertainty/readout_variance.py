@@ -115,7 +115,8 @@ class Circumstances:
     @property
     def same(self) -> Int[Tensor, "b"]:
         """Number of the perturbation of each row: one that was held out twice has two rows."""
-        return torch.unique(self.entries, dim=0, return_inverse=True)[1]
+        numbers: Tensor = torch.unique(self.entries, dim=0, return_inverse=True)[1]
+        return numbers
 
 
 @dataclass(frozen=True)
