@@ -27,6 +27,7 @@ _FEWEST_TO_COMPARE = 12
 _MOST_ENTRIES = 500
 # Ratios of squared errors below this share of their mean are as good as none.
 _SMALLEST_RATIO = 1e-4
+_SMALLEST_FACTOR = 1e-12
 
 # One variance for each readout; variances that know the size of effects; and factors of combinations on top.
 Form = Literal["readouts", "effects", "combinations"]
@@ -77,7 +78,7 @@ class CombinationFactor:
         """
         traits = given.traits
         nothing = torch.zeros_like(traits[0])
-        level = float(ratios.mean().clamp(min=torch.finfo(ratios.dtype).tiny).log())
+        level = float(ratios.mean().clamp(min=_SMALLEST_FACTOR).log())
         entries = torch.zeros_like(given.entries[0])
         return cls(level, traits.amin(0), traits.amax(0), nothing, nothing, entries)
 
@@ -95,8 +96,7 @@ class CombinationFactor:
             The factor, of mean ratio one to the squared errors, and the factors of the given combinations with
             each left out of the regression.
         """
-        tiny = torch.finfo(ratios.dtype).tiny
-        logs = ratios.clamp(min=max(_SMALLEST_RATIO * float(ratios.mean()), tiny)).log()
+        logs = ratios.clamp(min=max(_SMALLEST_RATIO * float(ratios.mean()), _SMALLEST_FACTOR)).log()
         mean, traits = logs.mean(), given.traits
         centre, width = traits.mean(0), traits.std(0)
         scale = torch.where(width > 1e-9 * (1 + centre.abs()), width, torch.inf)
@@ -106,7 +106,7 @@ class CombinationFactor:
         design = torch.cat([(traits - centre) / scale, given.entries[:, kept]], dim=1)
         learnt, left_out = _regression(design, (traits.shape[1], len(kept)), logs - mean)
         told = (mean + left_out).exp()
-        gain = (ratios / told).mean().clamp(min=tiny)
+        gain = (ratios / told).mean().clamp(min=_SMALLEST_FACTOR)
         entries = torch.zeros_like(counts)
         entries[kept] = learnt[traits.shape[1] :]
         factor = replace(

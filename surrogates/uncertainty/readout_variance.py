@@ -259,7 +259,8 @@ def _least(usual: Float[Tensor, "g"]) -> float:
 
 
 def _positive(number: float) -> float:
-    return max(number, torch.finfo(torch.float64).tiny)
+    """Where no prediction is off at all, errors are as large as rounding."""
+    return max(number, torch.finfo(torch.float64).eps ** 2)
 
 
 def _log_ratio(lengths: Float[Tensor, "b k"], known: Bool[Tensor, "b k"]) -> Float[Tensor, "b"]:
