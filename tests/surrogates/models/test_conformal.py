@@ -579,6 +579,11 @@ def test_unknown_scores_are_refused() -> None:
             make()
 
 
+def test_learnt_scales_need_a_calibrated_model() -> None:
+    with pytest.raises(CalibrationError, match="learnt scales need held-out predictions of nested fits"):
+        Conformal(Additive(), score="learnt")
+
+
 def test_held_out_cells_are_refused() -> None:
     cells = small().rows([8, 8, 9])
     with pytest.raises(CalibrationError, match="stands in 2 of 3 held-out rows"):
