@@ -58,11 +58,16 @@ class FittedStatedErrors:
             code: A value of :func:`surrogates.data.novelty.novelty_code`.
 
         Returns:
-            Its own; that of doubles for larger combinations of parts that were all measured alone; otherwise
-            ``None``: the variances are those of the error law, the tails those of the nearest class.
+            Its own; that of doubles for larger combinations of parts that were all measured alone, that of the
+            nearest class with unseen parts for classes with such. Otherwise ``None``: the variances are those of
+            the error law, the tails those of the nearest class.
         """
-        borrowed = self.scales.get(SEEN_DOUBLE) if code // 16 > 1 and _every_part_seen(code) else None
-        return self.scales.get(code, borrowed)
+        if code in self.scales:
+            return self.scales[code]
+        if _every_part_seen(code):
+            return self.scales.get(SEEN_DOUBLE) if code // 16 > 1 else None
+        alike = [known for known in self.scales if not _every_part_seen(known)]
+        return self.scales[min(alike, key=lambda known: class_distance(known, code))] if alike else None
 
     def predict(self, batch: PerturbationBatch) -> StatedPosterior:
         """Predict as the surrogate does, with the variances that held-out errors of such predictions had.

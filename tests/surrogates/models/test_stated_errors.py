@@ -108,6 +108,14 @@ def test_classes_without_evidence_keep_the_variances_of_their_law() -> None:
     assert stated.scale(16 * 3 + 3) is stated.scale(SEEN_DOUBLE) is not None
 
 
+def test_classes_with_unseen_parts_borrow_from_such_classes_only() -> None:
+    scale = state_errors(fitted()).scales[SEEN_DOUBLE]
+    half, alone = replace(scale, support=33), replace(scale, support=16)
+    stated = FittedStatedErrors(fitted(), {33: half, 16: alone, SEEN_DOUBLE: scale})
+    for code, wanted in {33: half, 32: half, 16: alone, 16 * 3 + 2: half, 17: None, 34: scale}.items():
+        assert stated.scale(code) is wanted
+
+
 def test_too_few_held_out_predictions_state_nothing() -> None:
     few = Calibrated(Additive()).fit(screen().rows(range(GENES + 7)), seed=0)
     assert not state_errors(few).scales
