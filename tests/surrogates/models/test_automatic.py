@@ -238,9 +238,10 @@ def test_without_held_out_doubles_sums_shrink_as_in_public_screens() -> None:
 
 
 def test_without_entries_that_were_not_measured_nothing_is_learnt_of_them() -> None:
-    assert Automatic(BASES).fit(own_effects(), seed=0).laws.keys() == {34}
+    cheap = Automatic((Additive(),), unseen=(NoChange(),))
+    assert cheap.fit(own_effects(), seed=0).laws.keys() == {34}
     hidden = own_effects().rows([row for row in range(GENES + DOUBLES) if row != 0])
-    assert 33 in Automatic(BASES).fit(hidden, seed=0).laws
+    assert 33 in cheap.fit(hidden, seed=0).laws
 
 
 def test_the_candidates_of_the_default_start_with_the_simplest() -> None:
