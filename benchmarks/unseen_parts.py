@@ -12,6 +12,7 @@ Run: python benchmarks/unseen_parts.py --screens cellbox_skmel133,norman_dense,l
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -95,7 +96,7 @@ SCREENS: Mapping[str, Callable[[], Screen]] = {
     "laufer_part": lambda: random_part(open_dataset("laufer2013"), 40),
     "growth_part": lambda: random_part(open_dataset("horlbeck2018_k562"), 40),
     "few_complex": lambda: ComplexFamily(readouts=200, genes=12, doubles=30, noise=0.3).draw(seed=0),
-    **{name: lambda family=family: family.draw(seed=0) for name, family in FAMILIES.items()},
+    **{name: partial(family.draw, seed=0) for name, family in FAMILIES.items()},
 }
 
 

@@ -9,6 +9,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.screen_worlds import ComplexFamily
 from surrogates.data.splits import splits_over_targets
 from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.base import Fitted
 from surrogates.models.baselines import FittedMean, MatchingMean, NoChange
 from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
@@ -114,8 +115,8 @@ def test_a_strong_member_takes_the_place_of_weak_ones() -> None:
         half = novelty_code(batch, training.single_rows >= 0) == HALF_SEEN
         alone = training.rows(torch.nonzero(training.batch.order == 1).flatten())
         plain = Calibrated(Additive()).fit(alone, seed=0)
-        fits = [*(with_unseen(plain, each, training, seed=0) for each in (weak, strong))]
-        for number, fit in enumerate([*fits, strong[-1].fit(training, seed=0)]):
+        fits: list[Fitted] = [with_unseen(plain, each, training, seed=0) for each in (weak, strong)]
+        for number, fit in enumerate([*fits, Interaction(components=10, leading=4).fit(training, seed=0)]):
             error[number] += (effects - fit.predict(batch).mean)[half].square().sum()
     assert float(error[0]) > 1.2 * float(error[2])
     assert float(error[1]) < 1.06 * float(error[2])
