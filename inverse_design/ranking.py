@@ -13,7 +13,7 @@ from torch import Tensor
 from inverse_design.acquisition.affordable import Affordable, best_affordable
 from inverse_design.acquisition.joint_gain import LIKELY, joint_gain
 from inverse_design.errors import NothingToProposeError
-from inverse_design.problem.question import ask, range_remark
+from inverse_design.problem.question import ask, range_remark, scale_remark
 from inverse_design.problem.target import Target
 from inverse_design.valuation import Aim, Valuation, value
 from surrogates.data.perturbation import Perturbation
@@ -97,7 +97,8 @@ def rank(
     batch = _parsed(experiments, question.training)
     prices = _prices(costs, len(batch))
     aim = Aim.at(question.target, question.training)
-    remark = range_remark(question.target, aim.aligned, question.training)
+    remark = scale_remark(question, aim.aligned)
+    remark += range_remark(question.target, aim.aligned, question.training)
     done = _measured(batch, question.training)
     _require_new(done, prices, budget)
     models = Automatic() if surrogate is None else Automatic((surrogate,))

@@ -23,7 +23,7 @@ from inverse_design.interface.screens import one_context, open_screen
 from inverse_design.interface.tables import show_facts
 from inverse_design.interface.target_files import read_target
 from inverse_design.interface.value_tables import read_value_table, text_table
-from inverse_design.problem.question import Question, ask, range_remark
+from inverse_design.problem.question import Question, ask, range_remark, scale_remark
 from surrogates.data.screen import Screen
 
 COST_COLUMNS = ("cost", "price", "costs")
@@ -60,7 +60,8 @@ def run_create(
     settings = without(settings, lacking, screen)
     require_beginning(settings, question.training, question.target)
     require_plannable(settings, question.training)
-    remarks = range_remark(question.target, question.target.on(screen.readouts), question.training)
+    aligned = question.target.on(screen.readouts)
+    remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
     store = open_store(place.store, create=True)
     campaign = Campaign.create(store, settings, question.training, target=question.target, actor=actor_of(place))
     console = output()

@@ -13,12 +13,12 @@ from inverse_design.errors import SpaceError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, Target, is_state
+from inverse_design.problem.target_scale import REACH, beyond_reach, scale_misfit
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
 Order = Literal["1", "2", "3", "4", "5", "6", "both"]
-_REACH = 2.0
 _ORDERS: Mapping[Order, tuple[int, ...]] = {
     "1": (1,), "2": (2,), "3": (3,), "4": (4,), "5": (5,), "6": (6,), "both": (1, 2),
 }  # fmt: skip
@@ -32,11 +32,15 @@ class Question:
         training: The screen without the target condition.
         target: Where the cells should go.
         maker: The condition of the screen whose profile the target is; ``None`` for any other target.
+        standard_errors: Of the target condition, on all readouts, if the screen has them: how far a new
+            measurement of it may be. They are no part of the target: the error laws are learnt from measured
+            effects, and hold that noise already.
     """
 
     training: Screen
     target: Target
     maker: Perturbation | None = None
+    standard_errors: Float[Tensor, "g"] | None = None
 
 
 def ask(screen: Screen, target: str | Target) -> Question:
@@ -56,9 +60,9 @@ def ask(screen: Screen, target: str | Target) -> Question:
         return Question(screen, target)
     maker = screen.vocabulary.parse(target)
     row = screen.row_of(maker)
-    # Without standard errors: the error laws are learnt from measured effects and so hold that noise already.
     profile = ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row])
-    return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile, maker)
+    errors = None if screen.standard_errors is None else screen.standard_errors[row]
+    return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile, maker, errors)
 
 
 def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> tuple[str, ...]:
@@ -77,22 +81,45 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
     """
     if not is_state(target):
         return ()
-    largest = training.effects[:, aligned.columns].abs().amax(0)
-    beyond = torch.nonzero(aligned.values.abs() > _REACH * largest).flatten()
-    if not len(beyond):
+    excess = beyond_reach(aligned, training)
+    beyond = int((excess > REACH).sum())
+    if not beyond:
         return ()
-    excess = aligned.values.abs() / largest.clamp(min=torch.finfo(largest.dtype).tiny)
     worst = int(excess.argmax())
-    name = training.readouts[int(aligned.columns[worst])]
-    wanted, most = float(aligned.values[worst]), float(largest[worst])
-    said = f"{wanted:.4g} of {name!r}, where no effect is larger than {most:.4g}"
-    if len(beyond) == len(aligned.columns):
-        unit = training.provenance.get("unit", "its unit")
+    column = int(aligned.columns[worst])
+    name, most = training.readouts[column], float(training.effects[:, column].abs().max())
+    said = f"{float(aligned.values[worst]):.4g} of {name!r}, where no effect is larger than {most:.4g}"
+    if beyond == len(aligned.columns):
         raise TargetError(
-            f"target {target.name!r} is out of range on each of its {len(beyond):,} readouts, such as {said};"
-            f" is it in the unit of the screen ({unit}), as a change against the control?"
+            f"target {target.name!r} is out of range on each of its {beyond:,} readouts, such as {said};"
+            f" is it in the unit of the screen ({_unit(training)}), as a change against the control?"
         )
-    return (f"warning: {len(beyond):,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)
+    return (f"warning: {beyond:,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)
+
+
+def scale_remark(question: Question, aligned: AlignedProfile) -> tuple[str, ...]:
+    """Say if a target as a whole does not look as if it were in the unit of the screen.
+
+    Args:
+        question: What is asked.
+        aligned: The target in the coordinates of the screen.
+
+    Returns:
+        A warning with the reasons, if there are any; a condition of the screen is in its unit.
+    """
+    if question.maker is not None:
+        return ()
+    reasons = scale_misfit(question.target, aligned, question.training)
+    if not reasons:
+        return ()
+    return (
+        f"warning: target {question.target.name!r} does not seem to be a change against the control in the unit of"
+        f" the screen ({_unit(question.training)}): {'; '.join(reasons)}",
+    )
+
+
+def _unit(screen: Screen) -> str:
+    return screen.provenance.get("unit", "its unit")
 
 
 def candidate_space(screen: Screen, order: Order, constraints: Constraints | None) -> CombinationSpace:
