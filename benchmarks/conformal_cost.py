@@ -143,7 +143,8 @@ def _set(likelihood: TargetLikelihood, fitted: FittedCalibrated, space: Combinat
     flat = torch.zeros(40, dtype=torch.float64)
     # All nearest candidates at a distance of zero: no rule makes smaller sets than the gap, which is kept.
     near = torch.zeros(40, 1, dtype=torch.float64)
-    found = Identification(gaps, flat + 1e9, flat + 1e9, flat, flat, flat, torch.zeros(40).long(), near)
+    first = torch.zeros(40, dtype=torch.int64)
+    found = Identification(gaps, flat + 1e9, flat + 1e9, flat, flat, flat, first, near, first)
     inverse_set(likelihood, fitted, space, listed, log_sum=0.0, found=found, level=0.9)
 
 

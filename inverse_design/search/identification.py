@@ -26,6 +26,19 @@ _ROUNDING = 1e-5  # blocks of scores are in single precision
 
 
 @dataclass(frozen=True)
+class Total:
+    """What turns densities of a target into probabilities.
+
+    Attributes:
+        log_sum: Logarithm of the sum over all candidates of their densities, or of what experts say together.
+        log_sums: Of each expert, the logarithm of the sum of its densities; none where one law speaks alone.
+    """
+
+    log_sum: float
+    log_sums: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Identification:
     """The true perturbation of each held-out target among the candidates.
 
@@ -40,6 +53,8 @@ class Identification:
         fold: Which of the cross-fits has not seen each target.
         near: Log density of the best minus that of the best few candidates, ascending, infinite where there are
             none.
+        row: Which of the held-out perturbations of that cross-fit each target is.
+        totals: The sums over all candidates of each target, the truth among them.
     """
 
     gap: Float[Tensor, "n"]
@@ -50,6 +65,8 @@ class Identification:
     excess: Float[Tensor, "n"]
     fold: Int[Tensor, "n"]
     near: Float[Tensor, "n m"]
+    row: Int[Tensor, "n"]
+    totals: tuple[Total, ...] = ()
 
     def __len__(self) -> int:
         return len(self.gap)
@@ -81,6 +98,8 @@ class Identification:
             self.excess[chosen],
             self.fold[chosen],
             self.near[chosen],
+            self.row[chosen],
+            tuple(self.totals[number] for number in torch.nonzero(chosen).flatten().tolist() if self.totals),
         )
 
 
@@ -120,10 +139,21 @@ def identify(
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     asked = [places[number][1:] for number in order.tolist()]
     found = list(_identified(likelihood, fitted, asked, space, progress))
-    columns = torch.stack(found) if found else torch.empty(0, 5 + NEAR, dtype=torch.float64)
+    columns = torch.stack([each for each, _ in found]) if found else torch.empty(0, 5 + NEAR, dtype=torch.float64)
     gap, rank, surprise, misfit, excess = columns[:, :5].unbind(1)
-    folds = torch.tensor([number for number, _ in asked], dtype=torch.int64)
-    held_out = Identification(gap, rank, surprise, misfit, torch.zeros_like(misfit), excess, folds, columns[:, 5:])
+    folds, rows = torch.tensor(asked, dtype=torch.int64).reshape(-1, 2).unbind(1)
+    held_out = Identification(
+        gap,
+        rank,
+        surprise,
+        misfit,
+        torch.zeros_like(misfit),
+        excess,
+        folds,
+        columns[:, 5:],
+        rows,
+        tuple(total for _, total in found),
+    )
     return asked_again(held_out, likelihood, fitted, space)
 
 
@@ -155,7 +185,7 @@ def _identified(
     asked: list[tuple[int, int]],
     space: CombinationSpace,
     progress: Progress | None,
-) -> Iterator[Float[Tensor, "c"]]:
+) -> Iterator[tuple[Float[Tensor, "c"], Total]]:
     for done, (number, row) in enumerate(asked, 1):
         fold = fitted.cross[number]
         profile = replace(likelihood.target, values=fold.effects[row, likelihood.target.columns])
@@ -199,7 +229,7 @@ def _with_truth(
 
 def _one(
     likelihood: TargetLikelihood, fitted: FittedCalibrated, truth: PerturbationBatch, space: CombinationSpace
-) -> Float[Tensor, "c"]:
+) -> tuple[Float[Tensor, "c"], Total]:
     inside = bool(space.holds(truth).all())
     likelihood = normalised(likelihood, fitted, space)
     if likelihood.log_sums and not inside:
@@ -217,4 +247,5 @@ def _one(
     explained = _explained(likelihood, fitted)
     misfit = -float(best) if explained is None else -explained
     numbers = [float(best) - own, rank, float(log_sum) - own, misfit, float(log_sum - best)]
-    return torch.cat([torch.tensor(numbers, dtype=torch.float64), near])
+    total = Total(float(log_sum), likelihood.log_sums)
+    return torch.cat([torch.tensor(numbers, dtype=torch.float64), near]), total

@@ -10,7 +10,7 @@ from torch import Tensor
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.exhaustive import search, survey
-from inverse_design.search.identification import identify
+from inverse_design.search.identification import Identification, identify
 from inverse_design.search.inverse_set import InverseSet, inverse_set
 from inverse_design.search.topk import Progress, TopK
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -32,12 +32,14 @@ class Placement:
             where no double could be held out.
         inverse_set: The set; ``None`` where it cannot be calibrated.
         notes: Why something is missing.
+        found: Where the truths of held-out targets stood among all; ``None`` where none was asked.
     """
 
     density: Float[Tensor, "b"]
     probability: Float[Tensor, "b"]
     inverse_set: InverseSet | None
     notes: tuple[str, ...]
+    found: Identification | None = None
 
 
 def place(
@@ -78,12 +80,13 @@ def place(
     top = listed or search(likelihood, fitted, space, LISTED).top
     log_sum = survey(likelihood, fitted, space, peak=float(top.score[0])).log_sum
     probability = (density - log_sum).exp()
+    held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
     try:
-        held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
         found = inverse_set(likelihood, fitted, space, top, log_sum=log_sum, found=held_out, level=level)
     except CalibrationError as error:
-        return Placement(density, probability, None, (f"warning: the set cannot be calibrated: {error}",))
-    return Placement(density, probability, found, ())
+        missing = f"warning: the set cannot be calibrated: {error}"
+        return Placement(density, probability, None, (missing,), held_out)
+    return Placement(density, probability, found, (), held_out)
 
 
 def _among_larger(

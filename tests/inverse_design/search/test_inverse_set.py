@@ -187,7 +187,7 @@ def drawn(seed: int, n: int = 40, *, spread: float = 1.0) -> Identification:
     gap = near[torch.arange(n), at]
     excess = (-near).logsumexp(1)
     zero = torch.zeros(n).double()
-    return Identification(gap, at.double() + 1, gap + excess, zero, zero, excess, zero.long(), near)
+    return Identification(gap, at.double() + 1, gap + excess, zero, zero, excess, zero.long(), near, zero.long())
 
 
 def members(found: Identification, rule: Rule, threshold: float) -> list[int]:
@@ -251,7 +251,7 @@ def constant(*, gap: bool = False, rank: bool = False, surprise: bool = False) -
     if surprise:
         excess = 5 - own
     zero = torch.zeros(40).double()
-    return Identification(own, place + 1.0, own + excess, zero, zero, excess, zero.long(), near)
+    return Identification(own, place + 1.0, own + excess, zero, zero, excess, zero.long(), near, zero.long())
 
 
 def test_halves_that_disagree_keep_the_gap(monkeypatch: pytest.MonkeyPatch) -> None:
