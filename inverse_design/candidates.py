@@ -9,19 +9,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.borrowed_bounds import borrowed_bounds, borrowed_note, borrows
+from inverse_design.problem.baselines import Baselines
 from inverse_design.problem.explanation import Explanation
 from inverse_design.problem.objective import Objective
+from inverse_design.problem.outcome import DISTANCE
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
+from surrogates.models.base import Fitted
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import conformal
 from surrogates.models.decomposition import Decomposition
 from surrogates.uncertainty.conformal import coverage_band
 from surrogates.uncertainty.scalar import Outcome
 
-DISTANCE = "distance"
 PICKED_MAY_FAIL = "the best candidates are not random ones: bounds may hold less often for them (docs: intervals)"
+_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -59,9 +62,7 @@ def outcome_bounds(
         were held out, and a note says so.
     """
     outcome = objective.outcome
-    expected = torch.cat([
-        outcome.predicted(fitted.predict(batch.rows(rows))).mean for rows in torch.arange(len(batch)).split(64)
-    ])  # fmt: skip
+    expected = expected_outcome(outcome, fitted, batch)
     lower, upper = torch.full((2, len(batch)), math.nan, dtype=torch.float64)
     notes: list[str] = []
     codes = novelty_code(batch, fitted.measured_alone)
@@ -78,6 +79,8 @@ def outcome_bounds(
         notes.append(note)
     if bool(lower.isfinite().any()):
         notes.append(PICKED_MAY_FAIL)
+    if outcome.name == DISTANCE:  # none is negative
+        lower = lower.clamp(min=0)
     return OutcomeBounds(outcome.name, expected, lower, upper, tuple(notes))
 
 
@@ -96,12 +99,29 @@ def _class_bounds(
     return interval.lower, interval.upper, note
 
 
+def expected_outcome(outcome: Outcome, fitted: Fitted, batch: PerturbationBatch) -> Float[Tensor, "b"]:
+    """Foretell what an experiment with each candidate will show, a few at a time.
+
+    Args:
+        outcome: The number that it shows.
+        fitted: A surrogate with variances that are calibrated.
+        batch: The candidates.
+
+    Returns:
+        Its expectation for each.
+    """
+    rows = torch.arange(len(batch)).split(_AT_ONCE)
+    return torch.cat([outcome.predicted(fitted.predict(batch.rows(each))).mean for each in rows])
+
+
 def candidates_table(
     objective: Objective,
     fitted: FittedCalibrated,
     batch: PerturbationBatch,
     bounds: OutcomeBounds,
     explanations: tuple[Explanation, ...],
+    *,
+    nothing: Baselines,
 ) -> pd.DataFrame:
     """Lay the candidates out, the best first.
 
@@ -111,10 +131,12 @@ def candidates_table(
         batch: The candidates in their order.
         bounds: What an experiment will show.
         explanations: Why each is there.
+        nothing: What doing nothing is worth.
 
     Returns:
         One row per candidate. ``lower`` and ``upper`` bound the column before them: the distance to the target
-        where there is one, else the utility. ``probability`` and ``in_set`` are still empty.
+        where there is one, else the utility; ``beats_nothing`` says whether what is expected of it is better than
+        doing nothing. ``probability`` and ``in_set`` are still empty.
     """
     codes = novelty_code(batch, fitted.measured_alone).tolist()
     table = pd.DataFrame({
@@ -125,6 +147,7 @@ def candidates_table(
         DISTANCE: bounds.expected.tolist(),
         "lower": bounds.lower.tolist(),
         "upper": bounds.upper.tolist(),
+        "beats_nothing": nothing.beaten(bounds.expected).tolist(),
         "probability": math.nan,
         "in_set": pd.Series([pd.NA] * len(batch), dtype="boolean"),
         "novelty": [novelty_name(code) for code in codes],

@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from inverse_design.candidates import candidates_table, outcome_bounds, spread_table
+from inverse_design.candidates import candidates_table, spread_table
 from inverse_design.errors import NothingToProposeError
+from inverse_design.problem.baselines import Baselines, baselines
 from inverse_design.problem.causal_paths import graph_of
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import Order, ask, candidate_space, log_prior, range_remark
+from inverse_design.problem.objective import SquaredDistance
+from inverse_design.problem.outcome import DISTANCE
+from inverse_design.problem.question import Order, ask, candidate_space, log_prior, range_remark, scale_remark
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
@@ -21,10 +24,12 @@ from inverse_design.search.engine import Engine
 from inverse_design.search.exhaustive import normalised
 from inverse_design.search.inverse_set import InverseSet
 from inverse_design.search.listing import best_by, best_by_turns, need_not_be_made
-from inverse_design.search.placement import LISTED, place
+from inverse_design.search.placement import LISTED, Placement
 from inverse_design.search.remarks import search_notes
+from inverse_design.search.row_law import RowLaw
 from inverse_design.search.topk import Progress, SearchResult, TopK
 from inverse_design.search.turns import Turns
+from inverse_design.statement import Inquiry
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.models.automatic import Automatic
@@ -41,9 +46,15 @@ class Proposal:
     """A ranked list of candidates and what is known about it.
 
     Attributes:
-        table: One row per candidate: rank, perturbation, order, utility, distance, lower, upper, probability,
-            in_set, novelty, nearest_measured, reason. ``lower`` and ``upper`` bound the distance to the target
-            that a measurement will find; a target that is no state has no distance, and they bound the utility.
+        table: One row per candidate: rank, perturbation, order, utility, distance, lower, upper, beats_nothing,
+            probability, in_set, novelty, nearest_measured, reason. ``distance`` is what a new measurement of the
+            candidate is expected to differ from the target, as a root mean square over the target's readouts, in
+            the unit of the screen; ``lower`` and ``upper`` bound it. One statement per row: with its
+            ``probability`` the candidate made the target, and what is left is the noise of measurements (nothing,
+            if the measurement itself is looked up); else it is what the error law says of rows chosen like these.
+            A target that is no state has no distance, and ``lower`` and ``upper`` bound the utility.
+            ``beats_nothing`` is whether what is expected is better than doing nothing. ``probability`` is empty
+            where the target does not seem to be in the unit of the screen.
         explanations: Why, for each row of the table.
         search: The certified answer of the search.
         space: What was searched.
@@ -53,6 +64,7 @@ class Proposal:
         spread: Why the effect of each row is unsure, as standard deviations (root mean square over the target's
             readouts): ``epistemic``, which more data would remove, ``aleatoric``, and the part of it that is
             ``measurement``.
+        baselines: The distance (or score) of doing nothing and of the best measured condition.
         inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
             probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
             out; for sets of three and more there is none.
@@ -70,6 +82,7 @@ class Proposal:
     target: Target
     notes: tuple[str, ...]
     spread: pd.DataFrame
+    baselines: Baselines
     inverse_set: InverseSet | None = None
     turns: Turns | None = None
 
@@ -118,7 +131,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     question = ask(screen, target)
     space = candidate_space(question.training, order, constraints)
     aligned = question.target.on(screen.readouts)
-    remark = range_remark(question.target, aligned, question.training)
+    range_remark(question.target, aligned, question.training)  # refuses what no fit can reach
     weights = log_prior(screen, prior)
     chosen = make_objective(question.target, aligned, objective, weights)
     models = Automatic() if surrogate is None else Automatic((surrogate,))
@@ -139,20 +152,20 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(listing.index)
     explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
-    bounds = outcome_bounds(chosen, fitted, batch, level)
-    table = candidates_table(chosen, fitted, batch, bounds, explanations)
-    notes = (*_notes(fitted, space, question.training), *remark, *bounds.notes)
-    notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes)
+    inquiry = Inquiry(question, aligned, chosen, likelihood, fitted, space, level, seed)
+    placed = inquiry.place(batch, found.top if listing.turns is None else None, progress)
+    law = inquiry.law(placed)
+    bounds, nothing = inquiry.bounds(batch, placed, law), baselines(chosen.outcome, question.training)
+    table = candidates_table(chosen, fitted, batch, bounds, explanations, nothing=nothing)
     if listing.turns is not None:
         table.insert(list(table.columns).index("utility"), "found_by", list(listing.turns.found_by))
-    answer = None
-    if likelihood is not None:
-        best = found.top if isinstance(chosen, TargetLikelihood) and listing.turns is None else None
-        placed = place(likelihood, fitted, space, batch, listed=best, level=level, seed=seed, progress=progress)
-        table["probability"] = placed.probability.numpy()
-        answer, notes = placed.inverse_set, notes + placed.notes
-        if answer is not None:
-            table["in_set"] = pd.Series(answer.holds(placed.density).tolist(), dtype="boolean")
+    table["probability"] = placed.probability.numpy()
+    if placed.inverse_set is not None:
+        table["in_set"] = pd.Series(placed.inverse_set.holds(placed.density).tolist(), dtype="boolean")
+    verdict = _verdict(inquiry, table, nothing, law, runner)
+    remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
+    notes = (*verdict, *remarks, *_notes(fitted, space, question.training), *bounds.notes)
+    notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes, *placed.notes)
     shown = replace(found, top=TopK(top, found.top.index[:top], found.top.score[:top]))
     return Proposal(
         table=table,
@@ -163,9 +176,33 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         target=question.target,
         notes=tuple(sorted(notes, key=lambda note: not note.startswith("warning"))),
         spread=spread_table(decompose(fitted, batch, question.training), table["perturbation"], aligned.columns),
-        inverse_set=answer,
+        baselines=nothing,
+        inverse_set=placed.inverse_set,
         turns=listing.turns,
     )
+
+
+def _verdict(
+    inquiry: Inquiry, table: pd.DataFrame, nothing: Baselines, law: RowLaw | None, runner: Engine
+) -> tuple[str, ...]:
+    """Say so if no row is expected to be better than doing nothing, and whether any other candidate is."""
+    if bool(table["beats_nothing"].any()):
+        return ()
+    name, space, fitted = nothing.name, inquiry.space, inquiry.fitted
+    best = float(table[DISTANCE].min() if name == DISTANCE else table["utility"].max())
+    said = f"{best:.3g} is expected of the best row, doing nothing is at {nothing.nothing:.3g} ({name})"
+    if name != DISTANCE or space.orders[-1] > _LARGEST_WITH_SET:
+        return (f"warning: no row beats doing nothing: {said}",)
+    nearest = space.take(runner.search(SquaredDistance(inquiry.aligned), fitted, space, 1).top.index)
+    zero = torch.zeros(1, dtype=torch.float64)
+    expected = inquiry.bounds(nearest, Placement(zero, zero, None, ()), law).expected
+    if not bool(nothing.beaten(expected)[0]):
+        return (f"warning: no candidate beats doing nothing: {said}",)
+    label = fitted.vocabulary.perturbation(nearest.genes[0]).label
+    found = (
+        f"{label}, not in the list, is expected at {float(expected[0]):.3g}; the objective distance ranks by that"
+    )
+    return (f"warning: no row beats doing nothing: {said}; {found}",)
 
 
 def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """The card of one candidate: what it fixes and breaks, what is additive, what was measured near it."""
 
+import math
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -8,6 +9,7 @@ from inverse_design.interface.console import say
 from inverse_design.interface.numbers import probability
 from inverse_design.interface.tables import show_facts
 from inverse_design.problem.explanation import Contribution
+from inverse_design.problem.outcome import DISTANCE
 from inverse_design.proposal import Proposal
 
 
@@ -26,6 +28,7 @@ def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
     show_facts(
         console,
         {
+            "  outcome": _outcome(proposal, row),
             "  fixes": _listed(why.fixes) or "nothing",
             "  breaks": _listed(why.breaks) or "nothing",
             **({"  along": "; ".join(why.paths)} if why.paths else {}),
@@ -35,6 +38,15 @@ def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
             "  unit": "of effects: standard deviations of the prediction error, with the sign of the effect",
         },
     )
+
+
+def _outcome(proposal: Proposal, row: int) -> str:
+    line, compared = proposal.table.iloc[row], proposal.baselines
+    column = DISTANCE if compared.name == DISTANCE else "utility"
+    lower, at, upper = (float(line[name]) for name in ("lower", column, "upper"))
+    bounds = "no bounds" if math.isnan(lower) else f"{lower:.3g} to {upper:.3g}"
+    verdict = "better" if line["beats_nothing"] else "no better"
+    return f"{compared.name} {at:.3g} is expected, {bounds}; {verdict} than doing nothing, {compared.nothing:.3g}"
 
 
 def _unsure(proposal: Proposal, row: int) -> str:

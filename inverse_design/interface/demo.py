@@ -79,7 +79,11 @@ def _write(run: Run, answer: Answer, truth: str, place: Path) -> list[Path]:
     known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
     written = [*write_answer(answer, place, known), place.with_name("ranking.svg")]
     picture = ranking_svg(
-        answer.proposal.table, title=f"Which pair reaches {truth}?", level=asking.level, marked=truth
+        answer.proposal.table,
+        title=f"Which pair reaches {truth}?",
+        level=asking.level,
+        marked=truth,
+        nothing=answer.proposal.baselines.nothing,
     )
     write_svg(picture, written[-1])
     return written

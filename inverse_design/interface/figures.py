@@ -17,7 +17,9 @@ _RATIO_TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)
 _NUMBER = 70.0  # room for the value behind each line
 
 
-def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = "") -> str:
+def ranking_svg(
+    table: pd.DataFrame, *, title: str, level: float, marked: str = "", nothing: float = math.nan
+) -> str:
     """Draw what an experiment with each candidate will show, with its interval.
 
     Args:
@@ -25,28 +27,32 @@ def ranking_svg(table: pd.DataFrame, *, title: str, level: float, marked: str = 
         title: What the candidates are for.
         level: Nominal probability of the intervals.
         marked: The candidate to mark: by a square, a colour and a word.
+        nothing: Outcome of doing nothing, drawn as a line across all of them.
 
     Returns:
         The picture.
     """
     bounded = "distance" if "distance" in table else "utility"
     table = table.fillna({"lower": table[bounded], "upper": table[bounded]})
-    low, high = _range(table)
+    low, high = _range([*table["lower"], *table["upper"], nothing])
     ticks = [low + (high - low) * step / 4 for step in range(5)]
     height = _TOP + _ROW * len(table) + 44
     decimals = decimals_for(ticks)
+    across_all = f"; line across: doing nothing, {fixed(nothing, decimals)}" if math.isfinite(nothing) else ""
 
     def across(value: float) -> float:
         return _LEFT + (value - low) / (high - low) * (_WIDTH - _LEFT - _RIGHT)
 
     body = [
         text(12.0, 24.0, title, size=15),
-        text(12.0, 42.0, f"dot: expected {bounded}; line: {100 * level:.3g} % interval"),
+        text(12.0, 42.0, f"dot: expected {bounded}; line: {100 * level:.3g} % interval{across_all}"),
     ]
     for tick in ticks:
         at = across(tick)
         body.append(line(at, _TOP - 6, at, height - 38, PALE))
         body.append(text(at, height - 20, fixed(tick, decimals), anchor="middle"))
+    if math.isfinite(nothing):
+        body.append(line(across(nothing), _TOP - 6, across(nothing), height - 38, INK))
     places = table[["lower", bounded, "upper"]].to_numpy(float).tolist()
     for number, (name, row) in enumerate(zip(table["perturbation"], places, strict=True)):
         body += _candidate(name, [across(value) for value in row], _TOP + _ROW * number + 8, marked)
@@ -146,7 +152,7 @@ def _candidate(name: str, places: Sequence[float], y: float, marked: str) -> lis
     return [text(_LEFT - 12, y + 4, label, anchor="end"), line(lower, y, upper, y, colour, width=2), sign]
 
 
-def _range(table: pd.DataFrame) -> tuple[float, float]:
-    values: Sequence[float] = [value for value in (*table["lower"], *table["upper"]) if math.isfinite(value)]
+def _range(numbers: Sequence[float]) -> tuple[float, float]:
+    values = [value for value in numbers if math.isfinite(value)]
     low, high = min(values, default=0.0), max(values, default=1.0)
     return (low, high) if high > low else (low - 0.5, high + 0.5)

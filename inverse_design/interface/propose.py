@@ -7,7 +7,6 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.borrowed_bounds import borrows
-from inverse_design.candidates import DISTANCE
 from inverse_design.interface.approval import approval
 from inverse_design.interface.card import show_card
 from inverse_design.interface.console import output, say, working
@@ -23,6 +22,7 @@ from inverse_design.interface.tables import candidates_grid, show_facts, show_se
 from inverse_design.interface.target_files import read_target
 from inverse_design.interface.value_tables import WEIGHT_COLUMNS, read_value_table
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.outcome import DISTANCE
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.engine import Engine
@@ -189,7 +189,15 @@ def show_answer(console: Console, answer: Answer) -> None:
     show_warnings(console, proposal.notes)
     show_facts(console, _facts(answer))
     say(console)
+    for line in columns_in_words(answer).values():
+        say(console, line, "dim")
     candidates_grid(proposal.table).show(console)
+    if left := int((~proposal.table["beats_nothing"].astype(bool)).sum()):
+        say(
+            console,
+            f"beats_nothing no: {left} of {len(proposal.table)} rows are no better than doing nothing",
+            "yellow",
+        )
     say(console)
     show_card(console, proposal)
     say(console)
@@ -227,6 +235,8 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
         "notes": proposal.notes,
         "certificate": asdict(proposal.search.certificate),
         "turns": None if proposal.turns is None else _certificates(proposal.turns),
+        "baselines": asdict(proposal.baselines),
+        "columns": columns_in_words(answer),
         "inverse_set": None if proposal.inverse_set is None else asdict(proposal.inverse_set),
         "explanations": why,
     }
@@ -268,7 +278,8 @@ def _facts(answer: Answer) -> dict[str, str]:
         "data": f"{source}{context}: {len(screen):,} conditions, {len(screen.readouts):,} readouts",
         "unit": screen.provenance.get("unit", "as in the file"),
         "target": f"{proposal.target.name}{held_out}{part}",
-        "model": f"{_model_name(answer)}, seed {answer.asking.seed}; {_interval_in_words(answer)}",
+        "compare": f"{_compared(proposal)}{proposal.baselines.line}",
+        "model": f"{_model_name(answer)}, seed {answer.asking.seed}",
     }
 
 
@@ -276,13 +287,35 @@ def _certificates(turns: Turns) -> dict[str, dict[str, object]]:
     return {name: asdict(found.certificate) for name, found in turns.searches.items()}
 
 
-def _interval_in_words(answer: Answer) -> str:
-    table = answer.proposal.table
+def columns_in_words(answer: Answer) -> dict[str, str]:
+    """Say what the numbers of the table are and in which unit, so that none is read wrongly.
+
+    Args:
+        answer: The answer.
+
+    Returns:
+        A sentence for each column that needs one.
+    """
+    proposal = answer.proposal
+    table, common = proposal.table, len(proposal.target.on(answer.screen.readouts).columns)
+    bounded = DISTANCE if DISTANCE in table else "utility"
+    said = {}
+    if bounded == DISTANCE:
+        said[DISTANCE] = (
+            f"distance: expected of a new measurement, root mean square over {common:,} readouts, unit as above"
+        )
+    level = f"{100 * answer.asking.level:.3g} %"
+    lent = f" ({BORROWED})" if borrows(proposal.fitted) else ""
+    said["lower, upper"] = f"lower, upper: hold the measured {bounded} with {level}{lent}"
     if bool(table["lower"].isna().all()):
-        return "lower and upper could not be calibrated"
-    kind = f"interval, {BORROWED}," if borrows(answer.proposal.fitted) else "conformal interval"
-    bounded = "distance to the target" if DISTANCE in table else "utility"
-    return f"lower and upper: {100 * answer.asking.level:.3g} % {kind} of the {bounded}"
+        said["lower, upper"] = "lower, upper: could not be calibrated"
+    elif bounded == DISTANCE and not bool(table["probability"].isna().all()):
+        said["lower, upper"] += "; from 0 on where the row may be what made the target"
+    return said
+
+
+def _compared(proposal: Proposal) -> str:
+    return "distance to the target: " if proposal.baselines.name == DISTANCE else f"{proposal.baselines.name}: "
 
 
 def _model_name(answer: Answer) -> str:

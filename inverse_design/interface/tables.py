@@ -20,6 +20,7 @@ from surrogates.evaluation.rows import Row
 _LABEL = 10
 # Of the benchmark of forward models, beside the ratios of errors.
 _MAIN = ("pearson_median", "pearson_across", "r_squared_across", "fit_seconds", "peak_mb")
+_ANSWERS = ("beats_nothing", "in_set")
 _MARKS: Mapping[Verdict, str] = {"better": "+", "worse": "-", "unclear": "?", "same": "="}
 
 
@@ -38,10 +39,8 @@ def candidates_grid(table: pd.DataFrame) -> Grid:
         values = table[name].tolist()
         if name in numbers:
             columns.append(Column(name, numbers[name], "right"))
-        elif name == "in_set":
-            columns.append(
-                Column(name, tuple("-" if pd.isna(each) else "yes" if each else "no" for each in values))
-            )
+        elif name in _ANSWERS:
+            columns.append(Column(name, _yes_or_no(table[name])))
         elif name == "probability":
             columns.append(Column(name, tuple(map(probability, values)), "right"))
         elif name == "novelty":
@@ -52,6 +51,11 @@ def candidates_grid(table: pd.DataFrame) -> Grid:
                 Column(name, tuple(map(str, values)), "right" if right else "left", name == "reason", 20)
             )
     return Grid(tuple(columns))
+
+
+def _yes_or_no(values: pd.Series) -> tuple[str, ...]:
+    known = zip(values.tolist(), values.isna().tolist(), strict=True)
+    return tuple("-" if missing else "yes" if value else "no" for value, missing in known)
 
 
 def _numbers_of(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:

@@ -6,10 +6,12 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
-from inverse_design.candidates import DISTANCE, candidates_table, outcome_bounds, spread_table
+from inverse_design.candidates import candidates_table, outcome_bounds, spread_table
+from inverse_design.problem.baselines import baselines
 from inverse_design.problem.explanation import Explanation
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import SignedProjection
+from inverse_design.problem.outcome import DISTANCE
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -46,7 +48,7 @@ def test_bounds_are_conformal_ones_around_the_expected_distance() -> None:
     found = outcome_bounds(LIKELIHOOD, fitted(), new(), 0.8)
     by_hand = conformal(fitted()).scalar(LIKELIHOOD.outcome, new(), 0.8)
     assert found.name == DISTANCE
-    torch.testing.assert_close(found.lower, by_hand.lower)
+    torch.testing.assert_close(found.lower, by_hand.lower.clamp(min=0))
     torch.testing.assert_close(found.upper, by_hand.upper)
     torch.testing.assert_close(found.expected, LIKELIHOOD.outcome.predicted(fitted().predict(new())).mean)
     assert "hold the distance of 80 % of new perturbations" in found.notes[0]
@@ -65,8 +67,11 @@ def test_what_cannot_be_calibrated_is_unknown_and_says_why() -> None:
 
 def test_the_distance_has_a_column_only_where_it_is_bounded() -> None:
     bounds = outcome_bounds(LIKELIHOOD, fitted(), new(), 0.8)
-    table = candidates_table(LIKELIHOOD, fitted(), new(), bounds, explained(2))
-    assert list(table.columns[:6]) == ["rank", "perturbation", "order", "utility", DISTANCE, "lower"]
+    nothing = baselines(LIKELIHOOD.outcome, screen())
+    table = candidates_table(LIKELIHOOD, fitted(), new(), bounds, explained(2), nothing=nothing)
+    columns = ["rank", "perturbation", "order", "utility", DISTANCE, "lower", "upper", "beats_nothing"]
+    assert list(table.columns[:8]) == columns
+    assert table["beats_nothing"].tolist() == (bounds.expected < nothing.nothing).tolist()
     assert table["perturbation"].tolist() == ["G00+G07", "G02+G03"]
     assert table["rank"].tolist() == [1, 2]
     assert table["nearest_measured"].tolist() == ["near 0", "near 1"]
@@ -74,8 +79,10 @@ def test_the_distance_has_a_column_only_where_it_is_bounded() -> None:
     assert table["in_set"].isna().all()
     score = SignedProjection(TARGET)
     bounds = outcome_bounds(score, fitted(), new(), 0.8)
-    table = candidates_table(score, fitted(), new(), bounds, explained(2))
+    nothing = baselines(score, screen())
+    table = candidates_table(score, fitted(), new(), bounds, explained(2), nothing=nothing)
     assert DISTANCE not in table
+    assert table["beats_nothing"].tolist() == (bounds.expected > 0).tolist()
     assert table["utility"].tolist() == pytest.approx(bounds.expected.tolist())
 
 

@@ -16,9 +16,15 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, SignedProjection, SquaredDistance
 from inverse_design.problem.outcome import Distance
 from inverse_design.problem.question import ask
+from inverse_design.problem.replicates import Replicates, replicates
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.exhaustive import survey
+from inverse_design.search.first_rows import first_rows
+from inverse_design.search.identification import identify
+from inverse_design.search.placement import Placement
+from inverse_design.search.row_law import RowLaw
+from inverse_design.statement import Inquiry
 from surrogates.data.network import Network
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
@@ -28,10 +34,11 @@ from surrogates.models.automatic import Automatic
 from surrogates.models.calibrated import FittedCalibrated
 from surrogates.models.conformal import conformal
 from surrogates.models.interaction import Interaction
+from surrogates.models.stated_errors import StatedErrors
 
 COLUMNS = [
-    "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "probability", "in_set", "novelty",
-    "nearest_measured", "reason",
+    "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "beats_nothing", "probability",
+    "in_set", "novelty", "nearest_measured", "reason",
 ]  # fmt: skip
 GENES, DOUBLES = 8, 11
 TOGETHER = pairs_of(GENES, DOUBLES)
@@ -96,13 +103,146 @@ def test_the_interval_widens_with_its_level() -> None:
             propose(screen(), TARGET, level=level)
 
 
-def test_bounds_are_those_of_the_conformal_model() -> None:
+def test_bounds_are_those_of_the_law_of_first_rows() -> None:
     found = asked(order="both", top=9)
-    batch = found.space.take(found.search.top.index)
     aligned = ask(screen(), TARGET).target.on(screen().readouts)
+    likelihood = TargetLikelihood(aligned, torch.zeros(GENES).double())
+    batch = found.space.take(found.search.top.index)
+    held_out = identify(likelihood, found.fitted, found.space, seed=0)
+    stated = StatedErrors.of(found.fitted)
+    rows = first_rows(likelihood, likelihood.log_prior, stated, found.space, held_out, seed=0)
+    training = ask(screen(), TARGET).training
+    noise = replicates(aligned, training, None, variance=torch.full((10,), 0.04).double(), seed=0)
+    law = RowLaw.learn(rows, noise, 0.9)
+    made = torch.tensor(found.table["probability"].to_numpy())
+    wanted = law.state(made, Distance(aligned).predicted(stated.whole.predict(batch)).mean)
+    for name in ("lower", "upper"):
+        assert found.table[name].tolist() == pytest.approx(getattr(wanted, name).tolist())
+    assert found.table["distance"].tolist() == pytest.approx(wanted.expected.tolist())
+    assert found.table["lower"][0] == 0.0
+    assert any("from the standard errors of two measurements" in note for note in found.notes)
+
+
+def test_bounds_of_a_value_to_reach_are_conformal_ones_from_zero_on() -> None:
+    target = ScalarTarget("r1", "reach", float(screen().effects[:, 1].max()))
+    found = propose(screen(), target, surrogate=ScaledAdditive(), top=9)
+    aligned = target.on(screen().readouts)
+    batch = found.space.take(found.search.top.index)
     wanted = conformal(found.fitted).scalar(Distance(aligned), batch, 0.9)
-    assert found.table["lower"].tolist() == wanted.lower.tolist()
+    assert found.table["lower"].tolist() == wanted.lower.clamp(min=0).tolist()
     assert found.table["upper"].tolist() == wanted.upper.tolist()
+    assert found.table["probability"].isna().all()
+
+
+def test_doing_nothing_and_the_best_measured_condition_stand_beside_the_rows() -> None:
+    found = asked()
+    training, target = ask(screen(), TARGET).training, screen().effects[screen().labels.index(TARGET)]
+    distances = (training.effects - target).square().mean(1).sqrt()
+    assert found.baselines.nothing == pytest.approx(float(target.square().mean().sqrt()))
+    assert found.baselines.best_label == training.labels[int(distances.argmin())]
+    assert found.table["beats_nothing"].tolist() == (found.table["distance"] < found.baselines.nothing).tolist()
+    assert found.table["beats_nothing"].any()
+    assert not any("beats doing nothing" in note for note in found.notes)
+
+
+def test_the_first_line_says_so_if_nothing_beats_doing_nothing() -> None:
+    target = profile(-0.5 * screen().effects[:GENES].mean(0))
+    found = propose(screen(), target, surrogate=Additive(), constraints=Constraints(required=("G02",)))
+    assert not found.table["beats_nothing"].any()
+    nothing = found.baselines.nothing
+    assert found.notes[0].startswith("warning: no candidate beats doing nothing: ")
+    assert found.notes[0].endswith(f"doing nothing is at {nothing:.3g} (distance)")
+    assert found.notes[1].startswith("warning: ")
+
+
+def test_a_score_is_compared_with_that_of_no_effect() -> None:
+    only = Constraints(measured="keep", allowed=tuple(asked().table["perturbation"][0].split("+")))
+    predicted = asked().fitted.predict(asked().space.take(asked().search.top.index[:1])).mean[0]
+    readout = f"r{int(predicted.argmax())}"
+    rising, falling = (
+        propose(screen(), target, surrogate=ScaledAdditive(), constraints=only, top=1)
+        for target in (ScalarTarget(readout, "maximise"), ScalarTarget(readout, "minimise"))
+    )
+    assert rising.baselines.nothing == falling.baselines.nothing == 0.0
+    assert rising.table["beats_nothing"].tolist() == [True]
+    assert falling.table["beats_nothing"].tolist() == [False]
+    assert falling.notes[0].startswith("warning: no row beats doing nothing: -")
+    assert falling.notes[0].endswith("doing nothing is at 0 (projection)")
+
+
+def test_a_candidate_outside_the_list_that_beats_doing_nothing_is_named() -> None:
+    """A prior puts a pair first that leads elsewhere; without probabilities it is not taken as the maker."""
+    strong = profile(
+        screen().effects[GENES] * screen().effects.norm(dim=1).max() / screen().effects[GENES].norm() * 2.1
+    )
+    keep = Constraints(measured="keep")
+    every = propose(
+        screen(), strong, surrogate=ScaledAdditive(), objective="distance", constraints=keep, top=100
+    ).table
+    far = every["perturbation"].iloc[-1]
+    assert every["beats_nothing"].tolist()[:: len(every) - 1] == [True, False]
+    found = propose(
+        screen(),
+        strong,
+        surrogate=ScaledAdditive(),
+        constraints=keep,
+        prior=dict.fromkeys(far.split("+"), 1e150),
+        top=1,
+    )
+    assert found.table["perturbation"].tolist() == [far]
+    assert found.notes[0].startswith("warning: no row beats doing nothing")
+    assert f"; {every['perturbation'][0]}, not in the list, is expected at" in found.notes[0]
+
+
+def test_a_target_in_another_unit_gets_no_probability_and_says_so_before_the_table() -> None:
+    wrong = profile(screen().effects[GENES].exp())
+    found = propose(screen(), wrong, surrogate=ScaledAdditive(), constraints=Constraints(measured="keep"))
+    assert found.table["probability"].isna().all()
+    assert found.table["in_set"].isna().all()
+    assert found.inverse_set is None
+    warnings = [note for note in found.notes if note.startswith("warning")]
+    assert any("does not seem to be a change against the control in the unit of the screen" in n for n in warnings)
+    assert any("probability and in_set are not given" in note for note in warnings)
+    assert found.table["upper"].notna().all()
+    right = propose(
+        screen(),
+        profile(screen().effects[GENES]),
+        surrogate=ScaledAdditive(),
+        constraints=Constraints(measured="keep"),
+    )
+    assert right.table["probability"].notna().all()
+
+
+def test_a_state_that_may_not_have_been_made_is_taken_so_by_half() -> None:
+    inquiry = Inquiry(
+        question=ask(screen(), TARGET),
+        aligned=ask(screen(), TARGET).target.on(screen().readouts),
+        objective=TargetLikelihood(
+            ask(screen(), TARGET).target.on(screen().readouts), torch.zeros(GENES).double()
+        ),
+        likelihood=None,
+        fitted=asked().fitted,
+        space=asked().space,
+        level=0.8,
+        seed=0,
+    )
+    batch, sure = asked().space.take(asked().search.top.index[:1]), torch.ones(1).double()
+    noise = Replicates(torch.tensor([0.01]).double(), "made up")
+    law = RowLaw(torch.ones(20).double(), noise, 0.1, 0.8)
+    unlikely = replace(asked().inverse_set, reachable=0.01)
+    wished = replace(inquiry, question=ask(screen(), inquiry.question.target))
+    found = (asked().inverse_set, unlikely, asked().inverse_set)
+    made, unexplained, free = (
+        each.bounds(batch, Placement(sure, sure, one, ()), law)
+        for each, one in zip((inquiry, inquiry, wished), found, strict=True)
+    )
+    assert float(made.upper) == pytest.approx(0.01)
+    for each, why in ((unexplained, "no candidate explains"), (free, "need not have been made by any candidate")):
+        assert float(each.lower) == 0.0
+        assert float(each.upper) > 0.1
+        assert float(each.expected) > 10 * float(made.expected)
+        assert why in each.notes[-1]
+    assert not any("so that one is taken to have made it" in note for note in made.notes)
 
 
 def test_the_set_holds_the_best_and_is_marked_in_the_table() -> None:

@@ -25,6 +25,12 @@ def test_the_held_out_double_is_found(
     assert "truth: CEBPE+KLF1, measured but held out of the training data, is number 1 of 5,231" in said
     facts = json.loads(place.with_name("candidates.csv.json").read_text())
     assert facts["certificate"]["exact"] is True
+    assert table["lower"][0] == 0.0  # where the measurement is that made the target
+    assert (table["lower"][1:] > 0).all()
+    assert table["distance"][0] < table["distance"][1:].min()
+    assert facts["baselines"]["nothing"] > facts["baselines"]["best"] > 0
+    assert f"doing nothing {facts['baselines']['nothing']:.3g}" in said
+    assert "root mean square over 2,000 readouts" in facts["columns"]["distance"]
     assert facts["manifest"]["data"]["dataset"] == "norman2019_expr"
     assert [each["perturbation"] for each in facts["explanations"]] == list(table["perturbation"])
 

@@ -12,6 +12,8 @@ from inverse_design.interface.card import show_card
 from inverse_design.interface.figures import ranking_svg, scorecard_svg
 from inverse_design.interface.grid import Column, Grid
 from inverse_design.interface.numbers import in_column, measured, probability
+from inverse_design.interface.options import Asking
+from inverse_design.interface.propose import Answer, show_answer
 from inverse_design.interface.tables import (
     candidates_grid,
     certificate_line,
@@ -26,8 +28,8 @@ from surrogates.evaluation.rows import Row
 from surrogates.models.additive import ScaledAdditive
 
 ORDER = [
-    "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "probability", "in_set", "novelty",
-    "nearest_measured", "reason",
+    "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "beats_nothing", "probability",
+    "in_set", "novelty", "nearest_measured", "reason",
 ]  # fmt: skip
 
 
@@ -89,7 +91,7 @@ def test_candidates_fit_a_terminal_of_100_columns(proposal: Proposal) -> None:
     candidates_grid(long).show(console)
     lines = text_of(console).splitlines()
     assert max(map(len, lines)) <= 100
-    assert lines[0].split() == ORDER[:-2]
+    assert lines[0].split() == ORDER[:-3]
     assert lines[2].strip().startswith("fixes")
     assert text_of(console).count("fixes") == 5
 
@@ -230,6 +232,28 @@ def test_reliability_stands_beside_what_came_true() -> None:
     assert text_of(console).splitlines()[2].split() == ["0.9", "to", "1.0", "0.9800", "1.000", "31"]
 
 
+def test_what_is_meant_by_the_columns_stands_above_them_and_rows_that_beat_nothing_are_marked(
+    proposal: Proposal,
+) -> None:
+    console = piped()
+    lost = replace(proposal, table=proposal.table.assign(beats_nothing=[True, False, False, True, True]))
+    show_answer(console, Answer(tiny_screen(), lost.target, Asking(), lost))
+    lines = text_of(console).splitlines()
+    head = next(number for number, each in enumerate(lines) if each.startswith("rank"))
+    assert lines[head - 2] == (
+        "distance: expected of a new measurement, root mean square over 10 readouts, unit as above"
+    )
+    assert lines[head - 1] == (
+        "lower, upper: hold the measured distance with 90 %; from 0 on where the row may be what made the target"
+    )
+    assert [line.split()[7] for line in lines[head + 1 : head + 6]] == ["yes", "no", "no", "yes", "yes"]
+    assert lines[head + 6] == "beats_nothing no: 2 of 5 rows are no better than doing nothing"
+    known = proposal.baselines
+    assert f"compare   distance to the target: {known.line}" in lines
+    card = next(line for line in lines if line.startswith("  outcome"))
+    assert f"better than doing nothing, {known.nothing:.3g}" in card
+
+
 def test_the_picture_is_sound_svg(proposal: Proposal) -> None:
     from xml.etree import ElementTree as ET  # noqa: PLC0415
 
@@ -238,3 +262,10 @@ def test_the_picture_is_sound_svg(proposal: Proposal) -> None:
     texts = [each for each in root.iter() if each.tag.endswith("text")]
     assert min(float(each.attrib["font-size"]) for each in texts) >= 11
     assert "<A&B> (truth)" in [each.text for each in texts]
+
+
+def test_doing_nothing_is_a_line_across_the_picture(proposal: Proposal) -> None:
+    plain, lined = (ranking_svg(proposal.table, title="t", level=0.9, nothing=each) for each in (math.nan, 2.5))
+    assert "line across: doing nothing, 2.5" in lined
+    assert "doing nothing" not in plain
+    assert lined.count("<line") == plain.count("<line") + 1
