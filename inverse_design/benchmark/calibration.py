@@ -199,7 +199,7 @@ def _judge_fold(
         if code == SEEN_DOUBLE:
             space = candidate_space(training, "2", Constraints(measured="keep"))
             asked = [level for level in levels if level >= LOWEST_OF_SETS]
-            sets = judge_sets(fitted, space, held.batch, held.effects, asked, seed=seed)
+            sets = judge_sets(fitted, space, held.batch, held.effects, asked, training=training, seed=seed)
             columns |= sets.columns
             rules, candidates = sets.rules, sets.candidates
             refused |= sets.refused

@@ -31,6 +31,7 @@ _PROMISES = {
     "coverage_{}_own": "intervals of the targets' own readouts",
     "band_coverage_{}": "bands of all readouts",
     "distance_coverage_{}": "intervals of the distance to a target",
+    "first_coverage_{}": "intervals of the distance of first rows",
     "set_coverage_{}": "sets of candidates",
 }
 
@@ -54,7 +55,10 @@ def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, se
         ``coverage_L_T`` and ``width_L_T`` of the thirds ``easiest``, ``middle`` and ``hardest`` by stated error;
         ``band_coverage_L``,
         ``band_to_readouts_L`` (its width in that of the intervals of single readouts); ``distance_coverage_L``,
-        ``distance_width_L``, ``distance_to_band_L`` (its width in that implied by the band); ``set_coverage_L``,
+        ``distance_width_L``, ``distance_to_band_L`` (its width in that implied by the band); of the first rows of
+        held-out targets, makers among them, ``first_coverage_L``, ``first_likely_coverage_L`` and
+        ``first_unlikely_coverage_L`` (probability from one half on, and below) and ``first_width_L``;
+        ``set_coverage_L``,
         ``set_size_median_L``, ``set_size_mean_L``; ``unreachable`` (share of targets that are said to be
         explained by no candidate), ``unreachable_permuted`` and ``unreachable_negated`` (the same of targets that
         none explains); ``ece``; ``log_probability`` of the truth, ``log_probability_promised`` and
@@ -167,6 +171,9 @@ def _measures(card: ClassCard) -> Iterator[_Measure]:
         yield from _mean(judged, f"distance_coverage_{said}", "share")
         yield from _mean(judged, f"distance_width_{said}", "effect")
         yield from _ratio(judged, f"distance_to_band_{said}", f"distance_width_{said}", f"implied_width_{said}")
+        for kind in ("", "likely_", "unlikely_"):
+            yield from _mean(judged, f"first_{kind}coverage_{said}", "share")
+        yield from _mean(judged, f"first_width_{said}", "effect")
         yield from _mean(judged, f"set_coverage_{said}", "share")
         sizes, chosen = _defined(judged, f"set_size_{said}")
         if len(sizes):

@@ -7,14 +7,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.benchmark.first_row_coverage import FirstRowJudge
 from inverse_design.benchmark.interval_coverage import percent
 from inverse_design.benchmark.judged import Columns
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import normalised, search, survey
-from inverse_design.search.identification import NEAR, Identification, asked_again, identify
+from inverse_design.search.identification import NEAR, Identification, Total, asked_again, identify
 from inverse_design.search.inverse_set import UNEXPLAINED, Rule, calibrate_set, inverse_set
+from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.calibrated import FittedCalibrated
@@ -30,7 +32,8 @@ class JudgedSets:
         columns: ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
             ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
             ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether
-            the truth is among the first ten; ``log_probability`` of the truth, in nats.
+            the truth is among the first ten; ``log_probability`` of the truth, in nats; and what
+            :meth:`inverse_design.benchmark.first_row_coverage.FirstRowJudge.of_target` says of first rows.
         rules: By which number the sets of each level were made.
         candidates: Of how many the sets are.
         refused: By what could not be calibrated, why.
@@ -50,6 +53,7 @@ def judge_sets(
     levels: Sequence[float],
     *,
     seed: int,
+    training: Screen | None = None,
     unexplained: bool = True,
 ) -> JudgedSets:
     """Make every held-out double the target once, and two that nothing explains of each.
@@ -64,12 +68,17 @@ def judge_sets(
         effects: What was measured of each.
         levels: Probabilities that a set holds the truth.
         seed: Fixes the permutations, and which doubles calibrate the sets of a very large space.
+        training: What the surrogate was fitted to; first rows are judged if it is given.
         unexplained: Whether to ask the targets that nothing explains; they take most of the time.
 
     Returns:
         One number per double of each kind.
     """
     judge = _Judge(fitted, space, identify(_likelihood(fitted, effects[0]), fitted, space, seed=seed))
+    first = None
+    if training is not None:
+        unseen = (batch, effects)
+        first = FirstRowJudge.of(fitted, space, unseen, training=training, found=judge.found, seed=seed)
     rules: dict[float, Rule] = {}
     refused: dict[str, str] = {}
     for level in levels:
@@ -84,13 +93,16 @@ def judge_sets(
     generator = torch.Generator().manual_seed(seed)
     rows = []
     for number, effect in enumerate(effects):
-        row = judge.of_target(batch.rows(torch.tensor([number])), effect, list(rules))
+        row, total = judge.of_target(batch.rows(torch.tensor([number])), effect, list(rules))
         if telling:
             row["reachable"] = judge.reachable(effect)
         if telling and unexplained:
             shuffled = effect[torch.randperm(len(effect), generator=generator)]
             row["reachable_permuted"] = judge.reachable(shuffled)
             row["reachable_negated"] = judge.reachable(-effect)
+        if first is not None:
+            explained = row.get("reachable", 1.0) > UNEXPLAINED
+            row |= first.of_target(number, levels, total=total, explained=explained)
         rows.append(row)
     columns = {name: torch.tensor([row[name] for row in rows], dtype=torch.float64) for name in rows[0]}
     return JudgedSets(columns, rules, space.count_valid, refused)
@@ -106,8 +118,8 @@ class _Judge:
 
     def of_target(
         self, truth: PerturbationBatch, effect: Float[Tensor, "g"], levels: Sequence[float]
-    ) -> dict[str, float]:
-        """Find the sets of a target of which the truth is known."""
+    ) -> tuple[dict[str, float], Total]:
+        """Find the sets of a target of which the truth is known, and the sums over all candidates."""
         likelihood = normalised(_likelihood(self.fitted, effect), self.fitted, self.space)
         listed = search(likelihood, self.fitted, self.space, NEAR).top
         best = float(listed.score[0])
@@ -126,7 +138,7 @@ class _Judge:
             )
             row[f"set_coverage_{percent(level)}"] = float(answer.holds(density)[0])
             row[f"set_size_{percent(level)}"] = float(answer.size)
-        return row
+        return row, Total(log_sum, likelihood.log_sums)
 
     def reachable(self, effect: Float[Tensor, "g"]) -> float:
         """Take the p-value of a target, as the set of it states it."""

@@ -27,6 +27,9 @@ _LINES: Mapping[str, str] = {
     "coverage_{}_hardest": "hardest third",
     "band_coverage_{}": "all readouts at once",
     "distance_coverage_{}": "distance to a target",
+    "first_coverage_{}": "distance of first rows",
+    "first_likely_coverage_{}": "  if likely the maker",
+    "first_unlikely_coverage_{}": "  if not",
 }
 
 RowsByMetric = Mapping[str, Row]
@@ -45,6 +48,10 @@ def show_legend(console: Console, levels: Sequence[float]) -> None:
     say(
         console,
         "responding: the 5 % of readouts with the largest predicted effects; targets': of the genes acted upon",
+    )
+    say(
+        console,
+        "first rows: of held-out doubles as targets, makers among the rows; likely: probability of 0.5 and more",
     )
     say(
         console,

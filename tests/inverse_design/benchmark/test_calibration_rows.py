@@ -40,6 +40,8 @@ def test_numbers_are_means_and_medians_of_the_cards() -> None:
         "coverage_80_own",
         "band_coverage_90",
         "distance_coverage_80",
+        "first_coverage_80",
+        "first_width_80",
         "set_coverage_90",
     ):
         assert rows[metric].value == pytest.approx(float(card.judged.column(metric).mean()))
@@ -53,7 +55,13 @@ def test_numbers_are_means_and_medians_of_the_cards() -> None:
     assert (rows["calibration_90"].low, rows["calibration_90"].high) == band
     assert rows["calibration_90"].n == card.behind[0.9].count
     assert {"ece", "ece_by_chance", "sharpness", "spread_error", "pit_deviation"} <= set(rows)
-    apart = {metric for metric in rows if metric.startswith("calibration") or metric.endswith(TERCILES)}
+    likely = int((card.judged.column("first_probability") >= 0.5).sum())
+    parts = {name: rows.get(f"first_{name}_coverage_80") for name in ("likely", "unlikely")}
+    assert {name: 0 if row is None else row.n for name, row in parts.items()} == {
+        "likely": likely, "unlikely": 16 - likely
+    }  # fmt: skip
+    few = ("calibration", "first_likely", "first_unlikely")
+    apart = {metric for metric in rows if metric.startswith(few) or metric.endswith(TERCILES)}
     assert {rows[metric].n for metric in rows.keys() - apart} == {16}
 
 

@@ -31,9 +31,8 @@ def judged() -> JudgedSets:
     training = screen().rows(split.train)
     fitted = QUICK.fit(training, seed=0)
     space = candidate_space(training, "2", Constraints(measured="keep"))
-    return judge_sets(
-        fitted, space, screen().batch.rows(split.test), screen().effects[split.test], [0.8, 0.99], seed=0
-    )
+    batch, effects = screen().batch.rows(split.test), screen().effects[split.test]
+    return judge_sets(fitted, space, batch, effects, [0.8, 0.99], training=training, seed=0)
 
 
 def test_sets_are_those_of_a_proposal_that_has_not_seen_the_fold() -> None:
@@ -66,6 +65,32 @@ def test_sets_are_those_of_a_proposal_that_has_not_seen_the_fold() -> None:
         assert float(found.columns["reachable"][number]) == pytest.approx(proposal.inverse_set.reachable)
 
 
+def test_first_rows_are_judged_as_a_proposal_states_them() -> None:
+    """Where the maker is the first of all, its row in a proposal has the bounds that are judged."""
+    split, found = fold(), judged()
+    compared = 0
+    for number, row in enumerate(split.test.tolist()):
+        if not found.columns["hit"][number] or compared == 2:
+            continue
+        compared += 1
+        alone = screen().rows([*split.train.tolist(), row])
+        base, keep = QUICK.bases[0], Constraints(measured="keep")
+        first = propose(
+            alone, screen().labels[row], surrogate=base, constraints=keep, level=0.8, seed=0
+        ).table.loc[0]
+        assert float(found.columns["first_probability"][number]) == pytest.approx(first["probability"], rel=1e-4)
+        assert bool(found.columns["first_coverage_80"][number]) == (first["lower"] == 0)
+        width = first["upper"] - first["lower"]
+        assert float(found.columns["first_width_80"][number]) == pytest.approx(width, rel=1e-4)
+    assert compared
+    likely = found.columns["first_probability"] >= 0.5
+    for name, chosen in (("likely", likely), ("unlikely", ~likely)):
+        column = found.columns[f"first_{name}_coverage_80"]
+        assert torch.equal(column.isnan(), ~chosen)
+        assert torch.equal(column[chosen], found.columns["first_coverage_80"][chosen])
+    assert "first_coverage_99" not in found.columns
+
+
 def test_targets_that_nothing_explains_are_less_reachable() -> None:
     columns = judged().columns
     assert float(columns["reachable_permuted"].mean()) < float(columns["reachable"].mean())
@@ -86,6 +111,7 @@ def test_too_few_doubles_for_a_small_p_value() -> None:
     training = few.rows(split.train)
     fitted = QUICK.fit(training, seed=0)
     space = candidate_space(training, "2", Constraints(measured="keep"))
-    found = judge_sets(fitted, space, few.batch.rows(split.test), few.effects[split.test], [0.8], seed=0)
+    batch, effects = few.batch.rows(split.test), few.effects[split.test]
+    found = judge_sets(fitted, space, batch, effects, [0.8], training=training, seed=0)
     assert "reachable" not in found.columns
     assert "give none below" in found.refused["p-value"]

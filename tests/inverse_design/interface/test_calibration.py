@@ -55,10 +55,11 @@ def test_tables_fit_120_columns_and_say_what_is_borrowed(
     said = capsys.readouterr().out.splitlines()
     starts = [number for number, line in enumerate(said) if line.startswith("coverage of  ")]
     assert len(starts) == len(cards())
-    for start in starts:
+    # The doubles have lines for first rows, of which none is likely to be the maker or all are.
+    for start, lines in zip(starts, (14, 12), strict=True):
         end = next(n for n in range(start, len(said)) if said[n].startswith("such a calibration"))
         assert max(map(len, said[start : end + 1])) <= 120
-        assert end - start == 12
+        assert end - start == lines
     assert any("borrows from" in line for line in said)
 
 
