@@ -9,6 +9,9 @@ Models: additive effects with the likelihood, the default, and the default as it
 identifies a fold was learnt from residuals of models trained on that fold, and the surrogate of the best score
 named alone.
 
+More may be kept than promised: the models that make a promise, and the laws that they are judged by, are learnt
+from fewer doubles than what keeps it. Where doubles teach much, that shows; what must not be is that less is kept.
+
 The unit is the screen: values are averages over screens, with bootstrap intervals.
 
 Run: python benchmarks/promise.py --screens 10 --json promise.json
