@@ -32,5 +32,6 @@ bench: setup
 	$(BIN)/inverse-design benchmark retrieval norman2019_expr
 	$(BIN)/inverse-design benchmark forward norman2019_expr
 	$(BIN)/inverse-design benchmark calibration norman2019_expr
+	$(BIN)/inverse-design benchmark reach norman2019_expr
 	$(BIN)/inverse-design benchmark search
-	for each in unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables search; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+	for each in promise public_law unseen_parts unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables search; do $(BIN)/python benchmarks/$$each.py || exit 1; done

@@ -29,9 +29,10 @@ def test_the_card_is_a_picture_with_a_panel_for_each_class() -> None:
         assert 0 <= float(circle.attrib["cy"]) <= height
     for box in root.iter(f"{NAME}rect"):
         assert not box.attrib["height"].startswith("-")
-    # One circle for each level and class, one for each bin, one in the legend.
+    # One circle for each class and level that it could be calibrated at, one for each bin, one in the legend.
     circles = len(list(root.iter(f"{NAME}circle")))
-    assert circles == 2 * len(cards()) + len(reliability_of(cards()[0])) + 1
+    levels = sum(len(card.behind) for card in cards())
+    assert circles == levels + len(reliability_of(cards()[0])) + 1
     assert root[0].text == "Calibration of <mine> & yours"
 
 
