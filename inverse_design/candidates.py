@@ -73,7 +73,9 @@ def outcome_bounds(
             notes.append(borrowed_note(outcome.name, level))
             continue
         try:
-            lower[rows], upper[rows], note = _class_bounds(outcome, fitted, batch.rows(rows), level)
+            lower[rows], expected[rows], upper[rows], note = _class_bounds(
+                outcome, fitted, batch.rows(rows), level
+            )
         except CalibrationError as error:
             note = f"warning: lower and upper of {novelty_name(code)!r} cannot be calibrated: {error}"
         notes.append(note)
@@ -86,8 +88,8 @@ def outcome_bounds(
 
 def _class_bounds(
     outcome: Outcome, fitted: FittedCalibrated, batch: PerturbationBatch, level: float
-) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], str]:
-    """Bound the outcomes of candidates of one novelty class, and say by what."""
+) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"], str]:
+    """Bound the outcomes of candidates of one novelty class around what is expected, and say by what."""
     code = int(novelty_code(batch, fitted.measured_alone)[0])
     calibrated = conformal(fitted)
     interval, behind = calibrated.scalar(outcome, batch, level), calibrated.calibration(code, level)
@@ -96,7 +98,7 @@ def _class_bounds(
         f"lower and upper hold the {outcome.name} of {100 * level:.3g} % of new perturbations, by {behind.line};"
         f" so few leave the true share at {low:.2f} to {high:.2f}"
     )
-    return interval.lower, interval.upper, note
+    return interval.lower, expected_outcome(outcome, calibrated.fitted, batch), interval.upper, note
 
 
 def expected_outcome(outcome: Outcome, fitted: Fitted, batch: PerturbationBatch) -> Float[Tensor, "b"]:

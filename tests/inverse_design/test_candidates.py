@@ -46,11 +46,12 @@ def explained(count: int) -> tuple[Explanation, ...]:
 
 def test_bounds_are_conformal_ones_around_the_expected_distance() -> None:
     found = outcome_bounds(LIKELIHOOD, fitted(), new(), 0.8)
-    by_hand = conformal(fitted()).scalar(LIKELIHOOD.outcome, new(), 0.8)
+    calibrated = conformal(fitted())
+    by_hand = calibrated.scalar(LIKELIHOOD.outcome, new(), 0.8)
     assert found.name == DISTANCE
     torch.testing.assert_close(found.lower, by_hand.lower.clamp(min=0))
     torch.testing.assert_close(found.upper, by_hand.upper)
-    torch.testing.assert_close(found.expected, LIKELIHOOD.outcome.predicted(fitted().predict(new())).mean)
+    torch.testing.assert_close(found.expected, LIKELIHOOD.outcome.predicted(calibrated.predict(new())).mean)
     assert "hold the distance of 80 % of new perturbations" in found.notes[0]
     assert "not random ones" in found.notes[-1]
 

@@ -65,6 +65,13 @@ def test_without_gains_what_most_probably_made_the_target_comes_first() -> None:
     assert found.table["distance"].tolist() != sorted(found.table["distance"])  # another order than by distance
 
 
+def test_a_state_in_another_unit_is_told_before_the_list() -> None:
+    tiny = replace(state(), values=state().values / 1000)
+    said = "warning: target 'wanted' does not seem to be a change against the control in the unit of the screen"
+    assert any(note.startswith(said) for note in rank(screen(), tiny, PAIRS, surrogate=ScaledAdditive()).notes)
+    assert not any(note.startswith(said) for note in ranked().notes)
+
+
 @pytest.mark.real_data
 def test_the_held_out_double_of_a_real_screen_is_first_of_its_neighbours(
     real_data: Callable[[str], Path],
