@@ -31,11 +31,11 @@ def check_store(store: Store) -> None:
     Raises:
         AssertionError: If it loses, doubles, mixes up or half-writes anything.
     """
-    _expect("the names of an empty store", store.names(), ())
+    _expect_of_log("the names of an empty store", store.names(), ())
     _refuses("an unknown campaign", UnknownNameError, lambda: store.reading(_NAME).__enter__())
     store.create(_NAME, "key-1", _CREATED, screen=_SCREEN, actor=_ACTOR)
     _refuses("a second campaign of one name", StoreError, lambda: _create(store))
-    _expect("the names", store.names(), (_NAME,))
+    _expect_of_log("the names", store.names(), (_NAME,))
     _check_beginning(store)
     _check_projection(store)
     _check_rollback(store)
@@ -49,11 +49,11 @@ def _create(store: Store) -> None:
 def _check_beginning(store: Store) -> None:
     with store.reading(_NAME) as log:
         (created,) = log.events()
-        _expect("the first event", (created.sequence, created.actor, created.event), (1, _ACTOR, _CREATED))
-        _expect("the hash of its artefact", created.artefact, content_hash(_SCREEN))
-        _expect("its artefact", log.artefact(str(created.artefact)), _SCREEN)
-        _expect("key, head and next number", (log.key, log.head(), log.next_number()), ("key-1", 1, 1))
-        _expect("the newest round", log.newest("asked"), None)
+        _expect_of_log("the first event", (created.sequence, created.actor, created.event), (1, _ACTOR, _CREATED))
+        _expect_of_log("the hash of its artefact", created.artefact, content_hash(_SCREEN))
+        _expect_of_log("its artefact", log.artefact(str(created.artefact)), _SCREEN)
+        _expect_of_log("key, head and next number", (log.key, log.head(), log.next_number()), ("key-1", 1, 1))
+        _expect_of_log("the newest round", log.newest("asked"), None)
 
 
 def _check_projection(store: Store) -> None:
@@ -66,25 +66,25 @@ def _check_projection(store: Store) -> None:
         log.append(Withdrawn((3,), "no reagent"), actor=_ACTOR)
     with store.reading(_NAME) as log:
         kinds = [(one.sequence, one.event.kind) for one in log.events()]
-        _expect("the log", kinds, list(enumerate(("created", "asked", "ordered", "told", "withdrawn"), start=1)))
+        _expect_of_log("the log", kinds, list(enumerate(("created", "asked", "ordered", "told", "withdrawn"), start=1)))
         newest = log.newest("asked")
-        _expect("the round", newest and newest.event, _ASKED)
+        _expect_of_log("the round", newest and newest.event, _ASKED)
         found = [(one.number, one.perturbation, one.round, one.state) for one in log.experiments()]
         wanted = [(1, "A+B", 1, "measured"), (2, "A+C", 1, "failed"), (3, "B+C", 1, "withdrawn")]
-        _expect("the experiments", found, [*wanted, (4, "C+D", 0, "measured")])
+        _expect_of_log("the experiments", found, [*wanted, (4, "C+D", 0, "measured")])
         counts = {"proposed": 0, "ordered": 0, "measured": 2, "failed": 1, "withdrawn": 1}
-        _expect("the counts", dict(log.counts()), counts)
-        _expect("experiments by label", [one.number for one in log.experiments(perturbations=["C+D", "X"])], [4])
-        _expect("experiments by state", [one.number for one in log.experiments(states=["failed"])], [2])
-        _expect("experiments by round", len(log.experiments(round_number=1)), 3)
+        _expect_of_log("the counts", dict(log.counts()), counts)
+        _expect_of_log("experiments by label", [one.number for one in log.experiments(perturbations=["C+D", "X"])], [4])
+        _expect_of_log("experiments by state", [one.number for one in log.experiments(states=["failed"])], [2])
+        _expect_of_log("experiments by round", len(log.experiments(round_number=1)), 3)
         wells = sorted((one.number, one.replicate, one.sequence, one.row) for one in log.measurements([1, 2, 4]))
-        _expect("the wells", wells, [(1, "1", told, 0), (1, "2", told, 1), (2, "1", told, 2), (4, "1", told, 3)])
-        _expect("the blocks", list(log.blocks()), [block.to_bytes()])
-        _expect("the blocks before", list(log.blocks(until=told - 1)), [])
-        _expect("one block", log.block(told), block.to_bytes())
+        _expect_of_log("the wells", wells, [(1, "1", told, 0), (1, "2", told, 1), (2, "1", told, 2), (4, "1", told, 3)])
+        _expect_of_log("the blocks", list(log.blocks()), [block.to_bytes()])
+        _expect_of_log("the blocks before", list(log.blocks(until=told - 1)), [])
+        _expect_of_log("one block", log.block(told), block.to_bytes())
         by_digest = log.told("d")
-        _expect("the table by its digest", by_digest and by_digest.sequence, told)
-        _expect("another table", log.told("e"), None)
+        _expect_of_log("the table by its digest", by_digest and by_digest.sequence, told)
+        _expect_of_log("another table", log.told("e"), None)
 
 
 def _block() -> Block:
@@ -110,7 +110,7 @@ def _check_rollback(store: Store) -> None:
 
     _refuses("an exception in a transaction", DataError, fail)
     with store.reading(_NAME) as log:
-        _expect("the campaign after it", (log.head(), log.experiments()), before)
+        _expect_of_log("the campaign after it", (log.head(), log.experiments()), before)
 
 
 def _check_writers(store: Store) -> None:
@@ -124,7 +124,7 @@ def _check_writers(store: Store) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         numbers = sorted(pool.map(add, range(12)))
-    _expect("the numbers of 12 events", numbers, list(range(before + 1, before + 13)))
+    _expect_of_log("the numbers of 12 events", numbers, list(range(before + 1, before + 13)))
 
 
 def _refuses(what: str, kind: type[Exception], action: Callable[[], object]) -> None:
@@ -135,6 +135,6 @@ def _refuses(what: str, kind: type[Exception], action: Callable[[], object]) -> 
     raise AssertionError(f"{what}: expected {kind.__name__}, and nothing was raised")
 
 
-def _expect(what: str, found: object, wanted: object) -> None:
+def _expect_of_log(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise AssertionError(f"{what}: found {found}, wanted {wanted}")

@@ -15,7 +15,7 @@ from inverse_design.search.product_sifter import Products
 from inverse_design.search.sifting import Buffer, Cells, Tile, reaching
 from surrogates.errors import DataError
 
-_ROUNDING = 2.0**-23  # of a value to single precision, twice over
+_SINGLE_ROUNDING = 2.0**-23  # of a value to single precision, twice over
 _ROWS, _CELLS, _NARROWEST = 256, 1 << 21, 256  # a tile of all members takes 8 MB and stays in cache
 
 
@@ -56,7 +56,7 @@ class PairGain:
     def error(self) -> float:
         """A bound on the rounding of values, which are computed in double precision."""
         reach = max(each.magnitude for each in self._improvements)
-        return self.acquisition.magnitude(reach) * _ROUNDING + torch.finfo(torch.float32).tiny
+        return self.acquisition.magnitude(reach) * _SINGLE_ROUNDING + torch.finfo(torch.float32).tiny
 
     @cached_property
     def margin(self) -> float:

@@ -13,7 +13,7 @@ from inverse_design.campaign.state import OPEN_STATES, State, require_move
 from inverse_design.campaign.store import Log
 from inverse_design.errors import ResultsError
 
-_SHOWN = 5
+_MOST_SHOWN = 5
 _ROUNDING = 1e-9  # files of ours write ten digits
 
 
@@ -139,9 +139,9 @@ class Matching:
 
     def _refuse_unasked(self) -> None:
         names = [f"{label!r} ({line})" for label, line in self.unasked.items()]
-        more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+        more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
         raise ResultsError(
-            f"{len(names)} perturbation(s) were never asked for: {', '.join(names[:_SHOWN])}{more}. Allow extra"
+            f"{len(names)} perturbation(s) were never asked for: {', '.join(names[:_MOST_SHOWN])}{more}. Allow extra"
             " experiments if they are meant (allow_extra, --allow-extra)"
         )
 

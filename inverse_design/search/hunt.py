@@ -15,7 +15,7 @@ from inverse_design.search.topk import TopK
 _PENDING = 4096  # sets that wait for their double-precision score
 _LOWEST = float(np.finfo(np.float32).min)
 
-_Places = NDArray[np.int64]
+_Positions = NDArray[np.int64]
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Hunt:
     rescored: int = 0
     masked: int = 0
     need: float = _LOWEST
-    pending: list[_Places] = field(default_factory=list)
+    pending: list[_Positions] = field(default_factory=list)
     waiting: int = 0
 
     @property
@@ -53,7 +53,7 @@ class Hunt:
         """Whether the time is over."""
         return time.perf_counter() >= self.deadline
 
-    def add(self, positions: _Places) -> None:
+    def add(self, positions: _Positions) -> None:
         """Have some sets scored again, not later than when many of them wait.
 
         Args:
