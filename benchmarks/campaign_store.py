@@ -9,8 +9,8 @@ Three measurements, each on a store of one database:
 - many: ``--writers`` processes ask and tell at once; every acknowledged result must be there, once.
 - large: a campaign of ``--measurements`` values: how long it takes to open it, and to ask it for a round.
 
-    python benchmarks/campaign_store.py --store sqlite --cycles 1000
-    python benchmarks/campaign_store.py --store postgresql --cycles 1000      # a server of its own, on a socket
+    python -m benchmarks campaign_store --store sqlite --cycles 1000
+    python -m benchmarks campaign_store --store postgresql --cycles 1000      # a server of its own, on a socket
 """
 
 import argparse
@@ -30,16 +30,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from throwaway_postgresql import binaries, database, throwaway_postgresql
 
-from inverse_design.campaign.block import Block
+from benchmarks.throwaway_postgresql import binaries, database, throwaway_postgresql
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.events import Asked
 from inverse_design.campaign.planner import Plan
-from inverse_design.campaign.projection import verify
 from inverse_design.campaign.settings import CampaignSettings
-from inverse_design.campaign.sql_store import SqlStore
-from inverse_design.campaign.store import open_store
+from inverse_design.campaign.store.events import Asked, Block
+from inverse_design.campaign.store.protocol import open_store
+from inverse_design.campaign.store.sql import SqlStore, verify
 from inverse_design.problem.target import ScalarTarget
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen

@@ -1,7 +1,7 @@
 """How good is the causal linear model in simulated causal worlds whose edges are known?
 
-python benchmarks/causal.py                # 200 readouts, and 2,000
-python benchmarks/causal.py --parts world  # 200 readouts only
+python -m benchmarks causal                # 200 readouts, and 2,000
+python -m benchmarks causal --parts world  # 200 readouts only
 
 On real screens: ``inverse-design benchmark forward norman2019_expr --models causal``, and leave_one_drug.py.
 """
@@ -17,12 +17,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from benchmarks.causal_matching.graphs import scale_free_edges
+from surrogates.contrib.causal.model import Causal, FittedCausal
 from surrogates.data.perturbation import Intervention
-from surrogates.data.scale_free import scale_free_edges
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.causal import Causal, FittedCausal
 
 _STRENGTH = 1.5
 _DOUBLES = 300

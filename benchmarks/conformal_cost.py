@@ -6,7 +6,7 @@ likelihood of a target: the search for the best 20, and the search that also rea
 turn; then one pass more for a set that is longer than the list. The calibration of the set is paid once for each
 question: it asks the question of every held-out double, or of 40 of them in a space as large as this.
 
-Run: python benchmarks/conformal_cost.py --genes 10000 --seed 0 --json conformal_cost.json
+Run: python -m benchmarks conformal_cost --genes 10000 --seed 0 --json conformal_cost.json
 """
 
 import argparse
@@ -19,22 +19,21 @@ from pathlib import Path
 import torch
 
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.outcome import Distance
+from inverse_design.problem.objective import Distance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import search, survey
 from inverse_design.search.identification import Identification
-from inverse_design.search.inverse_set import inverse_set
-from inverse_design.search.placement import LISTED
+from inverse_design.search.inverse_set import LISTED, inverse_set
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import FittedScaledAdditive
-from surrogates.models.calibrated import FittedCalibrated, HeldOutError
-from surrogates.models.conformal import conformal
-from surrogates.models.held_out import HeldOutFit
-from surrogates.uncertainty.residuals import LawChoice, StandardResiduals
+from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
+from surrogates.models.wrappers.conformal import conformal
+from surrogates.models.wrappers.cross_fitting import HeldOutFit
+from surrogates.uncertainty.error_model import LawChoice, StandardResiduals
 
 _TOP, _HELD_OUT, _FOLDS, _CANDIDATES = 20, 200, 5, 20
 

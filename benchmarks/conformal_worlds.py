@@ -12,7 +12,7 @@ Last, cells as units. The cells of a perturbation scatter around its measured ef
 One of each training pair calibrates a model that remembers what was measured of it, and a model that does not;
 then one of each held-out pair, and 30 of each of 20, as if they were 600 pairs. Judged are cells of new pairs.
 
-Run: python benchmarks/conformal_worlds.py --seed 0 --json conformal_worlds.json
+Run: python -m benchmarks conformal_worlds --seed 0 --json conformal_worlds.json
 """
 
 import argparse
@@ -27,25 +27,23 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inverse_design.benchmark.interval_coverage import implied_distances
-from inverse_design.problem.outcome import Distance
+from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
+from inverse_design.validate.interval_coverage import implied_distances
 from surrogates.data.across import Actions
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld
+from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.evaluation.coverage import all_covered_rows, expected_coverage, mean_defined
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate
-from surrogates.models.conformal import Conformal, FittedConformal
-from surrogates.models.ensemble import Ensemble
-from surrogates.uncertainty.conformal import conformal_quantile, quantile_rank
-from surrogates.uncertainty.posterior import GaussianPosterior, Interval
-from surrogates.uncertainty.scalar import ScalarInterval
+from surrogates.models.wrappers.conformal import Conformal, FittedConformal
+from surrogates.models.wrappers.ensemble import Ensemble
+from surrogates.uncertainty.conformal.quantiles import conformal_quantile, quantile_rank
+from surrogates.uncertainty.posterior import GaussianPosterior, Interval, ScalarInterval
 
 LEVEL = 0.9
 BASE = Ensemble(ScaledAdditive(), members=5, resample="perturbations")

@@ -13,9 +13,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.contrib.contexts.large_perturbation import LargePerturbation
+from surrogates.contrib.contexts.synthetic import SyntheticInterventions
+from surrogates.contrib.contexts.transfer import Transfer
+from surrogates.contrib.contexts.two_factor import ContextMean, TwoFactor, TwoWay
 from surrogates.data.catalogue import open_dataset
-from surrogates.data.folds import fold_numbers
 from surrogates.data.screen import Screen
+from surrogates.data.splits import fold_numbers
 from surrogates.evaluation.metrics import (
     bootstrap_interval,
     median,
@@ -24,12 +28,7 @@ from surrogates.evaluation.metrics import (
     squared_errors,
 )
 from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.base import ContextSurrogate
-from surrogates.models.large_perturbation import LargePerturbation
-from surrogates.models.singles import sum_over_interventions
-from surrogates.models.synthetic import SyntheticInterventions
-from surrogates.models.transfer import Transfer
-from surrogates.models.two_factor import ContextMean, TwoFactor, TwoWay
+from surrogates.models.base import ContextSurrogate, sum_over_interventions
 
 ACROSS: dict[str, ContextSurrogate] = {
     "context mean": ContextMean(),

@@ -17,7 +17,7 @@ their share is printed, and the coverage of the finite ones.
 
 The unit is the world: values are averages over worlds, with bootstrap intervals.
 
-Run: python benchmarks/design_shift.py --seed 0 --json design_shift.json
+Run: python -m benchmarks design_shift --seed 0 --json design_shift.json
 """
 
 import argparse
@@ -35,11 +35,10 @@ from torch import Tensor
 
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
-from surrogates.uncertainty.adaptive import AdaptiveLevel, ScorePool
-from surrogates.uncertainty.conformal import conformal_quantile
-from surrogates.uncertainty.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
-from surrogates.uncertainty.random_share import MixedBatch, Softmax, mixed_batch
-from surrogates.uncertainty.weighted import ProposalLog
+from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, MixedBatch, ScorePool, Softmax, mixed_batch
+from surrogates.uncertainty.conformal.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
+from surrogates.uncertainty.conformal.quantiles import conformal_quantile
+from surrogates.uncertainty.conformal.weighted import ProposalLog
 
 LEVEL = 0.9
 ROUNDS, BATCH = 8, 8

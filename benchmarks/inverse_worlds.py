@@ -8,7 +8,7 @@ rules (gap, rank, surprise) is that of the program; each rule is also shown by i
 
 The unit is the world: values are averages over worlds, with bootstrap intervals.
 
-Run: python benchmarks/inverse_worlds.py --seed 0 --json inverse_worlds.json
+Run: python -m benchmarks inverse_worlds --seed 0 --json inverse_worlds.json
 """
 
 import argparse
@@ -28,16 +28,15 @@ from inverse_design.problem.question import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import Rule, SetRule, calibrate_set
-from surrogates.data.network import Network
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld
+from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import Calibrated
-from surrogates.uncertainty.conformal import conformal_quantile
+from surrogates.models.wrappers.calibrated import Calibrated
+from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 
 COUNTS = (20, 50, 100)
 LEVELS = (0.8, 0.9)

@@ -20,6 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from surrogates.contrib.causal.model import Causal
+from surrogates.contrib.dynamics import SaturatingDynamics
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
@@ -27,8 +29,6 @@ from surrogates.evaluation.metrics import bootstrap_interval, pearson_rows
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate
-from surrogates.models.causal import Causal
-from surrogates.models.dynamics import SaturatingDynamics
 from surrogates.models.linear import Ridge
 
 DATASET = "cellbox_skmel133"

@@ -9,8 +9,8 @@ Each campaign asks the planner for two rounds, of six experiments of which one i
 designed picks whose measured outcome is within its bounds, and the mean width of the bounds: those of random
 candidates (before) and those that the planner states (now). The interval is over campaigns, which are drawn again.
 
-Run: python benchmarks/picked_bounds.py worlds --first 30 --count 10
-     python benchmarks/picked_bounds.py cellbox_skmel133 --count 25 --known 35
+Run: python -m benchmarks picked_bounds worlds --first 30 --count 10
+     python -m benchmarks picked_bounds cellbox_skmel133 --count 25 --known 35
 """
 
 import argparse
@@ -32,12 +32,11 @@ from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from inverse_design.valuation import Aim
 from surrogates.artefact import load_fitted
 from surrogates.data.catalogue import open_dataset
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.evaluation.metrics import bootstrap_interval
-from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 LEVEL, BATCH, WELLS = 0.9, 6, 2
 FARTHEST = (0, 5, 40)

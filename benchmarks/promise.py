@@ -14,7 +14,7 @@ from fewer doubles than what keeps it. Where doubles teach much, that shows; wha
 
 The unit is the screen: values are averages over screens, with bootstrap intervals.
 
-Run: python benchmarks/promise.py --screens 10 --json promise.json
+Run: python -m benchmarks promise --screens 10 --json promise.json
 """
 
 import argparse
@@ -32,19 +32,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inverse_design.benchmark.promise import AGREE
-from inverse_design.benchmark.promise_card import Model, measure_promise
+from benchmarks.promise_card import Model, measure_promise
+from benchmarks.worlds import FAMILIES, ComplexFamily
+from inverse_design.validate.judged import AGREE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.screen_worlds import FAMILIES, ComplexFamily
 from surrogates.data.splits import splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive
-from surrogates.models.automatic import Automatic
 from surrogates.models.base import Fitted, Surrogate
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.uncertainty.posterior import Posterior
 
 

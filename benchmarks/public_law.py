@@ -1,24 +1,24 @@
 """What do public screens lend to a screen without combinations, and how well does it hold?
 
-Prints the table that ships in ``surrogates/models/public_law.py``. Then each screen, stripped of its doubles,
+Prints the table that ships in ``surrogates/models/wrappers/public_law.py``. Then each screen, stripped of its doubles,
 borrows from all the others: how many of its doubles does a 90 % interval hold, of single readouts and of the
 distance to another double?
 
-Run: python benchmarks/public_law.py
+Run: python -m benchmarks public_law
 """
 
 from collections.abc import Mapping
 
 import torch
 
-from inverse_design.borrowed_bounds import quantiles_of
-from inverse_design.problem.outcome import Distance
+from inverse_design.candidates import quantiles_of
+from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
-from surrogates.models.public_law import PublicLaw, PublicScreen, SingleSpread
-from surrogates.models.singles import single_effects, sum_over_interventions
+from surrogates.models.base import single_effects, sum_over_interventions
+from surrogates.models.wrappers.public_law import PublicLaw, PublicScreen, SingleSpread
 
 LEVEL, DRAWS, MOST_DOUBLES = 0.9, 1000, 150
 SOURCES: Mapping[str, str] = {

@@ -20,7 +20,7 @@ about in issue 87 of bowang-lab/scGPT).
 
 Intervals hold 95 %: of each double the mean over its seeds, and genes drawn with replacement.
 
-Run: python benchmarks/public_tables.py --seed 0 --json public_tables.json
+Run: python -m benchmarks public_tables --seed 0 --json public_tables.json
 """
 
 import argparse
@@ -34,15 +34,15 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.benchmark.retrieval_methods import reads_own
-from inverse_design.interface.console import output, say
-from inverse_design.interface.tables import show_rows
+from inverse_design.cli.console import output, say
+from inverse_design.cli.tables import show_rows
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.question import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import normalised
+from inverse_design.validate.retrieval_methods import reads_own
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
@@ -53,11 +53,11 @@ from surrogates.evaluation.metrics import pearson_rows
 from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 ALL = Constraints(measured="keep")
 LABEL = "same protocol, our matrix"

@@ -12,7 +12,7 @@ Shares are averaged within each pair first, then over pairs; intervals resample 
 The single effects of this screen are the authors' averages over pairs, held-out ones among them. That is alike for
 pairs that calibrate and pairs that are judged: coverage is honest, while widths are a little too small.
 
-Run: python benchmarks/replicates.py --seed 0 --json replicates.json
+Run: python -m benchmarks replicates --seed 0 --json replicates.json
 """
 
 import argparse
@@ -28,7 +28,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.problem.outcome import Distance
+from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
@@ -38,8 +38,8 @@ from surrogates.evaluation.coverage import mean_defined
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.base import Surrogate
-from surrogates.models.conformal import FittedConformal, Score
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.conformal import FittedConformal, Score
 from surrogates.uncertainty.posterior import Interval
 
 DATASET, LEVEL = "laufer2013", 0.9

@@ -11,7 +11,7 @@ stands beside it: pairs that were and were not measured in K562, and the tenth o
 predicted growth, which a designer would choose; `above` is the share of pairs that grow better than their upper
 bound, half of one minus coverage where misses are even.
 
-Run: python benchmarks/scalar_transfer.py --seed 0 --json scalar_transfer.json
+Run: python -m benchmarks scalar_transfer --seed 0 --json scalar_transfer.json
 """
 
 import argparse
@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.contrib.contexts.transfer import Transfer
 from surrogates.data.across import NOT_AN_ACTION, Actions
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import novelty_code, novelty_name
@@ -32,12 +33,10 @@ from surrogates.data.screen import Screen
 from surrogates.evaluation.coverage import expected_coverage
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.base import Fitted
-from surrogates.models.conformal import FittedConformal, Score
-from surrogates.models.ensemble import FittedEnsemble
-from surrogates.models.transfer import Transfer
-from surrogates.uncertainty.conformal import quantile_rank
-from surrogates.uncertainty.posterior import Posterior
-from surrogates.uncertainty.scalar import ScalarPosterior
+from surrogates.models.wrappers.conformal import FittedConformal, Score
+from surrogates.models.wrappers.ensemble import FittedEnsemble
+from surrogates.uncertainty.conformal.quantiles import quantile_rank
+from surrogates.uncertainty.posterior import Posterior, ScalarPosterior
 
 LEVEL = 0.9
 NOT_PROMISED = "(not promised) "

@@ -1,9 +1,9 @@
 """How long does it take to find and prove the best of all triples of a genome? Norms as in a real screen.
 
 Genes have random directions in 64 dimensions, and norms drawn from the single effects of `norman2019_expr`; see
-:func:`inverse_design.benchmark.triples.triple_rows`.
+:func:`benchmarks.scale.triples.triple_rows`.
 
-Run: python benchmarks/triples.py --seed 0 --json triples.json
+Run: python -m benchmarks triples --seed 0 --json triples.json
 """
 
 import argparse
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from inverse_design.benchmark.triples import effect_norms, triple_rows
+from benchmarks.scale.triples import effect_norms, triple_rows
 from surrogates.data.catalogue import open_dataset
 from surrogates.evaluation.rows import write_json
 

@@ -4,7 +4,7 @@ Doubles that contain a held-out gene are held out too. Every model is compared, 
 no change, the mean of all training effects, and the mean single effect. Nothing of a model is chosen on the
 held-out genes: weights, noise and trust are learned inside each training set.
 
-Run: python benchmarks/unseen.py --seed 0 --json unseen.json
+Run: python -m benchmarks unseen --seed 0 --json unseen.json
 """
 
 import argparse
@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 import torch
 
+from surrogates.contrib.bilinear import Bilinear
+from surrogates.contrib.trees import GradientBoosting, RandomForest
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.gene_sets import gene_descriptors
@@ -32,9 +34,7 @@ from surrogates.evaluation.scorecard import single_splits
 from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import NoChange, PerturbationMean
-from surrogates.models.bilinear import Bilinear
 from surrogates.models.kernel import KernelRidge
-from surrogates.models.trees import GradientBoosting, RandomForest
 
 REFERENCES: Mapping[str, Surrogate] = {
     "no_change": NoChange(),

@@ -6,7 +6,7 @@ that of the member that is best on all of these together, which nobody knows bef
 last columns say how often its conformal intervals hold single readouts, all readouts at once, and the distance to
 another of the held-out conditions.
 
-Run: python benchmarks/unseen_parts.py --screens cellbox_skmel133,norman_dense,laufer_part,few_complex,saturating
+Run: python -m benchmarks unseen_parts --screens cellbox_skmel133,norman_dense,laufer_part,few_complex,saturating
 """
 
 import argparse
@@ -20,24 +20,23 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inverse_design.problem.outcome import Distance
+from benchmarks.worlds import FAMILIES, ComplexFamily
+from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.screen_worlds import FAMILIES, ComplexFamily
 from surrogates.data.splits import Split, splits_over_targets
 from surrogates.errors import CalibrationError
 from surrogates.evaluation.metrics import ratio_of_sums
 from surrogates.evaluation.node_intervals import NodeBootstrap
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate, surrogate_name
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.conformal import conformal
-from surrogates.models.stacked import FittedStacked
-from surrogates.models.unseen_parts import with_unseen
+from surrogates.models.wrappers.automatic import Automatic, with_unseen
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.conformal import conformal
+from surrogates.models.wrappers.ensemble import FittedStacked
 
 LEVEL = 0.9
 

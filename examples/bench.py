@@ -16,9 +16,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 
 WORLD = SaturatingWorld(Network(genes=40, seed=7), noise=0.15)
 KNOWN = 60  # doubles that were measured before the campaign begins, besides all singles

@@ -1,11 +1,10 @@
-from .benchmark.retrieval import measure_retrieval as measure_retrieval
 from .campaign.campaign import Campaign as Campaign
 from .campaign.settings import CampaignSettings as CampaignSettings
-from .campaign.store import open_store as open_store
+from .campaign.store.protocol import open_store as open_store
 from .errors import InverseDesignError as InverseDesignError
 from .errors import NothingToProposeError as NothingToProposeError
 from .problem.constraints import Constraints as Constraints
-from .problem.limits import Group as Group
+from .problem.constraints import Group as Group
 from .problem.space import CombinationSpace as CombinationSpace
 from .problem.target import ProfileTarget as ProfileTarget
 from .problem.target import ScalarTarget as ScalarTarget
@@ -14,5 +13,6 @@ from .problem.target import shift as shift
 from .proposal import Proposal as Proposal
 from .proposal import propose as propose
 from .ranking import rank as rank
-from .search.pairs import search_pairs as search_pairs
-from .search.stream import search_stream as search_stream
+from .search.scan import search_pairs as search_pairs
+from .search.topk import search_stream as search_stream
+from .validate.retrieval import measure_retrieval as measure_retrieval

@@ -2,7 +2,7 @@
 
 import sys
 
-from inverse_design.interface.cli import main
+from inverse_design.cli.app import main
 
 if __name__ == "__main__":
     sys.exit(main())

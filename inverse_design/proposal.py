@@ -9,34 +9,29 @@ import torch
 
 from inverse_design.candidates import candidates_table, spread_table
 from inverse_design.errors import NothingToProposeError
-from inverse_design.problem.baselines import Baselines, baselines
-from inverse_design.problem.causal_paths import graph_of
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.explanation import Explanation, explain
+from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import SquaredDistance
-from inverse_design.problem.outcome import DISTANCE
+from inverse_design.problem.objective import DISTANCE, SquaredDistance
 from inverse_design.problem.question import Order, ask, candidate_space, log_prior, range_remark, scale_remark
 from inverse_design.problem.registered import ObjectiveName, make_objective
+from inverse_design.problem.replicates import Baselines, baselines
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
-from inverse_design.search.engine import Engine
+from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import normalised
-from inverse_design.search.inverse_set import InverseSet
-from inverse_design.search.listing import best_by, best_by_turns, need_not_be_made
-from inverse_design.search.placement import LISTED, Placement
-from inverse_design.search.remarks import search_notes
-from inverse_design.search.row_law import RowLaw
+from inverse_design.search.first_rows import RowLaw
+from inverse_design.search.inverse_set import LISTED, InverseSet, Placement
+from inverse_design.search.listing import Turns, best_by, best_by_turns, need_not_be_made
 from inverse_design.search.topk import Progress, SearchResult, TopK
-from inverse_design.search.turns import Turns
 from inverse_design.statement import Inquiry
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.decomposition import decompose
-from surrogates.uncertainty.conformal import require_level
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.stated_errors import decompose
+from surrogates.uncertainty.conformal.quantiles import require_level
 
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
 

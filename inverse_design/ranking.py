@@ -20,10 +20,10 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.models.automatic import Automatic
 from surrogates.models.base import Surrogate
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.uncertainty.conformal import require_level
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.uncertainty.conformal.quantiles import require_level
 
 MEASURED = "measured"
 _HOPELESS = (

@@ -10,22 +10,20 @@ from torch import Tensor
 
 from inverse_design.candidates import OutcomeBounds, expected_outcome, outcome_bounds
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Objective, SquaredDistance
-from inverse_design.problem.outcome import DISTANCE
+from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
 from inverse_design.problem.question import Question, scale_remark
 from inverse_design.problem.replicates import replicates
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.first_rows import first_rows
-from inverse_design.search.placement import Placement, place
-from inverse_design.search.row_law import RowLaw
+from inverse_design.search.first_rows import RowLaw, first_rows
+from inverse_design.search.inverse_set import Placement, place
 from inverse_design.search.topk import Progress, TopK
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.models.stated_errors import FittedStatedErrors, StatedErrors
-from surrogates.uncertainty.conformal import coverage_band
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.models.wrappers.stated_errors import FittedStatedErrors, StatedErrors
+from surrogates.uncertainty.conformal.quantiles import coverage_band
 
 DOUBTED = 0.5  # that a candidate made a target which none explains, or which need not have been made by any
 _ROUNDING = 1e-6

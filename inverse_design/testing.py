@@ -1,19 +1,29 @@
 """Contract checks that spaces, pair scores and searches of plug-in authors are held to.
 
 Each check raises :class:`AssertionError` with what was expected and what was found.
+
+The contract of stores of campaigns, for authors of further ones.
+
+The check raises :class:`AssertionError` with what was expected and what was found.
 """
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 
+from inverse_design.campaign.store.events import Asked, Block, Created, Ordered, Told, Withdrawn, content_hash
+from inverse_design.campaign.store.protocol import Store
+from inverse_design.errors import StoreError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.topk import SearchResult
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import EMPTY, Vocabulary
+from surrogates.errors import DataError, UnknownNameError
 
 Searcher = Callable[[ProductScore, int, CombinationSpace], SearchResult]
 
@@ -117,5 +127,137 @@ def _has_distinct_targets(vocabulary: Vocabulary, genes: tuple[int, ...]) -> boo
 
 
 def _expect(what: str, found: object, wanted: object) -> None:
+    if found != wanted:
+        raise AssertionError(f"{what}: found {found}, wanted {wanted}")
+
+
+_NAME, _ACTOR = "contract", "tester"
+_SCREEN = b"a starting screen"
+_CREATED = Created({"name": _NAME, "target": "T"}, {"kind": "scalar"}, conditions=3)
+_COLUMNS = [{"name": "perturbation", "kind": "text", "values": ["A+B", "A+C", "B+C"]}]
+_ASKED = Asked(1, 1, ("A+B", "A+C", "B+C"), _COLUMNS, 0.5, ("a note",), count=3, seed=7, basis=1)
+_TOLD = Told(measured=2, failed=1, extra=1, values=3, flagged=("odd",))
+
+
+def check_store(store: Store) -> None:
+    """Run a campaign through an empty store, with failures and several writers.
+
+    Args:
+        store: Without campaigns.
+
+    Raises:
+        AssertionError: If it loses, doubles, mixes up or half-writes anything.
+    """
+    _expect_of_log("the names of an empty store", store.names(), ())
+    _refuses("an unknown campaign", UnknownNameError, lambda: store.reading(_NAME).__enter__())
+    store.create(_NAME, "key-1", _CREATED, screen=_SCREEN, actor=_ACTOR)
+    _refuses("a second campaign of one name", StoreError, lambda: _create(store))
+    _expect_of_log("the names", store.names(), (_NAME,))
+    _check_beginning(store)
+    _check_projection(store)
+    _check_rollback(store)
+    _check_writers(store)
+
+
+def _create(store: Store) -> None:
+    store.create(_NAME, "key-2", _CREATED, screen=_SCREEN, actor=_ACTOR)
+
+
+def _check_beginning(store: Store) -> None:
+    with store.reading(_NAME) as log:
+        (created,) = log.events()
+        _expect_of_log("the first event", (created.sequence, created.actor, created.event), (1, _ACTOR, _CREATED))
+        _expect_of_log("the hash of its artefact", created.artefact, content_hash(_SCREEN))
+        _expect_of_log("its artefact", log.artefact(str(created.artefact)), _SCREEN)
+        _expect_of_log("key, head and next number", (log.key, log.head(), log.next_number()), ("key-1", 1, 1))
+        _expect_of_log("the newest round", log.newest("asked"), None)
+
+
+def _check_projection(store: Store) -> None:
+    """Take three experiments through their lives, and tell a fourth that nobody had asked for."""
+    block = _block()
+    with store.writing(_NAME) as log:
+        log.append(_ASKED, actor=_ACTOR)
+        log.append(Ordered((1, 2)), actor=_ACTOR)
+        told = log.append(_TOLD, actor=_ACTOR, artefact=block.to_bytes(), digest="d")
+        log.append(Withdrawn((3,), "no reagent"), actor=_ACTOR)
+    with store.reading(_NAME) as log:
+        kinds = [(one.sequence, one.event.kind) for one in log.events()]
+        _expect_of_log(
+            "the log", kinds, list(enumerate(("created", "asked", "ordered", "told", "withdrawn"), start=1))
+        )
+        newest = log.newest("asked")
+        _expect_of_log("the round", newest and newest.event, _ASKED)
+        found = [(one.number, one.perturbation, one.round, one.state) for one in log.experiments()]
+        wanted = [(1, "A+B", 1, "measured"), (2, "A+C", 1, "failed"), (3, "B+C", 1, "withdrawn")]
+        _expect_of_log("the experiments", found, [*wanted, (4, "C+D", 0, "measured")])
+        counts = {"proposed": 0, "ordered": 0, "measured": 2, "failed": 1, "withdrawn": 1}
+        _expect_of_log("the counts", dict(log.counts()), counts)
+        _expect_of_log(
+            "experiments by label", [one.number for one in log.experiments(perturbations=["C+D", "X"])], [4]
+        )
+        _expect_of_log("experiments by state", [one.number for one in log.experiments(states=["failed"])], [2])
+        _expect_of_log("experiments by round", len(log.experiments(round_number=1)), 3)
+        wells = sorted((one.number, one.replicate, one.sequence, one.row) for one in log.measurements([1, 2, 4]))
+        _expect_of_log(
+            "the wells", wells, [(1, "1", told, 0), (1, "2", told, 1), (2, "1", told, 2), (4, "1", told, 3)]
+        )
+        _expect_of_log("the blocks", list(log.blocks()), [block.to_bytes()])
+        _expect_of_log("the blocks before", list(log.blocks(until=told - 1)), [])
+        _expect_of_log("one block", log.block(told), block.to_bytes())
+        by_digest = log.told("d")
+        _expect_of_log("the table by its digest", by_digest and by_digest.sequence, told)
+        _expect_of_log("another table", log.told("e"), None)
+
+
+def _block() -> Block:
+    return Block(
+        number=np.array([1, 1, 2, 4]),
+        extra=np.array([False, False, False, True]),
+        failed=np.array([False, False, True, False]),
+        genes=np.array([[0, 1], [0, 1], [0, 2], [2, 3]]),
+        values=np.array([[0.1], [0.2], [np.nan], [0.3]]),
+        labels=Block.lines(["A+B", "A+B", "A+C", "C+D"]),
+        replicates=Block.lines(["1", "2", "1", "1"]),
+    )
+
+
+def _check_rollback(store: Store) -> None:
+    with store.reading(_NAME) as log:
+        before = (log.head(), log.experiments())
+
+    def fail() -> None:
+        with store.writing(_NAME) as log:
+            log.append(Asked(2, 5, ("D+E",), [], None, (), count=1, seed=1, basis=5), actor=_ACTOR)
+            raise DataError("on purpose")
+
+    _refuses("an exception in a transaction", DataError, fail)
+    with store.reading(_NAME) as log:
+        _expect_of_log("the campaign after it", (log.head(), log.experiments()), before)
+
+
+def _check_writers(store: Store) -> None:
+    """Let several writers add events at once: each reads the last number and must find it still the last."""
+    with store.reading(_NAME) as log:
+        before = log.head()
+
+    def add(_: int) -> int:
+        with store.writing(_NAME) as log:
+            return log.append(Withdrawn((), "nothing"), actor=_ACTOR)
+
+    with ThreadPoolExecutor(4) as pool:
+        numbers = sorted(pool.map(add, range(12)))
+    _expect_of_log("the numbers of 12 events", numbers, list(range(before + 1, before + 13)))
+
+
+def _refuses(what: str, kind: type[Exception], action: Callable[[], object]) -> None:
+    try:
+        action()
+    except kind:
+        return
+    raise AssertionError(f"{what}: expected {kind.__name__}, and nothing was raised")
+
+
+def _expect_of_log(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise AssertionError(f"{what}: found {found}, wanted {wanted}")

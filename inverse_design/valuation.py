@@ -9,10 +9,9 @@ from jaxtyping import Float
 from scipy import stats
 from torch import Tensor
 
-from inverse_design.acquisition.incumbent import Incumbent, best_measured
-from inverse_design.acquisition.joint_effects import JointEffects, joint_effects
-from inverse_design.acquisition.normal_scores import NormalScores
-from inverse_design.acquisition.worth import EffectLaw, Nearness, Worth, worth_of
+from inverse_design.acquisition.joint_gain import JointEffects, joint_effects
+from inverse_design.acquisition.quadratic import NormalScores
+from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Worth, best_measured, worth_of
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -21,7 +20,7 @@ from inverse_design.problem.target import AlignedProfile, Target, endless
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 _AT_ONCE = 128  # candidates whose covariance factors are held together
 

@@ -18,12 +18,12 @@ from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from surrogates.artefact_types import Json, decode, encode
+from surrogates.contrib.cells import FittedCells
+from surrogates.data.io.whole_file import write_whole
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
-from surrogates.data.whole_file import write_whole
 from surrogates.errors import DataError
 from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate
-from surrogates.models.cell_shift import FittedCells
 
 FORMAT = 1
 _KIND = "inverse-design artefact"

@@ -1,7 +1,7 @@
 """The contract of forward models, as checks that the author of a plug-in can run.
 
 Example:
-    >>> from surrogates.data.network import Network
+    >>> from surrogates.data.simulate import Network
     >>> from surrogates.data.simulate import LinearCausalWorld, singles_and_doubles
     >>> from surrogates.models.additive import Additive
     >>> network = Network(genes=10)

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inverse_design.problem.score import ProductScore
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.products import squared_norm
+from surrogates.uncertainty.error_model import FactorCovariance, squared_norm
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "algebra.md").read_text(encoding="utf-8")

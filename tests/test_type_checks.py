@@ -18,7 +18,7 @@ from type_checks import _AS_JAXTYPING, arrays_in, axes_of, jaxtyped, quick
 
 from surrogates.data.screen import Screen
 from surrogates.models.features import effect_components
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.error_model import FactorCovariance
 
 WAYS = [
     pytest.param(functools.partial(way, typechecker=beartype.beartype), id=name)

@@ -6,23 +6,22 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from inverse_design.acquisition.pair_acquisitions import PairAcquisition
-from inverse_design.acquisition.pair_gain import PairGain
+from inverse_design.acquisition.pairs import PairAcquisition, PairGain
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.models.ensemble import FittedEnsemble
-from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.models.wrappers.ensemble import FittedEnsemble
+from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
 
 def member_views(fitted: FittedCalibrated) -> tuple[FittedCalibrated, ...]:
     """Take a calibrated ensemble as one calibrated model per member, all with the ensemble's error laws.
 
     Args:
-        fitted: A calibrated :class:`~surrogates.models.ensemble.Ensemble`.
+        fitted: A calibrated :class:`~surrogates.models.wrappers.ensemble.Ensemble`.
 
     Returns:
         The members.

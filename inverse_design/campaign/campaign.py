@@ -6,21 +6,14 @@ from functools import cached_property
 
 import pandas as pd
 
-from inverse_design.campaign.asking import Basis, basis_of, planned, record
-from inverse_design.campaign.batch import Batch, batch_of, open_round, stated_round
-from inverse_design.campaign.beginning import begin, beginning_of, start_of
-from inverse_design.campaign.cost import round_cost
-from inverse_design.campaign.goal import target_of
-from inverse_design.campaign.history import history_of
-from inverse_design.campaign.moving import order, withdraw
-from inverse_design.campaign.planner import PERTURBATION, Plan, Planner
+from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost
+from inverse_design.campaign.create import begin, beginning_of, start_of, target_of
+from inverse_design.campaign.planner import PERTURBATION, Batch, Plan, Planner, batch_of, open_round, stated_round
+from inverse_design.campaign.record_results import Scale, Telling, order, tell, withdraw
 from inverse_design.campaign.results import results_of
-from inverse_design.campaign.scale import Scale
 from inverse_design.campaign.settings import CampaignSettings, settings_of
-from inverse_design.campaign.status import Status, prospect_of, status_of
-from inverse_design.campaign.stop import Advice, advise
-from inverse_design.campaign.store import Store
-from inverse_design.campaign.telling import Telling, tell
+from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of
+from inverse_design.campaign.store.protocol import Store
 from inverse_design.errors import StoreError
 from inverse_design.problem.target import Target
 from surrogates.data.screen import Screen

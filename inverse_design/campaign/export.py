@@ -11,7 +11,7 @@ from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
 from openpyxl.styles import Font
 from openpyxl.utils import get_column_letter
 
-from surrogates.data.whole_file import write_whole
+from surrogates.data.io.whole_file import write_whole
 
 EXPORT_ENDINGS = (".xlsx", ".csv")
 # What makes spreadsheet programs compute a cell instead of showing it.

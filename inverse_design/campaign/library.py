@@ -9,7 +9,7 @@ from functools import cached_property
 import pandas as pd
 
 from inverse_design.errors import LibraryError
-from surrogates.data.columns import as_text
+from surrogates.data.io.dialects import as_text
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import nearest_hint
 

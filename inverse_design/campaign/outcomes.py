@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from inverse_design.acquisition.worth import measured_utility
+from inverse_design.acquisition.utility import measured_utility
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.planner import PERTURBATION
 from inverse_design.campaign.results import ROUND

@@ -13,7 +13,7 @@ A pick is bounded by the conformal quantiles of these errors on either side, and
 candidate. One that may have made a state itself, as its share of the posterior and the densities of held-out
 makers tell, can be as near as noise lets it. Errors of past picks are among
 the replayed ones, as they are known by now; and the level follows the misses of past rounds
-(:mod:`surrogates.uncertainty.adaptive`).
+(:mod:`surrogates.uncertainty.conformal.adaptive`).
 """
 
 import math
@@ -31,12 +31,12 @@ from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.models.decomposition import measurement_variance
-from surrogates.models.held_out import HeldOutFit
-from surrogates.uncertainty.adaptive import AdaptiveLevel
-from surrogates.uncertainty.conformal import attainable_level, conformal_quantile, least_count
-from surrogates.uncertainty.scalar import ScalarPosterior
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.models.wrappers.cross_fitting import HeldOutFit
+from surrogates.models.wrappers.stated_errors import measurement_variance
+from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel
+from surrogates.uncertainty.conformal.quantiles import attainable_level, conformal_quantile, least_count
+from surrogates.uncertainty.posterior import ScalarPosterior
 
 Ranker = SquaredDistance | TargetLikelihood | SignedProjection
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from inverse_design.campaign.controls import Controls, controls_of, is_control
+from inverse_design.campaign.plate import Controls, controls_of, is_control
 from inverse_design.errors import ResultsError
-from surrogates.data.columns import as_text
+from surrogates.data.io.dialects import as_text
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError, nearest_hint

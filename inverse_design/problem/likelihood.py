@@ -7,18 +7,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.problem.composite import LikelihoodScore, PooledScore, Projection
-from inverse_design.problem.outcome import Distance
-from inverse_design.problem.score import ProductScore
+from inverse_design.problem.objective import Distance
+from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore, Projection
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.products import inner_product, squared_norm
-from surrogates.uncertainty.residuals import ErrorLaw
-from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, inner_product, squared_norm
+from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
 
 def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:

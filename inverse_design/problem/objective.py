@@ -1,4 +1,9 @@
-"""Objectives: what a predicted effect is worth, with its uncertainty."""
+"""Objectives: what a predicted effect is worth, with its uncertainty.
+
+What an experiment will show of a candidate: numbers that a measurement can prove wrong.
+
+Quadratic forms of a posterior's covariance, never as a dense matrix.
+"""
 
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
@@ -7,18 +12,148 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.problem.composite import RatioScore
-from inverse_design.problem.forms import form_on
-from inverse_design.problem.outcome import Distance, squared_distance
-from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.score import PairScore, ProductScore, RatioScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.uncertainty.posterior import Posterior
-from surrogates.uncertainty.products import squared_norm
-from surrogates.uncertainty.scalar import Outcome, ScalarPosterior
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.uncertainty.error_model import squared_norm
+from surrogates.uncertainty.posterior import Outcome, Posterior, ScalarPosterior
+
+
+def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Variance of ``rows_i · y_i`` under a posterior: ``r^T S r`` without a dense ``S``.
+
+    Args:
+        posterior: Effects with a low-rank plus diagonal covariance.
+        rows: One direction per perturbation.
+
+    Returns:
+        One variance per perturbation.
+    """
+    factor = posterior.factor
+    if factor is None:
+        return (posterior.variance * rows.square()).sum(1)
+    diagonal = posterior.variance - factor.square().sum(2)
+    return (diagonal * rows.square()).sum(1) + torch.einsum("bg,bgr->br", rows, factor).square().sum(1)
+
+
+def form_on(posterior: Posterior, target: AlignedProfile, rows: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+    """Take :func:`quadratic_form` over the readouts of a target only.
+
+    Args:
+        posterior: Effects on all readouts of a screen.
+        target: Which readouts.
+        rows: One direction per perturbation, over those readouts.
+
+    Returns:
+        One variance per perturbation.
+    """
+    wide = rows.new_zeros(len(rows), posterior.mean.shape[1])
+    wide[:, target.columns] = rows
+    return quadratic_form(posterior, wide)
+
+
+def traces(posterior: Posterior, target: AlignedProfile) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+    """Take ``tr(W S)`` and ``tr(W S W S)`` of each perturbation's covariance ``S = D + F F^T``.
+
+    Args:
+        posterior: Effects on all readouts of a screen.
+        target: Which readouts, and their weights ``W``.
+
+    Returns:
+        Two numbers per perturbation.
+    """
+    columns, weights = target.columns, target.weights
+    variance = posterior.variance[:, columns] * weights
+    factor = posterior.factor
+    if factor is None:
+        return variance.sum(1), variance.square().sum(1)
+    rooted = factor[:, columns] * weights.sqrt()[:, None]
+    diagonal = variance - rooted.square().sum(2)
+    gram = torch.einsum("bmr,bms->brs", rooted, rooted)
+    mixed = (diagonal[..., None] * rooted.square()).sum((1, 2))
+    return variance.sum(1), diagonal.square().sum(1) + 2 * mixed + gram.square().sum((1, 2))
+
+
+DISTANCE = "distance"
+
+
+def squared_distance(posterior: Posterior, target: AlignedProfile) -> ScalarPosterior:
+    """Foretell the weighted squared distance of an effect to a profile.
+
+    With ``y ~ N(m, S)`` and weights ``W``, ``(t - y)^T W (t - y)`` has mean ``(t - m)^T W (t - m) + tr(W S)`` and
+    variance ``2 tr(W S W S) + 4 (t - m)^T W S W (t - m)``.
+
+    Args:
+        posterior: Predicted effects.
+        target: The profile.
+
+    Returns:
+        Mean and variance for each perturbation.
+    """
+    root = target.weights.sqrt()
+    gap = (target.values - posterior.mean[:, target.columns]) * root
+    trace, square = traces(posterior, target)
+    spread = form_on(posterior, target, gap * root)
+    return ScalarPosterior(gap.square().sum(1) + trace, 2 * square + 4 * spread)
+
+
+@dataclass(frozen=True)
+class Distance:
+    """The root mean square distance of an effect to a profile, over its readouts, in the unit of the screen.
+
+    Attributes:
+        target: The profile, in the coordinates of the screen; weights count as in every mean.
+    """
+
+    target: AlignedProfile
+
+    @property
+    def name(self) -> str:
+        """What to call it."""
+        return DISTANCE
+
+    def expected(self, posterior: Posterior) -> Float[Tensor, "b"]:
+        """Foretell the distance without its variance, which takes far longer.
+
+        Args:
+            posterior: Predicted effects.
+
+        Returns:
+            The root of the expected square.
+        """
+        columns, weights = self.target.columns, self.target.weights
+        gap = self.target.values - posterior.mean[:, columns]
+        return ((gap.square() + posterior.variance[:, columns]) @ weights / weights.sum()).sqrt()
+
+    def predicted(self, posterior: Posterior) -> ScalarPosterior:
+        """Foretell the distance: the root of the expected square, with the variance of a first-order expansion.
+
+        Args:
+            posterior: Predicted effects.
+
+        Returns:
+            Expectation and variance.
+        """
+        square, total = squared_distance(posterior, self.target), self.target.weights.sum()
+        tiny = torch.finfo(square.mean.dtype).tiny
+        return ScalarPosterior(
+            (square.mean / total).sqrt(), square.variance / (4 * square.mean.clamp(min=tiny) * total)
+        )
+
+    def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+        """Measure the distance.
+
+        Args:
+            effects: On all readouts of the screen.
+
+        Returns:
+            One distance per row.
+        """
+        gap = self.target.values - effects[:, self.target.columns]
+        return ((gap.square() * self.target.weights).sum(1) / self.target.weights.sum()).sqrt()
 
 
 @runtime_checkable

@@ -12,8 +12,15 @@ from torch import Tensor
 from inverse_design.errors import SpaceError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.problem.target import AlignedProfile, ProfileTarget, Target, is_state
-from inverse_design.problem.target_scale import REACH, beyond_reach, scale_misfit
+from inverse_design.problem.target import (
+    REACH,
+    AlignedProfile,
+    ProfileTarget,
+    Target,
+    beyond_reach,
+    is_state,
+    scale_misfit,
+)
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError

@@ -1,16 +1,20 @@
-"""How far two measurements of one perturbation are apart: what is left of a distance when the target is met."""
+"""How far two measurements of one perturbation are apart: what is left of a distance when the target is met.
+
+What a candidate has to beat: doing nothing, and the best condition that was measured.
+"""
 
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inverse_design.problem.outcome import Distance
+from inverse_design.problem.objective import DISTANCE, Distance
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError
-from surrogates.models.held_out import HeldOutPredictions
+from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
+from surrogates.uncertainty.posterior import Outcome
 
 _DRAWS = 256
 _FEWEST = 20  # held-out doubles whose errors stand for noise
@@ -87,3 +91,52 @@ def replicates(
         differences = both.sqrt() * noise
         source = "the standard errors of two measurements"
     return Replicates(at_zero.measured(differences).sort().values, source)
+
+
+@dataclass(frozen=True)
+class Baselines:
+    """The outcome of doing nothing, and that of the best measured condition.
+
+    Attributes:
+        name: What is compared: ``"distance"`` to the target, of which less is better; of a score more is.
+        nothing: Of doing nothing: of a distance, the root mean square of the target over its readouts.
+        best: Of the best measured condition, as it was measured.
+        best_label: Which condition that is.
+    """
+
+    name: str
+    nothing: float
+    best: float
+    best_label: str
+
+    def beaten(self, outcome: Float[Tensor, "b"]) -> Bool[Tensor, "b"]:
+        """Tell which outcomes are better than that of doing nothing.
+
+        Args:
+            outcome: Expected or measured ones.
+
+        Returns:
+            False where they are no better.
+        """
+        return outcome < self.nothing if self.name == DISTANCE else outcome > self.nothing
+
+    @property
+    def line(self) -> str:
+        """Both in words, such as ``doing nothing 0.563; best measured, CEBPA+KLF1, 0.402``."""
+        return f"doing nothing {self.nothing:.3g}; best measured, {self.best_label}, {self.best:.3g}"
+
+
+def baselines(outcome: Outcome, screen: Screen) -> Baselines:
+    """Find what candidates have to beat.
+
+    Args:
+        outcome: What an experiment shows.
+        screen: Measured effects, without the condition that is the target.
+
+    Returns:
+        Both outcomes. No effect is that of doing nothing: effects are changes against the control.
+    """
+    measured = outcome.measured(screen.effects)
+    at = int(measured.argmin() if outcome.name == DISTANCE else measured.argmax())
+    nothing = float(outcome.measured(torch.zeros_like(screen.effects[:1]))[0])
+    return Baselines(outcome.name, nothing, float(measured[at]), screen.labels[at])

@@ -1,7 +1,14 @@
-"""Scores of all pairs: the contract between an objective and the search."""
+"""Scores of all pairs: the contract between an objective and the search.
 
-from dataclasses import dataclass
-from functools import cached_property
+Scores of pairs that are functions of several products, computed in double precision.
+
+A likelihood is a small difference of large forms, so single precision would need wide margins; one product in
+double costs two in single, and exactness stays simple.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -9,6 +16,7 @@ from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
 from surrogates.errors import DataError
+from surrogates.uncertainty.error_model import ErrorLaw
 
 _UNIT = 2.0**-24  # relative rounding error of single precision
 _TINY = torch.finfo(torch.float32).tiny
@@ -166,3 +174,283 @@ class ProductScore:
 
     def _exact(self, i: Int[Tensor, "m"], j: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         return self.side[i] + self.side[j] + (self.left[i].double() * self.right[j].double()).sum(1)
+
+
+# Rounding a score to single precision is wrong by half a unit in the last place; twice that for safety.
+_ROUNDING = 2.0**-23
+
+
+def double_block(score: ProductScore, rows: slice, columns: slice) -> Float64[Tensor, "rows columns"]:
+    """Score a block of pairs in double precision.
+
+    Args:
+        score: A product of factors.
+        rows: First entries.
+        columns: Second entries.
+
+    Returns:
+        The scores.
+    """
+    product = score.left[rows].double() @ score.right[columns].double().T
+    return product + score.side[rows, None] + score.side[columns]
+
+
+@dataclass(frozen=True)
+class RatioScore:
+    """The correlation ``numerator / sqrt(square)`` of every pair.
+
+    Attributes:
+        numerator: A linear form of the pair's effect, at most the root of ``square``.
+        square: The squared length of the pair's effect.
+    """
+
+    numerator: ProductScore
+    square: ProductScore
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.numerator.size
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding error: a correlation is at most one."""
+        return 2 * _ROUNDING
+
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
+
+        Args:
+            start: First row.
+            stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
+
+        Returns:
+            Single-precision scores.
+        """
+        one, other = slice(start, stop), slice(*(columns or (start, None)))
+        numerator, square = (double_block(each, one, other) for each in (self.numerator, self.square))
+        return self._ratio(numerator, square).float()
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision.
+
+        Args:
+            first: Positions of the first entries.
+            second: Positions of the second entries.
+
+        Returns:
+            Their scores.
+        """
+        return self._ratio(self.numerator.exact(first, second), self.square.exact(first, second))
+
+    def _ratio(self, numerator: Float64[Tensor, "*b"], square: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
+        # Cells below the diagonal mean nothing and may hold a negative "square". What is rounding depends on the
+        # unit of the effects: it is relative to the largest entry.
+        double = torch.finfo(torch.float64)
+        floor = (self.square.side.max() * double.eps).clamp(min=double.tiny)
+        return (numerator / square.clamp(min=floor).sqrt()).clamp(-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The form ``own_i - left_i · right_j``: an entry's effect times target minus prediction; not symmetric.
+
+    Attributes:
+        own: Term of the entry whose effect it is.
+        left: Factor of that entry.
+        right: Factor of the other entry of the pair.
+    """
+
+    own: Float64[Tensor, "v"]
+    left: Float64[Tensor, "v d"]
+    right: Float64[Tensor, "v d"]
+
+
+@dataclass(frozen=True)
+class LikelihoodScore:
+    """The log density of a target under every pair, by the error law of pairs of seen singles.
+
+    Attributes:
+        law: The error law on the target's readouts.
+        square: Squared length of target minus prediction, whitened.
+        scale: Posterior scale.
+        projection: Each part's whitened effect times target minus prediction.
+        singles: Whitened single effects.
+        log_prior: Log prior weight of each entry.
+        constant: Added to every score.
+    """
+
+    law: ErrorLaw
+    square: ProductScore
+    scale: ProductScore
+    projection: Projection
+    singles: Float64[Tensor, "v m"]
+    log_prior: Float64[Tensor, "v"]
+    constant: float
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return len(self.log_prior)
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding of a score, from the largest square and scale that a pair can have."""
+        square = self.square.magnitude
+        readouts = len(self.law.offset)
+        volume = readouts * (1 + self.scale.magnitude) + 2 * (1 + self.law.coefficient_variance * square)
+        largest = self.law.temperature / 2 * (square + volume) + 2 * float(self.log_prior.abs().max())
+        return (largest + abs(self.constant)) * _ROUNDING
+
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
+
+        Args:
+            start: First row.
+            stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
+
+        Returns:
+            Single-precision scores.
+        """
+        return self.double_block(slice(start, stop), slice(*(columns or (start, None)))).float()
+
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score a block of pairs in double precision.
+
+        Args:
+            one: First entries.
+            other: Second entries.
+
+        Returns:
+            The scores.
+        """
+        square, scale = (double_block(each, one, other) for each in (self.square, self.scale))
+        projections: tuple[Tensor, ...] = ()
+        gram: tuple[Tensor, ...] = ()
+        if self.law.coefficient_variance > 0:
+            form, lengths = self.projection, self._lengths
+            projections = (
+                form.own[one, None] - form.left[one] @ form.right[other].T,
+                form.own[other] - form.right[one] @ form.left[other].T,
+            )
+            inner = self.singles[one] @ self.singles[other].T
+            gram = (lengths[one, None].expand_as(inner), inner, lengths[other].expand_as(inner))
+        prior = self.log_prior[one, None] + self.log_prior[other]
+        return self._density(square, projections, gram, scale, prior)
+
+    def shifted(self, by: float) -> "LikelihoodScore":
+        """Add a number to every score.
+
+        Args:
+            by: The number.
+
+        Returns:
+            The score with it.
+        """
+        return replace(self, constant=self.constant + by)
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision.
+
+        Args:
+            first: Positions of the first entries.
+            second: Positions of the second entries.
+
+        Returns:
+            Their scores.
+        """
+        form, lengths = self.projection, self._lengths
+        projections = tuple(
+            form.own[one] - (form.left[one] * form.right[other]).sum(1)
+            for one, other in ((first, second), (second, first))
+        )
+        inner = (self.singles[first] * self.singles[second]).sum(1)
+        return self._density(
+            self.square.exact(first, second),
+            projections,
+            (lengths[first], inner, lengths[second]),
+            self.scale.exact(first, second),
+            self.log_prior[first] + self.log_prior[second],
+        )
+
+    @cached_property
+    def _lengths(self) -> Float64[Tensor, "v"]:
+        return self.singles.square().sum(1)
+
+    def _density(
+        self,
+        square: Float64[Tensor, "*b"],
+        projections: tuple[Float64[Tensor, "*b"], ...],
+        gram: tuple[Float64[Tensor, "*b"], ...],
+        scale: Float64[Tensor, "*b"],
+        prior: Float64[Tensor, "*b"],
+    ) -> Float64[Tensor, "*b"]:
+        # Cells on and below the diagonal are not pairs; keep them finite, they are never proposed.
+        density = self.law.log_density(square.clamp(min=0), projections, gram, scale.clamp(min=1e-6))
+        return density + prior + self.constant
+
+
+@dataclass(frozen=True)
+class PooledScore:
+    """The logarithm of a sum of exponentials of several scores: of posteriors, the log of their weighted mean.
+
+    Attributes:
+        scores: Of the same pairs; log weights and normalisers are in their constants.
+    """
+
+    scores: tuple[LikelihoodScore, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.scores[0].size
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding: the sum is made in double precision and is no larger than its largest term."""
+        return max(each.error for each in self.scores) + math.log(len(self.scores)) * _ROUNDING
+
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns.
+
+        Args:
+            start: First row.
+            stop: One past the last row.
+            columns: First column and one past the last; by default all from ``start`` on.
+
+        Returns:
+            Single-precision scores.
+        """
+        one, other = slice(start, stop), slice(*(columns or (start, None)))
+        return reduce(torch.logaddexp, (each.double_block(one, other) for each in self.scores)).float()
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision.
+
+        Args:
+            first: Positions of the first entries.
+            second: Positions of the second entries.
+
+        Returns:
+            Their scores.
+        """
+        return reduce(torch.logaddexp, (each.exact(first, second) for each in self.scores))
+
+    def shifted(self, by: float) -> "PooledScore":
+        """Add a number to every score.
+
+        Args:
+            by: The number.
+
+        Returns:
+            The score with it.
+        """
+        return PooledScore(tuple(each.shifted(by) for each in self.scores))

@@ -11,10 +11,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.counting import Count, count_sets, ruled_out
-from inverse_design.problem.limits import UNLIMITED, Limits
-from inverse_design.problem.ranking import LARGEST_INT64, CombinationNumbers, Numbers
+from inverse_design.problem.constraints import UNLIMITED, Constraints, Limits
+from inverse_design.problem.counting import (
+    LARGEST_INT64,
+    CombinationNumbers,
+    Count,
+    Numbers,
+    count_sets,
+    ruled_out,
+)
 from inverse_design.problem.set_rules import SetRules
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary

@@ -15,8 +15,8 @@ from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import pair_factored
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.models.held_out import HeldOutFit
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.models.wrappers.cross_fitting import HeldOutFit
 
 NEAR = 256  # scores below the best that are kept of each target, to tell how large a set would have been
 FEWEST = 40  # held-out targets that are identified in any case, if there are as many

@@ -17,10 +17,8 @@ from torch import Tensor
 
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.decoded import DecodedScore
-from inverse_design.search.member_stack import DecodedMember
-from inverse_design.search.pairs import search_pairs
-from inverse_design.search.pipeline import pipelined
+from inverse_design.search.decoded import DecodedMember, DecodedScore
+from inverse_design.search.scan import pipelined, search_pairs
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.errors import DataError
 

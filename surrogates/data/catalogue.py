@@ -1,21 +1,144 @@
-"""The datasets that are known by name, each opened as one screen."""
+"""The datasets that are known by name, each opened as one screen.
 
+The public bundle of the screen of Norman et al. 2019, for machines without the reshaped dataset.
+
+The double knock-down screen of Laufer et al. 2013 as one screen of singles and pairs.
+"""
+
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from surrogates.data.across import join_contexts
-from surrogates.data.laufer2013 import open_laufer
-from surrogates.data.norman2019 import NORMAN_BUNDLE, open_norman_bundle
-from surrogates.data.perturbation import Mode
-from surrogates.data.readers import read_screen
+from surrogates.data.io.readers import read_screen
+from surrogates.data.io.sources import VARIABLE, PublicFile, download, find_folder, sha256_of
+from surrogates.data.perturbation import Intervention, Mode, Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.sources import VARIABLE, download, find_folder
 from surrogates.errors import DataError, UnknownNameError
+
+PAIR = ["first", "second"]
+
+
+def open_laufer(folder: Path) -> Screen:
+    """Join the pairs with the authors' single effects.
+
+    The pairs are on a scale whose origin is not the control: a pair is the sum of its single effects plus an
+    offset. The offset is estimated as the mean difference between a query beside a negative control and the
+    single effect of that query, and removed. Pairs measured in both roles are averaged.
+
+    Args:
+        folder: Where ``pairs.parquet`` and ``main_effects.csv.gz`` are.
+
+    Returns:
+        288 singles and 5,535 pairs of 11 features, with standard errors.
+    """
+    files = [folder / "pairs.parquet", folder / "main_effects.csv.gz"]
+    table, singles = pd.read_parquet(files[0]), pd.read_csv(files[1])
+    features = list(singles.columns[2:])
+    pairs = table[table["kind"] == "pair"].reset_index(drop=True)
+    spreads = pairs[[f"{feature}__sd" for feature in features]].to_numpy(np.float64)
+    squared = pd.DataFrame(spreads**2 / pairs[["n_wells"]].to_numpy(), columns=features)
+    alone, alone_squared = _singles(singles, pairs, squared, features)
+    together = pairs[features] - _offset(table, singles, features)
+    both, both_squared = _pairs(pairs, together, squared)
+    done = [Perturbation((_knockdown(str(gene)),)) for gene in alone.index]
+    done += [Perturbation((_knockdown(first), _knockdown(second))) for first, second in both.index]
+    effects = np.concatenate([alone.to_numpy(np.float64), both.to_numpy(np.float64)])
+    errors = np.sqrt(np.concatenate([alone_squared.to_numpy(np.float64), both_squared.to_numpy(np.float64)]))
+    return Screen.from_labels(
+        torch.from_numpy(effects),
+        done,
+        features,
+        standard_errors=torch.from_numpy(errors),
+        provenance={
+            "source": ", ".join(file.name for file in files),
+            "sha256": ", ".join(sha256_of(file) for file in files),
+            "standard errors": "of pairs: spread over wells; of singles: that of the mean over their partners",
+            "origin": "pairs: minus the mean offset between queries beside a control and single effects",
+            "averaged": f"{len(pairs) - len(both)} pairs measured in both roles; 14 singles from the query role",
+            "dropped rows by kind": "14 of kind 'same_gene', 20 of kind 'single_query', 7 negative controls",
+        },
+    )
+
+
+def _knockdown(gene: str) -> Intervention:
+    return Intervention(gene, "knockdown")
+
+
+def _offset(table: pd.DataFrame, singles: pd.DataFrame, features: list[str]) -> pd.Series:
+    beside_control = table[table["kind"] == "single_query"].set_index("query")[features]
+    alone = singles[singles["role"] == "query"].set_index("gene")[features]
+    return (beside_control - alone).mean()
+
+
+def _singles(
+    singles: pd.DataFrame, pairs: pd.DataFrame, squared: pd.DataFrame, features: list[str]
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Take the query role, averaged over most partners, where a gene has both roles."""
+    measured = singles[singles["gene"] != "negctrl"].sort_values("role", kind="stable")
+    chosen = measured.drop_duplicates("gene").set_index("gene")
+    by_role = {}
+    for role in ("query", "target"):
+        grouped = squared.groupby(pairs[role])
+        by_role[role] = grouped.sum().div(grouped.size() ** 2, axis=0)
+    spread = pd.concat([by_role[role].loc[chosen.index[chosen["role"] == role]] for role in by_role])
+    return chosen[features], spread.loc[chosen.index]
+
+
+def _pairs(
+    pairs: pd.DataFrame, together: pd.DataFrame, squared: pd.DataFrame
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    ordered = pd.DataFrame(np.sort(pairs[["target", "query"]].to_numpy(dtype=str), axis=1), columns=PAIR)
+    keys = [ordered[name] for name in PAIR]
+    grouped = squared.groupby(keys)
+    counts = grouped.size()
+    return together.groupby(keys).mean(), grouped.sum().div(counts**2, axis=0)
+
+
+NORMAN_BUNDLE = PublicFile(
+    repository="MasalaKimchi/cell-state-reachability",
+    commit="9b7a2b195e5e573c9b8a465cce9e9786e033aaf8",
+    path="notebooks/cache/norman_effect_bundle.npz",
+    sha256="8979d2ff3ea4e110f0e48f6342d0766c90036fe9876b9de53c93a8a401ec6f12",
+)
+
+
+def open_norman_bundle(path: Path) -> Screen:
+    """Read the public bundle of ``norman2019_expr``, which has effects and names, but no fixed folds.
+
+    Args:
+        path: An ``.npz`` file.
+
+    Returns:
+        104 singles and 130 doubles of 2,000 genes.
+
+    Raises:
+        DataError: If the file lacks one of its arrays, or holds Python objects.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as bundle:
+            effects = np.concatenate([bundle["lfc_s"], bundle["lfc_d"]]).astype(np.float64)
+            labels = [str(label) for key in ("sing_labels", "doub_labels") for label in bundle[key]]
+            genes = [str(gene) for gene in bundle["genes_hvg"]]
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path.name!r} is not the known bundle of effects: {error}") from error
+    return Screen.from_labels(
+        torch.from_numpy(effects),
+        [Perturbation.parse(label) for label in labels],
+        genes,
+        contexts=["K562"] * len(labels),
+        provenance={
+            "source": path.name,
+            "sha256": sha256_of(path),
+        },
+    )
+
 
 GENE_FEATURES = "gene_features"
 

@@ -1,14 +1,20 @@
-"""The metrics of the scorecard by name: one number for each held-out perturbation, and how they are summed up."""
+"""The metrics of the scorecard by name: one number for each held-out perturbation, and how they are summed up.
+
+Is a prediction nearer to what its own perturbation did than to what the others did?
+
+Do the readouts that a model ranks first change most, or at all?
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.evaluation.likelihood import interval_coverage_rows, negative_log_likelihood
+from surrogates.errors import DataError
+from surrogates.evaluation.coverage import interval_coverage_rows, negative_log_likelihood
 from surrogates.evaluation.metrics import (
     RowStatistic,
     absolute_errors,
@@ -18,9 +24,164 @@ from surrogates.evaluation.metrics import (
     squared_errors,
     systema_rows,
 )
-from surrogates.evaluation.ranking_metrics import top_overlap_rows
-from surrogates.evaluation.retrieval_metrics import centroid_accuracy, discrimination_rows
 from surrogates.uncertainty.posterior import GaussianPosterior, Posterior
+
+
+def top_overlap_rows(
+    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], *, k: int
+) -> Float[Tensor, "b"]:
+    """Say which fraction of the ``k`` readouts that change most are among the ``k`` predicted to change most.
+
+    Change is the absolute effect. Readouts tied at the k-th place share it: the result is what breaking ties at
+    random gives on average, so that no change scores what chance does. This is cell-eval's ``overlap_at_k`` of
+    effects, and its ``overlap_at_N`` with ``k`` the number of readouts that truly change.
+
+    Args:
+        prediction: Predicted effects.
+        truth: Measured effects.
+        k: How many readouts.
+
+    Returns:
+        Fractions from 0 to 1, ``k / g`` by chance.
+
+    Raises:
+        DataError: If there are no ``k`` readouts, or none are asked for.
+    """
+    if not 1 <= k <= truth.shape[1]:
+        raise DataError(f"the top {k} of {truth.shape[1]} readouts do not exist; ask for 1 to {truth.shape[1]}")
+    return (_membership(prediction.abs(), k) * _membership(truth.abs(), k)).sum(1) / k
+
+
+def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Sum up precision over the steps of recall, as readouts are called changed from the highest score down.
+
+    The area under the precision-recall curve without interpolation, ``sum_k (recall_k - recall_k-1) precision_k``
+    over the distinct scores, so that tied readouts are called together. To compare rows, set it against
+    :func:`prevalence_rows`, which is what a constant score gets.
+
+    Args:
+        score: How surely each readout is said to change, for example the absolute predicted effect.
+        truth: Whether it does.
+
+    Returns:
+        Average precision from 0 to 1; ``nan`` where no readout changes.
+
+    Raises:
+        DataError: If a score is not a number.
+    """
+    precision, _, changed = _curve(score, truth)
+    return (precision * changed).sum(1) / changed.sum(1)
+
+
+def prevalence_rows(truth: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Say which fraction of the readouts change: the average precision of a score that tells nothing.
+
+    Args:
+        truth: Whether each readout changes.
+
+    Returns:
+        Fractions from 0 to 1.
+    """
+    return truth.double().mean(1)
+
+
+def precision_at_recall(
+    score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"], *, recall: float
+) -> Float[Tensor, "b"]:
+    """Find the best precision of each row among the score thresholds that recall enough.
+
+    Args:
+        score: How surely each readout is said to change.
+        truth: Whether it does.
+        recall: The fraction of changing readouts to be called, above 0 and up to 1. The precision is the largest
+            over all thresholds that call at least so many, not the one where recall first gets there.
+
+    Returns:
+        Precision from 0 to 1, at least the prevalence; ``nan`` where no readout changes.
+
+    Raises:
+        DataError: If the recall is out of range or a score is not a number.
+    """
+    if not 0 < recall <= 1:
+        raise DataError(f"recall is {recall}; it must be above 0 and at most 1")
+    precision, recalled, changed = _curve(score, truth)
+    best = torch.where(recalled >= recall, precision, 0).amax(1)
+    return torch.where(changed.any(1), best, torch.nan)
+
+
+def _curve(
+    score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"]
+) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"], Bool[Tensor, "b g"]]:
+    """Call all readouts of at least each one's score: precision, recall, and whether that one changes."""
+    if bool(score.isnan().any()):
+        raise DataError("a score is nan; give readouts that were not scored the lowest score")
+    ascending, order = score.sort(dim=1)
+    changed = truth.gather(1, order)
+    first = torch.searchsorted(ascending, ascending)  # of the readouts tied with each
+    hits = changed.flip(1).cumsum(1).flip(1).gather(1, first).double()
+    return hits / (score.shape[1] - first), hits / changed.sum(1, keepdim=True), changed
+
+
+def _membership(size: Float[Tensor, "b g"], k: int) -> Float[Tensor, "b g"]:
+    """Give the chance of each readout to be among the ``k`` largest when ties are broken at random."""
+    least = size.topk(k, dim=1).values[:, -1:]
+    inside, tied = size > least, size == least
+    shared = (k - inside.sum(1, keepdim=True)).double() / tied.sum(1, keepdim=True)
+    return (inside + tied * shared).to(size.dtype)
+
+
+def centroid_accuracy(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Say which fraction of the other perturbations lie farther from each prediction than its own.
+
+    The distance is Euclidean, and equal distances count half (Systema, Viñas Torné et al. 2025).
+
+    Args:
+        prediction: Predicted effects.
+        truth: Measured effects of the same perturbations, which are each other's rivals.
+
+    Returns:
+        Fractions from 0 to 1, 0.5 by chance; ``nan`` for a perturbation without rivals.
+    """
+    distances = torch.cdist(
+        prediction, truth, compute_mode="donot_use_mm_for_euclid_dist"
+    )  # so that ties are exact
+    b = len(truth)
+    return 1 - _nearer_rivals(distances, torch.arange(b)) / (b - 1)
+
+
+def discrimination_rows(
+    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], excluded: Bool[Tensor, "b g"]
+) -> Float[Tensor, "b"]:
+    """Rank the perturbation that each prediction is for among all, by the sum of absolute differences.
+
+    This is the perturbation discrimination score of the Virtual Cell Challenge as cell-eval computes it
+    (``discrimination_score_l1``): ``1 - rank / b``, where the rank counts from 0 the perturbations whose measured
+    effects are nearer to the prediction. Its best value is 1 and its worst ``1 / b``. The older definition,
+    ``1 - 2 rank / b``, is twice this score minus one. Equal distances count half, where cell-eval lets its sorting
+    decide.
+
+    Args:
+        prediction: Predicted effects.
+        truth: Measured effects of the same perturbations, which are each other's rivals.
+        excluded: Readouts that the search for that row's perturbation leaves out: those of its own targets, whose
+            change gives the perturbation away.
+
+    Returns:
+        Scores, pure numbers; about 0.5 by chance.
+    """
+    ranks = prediction.new_empty(len(prediction))
+    for row, keep in enumerate(~excluded):
+        distances = torch.cdist(prediction[row, keep][None], truth[:, keep], p=1)
+        ranks[row] = _nearer_rivals(distances, torch.tensor([row]))
+    return 1 - ranks / len(truth)
+
+
+def _nearer_rivals(distances: Float[Tensor, "m b"], own: Int[Tensor, "m"]) -> Float[Tensor, "m"]:
+    """Count the columns that are nearer than each row's own one, equally near ones half."""
+    mine = distances.gather(1, own[:, None])
+    ties = (distances == mine).sum(1) - 1
+    return (distances < mine).sum(1) + ties.to(distances.dtype) / 2
+
 
 FEWEST_READOUTS = 5  # a correlation across fewer says nothing
 MOST_RIVALS = 2_000  # the time of comparing each held-out perturbation with each grows by the square

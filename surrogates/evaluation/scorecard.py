@@ -3,37 +3,210 @@
 Two protocols hold perturbations out. Folds over doubles judge doubles of two seen parts. Folds over targets, from
 whose training data all that touches a held-out target is removed, judge the three classes with unseen parts. Every
 model is fitted to the same folds; what is resampled are the genes, which perturbations share.
+
+What a model scores on each held-out perturbation, fold by fold.
+
+What a piece of work costs: seconds and memory.
 """
 
+import ctypes
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import count
+from pathlib import Path
+from typing import TypeVar
 
 import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_name, own_columns, own_marks
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
 from surrogates.errors import DataError
-from surrogates.evaluation.column_metrics import pearson_across, r_squared_across
+from surrogates.evaluation.column_metrics import moments, pearson_across, r_squared_across
 from surrogates.evaluation.forward_splits import (
     CLASSES,
     FEWEST_HELD_OUT,
+    Protocol,
     double_splits,
     forward_protocols,
     single_splits,
 )
 from surrogates.evaluation.metrics import RowStatistic, ratio_of_sums
 from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
-from surrogates.evaluation.row_metrics import ROW_METRICS, mean
+from surrogates.evaluation.row_metrics import FEWEST_READOUTS, ROW_METRICS, HeldOut, mean
 from surrogates.evaluation.rows import Row
-from surrogates.evaluation.scores import Judgement, Scores, judge
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.base import Surrogate
+from surrogates.models.base import Surrogate, require_one_context
 from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
-from surrogates.models.context import require_one_context
+
+T = TypeVar("T")
+
+_STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Time and memory of one piece of work.
+
+    Attributes:
+        seconds: Wall-clock time.
+        peak_mb: By how much the resident size of the process grew at its highest, in MB; ``nan`` where the system
+            does not tell. Pages that the allocator still held from before are not counted, so a small number
+            means "nothing to speak of".
+    """
+
+    seconds: float
+    peak_mb: float
+
+
+def with_cost(work: Callable[[], T]) -> tuple[T, Cost]:
+    """Do some work and say what it cost.
+
+    Linux keeps the highest resident size of a process and resets it on request, which sees the memory of native
+    libraries too, and costs nothing. Elsewhere memory is not measured.
+
+    Args:
+        work: Called once.
+
+    Returns:
+        Its result, and the cost.
+    """
+    before = _reset_peak()
+    began = time.perf_counter()
+    result = work()
+    seconds = time.perf_counter() - began
+    return result, Cost(seconds, math.nan if math.isnan(before) else max(0.0, _megabytes("VmHWM") - before))
+
+
+def _reset_peak() -> float:
+    """Lower the recorded peak to the present resident size, and return that."""
+    try:
+        _give_back_free_pages()
+        _RESET.write_text("5", encoding="ascii")
+        return _megabytes("VmRSS")
+    except OSError:
+        return math.nan
+
+
+def _give_back_free_pages() -> None:
+    """Let glibc return what is free, or the memory that a second fit takes would be there already."""
+    try:
+        ctypes.CDLL(None).malloc_trim(0)
+    except AttributeError:  # another C library, which has no such function
+        return
+
+
+def _megabytes(field: str) -> float:
+    line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
+    return int(line.split()[1]) * 1024 / 1e6
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What one model scored on the perturbations of one class, as means over the folds that hold each out.
+
+    Attributes:
+        conditions: Rows of the screen, each once.
+        values: One column for each of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`.
+        moments: See :func:`surrogates.evaluation.column_metrics.moments`; no readouts where there are many.
+    """
+
+    conditions: Int[Tensor, "n"]
+    values: Float[Tensor, "n p"]
+    moments: Float[Tensor, "n 5 g"]
+
+    def column(self, metric: str) -> Float[Tensor, "n"]:
+        """Take one metric.
+
+        Args:
+            metric: Its name.
+
+        Returns:
+            One number per perturbation.
+        """
+        return self.values[:, [*ROW_METRICS].index(metric)]
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """One model under one protocol.
+
+    Attributes:
+        scores: By the code of the novelty class.
+        costs: Of each fit.
+    """
+
+    scores: Mapping[int, Scores]
+    costs: tuple[Cost, ...]
+
+
+def judge(
+    screen: Screen, model: Surrogate, protocol: Protocol, *, seed: int, before: Callable[[int], None]
+) -> Judgement:
+    """Fit a model to every fold and score what it holds out, class by class.
+
+    Args:
+        screen: Measured effects in one context.
+        model: Any surrogate.
+        protocol: Folds and classes.
+        seed: For the fits.
+        before: Called with the number of each fold, from one, before its fit.
+
+    Returns:
+        Scores of every class of the protocol, and costs of every fold.
+    """
+    own, few = own_readouts(screen), len(screen.readouts) < FEWEST_READOUTS
+    parts: dict[int, list[Scores]] = {code: [] for code in protocol.classes}
+    costs = []
+    for number, (split, codes) in enumerate(zip(protocol.splits, protocol.codes, strict=True), 1):
+        before(number)
+        training = screen.rows(split.train)
+        fitted, cost = with_cost(partial(model.fit, training, seed=seed))
+        costs.append(cost)
+        for code in torch.unique(codes).tolist():
+            at = split.test[codes == code]
+            posterior, truth = fitted.predict(screen.batch.rows(at)), screen.effects[at]
+            held = HeldOut(posterior, truth, training.effects.mean(0), own[at])
+            values = torch.stack([metric.of(held) for metric in ROW_METRICS.values()], 1)
+            kept = moments(posterior.mean, truth) if few else truth.new_zeros(len(at), 5, 0)
+            parts[code].append(Scores(at, values, kept))
+    return Judgement({code: _per_perturbation(each) for code, each in parts.items()}, tuple(costs))
+
+
+def own_readouts(screen: Screen) -> Bool[Tensor, "n g"]:
+    """Mark the readouts that are targets of each perturbation itself.
+
+    Args:
+        screen: Measured effects.
+
+    Returns:
+        True where a readout bears the name of one of the row's targets.
+    """
+    columns = own_columns(screen.vocabulary, screen.readouts)
+    return own_marks(screen.batch, columns, len(screen.readouts))
+
+
+def _per_perturbation(parts: Sequence[Scores]) -> Scores:
+    """Average over the folds that hold the same perturbation out."""
+    every, place = torch.unique(torch.cat([part.conditions for part in parts]), return_inverse=True)
+    counts = torch.bincount(place).double()
+
+    def averaged(numbers: Float[Tensor, "b q"]) -> Float[Tensor, "n q"]:
+        return numbers.new_zeros(len(every), numbers.shape[1]).index_add(0, place, numbers) / counts[:, None]
+
+    products = torch.cat([part.moments for part in parts])
+    return Scores(
+        every,
+        averaged(torch.cat([part.values for part in parts])),
+        averaged(products.flatten(1)).reshape(len(every), *products.shape[1:]),
+    )
+
 
 __all__ = [
     "BASELINES",
@@ -131,7 +304,7 @@ def measure_forward(
     (fewer, at least 200, for thousands of perturbations); means over perturbations have their dyadic standard
     error.
     ``fit_seconds`` and ``peak_mb`` (see
-    :class:`surrogates.evaluation.cost.Cost`) are the sum and the largest over the folds of the protocol, whose
+    :class:`surrogates.evaluation.scorecard.Cost`) are the sum and the largest over the folds of the protocol, whose
     classes share the fits, without bounds.
 
     Args:

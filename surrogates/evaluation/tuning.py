@@ -2,28 +2,349 @@
 
 The error of the chosen configuration is the smallest of many on the same folds, hence optimistic: judge the
 configuration on perturbations that were not in the screen it was tuned on.
+
+How the trials of a tuning are judged, cut short, and kept: an Optuna study.
+
+What values the fields of a configuration may take when it is tuned.
 """
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeAlias, TypeVar, get_args
+from zlib import crc32
 
 import optuna
 import pandas as pd
 import torch
 from jaxtyping import Float
-from optuna.trial import FixedTrial, FrozenTrial, TrialState
+from optuna.distributions import BaseDistribution
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
+from optuna.samplers import BaseSampler, TPESampler
+from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
 from torch import Tensor
 
 from surrogates.artefact import fingerprint
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split, splits_over_doubles, splits_over_targets
-from surrogates.errors import DataError
+from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.metrics import squared_errors
-from surrogates.evaluation.search_space import SearchSpace, field_of, with_fields
-from surrogates.evaluation.study import Pruner, Study, open_study
-from surrogates.models.base import Surrogate
-from surrogates.models.context import require_one_context
+from surrogates.models.base import Surrogate, require_one_context
+
+Configuration = TypeVar("Configuration")
+
+
+@dataclass(frozen=True)
+class IntRange:
+    """Whole numbers between two bounds, both included.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+    """
+
+    low: int
+    high: int
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range."""
+        _require_order(float(self.low), float(self.high))
+
+    def suggest(self, trial: BaseTrial, name: str) -> int:
+        """Take what a trial proposes.
+
+        Args:
+            trial: The trial.
+            name: Of the field.
+
+        Returns:
+            A value of the field.
+        """
+        return trial.suggest_int(name, self.low, self.high)
+
+    def spelled(self, value: object) -> int | None:
+        """Spell a value the way a trial knows it.
+
+        Args:
+            value: A value of the field.
+
+        Returns:
+            The spelling, ``None`` if the value is outside.
+        """
+        return value if isinstance(value, int) and self.low <= value <= self.high else None
+
+
+@dataclass(frozen=True)
+class RealRange:
+    """Numbers between two bounds, both included, tried evenly.
+
+    Attributes:
+        low: The smallest.
+        high: The largest.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range."""
+        _require_order(self.low, self.high)
+
+    def suggest(self, trial: BaseTrial, name: str) -> float:
+        """Take what a trial proposes, as :meth:`IntRange.suggest`."""
+        return trial.suggest_float(name, self.low, self.high)
+
+    def spelled(self, value: object) -> float | None:
+        """Spell a value the way a trial knows it, as :meth:`IntRange.spelled`."""
+        return float(value) if isinstance(value, (int, float)) and self.low <= value <= self.high else None
+
+
+@dataclass(frozen=True)
+class LogRange:
+    """Positive numbers between two bounds, both included, whose orders of magnitude are tried evenly.
+
+    Attributes:
+        low: The smallest; positive.
+        high: The largest.
+    """
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        """Refuse an empty range, and one that reaches zero."""
+        _require_order(self.low, self.high)
+        if self.low <= 0:
+            raise DataError(f"the range from {self.low!r} has no logarithm; begin above zero")
+
+    def suggest(self, trial: BaseTrial, name: str) -> float:
+        """Take what a trial proposes, as :meth:`IntRange.suggest`."""
+        return trial.suggest_float(name, self.low, self.high, log=True)
+
+    def spelled(self, value: object) -> float | None:
+        """Spell a value the way a trial knows it, as :meth:`IntRange.spelled`."""
+        return float(value) if isinstance(value, (int, float)) and self.low <= value <= self.high else None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Some values of any kind; trials know them by their ``repr``.
+
+    Attributes:
+        options: The values.
+    """
+
+    options: tuple[Any, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse no options, and options that look alike."""
+        if not self.options or len(self._by_name) < len(self.options):
+            raise DataError(f"there are no options in {self.options!r}, or two of them look alike")
+
+    def suggest(self, trial: BaseTrial, name: str) -> Any:  # noqa: ANN401 - a field can be anything
+        """Take what a trial proposes, as :meth:`IntRange.suggest`."""
+        return self._by_name[trial.suggest_categorical(name, tuple(self._by_name))]
+
+    def spelled(self, value: object) -> str | None:
+        """Spell a value the way a trial knows it, as :meth:`IntRange.spelled`."""
+        return repr(value) if repr(value) in self._by_name else None
+
+    @property
+    def _by_name(self) -> dict[str, Any]:
+        return {repr(each): each for each in self.options}
+
+
+# By the name of a field; "schedule.rate" is the field of a field.
+SearchSpace: TypeAlias = Mapping[str, IntRange | RealRange | LogRange | Choice]
+
+
+def field_of(configuration: object, path: str) -> Any:  # noqa: ANN401 - a field can be anything
+    """Look a field up.
+
+    Args:
+        configuration: A dataclass.
+        path: Names of fields, joined by dots.
+
+    Returns:
+        The value.
+
+    Raises:
+        UnknownNameError: If there is no such field.
+    """
+    value = configuration
+    for name in path.split("."):
+        known = [each.name for each in fields(value) if each.init] if is_dataclass(value) else []
+        if name not in known:
+            raise UnknownNameError.from_known(f"field of {type(value).__name__}", name, known)
+        value = getattr(value, name)
+    return value
+
+
+def with_fields(configuration: Configuration, values: Mapping[str, object]) -> Configuration:
+    """Change some fields.
+
+    Args:
+        configuration: A frozen dataclass.
+        values: By the path of the field.
+
+    Returns:
+        The changed configuration.
+
+    Raises:
+        DataError: If the configuration refuses the values.
+    """
+    changed: Any = configuration
+    for path, value in values.items():
+        head, _, rest = path.partition(".")
+        changed = replace(changed, **{head: with_fields(getattr(changed, head), {rest: value}) if rest else value})
+    result: Configuration = changed
+    return result
+
+
+def _require_order(low: float, high: float) -> None:
+    if not low <= high:
+        raise DataError(f"the range from {low!r} to {high!r} is empty")
+
+
+Task = Literal["doubles", "targets"]
+Pruner = Literal["wilcoxon", "median", "none"]
+
+
+@dataclass(frozen=True)
+class Study:
+    """How trials are judged, cut short, and kept.
+
+    Attributes:
+        task: What is held out: ``"doubles"`` of two entries measured alone, or ``"targets"``, with every condition
+            that contains one of them.
+        folds: Over those; a trial can be cut short after each.
+        pruner: ``"wilcoxon"`` stops a trial whose folds are worse than those of the best one by a signed-rank test
+            (from the fourth fold on), ``"median"`` one whose mean so far is worse than the median of the others.
+        storage: ``None`` for memory, the path of an SQLite file, ``journal:PATH``, or the URL of a database such
+            as ``postgresql://...``; for many workers take one of the last two.
+        name: Of the study in the storage; the same name resumes it.
+    """
+
+    task: Task = "doubles"
+    folds: int = 8
+    pruner: Pruner = "wilcoxon"
+    storage: str | None = None
+    name: str = "tuning"
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names, and folds that leave nothing to learn from."""
+        for what, name, known in (("task", self.task, get_args(Task)), ("pruner", self.pruner, get_args(Pruner))):
+            if name not in known:
+                raise UnknownNameError.from_known(what, name, known)
+        if self.folds < 2:
+            raise DataError(f"folds is {self.folds}; take 2 or more")
+
+
+@contextmanager
+def open_study(settings: Study, *, first: Mapping[str, object], seed: int) -> Iterator[optuna.Study]:
+    """Open a study, or begin it; Optuna is silent meanwhile, and its storage is closed afterwards.
+
+    Args:
+        settings: How trials are judged, cut short, and kept.
+        first: What the very first trial tries, as trials know it; the rest of it is drawn.
+        seed: Fixes what is proposed.
+
+    Yields:
+        The study, which minimises.
+
+    Raises:
+        DataError: If the storage cannot be opened.
+    """
+    with _quiet(), _opened(settings.storage) as storage:
+        yield optuna.create_study(
+            storage=storage,
+            sampler=_SeededByNumber(first, seed),
+            pruner=_pruner(settings.pruner),
+            study_name=settings.name,
+            direction="minimize",
+            load_if_exists=True,
+        )
+
+
+class _SeededByNumber(BaseSampler):
+    """The Parzen estimator, drawing anew for each trial: nothing depends on when and where a trial is run."""
+
+    def __init__(self, first: Mapping[str, object], seed: int) -> None:
+        self._first = first
+        self._seed = seed
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self._own(trial, "").infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self._own(trial, "").sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:  # noqa: ANN401 - a field can be anything
+        if trial.number == 0 and param_name in self._first:
+            return self._first[param_name]
+        return self._own(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
+
+    def _own(self, trial: FrozenTrial, name: str) -> TPESampler:
+        return TPESampler(seed=crc32(f"{self._seed}/{trial.number}/{name}".encode()))
+
+
+def _pruner(name: Pruner) -> BasePruner:
+    pruners: Mapping[Pruner, Callable[[], BasePruner]] = {
+        "wilcoxon": WilcoxonPruner,
+        "median": MedianPruner,
+        "none": NopPruner,
+    }
+    return pruners[name]()
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence what Optuna tells and that parts of it are experimental, for the time being."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+@contextmanager
+def _opened(address: str | None) -> Iterator[BaseStorage]:
+    # An address can hold a password: it never goes into a message.
+    try:
+        storage = _storage(address)
+    except (SQLAlchemyError, StorageInternalError, OSError, ImportError) as error:
+        raise DataError(
+            f"the storage cannot be opened ({type(error).__name__}); take the path of an SQLite file,"
+            " journal:PATH, or the URL of a database whose driver is installed"
+        ) from error
+    try:
+        yield storage
+    finally:
+        if isinstance(storage, RDBStorage):
+            storage.remove_session()
+            storage.engine.dispose()
+
+
+def _storage(address: str | None) -> BaseStorage:
+    if address is None:
+        return InMemoryStorage()
+    if address.startswith("journal:"):
+        return JournalStorage(JournalFileBackend(address.removeprefix("journal:")))
+    return RDBStorage(address if "://" in address else f"sqlite:///{address}")
+
 
 _FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 

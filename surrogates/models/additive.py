@@ -10,9 +10,8 @@ from surrogates.data.novelty import SEEN_DOUBLE, class_distance, novelty_code, s
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
-from surrogates.models.base import PairFactors, PairScale
+from surrogates.models.base import PairFactors, PairScale, single_effects, sum_over_interventions
 from surrogates.models.baselines import residual_variance
-from surrogates.models.singles import single_effects, sum_over_interventions
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 

@@ -1,4 +1,9 @@
-"""The protocols of forward models, and the optional capability that makes a search over pairs exact."""
+"""The protocols of forward models, and the optional capability that makes a search over pairs exact.
+
+The one context that a forward model learns from.
+
+The effects of interventions given alone, and sums of them: what additive models are made of.
+"""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -9,6 +14,7 @@ from torch import Tensor
 
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.errors import DataError
 from surrogates.uncertainty.posterior import Posterior
 
 
@@ -250,3 +256,62 @@ class ContextSurrogate(Protocol):
             Another value: the fitted model.
         """
         ...
+
+
+def require_one_context(screen: Screen) -> None:
+    """Refuse a screen of several contexts, and one without conditions, which has none.
+
+    Args:
+        screen: What a model is about to be fitted to.
+
+    Raises:
+        DataError: If the screen has more than one context, or no conditions.
+    """
+    if not len(screen):
+        raise DataError("the screen has no conditions; give one that has")
+    contexts = sorted(set(screen.contexts))
+    if len(contexts) > 1:
+        raise DataError(
+            f"the screen has {len(contexts)} contexts, {contexts[0]!r} and {contexts[1]!r} among them; take"
+            f" one with screen.in_context({contexts[0]!r})"
+        )
+
+
+def single_effects(screen: Screen) -> tuple[Float[Tensor, "v g"], Bool[Tensor, "v"]]:
+    """Look up the effect of each vocabulary entry given alone.
+
+    The same target at two doses is two entries, each with its own effect.
+
+    Args:
+        screen: Measured effects in one context.
+
+    Returns:
+        The effect of each entry, in the unit of the screen, and whether it was measured alone; an entry that
+        was not gets the mean of all single effects.
+
+    Raises:
+        DataError: If the screen has several contexts, or nothing in it was measured alone.
+    """
+    require_one_context(screen)
+    rows = screen.single_rows
+    measured_alone = rows >= 0
+    if not bool(measured_alone.any()):
+        raise DataError(
+            f"none of the {len(rows)} interventions was measured alone; add single perturbations, or take a"
+            " model that needs none, such as matching_mean"
+        )
+    mean = screen.effects[rows[measured_alone]].mean(0)
+    return torch.where(measured_alone[:, None], screen.effects[rows], mean), measured_alone
+
+
+def sum_over_interventions(rows: Float[Tensor, "v g"], batch: PerturbationBatch) -> Float[Tensor, "b g"]:
+    """Add up the rows of the interventions of each perturbation.
+
+    Args:
+        rows: One row per vocabulary entry.
+        batch: The perturbations.
+
+    Returns:
+        One sum per perturbation; zeros for the control.
+    """
+    return (rows[batch.genes.clamp(min=0)] * batch.present[:, :, None]).sum(1)

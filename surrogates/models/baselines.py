@@ -8,9 +8,7 @@ from torch import Tensor
 
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.models.base import PairFactors, PairScale
-from surrogates.models.context import require_one_context
-from surrogates.models.singles import sum_over_interventions
+from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 

@@ -4,22 +4,204 @@ An entry that was measured keeps its measured effect. For any other, a model pre
 the mean effect, and the effect that targets have on their own readout. The departure is multiplied by a trust
 factor ``clip(<P, X> / <P, P>, 0, 1)``, with ``P`` the departures predicted for held-out targets and ``X`` the
 measured ones, so that a model that is no better than the prior becomes the prior.
+
+A fitted descriptor model: measured effects where there are any, predictions elsewhere, and their sums.
+
+What an unmeasured target is expected to do before anything is known of it but its name.
 """
 
 from dataclasses import dataclass, replace
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.folds import fold_numbers
-from surrogates.data.own_readouts import own_columns
+from surrogates.data.novelty import own_columns
 from surrogates.data.screen import Screen
+from surrogates.data.splits import fold_numbers
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.additive import CombinationLaw, FittedScaledAdditive, ScaledAdditive
+from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
 from surrogates.models.baselines import residual_variance
-from surrogates.models.context import require_one_context
-from surrogates.models.described import FittedDescribed, Learner, Learnt
-from surrogates.models.prior import Prior
+from surrogates.models.features import effect_components
+from surrogates.uncertainty.posterior import GaussianPosterior
+
+
+@dataclass(frozen=True)
+class FittedDescribed:
+    """Measured effects where there are any, predictions from descriptors or the prior elsewhere, and their sums.
+
+    Attributes:
+        additive: Effect of each entry, measured or predicted, and the law of combinations of measured entries.
+        measured: Whether each entry's effect is measured, alone or within combinations.
+        described: Whether each entry has a descriptor. Without one, an unmeasured entry has the prior's effect.
+        excess: What each entry adds to the scale of the posterior: zero where measured, more the less is known.
+        trust: Factor on the departures of unmeasured entries from the prior, learned on held-out targets.
+    """
+
+    additive: FittedScaledAdditive
+    measured: Bool[Tensor, "v"]
+    described: Bool[Tensor, "v"]
+    excess: Float[Tensor, "v"]
+    trust: float
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        return self.additive.vocabulary
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts."""
+        return self.additive.readouts
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """Whether each entry was measured alone."""
+        return self.additive.measured_alone
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict the effects of some perturbations.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            Normal effects, wider for every entry that was not measured.
+        """
+        scale = 1 + sum_over_interventions(self.excess[:, None], batch)[:, 0]
+        return replace(self.additive.predict(batch), scale=scale)
+
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs.
+
+        Returns:
+            Factors without interactions.
+        """
+        return self.additive.pair_factors()
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs.
+
+        Returns:
+            Sums over both entries.
+        """
+        scale = self.additive.pair_scale()
+        return replace(scale, side=scale.side + self.excess)
+
+
+@dataclass(frozen=True)
+class Learnt:
+    """What a model predicts for each entry of a vocabulary.
+
+    Attributes:
+        departures: Of each entry's effect from the prior; zeros where nothing describes it.
+        spread: Predictive variance of each entry, in any unit.
+    """
+
+    departures: Float[Tensor, "v g"]
+    spread: Float[Tensor, "v"]
+
+    @classmethod
+    def nothing(cls, entries: int, departures: Float[Tensor, "m g"]) -> "Learnt":
+        """Depart from the prior nowhere.
+
+        Args:
+            entries: Size ``v`` of the vocabulary.
+            departures: Any departures, for their readouts.
+
+        Returns:
+            Zeros, equally spread.
+        """
+        return cls(departures.new_zeros(entries, departures.shape[1]), departures.new_ones(entries))
+
+
+@runtime_checkable
+class Learner(Protocol):
+    """Learns departures from the prior for the entries of one vocabulary."""
+
+    def __call__(self, train: Int[Tensor, "m"], departures: Float[Tensor, "m g"]) -> Learnt:
+        """Learn from some entries.
+
+        Args:
+            train: Vocabulary ids of the measured entries.
+            departures: Their measured departures.
+
+        Returns:
+            Predictions for all entries.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What an unmeasured entry is expected to do when nothing is known of it but its name.
+
+    Attributes:
+        mean: Mean effect, apart from the own-readout term.
+        own_gain: By how much a target changes the readout of its own name, beyond the mean.
+        own: Number of that readout for each entry, ``-1`` if there is none.
+    """
+
+    mean: Float[Tensor, "g"]
+    own_gain: float
+    own: Int[Tensor, "v"]
+
+    @classmethod
+    def of(cls, effects: Float[Tensor, "m g"], train: Int[Tensor, "m"], own: Int[Tensor, "v"]) -> "Prior":
+        """Average measured effects.
+
+        The gain is the mean over ``m`` targets with an own readout, shrunk by ``m / (m + 1)``: one target alone
+        could be an accident.
+
+        Args:
+            effects: Effects of the measured entries.
+            train: Their vocabulary ids.
+            own: Number of the own readout of each entry.
+
+        Returns:
+            The prior.
+        """
+        rows = torch.nonzero(own[train] >= 0).flatten()
+        columns = own[train[rows]]
+        values = effects[rows, columns]
+        others = (effects.sum(0)[columns] - values) / max(len(effects) - 1, 1)
+        gain = float((values - others).sum() / (len(rows) + 1)) if len(effects) > 1 else 0.0
+        plain = effects.clone()
+        plain[rows, columns] -= gain
+        return cls(plain.mean(0), gain, own)
+
+    def rows(self) -> Float[Tensor, "v g"]:
+        """Spell the expected effect of every entry out."""
+        rows = self.mean.repeat(len(self.own), 1)
+        having = torch.nonzero(self.own >= 0).flatten()
+        rows[having, self.own[having]] += self.own_gain
+        return rows
+
+
+def own_readout_scores(
+    departures: Float[Tensor, "m g"], own: Int[Tensor, "v"], *, rank: int
+) -> tuple[Float[Tensor, "g r"], Float[Tensor, "v r"]]:
+    """Describe targets by how their own readout responds to other perturbations.
+
+    Args:
+        departures: Training departures from the prior.
+        own: Number of the own readout of each entry, ``-1`` if there is none.
+        rank: Most principal components.
+
+    Returns:
+        The principal component scores of all readouts, and for each entry those of its own, zeros without one.
+    """
+    basis = effect_components(departures, rank)
+    readouts = (basis * (departures @ basis.T).norm(dim=0)[:, None]).T
+    return readouts, readouts[own.clamp(min=0)] * (own >= 0)[:, None]
+
 
 FOLDS = 5
 FEWEST_TARGETS = 3

@@ -27,10 +27,9 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.additive import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import PairFactors, PairScale
 from surrogates.models.features import Features, effect_components
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.error_model import FactorCovariance, squared_norm
 from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior
-from surrogates.uncertainty.products import squared_norm
 
 FEWEST_COMBINATIONS = 8
 

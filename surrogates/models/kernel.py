@@ -17,13 +17,11 @@ from torch import Tensor
 
 from surrogates.data.descriptors import Descriptors, known_to_any
 from surrogates.data.gene_sets import gene_descriptors
-from surrogates.data.own_readouts import own_columns
+from surrogates.data.novelty import own_columns
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.models.described import FittedDescribed, Learnt
-from surrogates.models.entries import fit_described
+from surrogates.models.entries import FittedDescribed, Learnt, fit_described, own_readout_scores
 from surrogates.models.features import effect_components
-from surrogates.models.prior import own_readout_scores
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 # As in the model of interactions.
@@ -37,7 +35,7 @@ class KernelRidge:
     """Predicts unmeasured targets from measured ones with similar descriptors.
 
     Measured entries keep their effects; combinations are scaled sums; an entry that no descriptor describes falls
-    back to the prior, see :mod:`surrogates.models.described`.
+    back to the prior, see :mod:`surrogates.models.entries`.
 
     Attributes:
         descriptors: What is known of the targets; by default what the shipped tables say of genes, or nothing

@@ -15,12 +15,9 @@ from torch import Tensor
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
-from surrogates.models.base import PairFactors, PairScale
-from surrogates.models.context import require_one_context
-from surrogates.models.singles import sum_over_interventions
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
+from surrogates.uncertainty.error_model import FactorCovariance, squared_norm
 from surrogates.uncertainty.posterior import GaussianPosterior
-from surrogates.uncertainty.products import squared_norm
 
 PENALTIES = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 Columns = Literal["entries", "doses"]

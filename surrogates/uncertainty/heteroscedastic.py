@@ -8,19 +8,127 @@ marginal likelihood.
 
 Where that says more than the errors bear out, simpler forms of the same stand beside it: without factors, and with
 one variance for each readout.
+
+How far a band goes that holds all readouts at once.
+
+Such a band is made by the few readouts that are missed most. Beside the standard deviation it therefore knows how
+heavy the tails of each readout's errors are, the lower and the upper one apart where held-out errors say that this
+makes bands narrower: a readout that is silent unless it is activated is missed on one side only. And it has a
+floor, a share of what is usual for the perturbation: a readout that was silent in the rows at hand need not stay
+so. The floor is chosen alike, each held-out perturbation judged by the tails of the others.
+
+A posterior whose variances were learnt from held-out errors; how errors go together stays as it was.
 """
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import NormalDist
 from typing import Literal
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
-from surrogates.uncertainty.readout_variance import Circumstances, ReadoutVariance
-from surrogates.uncertainty.tails import Tails
+from surrogates.uncertainty.posterior import Interval, Posterior
+from surrogates.uncertainty.readout_variance import Circumstances, ReadoutVariance, sums_over_others
+
+_FLOORS = (0.1, 0.3, 1.0)
+_BAND_LEVEL = 0.9
+_PRIOR_ROWS = 10.0  # of the usual tail, added to the rows of each readout
+
+
+@dataclass(frozen=True)
+class Tails:
+    """How heavy the tails of errors are.
+
+    Attributes:
+        lower: Fourth root of the mean fourth power of each readout's errors below zero, in standard deviations.
+        upper: The same above zero.
+        floor: Share of the mean over readouts that is added to the reach of each.
+    """
+
+    lower: Float[Tensor, "g"]
+    upper: Float[Tensor, "g"]
+    floor: float
+
+    def reach(self, spread: Float[Tensor, "b g"]) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
+        """Say how far below and above the prediction a band goes, up to a factor that is the same for all.
+
+        Args:
+            spread: Standard deviation of each error.
+
+        Returns:
+            Distances downwards and upwards, positive.
+        """
+        return _with_floor(spread * self.lower, self.floor), _with_floor(spread * self.upper, self.floor)
+
+    @classmethod
+    def learn(cls, errors: Float[Tensor, "n g"], spread: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> "Tails":
+        """Learn from held-out errors, by the width that a band at 90 % would have.
+
+        Args:
+            errors: Measured minus predicted, of two or more perturbations.
+            spread: Standard deviation of each error, positive.
+            same: Number of the perturbation of each row, from zero.
+
+        Returns:
+            The tails.
+        """
+        standard = errors / spread
+        below, above = _OneTail.of(-standard, same), _OneTail.of(standard, same)
+        both = _OneTail((below.every + above.every) / 2, (below.left_out + above.left_out) / 2)
+        choices = [
+            cls(_root(lower.every), _root(upper.every), floor)
+            for lower, upper in ((both, both), (below, above))
+            for floor in _FLOORS
+        ]
+        widths = [
+            _band_width(errors, spread * _root(lower.left_out), spread * _root(upper.left_out), floor)
+            for lower, upper in ((both, both), (below, above))
+            for floor in _FLOORS
+        ]
+        return choices[widths.index(min(widths))]
+
+
+@dataclass(frozen=True)
+class _OneTail:
+    """Mean fourth powers above zero, shrunk to that of all readouts; and the same without each perturbation."""
+
+    every: Float[Tensor, "g"]
+    left_out: Float[Tensor, "n g"]
+
+    @classmethod
+    def of(cls, standard: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> "_OneTail":
+        powers = standard.clamp(min=0).square().square()
+        usual = _PRIOR_ROWS * powers.mean().clamp(min=torch.finfo(powers.dtype).tiny)
+        others = sums_over_others(torch.ones_like(powers[:, :1]), same)
+        return cls(
+            (powers.sum(0) + usual) / (len(powers) + _PRIOR_ROWS),
+            (sums_over_others(powers, same) + usual) / (others + _PRIOR_ROWS),
+        )
+
+
+def _root(powers: Float[Tensor, "*n g"]) -> Float[Tensor, "*n g"]:
+    return powers.sqrt().sqrt()
+
+
+def _with_floor(reach: Float[Tensor, "b g"], floor: float) -> Float[Tensor, "b g"]:
+    return reach + floor * reach.mean(1, keepdim=True)
+
+
+def _band_width(
+    errors: Float[Tensor, "n g"], lower: Float[Tensor, "n g"], upper: Float[Tensor, "n g"], floor: float
+) -> float:
+    """Mean width of a band at 90 %, were it calibrated on these rows."""
+    down, up = _with_floor(lower, floor), _with_floor(upper, floor)
+    largest = torch.maximum(errors / up, -errors / down).amax(1)
+    # Of too few rows for the level the largest error counts.
+    reach = min(float(conformal_quantile(largest, _BAND_LEVEL)), float(largest.max()))
+    return reach * float((up + down).mean())
+
 
 FEWEST_ERRORS = 8
 _FEWEST_TO_COMPARE = 12
@@ -191,3 +299,67 @@ class ErrorScale:
             tails = Tails.learn(residuals, (factors[:, None] * expected).sqrt(), given.same)
             scales["combinations"] = cls(readouts, factor, tails, len(residuals))
         return scales
+
+
+@dataclass(frozen=True)
+class StatedPosterior:
+    """A posterior with other variances, and the same mean and correlations.
+
+    Attributes:
+        base: The posterior that it is made of, of positive variances.
+        variance: Variance of each effect.
+        downwards: How far below the mean a band goes that holds all readouts at once, up to a factor that is the
+            same for all perturbations.
+        upwards: How far above.
+    """
+
+    base: Posterior
+    variance: Float[Tensor, "b g"]
+    downwards: Float[Tensor, "b g"]
+    upwards: Float[Tensor, "b g"]
+
+    @property
+    def mean(self) -> Float[Tensor, "b g"]:
+        """Expected effects."""
+        return self.base.mean
+
+    @property
+    def scale(self) -> Float[Tensor, "b"]:
+        """How much wider than a shared covariance each perturbation's distribution is, in all its readouts."""
+        return self.base.scale * self.variance.sum(1) / self.base.variance.sum(1)
+
+    @property
+    def factor(self) -> Float[Tensor, "b g r"] | None:
+        """Low-rank part of each perturbation's covariance, or ``None``."""
+        factor = self.base.factor
+        return None if factor is None else factor * self._ratio[:, :, None]
+
+    def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
+        """Draw effects.
+
+        Args:
+            count: Number of draws ``s``.
+            seed: Fixes the draws.
+
+        Returns:
+            Independent draws.
+        """
+        return self.mean + self._ratio * (self.base.sample(count, seed=seed) - self.mean)
+
+    def interval(self, level: float) -> Interval:
+        """Central normal interval of each effect on its own.
+
+        Args:
+            level: Nominal probability, between 0 and 1.
+
+        Returns:
+            The bounds.
+        """
+        spread = NormalDist().inv_cdf((1 + level) / 2) * self.variance.sqrt()
+        return Interval(self.mean - spread, self.mean + spread, level)
+
+    @cached_property
+    def _ratio(self) -> Float[Tensor, "b g"]:
+        """Standard deviation of each effect in units of what it was."""
+        tiny = torch.finfo(self.variance.dtype).tiny
+        return (self.variance / self.base.variance.clamp(min=tiny)).sqrt()

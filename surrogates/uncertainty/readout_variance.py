@@ -10,6 +10,8 @@ where ``own`` marks the readouts that are targets of the perturbation itself, wh
 ``c >= 0`` maximise the normal likelihood of held-out errors, each judged by a ``D_g`` of other perturbations. So
 large effects are expected to be missed by more than small ones. A readout that was silent in the few rows at hand
 is not taken for one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
+
+Sums over all held-out perturbations but one: so that what judges a perturbation does not know its error.
 """
 
 from dataclasses import dataclass
@@ -21,7 +23,21 @@ from scipy.optimize import minimize
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.uncertainty.left_out import sums_over_others
+
+
+def sums_over_others(values: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> Float[Tensor, "n g"]:
+    """Sum columns over the rows of all other perturbations.
+
+    Args:
+        values: Not negative, one row for each prediction.
+        same: Number of the perturbation of each row, from zero: one that was held out twice has two rows.
+
+    Returns:
+        For each row the sums without those of its perturbation, not negative.
+    """
+    own = values.new_zeros(int(same.max()) + 1, values.shape[1]).index_add(0, same, values)
+    return (values.sum(0) - own[same]).clamp(min=0)
+
 
 # Mean squared error of a readout is not believed below this share of the mean over readouts.
 _FLOOR = 1e-3

@@ -20,7 +20,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.uncertainty.dyadic import dyadic_standard_error
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
 
 RANKS = (0, 5, 10, 20, 40, 80)
 SHRINKAGES = (0.0, 0.1, 0.5, 1.0)

@@ -7,9 +7,9 @@ import pytest
 import torch
 from strategies.screens import normal
 
-from surrogates.data.cells import CONTROL, read_cells
-from surrogates.evaluation.differential import differential_readouts
-from surrogates.models.cell_shift import TwoFactorCells
+from surrogates.contrib.cells import TwoFactorCells
+from surrogates.data.io.cells import CONTROL, read_cells
+from surrogates.evaluation.column_metrics import differential_readouts
 
 
 @pytest.fixture(scope="module")

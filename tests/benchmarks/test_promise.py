@@ -7,17 +7,17 @@ import pandas as pd
 import pytest
 import torch
 
-from inverse_design.benchmark.promise import AGREE
-from inverse_design.benchmark.promise_card import measure_promise
+from benchmarks.promise_card import measure_promise
+from benchmarks.worlds import ComplexFamily, NetworkFamily
+from inverse_design.validate.judged import AGREE
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.data.screen_worlds import ComplexFamily, NetworkFamily
 from surrogates.models.additive import Additive
-from surrogates.models.automatic import Automatic
 from surrogates.models.baselines import NoChange
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.denoised import Denoised
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.denoised import Denoised
 
 DEFAULT = Automatic(unseen=(NoChange(),))  # what it makes of unseen parts is not asked for
 COMPLEX = ComplexFamily(readouts=100, genes=12, doubles=48)

@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from surrogates.data.across import Actions, join_contexts
-from surrogates.data.network import Network
+from surrogates.data.io.readers import read_screen
 from surrogates.data.perturbation import Intervention, Perturbation
-from surrogates.data.readers import read_screen
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld
+from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.models.additive import ScaledAdditive
 
 

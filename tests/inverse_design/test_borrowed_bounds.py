@@ -1,13 +1,13 @@
 import torch
 from strategies.screens import pairs_of, planted_screen
 
-from inverse_design.borrowed_bounds import borrowed_bounds, borrowed_note, borrows, quantiles_of
-from inverse_design.problem.outcome import Distance
+from inverse_design.candidates import borrowed_bounds, borrowed_note, borrows, quantiles_of
+from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.screen import Screen
 from surrogates.models.additive import Additive
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.public_law import BorrowedSum
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.public_law import BorrowedSum
 
 GENES, READOUTS = 8, 5
 

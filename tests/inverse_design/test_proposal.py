@@ -13,28 +13,25 @@ from torch import Tensor
 from inverse_design.errors import NothingToProposeError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Correlation, SignedProjection, SquaredDistance
-from inverse_design.problem.outcome import Distance
+from inverse_design.problem.objective import Correlation, Distance, SignedProjection, SquaredDistance
 from inverse_design.problem.question import ask
 from inverse_design.problem.replicates import Replicates, replicates
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.exhaustive import survey
-from inverse_design.search.first_rows import first_rows
+from inverse_design.search.first_rows import RowLaw, first_rows
 from inverse_design.search.identification import identify
-from inverse_design.search.placement import Placement
-from inverse_design.search.row_law import RowLaw
+from inverse_design.search.inverse_set import Placement
 from inverse_design.statement import Inquiry
-from surrogates.data.network import Network
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import CalibrationError, DataError, UnknownNameError
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import Automatic
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.models.conformal import conformal
 from surrogates.models.interaction import Interaction
-from surrogates.models.stated_errors import StatedErrors
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.models.wrappers.conformal import conformal
+from surrogates.models.wrappers.stated_errors import StatedErrors
 
 COLUMNS = [
     "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "beats_nothing", "probability",

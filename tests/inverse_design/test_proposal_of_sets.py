@@ -7,10 +7,10 @@ import pytest
 from strategies.screens import gene, label, pairs_of, planted_screen
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.limits import Group
+from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.proposal import Proposal, propose
-from inverse_design.search import exhaustive, placement
+from inverse_design.search import exhaustive
+from inverse_design.search import inverse_set as placement
 from surrogates.data.screen import Screen
 from surrogates.models.additive import ScaledAdditive
 from surrogates.models.interaction import Interaction

@@ -5,7 +5,7 @@ import torch
 
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.pairs import search_pairs
+from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import SearchResult, TopK
 from inverse_design.testing import check_pair_score, check_searcher
 

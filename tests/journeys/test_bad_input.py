@@ -23,7 +23,7 @@ def refused(
     def no_fit(*_: object, **__: object) -> None:
         pytest.fail("a model was fitted")
 
-    monkeypatch.setattr("surrogates.models.automatic.Automatic.fit", no_fit)
+    monkeypatch.setattr("surrogates.models.wrappers.automatic.Automatic.fit", no_fit)
 
     def run(*words: object, code: int = 3) -> str:
         before = sorted(tmp_path.rglob("*"))

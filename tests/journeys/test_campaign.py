@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
-from inverse_design.campaign.store import open_store
+from inverse_design.campaign.store.protocol import open_store
 from surrogates.data.catalogue import open_dataset
 
 pytestmark = pytest.mark.real_data
@@ -171,7 +171,7 @@ def test_a_locked_store_is_named_and_nothing_is_lost(
 ) -> None:
     begun()
     impatient = partial(open_store, timeout=0.2)
-    monkeypatch.setattr("inverse_design.interface.campaign_place.open_store", impatient)
+    monkeypatch.setattr("inverse_design.cli.campaign.place.open_store", impatient)
     lock = sqlite3.connect("campaigns.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")
     capsys.readouterr()

@@ -6,11 +6,11 @@ from functools import cache
 import pandas as pd
 from strategies.worlds import tiny_screen
 
-from inverse_design.benchmark.calibration import ClassCard, measure_calibration
+from inverse_design.validate.calibration import ClassCard, measure_calibration
 from surrogates.data.screen import Screen
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.automatic import Automatic
 from surrogates.models.baselines import NoChange
+from surrogates.models.wrappers.automatic import Automatic
 
 QUICK = Automatic((ScaledAdditive(),), (NoChange(),))
 LEVELS = (0.8, 0.9)

@@ -4,7 +4,7 @@ import string
 
 from hypothesis import strategies as st
 
-from surrogates.data.labels import CONTROL_LABELS
+from surrogates.data.io.labels import CONTROL_LABELS
 from surrogates.data.perturbation import MODES, Intervention, Perturbation
 
 targets = st.text(string.ascii_letters + string.digits + "-._", min_size=1, max_size=8).filter(

@@ -13,12 +13,10 @@ from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.screen import Screen
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.base import Surrogate
-from surrogates.models.calibrated import FittedCalibrated, HeldOutError
+from surrogates.models.base import Surrogate, single_effects
 from surrogates.models.interaction import Interaction
-from surrogates.models.singles import single_effects
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.residuals import ErrorLaw
+from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 
 GENES, READOUTS = 8, 6
 BASES: dict[str, Surrogate] = {

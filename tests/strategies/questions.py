@@ -12,7 +12,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 GENES, READOUTS = 12, 6
 

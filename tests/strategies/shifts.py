@@ -3,11 +3,9 @@
 import torch
 from torch import Tensor
 
-from inverse_design.campaign.shift_game import ShiftGame, Tried
-from inverse_design.campaign.streams import stream
-from surrogates.data.acyclic import Family, acyclic_edges, edge_variance
-from surrogates.data.structural import StructuralWorld
-from surrogates.models.edge_posterior import EdgePosterior
+from benchmarks.causal_matching.edge_posterior import EdgePosterior
+from benchmarks.causal_matching.environment import ShiftGame, Tried, stream
+from benchmarks.causal_matching.graphs import Family, StructuralWorld, acyclic_edges, edge_variance
 
 
 def small_game(

@@ -6,8 +6,7 @@ import torch
 from hypothesis import strategies as st
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.limits import Group
+from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.problem.space import CombinationSpace
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.vocabulary import Vocabulary

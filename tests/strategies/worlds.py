@@ -6,10 +6,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from inverse_design.interface.cli import main
-from surrogates.data.network import Network
+from inverse_design.cli.app import main
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 
 # Matrices of a dozen rows: a second thread costs more than it gives, above all beside other jobs.
 torch.set_num_threads(1)

@@ -25,6 +25,7 @@ from surrogates.artefact import (
     save_fitted,
 )
 from surrogates.artefact_types import ARTEFACT_TYPES
+from surrogates.contrib.cells import FittedTwoFactorCells, Shifts
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
@@ -32,11 +33,10 @@ from surrogates.errors import DataError
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import PerturbationMean
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.cell_shift import FittedTwoFactorCells, Shifts
-from surrogates.models.ensemble import Ensemble
 from surrogates.models.interaction import Interaction
-from surrogates.models.registered import CONTEXT_SURROGATES, SURROGATES
+from surrogates.models.presets import CONTEXT_SURROGATES, SURROGATES
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.ensemble import Ensemble
 from surrogates.registry import Registry
 from surrogates.testing import probe_batch
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import PairFactors, PairScale, Surrogate

@@ -7,10 +7,10 @@ from jaxtyping import Bool
 from strategies.contexts import factor_screen
 from torch import Tensor
 
+from surrogates.contrib.contexts.two_factor import ActionEffects, FittedTwoFactor, TwoFactor
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.base import Fitted
-from surrogates.models.two_factor import ActionEffects, FittedTwoFactor, TwoFactor
 from surrogates.testing import check_context_surrogate
 from surrogates.uncertainty.posterior import GaussianPosterior
 

@@ -10,7 +10,7 @@ from strategies.screens import normal
 
 from inverse_design.acquisition.affordable import SetGain, best_affordable
 from inverse_design.acquisition.joint_gain import JointGain
-from inverse_design.acquisition.normal_scores import NormalScores
+from inverse_design.acquisition.quadratic import NormalScores
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
 

@@ -8,19 +8,21 @@ from hypothesis import strategies as st
 from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
-from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
-from inverse_design.acquisition.belief import Belief
-from inverse_design.acquisition.preference import (
+from inverse_design.acquisition.batch import (
+    BatchRules,
     Determinantal,
     FacilityLocation,
     Fixed,
     Followed,
+    Pool,
     Preference,
     Thompson,
+    choose_batch,
 )
+from inverse_design.acquisition.posterior import Belief
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
-from surrogates.uncertainty.random_share import MixedBatch, Softmax
+from surrogates.uncertainty.conformal.adaptive import MixedBatch, Softmax
 
 PAIRS = torch.tensor(list(combinations(range(6), 2)))  # 15 pairs of six genes
 

@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 from scipy import integrate, stats
 from strategies.screens import normal
 
-from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.gain import (
     GAINS,
     ExpectedImprovement,
@@ -20,12 +19,12 @@ from inverse_design.acquisition.gain import (
     ProbabilityOfImprovement,
     ReachProbability,
     UpperBound,
+    log_hinge,
     per_cost,
 )
-from inverse_design.acquisition.normal import log_hinge
-from inverse_design.acquisition.optimum import Optimum
+from inverse_design.acquisition.posterior import Belief, Optimum
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.uncertainty.scalar import ScalarPosterior
+from surrogates.uncertainty.posterior import ScalarPosterior
 
 
 def believed(mean: list[float], deviation: list[float]) -> Belief:

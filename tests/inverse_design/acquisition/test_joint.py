@@ -4,8 +4,8 @@ from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
 from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
-from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.joint import LogImprovement
+from inverse_design.acquisition.posterior import Belief
 from surrogates.errors import DataError
 
 # BoTorch's own libraries compile some functions when they are imported.

@@ -7,13 +7,20 @@ from strategies.questions import READOUTS, question_model, question_screen, ques
 from strategies.screens import normal, pairs_of, planted_screen
 
 from inverse_design.acquisition.gain import MemberImprovement
-from inverse_design.acquisition.incumbent import best_measured, shrunk
-from inverse_design.acquisition.joint_effects import JointEffects, gene_correlation, joint_effects
-from inverse_design.acquisition.worth import Advance, Nearness, Worth, utility_error, worth_of
+from inverse_design.acquisition.joint_gain import JointEffects, gene_correlation, joint_effects
+from inverse_design.acquisition.utility import (
+    Advance,
+    Nearness,
+    Worth,
+    best_measured,
+    shrunk,
+    utility_error,
+    worth_of,
+)
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, SignatureTarget
 from surrogates.models.additive import Additive
-from surrogates.models.calibrated import Calibrated
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.models.wrappers.calibrated import Calibrated
+from surrogates.uncertainty.error_model import FactorCovariance
 
 COLUMNS = torch.tensor([4, 0, 2])
 TARGET = AlignedProfile(

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
-from inverse_design.acquisition.belief import Belief
 from inverse_design.acquisition.gain import LogExpectedImprovement
 from inverse_design.acquisition.joint_gain import JointGain
-from inverse_design.acquisition.normal_scores import NormalScores
+from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.quadratic import NormalScores
 
 COVARIANCE = torch.tensor([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 2.0]]).double()
 

@@ -4,10 +4,8 @@ import pytest
 import torch
 from strategies.screens import normal
 
-from inverse_design.acquisition.belief import Belief
-from inverse_design.acquisition.gain import ExpectedImprovement, Gain
-from inverse_design.acquisition.lookahead import LookAhead
-from inverse_design.acquisition.normal import hinge
+from inverse_design.acquisition.gain import ExpectedImprovement, Gain, hinge
+from inverse_design.acquisition.posterior import Belief, LookAhead
 from surrogates.errors import DataError
 
 

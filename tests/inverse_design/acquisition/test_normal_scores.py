@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy import integrate, stats
 
-from inverse_design.acquisition.normal_scores import NormalScores
+from inverse_design.acquisition.quadratic import NormalScores
 
 
 def bent() -> NormalScores:

@@ -11,19 +11,19 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 from strategies.spaces import plain_space, spaces
 
-from inverse_design.acquisition import pair_gain
-from inverse_design.acquisition.pair_acquisitions import (
+from inverse_design.acquisition import pairs as pair_gain
+from inverse_design.acquisition.pairs import (
     GaussianImprovement,
     ImprovementProbability,
     MeanImprovement,
     PairAcquisition,
+    PairGain,
     UpperBound,
 )
-from inverse_design.acquisition.pair_gain import PairGain
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import pairs
-from inverse_design.search.pairs import search_pairs
+from inverse_design.search import scan as pairs
+from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import TopK
 from inverse_design.testing import check_pair_score
 from surrogates.errors import DataError

@@ -2,8 +2,6 @@ import pytest
 import torch
 from strategies.screens import normal, planted_screen
 
-from inverse_design.acquisition.pair_acquisitions import GaussianImprovement, MeanImprovement, UpperBound
-from inverse_design.acquisition.pair_gain import PairGain
 from inverse_design.acquisition.pair_objective import (
     EnsembleDraw,
     EnsembleGain,
@@ -11,18 +9,19 @@ from inverse_design.acquisition.pair_objective import (
     member_views,
     predicted_incumbent,
 )
+from inverse_design.acquisition.pairs import GaussianImprovement, MeanImprovement, PairGain, UpperBound
 from inverse_design.problem.objective import Correlation, SignedProjection, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import search
-from inverse_design.search.parcel import Parcel
-from inverse_design.search.stream import search_stream
+from inverse_design.search.tasks import Parcel
+from inverse_design.search.topk import search_stream
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.ensemble import Ensemble
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.ensemble import Ensemble
 
 
 @pytest.fixture(scope="module")

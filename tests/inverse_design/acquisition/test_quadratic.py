@@ -3,14 +3,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import integrate, stats
+from strategies.exact_square import ExactSquare
 from strategies.screens import normal
 
-from inverse_design.acquisition.exact_square import ExactSquare
 from inverse_design.acquisition.quadratic import ErrorAxes, NormalSquare
-from inverse_design.problem.outcome import squared_distance
+from inverse_design.problem.objective import squared_distance
 from inverse_design.problem.target import AlignedProfile
 from surrogates.errors import DataError
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.error_model import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from strategies.campaigns import SETTINGS, TARGET, starting_screen
 
-from inverse_design.campaign.beginning import require_beginning
+from inverse_design.campaign.create import require_beginning
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ScalarTarget
 from surrogates.errors import DataError, UnknownNameError

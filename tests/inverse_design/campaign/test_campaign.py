@@ -12,7 +12,7 @@ from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, startin
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.planner import Plan
 from inverse_design.campaign.settings import CampaignSettings
-from inverse_design.campaign.store import open_store
+from inverse_design.campaign.store.protocol import open_store
 from inverse_design.errors import IllegalMoveError, NothingToProposeError, PlanError, ResultsError, StoreError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from surrogates.data.perturbation import Perturbation

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from inverse_design.campaign.config import read_settings
+from inverse_design.campaign.settings import read_settings
 from inverse_design.errors import SettingsError
 
 TEXT = """

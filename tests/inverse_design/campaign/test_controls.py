@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from strategies.campaigns import measured, starting_screen
 
-from inverse_design.campaign.controls import Controls, controls_of, is_control
+from inverse_design.campaign.plate import Controls, controls_of, is_control
 from inverse_design.campaign.results import results_of
 
 _SCREEN = starting_screen()

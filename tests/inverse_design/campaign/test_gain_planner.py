@@ -22,7 +22,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.calibrated import Calibrated
+from surrogates.models.wrappers.calibrated import Calibrated
 
 SETTINGS = CampaignSettings("test", "the target", max_per_gene=3, random_share=0.25)
 RAISE = ScalarTarget("r1", "maximise")

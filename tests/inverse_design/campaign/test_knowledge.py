@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.campaigns import starting_screen
 
-from inverse_design.campaign.block import Block
-from inverse_design.campaign.knowledge import known_screen
-from inverse_design.campaign.starting_screen import screen_from_bytes, screen_to_bytes
+from inverse_design.campaign.ask import known_screen
+from inverse_design.campaign.create import screen_from_bytes, screen_to_bytes
+from inverse_design.campaign.store.events import Block
 from surrogates.data.screen import Screen
 
 _PLACES = [(0,), (3,), (0, 1), (2, 5), (1, 2, 7)]

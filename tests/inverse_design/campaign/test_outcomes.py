@@ -11,7 +11,7 @@ from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, startin
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, missed_shares, outcomes
 from inverse_design.campaign.planner import Plan
-from inverse_design.campaign.store import open_store
+from inverse_design.campaign.store.protocol import open_store
 from inverse_design.problem.target import ProfileTarget, Target
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen

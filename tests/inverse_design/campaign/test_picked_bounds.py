@@ -20,8 +20,8 @@ from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.uncertainty.scalar import ScalarPosterior
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.uncertainty.posterior import ScalarPosterior
 
 GENES, READOUTS = 10, 6
 TARGET = AlignedProfile.exact(range(READOUTS), normal(READOUTS, seed=4))

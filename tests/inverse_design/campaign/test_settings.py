@@ -6,10 +6,10 @@ from dataclasses import replace
 import pytest
 
 from inverse_design.acquisition.gain import GAINS
-from inverse_design.campaign.cost import affordable, experiment_cost, round_cost
+from inverse_design.campaign.ask import affordable, experiment_cost, round_cost
 from inverse_design.campaign.settings import CampaignSettings, settings_as_json, settings_of, settings_schema
-from inverse_design.campaign.state import MOVES, STATES, require_move
-from inverse_design.campaign.stop import Prospect, advise
+from inverse_design.campaign.status import Prospect, advise
+from inverse_design.campaign.store.events import MOVES, STATES, require_move
 from inverse_design.errors import IllegalMoveError, SettingsError
 
 _PLAIN = CampaignSettings(name="a", target="t")

@@ -8,8 +8,8 @@ import torch
 from strategies.campaigns import starting_screen
 from strategies.screens import pairs_of, planted_screen
 
-from inverse_design.campaign import starting_screen as module
-from inverse_design.campaign.starting_screen import screen_from_bytes, screen_to_bytes
+from inverse_design.campaign import create as module
+from inverse_design.campaign.create import screen_from_bytes, screen_to_bytes
 from inverse_design.errors import StoreError
 from surrogates.data.splits import folds_of_doubles
 

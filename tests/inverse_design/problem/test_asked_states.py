@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
 
-from inverse_design.problem.asked_states import (
+from inverse_design.problem.mismatch import (
     ITSELF,
     MAKER_LEFT_OUT,
     AskedState,

@@ -7,12 +7,16 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 from torch import Tensor
 
-from inverse_design.problem.composite import LikelihoodScore, Projection, RatioScore, double_block
-from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.score import (
+    LikelihoodScore,
+    PairScore,
+    ProductScore,
+    Projection,
+    RatioScore,
+    double_block,
+)
 from inverse_design.testing import check_pair_score
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.products import squared_norm
-from surrogates.uncertainty.residuals import ErrorLaw
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, squared_norm
 
 
 def ratio_of(rows: Tensor, direction: Tensor) -> RatioScore:

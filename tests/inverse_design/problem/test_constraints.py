@@ -1,8 +1,7 @@
 import pytest
 
 from inverse_design.errors import SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.limits import Group
+from inverse_design.problem.constraints import Constraints, Group
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import UnknownNameError

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 from strategies.spaces import plain_space, spaces
 
 from inverse_design.problem import counting
-from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.problem.counting import Count, count_sets, ruled_out
-from inverse_design.problem.limits import Group
-from inverse_design.problem.pair_mask import PairMask
+from inverse_design.problem.set_rules import PairMask
 from inverse_design.problem.space import CombinationSpace
 
 

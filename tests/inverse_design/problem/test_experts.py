@@ -11,7 +11,7 @@ from torch import Tensor
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.search.exhaustive import normalised, pair_score, search, survey
 from inverse_design.testing import check_pair_score
-from surrogates.models.calibrated import Expert, FittedCalibrated
+from surrogates.models.wrappers.calibrated import Expert, FittedCalibrated
 
 WEIGHTS = (0.5, 0.3, 0.2)
 

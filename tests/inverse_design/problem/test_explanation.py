@@ -9,9 +9,8 @@ from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.models.additive import CombinationLaw, FittedScaledAdditive
-from surrogates.models.calibrated import FittedCalibrated, HeldOutError
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.residuals import ErrorLaw
+from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 
 LABELS = ("A", "B", "C", "A+C")
 EFFECTS = torch.tensor([[1.0, 0.0, 2.0], [3.0, -1.0, 0.0], [0.0, 5.0, 0.0], [0.0, 4.0, 0.1]]).double()

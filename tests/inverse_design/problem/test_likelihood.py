@@ -24,13 +24,13 @@ from torch.distributions import MultivariateNormal
 
 from inverse_design.problem.likelihood import TargetLikelihood, law_on
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.pairs import search_pairs
+from inverse_design.search.scan import search_pairs
 from inverse_design.testing import check_pair_score
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import FittedCalibrated
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.uncertainty.error_model import FactorCovariance
 
 
 def everything() -> PerturbationBatch:

@@ -9,16 +9,24 @@ from torch import Tensor
 from torch.distributions import MultivariateNormal
 
 from inverse_design.problem import mismatch
-from inverse_design.problem.asked_states import KnownEffects, asked_states, regrets
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.mismatch import ASSUMED, MULTIPLES, Mismatch, choose_mismatch, missed
+from inverse_design.problem.mismatch import (
+    ASSUMED,
+    MULTIPLES,
+    KnownEffects,
+    Mismatch,
+    asked_states,
+    choose_mismatch,
+    missed,
+    regrets,
+)
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import Calibrated, Expert, FittedCalibrated
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
 
 GENES, READOUTS = 8, 7
 PART = AlignedProfile(

@@ -9,28 +9,26 @@ from strategies.streamed import Streamed
 from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.forms import quadratic_form
 from inverse_design.problem.objective import (
     Correlation,
     Objective,
     SignedProjection,
     SquaredDistance,
+    quadratic_form,
 )
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.pairs import search_pairs
+from inverse_design.search.scan import search_pairs
 from inverse_design.testing import check_pair_score
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.base import Surrogate
-from surrogates.models.calibrated import FittedCalibrated, HeldOutError
+from surrogates.models.base import Surrogate, single_effects
 from surrogates.models.interaction import Interaction
-from surrogates.models.singles import single_effects
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 from surrogates.uncertainty.posterior import Interval, isotropic
-from surrogates.uncertainty.residuals import ErrorLaw
 
 GENES, READOUTS = 8, 6
 BASES: dict[str, Surrogate] = {

@@ -9,16 +9,23 @@ from hypothesis import strategies as st
 from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
-from inverse_design.problem.forms import form_on, quadratic_form, traces
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
-from inverse_design.problem.outcome import Distance, squared_distance
+from inverse_design.problem.objective import (
+    Correlation,
+    Distance,
+    Objective,
+    SignedProjection,
+    SquaredDistance,
+    form_on,
+    quadratic_form,
+    squared_distance,
+    traces,
+)
 from inverse_design.problem.target import AlignedProfile
-from surrogates.models.calibrated import Calibrated
 from surrogates.models.interaction import Interaction
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.posterior import GaussianPosterior, Interval
-from surrogates.uncertainty.scalar import Outcome
+from surrogates.models.wrappers.calibrated import Calibrated
+from surrogates.uncertainty.error_model import FactorCovariance
+from surrogates.uncertainty.posterior import GaussianPosterior, Interval, Outcome
 
 READOUTS = 6
 WHOLE = AlignedProfile.exact(range(READOUTS), normal(READOUTS, seed=5))

@@ -8,9 +8,8 @@ from strategies.screens import normal
 from strategies.spaces import plain_space, spaces
 
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.pair_bounds import PairBounds
-from inverse_design.problem.pair_mask import PairMask
-from inverse_design.problem.set_score import PairwiseSetScore
+from inverse_design.problem.set_rules import PairMask
+from inverse_design.problem.set_score import PairBounds, PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary

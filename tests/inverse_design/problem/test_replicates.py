@@ -7,7 +7,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from inverse_design.problem.replicates import replicates
 from inverse_design.problem.target import AlignedProfile
 from surrogates.errors import CalibrationError
-from surrogates.models.held_out import HeldOutPredictions
+from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
 
 READOUTS = 300
 SCREEN = planted_screen(alone=range(6), together=pairs_of(6, 9), readouts=READOUTS, standard_error=0.5)

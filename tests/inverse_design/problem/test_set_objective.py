@@ -16,15 +16,15 @@ from strategies.screens import normal
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
-from inverse_design.problem.set_objective import set_score
+from inverse_design.problem.set_score import set_score
 from inverse_design.problem.target import AlignedProfile
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, set_rows
 from surrogates.models.baselines import MatchingMean
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
-from surrogates.models.stacked import Stacked
-from surrogates.uncertainty.residuals import ErrorLaw
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.ensemble import Stacked
+from surrogates.uncertainty.error_model import ErrorLaw
 
 TARGET = replace(
     AlignedProfile.exact(range(READOUTS), question_screen().effects[-1]),

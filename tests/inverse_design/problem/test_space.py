@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 from strategies.spaces import plain_space, spaces
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.limits import Group, Limits
+from inverse_design.problem.constraints import Constraints, Group, Limits
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.testing import check_space
 from surrogates.data.perturbation import Intervention, Perturbation

@@ -3,8 +3,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
 from inverse_design.problem.question import Question, ask, scale_remark
-from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target
-from inverse_design.problem.target_scale import scale_misfit
+from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, scale_misfit
 
 READOUTS = 20
 SCREEN = planted_screen(alone=range(6), together=pairs_of(6, 9), readouts=READOUTS)

@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from strategies.spaces import limits, plain_space
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem import pair_bounds
+from inverse_design.problem import set_score as pair_bounds
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import bounded, hunt
-from inverse_design.search.bounded import search_bounded
+from inverse_design.search import sets as bounded
+from inverse_design.search import sets as hunt
+from inverse_design.search.sets import search_bounded
 from inverse_design.search.topk import SearchResult, TopK
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary

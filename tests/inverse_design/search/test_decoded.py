@@ -11,15 +11,13 @@ from strategies.spaces import plain_space, spaces
 from inverse_design.errors import SpaceError
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import decoded
-from inverse_design.search.decoded import DecodedScore, decoded_members, search_decoded
-from inverse_design.search.member_stack import DecodedMember
+from inverse_design.search.decoded import DecodedMember, DecodedScore, decoded_members, search_decoded
 from inverse_design.testing import check_pair_score
 from surrogates.errors import DataError
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.ensemble import Ensemble, FittedEnsemble
-from surrogates.models.latent_additive import LatentAdditive
-from surrogates.models.layers import Layers
-from surrogates.models.training import Schedule
+from surrogates.models.latent import LatentAdditive
+from surrogates.models.training import Layers, Schedule
+from surrogates.models.wrappers.ensemble import Ensemble, FittedEnsemble
 
 
 def drawn(

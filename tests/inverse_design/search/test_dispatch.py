@@ -11,11 +11,9 @@ from strategies.questions import question_model, question_objective, question_sp
 
 from inverse_design.errors import ExecutorError
 from inverse_design.search import dispatch as module
-from inverse_design.search.dispatch import Crew, dispatch
+from inverse_design.search.dispatch import Crew, Ledger, dispatch
 from inverse_design.search.exhaustive import search
-from inverse_design.search.ledger import Ledger
-from inverse_design.search.parcel import Parcel, identity
-from inverse_design.search.shards import ShardAnswer, ShardTask, answer_shard, plan_shards
+from inverse_design.search.tasks import Parcel, ShardAnswer, ShardTask, answer_shard, identity, plan_shards
 from inverse_design.search.topk import SearchResult, TopK
 
 

@@ -16,14 +16,13 @@ from inverse_design.errors import ExecutorError, LedgerError, SpaceError
 from inverse_design.problem.objective import Correlation
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import engine as module
+from inverse_design.search import api as costs
+from inverse_design.search import api as module
 from inverse_design.search import exhaustive
-from inverse_design.search import parcel as parcels
-from inverse_design.search import workload as costs
-from inverse_design.search.engine import Engine
+from inverse_design.search import tasks as parcels
+from inverse_design.search.api import Engine, Workload, workload
 from inverse_design.search.exhaustive import pair_score, search
 from inverse_design.search.topk import SearchResult, TopK
-from inverse_design.search.workload import Workload, workload
 
 TESTS = Path(__file__).parents[2]
 
@@ -55,8 +54,8 @@ _KILLED = """
     from pathlib import Path
     from strategies.questions import question_model, question_objective, question_space
     from concurrent.futures import ThreadPoolExecutor
-    from inverse_design.search.engine import Engine
-    from inverse_design.search.ledger import Ledger
+    from inverse_design.search.api import Engine
+    from inverse_design.search.dispatch import Ledger
 
     plain, left = Ledger.add, [5]
 

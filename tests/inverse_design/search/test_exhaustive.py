@@ -5,16 +5,13 @@ import pytest
 import torch
 from strategies.questions import question_model, question_objective, question_space
 
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.limits import Group
+from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.search import exhaustive
-from inverse_design.search.engine import Engine
+from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import in_ranges, listable, search
-from inverse_design.search.remarks import search_notes
-from inverse_design.search.stream import search_stream
-from inverse_design.search.topk import TopK
+from inverse_design.search.topk import TopK, search_stream
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.calibrated import FittedCalibrated
+from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 RULES = Constraints(groups=(Group("family", ("G00", "G01", "G02")),), incompatible=(("G03", "G04"),))
 

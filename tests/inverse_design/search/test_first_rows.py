@@ -6,16 +6,15 @@ import torch
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import SquaredDistance
-from inverse_design.problem.outcome import Distance
+from inverse_design.problem.objective import Distance, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import Bench, FirstRows, first_rows
 from inverse_design.search.identification import Identification, Total, identify
 from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.automatic import best_identifying
-from surrogates.models.calibrated import Calibrated, Expert, FittedCalibrated
-from surrogates.models.stated_errors import StatedErrors
+from surrogates.models.wrappers.automatic import best_identifying
+from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
+from surrogates.models.wrappers.stated_errors import StatedErrors
 
 GENES, READOUTS = 8, 6
 PRIOR = torch.linspace(-0.2, 0.2, GENES).double()

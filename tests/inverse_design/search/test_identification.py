@@ -20,9 +20,9 @@ from surrogates.data.screen import Screen
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import NoChange
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
-from surrogates.models.unseen_parts import with_unseen
+from surrogates.models.wrappers.automatic import with_unseen
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 GENES, DOUBLES, READOUTS = 7, 12, 5
 WHOLE = AlignedProfile.exact(range(READOUTS), normal(READOUTS, seed=8))

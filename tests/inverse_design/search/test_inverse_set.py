@@ -22,8 +22,8 @@ from inverse_design.search.inverse_set import InverseSet, Rule, SetRule, calibra
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
-from surrogates.uncertainty.conformal import quantile_rank
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.uncertainty.conformal.quantiles import quantile_rank
 
 GENES, READOUTS, LEARNT = 8, 6, 19
 PAIRS = pairs_of(GENES, 28)

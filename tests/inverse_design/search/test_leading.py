@@ -5,10 +5,11 @@ import torch
 from strategies.spaces import plain_space
 
 from inverse_design.problem.score import ProductScore
-from inverse_design.search import leading, pairs, product_sifter
-from inverse_design.search.leading import LeadingSifter, leading_directions
-from inverse_design.search.pairs import search_pairs
-from inverse_design.search.sifting import Tile
+from inverse_design.search import pruning as leading
+from inverse_design.search import pruning as product_sifter
+from inverse_design.search import scan as pairs
+from inverse_design.search.pruning import LeadingSifter, Tile, leading_directions
+from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import SearchResult
 
 SIZE, DEEP = 80, 40

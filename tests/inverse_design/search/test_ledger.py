@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from inverse_design.errors import LedgerError
-from inverse_design.search.ledger import Ledger
-from inverse_design.search.shards import ShardAnswer
+from inverse_design.search.dispatch import Ledger
+from inverse_design.search.tasks import ShardAnswer
 
 PLAN = ((0, 4), (4, 9))
 

@@ -13,10 +13,11 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import pairs, product_sifter, sifting
-from inverse_design.search.pairs import search_pairs
-from inverse_design.search.stream import search_stream
-from inverse_design.search.topk import TopK
+from inverse_design.search import pruning as product_sifter
+from inverse_design.search import pruning as sifting
+from inverse_design.search import scan as pairs
+from inverse_design.search.scan import search_pairs
+from inverse_design.search.topk import TopK, search_stream
 from inverse_design.testing import check_searcher
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError

@@ -6,8 +6,8 @@ from functools import partial
 import pytest
 import torch
 
-from inverse_design.search import pipeline
-from inverse_design.search.pipeline import pipelined
+from inverse_design.search import scan as pipeline
+from inverse_design.search.scan import pipelined
 
 
 @pytest.fixture

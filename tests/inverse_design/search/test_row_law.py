@@ -8,10 +8,9 @@ from strategies.screens import normal
 from torch import Tensor
 
 from inverse_design.problem.replicates import Replicates
-from inverse_design.search.first_rows import FirstRows
-from inverse_design.search.row_law import RowLaw
+from inverse_design.search.first_rows import FirstRows, RowLaw
 from surrogates.errors import CalibrationError
-from surrogates.uncertainty.conformal import conformal_quantile
+from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 
 NOISE = Replicates(torch.tensor([0.1, 0.2, 0.3, 0.4]).double(), "made up")
 

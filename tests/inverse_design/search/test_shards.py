@@ -8,13 +8,11 @@ from strategies.questions import question_model, question_objective, question_sp
 from strategies.spaces import plain_space
 
 from inverse_design.errors import SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.limits import Group
-from inverse_design.problem.ranking import pair_row
-from inverse_design.search import shards
+from inverse_design.problem.constraints import Constraints, Group
+from inverse_design.problem.counting import pair_row
+from inverse_design.search import tasks as shards
 from inverse_design.search.exhaustive import search
-from inverse_design.search.parcel import Parcel, identity
-from inverse_design.search.shards import ShardAnswer, ShardTask, answer_shard, merged, plan_shards
+from inverse_design.search.tasks import Parcel, ShardAnswer, ShardTask, answer_shard, identity, merged, plan_shards
 from inverse_design.search.topk import TopK
 from surrogates.errors import DataError
 

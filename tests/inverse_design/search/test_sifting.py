@@ -6,8 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inverse_design.problem.score import ProductScore
-from inverse_design.search.product_sifter import ProductSifter
-from inverse_design.search.sifting import BlockSifter, Tile, reaching
+from inverse_design.search.pruning import BlockSifter, ProductSifter, Tile, reaching
 
 
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.integers(0, 6))

@@ -12,13 +12,11 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.beam import search_beam
-from inverse_design.search.bounded import search_bounded
-from inverse_design.search.pairs import search_pairs
-from inverse_design.search.shards import plan_shards
-from inverse_design.search.stream import search_stream
-from inverse_design.search.survey import survey_pairs, survey_stream
-from inverse_design.search.topk import SearchResult
+from inverse_design.search.exhaustive import survey_pairs, survey_stream
+from inverse_design.search.scan import search_pairs
+from inverse_design.search.sets import search_beam, search_bounded
+from inverse_design.search.tasks import plan_shards
+from inverse_design.search.topk import SearchResult, search_stream
 from surrogates.data.vocabulary import PerturbationBatch
 
 Search = Callable[[CombinationSpace, int, int], SearchResult]

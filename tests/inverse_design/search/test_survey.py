@@ -14,11 +14,11 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search import survey
-from inverse_design.search.survey import survey_pairs, survey_stream
+from inverse_design.search import exhaustive as survey
+from inverse_design.search.exhaustive import survey_pairs, survey_stream
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 
 def log_sum_pairs(score: PairScore, space: CombinationSpace) -> float:

@@ -2,8 +2,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from inverse_design.search.listing import by_turns, drafted
 from inverse_design.search.topk import Certificate, SearchResult, TopK
-from inverse_design.search.turns import by_turns, drafted
 
 RANKINGS = st.integers(0, 9).flatmap(
     lambda size: st.tuples(st.permutations(range(size)), st.permutations(range(size)))

@@ -5,11 +5,10 @@ from strategies.spaces import plain_space
 
 from inverse_design.errors import SpaceError
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.decoded import DecodedScore, search_decoded
-from inverse_design.search.member_stack import DecodedMember
+from inverse_design.search.decoded import DecodedMember, DecodedScore, search_decoded
 from inverse_design.search.two_stage import Plan, TwoStageResult, nystrom_proxy, search_two_stage
 from surrogates.errors import DataError
-from surrogates.models.layers import Layers
+from surrogates.models.training import Layers
 
 TARGET = normal(6, seed=77)
 

@@ -6,7 +6,7 @@ import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
-from surrogates.data.fingerprints import fingerprints, read_smiles
+from surrogates.data.descriptors import fingerprints, read_smiles
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError

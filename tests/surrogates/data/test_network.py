@@ -3,8 +3,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
+from surrogates.data.simulate import Network
 from surrogates.errors import DataError, UnknownNameError
 
 

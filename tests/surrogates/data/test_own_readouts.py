@@ -1,6 +1,6 @@
 from strategies.screens import planted_screen
 
-from surrogates.data.own_readouts import own_columns, own_marks
+from surrogates.data.novelty import own_columns, own_marks
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
 

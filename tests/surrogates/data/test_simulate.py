@@ -1,9 +1,8 @@
 import pytest
 import torch
 
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.simulate import LinearCausalWorld, SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError
 
 NETWORK = Network(genes=8)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import planted_screen
 
-from surrogates.data.unmeasured import with_targets
+from surrogates.data.novelty import with_targets
 from surrogates.errors import DataError
 
 

@@ -11,10 +11,8 @@ from cell_eval.metrics._de import compute_pr_auc, de_overlap_metric
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
-from surrogates.evaluation.distances import energy_distance
-from surrogates.evaluation.metrics import absolute_errors, pearson_rows, squared_errors
-from surrogates.evaluation.ranking_metrics import average_precision_rows, top_overlap_rows
-from surrogates.evaluation.retrieval_metrics import discrimination_rows
+from surrogates.evaluation.metrics import absolute_errors, energy_distance, pearson_rows, squared_errors
+from surrogates.evaluation.row_metrics import average_precision_rows, discrimination_rows, top_overlap_rows
 
 CONTROL, CELLS = "control", 20
 PERTURBATIONS = [f"G{number}" for number in range(6)]

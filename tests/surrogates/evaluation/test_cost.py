@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from surrogates.evaluation.cost import with_cost
+from surrogates.evaluation.scorecard import with_cost
 
 
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs Linux's /proc")
@@ -21,7 +21,7 @@ def test_memory_that_was_freed_again_is_seen() -> None:
 
 
 def test_memory_is_unknown_where_the_system_does_not_tell(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("surrogates.evaluation.cost._RESET", Path("/absent/file"))
+    monkeypatch.setattr("surrogates.evaluation.scorecard._RESET", Path("/absent/file"))
     result, cost = with_cost(lambda: 3)
     assert result == 3
     assert math.isnan(cost.peak_mb)

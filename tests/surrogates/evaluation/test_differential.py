@@ -8,7 +8,7 @@ from scipy import stats
 from strategies.screens import normal
 
 from surrogates.errors import DataError
-from surrogates.evaluation.differential import (
+from surrogates.evaluation.column_metrics import (
     delogged,
     differential_readouts,
     log2_fold_change,

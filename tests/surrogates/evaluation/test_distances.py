@@ -12,8 +12,8 @@ from sklearn.metrics.pairwise import rbf_kernel
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.evaluation import distances
-from surrogates.evaluation.distances import GAMMAS, energy_distance, maximum_mean_discrepancy
+from surrogates.evaluation import metrics as distances
+from surrogates.evaluation.metrics import GAMMAS, energy_distance, maximum_mean_discrepancy
 
 
 @st.composite

@@ -4,11 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import planted_screen
 
-from surrogates.data.network import Network
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.evaluation.forward_splits import (
     CLASSES,
     double_splits,

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
 
-from surrogates.evaluation.likelihood import (
+from surrogates.evaluation.coverage import (
     expected_squared_errors,
     interval_coverage_rows,
     negative_log_likelihood,
     spread_error_correlation,
 )
 from surrogates.evaluation.metrics import bootstrap_interval, squared_errors
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.error_model import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter, isotropic
 
 

@@ -11,7 +11,7 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.errors import DataError
-from surrogates.evaluation.ranking_metrics import (
+from surrogates.evaluation.row_metrics import (
     average_precision_rows,
     precision_at_recall,
     prevalence_rows,

@@ -7,9 +7,8 @@ from surrogates.data.screen import Screen
 from surrogates.evaluation import row_metrics
 from surrogates.evaluation.forward_splits import CLASSES, forward_protocols
 from surrogates.evaluation.metrics import squared_errors
-from surrogates.evaluation.retrieval_metrics import discrimination_rows
-from surrogates.evaluation.row_metrics import ROW_METRICS, HeldOut
-from surrogates.evaluation.scores import judge
+from surrogates.evaluation.row_metrics import ROW_METRICS, HeldOut, discrimination_rows
+from surrogates.evaluation.scorecard import judge
 from surrogates.models.additive import Additive
 from surrogates.uncertainty.posterior import isotropic
 

@@ -19,9 +19,18 @@ from strategies.screens import normal, pairs_of, planted_screen
 from surrogates.data.screen import Screen
 from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.evaluation.search_space import Choice, IntRange, LogRange, RealRange, field_of, with_fields
-from surrogates.evaluation.study import Pruner, Study
-from surrogates.evaluation.tuning import Tuned, tune
+from surrogates.evaluation.tuning import (
+    Choice,
+    IntRange,
+    LogRange,
+    Pruner,
+    RealRange,
+    Study,
+    Tuned,
+    field_of,
+    tune,
+    with_fields,
+)
 from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 

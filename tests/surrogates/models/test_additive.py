@@ -1,10 +1,9 @@
 import pytest
 import torch
 
-from surrogates.data.network import Network
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import LinearCausalWorld, SaturatingWorld, singles_and_doubles
+from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError
 from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import PairFactored

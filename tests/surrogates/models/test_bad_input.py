@@ -7,16 +7,16 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
+from surrogates.contrib.dynamics import SaturatingDynamics
+from surrogates.contrib.trees import GradientBoosting, RandomForest
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import Fitted
-from surrogates.models.dynamics import SaturatingDynamics
 from surrogates.models.kernel import KernelRidge
-from surrogates.models.registered import CONTEXT_SURROGATES, SURROGATES
-from surrogates.models.trees import GradientBoosting, RandomForest
+from surrogates.models.presets import CONTEXT_SURROGATES, SURROGATES
 from surrogates.testing import probe_batch
 
 KNOWN = ("AHR", "BAK1", "CEBPA", "DUSP9", "ETS2", "FOXA1", "KLF1")  # the shipped descriptors know them

@@ -4,7 +4,7 @@ import torch
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.context import require_one_context
+from surrogates.models.base import require_one_context
 
 
 def _screen(*contexts: str) -> Screen:

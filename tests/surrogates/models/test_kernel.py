@@ -11,9 +11,9 @@ from strategies.screens import gene, normal, plans, planted_screen
 
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.descriptors import Descriptors
+from surrogates.data.novelty import with_targets
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.unmeasured import with_targets
 from surrogates.evaluation.metrics import bootstrap_interval, ratio_of_sums, squared_errors
 from surrogates.evaluation.scorecard import single_splits
 from surrogates.models.additive import Additive

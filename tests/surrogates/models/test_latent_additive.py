@@ -15,12 +15,10 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.base import LatentSum
-from surrogates.models.latent_additive import FittedLatentAdditive, LatentAdditive, decoded_departure
-from surrogates.models.layers import Layers
-from surrogates.models.residual import Residual
-from surrogates.models.singles import sum_over_interventions
-from surrogates.models.training import Schedule
+from surrogates.models.base import LatentSum, sum_over_interventions
+from surrogates.models.latent import FittedLatentAdditive, LatentAdditive, decoded_departure
+from surrogates.models.training import Layers, Schedule
+from surrogates.models.wrappers.ensemble import Residual
 from surrogates.testing import check_surrogate, probe_batch
 
 QUICK = LatentAdditive(latent=8, hidden=(16,), schedule=Schedule(epochs=8, batch=16, rate=5e-3))

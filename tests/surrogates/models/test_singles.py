@@ -4,7 +4,7 @@ import torch
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.singles import single_effects, sum_over_interventions
+from surrogates.models.base import single_effects, sum_over_interventions
 
 
 def _screen(effects: dict[str, list[float]], contexts: list[str] | None = None) -> Screen:

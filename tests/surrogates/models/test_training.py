@@ -3,8 +3,7 @@ import torch
 from strategies.screens import normal
 
 from surrogates.errors import DataError
-from surrogates.models.layers import Layers
-from surrogates.models.training import Schedule, train
+from surrogates.models.training import Layers, Schedule, train
 
 
 def _line(seed: int, *, epochs: int = 300, patience: int = 300) -> tuple[Layers, float]:

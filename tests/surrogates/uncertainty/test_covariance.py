@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.error_model import FactorCovariance
 
 
 @st.composite

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.uncertainty.products import inner_product, squared_norm
+from surrogates.uncertainty.error_model import inner_product, squared_norm
 
 shapes = st.tuples(st.integers(0, 6), st.integers(1, 5), st.integers(0, 4), st.integers(0, 99))
 

@@ -12,8 +12,12 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.uncertainty.left_out import sums_over_others
-from surrogates.uncertainty.readout_variance import Circumstances, ReadoutVariance, most_likely_shares
+from surrogates.uncertainty.readout_variance import (
+    Circumstances,
+    ReadoutVariance,
+    most_likely_shares,
+    sums_over_others,
+)
 
 GENES, READOUTS = 9, 7
 

@@ -10,8 +10,7 @@ from strategies.screens import normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal, StudentT
 
-from surrogates.uncertainty.covariance import FactorCovariance
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, LawChoice, StandardResiduals
 
 
 def law_of(

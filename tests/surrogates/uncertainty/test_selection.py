@@ -7,7 +7,7 @@ from strategies.screens import normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
-from surrogates.uncertainty.residuals import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
 from surrogates.uncertainty.selection import (
     COEFFICIENT_VARIANCES,
     FEWEST_TO_CHOOSE,

@@ -1,9 +1,9 @@
 import torch
 from strategies.screens import normal
 
-from surrogates.uncertainty.covariance import FactorCovariance
+from surrogates.uncertainty.error_model import FactorCovariance
+from surrogates.uncertainty.heteroscedastic import StatedPosterior
 from surrogates.uncertainty.posterior import GaussianPosterior, Posterior
-from surrogates.uncertainty.stated import StatedPosterior
 
 
 def posterior(rank: int = 2) -> StatedPosterior:

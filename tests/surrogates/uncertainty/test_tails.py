@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.uncertainty.conformal import conformal_quantile
-from surrogates.uncertainty.tails import Tails
+from surrogates.uncertainty.conformal.quantiles import conformal_quantile
+from surrogates.uncertainty.heteroscedastic import Tails
 
 N, READOUTS = 60, 50
 APART = torch.arange(N)

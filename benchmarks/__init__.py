@@ -1,0 +1,1 @@
+"""What measures this software itself; run one by ``python -m benchmarks NAME``."""

@@ -1,0 +1,5 @@
+"""Run the study."""
+
+from benchmarks.causal_matching.command import main
+
+main()

@@ -1,0 +1,1 @@
+"""Other libraries at the same search."""

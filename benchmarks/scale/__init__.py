@@ -1,0 +1,1 @@
+"""Time and memory of searches as the space grows."""

@@ -1,0 +1,354 @@
+"""What an effect is worth: minus its distance to a state, or how far it goes in a direction.
+
+Gains are read in the unit of the outcome that an experiment shows (a distance, a projection), so that an expected
+gain can be compared with a price. Likelihoods identify better, but theirs is no unit that a bench would pay for.
+
+The incumbent: the best that was measured, as far as its noise lets one say so.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inverse_design.acquisition.quadratic import ErrorAxes, NormalScores
+from inverse_design.problem.target import AlignedProfile, Target, is_state
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError
+from surrogates.uncertainty.error_model import FactorCovariance
+
+_NUMBERS_AT_ONCE = 2**22  # of the factors of squares that are taken at a time
+
+
+@dataclass(frozen=True)
+class EffectLaw:
+    """Normal effects on the readouts of a target, each candidate on its own.
+
+    Attributes:
+        mean: Expected effects.
+        shared: Directions of low-rank errors of each candidate's own; there may be none.
+        covariances: Distinct covariances of the rest of the errors.
+        group: Which of them each candidate has.
+        spread: Factor on it.
+    """
+
+    mean: Float[Tensor, "b m"]
+    shared: Float[Tensor, "b m j"]
+    covariances: tuple[FactorCovariance, ...]
+    group: Int[Tensor, "b"]
+    spread: Float[Tensor, "b"]
+
+    @property
+    def variance(self) -> Float[Tensor, "b m"]:
+        """Variance of each effect."""
+        own = torch.stack([each.variance for each in self.covariances])[self.group]
+        return self.shared.square().sum(2) + self.spread[:, None] * own
+
+    def along(self, direction: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
+        """Take the variance of a weighted sum of effects.
+
+        Args:
+            direction: The weights.
+
+        Returns:
+            One variance for each candidate.
+        """
+        own = [
+            each.diagonal @ direction.square() + (direction @ each.loadings).square().sum()
+            for each in self.covariances
+        ]
+        low = torch.einsum("bmj,m->bj", self.shared, direction).square().sum(1)
+        return low + self.spread * torch.stack(own)[self.group]
+
+
+@runtime_checkable
+class Worth(Protocol):
+    """The utility of effects on the readouts of a target."""
+
+    @property
+    def name(self) -> str:
+        """The outcome that it is made of, such as ``"distance"``."""
+        ...
+
+    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """Value effects; larger is better."""
+        ...
+
+    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Say what the variances of measured effects make of the utility, to first order."""
+        ...
+
+    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Value measured effects as their true state, of which noise changes the expectation."""
+        ...
+
+    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
+        """Compare candidates with the utility of the best that is known."""
+        ...
+
+
+@dataclass(frozen=True)
+class Nearness:
+    """Minus the root mean square distance to a profile, over its readouts with their weights.
+
+    Attributes:
+        target: The profile.
+    """
+
+    target: AlignedProfile
+
+    @property
+    def name(self) -> str:
+        """What it is made of."""
+        return "distance"
+
+    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """Value effects.
+
+        Args:
+            effects: On the target's readouts.
+
+        Returns:
+            Minus their distances.
+        """
+        return -(self._square(effects) / self._total).sqrt()
+
+    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Carry noise over to the distance ``d``, whose gradient is ``w x / (W d)`` for gaps ``x``.
+
+        Args:
+            effects: Measured, on the target's readouts.
+            noise: Variance of each.
+
+        Returns:
+            Variance of each utility.
+        """
+        weights, gaps = self.target.weights, self.target.values - effects
+        tiny = torch.finfo(effects.dtype).tiny
+        spread = (weights.square() * gaps.square() * noise).sum(1)
+        return spread / (self._total * self._square(effects)).clamp(min=tiny)
+
+    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
+        """Take the expected square of the noise off the square of the distance.
+
+        Args:
+            effects: Measured, on the target's readouts.
+            noise: Variance of each.
+
+        Returns:
+            Utilities of the true states, as far as they can be told.
+        """
+        square = self._square(effects) - (self.target.weights * noise).sum(1)
+        return -(square.clamp(min=0) / self._total).sqrt()
+
+    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
+        """Compare distances with that of the best, by saddle points.
+
+        Args:
+            law: Of the effects of each candidate.
+            incumbent: Utility of the best that is known: minus its distance.
+
+        Returns:
+            By how much each will be nearer.
+        """
+        unit, (_, m, j) = float(self._total.sqrt()), law.shared.shape
+        best = torch.tensor([max(-incumbent, 0.0) * unit], dtype=torch.float64)
+        gap = self.target.values - law.mean
+        found, order = [], []
+        for number, covariance in enumerate(law.covariances):
+            axes = ErrorAxes.of(covariance, self.target.weights)
+            at_once = max(1, _NUMBERS_AT_ONCE // (m * (1 + j + axes.loadings.shape[1])))
+            for rows in torch.nonzero(law.group == number).flatten().split(at_once):
+                if len(rows):
+                    found.append(axes.square(gap[rows], law.shared[rows], law.spread[rows]).scores(best))
+                    order.append(rows)
+        place = torch.cat([*order, torch.zeros(0, dtype=torch.int64)]).argsort()
+        return NormalScores.joined(found).rows(place).in_units(unit)
+
+    @property
+    def _total(self) -> Float[Tensor, ""]:
+        return self.target.weights.sum()
+
+    def _square(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        values, weights = self.target.values.to(effects.dtype), self.target.weights.to(effects.dtype)
+        square: Tensor = (values - effects).square() @ weights
+        return square
+
+
+@dataclass(frozen=True)
+class Advance:
+    """How far effects go in a direction: of a signature, or of a readout to raise or lower.
+
+    Attributes:
+        target: The direction; each readout counts with its value times weight.
+    """
+
+    target: AlignedProfile
+
+    @property
+    def name(self) -> str:
+        """What it is made of."""
+        return "projection"
+
+    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
+        """Value effects.
+
+        Args:
+            effects: On the target's readouts.
+
+        Returns:
+            Their projections.
+        """
+        along: Tensor = effects @ self._direction.to(effects.dtype)
+        return along
+
+    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Carry noise over to the projection.
+
+        Args:
+            effects: Not read: the projection is linear.
+            noise: Variance of each effect.
+
+        Returns:
+            Variance of each utility.
+        """
+        spread: Tensor = noise @ self._direction.square()
+        return spread
+
+    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+        """Value measured effects: noise does not change the expectation of a projection.
+
+        Args:
+            effects: Measured, on the target's readouts.
+            noise: Not read.
+
+        Returns:
+            Their projections.
+        """
+        return self.utility(effects)
+
+    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
+        """Compare projections, which are normal, with that of the best.
+
+        Args:
+            law: Of the effects of each candidate.
+            incumbent: Utility of the best that is known.
+
+        Returns:
+            By how much each will be further.
+        """
+        return NormalScores.of_normal(self.utility(law.mean) - incumbent, law.along(self._direction).sqrt())
+
+    @property
+    def _direction(self) -> Float[Tensor, "m"]:
+        return self.target.values * self.target.weights
+
+
+def worth_of(target: Target, aligned: AlignedProfile) -> Worth:
+    """Choose what effects are worth by a target.
+
+    Args:
+        target: Where the cells should go.
+        aligned: The same in the coordinates of a screen.
+
+    Returns:
+        Nearness to a state or a value; else the advance in a direction.
+    """
+    return Nearness(aligned) if is_state(target) else Advance(aligned)
+
+
+def measured_utility(target: Target, screen: Screen) -> Float[Tensor, "n"]:
+    """Value what was measured.
+
+    Args:
+        target: Where the cells should go.
+        screen: Measured effects.
+
+    Returns:
+        The utility of each row, larger is better: minus its distance to a state, or its projection on a direction.
+    """
+    aligned = target.on(screen.readouts)
+    return worth_of(target, aligned).utility(screen.effects[:, aligned.columns])
+
+
+def utility_error(target: Target, screen: Screen) -> float | None:
+    """Say how exactly a utility is known, to first order.
+
+    Args:
+        target: Where the cells should go.
+        screen: Measured effects, with standard errors or without.
+
+    Returns:
+        The standard error of the utility of the median row, ``None`` if the screen has no standard errors.
+    """
+    if screen.standard_errors is None:
+        return None
+    aligned = target.on(screen.readouts)
+    noise = screen.standard_errors[:, aligned.columns].square()
+    variance = worth_of(target, aligned).variance(screen.effects[:, aligned.columns], noise)
+    return float(variance.median().sqrt())
+
+
+@dataclass(frozen=True)
+class Incumbent:
+    """The best measured condition.
+
+    Attributes:
+        label: Its name.
+        measured: Its utility as measured.
+        utility: Posterior mean of the utility of its true state: what candidates have to improve upon.
+    """
+
+    label: str
+    measured: float
+    utility: float
+
+
+def best_measured(worth: Worth, target: AlignedProfile, screen: Screen) -> Incumbent:
+    """Find the condition whose true state is best, given its measurement and that of all others.
+
+    The best of many noisy readings is partly lucky. With standard errors every utility is drawn towards the mean
+    of all, ``u_i + s_i² / (tau² + s_i²) (mean - u_i)``, with ``tau²`` the scatter that noise does not explain
+    [empirical Bayes; Morris 1983]; without them, a reading is taken as it is.
+
+    Args:
+        worth: What effects are worth.
+        target: In the coordinates of the screen.
+        screen: Everything that was measured.
+
+    Returns:
+        The incumbent.
+
+    Raises:
+        DataError: If nothing was measured.
+    """
+    if not len(screen):
+        raise DataError("nothing was measured, so there is nothing to improve upon; begin with a few experiments")
+    effects = screen.effects[:, target.columns]
+    measured = worth.utility(effects)
+    utilities = measured
+    if screen.standard_errors is not None:
+        noise = screen.standard_errors[:, target.columns].square()
+        utilities = shrunk(worth.without_noise(effects, noise), worth.variance(effects, noise))
+    best = int(utilities.argmax())
+    return Incumbent(screen.labels[best], float(measured[best]), float(utilities[best]))
+
+
+def shrunk(values: Float[Tensor, "n"], variance: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
+    """Draw noisy numbers towards their mean, by as much as noise explains their scatter.
+
+    Args:
+        values: As measured.
+        variance: Of the noise of each.
+
+    Returns:
+        Posterior means.
+    """
+    if len(values) < 2:
+        return values
+    centre = values.mean()
+    scatter = (values.var() - variance.mean()).clamp(min=0)
+    kept = torch.where(variance > 0, scatter / (scatter + variance).clamp(min=torch.finfo(values.dtype).tiny), 1.0)
+    return centre + kept * (values - centre)

@@ -1,1 +1,0 @@
-"""The project's own measurements, as tidy rows."""

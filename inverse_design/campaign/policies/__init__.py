@@ -1,1 +1,0 @@
-"""Policies: ways to choose experiments, one per file, and their names."""

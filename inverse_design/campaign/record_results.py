@@ -1,0 +1,458 @@
+"""Telling results: checked, matched with experiments, and recorded in one transaction.
+
+Values that are out of scale are flagged: a wrong unit is commoner than a true value so far out.
+
+What is usual of a readout is learnt from all conditions, of which few act on the readout's own gene. Activation
+raises that one far above all others, and a knock-down lowers it: a perturbation's own readout, in the direction of
+its mode, is compared with other own readouts.
+
+Which experiment each told well belongs to, and which wells were told before.
+
+Moves that a user states: experiments that go to the bench, and experiments that will not be done.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from inverse_design.campaign.results import Results
+from inverse_design.campaign.store.events import (
+    OPEN_STATES,
+    Block,
+    Experiment,
+    Measurement,
+    Ordered,
+    State,
+    Told,
+    Withdrawn,
+    require_move,
+)
+from inverse_design.campaign.store.protocol import Log, WritableLog
+from inverse_design.errors import ResultsError
+from surrogates.data.novelty import NO_READOUT, own_columns
+from surrogates.data.perturbation import Mode
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import Vocabulary
+from surrogates.errors import DataError
+
+_MOST_SHOWN = 5
+_ROUNDING = 1e-9  # files of ours write ten digits
+
+
+@dataclass
+class Matching:
+    """What becomes of the wells of a told table; filled well by well.
+
+    Attributes:
+        results: The wells.
+        log: The campaign.
+        allow_extra: Whether experiments that nobody asked for are taken.
+        rows: Wells that are new.
+        numbers: Their experiments.
+        extra: From the perturbations that nobody asked for to the numbers that their experiments get.
+        already: How many wells had been told before.
+        unasked: Perturbations that are extra although they may not be, and why.
+    """
+
+    results: Results
+    log: Log
+    allow_extra: bool
+    rows: list[int] = field(default_factory=list)
+    numbers: list[int] = field(default_factory=list)
+    extra: dict[str, int] = field(default_factory=dict)
+    already: int = 0
+    unasked: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Look up everything that the wells may belong to, at once."""
+        wanted = sorted(set(self.results.labels))
+        self._experiments: dict[str, list[Experiment]] = defaultdict(list)
+        for one in self.log.experiments(perturbations=wanted):
+            self._experiments[one.perturbation].append(one)
+        numbers = [one.number for every in self._experiments.values() for one in every]
+        self._known = {(each.number, each.replicate): each for each in self.log.measurements(numbers)}
+        self._blocks: dict[int, Block] = {}
+        self._next = self.log.next_number()
+
+    def run(self) -> "Matching":
+        """Match all wells.
+
+        Returns:
+            This matching, filled.
+
+        Raises:
+            ResultsError: If an experiment was never asked for, or a well was told with other values.
+            IllegalMoveError: If an experiment has failed or was withdrawn.
+        """
+        for row in range(len(self.results)):
+            self._match(row)
+        if self.unasked:
+            self._refuse_unasked()
+        return self
+
+    @property
+    def states(self) -> Mapping[int, State]:
+        """The state in which each known experiment is found."""
+        return {one.number: one.state for every in self._experiments.values() for one in every}
+
+    def block(self) -> Block:
+        """Collect the new wells.
+
+        Returns:
+            Their numbers.
+        """
+        at, results = np.array(self.rows, dtype=np.int64), self.results
+        number, made = np.array(self.numbers, dtype=np.int64), list(self.extra.values())
+        return Block(
+            number=number,
+            extra=np.isin(number, made),
+            failed=results.failed[at],
+            genes=results.genes[at],
+            values=results.values[at],
+            labels=Block.lines([results.labels[row] for row in self.rows]),
+            replicates=Block.lines([results.replicates[row] for row in self.rows]),
+        )
+
+    def _match(self, row: int) -> None:
+        label, stated = self.results.labels[row], self.results.rounds[row]
+        candidates = [one for one in self._experiments[label] if stated is None or one.round == stated]
+        if stated is not None and not candidates:
+            raise ResultsError(
+                f"line {self.results.lines[row]}: round {stated} did not propose {label!r}; correct the round, or"
+                " leave it empty"
+            )
+        if self._told_before(row, candidates):
+            self.already += 1
+            return
+        number = self._experiment_of(row, candidates)
+        if number is not None:
+            self.rows.append(row)
+            self.numbers.append(number)
+
+    def _told_before(self, row: int, candidates: list[Experiment]) -> bool:
+        """Recognise a well by experiment, replicate and values: files that grow are told again and again."""
+        earlier = [self._known.get((one.number, self.results.replicates[row])) for one in candidates]
+        found = [each for each in earlier if each is not None]
+        is_open = any(one.state in OPEN_STATES for one in candidates)
+        if any(_same(self._values(each), self.results.values[row]) for each in found):
+            if is_open and self.results.failed[row]:
+                self._refuse_ambiguous(row)
+            return True
+        if found and not is_open:
+            self._refuse_other_values(row, found[-1])
+        return False
+
+    def _experiment_of(self, row: int, candidates: list[Experiment]) -> int | None:
+        """Take the open experiment, else the one that was measured last, else make one if that is allowed."""
+        label = self.results.labels[row]
+        ready = [one for one in candidates if one.state in OPEN_STATES]
+        ready = ready or [one for one in candidates if one.state == "measured"]
+        if ready:
+            return ready[-1].number
+        if self.allow_extra:
+            if label not in self.extra:
+                self.extra[label] = self._next
+                self._next += 1
+            return self.extra[label]
+        if candidates:
+            require_move(label, candidates[-1].state, "failed" if self.results.failed[row] else "measured")
+        self.unasked.setdefault(label, f"line {self.results.lines[row]}")
+        return None
+
+    def _refuse_unasked(self) -> None:
+        names = [f"{label!r} ({line})" for label, line in self.unasked.items()]
+        more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+        raise ResultsError(
+            f"{len(names)} perturbation(s) were never asked for: {', '.join(names[:_MOST_SHOWN])}{more}. Allow extra"
+            " experiments if they are meant (allow_extra, --allow-extra)"
+        )
+
+    def _refuse_other_values(self, row: int, earlier: Measurement) -> None:
+        pairs = zip(self._values(earlier), self.results.values[row], strict=True)
+        told, now = next(each for each in pairs if not _same(*each))
+        raise ResultsError(
+            f"line {self.results.lines[row]}: {self.results.labels[row]!r}, replicate"
+            f" {self.results.replicates[row]!r} was told before as {_shown(told)}, now as {_shown(now)} (event"
+            f" {earlier.sequence}), and results are never overwritten; if it is another well, give it another name"
+            " in a column 'replicate'"
+        )
+
+    def _refuse_ambiguous(self, row: int) -> None:
+        raise ResultsError(
+            f"line {self.results.lines[row]}: {self.results.labels[row]!r} has failed before, and is open again;"
+            " say which of the two it is in a column 'round'"
+        )
+
+    def _values(self, measurement: Measurement) -> np.ndarray:
+        if measurement.sequence not in self._blocks:
+            self._blocks[measurement.sequence] = Block.from_bytes(self.log.block(measurement.sequence))
+        row: np.ndarray = self._blocks[measurement.sequence].values[measurement.row]
+        return row
+
+
+def _same(told: np.ndarray | float, now: np.ndarray | float) -> bool:
+    """Whether numbers are equal but for the last digits, which differ where a file writes them as text."""
+    return bool(np.isclose(told, now, rtol=_ROUNDING, atol=0.0, equal_nan=True).all())
+
+
+def _shown(value: float) -> str:
+    return "failed" if np.isnan(value) else f"{value:.6g}"
+
+
+_FARTHEST = 8.0  # robust standard deviations
+_OWN_FARTHEST = 3.0  # times the largest known effect on an own readout; a wrong unit is off by more
+_SHOWN = 20
+_NORMAL = 1.4826  # standard deviation of a normal law of which the median absolute deviation is one
+_DIRECTION: Mapping[Mode, int] = {"activation": 1, "knockdown": -1, "knockout": -1}  # a compound has none
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What is usual for each readout.
+
+    Attributes:
+        readouts: Their names.
+        vocabulary: What can be acted upon.
+        own_column: The own readout of each entry, ``-1`` where there is none.
+        middle: Median of the known effects.
+        spread: Their median absolute deviation times 1.4826, or their standard deviation where that is zero.
+        farthest: Largest known distance from the median.
+        own: Largest effect on an own readout, in the direction of the mode, that is in scale; infinite if none is
+            known.
+    """
+
+    readouts: tuple[str, ...]
+    vocabulary: Vocabulary
+    own_column: Int[Tensor, "v"]
+    middle: Float[Tensor, "g"]
+    spread: Float[Tensor, "g"]
+    farthest: Float[Tensor, "g"]
+    own: float
+
+    @classmethod
+    def of(cls, screen: Screen) -> "Scale":
+        """Learn what is usual.
+
+        Args:
+            screen: All that is known.
+
+        Returns:
+            The scale.
+        """
+        middle = screen.effects.median(0).values
+        away = (screen.effects - middle).abs()
+        spread = _NORMAL * away.median(0).values
+        spread = torch.where(spread > 0, spread, screen.effects.std(0))
+        columns = own_columns(screen.vocabulary, screen.readouts)
+        known = [
+            direction * float(screen.effects[row, column])
+            for row, label in enumerate(screen.labels)
+            for column, direction in _own(label, screen.vocabulary, columns)
+        ]
+        own = _OWN_FARTHEST * max(known, default=math.inf)
+        return cls(screen.readouts, screen.vocabulary, columns, middle, spread, away.amax(0), own)
+
+    def odd(
+        self, values: Float[np.ndarray, "m g"], failed: Bool[np.ndarray, "m"], labels: Sequence[str]
+    ) -> tuple[str, ...]:
+        """Find values farther out than everything known, and than eight robust standard deviations.
+
+        Args:
+            values: Of wells.
+            failed: Which have no values.
+            labels: Their perturbations.
+
+        Returns:
+            A sentence on each of the first twenty, and how many more there are; own readouts in the direction of
+            the mode are left out unless they are out of scale among own readouts.
+        """
+        away = (torch.from_numpy(values) - self.middle).abs()
+        beyond = (away > self.farthest) & (away > _FARTHEST * self.spread)
+        for row in torch.nonzero(beyond.any(1)).flatten().tolist():
+            for column, direction in _own(labels[row], self.vocabulary, self.own_column):
+                expected = 0 < direction * values[row, column] <= self.own
+                beyond[row, column] &= not expected
+        at = torch.nonzero(beyond & ~torch.from_numpy(failed)[:, None]).tolist()
+        said = [self._sentence(labels[row], column, values[row, column]) for row, column in at[:_SHOWN]]
+        return (*said, f"and {len(at) - _SHOWN} more") if len(at) > _SHOWN else tuple(said)
+
+    def _sentence(self, label: str, column: int, value: float) -> str:
+        deviations = abs(value - float(self.middle[column])) / max(float(self.spread[column]), 1e-300)
+        return f"{label!r}, {self.readouts[column]!r}: {value:.6g} is {deviations:.1f} robust deviations out"
+
+
+def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Iterator[tuple[int, int]]:
+    """Column of each own readout of a perturbation, and in which direction its mode moves it."""
+    for part in label.split("+"):
+        if part in vocabulary.ids:
+            entry = vocabulary.ids[part]
+            column, direction = int(columns[entry]), _DIRECTION.get(vocabulary.entries[entry].mode)
+            if column != NO_READOUT and direction is not None:
+                yield column, direction
+
+
+@dataclass(frozen=True)
+class Telling:
+    """What became of a told table.
+
+    Attributes:
+        measured: Perturbations that have values now and had none before.
+        failed: Perturbations that failed.
+        extra: Those of both that nobody had asked for.
+        wells: How many wells were new.
+        already: How many wells had been told before, and were left alone.
+        pending: How many wells are still to come.
+        controls: How many control wells were left out.
+        flagged: Values that are out of scale, and controls that drift, in words; all were taken all the same.
+        sequence: Number of the event, ``None`` if there was nothing new.
+    """
+
+    measured: tuple[str, ...] = ()
+    failed: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
+    wells: int = 0
+    already: int = 0
+    pending: int = 0
+    controls: int = 0
+    flagged: tuple[str, ...] = ()
+    sequence: int | None = None
+
+    @property
+    def words(self) -> str:
+        """What became of it, in one sentence."""
+        left_out = [f"{self.pending} wells pending"] if self.pending else []
+        left_out += [f"{self.controls} control wells left out"] if self.controls else []
+        if self.sequence is None and not self.already:
+            return ", ".join(["no well of an experiment has a result, nothing has changed", *left_out])
+        if self.sequence is None:
+            return ", ".join([f"already told: {self.already} wells were known, nothing has changed", *left_out])
+        more = [f"{len(self.extra)} not asked for"] if self.extra else []
+        more += [f"{self.already} wells already told"] if self.already else []
+        counts = f"{len(self.measured)} experiments measured, {len(self.failed)} failed"
+        return ", ".join([f"{self.wells} wells told", counts, *more, *left_out])
+
+
+def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool, actor: str) -> Telling:
+    """Record results.
+
+    Args:
+        log: Of the campaign, locked.
+        results: Checked wells.
+        scale: What is usual.
+        allow_extra: Whether experiments that nobody asked for are taken.
+        actor: Who tells.
+
+    Returns:
+        What became of them.
+
+    Raises:
+        ResultsError: If an experiment was never asked for, or a well was told with other values.
+        IllegalMoveError: If an experiment has failed or was withdrawn.
+    """
+    controls = results.controls
+    left_out = Telling(pending=results.pending, controls=controls.wells, flagged=controls.drift)
+    if log.told(results.digest) is not None:
+        return replace(left_out, already=len(results))
+    matching = Matching(results, log, allow_extra=allow_extra).run()
+    if not matching.rows:
+        return replace(left_out, already=matching.already)
+    block = matching.block()
+    _order(log, matching, block, actor)
+    measured, failed = _first_results(matching, block)
+    flagged = (*scale.odd(block.values, block.failed, block.label), *controls.drift)
+    extra = tuple(matching.extra)
+    event = Told(
+        measured=len(measured),
+        failed=len(failed),
+        extra=len(extra),
+        values=int((~block.failed).sum()),
+        flagged=flagged,
+    )
+    sequence = log.append(event, actor=actor, artefact=block.to_bytes(), digest=results.digest)
+    return replace(
+        left_out,
+        measured=measured,
+        failed=failed,
+        extra=extra,
+        wells=len(matching.rows),
+        already=matching.already,
+        flagged=flagged,
+        sequence=sequence,
+    )
+
+
+def _order(log: WritableLog, matching: Matching, block: Block, actor: str) -> None:
+    """Note that proposed experiments with results must have gone to the bench."""
+    states, told = matching.states, dict.fromkeys(block.number.tolist())
+    proposed = tuple(number for number in told if states.get(number) == "proposed")
+    if proposed:
+        log.append(Ordered(proposed), actor=actor)
+
+
+def _first_results(matching: Matching, block: Block) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Name the experiments that get their first values, and those of which every well failed."""
+    states = matching.states
+    labels = dict(zip(block.number.tolist(), block.label, strict=True))
+    worked = dict.fromkeys(block.number[~block.failed].tolist())
+    fresh = [number for number in labels if states.get(number) != "measured"]
+    measured = tuple(labels[number] for number in fresh if number in worked)
+    return measured, tuple(labels[number] for number in fresh if number not in worked)
+
+
+def order(log: WritableLog, labels: Sequence[str] | None, *, actor: str) -> tuple[str, ...]:
+    """Note that proposed experiments go to the bench.
+
+    Args:
+        log: Of the campaign, locked.
+        labels: Canonical labels, each once; ``None`` for all that are proposed.
+        actor: Who orders.
+
+    Returns:
+        The labels.
+
+    Raises:
+        IllegalMoveError: If one of them is not proposed.
+        DataError: If one of them was never asked for.
+    """
+    chosen = log.experiments(states=("proposed",)) if labels is None else _newest(log, labels, "ordered")
+    if chosen:
+        log.append(Ordered(tuple(one.number for one in chosen)), actor=actor)
+    return tuple(one.perturbation for one in chosen)
+
+
+def withdraw(log: WritableLog, labels: Sequence[str], *, reason: str, actor: str) -> tuple[str, ...]:
+    """Note that experiments will not be done.
+
+    Args:
+        log: Of the campaign, locked.
+        labels: Canonical labels, each once.
+        reason: In the user's words.
+        actor: Who withdraws.
+
+    Returns:
+        The labels.
+
+    Raises:
+        IllegalMoveError: If one of them has a result.
+        DataError: If one of them was never asked for.
+    """
+    chosen = _newest(log, labels, "withdrawn")
+    if chosen:
+        log.append(Withdrawn(tuple(one.number for one in chosen), reason), actor=actor)
+    return tuple(one.perturbation for one in chosen)
+
+
+def _newest(log: Log, labels: Sequence[str], end: State) -> list[Experiment]:
+    """Find the newest experiment of each perturbation, and hold it against the moves that exist."""
+    newest = {one.perturbation: one for one in log.experiments(perturbations=labels)}
+    for label in labels:
+        if label not in newest:
+            raise DataError(f"{label!r} was never asked for, so that it cannot be {end}")
+        require_move(label, newest[label].state, end)
+    return [newest[label] for label in labels]

@@ -1,0 +1,1 @@
+"""Where a campaign is kept: an append-only log in SQLite or PostgreSQL."""

@@ -1,0 +1,410 @@
+"""What can happen to a campaign: the values that its log is made of, and their words.
+
+A block: the numbers of one told table, as the content of a safetensors file.
+
+Bulk numbers are never rows of a database: a campaign of many measurements is read block by block, as arrays.
+
+The states of an experiment, and the moves between them.
+
+One experiment of a campaign, and one of its measurements, as the store keeps them.
+"""
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int
+from pydantic import TypeAdapter
+from safetensors.numpy import load, save
+
+from inverse_design.errors import IllegalMoveError, PlanError
+
+Kind = Literal["created", "asked", "ordered", "told", "withdrawn"]
+
+
+@dataclass(frozen=True)
+class Created:
+    """The campaign began; the artefact of the event is the starting screen.
+
+    Attributes:
+        settings: As JSON, see :mod:`inverse_design.campaign.settings`.
+        goal: The target as JSON, see :mod:`inverse_design.campaign.create`.
+        conditions: Rows of the starting screen.
+    """
+
+    settings: dict[str, Any]
+    goal: dict[str, Any]
+    conditions: int
+    kind: Literal["created"] = "created"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"created towards {self.settings['target']!r}, with {self.conditions:,} known conditions"
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A round was proposed; the artefact of the event is the fitted model, if the planner gave one.
+
+    Attributes:
+        round: Its number, from 1.
+        first: Number of its first experiment; the others follow.
+        perturbations: Labels, in the order of the table.
+        columns: The table as it was given out.
+        expected_gain: Of the batch, in units of the utility; ``None`` if the planner could not say.
+        notes: Of the planner.
+        count: How many experiments were wanted.
+        seed: That the planner was given.
+        basis: Number of the last event that the planner knew of.
+    """
+
+    round: int
+    first: int
+    perturbations: tuple[str, ...]
+    columns: list[dict[str, Any]]
+    expected_gain: float | None
+    notes: tuple[str, ...]
+    count: int
+    seed: int
+    basis: int
+    kind: Literal["asked"] = "asked"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"round {self.round}: {len(self.perturbations)} experiments proposed"
+
+
+@dataclass(frozen=True)
+class Ordered:
+    """Proposed experiments went to the bench.
+
+    Attributes:
+        numbers: Of the experiments.
+    """
+
+    numbers: tuple[int, ...]
+    kind: Literal["ordered"] = "ordered"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"{len(self.numbers)} experiments ordered"
+
+
+@dataclass(frozen=True)
+class Told:
+    """Results came in; the artefact of the event is the block of their numbers.
+
+    Attributes:
+        measured: How many experiments they measured for the first time.
+        failed: How many experiments failed.
+        extra: How many of both had not been asked for.
+        values: How many wells gave values.
+        flagged: What is out of scale, in words.
+    """
+
+    measured: int
+    failed: int
+    extra: int
+    values: int
+    flagged: tuple[str, ...]
+    kind: Literal["told"] = "told"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        more = f", {self.extra} not asked for" if self.extra else ""
+        odd = f"; out of scale: {'; '.join(self.flagged)}" if self.flagged else ""
+        return f"{self.values} wells told: {self.measured} experiments measured, {self.failed} failed{more}{odd}"
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """Experiments will not be done.
+
+    Attributes:
+        numbers: Of the experiments.
+        reason: In the user's words.
+    """
+
+    numbers: tuple[int, ...]
+    reason: str
+    kind: Literal["withdrawn"] = "withdrawn"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"{len(self.numbers)} experiments withdrawn" + (f": {self.reason}" if self.reason else "")
+
+
+Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn
+_ADAPTERS: dict[str, TypeAdapter[Any]] = {
+    each.kind: TypeAdapter(each) for each in (Created, Asked, Ordered, Told, Withdrawn)
+}
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """An event with its place in the log.
+
+    Attributes:
+        sequence: Its number, from 1, without gaps.
+        time: When, in UTC, ISO 8601.
+        actor: Who.
+        event: What.
+        artefact: Content hash of the numbers that belong to it.
+    """
+
+    sequence: int
+    time: str
+    actor: str
+    event: Event
+    artefact: str | None
+
+
+def to_json(event: Event) -> str:
+    """Write an event.
+
+    Args:
+        event: Any event.
+
+    Returns:
+        One line of strict JSON.
+    """
+    return json.dumps(_ADAPTERS[event.kind].dump_python(event, mode="json"), allow_nan=False)
+
+
+def from_json(kind: str, text: str) -> Event:
+    """Read an event.
+
+    Args:
+        kind: Its kind.
+        text: What :func:`to_json` has written.
+
+    Returns:
+        The event.
+    """
+    event: Event = _ADAPTERS[kind].validate_json(text)
+    return event
+
+
+def columns_of(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Write a planner's table column by column, so that it comes back number by number.
+
+    Args:
+        table: Columns of numbers, truth values and text.
+
+    Returns:
+        For each column its name, kind and values; a missing number is ``None``.
+
+    Raises:
+        PlanError: If a number is infinite, which no table can hold.
+    """
+    return [_column(str(name), table[name]) for name in table]
+
+
+def table_of(columns: list[dict[str, Any]]) -> pd.DataFrame:
+    """Read a table.
+
+    Args:
+        columns: What :func:`columns_of` has written.
+
+    Returns:
+        The table.
+    """
+    types = {"float": "float64", "int": "int64", "bool": "bool", "text": "object"}
+    return pd.DataFrame({each["name"]: pd.Series(each["values"], dtype=types[each["kind"]]) for each in columns})
+
+
+def _column(name: str, column: pd.Series) -> dict[str, Any]:
+    if pd.api.types.is_bool_dtype(column):
+        return {"name": name, "kind": "bool", "values": [bool(each) for each in column]}
+    if pd.api.types.is_integer_dtype(column):
+        return {"name": name, "kind": "int", "values": [int(each) for each in column]}
+    if pd.api.types.is_float_dtype(column):
+        numbers = [None if math.isnan(each) else float(each) for each in column]
+        if any(each is not None and math.isinf(each) for each in numbers):
+            raise PlanError(f"column {name!r} of the plan holds an infinite number; give a finite one, or NaN")
+        return {"name": name, "kind": "float", "values": numbers}
+    return {"name": name, "kind": "text", "values": ["" if pd.isna(each) else str(each) for each in column]}
+
+
+_BREAK = "\n"  # labels and replicates are printable, so that no line break is in them
+
+
+@dataclass(frozen=True)
+class Block:
+    """Wells of one told table.
+
+    Attributes:
+        number: Experiment of each well.
+        extra: Whether that experiment was made by this very block, because nobody had asked for it.
+        failed: Whether the well gave no values.
+        genes: Vocabulary ids of its perturbation, ``-1`` where empty.
+        values: Measured effects, NaN where failed.
+        labels: Its perturbation, one line per well.
+        replicates: Name of the replicate, one line per well.
+    """
+
+    number: Int[np.ndarray, "m"]
+    extra: Bool[np.ndarray, "m"]
+    failed: Bool[np.ndarray, "m"]
+    genes: Int[np.ndarray, "m k"]
+    values: Float[np.ndarray, "m g"]
+    labels: str
+    replicates: str
+
+    @property
+    def label(self) -> list[str]:
+        """The perturbation of each well."""
+        return self.labels.split(_BREAK)
+
+    @property
+    def replicate(self) -> list[str]:
+        """The replicate of each well."""
+        return self.replicates.split(_BREAK)
+
+    @staticmethod
+    def lines(texts: list[str]) -> str:
+        """Join texts, one for each well.
+
+        Args:
+            texts: None of them with a line break.
+
+        Returns:
+            What ``labels`` and ``replicates`` hold.
+        """
+        return _BREAK.join(texts)
+
+    def to_bytes(self) -> bytes:
+        """Write the block.
+
+        Returns:
+            The content of a safetensors file; equal blocks have equal content.
+        """
+        arrays = {
+            "number": self.number.astype(np.int64),
+            "extra": self.extra.astype(np.uint8),
+            "failed": self.failed.astype(np.uint8),
+            "genes": self.genes.astype(np.int32),
+            "values": self.values.astype(np.float64),
+            "labels": np.frombuffer(self.labels.encode(), dtype=np.uint8),
+            "replicates": np.frombuffer(self.replicates.encode(), dtype=np.uint8),
+        }
+        content: bytes = save({name: np.ascontiguousarray(each) for name, each in arrays.items()})
+        return content
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Block":
+        """Read a block.
+
+        Args:
+            content: What :meth:`to_bytes` has written.
+
+        Returns:
+            The block.
+        """
+        read = load(content)
+        return cls(
+            number=read["number"],
+            extra=read["extra"].astype(bool),
+            failed=read["failed"].astype(bool),
+            genes=read["genes"].astype(np.int64),
+            values=read["values"],
+            labels=read["labels"].tobytes().decode(),
+            replicates=read["replicates"].tobytes().decode(),
+        )
+
+
+def content_hash(content: bytes) -> str:
+    """Name an artefact.
+
+    Args:
+        content: Of the artefact.
+
+    Returns:
+        Its SHA-256, in hexadecimal.
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
+State = Literal["proposed", "ordered", "measured", "failed", "withdrawn"]
+STATES: tuple[State, ...] = get_args(State)
+OPEN_STATES: tuple[State, ...] = ("proposed", "ordered")
+
+MOVES: Mapping[State, tuple[State, ...]] = {
+    "proposed": ("ordered", "withdrawn"),
+    "ordered": ("measured", "failed", "withdrawn"),
+    "measured": (),
+    "failed": (),
+    "withdrawn": (),
+}
+_WHY_FINAL: Mapping[State, str] = {
+    "measured": "its result has been told, and results are never taken back",
+    "failed": "a repetition is another experiment: ask for it again, or tell its result as an extra",
+    "withdrawn": "it may be proposed again; a result that came all the same is told as an extra",
+}
+
+
+def require_move(name: str, start: State, end: State) -> None:
+    """Refuse a move that the life of an experiment does not have.
+
+    Args:
+        name: The experiment, for the message.
+        start: The state it is in.
+        end: The state it should get.
+
+    Raises:
+        IllegalMoveError: If there is no such move; the message says from where, to where, and what is allowed.
+    """
+    allowed = MOVES[start]
+    if end in allowed:
+        return
+    reason = f"; {_WHY_FINAL[start]}" if start in _WHY_FINAL else ""
+    if start == "proposed":
+        reason = "; order it first"
+    raise IllegalMoveError(
+        f"{name!r} cannot go from {start} to {end}: from {start} it can go to {' or '.join(allowed) or 'nothing'}"
+        f"{reason}"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """A perturbation that was proposed in a round, or told without having been asked for.
+
+    Attributes:
+        number: In its campaign, from 1.
+        perturbation: Canonical label.
+        round: In which it was proposed; 0 if it never was.
+        state: Where it stands.
+    """
+
+    number: int
+    perturbation: str
+    round: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Where the values of one well are.
+
+    Attributes:
+        number: Of the experiment.
+        replicate: Name of the replicate.
+        sequence: Number of the event that told it.
+        row: In the block of that event.
+    """
+
+    number: int
+    replicate: str
+    sequence: int
+    row: int

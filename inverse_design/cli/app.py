@@ -1,0 +1,290 @@
+"""The command line ``inverse-design``: words in, exit codes out; the work is imported when a verb needs it."""
+
+# ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+from cyclopts import App, CycloptsError, Parameter
+
+from inverse_design.cli.campaign.app import campaign
+from inverse_design.cli.console import PROGRAM, Run, complaints, examples, say
+from inverse_design.cli.options import (
+    ASKING,
+    GAME,
+    Asking,
+    Context,
+    GameOptions,
+    Listing,
+    Output,
+    PlayerOptions,
+    Reading,
+    Restrictions,
+    Running,
+    RunWords,
+    Valuing,
+)
+from inverse_design.cli.verbs.benchmark import benchmark
+from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
+from surrogates.errors import SurrogatesError
+
+DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
+
+_READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
+_GAME, _PLAYERS = GameOptions(), PlayerOptions()
+_VALUING = Valuing()
+
+
+def _version() -> str:
+    try:
+        return version(PROGRAM)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+app = App(
+    name=PROGRAM,
+    version=_version,
+    help="Which perturbation brings cells to the state I want, and how sure are we?",
+    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: 0 done, 2 usage,"
+    " 3 data refused, 4 nothing to propose.",
+    default_parameter=Parameter(negative=(), negative_iterable=(), negative_none=()),
+    suppress_keyboard_interrupt=False,
+)
+app.command(benchmark)
+app.command(campaign)
+
+
+@app.command(
+    help_epilogue=examples(
+        "check norman2019_expr",
+        "check screen.h5ad --target-col guide --reference-key AAVS1",
+    )
+)
+def check(data: str, /, *, reading: Reading = _READING) -> None:
+    """Say what is in the data, how it was read, and what is wrong with it.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        reading: How to read a file.
+    """
+    from inverse_design.cli.verbs.check import run_check
+
+    run_check(data, reading)
+
+
+@app.command(
+    help_epilogue=examples(
+        "propose norman2019_expr --target CEBPE+KLF1",
+        "propose screen.h5ad --target state.csv --exclude essential.txt -o candidates.csv",
+        "propose screen.csv --target goal.toml --order both --require KLF1",
+    )
+)
+def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
+    data: str,
+    /,
+    *,
+    target: Annotated[str, Parameter(group=ASKING)],
+    context: Context = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    asking: Asking = _ASKING,
+    restrictions: Restrictions = _RESTRICTIONS,
+    running: Running = _RUNNING,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Rank every single, pair or larger set by how well it reaches a target.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
+            of kind profile, signature, shift or scalar.
+        context: Which context (cell type, line, batch), if the data hold several.
+        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        asking: What is asked.
+        restrictions: What may be proposed.
+        running: How the space is searched.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.propose import run_propose
+
+    run_propose(
+        run,
+        data,
+        target=target,
+        context=context,
+        destination=output,
+        asking=asking,
+        restrictions=restrictions,
+        running=running,
+        reading=reading,
+    )
+
+
+@app.command(
+    help_epilogue=examples(
+        "rank norman2019_expr --target CEBPE+KLF1 --experiments list.csv",
+        "rank screen.h5ad --target state.csv --experiments list.csv --cost-column price --budget 2000",
+    )
+)
+def rank(
+    data: str,
+    /,
+    *,
+    target: Annotated[str, Parameter(group=ASKING)],
+    listing: Listing,
+    context: Context = None,
+    output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    valuing: Valuing = _VALUING,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
+            of kind profile, signature, shift or scalar.
+        listing: Which experiments, and what they cost.
+        context: Which context (cell type, line, batch), if the data hold several.
+        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        valuing: How experiments are valued.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.rank import run_rank
+
+    run_rank(
+        run,
+        data,
+        target=target,
+        context=context,
+        destination=output,
+        listing=listing,
+        valuing=valuing,
+        reading=reading,
+    )
+
+
+@app.command(
+    help_epilogue=examples(
+        "replay norman2019_fitness",
+        "replay norman2019_fitness --policy greedy_ridge,pair_hits --seeds 5 --figure curves.svg",
+        "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
+        "replay laufer2013 --workers 2",
+    )
+)
+def replay(
+    data: str,
+    /,
+    *,
+    context: Annotated[str | None, Parameter(group=GAME)] = None,
+    output: Output = None,
+    figure: str | None = None,
+    rules: GameOptions = _GAME,
+    players: PlayerOptions = _PLAYERS,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
+
+    laufer2013 and norman2019_expr, without rules of your own, play fixed protocols in which a state is to be
+    reached.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        context: Which context (cell type, line, batch), if the data hold several.
+        output: Where to write the numbers, as .json.
+        figure: Where to draw the curves, as .svg.
+        rules: Of the game.
+        players: Who plays, and how often.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.replay import run_replay
+    from inverse_design.cli.verbs.replay_reach import is_reach, run_reach
+
+    if is_reach(data, rules):
+        run_reach(
+            run,
+            data,
+            context=context,
+            players=players,
+            destination=output,
+            figure=figure,
+            reading=reading,
+        )
+        return
+    run_replay(
+        run,
+        data,
+        context=context,
+        rules=rules,
+        players=players,
+        destination=output,
+        figure=figure,
+        reading=reading,
+    )
+
+
+@app.command(help_epilogue=examples("demo", "demo -o my-folder"))
+def demo(
+    *, output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output", seed: int = 0, run: RunWords
+) -> None:
+    """Hold a measured double out and find it again: the main job, from nothing.
+
+    Args:
+        output: Folder for the table and the picture.
+        seed: Fixes everything that is random.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.demo import run_demo
+
+    run_demo(run, folder=output, seed=seed)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line.
+
+    Args:
+        arguments: The words behind the name of the program; those of this process by default.
+
+    Returns:
+        The exit code: 0 done, 2 usage, 3 data refused, 4 nothing to propose, 130 interrupted.
+    """
+    words = tuple(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a locale without "×" is no reason to fail
+            stream.reconfigure(errors="replace")
+    try:
+        _dispatch(words)
+        sys.stdout.flush()
+    except CycloptsError as error:
+        return _complain(f"{error} (see {PROGRAM} --help)", USAGE)
+    except NothingToProposeError as error:
+        remedy = ", or propose measured ones again with --measured keep" if words[:1] == ("propose",) else ""
+        return _complain(f"{error}{remedy}", NOTHING)
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except (SurrogatesError, InverseDesignError, OSError) as error:
+        return _complain(str(error), REFUSED)
+    except KeyboardInterrupt:
+        return _complain("interrupted; nothing was left half-written", INTERRUPTED)
+    return DONE
+
+
+def _dispatch(words: Sequence[str]) -> None:
+    command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+    own = {name: Run(tuple(words)) for name in unparsed}
+    command(*bound.args, **{**bound.kwargs, **own})
+
+
+def _complain(message: str, code: int) -> int:
+    say(complaints(), f"error: {masked(' '.join(message.split()))}", "red")
+    return code

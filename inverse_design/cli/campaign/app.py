@@ -1,0 +1,187 @@
+"""The verb ``campaign`` of the command line; the work is imported when a verb needs it."""
+
+# ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
+
+from typing import Annotated
+
+from cyclopts import App, Parameter, validators
+
+from inverse_design.cli.campaign.place import PLACE, SETTINGS, Place, Plates, Stated
+from inverse_design.cli.console import examples
+from inverse_design.cli.options import Output, Reading, RunWords
+
+_Context = Annotated[str | None, Parameter(group=SETTINGS)]
+_Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
+_PLACE, _STATED, _PLATES, _READING = Place(), Stated(), Plates(), Reading()
+
+campaign = App(
+    name="campaign",
+    help="Rounds of experiments on a store that never loses a result: create, ask, export, tell, ask again.",
+    help_epilogue="Guide: docs/guides/campaigns.md.",
+)
+
+
+@campaign.command(
+    help_epilogue=examples(
+        "campaign create screen.csv --name first --target goal.toml --batch-size 24",
+        "campaign create norman2019_expr --config campaign.toml --library guides.csv --store lab.db",
+    )
+)
+def create(
+    data: str,
+    /,
+    *,
+    place: Place = _PLACE,
+    config: Annotated[str | None, Parameter(group=SETTINGS)] = None,
+    context: _Context = None,
+    library: Annotated[str | None, Parameter(group=SETTINGS)] = None,
+    stated: Stated = _STATED,
+    reading: Reading = _READING,
+) -> None:
+    """Begin a campaign from what is known already, and a target.
+
+    Args:
+        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        place: Which campaign.
+        config: A .toml file with the settings.
+        context: Which context (cell type, line, batch), if the data hold several.
+        library: Table of your reagents (columns gene, reagent); genes that it lacks are never proposed.
+        stated: Settings as flags.
+        reading: How to read a file.
+    """
+    from inverse_design.cli.campaign.create import run_create
+
+    run_create(data, place=place, context=context, config=config, library=library, stated=stated, reading=reading)
+
+
+@campaign.command(help_epilogue=examples("campaign ask -n 24 -o batch.csv"))
+def ask(
+    *, count: _Count = None, output: Output = None, more: bool = False, place: Place = _PLACE, run: RunWords
+) -> None:
+    """Propose the next round; as long as it has results to come, asking again gives the same round.
+
+    Args:
+        count: How many experiments; the batch size of the settings by default.
+        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        more: Propose a further round beside the open one.
+        place: Which campaign.
+        run: What was typed.
+    """
+    from inverse_design.cli.campaign.rounds import run_ask
+
+    run_ask(run, place=place, count=count, more=more, destination=output)
+
+
+@campaign.command(
+    help_epilogue=examples("campaign order", "campaign order CEBPE+KLF1 KLF1+MAP2K6 --library guides.csv")
+)
+def order(*names: str, library: str | None = None, place: Place = _PLACE) -> None:
+    """Note that proposed experiments go to the bench.
+
+    Args:
+        names: Which experiments (A+B); all that are proposed by default.
+        library: Table of your reagents; nothing is ordered if it lacks one.
+        place: Which campaign.
+    """
+    from inverse_design.cli.campaign.rounds import run_order
+
+    run_order(place=place, names=names, library=library)
+
+
+@campaign.command(
+    help_epilogue=examples("campaign tell results.csv", "campaign tell cells.h5ad --reference-key AAVS1")
+)
+def tell(
+    results: str, /, *, allow_extra: bool = False, place: Place = _PLACE, reading: Reading = _READING
+) -> None:
+    """Tell results: all of a file is taken, or nothing of it; the same file twice changes nothing.
+
+    Args:
+        results: A table with one row per well: perturbation, every readout as an effect against the control, and
+            if you have them replicate, status (measured, failed, pending), campaign, round; or an .h5ad file.
+        allow_extra: Take experiments that nobody asked for, too.
+        place: Which campaign.
+        reading: How to read an .h5ad file.
+    """
+    from inverse_design.cli.campaign.rounds import run_tell
+
+    run_tell(results, place=place, extra=allow_extra, reading=reading)
+
+
+@campaign.command(help_epilogue=examples('campaign withdraw CEBPE+KLF1 --reason "clone is lost"'))
+def withdraw(first: str, /, *others: str, reason: str = "", place: Place = _PLACE) -> None:
+    """Note that experiments will not be done; they may be proposed again.
+
+    Args:
+        first: An experiment (A+B).
+        others: More of them.
+        reason: Why, for the history.
+        place: Which campaign.
+    """
+    from inverse_design.cli.campaign.rounds import run_withdraw
+
+    run_withdraw((first, *others), place=place, reason=reason)
+
+
+@campaign.command(help_epilogue=examples("campaign status", "campaign status --quick"))
+def status(*, quick: bool = False, place: Place = _PLACE) -> None:
+    """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
+
+    Args:
+        quick: Do not plan a round for the advice.
+        place: Which campaign.
+    """
+    from inverse_design.cli.campaign.report import run_status
+
+    run_status(place=place, quick=quick)
+
+
+@campaign.command(help_epilogue=examples("campaign history"))
+def history(*, place: Place = _PLACE) -> None:
+    """List everything that happened: what, when, and by whom.
+
+    Args:
+        place: Which campaign.
+    """
+    from inverse_design.cli.campaign.report import run_history
+
+    run_history(place=place)
+
+
+@campaign.command(
+    help_epilogue=examples(
+        "campaign export --library guides.csv -o plate.xlsx",
+        "campaign export --round 2 --plate 384 --edges empty -o plate.csv",
+    )
+)
+def export(
+    *,
+    output: Annotated[str, Parameter(name=["--output", "-o"])],
+    round_number: Annotated[int | None, Parameter(name="--round", group=PLACE)] = None,
+    library: str | None = None,
+    plates: Plates = _PLATES,
+    place: Place = _PLACE,
+    run: RunWords,
+) -> None:
+    """Put a round on plates: plate map, reagents, and a form for the results.
+
+    Args:
+        output: A .xlsx workbook, or a .csv of the plate map with further .csv files beside it; a .json with the
+            manifest is put there, too.
+        round_number: Which round; the newest by default.
+        library: Table of your reagents (columns gene, reagent, and sequence, catalogue if there are any).
+        plates: How the round is put on plates.
+        place: Which campaign.
+        run: What was typed.
+    """
+    from inverse_design.cli.campaign.export import run_export
+
+    run_export(run, place=place, round_number=round_number, plates=plates, library=library, destination=output)
+
+
+@campaign.command(help_epilogue=examples("campaign schema"))
+def schema() -> None:
+    """Print the JSON schema of the settings file."""
+    from inverse_design.cli.campaign.create import run_schema
+
+    run_schema()

@@ -1,0 +1,150 @@
+"""The verb ``campaign create``: settings, data and target become a campaign in a store."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+from inverse_design.campaign.ask import round_cost
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.create import require_beginning
+from inverse_design.campaign.gain_planner import require_plannable
+from inverse_design.campaign.library import ReagentLibrary
+from inverse_design.campaign.settings import (
+    CampaignSettings,
+    read_settings,
+    settings_as_json,
+    settings_of,
+    settings_schema,
+)
+from inverse_design.campaign.store.protocol import open_store
+from inverse_design.cli.campaign.place import Place, Stated, actor_of, shown_store
+from inverse_design.cli.console import output, say, working
+from inverse_design.cli.limit_tables import read_pairs
+from inverse_design.cli.options import Reading
+from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.cli.tables import show_facts
+from inverse_design.cli.targets import read_target
+from inverse_design.cli.value_tables import read_value_table, text_table
+from inverse_design.errors import LibraryError
+from inverse_design.problem.question import Question, ask, range_remark, scale_remark
+from surrogates.data.screen import Screen
+
+COST_COLUMNS = ("cost", "price", "costs")
+_SHOWN = 8
+
+
+def run_create(
+    data: str,
+    *,
+    place: Place,
+    context: str | None,
+    config: str | None,
+    library: str | None,
+    stated: Stated,
+    reading: Reading,
+) -> None:
+    """Begin a campaign; everything is checked before the store is touched.
+
+    Args:
+        data: A dataset or file: what is known already.
+        place: Where to keep it, and its name.
+        context: Which context, if there are several.
+        config: A .toml file of settings.
+        library: The user's reagents; what it lacks is never proposed.
+        stated: Settings as flags.
+        reading: How to read a file.
+    """
+    with working("reading"):
+        screen = one_context(open_screen(data, reading), context)
+        path = None if config is None else Path(config)
+        settings = read_settings(path, _stated(stated, place, screen))
+        question = ask(screen, read_target(settings.target, screen))
+        lacking = () if library is None else read_library(library).missing(screen.vocabulary.targets)
+    settings = without(settings, lacking, screen)
+    require_beginning(settings, question.training, question.target)
+    require_plannable(settings, question.training)
+    aligned = question.target.on(screen.readouts)
+    remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
+    store = open_store(place.store, create=True)
+    campaign = Campaign.create(store, settings, question.training, target=question.target, actor=actor_of(place))
+    console = output()
+    for remark in remarks:
+        say(console, remark, "bold yellow")
+    show_facts(console, {**_facts(campaign, place, question), **_lacking(lacking)})
+
+
+def run_schema() -> None:
+    """Print the JSON schema of the settings."""
+    console = output()
+    for line in settings_schema().splitlines():
+        say(console, line)
+
+
+def read_library(path: str) -> ReagentLibrary:
+    """Read the user's library of reagents.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file.
+
+    Returns:
+        The library.
+
+    Raises:
+        DataError: If it cannot be read or used.
+    """
+    return ReagentLibrary.of_table(text_table(Path(path)))
+
+
+def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen) -> CampaignSettings:
+    """Exclude what there is no reagent for.
+
+    Args:
+        settings: Of the campaign.
+        lacking: Targets without a reagent.
+        screen: What may be proposed.
+
+    Returns:
+        The settings, with these targets excluded.
+
+    Raises:
+        LibraryError: If nothing is left.
+    """
+    if lacking and set(lacking) >= set(screen.vocabulary.targets):
+        raise LibraryError(
+            f"the library has a reagent for none of the {len(lacking)} genes or compounds of the data, such as"
+            f" {lacking[0]!r}; is its column of genes in the same names?"
+        )
+    return settings_of({**settings_as_json(settings), "exclude": (*settings.exclude, *lacking)})
+
+
+def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object]:
+    known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
+    flags: dict[str, object] = {**asdict(stated), "name": place.name}
+    flags["exclude"] = read_names(stated.exclude, known=known) if stated.exclude else None
+    if stated.incompatible is not None:
+        flags["incompatible"] = read_pairs(Path(stated.incompatible))
+    if stated.costs is not None:
+        table = read_value_table(Path(stated.costs), values=COST_COLUMNS)
+        flags["costs"] = dict(zip(table.names, table.values, strict=True))
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+def _facts(campaign: Campaign, place: Place, question: Question) -> dict[str, str]:
+    settings, screen = campaign.settings, question.training
+    source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
+    wells = f"{settings.replicates} wells each, {settings.controls} controls per plate of {settings.plate_size}"
+    price = round_cost(settings, [screen.vocabulary.entries[0].label] * settings.batch_size)
+    return {
+        "campaign": f"{campaign.name}, key {campaign.key}, in {shown_store(place)}",
+        "data": f"{source}: {len(screen):,} known conditions, {len(screen.readouts):,} readouts",
+        "target": campaign.target.name,
+        "rounds": f"{settings.batch_size} experiments, {wells}" + (f"; about {price:,.6g} each" if price else ""),
+        "model": f"{settings.surrogate}, gain {settings.gain}, seed {settings.seed}",
+    }
+
+
+def _lacking(lacking: tuple[str, ...]) -> dict[str, str]:
+    if not lacking:
+        return {}
+    more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+    return {"no reagent": f"{', '.join(lacking[:_SHOWN])}{more}: never proposed"}

@@ -1,0 +1,233 @@
+"""The verbs ``campaign status`` and ``campaign history``: where a campaign stands, and how it came there.
+
+The tables and sentences that the verbs of a campaign print.
+"""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from rich.console import Console
+
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.outcomes import MEASURED, outcomes
+from inverse_design.campaign.planner import Batch
+from inverse_design.campaign.record_results import Telling
+from inverse_design.campaign.results import ROUND
+from inverse_design.campaign.status import Advice, Status
+from inverse_design.campaign.store.events import STATES
+from inverse_design.cli.campaign.place import Place, open_campaign, planner_of
+from inverse_design.cli.console import output, say, working
+from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, probability
+from inverse_design.cli.tables import show_facts
+from inverse_design.cli.verbs.rounds import rounds_grid
+from inverse_design.errors import NothingToProposeError
+from inverse_design.validate.rounds import Rounds, rounds_rows, uncovered
+
+_BOUNDED = ("predicted", "lower", "upper")
+# These stand in every row alike, or speak to programs.
+_HIDDEN = ("campaign", "round", "log_probability")
+_SHOWN = 8
+
+
+def batch_grid(batch: Batch) -> Grid:
+    """Lay the experiments of a round out.
+
+    Args:
+        batch: The round.
+
+    Returns:
+        What the planner said of each, and its state where that is no longer ``proposed``.
+    """
+    table = batch.table.drop(columns=[name for name in _HIDDEN if name in batch.table])
+    decimals = decimals_for([float(value) for name in _BOUNDED if name in table for value in table[name]])
+    columns = []
+    for name in map(str, table):
+        values = table[name].tolist()
+        if name in _BOUNDED:
+            columns.append(Column(name, tuple(fixed(float(value), decimals) for value in values), "right"))
+        elif name == "probability":
+            columns.append(Column(name, tuple(probability(float(value)) for value in values), "right"))
+        elif pd.api.types.is_float_dtype(table[name]):
+            columns.append(Column(name, in_column(values), "right"))
+        else:
+            columns.append(Column(name, tuple(map(str, values)), below=name == "reason"))
+    if set(batch.states) != {"proposed"}:
+        columns.insert(1, Column("state", tuple(batch.states)))
+    return Grid(tuple(columns))
+
+
+def history_grid(history: pd.DataFrame) -> Grid:
+    """Lay the events of a campaign out.
+
+    Args:
+        history: Of a campaign.
+
+    Returns:
+        One row per event.
+    """
+    return Grid((
+        Column("event", tuple(map(str, history["sequence"])), "right"),
+        Column("time", tuple(history["time"])),
+        Column("actor", tuple(history["actor"])),
+        Column("kind", tuple(history["kind"])),
+        Column("what", tuple(history["what"]), below=True),
+    ))  # fmt: skip
+
+
+def states_grid(batches: Sequence[Batch]) -> Grid:
+    """Count the experiments of each round by their state.
+
+    Args:
+        batches: The rounds.
+
+    Returns:
+        One row per round, with its expected gain.
+    """
+    gains = in_column([math.nan if each.expected_gain is None else each.expected_gain for each in batches])
+    return Grid((
+        Column("round", tuple(str(each.round) for each in batches), "right"),
+        *(Column(state, tuple(str(each.states.count(state)) for each in batches), "right") for state in STATES),
+        Column("expected_gain", gains, "right"),
+    ))  # fmt: skip
+
+
+def show_coverage(console: Console, outcomes: pd.DataFrame, level: float) -> None:
+    """Print how often the bounds held that were stated before each round.
+
+    Args:
+        console: Where.
+        outcomes: Of a campaign.
+        level: Nominal probability of the bounds.
+    """
+    known = outcomes.dropna(subset=["lower", "upper", MEASURED])
+    if known.empty:
+        say(console, "no experiment with stated bounds has been measured yet", "dim")
+        return
+    numbers = {name: torch.tensor(known[name].to_numpy(float)) for name in ("lower", "upper", MEASURED)}
+    rounds = Rounds(
+        number=torch.tensor(known[ROUND].to_numpy(int)),
+        **numbers,
+        random=None
+        if known["chosen"].isna().any()
+        else torch.tensor((known["chosen"] == "random").to_numpy(bool)),
+    )
+    rows = rounds_rows(rounds, dataset="campaign", seed=0)
+    for line in uncovered(rows, level):
+        say(console, line, "bold yellow")
+    say(console, f"share of measurements within the bounds stated before, nominal {level:g} [exact 95 % interval]")
+    rounds_grid(rows).show(console)
+
+
+def show_advice(console: Console, advice: Advice) -> None:
+    """Say whether a round is worth it.
+
+    Args:
+        console: Where.
+        advice: Of a campaign.
+    """
+    say(console, f"advice: {'stop' if advice.stop else 'go on'}: {advice.reason}", "bold" if advice.stop else "")
+
+
+def show_telling(console: Console, telling: Telling) -> None:
+    """Say what became of a told table, what is odd about it first.
+
+    Args:
+        console: Where.
+        telling: Of a campaign.
+    """
+    for sentence in telling.flagged:
+        say(console, f"warning: out of scale: {sentence}", "bold yellow")
+    say(console, telling.words)
+    for what, names in (("failed", telling.failed), ("not asked for", telling.extra)):
+        if names:
+            say(console, f"{what}: {listed(names)}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Write some names, not more than a line holds.
+
+    Args:
+        names: Any number of names.
+
+    Returns:
+        The first ones, and how many more there are.
+    """
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def run_status(*, place: Place, quick: bool) -> None:
+    """Print where a campaign stands, and whether another round is worth it.
+
+    Args:
+        place: Which campaign.
+        quick: Leave the advice out if a round would have to be planned for it.
+    """
+    campaign = open_campaign(place)
+    status = campaign.status()
+    console = output()
+    show_facts(console, facts_of(campaign, status))
+    if status.rounds:
+        say(console)
+        states_grid([campaign.batch(number) for number in range(1, status.rounds + 1)]).show(console)
+        say(console)
+        show_coverage(console, outcomes(campaign), campaign.settings.level)
+    for sentence in status.flagged:
+        say(console, f"warning: out of scale: {sentence}", "bold yellow")
+    say(console)
+    _show_prospect(console, campaign, status, quick=quick)
+
+
+def run_history(*, place: Place) -> None:
+    """Print everything that happened.
+
+    Args:
+        place: Which campaign.
+    """
+    history_grid(open_campaign(place).history()).show(output())
+
+
+def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
+    """Say where a campaign stands.
+
+    Args:
+        campaign: Any campaign.
+        status: Its status.
+
+    Returns:
+        Findings by name.
+    """
+    settings = campaign.settings
+    budget = "no budget is set" if settings.budget is None else f"{settings.budget:,.6g} is the budget"
+    counts = ", ".join(f"{count:,} {state}" for state, count in status.counts.items() if count)
+    noise = "" if status.noise is None else f"; a measured utility is known to {status.noise:.3g}"
+    return {
+        "campaign": f"{campaign.name}, key {campaign.key}",
+        "target": campaign.target.name,
+        "rounds": f"{status.rounds}: {counts or 'no experiment yet'}",
+        "extra": f"{status.extras} experiments told that nobody asked for" if status.extras else "none",
+        "wells": f"{status.wells:,} gave values",
+        "to come": listed(status.open) or "nothing",
+        "best": f"{status.best}, utility {status.utility:.4g}, {status.gain:.4g} above the first best{noise}",
+        "spent": f"{status.spent:,.6g}; {budget}",
+    }
+
+
+def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quick: bool) -> None:
+    """Judge the open round, else the one that would be asked for next."""
+    if status.open and status.rounds:
+        show_advice(console, campaign.advice(campaign.batch()))
+        return
+    if quick:
+        say(console, "advice: not sought (--quick)", "dim")
+        return
+    try:
+        with working("planning the next round"):
+            plan = campaign.preview(campaign.settings.batch_size, planner_of(campaign))
+    except NothingToProposeError as error:
+        say(console, f"advice: stop: {error}", "bold")
+        return
+    say(console, f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}")
+    show_advice(console, campaign.advice(plan))

@@ -1,0 +1,63 @@
+"""Files of results: tables of wells, and measured cells or effects."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from inverse_design.campaign.export import as_meant
+from inverse_design.campaign.plate import CONTROL_LABEL
+from inverse_design.campaign.results import PERTURBATION
+from inverse_design.cli.options import Reading
+from inverse_design.cli.screens import stated_dialect
+from inverse_design.cli.value_tables import TABLE_ENDINGS, text_table
+from surrogates.data.io.effects import read_effect_rows
+from surrogates.errors import DataError
+
+H5AD = ".h5ad"
+
+
+def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
+    """Read results in the form that a campaign is told them.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` table with one row per well and effects against the control, or
+            an ``.h5ad`` file of cells or effects, whose own control the effects are against.
+        reading: How to read an ``.h5ad`` file.
+        readouts: Of the campaign; other genes of an ``.h5ad`` file are not read.
+
+    Returns:
+        The column ``perturbation``, the readouts, and whatever else a table holds, as text.
+
+    Raises:
+        DataError: If the file cannot be read, or its ending is none of these.
+    """
+    if path.endswith(H5AD):
+        return _of_h5ad(path, reading, readouts)
+    if reading != Reading():
+        raise DataError(
+            f"{path!r} is a table of wells, read in one way; give reading options for .h5ad files only"
+        )
+    if not path.endswith(TABLE_ENDINGS):
+        raise DataError(f"results {path!r} have none of the known endings {', '.join((*TABLE_ENDINGS, H5AD))}")
+    return _as_meant(text_table(Path(path)))
+
+
+def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
+    found = read_effect_rows(Path(path), stated_dialect(reading), layer_key=reading.layer_key)
+    if len(set(found.contexts)) > 1:
+        names = ", ".join(sorted(map(repr, set(found.contexts)))[:5])
+        raise DataError(f"{path!r} holds the contexts {names}, and a campaign is run in one; tell that one alone")
+    numbers = {name: column for column, name in enumerate(found.readouts)}
+    shared = [name for name in readouts if name in numbers]
+    effects = pd.DataFrame(found.effects[:, [numbers[name] for name in shared]], columns=shared)
+    labels = [label or CONTROL_LABEL for label in found.labels]
+    return pd.concat([pd.Series(labels, name=PERTURBATION, dtype=object), effects], axis=1)
+
+
+def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
+    """Take off what an export of ours put before texts that a spreadsheet would compute."""
+    plain = table.rename(columns=as_meant)
+    if PERTURBATION in plain:
+        plain[PERTURBATION] = plain[PERTURBATION].map(as_meant)
+    return plain

@@ -1,0 +1,156 @@
+"""The verbs ``campaign ask``, ``order``, ``tell`` and ``withdraw``: one round after the other."""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.export import harmless
+from inverse_design.campaign.planner import PERTURBATION, Batch
+from inverse_design.campaign.settings import settings_as_json
+from inverse_design.cli.campaign.create import read_library
+from inverse_design.cli.campaign.place import Place, open_campaign, planner_of
+from inverse_design.cli.campaign.report import batch_grid, listed, show_advice, show_telling
+from inverse_design.cli.campaign.results import read_results
+from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.options import Reading
+from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
+from inverse_design.cli.tables import show_facts, show_warnings
+
+
+def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destination: str | None) -> None:
+    """Propose a round, or give the open one out again.
+
+    Args:
+        run: The command line.
+        place: Which campaign.
+        count: How many experiments; as in the settings if ``None``.
+        more: Whether the round may stand beside open ones.
+        destination: Where to write the table.
+    """
+    written = None if destination is None else check_writable(destination, endings=TABLE_ENDINGS)
+    campaign = open_campaign(place)
+    wanted = campaign.settings.batch_size if count is None else count
+    with working("planning"):
+        planner = planner_of(campaign)
+        batch = campaign.ask_more(wanted, planner) if more else campaign.ask(wanted, planner)
+    if written is not None:
+        table = harmless(batch.table) if written.suffix == ".csv" else batch.table
+        write_table(table, written, round_facts(run, campaign, batch))
+    console = output()
+    show_batch(console, campaign, batch)
+    if written is not None:
+        say(console)
+        say(console, f"wrote {written} and {written}.json")
+
+
+def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]:
+    """Collect what explains the table of a round.
+
+    Args:
+        run: The command line.
+        campaign: Whose it is.
+        batch: The round.
+
+    Returns:
+        Values that JSON can hold.
+    """
+    settings = settings_as_json(campaign.settings)
+    return {
+        "manifest": manifest(run, None, seed=campaign.settings.seed, settings=settings),
+        "campaign": {"name": campaign.name, "key": campaign.key, "target": campaign.target.name},
+        "round": {"number": batch.round, "expected_gain": batch.expected_gain, "notes": batch.notes},
+    }
+
+
+def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
+    """Print a round: warnings, what it is, its experiments, notes and advice.
+
+    Args:
+        console: Where.
+        campaign: Whose it is.
+        batch: The round.
+    """
+    show_warnings(console, batch.notes)
+    still = "proposed now" if batch.fresh else f"open: {len(batch.open)} of {len(batch.states)} results to come"
+    level = 100 * campaign.settings.level
+    facts = {
+        "campaign": f"{campaign.name}, key {campaign.key}",
+        "round": f"{batch.round}, {still}",
+        "target": campaign.target.name,
+        "bounds": f"lower and upper: {level:.3g} % interval of what will be measured, as predicted",
+    }
+    show_facts(console, facts)
+    say(console)
+    batch_grid(batch).show(console)
+    say(console)
+    for note in batch.notes:
+        if not note.startswith("warning"):
+            say(console, note, "dim")
+    show_advice(console, campaign.advice(batch))
+
+
+def run_order(*, place: Place, names: Sequence[str], library: str | None) -> None:
+    """Note that experiments go to the bench, if there is a reagent for each.
+
+    Args:
+        place: Which campaign.
+        names: Which experiments; all that are proposed by default.
+        library: The user's reagents.
+    """
+    campaign = open_campaign(place)
+    if library is not None:
+        wanted = list(names) or proposed(campaign)
+        read_library(library).require(campaign.vocabulary.parse(name) for name in wanted)
+    ordered = campaign.order(list(names) or None)
+    say(output(), f"ordered {len(ordered)}: {listed(ordered)}" if ordered else "nothing is proposed; ask first")
+
+
+def run_tell(results: str, *, place: Place, extra: bool, reading: Reading) -> None:
+    """Tell results.
+
+    Args:
+        results: A table of wells, or an .h5ad file.
+        place: Which campaign.
+        extra: Whether experiments that nobody asked for are taken.
+        reading: How to read an .h5ad file.
+    """
+    campaign = open_campaign(place)
+    with working("reading"):
+        table = read_results(results, reading, campaign.readouts)
+    telling = campaign.tell(table, allow_extra=extra)
+    console = output()
+    show_telling(console, telling)
+    still = campaign.status().open
+    said = f"{len(still)} results to come: {listed(still)}" if still else "the round is complete: ask for the next"
+    say(console, said)
+
+
+def run_withdraw(names: Sequence[str], *, place: Place, reason: str) -> None:
+    """Note that experiments will not be done.
+
+    Args:
+        names: Which experiments.
+        place: Which campaign.
+        reason: Why.
+    """
+    withdrawn = open_campaign(place).withdraw(names, reason=reason)
+    say(output(), f"withdrew {len(withdrawn)}: {listed(withdrawn)}")
+
+
+def proposed(campaign: Campaign) -> list[str]:
+    """List the experiments that may still be ordered.
+
+    Args:
+        campaign: Any campaign.
+
+    Returns:
+        Their labels.
+    """
+    batches = (campaign.batch(number) for number in range(1, campaign.status().rounds + 1))
+    return [
+        str(label)
+        for batch in batches
+        for label, state in zip(batch.table[PERTURBATION], batch.states, strict=True)
+        if state == "proposed"
+    ]

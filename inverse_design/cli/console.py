@@ -1,0 +1,136 @@
+"""One invocation of the command line.
+
+Where text goes: results to standard output, talk and errors to standard error.
+"""
+
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from inverse_design.errors import masked
+
+PROGRAM = "inverse-design"
+
+
+def examples(*lines: str) -> str:
+    """Write the examples of a verb's help.
+
+    Args:
+        lines: Command lines without the program.
+
+    Returns:
+        Markdown.
+    """
+    return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What was typed, and when.
+
+    Attributes:
+        arguments: The words behind the name of the program.
+        started: When the work began.
+    """
+
+    arguments: tuple[str, ...] = ()
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    @property
+    def command(self) -> str:
+        """The command line, quoted so that a shell reads it back; passwords are masked."""
+        return shlex.join((PROGRAM, *map(masked, self.arguments)))
+
+
+class _Pipe(Console):
+    """A console whose reader may leave early, which rich answers by exiting with code 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Leave the answer to the caller."""
+        raise BrokenPipeError
+
+
+def output() -> Console:
+    """Open standard output; names from data are printed as they are, never as markup."""
+    return _Pipe(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def complaints() -> Console:
+    """Open standard error."""
+    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def printable(text: object) -> str:
+    """Replace what could steer a terminal.
+
+    Args:
+        text: A name or message, maybe from a file.
+
+    Returns:
+        The text on one line.
+    """
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
+
+
+def say(console: Console, text: str = "", style: str = "") -> None:
+    """Print one line.
+
+    Args:
+        console: Where.
+        text: What; a terminal breaks it between words, a file gets one line.
+        style: How, on a terminal.
+    """
+    console.print(Text(printable(text), style=style), soft_wrap=not console.is_terminal)
+
+
+class Ticker:
+    """Shows how far some work is; silent unless standard error is a terminal."""
+
+    def __init__(self, progress: Progress, what: str) -> None:
+        """Begin with work of unknown length.
+
+        Args:
+            progress: Where to show it.
+            what: The work, in a word or two.
+        """
+        self._progress = progress
+        self._task = progress.add_task(what, total=None)
+
+    def __call__(self, done: int, total: int, now: str | None = None) -> None:
+        """Say how far the work is.
+
+        Args:
+            done: How much is done.
+            total: Of how much.
+            now: What is being done, if that is worth saying.
+        """
+        self._progress.update(self._task, completed=done, total=total, description=now)
+
+
+@contextmanager
+def working(what: str) -> Iterator[Ticker]:
+    """Show progress while something runs, and nothing afterwards.
+
+    Args:
+        what: The work, in a word or two.
+
+    Yields:
+        What to call with how much is done, of how much.
+    """
+    console = complaints()
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        yield Ticker(progress, what)

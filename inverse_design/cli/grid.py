@@ -1,0 +1,191 @@
+"""Aligned columns of text, the same on a terminal and in a file.
+
+Numbers as people read them.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console
+from rich.text import Text
+
+from inverse_design.cli.console import printable
+
+_GAP, _NARROW_GAP = 2, 1
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        header: Its name.
+        cells: Its text, one for each row.
+        justify: Numbers stand right.
+        below: Whether it moves under its row where a terminal is too narrow for all columns.
+        most: How wide it may be on such a terminal.
+    """
+
+    header: str
+    cells: tuple[str, ...]
+    justify: Literal["left", "right"] = "left"
+    below: bool = False
+    most: int = 30
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table of text.
+
+    Attributes:
+        columns: At least one, all of one length.
+    """
+
+    columns: tuple[Column, ...]
+
+    def show(self, console: Console) -> None:
+        """Print the table: whole lines into a file, within its width on a terminal.
+
+        Where a terminal is too narrow, columns marked ``below`` stand under their row; if that is not enough,
+        the other columns are printed in blocks, each with the first column, and the first with what is below.
+
+        Args:
+            console: Where.
+        """
+        if not console.is_terminal or sum(map(_whole, self.columns)) + _GAP * len(self.columns) <= console.width:
+            for number, line in enumerate(_lines(self.columns, [_whole(column) for column in self.columns], _GAP)):
+                _print(console, line, number)
+            return
+        under = [column for column in self.columns if column.below]
+        blocks = _blocks([column for column in self.columns if not column.below], console.width)
+        for place, block in enumerate(blocks):
+            for number, line in enumerate(_lines(block, [_cropped(column) for column in block], _NARROW_GAP)):
+                _print(console, line, number)
+                for column in under if number and not place else ():
+                    remark = Text("     " + printable(column.cells[number - 1]), style="dim", overflow="ellipsis")
+                    console.print(remark, no_wrap=True, soft_wrap=False)
+
+
+def _print(console: Console, line: str, number: int) -> None:
+    console.print(Text(line, style="" if number else "bold"), soft_wrap=True)
+
+
+def _lines(columns: Sequence[Column], widths: Sequence[int], gap: int) -> Iterator[str]:
+    for row in zip(*([column.header, *column.cells] for column in columns), strict=True):
+        cells = [_fit(text, width, column) for text, width, column in zip(row, widths, columns, strict=True)]
+        yield (" " * gap).join(cells).rstrip()
+
+
+def _blocks(columns: Sequence[Column], width: int) -> list[tuple[Column, ...]]:
+    first, *rest = columns
+    blocks: list[tuple[Column, ...]] = []
+    block: tuple[Column, ...] = (first,)
+    for column in rest:
+        wider = (*block, column)
+        if len(block) > 1 and sum(map(_cropped, wider)) + _NARROW_GAP * (len(wider) - 1) > width:
+            blocks.append(block)
+            wider = (first, column)
+        block = wider
+    return [*blocks, block]
+
+
+def _whole(column: Column) -> int:
+    return max(cell_len(printable(text)) for text in (column.header, *column.cells))
+
+
+def _cropped(column: Column) -> int:
+    return min(_whole(column), max(column.most, cell_len(column.header)))
+
+
+def _fit(text: str, width: int, column: Column) -> str:
+    shown = printable(text)
+    if cell_len(shown) > width:
+        return set_cell_size(shown, width - 1) + "…"
+    padding = " " * (width - cell_len(shown))
+    return padding + shown if column.justify == "right" else shown + padding
+
+
+def in_column(values: Sequence[float]) -> tuple[str, ...]:
+    """Write the numbers of one column with as many decimals as its largest needs for four digits.
+
+    Args:
+        values: The numbers; ``nan`` becomes a dash.
+
+    Returns:
+        Their texts.
+    """
+    decimals = decimals_for(values)
+    return tuple(fixed(value, decimals) for value in values)
+
+
+def decimals_for(values: Sequence[float]) -> int:
+    """Find how many decimals show four digits of the largest of some numbers, at least one decimal.
+
+    Args:
+        values: The numbers.
+
+    Returns:
+        The number of decimals; more than six stand for scientific notation.
+    """
+    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+    return 1 if largest == 0 else max(1, 3 - math.floor(math.log10(largest)))
+
+
+def fixed(value: float, decimals: int) -> str:
+    """Write one number.
+
+    Args:
+        value: The number.
+        decimals: How many; scientific notation from seven on.
+
+    Returns:
+        Its text.
+    """
+    if math.isnan(value):
+        return "-"
+    if decimals > 6:
+        return f"{value:.3g}"
+    text = f"{value:,.{decimals}f}"
+    return text.removeprefix("-") if not text.strip("-0.,") else text
+
+
+def probability(value: float) -> str:
+    """Write a probability; tiny ones are not zero and large ones are not one.
+
+    Args:
+        value: The probability; ``nan`` becomes a dash.
+
+    Returns:
+        Its text.
+    """
+    if math.isnan(value):
+        return "-"
+    if value < 0.0005:
+        return "<0.001"
+    return ">0.999" if value > 0.9995 else f"{value:.3f}"
+
+
+def measured(value: float, low: float, high: float, unit: str) -> str:
+    """Write a measured number with its interval.
+
+    Args:
+        value: The number.
+        low: Lower bound.
+        high: Upper bound.
+        unit: Its unit; ranks are whole where they can be.
+
+    Returns:
+        For example ``0.873 [0.81, 0.93]``.
+    """
+    if math.isnan(value):
+        return "-"
+    if unit == "rank":
+        return f"{value:g} [{round(low, 1):g}, {round(high, 1):g}]"
+    if abs(value) >= 100:
+        return f"{value:,.0f} [{low:,.0f}, {high:,.0f}]"
+    if unit == "s":
+        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
+    return f"{value:.3f} [{low:.2f}, {high:.2f}]"

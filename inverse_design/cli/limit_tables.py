@@ -1,0 +1,225 @@
+"""Tables of limits: groups of targets, incompatible pairs, costs, doses.
+
+A user's list of experiments: one per row, maybe with what each costs.
+"""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from inverse_design.cli.value_tables import NAME_COLUMNS, read_value_table, text_table
+from inverse_design.errors import SpaceError
+from inverse_design.problem.constraints import Group
+from surrogates.errors import DataError, UnknownNameError
+
+COST_COLUMNS = ("cost", "price", "reagentcost")
+DOSE_COLUMNS = ("dose", "concentration", "conc")
+_GROUP_COLUMNS = ("group", "family", "pathway", "set")
+_MOST = "at_most"
+
+
+def read_groups(path: Path) -> tuple[Group, ...]:
+    """Read a table of groups, with one row per member.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene, group, and maybe at_most; where
+            that is missing or empty, a candidate may hold one of the group.
+
+    Returns:
+        The groups, in the order of their first rows.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If a column is missing, a cell is empty, or a group states several numbers.
+    """
+    table = text_table(path)
+    gene, group = _column(table, NAME_COLUMNS, path), _column(table, _GROUP_COLUMNS, path)
+    _refuse_empty(table[[gene, group]], path)
+    members: dict[str, list[str]] = {}
+    most: dict[str, set[int]] = {}
+    stated = table[_MOST] if _MOST in table else pd.Series("", index=table.index)
+    for name, one, number in zip(table[group].str.strip(), table[gene].str.strip(), stated, strict=True):
+        members.setdefault(name, []).append(one)
+        if number.strip():
+            most.setdefault(name, set()).add(_whole(number, name, path))
+    if several := [name for name, numbers in most.items() if len(numbers) > 1]:
+        numbers = " and ".join(map(str, sorted(most[several[0]])))
+        raise SpaceError(f"{path.name!r} allows {numbers} of group {several[0]!r}; state one number")
+    return tuple(Group(name, tuple(dict.fromkeys(some)), *most.get(name, {1})) for name, some in members.items())
+
+
+def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
+    """Read a table of incompatible pairs.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with two columns.
+
+    Returns:
+        The pairs.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If it has not two columns, or a cell is empty.
+    """
+    table = text_table(path)
+    if len(table.columns) != 2:
+        raise SpaceError(f"{path.name!r} has {len(table.columns)} columns; give two, one for each of a pair")
+    _refuse_empty(table, path)
+    first, second = (table[column].str.strip() for column in table)
+    return tuple(zip(first, second, strict=True))
+
+
+def read_costs(path: Path) -> tuple[tuple[str, float], ...]:
+    """Read a table of costs.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene and cost.
+
+    Returns:
+        The cost of each name.
+
+    Raises:
+        TargetError: If the file cannot be read, a name occurs twice, or a cost is no number.
+    """
+    table = read_value_table(path, values=COST_COLUMNS)
+    return tuple(zip(table.names, table.values, strict=True))
+
+
+def read_doses(path: Path) -> tuple[tuple[str, tuple[float, ...]], ...]:
+    """Read a grid of doses, with one row per target and dose.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene and dose.
+
+    Returns:
+        The only doses that each named target may have, ascending; targets in the order of their first rows.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If a column is missing, a cell is empty, or a dose is no positive number.
+    """
+    table = text_table(path)
+    gene, dose = _column(table, NAME_COLUMNS, path), _column(table, DOSE_COLUMNS, path)
+    _refuse_empty(table[[gene, dose]], path)
+    grid: dict[str, set[float]] = {}
+    for number, (name, text) in enumerate(zip(table[gene].str.strip(), table[dose], strict=True), start=1):
+        grid.setdefault(name, set()).add(_dose(text, number, path))
+    return tuple((name, tuple(sorted(doses))) for name, doses in grid.items())
+
+
+def _column(table: pd.DataFrame, known: tuple[str, ...], path: Path) -> str:
+    found = [str(column) for column in table if str(column).casefold() in known]
+    if len(found) != 1:
+        has = ", ".join(repr(str(column)) for column in table)
+        raise SpaceError(f"{path.name!r} needs one column called like {known[0]!r}, and has {has}")
+    return found[0]
+
+
+def _refuse_empty(table: pd.DataFrame, path: Path) -> None:
+    if table.empty:
+        raise SpaceError(f"{path.name!r} has no rows; leave the option out, or fill the table")
+    empty = table.apply(lambda column: column.str.strip() == "")
+    if bool(empty.to_numpy().any()):
+        row = int(empty.any(axis=1).to_numpy().argmax())
+        column = str(table.columns[int(empty.iloc[row].to_numpy().argmax())])
+        raise SpaceError(
+            f"column {column!r} of {path.name!r} is empty in row {row + 1}; fill it or remove the row"
+        )
+
+
+def _whole(text: str, group: str, path: Path) -> int:
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SpaceError(
+            f"{_MOST!r} of group {group!r} in {path.name!r} is {text.strip()!r}, not a whole number"
+        ) from error
+
+
+def _dose(text: str, row: int, path: Path) -> float:
+    try:
+        dose = float(text)
+    except ValueError:
+        dose = math.nan
+    if not 0 < dose < math.inf:
+        raise SpaceError(f"dose {text.strip()!r} in row {row} of {path.name!r} is no positive number; correct it")
+    return dose
+
+
+LABEL_COLUMNS = ("perturbation", "experiment", "condition", "combination", "pair", "label", "gene")
+
+
+@dataclass(frozen=True)
+class ExperimentList:
+    """Experiments as their author wrote them.
+
+    Attributes:
+        labels: One per row, parts joined by ``+``.
+        costs: Of each, ``None`` if no column was asked for.
+    """
+
+    labels: tuple[str, ...]
+    costs: tuple[float, ...] | None
+
+
+def read_experiments(
+    path: Path, *, label_col: str | None = None, cost_col: str | None = None, sep: str | None = None
+) -> ExperimentList:
+    """Read a list of experiments.
+
+    Args:
+        path: A ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet`` file with a line of column names.
+        label_col: Column of labels; by default the one called perturbation, experiment, condition ..., or the only
+            one beside the costs.
+        cost_col: Column of costs.
+        sep: What stands between the parts of a combination, if not ``+``.
+
+    Returns:
+        The list.
+
+    Raises:
+        UnknownNameError: If there is no such column; the message names the nearest.
+        DataError: If the table is empty, no column holds labels, a label is missing, or a cost is no finite number
+            that is not negative; the message names the row and the value.
+    """
+    table = text_table(path)
+    for column in (label_col, cost_col):
+        if column is not None and column not in table:
+            raise UnknownNameError.from_known(f"column of {path.name!r}", column, map(str, table.columns))
+    if table.empty:
+        raise DataError(f"{path.name!r} has no rows; give one experiment per row")
+    column = label_col or _label_column(table, cost_col, path)
+    labels = tuple(str(each).strip() for each in table[column])
+    if (missing := next((row for row, label in enumerate(labels, 1) if not label), None)) is not None:
+        raise DataError(f"column {column!r} of {path.name!r} is empty in row {missing}; name the experiment")
+    if sep:
+        labels = tuple(label.replace(sep, "+") for label in labels)
+    return ExperimentList(labels, None if cost_col is None else _costs(table, cost_col, labels, path))
+
+
+def _label_column(table: pd.DataFrame, cost_col: str | None, path: Path) -> str:
+    columns = [str(column) for column in table if column != cost_col]
+    named = [column for known in LABEL_COLUMNS for column in columns if column.casefold() == known]
+    if named:
+        return named[0]
+    if len(columns) == 1:
+        return columns[0]
+    raise DataError(
+        f"which column of {path.name!r} names the experiments: {', '.join(map(repr, columns))}? Call it"
+        " 'perturbation', or say which by --experiment-column"
+    )
+
+
+def _costs(table: pd.DataFrame, column: str, labels: tuple[str, ...], path: Path) -> tuple[float, ...]:
+    costs = []
+    for row, (text, label) in enumerate(zip(table[column], labels, strict=True), 1):
+        number = float(pd.to_numeric(pd.Series([str(text).strip()]), errors="coerce").iloc[0])
+        if not (math.isfinite(number) and number >= 0):
+            raise DataError(
+                f"column {column!r} of {path.name!r} holds {str(text)!r} in row {row} ({label!r}), which is no"
+                " cost; give a number that is not negative"
+            )
+        costs.append(number)
+    return tuple(costs)

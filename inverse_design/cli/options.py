@@ -1,0 +1,281 @@
+"""The options that several verbs share, as the command line and its help know them.
+
+The options of the benchmark of calibration, as the command line and its help know them.
+
+The options of the benchmark of forward models, as the command line and its help know them.
+
+The options of the benchmark of reach, as the command line and its help know them.
+
+The options of the verb ``rank``, as the command line and its help know them.
+
+The options of the verb ``replay``, as the command line and its help know them.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal, TypeAlias
+
+from cyclopts import Group, Parameter, validators
+
+from inverse_design.cli.console import Run
+from surrogates.data.perturbation import Mode
+
+# The words of inverse_design.proposal, which cannot be imported here without torch; a test compares them.
+OrderName = Literal["1", "2", "3", "4", "5", "6", "both"]
+ObjectiveWord = Literal["likelihood", "distance", "pearson", "cosine", "projection"]
+MeasuredWord = Literal["keep", "leave-out"]
+RunWords: TypeAlias = Annotated[Run, Parameter(parse=False)]
+Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
+Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
+
+AUTOMATIC = "automatic"
+
+ASKING = Group("What is asked", sort_key=1)
+RUNNING = Group("How it is searched (the answer does not depend on it)", sort_key=4)
+RESTRICTIONS = Group("What may be proposed", sort_key=2)
+READING = Group("Reading a file (what is not stated is detected, and reported)", sort_key=3)
+
+Context: TypeAlias = Annotated[str | None, Parameter(group=ASKING)]
+
+
+@Parameter(name="*", group=READING)
+@dataclass(frozen=True)
+class Reading:
+    """How to read a file; whatever is not stated is detected.
+
+    Attributes:
+        target_col: Column of labels; give it again for one column per part of a combination.
+        reference_key: Label of the control; empty when no label is one.
+        dose_col: Column of doses.
+        group_col: Column of contexts (cell type, line, batch).
+        layer_key: Layer of an .h5ad file to read instead of X.
+        sep: What stands between the parts of a combination.
+        mode: How targets are acted upon; where the file names several modes, only this one is read and proposed.
+        readouts: Readouts to read: A,B, repeated, or a file with one name per line.
+    """
+
+    target_col: Words = ()
+    reference_key: str | None = None
+    dose_col: str | None = None
+    group_col: str | None = None
+    layer_key: str | None = None
+    sep: str | None = None
+    mode: Mode | None = None
+    readouts: Words = ()
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
+class Asking:
+    """What is asked of the data, beside the target.
+
+    Attributes:
+        order: How many are given together; both for singles and pairs.
+        top: How many candidates to list.
+        objective: How candidates are judged; likelihood by default for profiles, projection for signatures.
+        prior: Table of prior weights of genes (columns gene, weight), one where a gene is not named.
+        model: Forward model; automatic takes the one that identifies held-out doubles best.
+        level: Probability of the bounds of each candidate, and of the set of candidates.
+        seed: Fixes everything that is random.
+    """
+
+    order: OrderName = "2"
+    top: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20
+    objective: ObjectiveWord | None = None
+    prior: str | None = None
+    model: str = AUTOMATIC
+    level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
+    seed: int = 0
+
+
+@Parameter(name="*", group=RESTRICTIONS)
+@dataclass(frozen=True)
+class Restrictions:
+    """What may be proposed. Names are A,B, repeated, or a file with one name per line.
+
+    Attributes:
+        exclude: Names that no candidate may hold.
+        require: Names that every candidate must hold.
+        allow: The only names that candidates may hold.
+        measured: Whether perturbations that were measured already may be proposed again.
+        dose: Lowest and highest dose, both included.
+        doses: Table of the only doses of the genes or compounds it names (columns gene, dose).
+        groups: Table of groups (columns gene, group, maybe at_most) of which a candidate holds one, or at_most.
+        incompatible: Table of two columns: pairs that may not stand together.
+        costs: Table of what each gene costs (columns gene, cost); goes with the budget.
+        budget: The most that the parts of one candidate may cost together.
+    """
+
+    exclude: Words = ()
+    require: Words = ()
+    allow: Words = ()
+    measured: MeasuredWord = "leave-out"
+    dose: tuple[float, float] | None = None
+    doses: str | None = None
+    groups: str | None = None
+    incompatible: str | None = None
+    costs: str | None = None
+    budget: float | None = None
+
+
+@Parameter(name="*", group=RUNNING)
+@dataclass(frozen=True)
+class Running:
+    """How the space is searched; the answer does not depend on it.
+
+    Attributes:
+        workers: Processes of this machine.
+        scheduler: Address of a dask.distributed scheduler, such as tcp://10.0.0.1:8786, to search on its workers.
+        ledger: File of finished parts, by which a killed search resumes where it stopped.
+        yes: Proceed with a search of more than a minute.
+        device: Where pairs are multiplied in this process, such as cuda.
+    """
+
+    workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
+    scheduler: str | None = None
+    ledger: str | None = None
+    yes: Annotated[bool, Parameter(negative="")] = False
+    device: str = "cpu"
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
+class Judging:
+    """What the benchmark of calibration judges, and where it writes.
+
+    Attributes:
+        model: Forward model; automatic takes the one that identifies held-out doubles best.
+        levels: Nominal probabilities A,B between 0 and 1; by default 0.5,0.8,0.9,0.95.
+        classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
+            were measured alone); by default all.
+        seed: Fixes everything that is random.
+        json: Where to write all numbers, as .json.
+        picture: Where to draw coverage, transforms and reliability, as .svg.
+    """
+
+    model: str = AUTOMATIC
+    levels: Words = ()
+    classes: Words = ()
+    seed: int = 0
+    json: str | None = None
+    picture: str | None = None
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
+class Scoring:
+    """What the benchmark of forward models compares, and where it writes.
+
+    Attributes:
+        models: Forward models A,B, or all; interaction and automatic by default. The baselines are always there.
+        classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
+            were measured alone); by default all.
+        seed: Fixes everything that is random.
+        json: Where to write all numbers, as .json.
+        picture: Where to draw the errors, as .svg.
+    """
+
+    models: Words = ()
+    classes: Words = ()
+    seed: int = 0
+    json: str | None = None
+    picture: str | None = None
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
+class Reaching:
+    """By which model states are reached, and where the benchmark writes.
+
+    Attributes:
+        model: Forward model; automatic takes the one that identifies held-out doubles best.
+        seed: Fixes everything that is random.
+        json: Where to write all numbers, as .json.
+    """
+
+    model: str = AUTOMATIC
+    seed: int = 0
+    json: str | None = None
+
+
+LISTING = Group("Which experiments, and what they cost", sort_key=2)
+
+
+@Parameter(name="*", group=LISTING)
+@dataclass(frozen=True, kw_only=True)
+class Listing:
+    """A list of experiments.
+
+    Attributes:
+        experiments: Table (.csv, .tsv, .parquet) with one experiment per row, such as A+B in a column pair.
+        experiment_column: Column of their labels; found by its name by default.
+        cost_column: Column of what each costs; experiments are then ranked by gain per cost.
+        budget: The best set within it is marked; without costs each experiment costs one.
+    """
+
+    experiments: str
+    experiment_column: str | None = None
+    cost_column: str | None = None
+    budget: Annotated[float | None, Parameter(validator=validators.Number(gte=0))] = None
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
+class Valuing:
+    """How experiments are valued.
+
+    Attributes:
+        model: Forward model; automatic takes the one that identifies held-out doubles best.
+        level: Probability of the bounds.
+        seed: Fixes everything that is random.
+    """
+
+    model: str = AUTOMATIC
+    level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
+    seed: int = 0
+
+
+Goal = Literal["minimise", "maximise"]
+_AtLeastOne = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+GAME = Group("What is played", sort_key=1)
+PLAYERS = Group("Who plays, and how often", sort_key=2)
+
+
+@Parameter(name="*", group=GAME)
+@dataclass(frozen=True)
+class GameOptions:
+    """The rules of a replayed campaign on pairs.
+
+    Attributes:
+        readout: Which readout is to be made small or large; the only one if there is one.
+        goal: Whether small or large values are wanted.
+        start: How many random pairs are known at the start, beside everything that was measured alone.
+        rounds: How many rounds are played.
+        batch: How many pairs are measured in a round.
+        top: How many of the truly best pairs are sought.
+    """
+
+    readout: str | None = None
+    goal: Goal = "minimise"
+    start: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 100
+    rounds: _AtLeastOne = 4
+    batch: _AtLeastOne = 100
+    top: _AtLeastOne = 100
+
+
+@Parameter(name="*", group=PLAYERS)
+@dataclass(frozen=True)
+class PlayerOptions:
+    """Who plays.
+
+    Attributes:
+        policy: Policies to play: A,B or repeated; by default all that choose pairs, and the last one permuted.
+        seeds: How many replicates, each with other random pairs at the start.
+        workers: Number of processes; the results do not depend on it.
+        seed: The first of the seeds.
+    """
+
+    policy: Words = ()
+    seeds: _AtLeastOne = 20
+    workers: _AtLeastOne = 1
+    seed: int = 0

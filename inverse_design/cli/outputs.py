@@ -1,0 +1,192 @@
+"""Files that a verb writes: checked before the work, written whole or not at all.
+
+What a result rests upon: versions, data, seed and the command as typed.
+"""
+
+import json
+import math
+import platform
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from inverse_design.cli.console import Run
+from inverse_design.errors import OutputError
+from surrogates.data.io.whole_file import write_whole
+from surrogates.data.screen import Screen
+
+TABLE_ENDINGS = (".csv", ".parquet")
+METADATA_KEY = b"inverse_design"
+_DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number of threads
+
+
+def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = ()) -> Path:
+    """Refuse a place that could not be written, before any work is done.
+
+    Args:
+        path: Where the result is to go.
+        endings: What its name may end with.
+        inputs: Files that are read and must not be overwritten.
+
+    Returns:
+        The path.
+
+    Raises:
+        OutputError: If the name or the folder is unusable, or the file is one of the inputs.
+    """
+    shown = repr(str(path))
+    if not str(path).isprintable():
+        raise OutputError(f"output {shown} has characters that no file name should have; choose another name")
+    file = Path(path)
+    if not file.name.endswith(tuple(endings)) or file.name in endings:
+        raise OutputError(f"output {shown} must be a name that ends with {' or '.join(endings)}")
+    if file.parent.exists() and not file.parent.is_dir():
+        raise OutputError(f"output {shown}: {str(file.parent)!r} is not a folder")
+    if not file.parent.exists():
+        raise OutputError(f"output {shown}: there is no folder {str(file.parent)!r}; make it first")
+    if any(_is_same(written, Path(read)) for read in inputs for written in (file, sidecar_of(file))):
+        raise OutputError(f"output {shown} would overwrite what is read; choose another name")
+    _try_out(file)
+    return file
+
+
+def sidecar_of(path: Path) -> Path:
+    """Name the JSON file beside a table.
+
+    Args:
+        path: The table.
+
+    Returns:
+        ``candidates.csv.json`` for ``candidates.csv``.
+    """
+    return path.with_name(path.name + ".json")
+
+
+def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
+    """Write a table with a JSON sidecar, each whole or not at all; a Parquet file holds the manifest, too.
+
+    Args:
+        table: Rows for people and programs.
+        path: A ``.csv`` or ``.parquet`` file.
+        facts: ``manifest`` and whatever else explains the table.
+
+    Returns:
+        The two files.
+    """
+    if path.suffix == ".parquet":
+        frame = pa.Table.from_pandas(table, preserve_index=False)
+        known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
+        frame = frame.replace_schema_metadata({**(frame.schema.metadata or {}), METADATA_KEY: known})
+        write_whole(path, lambda temporary: pq.write_table(frame, temporary))
+    else:
+        csv = table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
+        write_whole(path, lambda temporary: temporary.write_text(csv, encoding="utf-8", newline=""))
+    return path, write_facts(path, facts)
+
+
+def write_facts(path: Path, facts: Mapping[str, object]) -> Path:
+    """Write what explains a file beside it, whole or not at all.
+
+    Args:
+        path: The file.
+        facts: ``manifest`` and whatever else explains it.
+
+    Returns:
+        The JSON file.
+    """
+    text = json.dumps(strict(facts), indent=1, allow_nan=False)
+    sidecar = sidecar_of(path)
+    write_whole(sidecar, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    return sidecar
+
+
+def strict(value: object) -> object:
+    """Replace numbers that JSON cannot hold by null, in any depth.
+
+    Args:
+        value: Mappings, sequences and scalars.
+
+    Returns:
+        The same as dicts and lists.
+    """
+    if isinstance(value, Mapping):
+        return {str(key): strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _try_out(file: Path) -> None:
+    """Create and remove a temporary file: permissions alone do not tell (read-only mounts, quotas)."""
+    try:
+        if file.is_dir() or sidecar_of(file).is_dir():
+            raise OutputError(f"output {str(file)!r} is a folder; name a file in it")
+        sidecar_of(file).exists()  # a name that is too long fails here
+        with tempfile.NamedTemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise OutputError(f"output {str(file)!r} cannot be written: {error.strerror or error}") from error
+
+
+def _is_same(written: Path, read: Path) -> bool:
+    try:
+        return written.exists() and read.exists() and written.samefile(read)
+    except OSError:
+        return False
+
+
+PACKAGES = ("torch", "numpy", "pandas", "scipy", "anndata", "h5py", "pyarrow")
+DISTRIBUTION = "inverse-design"
+
+
+def manifest(
+    run: Run, screen: Screen | None, *, seed: int, settings: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """Collect what somebody needs to repeat a result.
+
+    Args:
+        run: The command line, and when it began.
+        screen: The data; its provenance says where they come from and what was detected. ``None`` if nothing is
+            read.
+        seed: What fixed everything random.
+        settings: Choices of the run, as they were resolved.
+
+    Returns:
+        Values that JSON can hold; only ``started`` and ``ended`` differ between two equal runs.
+    """
+    return {
+        "tool": DISTRIBUTION,
+        "version": _version(DISTRIBUTION),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
+        "command": run.command,
+        **({} if screen is None else _data(screen)),
+        "seed": seed,
+        "settings": dict(settings or {}),
+        "started": run.started.isoformat(timespec="seconds"),
+        "ended": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _data(screen: Screen) -> dict[str, object]:
+    return {
+        "data": dict(screen.provenance),
+        "conditions": len(screen),
+        "readouts": len(screen.readouts),
+        "context": ", ".join(sorted(set(screen.contexts))),
+    }
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

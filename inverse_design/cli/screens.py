@@ -1,0 +1,191 @@
+"""The screen that a verb works on: a dataset of the catalogue or a file, in one context.
+
+Names that a user gives on the command line or in a file with one name per line.
+
+The forward model that a command line names.
+"""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from inverse_design.cli.options import AUTOMATIC, Reading
+from surrogates.data.catalogue import load, names
+from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.readers import TABLE_SUFFIXES, read_screen
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.base import Surrogate
+from surrogates.models.presets import SURROGATES
+
+_LIST_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
+
+
+def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[str, ...]:
+    """Collect names.
+
+    Args:
+        stated: Each a known name, else a file with one name per line (``#`` begins a comment), else names that
+            commas divide.
+        known: Names that are taken as they are, also if a file is called so.
+
+    Returns:
+        The names, each once, in the order given.
+
+    Raises:
+        DataError: If a file cannot be read, or something names nothing.
+    """
+    return tuple(dict.fromkeys(name for text in stated for name in _names(text, known)))
+
+
+def names_a_file(text: str) -> bool:
+    """Tell whether a word on the command line is the path of a file.
+
+    Args:
+        text: Any text, also one that no file could be called.
+
+    Returns:
+        Whether there is such a file.
+    """
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than any path
+        return False
+
+
+def _names(text: str, known: Collection[str]) -> tuple[str, ...]:
+    if text in known:
+        return (text,)
+    if names_a_file(text):
+        found = _lines(Path(text))
+    elif text.endswith(_LIST_ENDINGS) or "/" in text:
+        raise DataError(f"there is no file {text!r}; give names as A,B or a file with one name per line")
+    else:
+        found = tuple(each.strip() for each in text.split(",") if each.strip())
+    if not found:
+        raise DataError(f"{text!r} names nothing; give names as A,B or a file with one name per line")
+    return found
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{str(path)!r} cannot be read as a list of names: {error}") from error
+    return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+
+
+def open_screen(data: str, reading: Reading) -> Screen:
+    """Open a dataset by its name, or read a file.
+
+    Args:
+        data: A name of the catalogue, or a path.
+        reading: How to read a file.
+
+    Returns:
+        The screen, with ``provenance["dataset"]``.
+
+    Raises:
+        UnknownNameError: If it is neither a known name nor a file.
+        DataError: If it is refused, or reading options are given for a dataset that needs none.
+    """
+    if data in names() or not Path(data).exists():
+        return _in_mode(_as_it_is(data, reading), reading)
+    screen = read_screen(
+        data,
+        target_col=_target_col(reading),
+        reference_key=reading.reference_key,
+        dose_col=reading.dose_col,
+        group_col=reading.group_col,
+        layer_key=reading.layer_key,
+        sep=reading.sep,
+        mode=reading.mode,
+        readouts=read_names(reading.readouts) or None,
+    )
+    return replace(screen, provenance={**screen.provenance, "dataset": Path(data).name})
+
+
+def one_context(screen: Screen, context: str | None) -> Screen:
+    """Take one context, the only one if none is named.
+
+    Args:
+        screen: Measured effects.
+        context: Name of a context.
+
+    Returns:
+        The rows of that context.
+
+    Raises:
+        UnknownNameError: If there is no such context.
+        DataError: If there are several and none is named.
+    """
+    if context is not None:
+        return screen.in_context(context)
+    contexts = sorted(set(screen.contexts))
+    if len(contexts) > 1:
+        shown = ", ".join(map(repr, contexts[:8])) + (
+            f" and {len(contexts) - 8} more" if len(contexts) > 8 else ""
+        )
+        raise DataError(f"the data hold {len(contexts)} contexts; name one with --context: {shown}")
+    return screen
+
+
+def stated_dialect(reading: Reading) -> Dialect:
+    """Collect what was typed about the columns of a file.
+
+    Args:
+        reading: As typed.
+
+    Returns:
+        What the readers take.
+    """
+    return Dialect(
+        _target_col(reading),
+        reading.reference_key,
+        reading.dose_col,
+        reading.group_col,
+        reading.sep,
+        reading.mode,
+    )
+
+
+def _as_it_is(data: str, reading: Reading) -> Screen:
+    if replace(reading, mode=None) != Reading() and data in names():
+        raise DataError(
+            f"{data!r} is a dataset of the catalogue, read in one way; give reading options for files only"
+        )
+    if data not in names() and ("/" in data or data.endswith((".h5ad", *TABLE_SUFFIXES))):
+        raise DataError(f"there is no file {data!r}")
+    return load(data)
+
+
+def _in_mode(screen: Screen, reading: Reading) -> Screen:
+    modes = sorted({entry.mode for entry in screen.vocabulary.entries})
+    if reading.mode is not None and reading.mode not in modes:
+        raise UnknownNameError.from_known("mode", reading.mode, modes)
+    return screen
+
+
+def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
+    columns = reading.target_col
+    return (columns[0] if len(columns) == 1 else columns) if columns else None
+
+
+def loaded_model(name: str) -> Surrogate | None:
+    """Load a forward model by its name.
+
+    Args:
+        name: As typed.
+
+    Returns:
+        The surrogate, ``None`` if it is to be chosen from several.
+
+    Raises:
+        UnknownNameError: If there is none of that name; the message names the nearest ones.
+    """
+    if name == AUTOMATIC:
+        return None
+    if name not in SURROGATES.names():
+        raise UnknownNameError.from_known("model", name, (AUTOMATIC, *SURROGATES.names()))
+    surrogate: Surrogate = SURROGATES.load(name)()
+    return surrogate

@@ -1,0 +1,150 @@
+"""The verb ``benchmark`` of the command line; the work is imported when a verb needs it."""
+
+# ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
+
+from typing import Annotated
+
+from cyclopts import App, Parameter, validators
+
+from inverse_design.cli.console import examples
+from inverse_design.cli.options import Context, Judging, Reaching, Reading, RunWords, Scoring
+
+_Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
+_READING, _SCORING, _JUDGING, _REACHING = Reading(), Scoring(), Judging(), Reaching()
+
+benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
+
+
+@benchmark.command(help_epilogue=examples("benchmark retrieval norman2019_expr --json retrieval.json"))
+def retrieval(
+    data: str,
+    /,
+    *,
+    context: Context = None,
+    seed: int = 0,
+    json: str | None = None,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Measure how often the perturbation behind a held-out state is found among all pairs.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.retrieval import run_retrieval
+
+    run_retrieval(run, data, context=context, seed=seed, json=json, reading=reading)
+
+
+@benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr --json reach.json"))
+def reach(
+    data: str,
+    /,
+    *,
+    context: Context = None,
+    asked: Reaching = _REACHING,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Measure how near the first candidates come to states that no candidate need have made.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: By which model, and where to write.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.reach import run_reach
+
+    run_reach(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(
+    help_epilogue=examples(
+        "benchmark forward norman2019_expr --json forward.json --picture forward.svg",
+        "benchmark forward screen.csv --models all --classes single-0",
+    )
+)
+def forward(
+    data: str,
+    /,
+    *,
+    context: Context = None,
+    asked: Scoring = _SCORING,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Measure how well held-out effects are predicted, beside every baseline.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: What to compare, and where to write it.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.retrieval import run_forward
+
+    run_forward(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(
+    help_epilogue=examples(
+        "benchmark calibration norman2019_expr --json calibration.json --picture calibration.svg",
+        "benchmark calibration screen.csv --model interaction --classes double-2 --levels 0.8,0.9",
+    )
+)
+def calibration(
+    data: str,
+    /,
+    *,
+    context: Context = None,
+    asked: Judging = _JUDGING,
+    reading: Reading = _READING,
+    run: RunWords,
+) -> None:
+    """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
+
+    Args:
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        asked: What to judge, and where to write it.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.calibration import run_calibration
+
+    run_calibration(run, data, context=context, asked=asked, reading=reading)
+
+
+@benchmark.command(help_epilogue=examples("benchmark rounds results.csv --level 0.9"))
+def rounds(
+    results: str,
+    /,
+    *,
+    level: _Level = 0.9,
+    adaptive: bool = False,
+    seed: int = 0,
+    json: str | None = None,
+    run: RunWords,
+) -> None:
+    """Measure whether the bounds that a campaign stated before each round held in it.
+
+    Args:
+        results: A table (.csv, .tsv, .parquet) with one row per perturbation and columns round, lower, upper,
+            measured; if there are any, chosen (random or designed), probability and hit, perturbation.
+        level: Nominal probability of the bounds.
+        adaptive: The level followed the misses of the rounds before (adaptive conformal inference).
+        seed: Fixes everything that is random.
+        json: Where to write the numbers, as .json.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.rounds import run_rounds
+
+    run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, json=json)

@@ -1,0 +1,319 @@
+"""The verb ``benchmark calibration``: do the stated bounds, sets and probabilities hold?
+
+The tables and sentences of a calibration card.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from rich.console import Console
+
+from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.grid import Column, Grid, measured
+from inverse_design.cli.options import Judging, Reading
+from inverse_design.cli.outputs import check_writable, manifest
+from inverse_design.cli.screens import loaded_model, names_a_file, one_context, open_screen, read_names
+from inverse_design.cli.tables import reliability_grid
+from inverse_design.plot.calibration import calibration_svg
+from inverse_design.plot.figures import write_svg
+from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
+from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
+from inverse_design.validate.interval_coverage import percent
+from inverse_design.validate.judged import AGREE, Bin, reliability
+from surrogates.errors import CalibrationError, UnknownNameError
+from surrogates.evaluation.forward_splits import CLASSES
+from surrogates.evaluation.rows import Row, write_json
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.uncertainty.conformal.quantiles import require_level
+
+# What is covered, by the metric of its coverage.
+_LINES: Mapping[str, str] = {
+    "coverage_{}_all": "single readouts",
+    "posterior_coverage_{}_all": "  posterior alone",
+    "coverage_{}_responding": "responding readouts",
+    "posterior_coverage_{}_responding": "  posterior alone",
+    "coverage_{}_own": "targets' readouts",
+    "posterior_coverage_{}_own": "  posterior alone",
+    "coverage_{}_easiest": "easiest third, as stated",
+    "coverage_{}_middle": "middle third",
+    "coverage_{}_hardest": "hardest third",
+    "band_coverage_{}": "all readouts at once",
+    "distance_coverage_{}": "distance to a target",
+    "first_coverage_{}": "distance of first rows",
+    "first_likely_coverage_{}": "  if likely the maker",
+    "first_unlikely_coverage_{}": "  if not",
+}
+
+RowsByMetric = Mapping[str, Row]
+
+
+def show_legend(console: Console, levels: Sequence[float]) -> None:
+    """Say once how the tables are read.
+
+    Args:
+        console: Where.
+        levels: Nominal probabilities.
+    """
+    said = ", ".join(f"{percent(level)} %" for level in levels)
+    say(console, f"coverage of conformal bounds at nominal {said}; below it that of the posterior's own intervals")
+    say(console, "[95 % interval by a bootstrap of the genes of held-out perturbations, which nothing has seen]")
+    say(
+        console,
+        "responding: the 5 % of readouts with the largest predicted effects; targets': of the genes acted upon",
+    )
+    say(
+        console,
+        "first rows: of held-out doubles as targets, makers among the rows; likely: probability of 0.5 and more",
+    )
+    say(
+        console,
+        "such a calibration: central 90 % of the coverage that so few calibrating perturbations may truly give",
+    )
+
+
+def show_class(console: Console, card: ClassCard, rows: RowsByMetric, level: float) -> None:
+    """Print what was found of one novelty class.
+
+    Args:
+        console: Where.
+        card: What was found.
+        rows: The same as numbers, by metric.
+        level: The level that is spoken of.
+    """
+    variant = card.variant.replace("_", " ")
+    say(console)
+    say(console, f"{card.novelty}, {variant} (n = {len(card.judged)})", "bold")
+    for behind in dict.fromkeys(each.line for each in card.behind.values()):
+        at = [percent(each) for each, found in card.behind.items() if found.line == behind]
+        say(console, f"calibrated at {', '.join(at)} % by {behind}", "yellow" if "borrows" in behind else "")
+    for what, why in card.refused.items():
+        say(console, f"{what}: {why}", "yellow")
+    coverage_grid(rows, level).show(console)
+    for line in (*_of_posterior(rows), *_of_sets(card, rows)):
+        say(console, line)
+    if (kept := card.promise) is not None:
+        say(console, kept.line, "bold yellow" if kept.difference < -AGREE else "")
+
+
+def coverage_grid(rows: RowsByMetric, level: float) -> Grid:
+    """Lay coverage out, one line for each kind of bound and one column for each level.
+
+    Args:
+        rows: Of one class, by metric.
+        level: The level of which widths are shown.
+
+    Returns:
+        The table.
+    """
+    prefix, suffix = "posterior_coverage_", "_all"
+    said = [
+        name.removeprefix(prefix).removesuffix(suffix)
+        for name in rows
+        if name.startswith(prefix) and name.endswith(suffix)
+    ]
+    shown = [metric for metric in _LINES if any(metric.format(each) in rows for each in said)]
+    columns = [Column("coverage of", (*(_LINES[metric] for metric in shown), "such a calibration"))]
+    for each in said:
+        cells = (
+            *(_share(rows.get(metric.format(each))) for metric in shown),
+            _band(rows.get(f"calibration_{each}")),
+        )
+        columns.append(Column(f"{each} %", cells, "right"))
+    widths = (*(_width(rows, metric, percent(level)) for metric in shown), "")
+    return Grid((*columns, Column(f"width at {percent(level)} %", widths, "right")))
+
+
+def _width(rows: RowsByMetric, metric: str, said: str) -> str:
+    """Write the width behind a coverage; of a band in that of readouts, of a distance in what the band implies."""
+    if metric.startswith("band"):
+        row = rows.get(f"band_to_readouts_{said}")
+        return "-" if row is None else f"{row.value:.2f} x readout's"
+    if metric.startswith("distance"):
+        row = rows.get(f"distance_to_band_{said}")
+        return "-" if row is None else f"{row.value:.2f} x band's"
+    row = rows.get(metric.format(said).replace("coverage", "width"))
+    return "-" if row is None else f"{row.value:.3g}"
+
+
+def _share(row: Row | None) -> str:
+    return "-" if row is None else measured(row.value, row.low, row.high, row.unit)
+
+
+def _band(row: Row | None) -> str:
+    return "-" if row is None or math.isnan(row.low) else f"[{row.low:.2f}, {row.high:.2f}]"
+
+
+def _of_posterior(rows: RowsByMetric) -> list[str]:
+    if "pit_deviation" not in rows:
+        return []
+    return [
+        f"stated errors: mean standard deviation {rows['sharpness'].value:.3g}; transform off uniform by"
+        f" {_share(rows['pit_deviation'])} (0 is honest); rank correlation of stated and actual error"
+        f" {_share(rows['spread_error'])}"
+    ]
+
+
+def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
+    lines = []
+    for level, rules in card.rules.items():
+        said = percent(level)
+        median, mean = rows[f"set_size_median_{said}"], rows[f"set_size_mean_{said}"]
+        used = ", ".join(f"{rule} in {count}" for rule, count in Counter(rules).items())
+        lines.append(
+            f"{said} % set: coverage {_share(rows[f'set_coverage_{said}'])}, median {median.value:g}"
+            f" [{median.low:g}, {median.high:g}] and mean {mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}] of"
+            f" {card.candidates:,} candidates (by {used} of {len(rules)} folds)"
+        )
+    if "unreachable" in rows:
+        lines.append(
+            f"said to be explained by no candidate (p <= 0.05): {_share(rows['unreachable'])} of held-out doubles"
+            f" (promised: at most 0.05), {_share(rows['unreachable_permuted'])} of permuted ones,"
+            f" {_share(rows['unreachable_negated'])} of negated ones"
+        )
+    if "ece" in rows:
+        lines.append(
+            f"probability of the first candidate: expected calibration error {_share(rows['ece'])}, by chance"
+            f" {rows['ece_by_chance'].value:.3f}"
+        )
+    return lines
+
+
+def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging, reading: Reading) -> None:
+    """Measure whether bounds, sets and probabilities hold of held-out perturbations.
+
+    Args:
+        run: The command line.
+        data: A dataset or file.
+        context: Which context, if there are several.
+        asked: What to judge, and where to write it.
+        reading: How to read a file.
+    """
+    inputs = [data] if names_a_file(data) else []
+    place = None if asked.json is None else check_writable(asked.json, endings=(".json",), inputs=inputs)
+    picture = None if asked.picture is None else check_writable(asked.picture, endings=(".svg",), inputs=inputs)
+    levels, model = read_levels(asked.levels), named_model(asked.model)
+    classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
+    for word in classes:
+        if word not in CLASSES:
+            raise UnknownNameError.from_known("novelty class", word, CLASSES)
+    with working("reading"):
+        screen = one_context(open_screen(data, reading), context)
+    with working("calibration: fits") as tick:
+        cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)
+    dataset = screen.provenance["dataset"]
+    rows = calibration_rows(cards, dataset=dataset, model=asked.model, seed=asked.seed)
+    bins = {card.variant: found for card in cards if (found := reliability_of(card))}
+    settings = {
+        "model": asked.model,
+        "levels": list(levels),
+        "classes": list(classes),
+        "cards": [_facts(card) for card in cards],
+    }
+    # Written first: whoever reads the screen may leave early.
+    if place is not None:
+        write_json(rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
+    if picture is not None:
+        write_svg(
+            calibration_svg(rows, bins, title=f"Calibration on held-out perturbations of {dataset}"), picture
+        )
+    show_calibration(output(), cards, rows, levels)
+    written = [str(each) for each in (place, picture) if each is not None]
+    if written:
+        console = output()
+        say(console)
+        say(console, "wrote " + " and ".join(written))
+
+
+def show_calibration(
+    console: Console, cards: Sequence[ClassCard], rows: Sequence[Row], levels: Sequence[float]
+) -> None:
+    """Print warnings, then a table for each class, then reliability.
+
+    Args:
+        console: Where.
+        cards: What was found.
+        rows: The same as numbers.
+        levels: Nominal probabilities.
+    """
+    level = main_level(levels)
+    warnings, remarks = coverage_remarks(cards, rows, level)
+    for line in warnings:
+        say(console, line, "bold yellow")
+    for line in remarks:
+        say(console, line, "yellow")
+    if not warnings:
+        say(console, f"no coverage at {percent(level)} % is lower than so few perturbations explain")
+    show_legend(console, levels)
+    for card in cards:
+        own = {row.metric: row for row in rows if (row.variant, row.novelty) == (card.variant, card.novelty)}
+        show_class(console, card, own, level)
+        if found := reliability_of(card):
+            say(console)
+            reliability_grid(found).show(console)
+
+
+def read_levels(stated: Sequence[str]) -> tuple[float, ...]:
+    """Read nominal probabilities.
+
+    Args:
+        stated: As typed; commas divide them.
+
+    Returns:
+        Ascending, each once; the default ones if none is stated.
+
+    Raises:
+        CalibrationError: If one is no number between 0 and 1.
+    """
+    levels = set()
+    for text in read_names(stated):
+        try:
+            levels.add(float(text))
+        except ValueError:
+            raise CalibrationError(
+                f"level {text!r} is no number; give numbers between 0 and 1, as 0.8,0.9"
+            ) from None
+    for level in levels:
+        require_level(level)
+    return tuple(sorted(levels)) or LEVELS
+
+
+def named_model(name: str) -> Automatic:
+    """Wrap a forward model as a proposal does.
+
+    Args:
+        name: A registered name, or ``"automatic"``.
+
+    Returns:
+        What is fitted.
+
+    Raises:
+        UnknownNameError: If the name is not known.
+    """
+    model = loaded_model(name)
+    return Automatic() if model is None else Automatic((model,))
+
+
+def reliability_of(card: ClassCard) -> tuple[Bin, ...]:
+    """Bin the probabilities of first candidates.
+
+    Args:
+        card: What was found of a class.
+
+    Returns:
+        The bins; none where there are no probabilities.
+    """
+    stated = card.judged.column("probability")
+    return () if bool(stated.isnan().any()) else reliability(stated, card.judged.column("hit") > 0)
+
+
+def _facts(card: ClassCard) -> dict[str, object]:
+    return {
+        "variant": card.variant,
+        "novelty": card.novelty,
+        "calibrated_by": {percent(level): behind.line for level, behind in card.behind.items()},
+        "refused": dict(card.refused),
+        "set_rules": {percent(level): list(rules) for level, rules in card.rules.items()},
+        "candidates": card.candidates,
+        "reliability": [vars(each) for each in reliability_of(card)],
+    }

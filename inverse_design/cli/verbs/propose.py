@@ -1,0 +1,356 @@
+"""The verb ``propose``: rank a whole space for a target.
+
+Say what a long search will cost before it is done.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from inverse_design.candidates import borrows
+from inverse_design.cli.console import Run, complaints, output, say, working
+from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
+from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
+from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
+from inverse_design.cli.screens import loaded_model, names_a_file, one_context, open_screen, read_names
+from inverse_design.cli.tables import candidates_grid, show_card, show_facts, show_search, show_set, show_warnings
+from inverse_design.cli.targets import read_target
+from inverse_design.cli.value_tables import WEIGHT_COLUMNS, read_value_table
+from inverse_design.errors import SpaceError
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.objective import DISTANCE
+from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
+from inverse_design.proposal import Proposal, propose
+from inverse_design.search.api import Engine, Workload
+from inverse_design.search.listing import Turns
+from surrogates.data.screen import Screen
+from surrogates.models.wrappers.public_law import BORROWED
+
+LONG = 60.0  # seconds; what takes less is done without asking
+
+
+def approval(answer: str) -> Callable[[Workload], None]:
+    """Ask before long searches.
+
+    Args:
+        answer: ``"yes"`` if they may go on, ``"ask"`` if not without a word.
+
+    Returns:
+        What an engine calls before it searches; raises SpaceError where nobody has said yes.
+    """
+
+    def approve(work: Workload) -> None:
+        if work.seconds < LONG:
+            return
+        if answer != "yes":
+            raise SpaceError(f"{work.line}. Proceed? Repeat the command with --yes, or restrict the space")
+        say(complaints(), f"searching {work.line}")
+
+    return approve
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A proposal with the question that it answers.
+
+    Attributes:
+        screen: The data, the target condition among them.
+        target: As it was read.
+        asking: What was asked.
+        proposal: What was found.
+    """
+
+    screen: Screen
+    target: str | Target
+    asking: Asking
+    proposal: Proposal
+
+
+def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
+    run: Run,
+    data: str,
+    *,
+    target: str,
+    context: str | None,
+    destination: str | None,
+    asking: Asking,
+    restrictions: Restrictions,
+    running: Running,
+    reading: Reading,
+) -> None:
+    """Rank candidates, print them, and write them if asked.
+
+    Args:
+        run: The command line.
+        data: A dataset or file.
+        target: As typed.
+        context: Which context, if there are several.
+        destination: Where to write the table.
+        asking: What is asked.
+        restrictions: What may be proposed.
+        running: How it is searched.
+        reading: How to read a file.
+    """
+    limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
+    inputs = [each for each in (data, target, *filter(None, (asking.prior, *limits))) if names_a_file(each)]
+    place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
+    with working("reading"):
+        screen = one_context(open_screen(data, reading), context)
+        wanted = read_target(target, screen)
+        constraints = constraints_of(restrictions, reading, screen)
+    answer = solve(screen, wanted, asking, constraints, engine=engine_of(running))
+    console = output()
+    if place is None:
+        show_answer(console, answer)
+        return
+    settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
+    # Written first: whoever reads the screen may leave early.
+    written = write_answer(answer, place, manifest(run, screen, seed=asking.seed, settings=settings))
+    show_answer(console, answer)
+    say(console)
+    say(console, "wrote " + " and ".join(map(str, written)))
+
+
+def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen) -> Constraints:
+    """Resolve the restrictions against what the screen knows.
+
+    Args:
+        restrictions: As typed.
+        reading: For the mode.
+        screen: The data.
+
+    Returns:
+        The constraints.
+    """
+    known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
+    return Constraints(
+        excluded=read_names(restrictions.exclude, known=known),
+        required=read_names(restrictions.require, known=known),
+        allowed=read_names(restrictions.allow, known=known) if restrictions.allow else None,
+        measured="keep" if restrictions.measured == "keep" else "leave_out",
+        mode=reading.mode,
+        dose=restrictions.dose,
+        doses=read_doses(Path(restrictions.doses)) if restrictions.doses else (),
+        groups=read_groups(Path(restrictions.groups)) if restrictions.groups else (),
+        incompatible=read_pairs(Path(restrictions.incompatible)) if restrictions.incompatible else (),
+        costs=read_costs(Path(restrictions.costs)) if restrictions.costs else (),
+        budget=restrictions.budget,
+    )
+
+
+def engine_of(running: Running) -> Engine:
+    """Set up where a search runs.
+
+    Args:
+        running: As typed.
+
+    Returns:
+        The engine, which asks before long searches.
+    """
+    return Engine(
+        workers=running.workers,
+        scheduler=running.scheduler,
+        ledger=None if running.ledger is None else Path(running.ledger),
+        approve=approval("yes" if running.yes else "ask"),
+        device=running.device,
+    )
+
+
+def solve(
+    screen: Screen,
+    target: str | Target,
+    asking: Asking,
+    constraints: Constraints,
+    *,
+    engine: Engine | None = None,
+) -> Answer:
+    """Fit the model and search, showing progress on a terminal.
+
+    Args:
+        screen: Measured effects in one context.
+        target: Where the cells should go.
+        asking: What is asked.
+        constraints: What may be proposed.
+        engine: Where the search runs.
+
+    Returns:
+        The answer.
+    """
+    prior = _read_prior(asking.prior)
+    surrogate = loaded_model(asking.model)
+    with working("fitting and searching") as tick:
+        proposal = propose(
+            screen,
+            target,
+            order=asking.order,
+            top=asking.top,
+            objective=asking.objective,
+            constraints=constraints,
+            prior=prior,
+            surrogate=surrogate,
+            level=asking.level,
+            engine=engine,
+            seed=asking.seed,
+            progress=tick,
+        )
+    return Answer(screen, target, asking, proposal)
+
+
+def show_answer(console: Console, answer: Answer) -> None:
+    """Print an answer: warnings, what was used, the table, the card, the certificate, the notes.
+
+    Args:
+        console: Where.
+        answer: What to print.
+    """
+    proposal = answer.proposal
+    show_warnings(console, proposal.notes)
+    show_facts(console, _facts(answer))
+    say(console)
+    for line in columns_in_words(answer).values():
+        say(console, line, "dim")
+    candidates_grid(proposal.table).show(console)
+    if left := int((~proposal.table["beats_nothing"].astype(bool)).sum()):
+        say(
+            console,
+            f"beats_nothing no: {left} of {len(proposal.table)} rows are no better than doing nothing",
+            "yellow",
+        )
+    say(console)
+    show_card(console, proposal)
+    say(console)
+    show_set(console, proposal.inverse_set)
+    show_search(console, proposal)
+    if isinstance(answer.target, str):
+        say(console, truth_line(proposal, answer.target))
+
+
+def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tuple[Path, Path]:
+    """Write the table and, beside it, all that explains it.
+
+    Args:
+        answer: What to write.
+        place: The table's path.
+        known: The manifest.
+
+    Returns:
+        The two files.
+    """
+    proposal = answer.proposal
+    labels = proposal.table["perturbation"]
+    why = [
+        {"perturbation": name, **asdict(each), "spread": spread}
+        for name, each, spread in zip(
+            labels,
+            proposal.explanations,
+            proposal.spread.drop(columns="perturbation").to_dict("records"),
+            strict=True,
+        )
+    ]
+    facts = {
+        "manifest": known,
+        "target": proposal.target.name,
+        "notes": proposal.notes,
+        "certificate": asdict(proposal.search.certificate),
+        "turns": None if proposal.turns is None else _certificates(proposal.turns),
+        "baselines": asdict(proposal.baselines),
+        "columns": columns_in_words(answer),
+        "inverse_set": None if proposal.inverse_set is None else asdict(proposal.inverse_set),
+        "explanations": why,
+    }
+    return write_table(proposal.table, place, facts)
+
+
+def truth_line(proposal: Proposal, truth: str) -> str:
+    """Say where the held-out condition stands that made the target.
+
+    Args:
+        proposal: What was found.
+        truth: Its label.
+
+    Returns:
+        One sentence.
+    """
+    said = f"truth: {truth}, measured but held out of the training data,"
+    ranks = proposal.table.loc[proposal.table["perturbation"] == truth, "rank"]
+    if len(ranks):
+        return f"{said} is number {ranks.iloc[0]} of {proposal.space.count_valid:,} candidates"
+    if _is_candidate(proposal, truth):
+        return f"{said} is not among the first {len(proposal.table)} of {proposal.space.count_valid:,} candidates"
+    return f"{said} was not a candidate: it is ruled out, of another order, or has a part not measured alone"
+
+
+def _is_candidate(proposal: Proposal, truth: str) -> bool:
+    space = proposal.space
+    return bool(space.holds(space.vocabulary.batch([space.vocabulary.parse(truth)])).all())
+
+
+def _facts(answer: Answer) -> dict[str, str]:
+    screen, proposal = answer.screen, answer.proposal
+    common, wanted = len(proposal.target.on(screen.readouts).columns), _n_readouts(proposal.target)
+    part = "" if common == wanted else f", {common:,} of its {wanted:,} readouts are in the data"
+    held_out = " (a condition of the data, held out of the training)" if isinstance(answer.target, str) else ""
+    context = f", context {screen.contexts[0]}" if screen.contexts[0] else ""
+    source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
+    return {
+        "data": f"{source}{context}: {len(screen):,} conditions, {len(screen.readouts):,} readouts",
+        "unit": screen.provenance.get("unit", "as in the file"),
+        "target": f"{proposal.target.name}{held_out}{part}",
+        "compare": f"{_compared(proposal)}{proposal.baselines.line}",
+        "model": f"{_model_name(answer)}, seed {answer.asking.seed}",
+    }
+
+
+def _certificates(turns: Turns) -> dict[str, dict[str, object]]:
+    return {name: asdict(found.certificate) for name, found in turns.searches.items()}
+
+
+def columns_in_words(answer: Answer) -> dict[str, str]:
+    """Say what the numbers of the table are and in which unit, so that none is read wrongly.
+
+    Args:
+        answer: The answer.
+
+    Returns:
+        A sentence for each column that needs one.
+    """
+    proposal = answer.proposal
+    table, common = proposal.table, len(proposal.target.on(answer.screen.readouts).columns)
+    bounded = DISTANCE if DISTANCE in table else "utility"
+    said = {}
+    if bounded == DISTANCE:
+        said[DISTANCE] = (
+            f"distance: expected of a new measurement, root mean square over {common:,} readouts, unit as above"
+        )
+    level = f"{100 * answer.asking.level:.3g} %"
+    lent = f" ({BORROWED})" if borrows(proposal.fitted) else ""
+    said["lower, upper"] = f"lower, upper: hold the measured {bounded} with {level}{lent}"
+    if bool(table["lower"].isna().all()):
+        said["lower, upper"] = "lower, upper: could not be calibrated"
+    elif bounded == DISTANCE and not bool(table["probability"].isna().all()):
+        said["lower, upper"] += "; from 0 on where the row may be what made the target"
+    return said
+
+
+def _compared(proposal: Proposal) -> str:
+    return "distance to the target: " if proposal.baselines.name == DISTANCE else f"{proposal.baselines.name}: "
+
+
+def _model_name(answer: Answer) -> str:
+    taken = f"{AUTOMATIC}, took {answer.proposal.fitted.name}"
+    return taken if answer.asking.model == AUTOMATIC else answer.asking.model
+
+
+def _n_readouts(target: Target) -> int:
+    if isinstance(target, ProfileTarget):
+        return len(target.readouts)
+    return len(target.up) + len(target.down) if isinstance(target, SignatureTarget) else 1
+
+
+def _read_prior(path: str | None) -> dict[str, float] | None:
+    if path is None:
+        return None
+    table = read_value_table(Path(path), values=WEIGHT_COLUMNS)
+    return dict(zip(table.names, table.values, strict=True))

@@ -1,0 +1,169 @@
+"""The verb ``rank``: what the experiments of a list gain, and which of them a budget should buy."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+from rich.console import Console
+
+from inverse_design.acquisition.affordable import Affordable
+from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
+from inverse_design.cli.limit_tables import read_experiments
+from inverse_design.cli.options import Listing, Reading, Valuing
+from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
+from inverse_design.cli.screens import loaded_model, names_a_file, one_context, open_screen
+from inverse_design.cli.tables import show_facts, show_warnings
+from inverse_design.cli.targets import read_target
+from inverse_design.ranking import Ranking, rank
+from surrogates.data.screen import Screen
+
+_OUTCOMES = ("distance", "projection")
+_ALL_BUT_NOTHING = 0.999  # of the gain of the best set
+
+
+def run_rank(
+    run: Run,
+    data: str,
+    *,
+    target: str,
+    context: str | None,
+    destination: str | None,
+    listing: Listing,
+    valuing: Valuing,
+    reading: Reading,
+) -> None:
+    """Rank the experiments of a list, print them, and write them if asked.
+
+    Args:
+        run: The command line.
+        data: A dataset or file.
+        target: As typed.
+        context: Which context, if there are several.
+        destination: Where to write the table.
+        listing: The list, its costs and the budget.
+        valuing: How experiments are valued.
+        reading: How to read the data.
+    """
+    inputs = [each for each in (data, target, listing.experiments) if names_a_file(each)]
+    place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
+    with working("reading"):
+        screen = one_context(open_screen(data, reading), context)
+        wanted = read_target(target, screen)
+        listed = read_experiments(
+            Path(listing.experiments),
+            label_col=listing.experiment_column,
+            cost_col=listing.cost_column,
+            sep=reading.sep,
+        )
+    with working("fitting and valuing"):
+        ranking = rank(
+            screen,
+            wanted,
+            listed.labels,
+            costs=listed.costs,
+            budget=listing.budget,
+            surrogate=loaded_model(valuing.model),
+            level=valuing.level,
+            seed=valuing.seed,
+        )
+    console = output()
+    if place is None:
+        show_ranking(console, ranking, screen, valuing)
+        return
+    settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}
+    facts = {
+        "manifest": manifest(run, screen, seed=valuing.seed, settings=settings),
+        "target": ranking.target.name,
+        "incumbent": {"perturbation": ranking.incumbent, _outcome(ranking.table): ranking.best},
+        "notes": ranking.notes,
+        "affordable": None if ranking.affordable is None else _bought(ranking),
+    }
+    # Written first: whoever reads the screen may leave early.
+    written = write_table(ranking.table, place, facts)
+    show_ranking(console, ranking, screen, valuing)
+    say(console)
+    say(console, "wrote " + " and ".join(map(str, written)))
+
+
+def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Valuing) -> None:
+    """Print a ranking: warnings, what was used, the table, what the budget buys, the notes.
+
+    Args:
+        console: Where.
+        ranking: What to print.
+        screen: The data.
+        valuing: How experiments were valued.
+    """
+    outcome = _outcome(ranking.table)
+    show_warnings(console, ranking.notes)
+    facts = {
+        "data": f"{len(screen):,} conditions, {len(screen.readouts):,} readouts",
+        "target": ranking.target.name,
+        "model": f"{ranking.fitted.name}, seed {valuing.seed}",
+        "best": f"{ranking.incumbent}, measured: {outcome} {ranking.best:.4g} without the luck of its noise",
+        "gain": f"expected improvement of the {outcome} on that, of the true state",
+    }
+    show_facts(console, facts)
+    say(console)
+    _grid(ranking.table).show(console)
+    say(console)
+    if ranking.affordable is not None:
+        say(console, _purchase(ranking.affordable, len(ranking.table)))
+    for note in ranking.notes:
+        if not note.startswith("warning"):
+            say(console, note, "dim")
+
+
+def _purchase(bought: Affordable, listed: int) -> str:
+    """What the budget buys, and how near that is to the best it could buy."""
+    if not len(bought.numbers):
+        return "the budget buys nothing: no experiment of the list is expected to gain anything"
+    most = (
+        "no affordable set gains 0.1 % more"
+        if bought.share > _ALL_BUT_NOTHING
+        else f"at least {math.floor(1000 * bought.share) / 10:g} % of what the best affordable set gains"
+    )
+    return (
+        f"the budget buys {len(bought.numbers)} of {listed} for {bought.cost:,.6g}: expected gain"
+        f" {bought.expected:.4g} together ({most})"
+    )
+
+
+def _bought(ranking: Ranking) -> dict[str, object]:
+    bought = ranking.affordable
+    if bought is None:
+        return {}
+    labels = [ranking.table["perturbation"].iloc[row] for row in bought.numbers.tolist()]
+    return {
+        "perturbations": labels,
+        "expected_gain": bought.expected,
+        "cost": bought.cost,
+        "share_of_best": bought.share,
+    }
+
+
+def _outcome(table: pd.DataFrame) -> str:
+    return next(name for name in _OUTCOMES if name in table)
+
+
+def _grid(table: pd.DataFrame) -> Grid:
+    groups = [[_outcome(table), "lower", "upper"], ["expected_gain", "gain_lower", "gain_upper"], ["cost"]]
+    texts: dict[str, tuple[str, ...]] = {}
+    for names in [[name for name in group if name in table] for group in [*groups, ["gain_per_cost"]]]:
+        decimals = decimals_for([float(value) for name in names for value in table[name]])
+        texts |= {name: tuple(fixed(float(value), decimals) for value in table[name]) for name in names}
+    columns = []
+    for name in table.columns.map(str):
+        values = table[name].tolist()
+        if name in texts:
+            columns.append(Column(name, texts[name], "right"))
+        elif name == "probability":
+            columns.append(Column(name, tuple(map(probability, values)), "right"))
+        elif name == "chosen":
+            columns.append(Column(name, tuple("yes" if each else "-" for each in values)))
+        else:
+            texts_of = tuple(map(str, values))
+            columns.append(Column(name, texts_of, "right" if name == "rank" else "left", name == "reason", 20))
+    return Grid(tuple(columns))

@@ -1,0 +1,170 @@
+"""The verb ``replay``: campaigns on a fully measured screen, policy beside policy."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from rich.console import Console
+
+from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.grid import Column, Grid, measured
+from inverse_design.cli.options import GameOptions, PlayerOptions, Reading
+from inverse_design.cli.outputs import check_writable, manifest
+from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.plot.figures import curves_svg, write_svg
+from inverse_design.problem.target import ScalarTarget
+from inverse_design.recommend.environment import Game, Policy, pairs_game
+from inverse_design.recommend.fixed import POLICIES
+from inverse_design.validate.replay import PermutedFeedback, Trace, replay
+from inverse_design.validate.replay_rows import COVERAGE, FOUND, MORE, TIMES, replay_rows
+from surrogates.data.gene_sets import gene_descriptors
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError
+from surrogates.evaluation.rows import Row, write_json
+
+DEFAULT = ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits", "permuted:pair_hits")
+REFERENCE = "greedy_ridge"
+PERMUTED = "permuted:"
+_LEVEL = 0.9  # of the bounds that the shipped policies state
+
+
+def run_replay(
+    run: Run,
+    data: str,
+    *,
+    context: str | None,
+    rules: GameOptions,
+    players: PlayerOptions,
+    destination: str | None,
+    figure: str | None,
+    reading: Reading,
+) -> None:
+    """Replay campaigns, print who found how much, and write the numbers and the picture.
+
+    Args:
+        run: The command line.
+        data: A dataset of the catalogue, or a file.
+        context: Which context, if the data hold several.
+        rules: Of the game.
+        players: Who plays, and how often.
+        destination: Where to write the rows.
+        figure: Where to draw the curves.
+        reading: How to read a file.
+    """
+    place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[data])
+    drawn = None if figure is None else check_writable(figure, endings=(".svg",), inputs=[data])
+    policies = _policies(read_names(players.policy) or DEFAULT)
+    screen = one_context(open_screen(data, reading), context)
+    game = make_game(screen, rules)
+    seeds = range(players.seed, players.seed + players.seeds)
+    with working(f"replay: {len(policies)} policies, {len(seeds)} games each"):
+        traces = list(replay([game], policies, seeds=seeds, workers=players.workers))
+    reference = REFERENCE if REFERENCE in policies else next(iter(policies))
+    rows = replay_rows(game, traces, reference=reference, top=rules.top, level=_LEVEL, seed=players.seed)
+    console = output()
+    show_replay(console, game, rows, traces, rules)
+    settings = {**asdict(rules), **asdict(players), "descriptors": [each.name for each in game.descriptors]}
+    if place is not None:
+        write_json(rows, place, manifest=manifest(run, screen, seed=players.seed, settings=settings))
+        say(console, f"wrote {place}")
+    if drawn is not None:
+        write_svg(curves_svg(rows, title=f"{game.name}: share of the best {rules.top} pairs measured"), drawn)
+        say(console, f"wrote {drawn}")
+
+
+def make_game(screen: Screen, rules: GameOptions) -> Game:
+    """Lay out the game on a screen.
+
+    Args:
+        screen: All measured effects, in one context.
+        rules: Of the game.
+
+    Returns:
+        The game of its pairs, with the shipped gene descriptors.
+
+    Raises:
+        DataError: If there are several readouts and none is named, or fewer pairs than the rules need.
+    """
+    if rules.readout is None and len(screen.readouts) > 1:
+        shown = ", ".join(map(repr, screen.readouts[:5]))
+        raise DataError(f"the data hold {len(screen.readouts)} readouts; name one with --readout, such as {shown}")
+    target = ScalarTarget(rules.readout or screen.readouts[0], rules.goal)
+    target.on(screen.readouts)
+    game = pairs_game(
+        screen,
+        target,
+        start=rules.start,
+        rounds=rules.rounds,
+        count=rules.batch,
+        name=screen.provenance.get("dataset", "screen"),
+        descriptors=gene_descriptors(screen.vocabulary.targets),
+    )
+    if rules.top > len(game.candidates):
+        raise DataError(f"the best {rules.top} of {len(game.candidates)} pairs are more than all; lower --top")
+    return game
+
+
+def _policies(names: Sequence[str]) -> dict[str, Policy]:
+    made: dict[str, Policy] = {}
+    for name in names:
+        policy = POLICIES.load(name.removeprefix(PERMUTED))()
+        made[name] = PermutedFeedback(policy) if name.startswith(PERMUTED) else policy
+    return made
+
+
+def show_replay(
+    console: Console, game: Game, rows: Sequence[Row], traces: Sequence[Trace], rules: GameOptions
+) -> None:
+    """Print who found how much.
+
+    Args:
+        console: Where.
+        game: What was played.
+        rows: Of :func:`inverse_design.validate.replay_rows.replay_rows`.
+        traces: How it was played.
+        rules: Of the game.
+    """
+    described = ", ".join(each.name for each in game.descriptors) or "none"
+    n = rows[0].n
+    say(console, f"{game.name}: {game.target.name}; share of the best {rules.top} of {len(game.candidates)} pairs")
+    say(
+        console,
+        f"{rules.start} random pairs, then {rules.rounds} rounds of {rules.batch}; {n} seeds"
+        " [95 % interval over seeds and genes]",
+    )
+    say(console, f"known from the start: {len(game.before)} singles; gene descriptors offered: {described}")
+    replay_grid(rows, traces).show(console)
+
+
+def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
+    """Lay the results out, one line for each policy.
+
+    Args:
+        rows: Of :func:`inverse_design.validate.replay_rows.replay_rows`.
+        traces: How it was played, for the time.
+
+    Returns:
+        The table.
+    """
+    names = tuple(dict.fromkeys(row.model for row in rows))
+    found = {name: [row for row in rows if row.model == name and row.metric == FOUND] for name in names}
+    columns = [Column("policy", names)]
+    for number in range(1, len(found[names[0]]) - 1):
+        cells = tuple(f"{found[name][number].value:.3f}" for name in names)
+        columns.append(Column(f"round {number}", cells, "right"))
+    columns.append(Column("found in all", tuple(_cell(found[name][-1]) for name in names), "right"))
+    for metric, header in ((MORE, "more"), (TIMES, "ratio")):
+        by_name = {row.model: row for row in rows if row.metric == metric}
+        where = next((row.variant for row in by_name.values()), "")
+        columns.append(Column(f"{header} {where}", tuple(_cell(by_name.get(name)) for name in names), "right"))
+    covered = {name: [row.value for row in rows if row.model == name and row.metric == COVERAGE] for name in names}
+    if any(covered.values()):
+        cells = tuple(f"{min(values):.2f} to {max(values):.2f}" if values else "-" for values in covered.values())
+        columns.append(Column(f"coverage of {_LEVEL:.0%} bounds", cells, "right"))
+    seconds = {name: [trace.seconds for trace in traces if trace.policy == name] for name in names}
+    cells = tuple(f"{sum(values) / len(values):.1f}" for values in seconds.values())
+    columns.append(Column("s per game", cells, "right"))
+    return Grid(tuple(columns))
+
+
+def _cell(row: Row | None) -> str:
+    return "-" if row is None else measured(row.value, row.low, row.high, row.unit)

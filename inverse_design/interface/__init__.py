@@ -1,1 +1,0 @@
-"""The command line, its tables and its files."""

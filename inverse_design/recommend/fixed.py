@@ -1,0 +1,68 @@
+"""Policies that learn nothing: chance, and the prior.
+
+The policies that can be chosen by name: each name stands for what makes one.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from inverse_design.recommend.environment import Choice, Known, Policy, Pool
+from surrogates.registry import Registry
+
+
+@dataclass(frozen=True)
+class RandomChoice:
+    """Draws candidates at random."""
+
+    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+        """Draw.
+
+        Args:
+            pool: What is known from the start.
+            known: What was revealed since.
+            count: How many experiments.
+            seed: Fixes the draw.
+
+        Returns:
+            The choice.
+        """
+        free = known.open_rows(pool)
+        return Choice(free[torch.randperm(len(free), generator=torch.Generator().manual_seed(seed))[:count]])
+
+
+@dataclass(frozen=True)
+class AdditiveRanking:
+    """Ranks candidates once, by the sum of what their parts do alone, and goes down the list."""
+
+    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
+        """Take the next of the list.
+
+        Args:
+            pool: What is known from the start: the list is made of this.
+            known: What was revealed since: it is only left out.
+            count: How many experiments.
+            seed: Not read.
+
+        Returns:
+            The choice.
+        """
+        free = known.open_rows(pool)
+        utility = pool.worth(pool.additive[free], free)
+        return Choice(free[utility.argsort(descending=True, stable=True)[:count]])
+
+
+POLICIES: Registry[Callable[[], Policy]] = Registry(
+    kind="policy",
+    group="inverse_design.policies",
+    shipped={
+        "random": "inverse_design.recommend.fixed:RandomChoice",
+        "additive": "inverse_design.recommend.fixed:AdditiveRanking",
+        "greedy_ridge": "inverse_design.recommend.pairs:PairRidge",
+        "optuna_tpe": "inverse_design.recommend.pairs:PairTrial",
+        "botorch_gp": "inverse_design.recommend.pair_botorch:PairBotorch",
+        "campaign": "inverse_design.recommend.planned:Planned",
+        "pair_hits": "inverse_design.recommend.pair_hits:PairHits",
+    },
+)

@@ -1,0 +1,364 @@
+"""Our policy for pairs: the candidates that are most probably among the best of the whole pool.
+
+What may make two pairs alike: terms of a kernel over pairs, each of two matrices over genes.
+
+A Gaussian process over pairs of genes, whose mean over all pairs is a few matrix products.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from inverse_design.recommend.environment import Choice, Known, Pool
+from inverse_design.recommend.fixed import RandomChoice
+from inverse_design.recommend.pairs import pair_view
+from surrogates.data.descriptors import Descriptors
+from surrogates.data.vocabulary import Vocabulary
+from surrogates.errors import DataError
+
+Likeness = Literal["same", "any", "near", "described"]
+_DESCRIBED_RANK = 64
+
+
+@dataclass(frozen=True)
+class PairTerm:
+    """A kernel over unordered pairs, the symmetric product of two kernels over genes.
+
+    ``k((i, j), (k, l)) = (P_ik Q_jl + P_il Q_jk + P_jk Q_il + P_jl Q_ik) / 2``
+
+    Attributes:
+        first: Kernel ``P`` over genes.
+        second: Kernel ``Q`` over genes.
+    """
+
+    first: Float[Tensor, "v v"]
+    second: Float[Tensor, "v v"]
+
+    def between(self, pairs: Int[Tensor, "b 2"], others: Int[Tensor, "m 2"]) -> Float[Tensor, "b m"]:
+        """Compare pairs with others.
+
+        Args:
+            pairs: Genes of each pair.
+            others: Genes of each other pair.
+
+        Returns:
+            The kernel.
+        """
+        i, j = pairs.T
+        k, l = others.T  # noqa: E741 - the letters of the equation
+        first, second = self.first, self.second
+        one = first[i][:, k] * second[j][:, l] + first[i][:, l] * second[j][:, k]
+        return (one + first[j][:, k] * second[i][:, l] + first[j][:, l] * second[i][:, k]) / 2
+
+    def alone(self, pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
+        """Compare each pair with itself.
+
+        Args:
+            pairs: Genes of each pair.
+
+        Returns:
+            The diagonal of the kernel.
+        """
+        i, j = pairs.T
+        first, second = self.first, self.second
+        straight = first[i, i] * second[j, j] + first[j, j] * second[i, i]
+        return (straight + 2 * first[i, j] * second[i, j]) / 2
+
+    def spread(self, weights: Float[Tensor, "v v"]) -> Float[Tensor, "v v"]:
+        """Sum the kernel over weighted pairs, for all pairs at once: two matrix products.
+
+        Args:
+            weights: Of each pair, symmetric.
+
+        Returns:
+            ``sum_kl k((i, j), (k, l)) w_kl`` over unordered pairs, for all ``i`` and ``j``.
+        """
+        product = self.first @ weights @ self.second
+        return (product + product.T) / 2
+
+
+def pair_terms(
+    names: Sequence[tuple[Likeness, Likeness]],
+    alone: Float[Tensor, "v"],
+    *,
+    length: float,
+    vocabulary: Vocabulary,
+    descriptors: Sequence[Descriptors],
+) -> tuple[PairTerm, ...]:
+    """Make the terms of a kernel.
+
+    Args:
+        names: Two likenesses of genes for each term: ``same`` gene, ``any`` gene, ``near`` (alone they do about
+            the same), or ``described`` alike.
+        alone: What each gene does alone, in standard units.
+        length: How far apart genes may be to be near, in those units.
+        vocabulary: What the genes are called.
+        descriptors: What is known of them; the likeness ``described`` is the mean of their kernels.
+
+    Returns:
+        One term for each pair of names.
+    """
+    wanted = {name for pair in names for name in pair}
+    size = len(alone)
+    apart = (alone[:, None] - alone) / length
+    matrices = {
+        "same": torch.eye(size, dtype=torch.float64),
+        "any": torch.ones(size, size, dtype=torch.float64),
+        "near": (-apart.square() / 2).exp(),
+    }
+    if "described" in wanted:
+        matrices["described"] = _described(vocabulary, descriptors)
+    return tuple(PairTerm(matrices[one], matrices[other]) for one, other in names)
+
+
+def _described(vocabulary: Vocabulary, descriptors: Sequence[Descriptors]) -> Float[Tensor, "v v"]:
+    likeness = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.float64)
+    for each in descriptors:
+        coordinates, _ = each.coordinates(vocabulary, rank=_DESCRIBED_RANK)
+        likeness += coordinates @ coordinates.T / len(descriptors)
+    return likeness + torch.diag(1 - likeness.diagonal())  # a gene is like itself, described or not
+
+
+_WIDE = 10.0  # prior variance of the coefficients of the curve, in units of the observed variance
+_FIRST_WEIGHT, _FIRST_NOISE = 0.05, 0.1
+_STEPS = 40
+_JITTER = 1e-5
+
+
+@dataclass(frozen=True)
+class PairProcess:
+    """What is believed of the utility of every pair.
+
+    With ``z`` what genes do alone, in standard units, and ``y`` the utility, in standard units of what is known,
+
+        y_ij = b0 + b1 (z_i + z_j) + b2 z_i z_j + b3 (z_i² + z_j²) + sum_c f_c(i, j) + e_ij
+        e_ij ~ N(0, s² exp(a max(z_i, z_j) + c (z_i + z_j)))
+
+    where each ``f_c`` is a Gaussian process with the kernel of one term.
+
+    Attributes:
+        mean: Expected utility of each pair of genes.
+        alone: What each gene does alone, in standard units.
+        terms: Of the kernel.
+        pairs: What was observed.
+        root: Lower Cholesky factor of the covariance of the observations.
+        logs: Logarithms of the weights of the terms and of ``s²``, then ``a`` and ``c``.
+        scale: Standard deviation of the observed utilities.
+    """
+
+    mean: Float[Tensor, "v v"]
+    alone: Float[Tensor, "v"]
+    terms: tuple[PairTerm, ...]
+    pairs: Int[Tensor, "m 2"]
+    root: Float[Tensor, "m m"]
+    logs: Float[Tensor, "h"]
+    scale: float
+
+    def variance(self, pairs: Int[Tensor, "b 2"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
+        """Say how uncertain the utility of some pairs is.
+
+        Args:
+            pairs: Genes of each pair.
+
+        Returns:
+            Variance of the true utility, and that which a measurement adds.
+        """
+        curve, observed = _curve(self.alone, pairs), _curve(self.alone, self.pairs)
+        between = _WIDE * curve @ observed.T
+        prior = _WIDE * curve.square().sum(1)
+        for weight, term in zip(self.logs.exp(), self.terms, strict=False):
+            between = between + weight * term.between(pairs, self.pairs)
+            prior = prior + weight * term.alone(pairs)
+        explained = torch.linalg.solve_triangular(self.root, between.T, upper=False).square().sum(0)
+        latent = (prior - explained).clamp(min=0)
+        return latent * self.scale**2, _noise(self.logs, self.alone, pairs) * self.scale**2
+
+
+def fit_pair_process(
+    terms: Sequence[PairTerm],
+    alone: Float[Tensor, "v"],
+    pairs: Int[Tensor, "m 2"],
+    utility: Float[Tensor, "m"],
+) -> PairProcess:
+    """Fit the weights of all parts by marginal likelihood, with weak priors on their logarithms.
+
+    Args:
+        terms: Of the kernel.
+        alone: What each gene does alone, in standard units.
+        pairs: Genes of the observed pairs.
+        utility: What was observed; at least two values that differ.
+
+    Returns:
+        The process.
+    """
+    centre, scale = float(utility.mean()), float(utility.std().clamp(min=1e-12))
+    standard = (utility - centre) / scale
+    curve = _curve(alone, pairs)
+    parts = torch.stack([term.between(pairs, pairs) for term in terms])
+    logs = _most_likely(curve, parts, standard, alone, pairs)
+    root = torch.linalg.cholesky(_covariance(logs, curve, parts, alone, pairs))
+    solved = torch.cholesky_solve(standard[:, None], root)[:, 0]
+    weights = torch.zeros(len(alone), len(alone), dtype=torch.float64)
+    weights.index_put_((pairs[:, 0], pairs[:, 1]), solved, accumulate=True)
+    weights = weights + weights.T
+    mean = _surface(alone, _WIDE * (curve.T @ solved))
+    for weight, term in zip(logs.exp(), terms, strict=False):
+        mean = mean + weight * term.spread(weights)
+    return PairProcess(centre + scale * mean, alone, tuple(terms), pairs, root, logs, scale)
+
+
+def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b 4"]:
+    one, other = alone[pairs[:, 0]], alone[pairs[:, 1]]
+    return torch.stack([torch.ones_like(one), one + other, one * other, one.square() + other.square()], 1)
+
+
+def _surface(alone: Float[Tensor, "v"], coefficients: Float[Tensor, "4"]) -> Float[Tensor, "v v"]:
+    one, other = alone[:, None], alone[None]
+    level, slope, product, square = coefficients
+    bends = product * one * other + square * (one.square() + other.square())
+    surface: Tensor = level + slope * (one + other) + bends
+    return surface
+
+
+def _noise(logs: Float[Tensor, "h"], alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
+    values = alone[pairs]
+    noise: Tensor = (logs[-3] + logs[-2] * values.amax(1) + logs[-1] * values.sum(1)).exp()
+    return noise
+
+
+def _covariance(
+    logs: Float[Tensor, "h"],
+    curve: Float[Tensor, "m 4"],
+    parts: Float[Tensor, "c m m"],
+    alone: Float[Tensor, "v"],
+    pairs: Int[Tensor, "m 2"],
+) -> Float[Tensor, "m m"]:
+    signal = torch.einsum("c,cij->ij", logs[: len(parts)].exp(), parts)
+    return _WIDE * curve @ curve.T + signal + torch.diag(_noise(logs, alone, pairs) + _JITTER)
+
+
+def _most_likely(
+    curve: Float[Tensor, "m 4"],
+    parts: Float[Tensor, "c m m"],
+    standard: Float[Tensor, "m"],
+    alone: Float[Tensor, "v"],
+    pairs: Int[Tensor, "m 2"],
+) -> Float[Tensor, "h"]:
+    """Maximise the marginal likelihood; weights are within a factor of 400 of a tenth, slopes within one."""
+    first = [math.log(_FIRST_WEIGHT)] * len(parts) + [math.log(_FIRST_NOISE), 0.0, 0.0]
+    logs = torch.tensor(first, dtype=torch.float64, requires_grad=True)
+    optimiser = torch.optim.LBFGS([logs], lr=0.5, max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> Tensor:
+        optimiser.zero_grad()
+        root = torch.linalg.cholesky(_covariance(logs, curve, parts, alone, pairs))
+        misfit = torch.linalg.solve_triangular(root, standard[:, None], upper=False).square().sum() / 2
+        prior = ((logs[:-2] - math.log(0.1)) / 3).square().sum() / 2 + (logs[-2:] / 0.5).square().sum() / 2
+        value: Tensor = misfit + root.diagonal().log().sum() + prior
+        value.backward()
+        return value
+
+    optimiser.step(loss)
+    return logs.detach()
+
+
+_FEWEST = 10  # observations below which nothing is fitted
+_HALVINGS = 50
+
+
+@dataclass(frozen=True)
+class PairHits:
+    """Measures the pairs with the largest probability of being among the ``top`` best of all.
+
+    The best are meant as measured, noise included: that is how a screen is judged. The utility that makes one of
+    the best is the one above which the process expects ``top`` of all pairs, measured ones included.
+
+    Attributes:
+        top: How many count as best.
+        terms: Of the kernel, see :mod:`inverse_design.recommend.pair_hits`.
+        length: How far apart genes that are near may be, in standard deviations of single utilities.
+        short_list: How many candidates, by expected utility, have their probability worked out.
+        level: Nominal probability of the stated bounds.
+    """
+
+    top: int = 100
+    terms: tuple[tuple[Likeness, Likeness], ...] = (("same", "any"), ("same", "near"), ("near", "near"))
+    length: float = 0.7
+    short_list: int = 3000
+    level: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that are out of range, and a kernel without terms."""
+        if self.top < 1 or self.short_list < 1 or self.length <= 0 or not 0 < self.level < 1 or not self.terms:
+            raise DataError(f"{self} cannot choose; top, list, length and terms are positive, the level below one")
+
+    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+        """Take the most probable hits.
+
+        Args:
+            pool: What is known from the start: what genes do alone, and descriptors if a term asks for them.
+            known: What was revealed since; at random while that is less than ten.
+            count: How many experiments.
+            seed: Fixes those.
+
+        Returns:
+            The choice, with bounds on what will be measured.
+
+        Raises:
+            DataError: If a candidate is no pair.
+        """
+        view = pair_view(pool)
+        if len(known) < _FEWEST:
+            return RandomChoice().choose(pool, known, count, seed=seed)
+        terms = pair_terms(
+            self.terms,
+            view.alone,
+            length=self.length,
+            vocabulary=pool.before.vocabulary,
+            descriptors=pool.descriptors,
+        )
+        process = fit_pair_process(terms, view.alone, view.pairs[known.rows], known.utility)
+        free = known.open_rows(pool)
+        mean = process.mean[view.pairs[free, 0], view.pairs[free, 1]]
+        listed = mean.argsort(descending=True, stable=True)[: max(count, self.short_list)]
+        spread = _spread(process, view.pairs[free[listed]])
+        score = hit_score(mean[listed], spread, known.utility, top=self.top)
+        best = score.argsort(descending=True, stable=True)[:count]
+        reach = torch.special.ndtri(torch.tensor((1 + self.level) / 2, dtype=torch.float64)) * spread[best]
+        middle = mean[listed[best]]
+        return Choice(free[listed[best]], middle - reach, middle + reach)
+
+
+def hit_score(
+    mean: Float[Tensor, "b"], spread: Float[Tensor, "b"], measured: Float[Tensor, "m"], *, top: int
+) -> Float[Tensor, "b"]:
+    """Find the logarithm of the probability that each candidate is among the best.
+
+    Args:
+        mean: Expected utility of each candidate.
+        spread: Its standard deviation, positive.
+        measured: Utilities that are known already.
+        top: How many count as best, among candidates and measured ones.
+
+    Returns:
+        ``log P(u > t)`` of normal utilities, with ``t`` so that ``top`` above it are expected in all.
+    """
+    everything = torch.cat([measured, mean])
+    low = float(everything.min() - 10 * spread.max())
+    high = float(everything.max() + 10 * spread.max())
+    for _ in range(_HALVINGS):
+        threshold = (low + high) / 2
+        expected = torch.special.ndtr((mean - threshold) / spread).sum() + (measured > threshold).sum()
+        low, high = (threshold, high) if float(expected) > top else (low, threshold)
+    score: Tensor = torch.special.log_ndtr((mean - high) / spread)
+    return score
+
+
+def _spread(process: PairProcess, pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
+    latent, noise = process.variance(pairs)
+    return (latent + noise).sqrt()

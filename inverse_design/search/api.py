@@ -1,0 +1,293 @@
+"""How a space is searched: in this process, on several processes, or on the workers of a scheduler.
+
+What a search will cost, found out by searching a little.
+
+What the reader of an answer should know of its search.
+"""
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from inverse_design.errors import ExecutorError, SpaceError
+from inverse_design.problem.counting import pair_row
+from inverse_design.problem.objective import Objective
+from inverse_design.problem.score import PairScore
+from inverse_design.problem.set_score import PairwiseSetScore, set_score
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.dispatch import Crew, Ledger, dispatch
+from inverse_design.search.exhaustive import in_ranges, listable, pair_score, search, search_span
+from inverse_design.search.sets import search_bounded
+from inverse_design.search.tasks import Parcel, identity, plan_shards
+from inverse_design.search.topk import Certificate, Progress, SearchResult
+from surrogates.data.novelty import novelty_name, seen_code
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+
+_TRIED = (1 << 21, 1 << 12)  # candidates by which the rate is measured: by products, and streamed
+_TRIED_ENTRIES, _TRIED_TOP = 1024, 100  # entries whose best sets are searched by bounds to measure the rate
+_BEAM = 6 * 64  # sets that a beam extends at each order, exchanges among them
+_WORKING = 100_000_000  # bytes that a search takes beside the factors
+_PAIR_BYTES = 4  # of the matrix of all pairs that bounds are made of
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a search will cost, from a small part of it.
+
+    Attributes:
+        candidates: How many combinations.
+        summary: The same in words.
+        seconds: About how long it takes.
+        cores: On how many cores of this machine.
+        memory: About how many bytes it takes.
+    """
+
+    candidates: int
+    summary: str
+    seconds: float
+    cores: int
+    memory: int
+
+    @property
+    def line(self) -> str:
+        """In words, such as ``49,995,000 pairs, about 3 min on 2 cores, 400 MB``."""
+        return (
+            f"{self.summary}, about {_duration(self.seconds)} on {self.cores} cores, {self.memory / 1e6:,.0f} MB"
+        )
+
+
+def workload(
+    objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, *, score: PairScore | None
+) -> Workload:
+    """Find out what a search will cost by searching a little of each order.
+
+    Args:
+        objective: What candidates are worth.
+        fitted: The surrogate.
+        space: What may be proposed.
+        score: The objective's score of all pairs; ``None`` if they have to be streamed.
+
+    Returns:
+        The cost on this machine.
+    """
+    seconds, memory = 0.0, 24 * len(space.entries) * len(fitted.readouts) + _WORKING
+    for order in space.orders:
+        sets = set_score(objective, fitted, space, order) if order > 2 else None
+        if sets is not None:
+            seconds += _seconds_of_bounds(sets, space)
+            memory += _PAIR_BYTES * len(space.entries) ** 2
+        else:
+            quick = score if order == 2 else None
+            seconds += _seconds_of_scan(objective, fitted, space, order=order, score=quick)
+    summary = replace(space, excluded=space.excluded[:0]).summary
+    return Workload(space.size, summary, seconds, cores(), memory)
+
+
+def _seconds_of_scan(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    *,
+    order: int,
+    score: PairScore | None,
+) -> float:
+    """Measure the rate on the first candidates; an order that has no more of them takes no time to speak of."""
+    first, stop = space.span(order)
+    tried = _first_part(space, order, _TRIED[0] if score is not None else _TRIED[1])
+    if tried in (first, stop):
+        return 0.0
+    began = time.perf_counter()
+    search_span(objective, fitted, space, 1, span=(first, tried), score=score)
+    rate = (time.perf_counter() - began) / (tried - first)
+    scored = stop - first if listable(space, order) else min(stop - first, _BEAM * order * len(space.entries))
+    return rate * scored
+
+
+def _seconds_of_bounds(score: PairwiseSetScore, space: CombinationSpace) -> float:
+    """Measure how long the sets of some entries take; the time grows about like the number of pairs."""
+    step = len(space.entries) // _TRIED_ENTRIES
+    if step < 2:
+        return 0.0
+    part = replace(score, side=score.side[::step], left=score.left[::step], right=score.right[::step])
+    few = replace(space, entries=space.entries[::step].contiguous(), required=(), excluded=space.excluded[:0])
+    began = time.perf_counter()
+    search_bounded(part, _TRIED_TOP, space=few)
+    return (time.perf_counter() - began) * (score.size / part.size) ** 2
+
+
+def _first_part(space: CombinationSpace, order: int, count: int) -> int:
+    """One past the last number of a part to try; of pairs, whole rows."""
+    first, stop = space.span(order)
+    end = min(stop, first + count)
+    if order == 2 and end < stop:
+        items = len(space.entries)
+        row = max(1, pair_row(items, end - first))
+        end = stop - math.comb(items - row, 2)
+    return end if end < 2**63 else first
+
+
+def cores() -> int:
+    """Count the cores that this process may use.
+
+    Returns:
+        Their number.
+    """
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:,.0f} {unit}"
+    return f"{max(1.0, seconds):.0f} s"
+
+
+_SHARDS_PER_WORKER = 16  # few enough to be worth the way, many enough that no worker waits for long
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where a search runs; the answer does not depend on it.
+
+    Attributes:
+        workers: Processes of this machine; with one, the search runs in this process.
+        scheduler: Address of a scheduler of ``dask.distributed``, such as ``tcp://10.0.0.1:8786``; its workers
+            need this package.
+        ledger: File of finished shards, by which a killed search resumes.
+        approve: Called with what the search will cost before it starts; raises to stop it.
+        device: Where pairs are multiplied in this process, such as ``"cuda"``; workers use their processors.
+    """
+
+    workers: int = 1
+    scheduler: str | None = None
+    ledger: Path | None = None
+    approve: Callable[[Workload], None] | None = None
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse fewer than one worker, and a device that is not there."""
+        if self.workers < 1:
+            raise SpaceError(f"{self.workers} workers cannot search; give 1 or more")
+        try:
+            torch.empty(1, device=self.device).cpu()
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            reason = str(error).splitlines()[0]
+            raise SpaceError(f"device {self.device!r} cannot be used: {reason}; take cpu") from error
+
+    @property
+    def spread(self) -> bool:
+        """Whether shards were asked for: by several workers, a scheduler, or a ledger."""
+        return self.workers > 1 or self.scheduler is not None or self.ledger is not None
+
+    def search(
+        self,
+        objective: Objective,
+        fitted: FittedCalibrated,
+        space: CombinationSpace,
+        top: int,
+        *,
+        progress: Progress | None = None,
+    ) -> SearchResult:
+        """Find the best candidates of a space; sets that are searched by bounds or by a beam, in this process.
+
+        Args:
+            objective: What candidates are worth.
+            fitted: The surrogate.
+            space: What may be proposed.
+            top: How many.
+            progress: Called with how many candidates were scored, of how many.
+
+        Returns:
+            The best, with the certificate.
+
+        Raises:
+            ExecutorError: If workers die again and again, or the scheduler cannot be reached.
+            LedgerError: If the ledger is of another search or cannot be used.
+        """
+        score = pair_score(objective, fitted, space)
+        if self.approve is not None:
+            self.approve(workload(objective, fitted, space, score=score))
+        if not self.spread or not in_ranges(objective, fitted, space):
+            return search(objective, fitted, space, top, score=score, device=self.device, progress=progress)
+        parcel = Parcel.of(objective, fitted, space)
+        with self._crew() as crew:
+            shards = plan_shards(space, _SHARDS_PER_WORKER * crew.workers)
+            ledger = None
+            if self.ledger is not None:
+                ledger = Ledger.open(self.ledger, name=identity(parcel.pack()), k=top, shards=shards)
+                shards = ledger.plan
+            return dispatch(parcel, top, shards=shards, crew=crew, ledger=ledger, progress=progress)
+
+    @contextmanager
+    def _crew(self) -> Iterator[Crew]:
+        if self.scheduler is None:
+            threads = max(1, cores() // self.workers)
+            yield Crew(self._processes, self.workers, threads)
+            return
+        try:
+            from distributed import Client  # noqa: PLC0415 - an extra; seconds to import
+        except ImportError as error:
+            raise ExecutorError(
+                "a scheduler needs the extra `cluster`: pip install 'inverse-design[cluster]'"
+            ) from error
+        try:
+            client: Any = Client(self.scheduler, timeout="20s")  # type: ignore[no-untyped-call]
+        except (OSError, ValueError) as error:
+            raise ExecutorError(f"the scheduler {self.scheduler!r} cannot be reached: {error}") from error
+        with client:
+            threads = sum(client.nthreads().values())
+            if threads == 0:
+                raise ExecutorError(f"the scheduler {self.scheduler!r} has no workers; start some")
+            yield Crew(client.get_executor, threads, 1)
+
+    def _processes(self) -> Executor:
+        return ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+
+
+def search_notes(
+    engine: Engine, certificate: Certificate, fitted: FittedCalibrated, space: CombinationSpace
+) -> tuple[str, ...]:
+    """Say what is special about sets of three and more; nothing about singles and pairs.
+
+    Args:
+        engine: Where the search ran.
+        certificate: What it looked at.
+        fitted: The surrogate.
+        space: What was searched.
+
+    Returns:
+        Notes; warnings say so.
+    """
+    order = space.orders[-1]
+    if order <= 2:
+        return ()
+    notes = []
+    if math.isinf(certificate.gap):
+        notes.append(
+            f"warning: no bound is known for sets of order {order} under {fitted.name} and this objective: a beam"
+            " looked at the most promising ones, and better ones may exist; an additive model under the objective"
+            " distance is searched with a proof"
+        )
+    elif certificate.bound:
+        notes.append(f"all sets of order {order} were searched by a bound on their {certificate.bound}: proven")
+    if engine.spread and certificate.bound:
+        notes.append(
+            "warning: searched in this process alone: bounds and beams are not cut into shards, and no ledger was"
+            " written"
+        )
+    law = fitted.law(seen_code(order))
+    if law.origin != novelty_name(seen_code(order)):
+        notes.append(
+            f"the error law of {novelty_name(seen_code(order))!r} is borrowed from {law.origin!r}: no such set was"
+            " held out"
+        )
+    return tuple(notes)

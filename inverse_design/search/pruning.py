@@ -1,0 +1,423 @@
+"""What a search asks of the scores of a tile of pairs: those cells only that may reach the best so far.
+
+Pairs scored by one product of factors, sifted in buffers that are used again and again.
+
+Pairs scored by their leading columns and a bound on the rest, which leaves few to be scored as a whole.
+"""
+
+import math
+import threading
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float32, Float64, Int64
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inverse_design.problem.score import PairScore, ProductScore
+
+_CHUNK = 128  # cells that share one maximum
+
+
+class Tile(NamedTuple):
+    """Some rows and columns of the square of all pairs.
+
+    Attributes:
+        start: First row.
+        stop: One past the last row.
+        columns: First column, not left of the first row, and one past the last.
+    """
+
+    start: int
+    stop: int
+    columns: tuple[int, int]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Numbers of rows and columns."""
+        return self.stop - self.start, self.columns[1] - self.columns[0]
+
+    @property
+    def pairs(self) -> int:
+        """Number of cells above the diagonal."""
+        first, last = self.columns
+        whole = max(0, min(self.stop, first) - self.start)  # rows that lie above the diagonal as a whole
+        top, bottom = self.start + whole, max(self.start + whole, min(self.stop, last))
+        return whole * (last - first) + (bottom - top) * (2 * last - 1 - top - bottom) // 2
+
+
+class Cells(NamedTuple):
+    """Pairs of a tile and their quick scores.
+
+    Attributes:
+        positions: Of both entries, the first smaller.
+        quick: Their scores, in single or double precision.
+        pruned: How many pairs of the tile were not scored, as a bound keeps them from the answer.
+        tried: Whether a bound was tried at all.
+    """
+
+    positions: Int64[Tensor, "m 2"]
+    quick: Float[Tensor, "m"]
+    pruned: int = 0
+    tried: bool = False
+
+
+@runtime_checkable
+class Sifter(Protocol):
+    """Sifts the tiles of one search; several threads call it at the same time."""
+
+    @property
+    def rows(self) -> int:
+        """How many rows a tile should have."""
+        ...
+
+    @property
+    def columns(self) -> int:
+        """How many columns a tile should have."""
+        ...
+
+    @property
+    def error(self) -> float:
+        """A bound on how far quick scores are from the exact ones."""
+        ...
+
+    @property
+    def bound(self) -> str:
+        """The name of what prunes pairs; empty if nothing does."""
+        ...
+
+    def sift(self, tile: Tile, cut: float) -> Cells:
+        """Find the pairs of a tile that may be in the answer.
+
+        Args:
+            tile: Which pairs.
+            cut: Pairs of the answer have a quick score of at least this.
+
+        Returns:
+            At least every pair with a quick score that reaches the cut or is not a number, and that is above the
+            score's ``floor`` if it has one.
+        """
+        ...
+
+    def after(self, tile: Tile, cells: Cells) -> "Sifter":
+        """Say who sifts on, by how a tile went.
+
+        Args:
+            tile: Sifted by this one, or by one before it: some tiles are on their way when it takes over.
+            cells: What was found.
+
+        Returns:
+            This one, or another for the same scores with the same error.
+        """
+        ...
+
+
+@runtime_checkable
+class SiftedScore(PairScore, Protocol):
+    """A score of pairs that brings its own sifter.
+
+    Attributes:
+        floor: A score that none falls below and that very many pairs may have; minus infinity if there is none.
+    """
+
+    @property
+    def floor(self) -> float:
+        """The lowest score."""
+        ...
+
+    def sifter(self, *, device: str = "cpu") -> Sifter:
+        """Start a search.
+
+        Args:
+            device: Where the products are made.
+
+        Returns:
+            A sifter with buffers of its own, one for each thread.
+        """
+        ...
+
+
+class BlockSifter:
+    """Sifts the blocks of any score."""
+
+    rows, columns = 512, 2048
+    bound = ""
+
+    def __init__(self, score: PairScore) -> None:
+        self._score, self.error = score, score.error
+
+    def sift(self, tile: Tile, cut: float) -> Cells:
+        """Score a whole tile; see :meth:`Sifter.sift`."""
+        return reaching(self._score.block(*tile), tile, cut)
+
+    def after(self, tile: Tile, cells: Cells) -> "BlockSifter":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`Sifter.after`."""
+        return self
+
+
+class Buffer(threading.local):
+    """Numbers that are written again and again: each thread has its own.
+
+    Attributes:
+        numbers: Uninitialised, in single precision.
+    """
+
+    def __init__(self, *shape: int, device: str = "cpu") -> None:
+        """Make the buffer of a thread, when it first asks for it.
+
+        Args:
+            shape: Of the numbers.
+            device: Where they are.
+        """
+        self.numbers = torch.empty(shape, device=device)
+
+
+def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) -> Cells:
+    """Take the cells above the diagonal that are not below a cut.
+
+    Chunks of cells are first reduced to their maximum: one pass in cache over what a product just wrote. The
+    little that remains is sifted by NumPy, in one thread: on a busy machine threads cost more than they bring.
+
+    Args:
+        scores: Of all cells of the tile, on any device, contiguous.
+        tile: Where they are.
+        cut: The score to reach.
+
+    Returns:
+        The pairs, NaN among them.
+    """
+    cells = scores.flatten()
+    whole = len(cells) // _CHUNK * _CHUNK
+    chunks = cells[:whole].view(-1, _CHUNK)
+    # not below: NaN passes, so that whoever asked can name the pair
+    hot = np.flatnonzero(~(chunks.amax(1).cpu().numpy() < cut))
+    at, quick = _not_below(_rows(chunks, hot), cut)
+    at = hot[at // _CHUNK] * _CHUNK + at % _CHUNK
+    if whole < len(cells):
+        late, more = _not_below(cells[whole:].cpu().numpy(), cut)
+        at, quick = np.concatenate([at, late + whole]), np.concatenate([quick, more])
+    row, column = np.divmod(at, tile.shape[1])
+    row, column = row + tile.start, column + tile.columns[0]
+    upper = row < column
+    return Cells(torch.from_numpy(np.stack([row, column], axis=1)[upper]), torch.from_numpy(quick[upper]))
+
+
+def _not_below(scores: NDArray[np.float32], cut: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    at = np.flatnonzero(~(scores < cut))
+    return at, scores.reshape(-1)[at]
+
+
+def _rows(table: Float32[Tensor, "n c"], at: NDArray[np.int64]) -> NDArray[np.float32]:
+    rows = table.numpy()[at] if table.device.type == "cpu" else table[torch.from_numpy(at)].cpu().numpy()
+    return np.asarray(rows, dtype=np.float32)
+
+
+_LARGEST = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
+_DEEP = 256  # of factors with more columns the product takes all the time; it is faster in wide tiles
+_WIDE = 256, 4096
+
+
+class Products:
+    """Tiles of the scores of one :class:`ProductScore`, in single precision.
+
+    Attributes:
+        left: Left factors, with the sides and ones as two more columns.
+        right: Right factors, with ones and the sides.
+    """
+
+    def __init__(self, score: ProductScore, *, device: str = "cpu", shift: float = 0.0) -> None:
+        """Fold the sides into the factors.
+
+        Args:
+            score: Of all pairs.
+            device: Where the products are made.
+            shift: Added to all scores.
+        """
+        side = score.side + shift / 2
+        ones = torch.ones_like(side)
+        self.left = _beside(score.left, side, ones).to(device)
+        self.right = _beside(score.right, ones, side).to(device)
+
+    def into(self, buffer: Float32[Tensor, "n"], tile: Tile) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of a tile.
+
+        Args:
+            buffer: At least as many numbers as the tile has cells.
+            tile: Which pairs.
+
+        Returns:
+            Their scores, in the buffer.
+        """
+        rows, columns = tile.shape
+        out = buffer[: rows * columns].view(rows, columns)
+        return torch.mm(self.left[tile.start : tile.stop], self.right[slice(*tile.columns)].T, out=out)
+
+
+class ProductSifter:
+    """Sifts the tiles of a whole product."""
+
+    bound = ""
+
+    def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
+        self.rows, self.columns = _WIDE if score.left.shape[1] > _DEEP else _LARGEST
+        self.error = score.error
+        self._products = Products(score, device=device)
+        # Large enough for the tiles of either kind: another sifter may choose them.
+        cells = min(score.size**2, max(map(math.prod, (_LARGEST, _WIDE))))
+        self._buffer = Buffer(cells, device=device)
+
+    def sift(self, tile: Tile, cut: float) -> Cells:
+        """Score a whole tile; see :meth:`~inverse_design.search.pruning.Sifter.sift`."""
+        return reaching(self._products.into(self._buffer.numbers, tile), tile, cut)
+
+    def after(self, tile: Tile, cells: Cells) -> "ProductSifter":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`~inverse_design.search.pruning.Sifter.after`."""
+        return self
+
+
+def _beside(factor: Tensor, *columns: Tensor) -> Float32[Tensor, "v n"]:
+    """Convert to single precision in place of the result: no second copy of a large factor is made."""
+    width = factor.shape[1]
+    out = torch.empty(len(factor), width + len(columns))
+    out[:, :width] = factor
+    for number, column in enumerate(columns):
+        out[:, width + number] = column
+    return out
+
+
+_LEADING = 64  # columns that are multiplied in any case
+_SAMPLED = 512  # rows of each factor that the leading directions are found from
+_MOST = 0.5  # of the squared length of rows; a flat spectrum has less in any few directions
+_ROWS = 1024  # rows that are projected at a time
+_SETTLED = 1 << 22  # cells after which the cut is high enough for a bound to show what it can
+_WORTH = 400  # a bound that one cell in so many passes costs more than it saves
+_PATIENCE = 3  # tiles in a row that it may fail on
+
+
+@dataclass(frozen=True)
+class LeadingSifter:
+    """Sifts by ``l_i · r_j <= l'_i · r'_j + |l_i - Q l'_i| |r_j - Q r'_j|`` with ``l' = Q^T l`` of few columns.
+
+    ``Q`` is orthonormal: this is the inequality of Cauchy and Schwarz for the parts of both factors outside its
+    span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded less
+    than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs,
+    which are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
+
+    Attributes:
+        score: Of all pairs, of many columns.
+        whole: Sifts by whole products.
+        bounding: Sifts by the bounds.
+        seen: Cells so far.
+        failed: Tiles in a row that the bound was of no use for.
+    """
+
+    score: ProductScore
+    whole: ProductSifter
+    bounding: ProductSifter
+    seen: int = 0
+    failed: int = 0
+    bound: ClassVar[str] = "leading columns"
+
+    @classmethod
+    def of(
+        cls, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu"
+    ) -> "LeadingSifter":
+        """Project the factors.
+
+        Args:
+            score: Of all pairs, of many columns.
+            directions: Orthonormal columns ``Q``.
+            device: Where the products are made.
+
+        Returns:
+            The sifter.
+        """
+        bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
+        return cls(score, ProductSifter(score, device=device), ProductSifter(bounds, device=device))
+
+    @property
+    def rows(self) -> int:
+        """How many rows a tile should have."""
+        return self.bounding.rows
+
+    @property
+    def columns(self) -> int:
+        """How many columns."""
+        return self.bounding.columns
+
+    @property
+    def error(self) -> float:
+        """A bound on how far quick scores are from the exact ones."""
+        return self.score.error
+
+    def sift(self, tile: Tile, cut: float) -> Cells:
+        """Bound all pairs of a tile and score those that pass; see :meth:`~.sifting.Sifter.sift`."""
+        if self.seen < _SETTLED:
+            return self.whole.sift(tile, cut)
+        passed = self.bounding.sift(tile, cut).positions
+        if not _is_few(len(passed), tile):
+            return self.whole.sift(tile, cut)._replace(tried=True)
+        quick = self.score.exact(*passed.unbind(1))
+        return Cells(passed, quick, pruned=tile.pairs - len(passed), tried=True)
+
+    def after(self, tile: Tile, cells: Cells) -> "LeadingSifter | ProductSifter":
+        """Give up when the bound has failed too often; see :meth:`~.sifting.Sifter.after`."""
+        rows, columns = tile.shape
+        seen, failed = self.seen + rows * columns, self.failed
+        if cells.tried:
+            failed = 0 if cells.pruned else failed + 1
+        return self.whole if failed >= _PATIENCE else replace(self, seen=seen, failed=failed)
+
+
+def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | ProductSifter:
+    """Start the search of a score of many columns.
+
+    Args:
+        score: Of all pairs.
+        device: Where the products are made.
+
+    Returns:
+        A sifter by leading columns if these hold most of a sample of rows, and by whole products otherwise.
+    """
+    directions, share = leading_directions(score)
+    if share < _MOST:
+        return ProductSifter(score, device=device)
+    return LeadingSifter.of(score, directions, device=device)
+
+
+def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], float]:
+    """Find directions that hold most of both factors, by one step of subspace iteration on a sample of rows.
+
+    Args:
+        score: Of many columns.
+
+    Returns:
+        Orthonormal columns, and their mean share of the squared length of a sampled row.
+    """
+    step = max(1, score.size // _SAMPLED)
+    sampled = torch.cat([each[::step].double() for each in (score.left, score.right)])
+    rows = torch.nn.functional.normalize(sampled, dim=1)
+    start = rows[:: max(1, len(rows) // _LEADING)][:_LEADING]
+    directions: Tensor = torch.linalg.qr(rows.T @ (rows @ start.T)).Q
+    return directions, float((rows @ directions).square().sum(1).mean())
+
+
+def _is_few(passed: int, tile: Tile) -> bool:
+    rows, columns = tile.shape
+    return passed * _WORTH <= rows * columns
+
+
+def _projected(factor: Tensor, directions: Float64[Tensor, "d q"]) -> Float64[Tensor, "v n"]:
+    """Coordinates along the directions, and the norm of what they leave, rounded up."""
+    width = directions.shape[1]
+    out = torch.empty(len(factor), width + 1, dtype=torch.float64)
+    slack = 4 * (len(directions) + 8) * torch.finfo(torch.float64).eps
+    for at in range(0, len(factor), _ROWS):
+        rows = factor[at : at + _ROWS].double()
+        leading = rows @ directions
+        square = rows.square().sum(1)
+        rest = (square - leading.square().sum(1)).clamp_(min=0).add_(slack * square)
+        out[at : at + _ROWS, :width], out[at : at + _ROWS, width] = leading, rest.sqrt_()
+    return out

@@ -1,0 +1,328 @@
+"""A question with everything that is needed to answer it, as bytes that travel to other processes and machines.
+
+A search cut into shards: ranges of numbers that are searched anywhere, in any order, with the same answer.
+"""
+
+import hashlib
+import json
+import math
+import threading
+from dataclasses import asdict, astuple, dataclass, replace
+from functools import cached_property, reduce
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from safetensors import SafetensorError
+from safetensors.torch import load as from_bytes
+from safetensors.torch import save as to_bytes
+from torch import Tensor
+
+from inverse_design.errors import SpaceError
+from inverse_design.problem.constraints import Limits
+from inverse_design.problem.counting import pair_row
+from inverse_design.problem.objective import Objective
+from inverse_design.problem.score import PairScore
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.exhaustive import pair_score, search_span
+from inverse_design.search.topk import Certificate, SearchResult, TopK
+from surrogates.artefact_types import decode, encode
+from surrogates.data.vocabulary import Vocabulary
+from surrogates.errors import DataError
+from surrogates.models.wrappers.calibrated import FittedCalibrated
+
+_KIND = "inverse-design parcel"
+_HEADER = 8  # bytes that say how long the header of a safetensors file is
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """An objective, a fitted surrogate and a space, as tensors and plain values.
+
+    Attributes:
+        objective: What candidates are worth.
+        fitted: The surrogate, without cross-fits and held-out predictions, which no search needs.
+        vocabulary: Of the space.
+        entries: Vocabulary ids that may be used.
+        orders: How many interventions are given together.
+        required: For each required target, the ids of which a candidate holds one.
+        excluded: Numbers of the measured combinations that are left out.
+        groups: Ids of each group of which a candidate holds few.
+        at_most: How many of each.
+        apart: Ids that may not stand together.
+        costs: Of each entry, in millionths, where there is a budget.
+        budget: In millionths.
+    """
+
+    objective: Any
+    fitted: FittedCalibrated
+    vocabulary: Vocabulary
+    entries: Int[Tensor, "v"]
+    orders: tuple[int, ...]
+    required: tuple[tuple[int, ...], ...]
+    excluded: Int[Tensor, "m"]
+    groups: tuple[tuple[int, ...], ...]
+    at_most: tuple[int, ...]
+    apart: tuple[tuple[int, int], ...]
+    costs: tuple[int, ...]
+    budget: int | None
+
+    @classmethod
+    def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "Parcel":
+        """Wrap a question up.
+
+        Args:
+            objective: What candidates are worth.
+            fitted: The surrogate.
+            space: What may be proposed.
+
+        Returns:
+            The parcel.
+
+        Raises:
+            SpaceError: If the numbers of the space do not fit 64 bits.
+        """
+        if space.excluded.dtype == object:
+            raise SpaceError(
+                f"a space of {space.size:,} combinations cannot be sharded: its numbers do not fit 64 bits; take a"
+                " lower order or fewer genes"
+            )
+        return cls(
+            objective,
+            replace(fitted, cross=(), evidence={}, promise=None),
+            space.vocabulary,
+            space.entries,
+            space.orders,
+            space.required,
+            torch.from_numpy(space.excluded.astype("int64")),
+            *astuple(space.limits),
+        )
+
+    @property
+    def space(self) -> CombinationSpace:
+        """What may be proposed."""
+        return CombinationSpace(
+            self.vocabulary,
+            self.entries,
+            self.orders,
+            self.required,
+            self.excluded.numpy().copy(),
+            Limits(self.groups, self.at_most, self.apart, self.costs, self.budget),
+        )
+
+    def pack(self) -> bytes:
+        """Spell the parcel out; equal parcels give equal bytes.
+
+        Returns:
+            A safetensors file whose header holds the document.
+
+        Raises:
+            DataError: If the objective or the surrogate holds something that an artefact cannot hold.
+        """
+        return self._packed
+
+    @cached_property
+    def _packed(self) -> bytes:
+        tensors: dict[str, Tensor] = {}
+        document = json.dumps(encode(self, tensors, where="parcel"), allow_nan=False, sort_keys=True)
+        # One entry: the order of several in the header of a safetensors file is left to chance.
+        return to_bytes(tensors, {_KIND: document})
+
+    @classmethod
+    def unpack(cls, content: bytes) -> "Parcel":
+        """Read what :meth:`pack` has written; nothing of it is ever executed.
+
+        Args:
+            content: The bytes, from whomever.
+
+        Returns:
+            The parcel.
+
+        Raises:
+            DataError: If they are no parcel.
+        """
+        try:
+            tensors = from_bytes(content)
+            header = json.loads(content[_HEADER : _HEADER + int.from_bytes(content[:_HEADER], "little")])
+            found = decode(json.loads(header["__metadata__"][_KIND]), tensors, where="parcel")
+        except (SafetensorError, ValueError, KeyError, RecursionError) as error:
+            raise DataError(f"these {len(content)} bytes are not an intact {_KIND}: {error}") from error
+        if not isinstance(found, cls):
+            raise DataError(f"these bytes hold a {type(found).__name__}, not an {_KIND}")
+        return found
+
+
+def identity(content: bytes) -> str:
+    """Name a parcel by its content.
+
+    Args:
+        content: What :meth:`Parcel.pack` returned.
+
+    Returns:
+        The SHA-256, in hexadecimal.
+    """
+    return hashlib.sha256(content).hexdigest()
+
+
+Shard = tuple[int, int]  # first number of the space and one past the last
+
+
+def plan_shards(space: CombinationSpace, count: int) -> tuple[Shard, ...]:
+    """Cut a space into ranges of about equal size; pairs are cut between first entries.
+
+    Args:
+        space: What may be proposed.
+        count: About how many shards.
+
+    Returns:
+        The ranges, ascending, without gaps; none crosses from one order to the next.
+
+    Raises:
+        SpaceError: If fewer than one shard is asked for, or numbers do not fit 64 bits.
+    """
+    if count < 1:
+        raise SpaceError(f"{count} shards cannot hold a space; ask for one or more")
+    if space.size >= 2**63:
+        raise SpaceError(f"a space of {space.size:,} combinations is too large to be searched one by one")
+    shards: list[Shard] = []
+    for order in space.orders:
+        first, stop = space.span(order)
+        parts = max(1, round(count * (stop - first) / max(1, space.size)))
+        edges = {first, stop, *(first + (stop - first) * part // parts for part in range(1, parts))}
+        if order == 2:
+            items = len(space.entries)
+            rows = {pair_row(items, edge - first) for edge in edges}
+            edges = {stop - math.comb(items - row, 2) for row in rows} | {first, stop}
+        ordered = sorted(edges)
+        shards += list(pairwise(ordered))
+    return tuple(shards)
+
+
+@dataclass(frozen=True)
+class ShardAnswer:
+    """What a shard holds, as bytes and text: it travels between processes and is kept in a ledger.
+
+    Attributes:
+        shard: Its place in the plan.
+        index: Numbers of the best candidates, little-endian 64-bit integers.
+        score: Their scores, little-endian doubles.
+        certificate: What was looked at, as JSON.
+    """
+
+    shard: int
+    index: bytes
+    score: bytes
+    certificate: str
+
+    @classmethod
+    def of(cls, shard: int, result: SearchResult) -> "ShardAnswer":
+        """Spell an answer out.
+
+        Args:
+            shard: Its place in the plan.
+            result: What was found.
+
+        Returns:
+            The same as bytes.
+        """
+        return cls(
+            shard,
+            result.top.index.numpy().astype("<i8").tobytes(),
+            result.top.score.numpy().astype("<f8").tobytes(),
+            json.dumps(asdict(result.certificate)),
+        )
+
+    def result(self, k: int) -> SearchResult:
+        """Read the answer.
+
+        Args:
+            k: How many candidates were asked for.
+
+        Returns:
+            What was found.
+        """
+        index = torch.from_numpy(np.frombuffer(self.index, dtype="<i8").astype(np.int64))
+        score = torch.from_numpy(np.frombuffer(self.score, dtype="<f8").astype(np.float64))
+        return SearchResult(TopK(k, index, score), Certificate(**json.loads(self.certificate)))
+
+
+def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> SearchResult:
+    """Put the answers of all shards together.
+
+    Args:
+        answers: One per shard, in any order.
+        k: How many candidates were asked for.
+        space: What was searched.
+
+    Returns:
+        The answer for the whole space; its seconds are those of all shards added.
+    """
+    results = [answer.result(k) for answer in sorted(answers, key=lambda each: each.shard)]
+    whole = reduce(SearchResult.merge, results)
+    masked = space.size - space.count_valid
+    return SearchResult(whole.top, replace(whole.certificate, masked=masked, ruled_out=space.ruled_out))
+
+
+@dataclass(frozen=True)
+class ShardTask:
+    """One shard of one search.
+
+    Attributes:
+        name: Identity of the parcel.
+        shard: Its place in the plan.
+        span: First number and one past the last.
+        k: How many candidates are kept.
+        threads: How many threads a worker may use; ``None`` for its own setting.
+    """
+
+    name: str
+    shard: int
+    span: Shard
+    k: int
+    threads: int | None = None
+
+
+class _Desk:
+    """The question that a worker has at hand: unpacked once, however many of its shards follow."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.name = ""
+        self.parcel: Parcel | None = None
+        self.score: PairScore | None = None
+
+
+_DESK = _Desk()
+
+
+def answer_shard(task: ShardTask, content: bytes | None = None) -> ShardAnswer | None:
+    """Search one shard; runs in a worker.
+
+    Args:
+        task: Which.
+        content: The packed parcel; not needed if the worker had it before.
+
+    Returns:
+        The answer; ``None`` if the worker does not have the parcel.
+
+    Raises:
+        DataError: If the parcel is not intact, or a score is not finite.
+    """
+    with _DESK.lock:
+        if _DESK.name != task.name:
+            if content is None:
+                return None
+            if identity(content) != task.name:
+                raise DataError("the parcel that came with a shard is not that of its search")
+            parcel = Parcel.unpack(content)
+            _DESK.score = pair_score(parcel.objective, parcel.fitted, parcel.space)
+            _DESK.name, _DESK.parcel = task.name, parcel
+        held, score = _DESK.parcel, _DESK.score
+    if held is None:
+        return None
+    if task.threads is not None:
+        torch.set_num_threads(task.threads)
+    found = search_span(held.objective, held.fitted, held.space, task.k, span=task.span, score=score)
+    return ShardAnswer.of(task.shard, found)

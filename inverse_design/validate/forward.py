@@ -1,0 +1,118 @@
+"""Protocol ``forward``: forward models by name on held-out perturbations, beside every baseline."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.screen import Screen
+from surrogates.errors import UnknownNameError
+from surrogates.evaluation.forward_splits import CLASSES
+from surrogates.evaluation.rows import Row
+from surrogates.evaluation.scorecard import BASELINES, ForwardReport, Progress, measure_forward
+from surrogates.models.base import Surrogate
+from surrogates.models.presets import SURROGATES
+from surrogates.models.wrappers.automatic import Automatic
+
+AUTOMATIC, ALL = "automatic", "all"
+DEFAULT_MODELS = ("interaction", AUTOMATIC)
+RATIO = "mse_ratio_to_"
+_ROUNDING = 1e-9
+
+Verdict = Literal["better", "worse", "unclear", "same"]
+
+
+def forward_report(
+    screen: Screen,
+    models: Sequence[str] = DEFAULT_MODELS,
+    *,
+    seed: int,
+    classes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> ForwardReport:
+    """Score forward models and the baselines on every novelty class that can be held out.
+
+    Args:
+        screen: Measured effects in one context; ``provenance["dataset"]`` names it in the rows.
+        models: Registered names, ``"automatic"``, or ``"all"``; the baselines are always added.
+        seed: Fixes folds, fits and bootstrap.
+        classes: Words for novelty classes, such as ``"single-0"``; all by default.
+        progress: Called before each fit and at the end.
+
+    Returns:
+        The rows, and the models that refused the data.
+
+    Raises:
+        UnknownNameError: If a model or a class is not known.
+        DataError: If the screen has several contexts, or nothing to hold out.
+    """
+    for word in classes:
+        if word not in CLASSES:
+            raise UnknownNameError.from_known("novelty class", word, CLASSES)
+    return measure_forward(
+        screen, named_surrogates(models), seed=seed, classes=tuple(classes) or tuple(CLASSES), progress=progress
+    )
+
+
+def named_surrogates(names: Sequence[str]) -> dict[str, Surrogate]:
+    """Configure forward models with their default settings.
+
+    Args:
+        names: Registered names, ``"automatic"``, or ``"all"``.
+
+    Returns:
+        Each once, by name.
+
+    Raises:
+        UnknownNameError: If a name is not known; the message lists the nearest ones.
+    """
+    known = tuple(dict.fromkeys((*SURROGATES.names(), AUTOMATIC)))
+    for name in names:
+        if name not in {*known, ALL}:
+            raise UnknownNameError.from_known("model", name, (*known, ALL))
+    wanted = known if ALL in names else names
+    return {name: Automatic() if name == AUTOMATIC else SURROGATES.load(name)() for name in wanted}
+
+
+def verdict(ratio: Row) -> Verdict:
+    """Read a ratio of errors by its interval.
+
+    Args:
+        ratio: A row of some ``mse_ratio_to_...``.
+
+    Returns:
+        Better or worse if the interval leaves one out, the same if it is one (equal errors), else unclear.
+    """
+    if max(abs(bound - 1) for bound in (ratio.low, ratio.high)) <= _ROUNDING:
+        return "same"
+    if ratio.high < 1:
+        return "better"
+    return "worse" if ratio.low > 1 else "unclear"
+
+
+def losses(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
+    """Say which models are not better than the baseline that a novelty class asks to be beaten.
+
+    That is scaled additive for doubles of two seen parts, and perturbation mean for whatever has an unseen part.
+
+    Args:
+        rows: Of :func:`forward_report`.
+        models: Names that were asked for; ``"all"`` means every one that is no baseline.
+
+    Returns:
+        One line for each model and class.
+    """
+    asked = {row.model for row in rows if row.model in models or (ALL in models and row.model not in BASELINES)}
+    lines = []
+    for row in rows:
+        reference = "scaled_additive" if row.novelty == novelty_name(SEEN_DOUBLE) else "perturbation_mean"
+        found = verdict(row)
+        if row.model not in asked - {reference} or row.metric != RATIO + reference or found == "better":
+            continue
+        clear = found == "same" or row.value >= 1 or math.isnan(row.value)
+        said = "does not beat" if clear else "cannot be told from"
+        lines.append(
+            f"warning: {row.model!r} {said} {reference!r} ({row.novelty}): squared error {row.value:.3f} of its,"
+            f" 95 % interval {row.low:.3f} to {row.high:.3f}"
+        )
+    return lines

@@ -1,0 +1,394 @@
+"""Protocols in which a state is to be reached: whose profile, from what start, and against which policies.
+
+Games in which a state is to be reached: the profile of a measured combination, as if nobody knew which.
+
+How soon policies reach a state: rounds, share that arrives, distance that is left, and paired differences.
+"""
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from inverse_design.problem.target import ProfileTarget
+from inverse_design.recommend.environment import Game, Policy
+from inverse_design.recommend.fixed import RandomChoice
+from inverse_design.recommend.states import (
+    StateGreedy,
+    StateLikely,
+    StateMatch,
+    StateProcess,
+    StateStatic,
+    StateTrial,
+)
+from inverse_design.validate.replay import PermutedFeedback, Trace, replay
+from surrogates.data.catalogue import locate, open_dataset
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError
+from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
+from surrogates.evaluation.rows import Row
+from surrogates.models.additive import ScaledAdditive
+
+_QUANTILE = 0.9
+
+
+def profile_of(screen: Screen, row: int) -> ProfileTarget:
+    """Want what was measured of one perturbation.
+
+    Args:
+        screen: Measured effects.
+        row: Its number.
+
+    Returns:
+        The target, named after it.
+    """
+    return ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row].clone())
+
+
+def far_pairs(screen: Screen, share: float, count: int, *, seed: int) -> Int[Tensor, "t"]:
+    """Draw combinations among those farthest from the control.
+
+    Args:
+        screen: Measured effects.
+        share: Of the combinations that are far.
+        count: How many are drawn.
+        seed: Fixes which.
+
+    Returns:
+        Their rows, ascending.
+
+    Raises:
+        DataError: If there are not so many.
+    """
+    rows = _combinations(screen)
+    size = round(share * len(rows))
+    if count > size:
+        raise DataError(f"{share:.0%} of {len(rows)} combinations are {size}, fewer than {count} targets")
+    far = rows[screen.effects[rows].norm(dim=1).argsort(descending=True, stable=True)[:size]]
+    drawn = torch.randperm(size, generator=torch.Generator().manual_seed(seed))[:count]
+    return far[drawn].sort().values
+
+
+def reach_games(
+    screen: Screen, targets: Int[Tensor, "t"], *, rounds: int, count: int, start: int, seed: int
+) -> list[Game]:
+    """Make one game for each target; all combinations are candidates, the target's own among them.
+
+    Args:
+        screen: Measured effects; what was measured alone is known from the start.
+        targets: Rows of combinations.
+        rounds: How many rounds are played.
+        count: How many experiments there are in a round.
+        start: How many random combinations are revealed first.
+        seed: Fixes the order of the candidates, hence the random start, of each game.
+
+    Returns:
+        Games named after their targets.
+    """
+    combinations, singles = _combinations(screen), torch.nonzero(screen.batch.order == 1).flatten()
+    games = []
+    for row in targets.tolist():
+        generator = torch.Generator().manual_seed(seed * len(screen) + row)
+        shuffled = combinations[torch.randperm(len(combinations), generator=generator)]
+        target = profile_of(screen, row)
+        games.append(Game(screen, target, shuffled, singles, start, rounds, count, target.name))
+    return games
+
+
+def without_singles(screen: Screen) -> Screen:
+    """Leave out what was measured alone, or estimated from the combinations.
+
+    Args:
+        screen: Measured effects.
+
+    Returns:
+        The combinations.
+    """
+    return screen.rows(_combinations(screen))
+
+
+def doubles_of_singles(screen: Screen) -> Int[Tensor, "t"]:
+    """List the combinations of which each part was measured alone.
+
+    Args:
+        screen: Measured effects.
+
+    Returns:
+        Their rows.
+    """
+    genes = screen.batch.genes
+    alone: Bool[Tensor, "n k"] = (screen.single_rows[genes.clamp(min=0)] >= 0) | (genes < 0)
+    return torch.nonzero(alone.all(1) & (screen.batch.order > 1)).flatten()
+
+
+def laufer_noise() -> float:
+    """Measure how far two measurements of one pair of ``laufer2013`` are apart.
+
+    Returns:
+        See :func:`replicate_noise`.
+
+    Raises:
+        DataError: If its wells are not on this machine.
+    """
+    return replicate_noise(pd.read_parquet(locate("laufer2013") / "wells.parquet"))
+
+
+def replicate_noise(wells: pd.DataFrame) -> float:
+    """Measure how far two measurements of one pair are apart, as a root mean square over readouts.
+
+    The mean over the wells of one biological replicate is compared with that of the other. Either is a half of
+    the wells of a pair, so the distance between two whole measurements is smaller by the square root of two.
+
+    Args:
+        wells: Columns ``target``, ``query``, ``replicate`` (1 or 2) and their siRNA, all others are readouts.
+
+    Returns:
+        The 90 % quantile over pairs.
+    """
+    pairs = wells[(wells["target"] != "negctrl") & (wells["target"] != wells["query"])]
+    labels = ["target", "query", "replicate"]
+    readouts = pairs.columns.difference([*labels, "target_well", "target_sirna", "query_sirna"])
+    means = pairs.groupby(labels)[list(readouts)].mean()
+    first, second = (means.xs(half, level="replicate") for half in (1, 2))
+    gap = torch.from_numpy((first - second).dropna().to_numpy(dtype=float))
+    apart = gap.square().mean(1).sqrt()
+    return float(apart.quantile(_QUANTILE)) / math.sqrt(2)
+
+
+def _combinations(screen: Screen) -> Int[Tensor, "c"]:
+    return torch.nonzero(screen.batch.order > 1).flatten()
+
+
+@dataclass(frozen=True)
+class Reached:
+    """How one policy did, game by game.
+
+    Attributes:
+        rounds: Rounds until a candidate within the tolerance was measured: 0 if the start held one, one more than
+            there are rounds if none did.
+        arrived: Whether one was measured at all.
+        regret: Distance to the target of the nearest measured candidate at the start and after each round, less
+            that of the best candidate there is.
+        covered: Share of the bounds stated in each game that held, ``nan`` where none was.
+        nodes: Genes of the combination whose state was the target.
+    """
+
+    rounds: Float[Tensor, "t"]
+    arrived: Bool[Tensor, "t"]
+    regret: Float[Tensor, "t r"]
+    covered: Float[Tensor, "t"]
+    nodes: Int[Tensor, "t k"]
+
+
+def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float) -> Reached:
+    """Judge the games of one policy.
+
+    Args:
+        traces: Its games, each with the same number of rounds.
+        games: By name, which is the condition of the screen that is the target.
+        tolerance: Distance to the target that counts as reached.
+
+    Returns:
+        How soon each target was reached.
+
+    Raises:
+        DataError: If there is no game, or a tolerance is negative.
+        UnknownNameError: If a game is not named after a condition of its screen.
+    """
+    if not traces or tolerance < 0:
+        raise DataError(
+            f"{len(traces)} game(s) and a tolerance of {tolerance:g} tell nothing; take 1, and 0 or more"
+        )
+    rounds, arrived, regret, covered = [], [], [], []
+    for trace in traces:
+        game = games[trace.game]
+        utility = game.utility[trace.rows]
+        ends = list(itertools.accumulate(trace.sizes))
+        best = torch.stack([_best(utility[:end]) for end in ends])
+        near = (best >= -tolerance).tolist()
+        rounds.append(float(near.index(True) if any(near) else len(near)))
+        arrived.append(any(near))
+        regret.append(game.utility.max() - best)
+        stated = trace.lower.isfinite()
+        covered.append(((trace.lower <= utility) & (utility <= trace.upper))[stated].double().mean())
+    return Reached(
+        torch.tensor(rounds, dtype=torch.float64),
+        torch.tensor(arrived),
+        torch.stack(regret),
+        torch.stack(covered),
+        torch.cat([_acts_on(games[trace.game]) for trace in traces]),
+    )
+
+
+def reach_rows(results: Mapping[str, Reached], *, dataset: str, ours: str, level: float, seed: int) -> list[Row]:
+    """Spell the results out, with intervals by a bootstrap of the genes that targets share.
+
+    Args:
+        results: Of each policy on the same games in the same order.
+        dataset: Name for the rows.
+        ours: The policy that the others are compared with.
+        level: Nominal probability of stated bounds.
+        seed: Fixes the bootstrap.
+
+    Returns:
+        ``rounds``, ``arrived`` and ``regret`` (at each round) of each policy, ``coverage`` where bounds were
+        stated, and ``rounds_more``: how many rounds more than ``ours`` each other needs, in pairs.
+    """
+    rows = []
+    draws = NodeBootstrap.of(results[ours].nodes, seed=seed)
+    for name, one in results.items():
+        row = partial(_row, dataset=dataset, policy=name, draws=draws, nodes=one.nodes)
+        rows += [row("rounds", one.rounds), row("arrived", one.arrived.double(), unit="share")]
+        rows += [
+            row("regret", values, variant=f"round {number}", unit="outcome")
+            for number, values in enumerate(one.regret.unbind(1))
+            if bool(values.isfinite().all())
+        ]
+        if bool(one.covered.isfinite().all()):
+            rows.append(row("coverage", one.covered, variant=f"nominal {level:g}", unit="share"))
+        if name != ours:
+            rows.append(row("rounds_more", one.rounds - results[ours].rounds, variant=f"than {ours}"))
+    return rows
+
+
+def _row(
+    metric: str,
+    values: Float[Tensor, "t"],
+    *,
+    dataset: str,
+    policy: str,
+    draws: NodeBootstrap,
+    nodes: Int[Tensor, "t k"],
+    variant: str = "",
+    unit: str = "rounds",
+) -> Row:
+    place = ("replay", dataset, policy, "", variant, metric)
+    error = dyadic_standard_error(values, nodes)
+    return Row(*place, float(values.mean()), *draws.interval(values), len(values), unit, standard_error=error)
+
+
+def _acts_on(game: Game) -> Int[Tensor, "1 k"]:
+    screen = game.screen
+    row = torch.tensor([screen.row_of(screen.vocabulary.parse(game.name))])
+    return target_nodes(screen.batch.rows(row), screen.vocabulary)
+
+
+def _best(utility: Float[Tensor, "m"]) -> Float[Tensor, ""]:
+    return utility.max() if len(utility) else torch.tensor(-torch.inf, dtype=torch.float64)
+
+
+BOUNDS = 0.9  # level of the bounds that policies state
+_ITSELF = 1e-9  # a distance that only the target's own measurement has
+
+
+@dataclass(frozen=True)
+class ReachProtocol:
+    """Games, who plays them, and when a target counts as reached.
+
+    Attributes:
+        dataset: Name of the screen.
+        games: One for each target.
+        policies: From names to policies.
+        ours: The policy that the others are compared with.
+        tolerance: Distance to the target that counts as reached.
+        known: What is known from the start, for the reader.
+    """
+
+    dataset: str
+    games: Sequence[Game] = field(repr=False)
+    policies: Mapping[str, Policy]
+    ours: str
+    tolerance: float
+    known: str
+
+    def play(self, *, seed: int, workers: int = 1) -> tuple[list[Trace], dict[str, Reached]]:
+        """Play all games with all policies.
+
+        Args:
+            seed: Fixes what policies draw.
+            workers: Number of processes; the results do not depend on it.
+
+        Returns:
+            The traces, and how each policy did, in the order of the games.
+        """
+        by_name = {game.name: game for game in self.games}
+        traces = list(replay(self.games, self.policies, seeds=[seed], workers=workers))
+        results = {
+            name: reached([trace for trace in traces if trace.policy == name], by_name, self.tolerance)
+            for name in self.policies
+        }
+        return traces, results
+
+
+def far_pairs_protocol(
+    *, seed: int, targets: int = 50, start: int = 60, rounds: int = 8, count: int = 16
+) -> ReachProtocol:
+    """Reach far pairs of ``laufer2013`` from random ones.
+
+    Args:
+        seed: Fixes which targets, and the random starts.
+        targets: How many pairs are drawn from the 5 % that are farthest from control.
+        start: How many random pairs are revealed first.
+        rounds: How many rounds are played.
+        count: How many experiments there are in a round.
+
+    Returns:
+        The protocol. A target is reached by a pair within replicate noise of it. The authors' single effects are
+        means over all pairs, so that they would tell of what is hidden: they are left out.
+
+    Raises:
+        DataError: If the data are not on this machine.
+    """
+    screen = without_singles(open_dataset("laufer2013"))
+    chosen = far_pairs(screen, 0.05, targets, seed=seed)
+    ours = StateLikely()
+    return ReachProtocol(
+        "laufer2013",
+        reach_games(screen, chosen, rounds=rounds, count=count, start=start, seed=seed),
+        {
+            "random": RandomChoice(),
+            "additive, static": StateStatic(start),
+            "additive, greedy": StateGreedy(),
+            "BoTorch GP, LogEI": StateProcess(),
+            "Optuna TPE": StateTrial(),
+            "likeliest and nearest": ours,
+            "likeliest and nearest, permuted": PermutedFeedback(ours),
+        },
+        "likeliest and nearest",
+        laufer_noise(),
+        f"{start} random pairs of {len(screen)}; no single effects, descriptors or tolerance",
+    )
+
+
+def doubles_protocol(*, seed: int, targets: int | None = None, rounds: int = 8, count: int = 8) -> ReachProtocol:
+    """Find each double of ``norman2019_expr`` by its profile, from the singles.
+
+    Args:
+        seed: Fixes the order of the candidates.
+        targets: How many doubles of two measured singles are targets, the first ones; all by default.
+        rounds: How many rounds are played.
+        count: How many experiments there are in a round.
+
+    Returns:
+        The protocol. A target is reached when it is measured itself.
+
+    Raises:
+        DataError: If the data are not on this machine.
+    """
+    screen = open_dataset("norman2019_expr")
+    chosen = doubles_of_singles(screen)[:targets]
+    ours = StateMatch(ScaledAdditive())
+    return ReachProtocol(
+        "norman2019_expr",
+        reach_games(screen, chosen, rounds=rounds, count=count, start=0, seed=seed),
+        {"random": RandomChoice(), "match": ours},
+        "match",
+        _ITSELF,
+        "all single effects; no combination",
+    )

@@ -1,0 +1,307 @@
+"""Protocol ``retrieval``: how often is the perturbation that made a held-out state found among all pairs?
+
+For each fold of doubles everything (model, error law, temperature) is learnt from all singles and the other folds'
+doubles; each held-out double whose two singles are measured is the target once, and all pairs of the singles are
+ranked. The rank of the truth counts ties against it.
+
+The numbers of the protocol ``retrieval``: means over targets, paired gains, and promises kept.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.question import candidate_space
+from inverse_design.problem.score import PairScore
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.validate.judged import Kept, calibration_errors, compare, promised, variants_of
+from inverse_design.validate.retrieval_methods import METHODS, Method, reads_own
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError
+from surrogates.evaluation.metrics import median
+from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
+from surrogates.evaluation.rows import Row
+from surrogates.evaluation.scorecard import Split, double_splits
+from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.uncertainty.selection import Promise
+
+_ROWS = 512
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """What one method did with every target.
+
+    Attributes:
+        rank: Rank of the truth, one is best.
+        top_probability: Posterior probability of the first candidate; ``nan`` if the method has none.
+        log_probability: Log posterior probability of the truth, in nats; ``nan`` if the method has none.
+        promised: What the fits to other folds had promised of it; see
+            :func:`inverse_design.validate.judged.promised`. All ``nan`` if the method promises nothing.
+    """
+
+    rank: Int[Tensor, "n"]
+    top_probability: Float[Tensor, "n"]
+    log_probability: Float[Tensor, "n"]
+    promised: Float[Tensor, "n"]
+
+    @property
+    def hit(self) -> Bool[Tensor, "n"]:
+        """Whether the first candidate is the truth."""
+        return self.rank == 1
+
+    @property
+    def has_probabilities(self) -> bool:
+        """Whether the method states probabilities."""
+        return not bool(self.log_probability.isnan().any())
+
+
+@dataclass(frozen=True)
+class RetrievalReport:
+    """What the protocol measured.
+
+    Attributes:
+        conditions: Rows of the screen that were targets.
+        found: What was found of each target, by variant and method.
+    """
+
+    conditions: Int[Tensor, "n"]
+    found: Mapping[str, Mapping[str, Retrieval]]
+
+
+def measure_retrieval(
+    screen: Screen,
+    *,
+    seed: int,
+    methods: Mapping[str, Method] | None = None,
+    most_targets: int = 500,
+    progress: Callable[[int, int], None] | None = None,
+) -> RetrievalReport:
+    """Run the protocol with the readouts that are targets themselves removed, and with all readouts.
+
+    Args:
+        screen: Measured effects in one context, with singles and doubles.
+        seed: Fixes folds (unless the screen brings ``double_fold``), fits and the targets drawn.
+        methods: What to compare; the shipped methods by default. One that does not apply to a variant has no rows
+            there.
+        most_targets: More held-out doubles than this are drawn from at random.
+        progress: Called with the number of fits done, of how many.
+
+    Returns:
+        What was found; :func:`inverse_design.validate.retrieval.retrieval_rows` sums it up.
+
+    Raises:
+        DataError: If the screen has no held-out double of two measured singles.
+    """
+    variants = variants_of(screen)
+    splits = list(_drawn(double_splits(screen, seed=seed), most_targets, seed))
+    if not splits:
+        raise DataError("no double has both of its singles measured, so nothing can be held out and retrieved")
+    found: dict[str, dict[str, Retrieval]] = {}
+    for number, (variant, view) in enumerate(variants.items()):
+        tick = _ticker(progress, number * len(splits), len(variants) * len(splits))
+        chosen = {name: method for name, method in (methods or METHODS).items() if method.applies(view)}
+        found[variant] = retrieve(view, splits, chosen, seed=seed, tick=tick)
+    return RetrievalReport(torch.cat([split.test for split in splits]), found)
+
+
+def retrieve(
+    screen: Screen,
+    splits: Sequence[Split],
+    methods: Mapping[str, Method],
+    *,
+    seed: int,
+    tick: Callable[[int], None] = lambda _: None,
+) -> dict[str, Retrieval]:
+    """Rank the truth of every held-out double among all pairs, by every method.
+
+    Args:
+        screen: Measured effects.
+        splits: Training and held-out rows.
+        methods: Models and scores; a model that several share is fitted once per split.
+        seed: Fixes the cross-fitting.
+        tick: Called with the number of splits done.
+
+    Returns:
+        What was found of each target, fold after fold, by method.
+    """
+    outcomes: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
+    promises: dict[Calibrated | Automatic, list[Promise]] = {method.model: [] for method in methods.values()}
+    for number, split in enumerate(splits):
+        training = screen.rows(split.train)
+        space = candidate_space(training, "2", Constraints(measured="keep"))
+        fits = {model: model.fit(training, seed=seed) for model in promises}
+        for model, fitted in fits.items():
+            promises[model] += [] if fitted.promise is None else [fitted.promise]
+        # With every pair kept, only two doses of one target are none.
+        valid = None if space.count_valid == space.size else space.valid(space.batch(0, space.size))
+        for row in split.test.tolist():
+            truth = torch.searchsorted(space.entries, screen.batch.genes[row][:2])
+            for name, method in methods.items():
+                score = _score(method, fits[method.model], space, screen.effects[row])
+                outcomes[name].append(_standing(score, truth, valid))
+        tick(number + 1)
+    parts = screen.batch.genes[torch.cat([split.test for split in splits])][:, :2]
+    return {
+        name: _retrieval(outcomes[name], promised(promises[method.model], parts), method)
+        for name, method in methods.items()
+    }
+
+
+def _retrieval(outcomes: Sequence[tuple[float, ...]], promise: Float[Tensor, "n"], method: Method) -> Retrieval:
+    rank, *numbers = (*torch.tensor(outcomes, dtype=torch.float64).T, promise)
+    if not method.probabilistic:
+        numbers = [torch.full_like(each, torch.nan) for each in numbers]
+    return Retrieval(rank.long(), *numbers)
+
+
+def _score(
+    method: Method, fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
+) -> PairScore:
+    score = method.score(fitted, space, effect)
+    if score is None:
+        raise DataError(f"{type(fitted.base).__name__} does not factorise over pairs")
+    return score
+
+
+def _standing(
+    score: PairScore, truth: Int[Tensor, "2"], valid: Bool[Tensor, "m"] | None
+) -> tuple[float, float, float]:
+    """Rank of the true pair among the valid ones, ties against it; softmax of the best, log softmax of it."""
+    blocks = []
+    for start in range(0, score.size, _ROWS):
+        block = score.block(start, min(score.size, start + _ROWS)).double()
+        blocks.append(block[torch.ones_like(block).triu(1) > 0])
+        if start <= int(truth[0]) < start + _ROWS:
+            own = block[int(truth[0]) - start, int(truth[1]) - start]
+    values = torch.cat(blocks) if valid is None else torch.cat(blocks)[valid]
+    whole = values.logsumexp(0)
+    return float((values >= own).sum()), float((values.max() - whole).exp()), float(own - whole)
+
+
+def _drawn(splits: Iterator[Split], most: int, seed: int) -> Iterator[Split]:
+    """Keep at most so many held-out rows, drawn at random over all folds."""
+    every = list(splits)
+    sizes = [len(split.test) for split in every]
+    total = sum(sizes)
+    kept = torch.zeros(total, dtype=torch.bool)
+    kept[torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:most]] = True
+    for split, mask in zip(every, kept.split(sizes) if sizes else (), strict=True):
+        if bool(mask.any()):
+            yield Split(split.train, split.test[mask])
+
+
+def _ticker(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int], None]:
+    return (lambda _: None) if progress is None else (lambda splits: progress(done + splits, total))
+
+
+_TOP = 10
+
+
+def retrieval_rows(report: RetrievalReport, screen: Screen, *, dataset: str, seed: int) -> list[Row]:
+    """Sum up what was found, for every variant and method.
+
+    Args:
+        report: Of :func:`inverse_design.validate.retrieval.measure_retrieval`; the first method is the yardstick
+            of paired gains.
+        screen: What was measured.
+        dataset: Its name.
+        seed: Fixes the bootstrap.
+
+    Returns:
+        ``top1``, ``top1_gain``, ``top10``, ``mrr``, ``mrr_gain`` and ``median_rank``; of methods that state
+        probabilities ``log_probability`` of the truth, ``log_probability_gain``, ``ece``, and where the fits
+        promised something ``log_probability_promised`` and ``promise_gap`` (kept minus promised);
+        ``top1_both_own``, which is ``top1`` over the targets of which both genes are readouts, if there are such.
+        Gains are paired, over the first method. Bounds are 95 % by a bootstrap of genes, and every mean has its
+        dyadic standard error.
+    """
+    nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
+    draws = NodeBootstrap.of(nodes, seed=seed)
+    rows = []
+    for variant, found in report.found.items():
+        own = reads_own(variants_of(screen)[variant])[screen.batch.genes[report.conditions][:, :2]] != 0
+        both = own.all(1)
+        first = next(iter(found.values()))
+        for name, each in found.items():
+            row = partial(Row, "retrieval", dataset, name, novelty_name(SEEN_DOUBLE), variant)
+            summed = _Summed(draws, nodes, row)
+            rows += [*summed.means(_columns(each, None if each is first else first)), *summed.others(each)]
+            if bool(both.any()):
+                some = _Summed(NodeBootstrap.of(nodes[both], seed=seed), nodes[both], row)
+                rows += some.means({"top1_both_own": (each.hit[both].double(), "share")})
+    return rows
+
+
+def kept_promise(found: Retrieval, nodes: Int[Tensor, "n k"]) -> Kept | None:
+    """Set what the fits of a method promised of their targets against what they kept.
+
+    Args:
+        found: What the method did with every target.
+        nodes: Genes of each target.
+
+    Returns:
+        The comparison, ``None`` for a method that promised nothing.
+    """
+    return None if bool(found.promised.isnan().all()) else compare(found.promised, found.log_probability, nodes)
+
+
+def _columns(found: Retrieval, first: Retrieval | None) -> dict[str, tuple[Float[Tensor, "n"], str]]:
+    """Numbers of each target, of which means are taken, with their units."""
+    rank = found.rank.double()
+    columns = {
+        "top1": (found.hit.double(), "share"),
+        "top10": ((rank <= _TOP).double(), "share"),
+        "mrr": (1 / rank, "share"),
+    }
+    if found.has_probabilities:
+        columns["log_probability"] = (found.log_probability, "nats")
+    if first is not None:
+        columns["top1_gain"] = (found.hit.double() - first.hit.double(), "share")
+        columns["mrr_gain"] = (1 / rank - 1 / first.rank.double(), "share")
+        if found.has_probabilities and first.has_probabilities:
+            columns["log_probability_gain"] = (found.log_probability - first.log_probability, "nats")
+    return columns
+
+
+@dataclass(frozen=True)
+class _Summed:
+    """Statistics over the same targets."""
+
+    draws: NodeBootstrap
+    nodes: Int[Tensor, "n k"]
+    row: partial[Row]
+
+    def means(self, columns: Mapping[str, tuple[Float[Tensor, "n"], str]]) -> Iterator[Row]:
+        """Average numbers of each target."""
+        for metric, (values, unit) in columns.items():
+            error = dyadic_standard_error(values, self.nodes)
+            bounds = self.draws.interval(values)
+            yield self.row(metric, float(values.mean()), *bounds, len(values), unit, standard_error=error)
+
+    def others(self, found: Retrieval) -> Iterator[Row]:
+        """Take what is no mean over targets, or compares two."""
+        n, rank = len(found.rank), found.rank.double()
+        yield self.row("median_rank", float(rank.quantile(0.5)), *self.draws.interval(median(rank)), n, "rank")
+        if not found.has_probabilities:
+            return
+        stated, hit = found.top_probability, found.hit
+        error = float(calibration_errors(stated[None], hit[None])[0])
+        bounds = self.draws.interval(lambda drawn: calibration_errors(stated[drawn], hit[drawn]))
+        yield self.row("ece", error, *bounds, n, "share")
+        kept = kept_promise(found, self.nodes)
+        if kept is not None:
+            gap = found.log_probability - found.promised
+            bounds = self.draws.interval(gap)
+            yield self.row("log_probability_promised", kept.promised, math.nan, math.nan, kept.n, "nats")
+            yield self.row(
+                "promise_gap", kept.kept - kept.promised, *bounds, kept.n, "nats", standard_error=kept.error
+            )

@@ -1,0 +1,1 @@
+"""Forward models of the field beside the core: each with the evidence for and against it."""

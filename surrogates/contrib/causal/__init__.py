@@ -1,0 +1,1 @@
+"""Sparse causal graphs of readouts learnt from interventions."""

@@ -1,0 +1,205 @@
+"""Which nodes of a causal linear model may act on the readouts, and the regression problem that a screen poses."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.screen import Screen
+from surrogates.data.simulate import SIGN
+from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
+from surrogates.errors import UnknownNameError
+
+VIRTUAL = -1
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The nodes that may act on readouts.
+
+    A target that is itself a readout is one; so is a regulator. Any other target (a compound, a deleted gene) is a
+    virtual node: nothing acts on it, and its value is its input.
+
+    Attributes:
+        names: Of the nodes.
+        columns: The readout that each node is, ``-1`` for a virtual node.
+        of_entry: The node on which each vocabulary entry acts.
+        dose: Signed input of each entry, for a strength of one; that of a virtual node is relative to its largest
+            dose.
+    """
+
+    names: tuple[str, ...]
+    columns: Int[Tensor, "q"]
+    of_entry: Int[Tensor, "v"]
+    dose: Float[Tensor, "v"]
+
+    @classmethod
+    def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int) -> "Sources":
+        """Collect the targets of a screen and its regulators.
+
+        Args:
+            screen: Measured effects.
+            regulators: Readouts that may act besides the targets.
+            variable: How many of the most variable readouts to take when no regulators are given.
+
+        Returns:
+            The nodes, readouts before virtual ones, each in alphabetical order.
+
+        Raises:
+            UnknownNameError: If a regulator is not a readout.
+        """
+        column = {name: number for number, name in enumerate(screen.readouts)}
+        for name in regulators:
+            if name not in column:
+                raise UnknownNameError.from_known("readout among the regulators", name, column)
+        acting = set(regulators) or {screen.readouts[int(at)] for at in _most_variable(screen, variable)}
+        targets = set(screen.vocabulary.targets)
+        names = (*sorted(acting | (targets & column.keys())), *sorted(targets - column.keys()))
+        number = {name: at for at, name in enumerate(names)}
+        return cls(
+            names=names,
+            columns=torch.tensor([column.get(name, VIRTUAL) for name in names], dtype=torch.int64),
+            of_entry=torch.tensor([number[target] for target in screen.vocabulary.targets], dtype=torch.int64),
+            dose=_signed_doses(screen.vocabulary, column.keys()),
+        )
+
+    @property
+    def real(self) -> Bool[Tensor, "q"]:
+        """Which nodes are readouts."""
+        return self.columns != VIRTUAL
+
+    def inputs(self, batch: PerturbationBatch) -> Float[Tensor, "b q"]:
+        """Add up what each perturbation puts into the nodes, for a strength of one.
+
+        Args:
+            batch: The perturbations.
+
+        Returns:
+            Signed doses, zero where nothing acts.
+        """
+        entry = batch.genes.clamp(min=0)
+        dose = torch.where(batch.genes == EMPTY, 0.0, self.dose[entry])
+        inputs = torch.zeros(len(batch), len(self.names), dtype=torch.float64)
+        return inputs.scatter_add_(1, self.of_entry[entry], dose)
+
+
+@dataclass(frozen=True)
+class Regression:
+    """What the edges must explain: ``effects = values @ edges + inputs``, apart from the targets' own readouts.
+
+    Attributes:
+        effects: Measured effects.
+        inputs: What each condition puts into each node, for a strength of one.
+        columns: The readout that each node is, ``-1`` for a virtual one.
+    """
+
+    effects: Float[Tensor, "n g"]
+    inputs: Float[Tensor, "n q"]
+    columns: Int[Tensor, "q"]
+
+    @property
+    def real(self) -> Bool[Tensor, "q"]:
+        """Which nodes are readouts."""
+        return self.columns != VIRTUAL
+
+    @property
+    def perturbed(self) -> Bool[Tensor, "q"]:
+        """Which nodes some condition acts on."""
+        return (self.inputs != 0).any(0)
+
+    @property
+    def values(self) -> Float[Tensor, "n q"]:
+        """Value of each node in each condition: its measured effect, or its input."""
+        return torch.where(self.real, self.effects[:, self.columns.clamp(min=0)], self.inputs)
+
+    @property
+    def weights(self) -> Float[Tensor, "n g"]:
+        """Zero where a readout was itself acted on, with unknown strength; one elsewhere."""
+        hit = torch.zeros_like(self.effects)
+        hit[:, self.columns[self.real]] = (self.inputs[:, self.real] != 0).to(hit.dtype)
+        return 1 - hit
+
+    def rows(self, index: Tensor) -> "Regression":
+        """Take some of the conditions.
+
+        Args:
+            index: Their numbers, or a mark for each.
+
+        Returns:
+            Those conditions.
+        """
+        return replace(self, effects=self.effects[index], inputs=self.inputs[index])
+
+    def with_readouts(self, keep: Int[Tensor, "m"]) -> "Regression":
+        """Take some of the readouts, all nodes among them.
+
+        Args:
+            keep: Their numbers, ascending.
+
+        Returns:
+            Those readouts, with the nodes' columns renumbered.
+        """
+        columns = torch.where(self.real, torch.searchsorted(keep, self.columns), VIRTUAL)
+        return replace(self, effects=self.effects[:, keep], columns=columns)
+
+    def strengths(self, edges: Float[Tensor, "q g"]) -> Float[Tensor, "q"]:
+        """Estimate how strongly an input of one acts on each node.
+
+        That is the part of the own readout that the other nodes do not explain, regressed on the input, so that
+        feedback is not counted twice. A strength far from the others says that feedback was misjudged: it is
+        brought to three robust standard deviations (median absolute deviation, scaled) from their median.
+
+        Args:
+            edges: Estimated edges.
+
+        Returns:
+            Strengths; the mean of the others for a node never acted on, one for a virtual node.
+        """
+        at = self.columns.clamp(min=0)
+        unexplained = self.effects[:, at] - self.values @ edges[:, at]
+        power = self.inputs.square().sum(0)
+        strength = (self.inputs * unexplained).sum(0) / power.clamp(min=torch.finfo(power.dtype).tiny)
+        known = self.perturbed & self.real
+        if not bool(known.any()):
+            return torch.where(self.real, 0.0, 1.0).to(strength.dtype)
+        centre = strength[known].quantile(0.5)
+        width = 3 * 1.4826 * (strength[known] - centre).abs().quantile(0.5)
+        strength = strength.clamp(centre - width, centre + width)
+        return torch.where(self.real, torch.where(known, strength, strength[known].mean()), 1.0)
+
+    def with_idle_conditions(self, weight: float) -> "Regression":
+        """Add, for each node never acted on, a pseudo-condition in which acting on it changes nothing else.
+
+        It is the prior that effects are no larger than ``noise / sqrt(weight)``: without it the edges of a node
+        that was never perturbed are bounded by no measurement, and what they predict explodes.
+
+        Args:
+            weight: Weight of a pseudo-condition relative to a measured one, about noise over signal variance.
+
+        Returns:
+            The measured conditions, then the pseudo-conditions.
+        """
+        idle = torch.nonzero(self.real & ~self.perturbed).flatten()
+        power = self.strengths(self.effects.new_zeros(len(self.columns), self.effects.shape[1]))
+        rows = torch.arange(len(idle))
+        effects = self.effects.new_zeros(len(idle), self.effects.shape[1])
+        inputs = self.inputs.new_zeros(len(idle), self.inputs.shape[1])
+        effects[rows, self.columns[idle]] = weight**0.5 * power[idle]
+        inputs[rows, idle] = weight**0.5
+        return replace(self, effects=torch.cat([self.effects, effects]), inputs=torch.cat([self.inputs, inputs]))
+
+
+def _most_variable(screen: Screen, count: int) -> Int[Tensor, "m"]:
+    spread = screen.effects.square().mean(0)
+    return torch.argsort(spread, descending=True, stable=True)[:count]
+
+
+def _signed_doses(vocabulary: Vocabulary, readouts: Collection[str]) -> Float[Tensor, "v"]:
+    largest: dict[str, float] = {}
+    for entry in vocabulary.entries:
+        largest[entry.target] = max(entry.dose, largest.get(entry.target, 0.0))
+    unit = {target: 1.0 if target in readouts else dose for target, dose in largest.items()}
+    doses = [SIGN[entry.mode] * entry.dose / unit[entry.target] for entry in vocabulary.entries]
+    return torch.tensor(doses, dtype=torch.float64)

@@ -1,0 +1,137 @@
+"""The edges of a fitted causal model as a table, how stable they are, and the paths along which effects travel."""
+
+from collections.abc import Iterator
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surrogates.contrib.causal.estimate import lasso_edges, total_effects
+from surrogates.contrib.causal.model import Causal, FittedCausal
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError, UnknownNameError
+
+_BEAM = 500  # partial paths that are carried on at each length
+
+
+def stability(
+    causal: Causal, screen: Screen, *, penalty: float, draws: int = 20, seed: int
+) -> Float[Tensor, "q g"]:
+    """Measure how often the lasso finds each edge in random halves of the conditions [Meinshausen 2010].
+
+    Args:
+        causal: The configuration.
+        screen: What it was fitted to.
+        penalty: ``penalty`` of the fitted model; a half of the conditions gets half of it.
+        draws: How many halves.
+        seed: Fixes them.
+
+    Returns:
+        Frequency of each edge from a node to a readout, from 0 to 1.
+
+    Raises:
+        DataError: If there is no draw, or the screen is refused by the model.
+    """
+    if draws < 1:
+        raise DataError(f"{draws} draws tell nothing; take 20 or more")
+    ordered = screen.in_canonical_order()
+    _, problem, factors = causal.problem(ordered)
+    generator = torch.Generator().manual_seed(seed)
+    found = torch.zeros_like(factors)
+    for _ in range(draws):
+        half = problem.rows(torch.randperm(len(ordered), generator=generator)[: (len(ordered) + 1) // 2])
+        found += lasso_edges(half, half.values, penalty / 2, factors) != 0
+    return found / draws
+
+
+def edge_table(fitted: FittedCausal, frequency: Float[Tensor, "q g"] | None = None) -> pd.DataFrame:
+    """List the edges.
+
+    Args:
+        fitted: The model.
+        frequency: Of each edge, from :func:`stability`; ``nan`` in the table without it.
+
+    Returns:
+        Columns ``source``, ``target``, ``weight`` and ``frequency``; the most frequent edges first, then the
+        strongest. An edge from a virtual node is the effect of its largest dose.
+
+    Raises:
+        DataError: If the frequencies are those of another model.
+    """
+    often = torch.full_like(fitted.edges, torch.nan) if frequency is None else frequency
+    if often.shape != fitted.edges.shape:
+        raise DataError(f"frequencies of shape {tuple(often.shape)} beside edges of {tuple(fitted.edges.shape)}")
+    start, end = fitted.edges.nonzero(as_tuple=True)
+    table = pd.DataFrame(
+        {
+            "source": [fitted.sources.names[at] for at in start.tolist()],
+            "target": [fitted.readouts[at] for at in end.tolist()],
+            "weight": fitted.edges[start, end].numpy(),
+            "frequency": often[start, end].numpy(),
+        }
+    )
+    order = table.assign(size=table["weight"].abs()).sort_values(
+        ["frequency", "size", "source", "target"], ascending=[False, False, True, True]
+    )
+    return table.loc[order.index].reset_index(drop=True)
+
+
+def paths(fitted: FittedCausal, entry: str, readout: str, *, count: int = 5, longest: int = 5) -> pd.DataFrame:
+    """Explain the effect of an intervention on a readout by the strongest paths between them.
+
+    The effect that follows from the edges is the sum over all walks, of the input times the product of the edges.
+    Paths visit no node twice; walks round a feedback loop are in the total only.
+
+    Args:
+        fitted: The model.
+        entry: Label of an intervention.
+        readout: Name of a readout.
+        count: How many paths.
+        longest: Most edges of a path.
+
+    Returns:
+        Columns ``path`` (names joined by arrows), ``contribution`` (in the unit of the screen) and ``share`` of
+        the total effect along edges, ``nan`` where that is zero; strongest first. ``attrs["total"]`` holds that
+        total, before trust and residual. A path without an edge is the input itself.
+
+    Raises:
+        UnknownNameError: If the intervention or the readout is not in the model.
+    """
+    number = fitted.vocabulary.id(entry)
+    if readout not in fitted.readouts:
+        raise UnknownNameError.from_known("readout", readout, fitted.readouts)
+    column = fitted.readouts.index(readout)
+    node, value = int(fitted.sources.of_entry[number]), float(fitted.inputs[number])
+    total = value * float(total_effects(fitted.edges, fitted.sources.columns)[node, column])
+    found = sorted(_walk(fitted, node, column, longest=longest), key=lambda path: (-abs(path[1]), path[0]))[:count]
+    table = pd.DataFrame(
+        {"path": [path for path, _ in found], "contribution": [value * product for _, product in found]}
+    )
+    table["share"] = table["contribution"] / total if total else float("nan")
+    table.attrs["total"] = total
+    return table
+
+
+def _walk(fitted: FittedCausal, node: int, column: int, *, longest: int) -> Iterator[tuple[str, float]]:
+    """Carry the strongest partial paths on, edge by edge, and yield those that arrive."""
+    names, columns = fitted.sources.names, fitted.sources.columns.tolist()
+    node_of = {at: number for number, at in enumerate(columns) if at >= 0}
+    if columns[node] == column:
+        yield names[node], 1.0
+        return
+    partial: list[tuple[tuple[int, ...], float]] = [((node,), 1.0)]
+    for _ in range(longest):
+        longer: list[tuple[tuple[int, ...], float]] = []
+        for path, product in partial:
+            row = fitted.edges[path[-1]]
+            if row[column] != 0:
+                yield (
+                    " → ".join([*(names[at] for at in path), fitted.readouts[column]]),
+                    product * float(row[column]),
+                )
+            for at in row.nonzero().flatten().tolist():
+                following = node_of.get(at)
+                if following is not None and at != column and following not in path:
+                    longer.append(((*path, following), product * float(row[at])))
+        partial = sorted(longer, key=lambda each: (-abs(each[1]), each[0]))[:_BEAM]

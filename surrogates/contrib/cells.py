@@ -1,0 +1,432 @@
+"""Predicting the cells of a new context by one shift per perturbation, and the two-factor baseline of it.
+
+Cells of a new context by a shift in the latent space of a variational autoencoder, the form of scGen.
+"""
+
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surrogates.data.io.cells import CONTROL, Cells
+from surrogates.data.perturbation import Perturbation
+from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.training import Layers, Schedule, Training, train
+
+
+@runtime_checkable
+class FittedCells(Protocol):
+    """A model that turns control cells into treated ones."""
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts that it takes and predicts."""
+        ...
+
+    def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
+        """Predict what control cells become.
+
+        Args:
+            control: Control cells of any context, each predicted on its own.
+            perturbation: What is done to them.
+
+        Returns:
+            As many treated cells, in float64.
+        """
+        ...
+
+
+@runtime_checkable
+class CellSurrogate(Protocol):
+    """A frozen configuration of a model of single cells."""
+
+    def fit(self, cells: Cells, *, seed: int) -> FittedCells:
+        """Learn from cells.
+
+        Args:
+            cells: Control and treated cells of any number of contexts.
+            seed: Fixes everything that is random.
+
+        Returns:
+            Another value: the fitted model.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Shifts:
+    """How far each perturbation moves a cell.
+
+    Attributes:
+        labels: Label of each perturbation that was measured beside a control.
+        rows: Its shift.
+    """
+
+    labels: tuple[str, ...]
+    rows: Float[Tensor, "n r"]
+
+    def of(self, perturbation: Perturbation) -> Float[Tensor, "r"]:
+        """Look the shift of a perturbation up.
+
+        Args:
+            perturbation: What is done.
+
+        Returns:
+            Its own shift, or the sum of the shifts of its parts if it was not measured.
+
+        Raises:
+            UnknownNameError: If neither it nor each of its parts was measured.
+        """
+        if perturbation.label in self.labels:
+            return self.rows[self.labels.index(perturbation.label)]
+        parts = [part.label for part in perturbation.interventions]
+        if unknown := next((part for part in parts if part not in self.labels), None):
+            raise UnknownNameError.from_known("perturbation", unknown, self.labels)
+        return self.rows[[self.labels.index(part) for part in parts]].sum(0)
+
+
+def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
+    """Average over contexts how far treated cells are from control cells, each context counting the same.
+
+    Args:
+        values: One row of coordinates per cell, readouts or latent ones.
+        cells: What was done to each cell.
+
+    Returns:
+        For each perturbation the mean over its contexts of (mean of treated - mean of control cells). Contexts
+        without control cells, or without cells of the perturbation, have no say in it.
+
+    Raises:
+        DataError: If no context has both.
+    """
+    named, sizes = zip(cells.perturbations, cells.contexts, strict=True), cells.sizes
+    codes = {condition: code for code, condition in enumerate(named) if condition in sizes}
+    means = {condition: values[cells.codes == code].double().mean(0) for condition, code in codes.items()}
+    found: dict[str, Tensor] = {}
+    for treatment in cells.treatments:
+        differences = [
+            mean - means[CONTROL, context]
+            for (perturbation, context), mean in sorted(means.items(), key=lambda item: item[0][1])
+            if perturbation == treatment and (CONTROL, context) in means
+        ]
+        if differences:
+            found[treatment.label] = torch.stack(differences).mean(0)
+    if not found:
+        present = ", ".join(f"{str(what)!r} in {where!r}" for what, where in list(cells.sizes)[:6])
+        raise DataError(
+            f"no context has both control and treated cells (there are {present}); a shift needs both in at least"
+            " one of the contexts"
+        )
+    return Shifts(tuple(found), torch.stack(list(found.values())))
+
+
+def checked_cells(values: Float[Tensor, "cells g"], readouts: tuple[str, ...]) -> Float[Tensor, "cells g"]:
+    """Take cells to predict from.
+
+    Args:
+        values: The cells.
+        readouts: The readouts that a model knows.
+
+    Returns:
+        The cells in float64.
+
+    Raises:
+        DataError: If they have other columns than the model, or values that are not finite.
+    """
+    if values.shape[1] != len(readouts):
+        raise DataError(
+            f"cells with {values.shape[1]} readouts for a model of {len(readouts)}; give the same ones"
+        )
+    if not bool(torch.isfinite(values).all()):
+        raise DataError("the control cells hold NaN or infinite values; remove those cells")
+    return values.double()
+
+
+@dataclass(frozen=True)
+class FittedTwoFactorCells:
+    """Control cells plus the mean effect over the contexts of the training data.
+
+    Attributes:
+        readouts: Names of the readouts.
+        shifts: Mean effect of each perturbation.
+    """
+
+    readouts: tuple[str, ...]
+    shifts: Shifts
+
+    def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
+        """Add the effect of a perturbation to control cells.
+
+        Args:
+            control: Control cells of any context.
+            perturbation: What is done to them; a combination that was not measured gets the sum of its parts.
+
+        Returns:
+            As many cells, ``x + beta``; values may fall below zero. The control returns the cells as they are.
+
+        Raises:
+            UnknownNameError: If part of the perturbation was not measured beside a control.
+            DataError: If the cells have other readouts, or values that are not finite.
+        """
+        return checked_cells(control, self.readouts) + self.shifts.of(perturbation)
+
+
+@dataclass(frozen=True)
+class TwoFactorCells:
+    """Predicts ``x_ca = x_c0 + beta_a`` cell by cell [Zhu 2025]: an effect is the same in every context."""
+
+    def fit(self, cells: Cells, *, seed: int) -> FittedTwoFactorCells:  # noqa: ARG002 - nothing is random
+        """Average the effects over contexts.
+
+        Args:
+            cells: Control and treated cells of any number of contexts.
+            seed: Not used.
+
+        Returns:
+            The fitted model.
+
+        Raises:
+            DataError: If no context has both control and treated cells.
+        """
+        ordered = cells.in_canonical_order()
+        return FittedTwoFactorCells(cells.readouts, balanced_shifts(ordered.values, ordered))
+
+
+@dataclass(frozen=True)
+class PrincipalAxes:
+    """Leading directions of the cells: coordinates in which a small network can stand for all readouts.
+
+    The axes are orthonormal, so a squared error of coordinates is that of readouts, up to what no axis carries.
+
+    Attributes:
+        centre: Mean of the cells.
+        axes: Orthonormal rows.
+        scale: Root mean square of the coordinates, by which they are divided.
+    """
+
+    centre: Float[Tensor, "g"]
+    axes: Float[Tensor, "r g"]
+    scale: float
+
+    @classmethod
+    def of(cls, cells: Float[Tensor, "cells g"], count: int) -> "PrincipalAxes":
+        """Find the axes of some cells.
+
+        Args:
+            cells: The cells.
+            count: How many axes are wanted; there are fewer when the cells span fewer.
+
+        Returns:
+            The axes, from the widest down.
+
+        Raises:
+            DataError: If all cells are equal.
+        """
+        centre = cells.mean(0)
+        centred = cells - centre
+        # The eigenvectors of the smaller product cost a fraction of a decomposition of all cells by all readouts.
+        wide = len(cells) < cells.shape[1]
+        values, vectors = torch.linalg.eigh(centred @ centred.T if wide else centred.T @ centred)
+        keep = min(count, int((values > values[-1] * 1e-9).sum()))
+        if keep == 0 or not float(values[-1]) > 0:
+            raise DataError(f"all {len(cells)} cells are equal; there is nothing to learn from them")
+        values, vectors = values.flip(0)[:keep], vectors.flip(1)[:, :keep]
+        axes = (vectors.T @ centred) / values.sqrt()[:, None] if wide else vectors.T
+        return cls(centre, axes, float((values.mean() / len(cells)).sqrt()))
+
+    def coordinates(self, cells: Float[Tensor, "cells g"]) -> Float[Tensor, "cells r"]:
+        """Express cells by the axes."""
+        return (cells - self.centre) @ self.axes.T / self.scale
+
+    def cells(self, coordinates: Float[Tensor, "cells r"]) -> Float[Tensor, "cells g"]:
+        """Go back to readouts."""
+        return coordinates @ self.axes * self.scale + self.centre
+
+
+@dataclass(frozen=True)
+class FittedLatentShift:
+    """An autoencoder of cells, and how far each perturbation moves its latent state.
+
+    Attributes:
+        readouts: Names of the readouts.
+        axes: Coordinates in which the networks work.
+        encoder: From coordinates to the mean, then the log variance of the latent state.
+        decoder: From latent states to coordinates.
+        shifts: Latent shift of each perturbation.
+        keep_remainder: Whether predictions keep what the autoencoder loses of a cell.
+        training: How the training went.
+    """
+
+    readouts: tuple[str, ...]
+    axes: PrincipalAxes
+    encoder: Layers
+    decoder: Layers
+    shifts: Shifts
+    keep_remainder: bool
+    training: Training
+
+    def encode(self, cells: Float[Tensor, "cells g"]) -> Float[Tensor, "cells l"]:
+        """Take cells to the mean of their latent states.
+
+        Args:
+            cells: Cells of any condition.
+
+        Returns:
+            One latent row per cell, in float64.
+
+        Raises:
+            DataError: If the cells have other readouts, or values that are not finite.
+        """
+        both: Tensor = self.encoder(self.axes.coordinates(checked_cells(cells, self.readouts)))
+        return both[:, : both.shape[1] // 2]
+
+    def decode(self, latent: Float[Tensor, "cells l"]) -> Float[Tensor, "cells g"]:
+        """Take latent states to cells.
+
+        Args:
+            latent: Latent rows.
+
+        Returns:
+            The expected cells; values may fall below zero.
+        """
+        return self.axes.cells(self.decoder(latent))
+
+    def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
+        """Shift control cells in latent space, and decode them.
+
+        Args:
+            control: Control cells ``x`` of any context, each predicted on its own.
+            perturbation: What is done; a combination that was not measured gets the summed shifts of its parts.
+
+        Returns:
+            ``Dec(z(x) + delta)``, or ``x + Dec(z(x) + delta) - Dec(z(x))`` with ``keep_remainder``. The control
+            returns the cells as they are: nothing was done, so nothing is reconstructed either.
+
+        Raises:
+            UnknownNameError: If part of the perturbation was not measured beside a control.
+            DataError: If the cells have other readouts, or values that are not finite.
+        """
+        cells = checked_cells(control, self.readouts)
+        if perturbation.order == 0:
+            return cells
+        latent = self.encode(cells)
+        shifted = self.decode(latent + self.shifts.of(perturbation))
+        return cells + shifted - self.decode(latent) if self.keep_remainder else shifted
+
+
+@dataclass(frozen=True)
+class LatentShift:
+    """Predicts ``Dec(z(x) + delta)`` for control cells ``x``, of any context that has some [Lotfollahi 2019].
+
+    A variational autoencoder with a Gaussian decoder of unit variance minimises ``(|x - Dec(z)|^2 + weight * KL) /
+    2`` over all cells, whatever was done to them. A perturbation's ``delta`` is the difference between the mean
+    latent states of treated and of control cells, each context counting the same. Two departures from the source:
+    the networks see principal coordinates of the cells, which makes them many times smaller, and contexts without
+    treated cells are left out of the mean over control cells, as they would shift it.
+
+    The faithful form also predicts what the autoencoder makes of a cell without any shift: that differs from a
+    measured cell, and the difference counts as an effect. ``keep_remainder`` takes it out.
+
+    Attributes:
+        components: Number of principal coordinates.
+        hidden: Width of each hidden layer of the encoder; the decoder has them in reverse.
+        latent: Number of latent coordinates.
+        divergence_weight: Weight of the Kullback-Leibler term.
+        dropout: Probability with which each hidden unit is left out in training.
+        held_out: Fraction of the cells on which training is stopped early.
+        keep_remainder: Predict ``x + Dec(z + delta) - Dec(z)`` instead.
+        schedule: How long and how fast to train.
+        device: Where to train; predictions are made on the CPU.
+    """
+
+    components: int = 256
+    hidden: tuple[int, ...] = (256,)
+    latent: int = 64
+    divergence_weight: float = 5e-5
+    dropout: float = 0.1
+    held_out: float = 0.1
+    keep_remainder: bool = False
+    schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, batch=64, patience=15))
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse sizes and fractions that make no network or leave no cells."""
+        if min(self.components, self.latent, *self.hidden) < 1:
+            raise DataError(f"components, hidden and latent of {self!r} must be at least 1")
+        if not (0 < self.held_out < 1 and 0 <= self.dropout < 1 and self.divergence_weight >= 0):
+            raise DataError(
+                f"held_out={self.held_out} must be between 0 and 1, dropout={self.dropout} at least 0 and below 1,"
+                f" divergence_weight={self.divergence_weight} not negative"
+            )
+
+    def fit(self, cells: Cells, *, seed: int) -> FittedLatentShift:
+        """Train the autoencoder, and average latent states.
+
+        Args:
+            cells: Control and treated cells of any number of contexts. Control cells of the context that is to be
+                predicted belong here, too.
+            seed: Fixes starting weights, held-out cells, order and noise.
+
+        Returns:
+            The fitted model.
+
+        Raises:
+            DataError: If no context has both control and treated cells, there are fewer than three cells, all
+                cells are equal, or the training loss is not finite.
+        """
+        ordered = cells.in_canonical_order()
+        if len(ordered) < 3:
+            raise DataError(f"{len(ordered)} cells are too few to train on and to stop early on; bring more")
+        balanced_shifts(ordered.values[:, :1], ordered)  # refuses the design before the minutes of training
+        values = ordered.values.double()
+        axes = PrincipalAxes.of(values, self.components)
+        encoder, decoder, training = self._autoencoder(axes.coordinates(values), axes.scale, seed)
+        fitted = FittedLatentShift(
+            readouts=ordered.readouts,
+            axes=axes,
+            encoder=encoder,
+            decoder=decoder,
+            shifts=Shifts((), values.new_zeros(0, self.latent)),
+            keep_remainder=self.keep_remainder,
+            training=training,
+        )
+        return replace(fitted, shifts=balanced_shifts(fitted.encode(values), ordered))
+
+    def _autoencoder(
+        self, coordinates: Float[Tensor, "cells r"], scale: float, seed: int
+    ) -> tuple[Layers, Layers, Training]:
+        generator = torch.Generator().manual_seed(seed)
+        width = coordinates.shape[1]
+        encoder, decoder = (
+            Layers.random(sizes, generator=generator).to(device=self.device, dtype=torch.float32)
+            for sizes in ([width, *self.hidden, 2 * self.latent], [self.latent, *self.hidden[::-1], width])
+        )
+        # Loud noise at the start drives the decoder to ignore the latent state, for good: start it quiet.
+        encoder.weights[-1][self.latent :] = 0.0
+        encoder.biases[-1][self.latent :] = -4.0
+        decoder.weights[-1].mul_(0.1)
+        order = torch.randperm(len(coordinates), generator=generator)
+        judging = min(max(1, round(self.held_out * len(order))), len(order) - 1)
+        held_out, kept = coordinates.to(device=self.device, dtype=torch.float32)[order].tensor_split([judging])
+
+        def loss(x: Float[Tensor, "m r"], noise: Float[Tensor, "m l"], dropout: float) -> Tensor:
+            mean, log_variance = encoder(x, dropout=dropout).chunk(2, dim=1)
+            latent = mean + noise.to(self.device) * (log_variance / 2).exp()
+            rebuilt = decoder(latent, dropout=dropout)
+            divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+            # In units of the readouts, in which the weight of the divergence is stated.
+            return ((x - rebuilt).square().sum(1) * scale**2 + self.divergence_weight * divergence).mean() / 2
+
+        training = train(
+            (*encoder.parameters, *decoder.parameters),
+            # The noise is drawn on the CPU, so that a seed means the same on every device.
+            lambda rows: loss(kept[rows], torch.randn(len(rows), self.latent), self.dropout),
+            rows=len(kept),
+            schedule=self.schedule,
+            seed=seed,
+            held_out=lambda: loss(held_out, torch.zeros(len(held_out), self.latent), 0.0),
+        )
+        plain = [each.to(device="cpu", dtype=torch.float64) for each in (encoder, decoder)]
+        return plain[0], plain[1], training

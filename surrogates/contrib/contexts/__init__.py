@@ -1,0 +1,1 @@
+"""Effects in a context where few perturbations were measured, from contexts where many were."""

@@ -1,0 +1,259 @@
+"""Synthetic interventions: an action in a context as a weighted sum of the other actions in that context."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.contrib.contexts.two_factor import ActionEffects, TwoFactor
+from surrogates.data.across import ActionTable, require_several_contexts
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.baselines import residual_variance
+from surrogates.uncertainty.error_model import FactorCovariance
+from surrogates.uncertainty.posterior import GaussianPosterior
+
+_PARTS = 20  # measured actions are predicted without a twentieth of the donors, themselves among it
+_MOST_JUDGED = 200
+
+
+@dataclass(frozen=True)
+class FittedSyntheticInContext:
+    """Synthetic interventions in one context.
+
+    An action measured in no other context, or one that shares no donor with this context, is predicted by the
+    two-factor model, which :meth:`falls_back` tells, and the posterior by a group of its own.
+
+    Attributes:
+        readouts: Names of the readouts.
+        context: Number of the context.
+        table: All training data.
+        energy: Share of the squared singular values that is kept.
+        fallback: The two-factor model.
+        variance: Error variance of synthetic predictions of measured actions, which these never saw.
+    """
+
+    readouts: tuple[str, ...]
+    context: int
+    table: ActionTable
+    energy: float
+    fallback: ActionEffects
+    variance: Float[Tensor, "g"]
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        return self.table.vocabulary
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """Whether each entry was measured alone, in any context."""
+        return self.fallback.measured_alone
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict the effects of some perturbations.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            Effects in two groups: synthetic interventions first, then what falls back.
+        """
+        mean = self.fallback.predict(batch).mean
+        number = self.table.actions.find(batch)
+        wanted, back = torch.unique(number[number >= 0], return_inverse=True)
+        effects, made = synthesise(self.table, self.context, wanted, energy=self.energy)
+        rows = torch.nonzero(number >= 0).flatten()
+        group = torch.ones(len(batch), dtype=torch.int64)
+        group[rows[made[back]]] = 0
+        mean[rows] = torch.where(made[back][:, None], effects[back], mean[rows])
+        covariances = tuple(map(FactorCovariance.independent, (self.variance, self.fallback.variance)))
+        return GaussianPosterior(mean, mean.new_ones(len(mean)), covariances, group)
+
+    def falls_back(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
+        """Tell which perturbations the two-factor model predicts.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            One truth per perturbation.
+        """
+        return self.predict(batch).group == 1
+
+
+@dataclass(frozen=True)
+class FittedSyntheticInterventions:
+    """Synthetic interventions in several contexts.
+
+    Attributes:
+        readouts: Names of the readouts.
+        table: All training data.
+        energy: Share of the squared singular values that is kept.
+        fallback: The two-factor model.
+        variance: Error variance of the synthetic predictions of each context.
+    """
+
+    readouts: tuple[str, ...]
+    table: ActionTable
+    energy: float
+    fallback: ActionEffects
+    variance: Float[Tensor, "c g"]
+
+    @property
+    def contexts(self) -> tuple[str, ...]:
+        """The contexts of the training data."""
+        return self.table.contexts
+
+    def in_context(self, context: str) -> FittedSyntheticInContext:
+        """View the model in one context.
+
+        Args:
+            context: Its name.
+
+        Returns:
+            A forward model of that context.
+
+        Raises:
+            UnknownNameError: If the context was never seen: no donor was measured in it.
+        """
+        if context not in self.contexts:
+            raise UnknownNameError.from_known("context", context, self.contexts)
+        number = self.contexts.index(context)
+        return FittedSyntheticInContext(
+            self.readouts, number, self.table, self.energy, self.fallback, self.variance[number]
+        )
+
+
+@dataclass(frozen=True)
+class SyntheticInterventions:
+    """Synthetic interventions over actions (SI-A) [Agarwal 2020; Squires 2022].
+
+    An action ``a`` is regressed on the donors, the actions measured in the target context ``c`` and in the
+    contexts ``C'`` that have ``a``; the rows of that regression are the readouts in each of ``C'``. With the
+    weights ``w`` the prediction is ``x_ca = sum over donors s of w_s x_cs``. The regression is one on principal
+    components, by hard singular value truncation. With missing cells the donors get few when ``C'`` gets large:
+    contexts are added from the one that shares most actions with ``c`` on, as long as the training matrix grows.
+    An action that was measured in ``c`` is predicted without its own measurement there.
+
+    Attributes:
+        energy: Share of the squared singular values that is kept; above 0 and at most 1.
+    """
+
+    energy: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Refuse an impossible share."""
+        if not 0 < self.energy <= 1:
+            raise DataError(f"energy {self.energy!r} is no share of the singular values; take one such as 0.95")
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedSyntheticInterventions:
+        """Keep the training data, and measure how well each context's measured actions are predicted.
+
+        Args:
+            screen: Measured effects in two contexts or more.
+            seed: Not used.
+
+        Returns:
+            The fitted model. Its variance is that of at most 200 measured actions in each context, each predicted
+            without its own measurement there.
+
+        Raises:
+            DataError: If there are fewer than two contexts.
+        """
+        require_several_contexts(screen, what="tell how actions relate elsewhere")
+        table = ActionTable.of(screen)
+        fallback = TwoFactor().fit(screen, seed=seed).view
+        variance = torch.stack([
+            self._variance(table, number, fallback.variance) for number in range(len(table.contexts))
+        ])  # fmt: skip
+        return FittedSyntheticInterventions(screen.readouts, table, self.energy, fallback, variance)
+
+    def _variance(self, table: ActionTable, context: int, otherwise: Float[Tensor, "g"]) -> Float[Tensor, "g"]:
+        measured = torch.nonzero(table.measured[context]).flatten()
+        judged = measured[:: 1 + len(measured) // _MOST_JUDGED]
+        effects, made = synthesise(table, context, judged, energy=self.energy)
+        if not bool(made.any()):
+            return otherwise
+        return residual_variance((table.effects[context, judged] - effects)[made])
+
+
+def synthesise(
+    table: ActionTable, context: int, wanted: Int[Tensor, "m"], *, energy: float
+) -> tuple[Float[Tensor, "m g"], Bool[Tensor, "m"]]:
+    """Predict some actions in one context as weighted sums of others there.
+
+    Args:
+        table: The training data.
+        context: Number of the context.
+        wanted: Numbers of the actions.
+        energy: Share of the squared singular values that is kept.
+
+    Returns:
+        The effects, and for which actions there were donors; zeros elsewhere.
+    """
+    effects = table.effects.new_zeros(len(wanted), table.effects.shape[2])
+    made = torch.zeros(len(wanted), dtype=torch.bool)
+    for alike, left_out in _alike(table, context, wanted):
+        others, donors = _training(table, context, table.measured[:, wanted[alike[0]]], left_out)
+        if not len(donors):
+            continue
+        # One row for each readout in each of the other contexts.
+        train = table.effects[others][:, donors].transpose(1, 2).flatten(0, 1)
+        target = table.effects[others][:, wanted[alike]].transpose(1, 2).flatten(0, 1)
+        # In this order of products: there may be thousands of donors and of targets.
+        onto = table.effects[context, donors].T @ principal_inverse(train, energy=energy)
+        effects[alike] = (onto @ target).T
+        made[alike] = True
+    return effects, made
+
+
+def principal_inverse(train: Float[Tensor, "n s"], *, energy: float) -> Float[Tensor, "s n"]:
+    """Invert a matrix on its leading singular directions: principal component regression [Agarwal 2019].
+
+    Args:
+        train: One column per donor.
+        energy: The fewest singular values are kept that hold this share of the sum of their squares.
+
+    Returns:
+        Times a target, the weights of the donors: the shortest that fit best; zeros if the matrix is zero.
+    """
+    left, values, right = torch.linalg.svd(train, full_matrices=False)
+    held = values.square().cumsum(0)
+    if not len(values) or float(held[-1]) == 0:
+        return torch.zeros_like(train.T)
+    keep = 1 + int((held < energy * held[-1]).sum())
+    kept = slice(0, min(keep, int((values > values[0] * 1e-12).sum())))
+    inverse: Tensor = (right[kept].T / values[kept]) @ left[:, kept].T
+    return inverse
+
+
+def _alike(
+    table: ActionTable, context: int, wanted: Int[Tensor, "m"]
+) -> Iterator[tuple[Int[Tensor, "_"], Bool[Tensor, "a"]]]:
+    """Group wanted actions that share contexts and donors, with the actions that may not be donors."""
+    here = table.measured[context]
+    part = torch.where(here, (here.cumsum(0) - 1) % _PARTS, -1)
+    pattern = torch.cat([table.measured[:, wanted].to(torch.int64), part[wanted][None]])
+    distinct, number = torch.unique(pattern, dim=1, return_inverse=True)
+    for each in range(distinct.shape[1]):
+        yield torch.nonzero(number == each).flatten(), here & (part == distinct[-1, each])
+
+
+def _training(
+    table: ActionTable, context: int, measured: Bool[Tensor, "c"], left_out: Bool[Tensor, "a"]
+) -> tuple[Int[Tensor, "_"], Int[Tensor, "_"]]:
+    """Choose the other contexts, among those where the target was measured, and the donors measured in all."""
+    candidates = table.measured[context] & ~left_out
+    shared = (table.measured & candidates).sum(1)
+    others = sorted((each for each in torch.nonzero(measured).flatten().tolist() if each != context),
+                    key=lambda each: (-int(shared[each]), each))  # fmt: skip
+    best, chosen, donors = 0, 0, candidates & False
+    for count, other in enumerate(others, start=1):
+        candidates = candidates & table.measured[other]
+        if count * int(candidates.sum()) > best:
+            best, chosen, donors = count * int(candidates.sum()), count, candidates
+    return torch.tensor(others[:chosen], dtype=torch.int64), torch.nonzero(donors).flatten()

@@ -1,0 +1,1 @@
+"""Readers of files: dialects, design columns, cells to effects, public sources."""

@@ -1,0 +1,135 @@
+"""The parts of an AnnData file, read one by one, with a reason where one is missing."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pandas as pd
+from anndata.io import read_elem, sparse_dataset
+from jaxtyping import Float
+from scipy import sparse
+
+from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.pseudobulk import CellMatrix
+from surrogates.errors import DataError, UnknownNameError
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[h5py.File]:
+    """Open the file for reading.
+
+    Args:
+        path: The file.
+
+    Yields:
+        The open file.
+
+    Raises:
+        DataError: If it is not readable HDF5.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(
+            f"{path.name!r} is not a readable HDF5 file ({error}); it may be cut short: copy it again"
+        ) from error
+    with file:
+        yield file
+
+
+def frame(file: h5py.File, key: str) -> pd.DataFrame:
+    """Read a table.
+
+    Args:
+        file: The open file.
+        key: ``"obs"`` or ``"var"``.
+
+    Returns:
+        The table.
+
+    Raises:
+        DataError: If there is none.
+    """
+    table = read_elem(file[key]) if key in file else None
+    if not isinstance(table, pd.DataFrame):
+        raise DataError(f"the file has no table {key!r}: it is HDF5, but not AnnData; write it with anndata")
+    return table
+
+
+def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
+    """Make a column of the row names when they are named like one, or when they are asked for.
+
+    Args:
+        obs: The table of the rows.
+        stated: What is known about its columns.
+
+    Returns:
+        The table, its rows numbered.
+    """
+    name = "index" if obs.index.name is None else str(obs.index.name)
+    if name in obs or (name == "index" and stated.target_col != "index"):
+        return obs.reset_index(drop=True)
+    return obs.reset_index(names=name)
+
+
+def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
+    """Find the matrix of values; it stays on disk.
+
+    Args:
+        file: The open file.
+        layer_key: Layer to take instead of ``X``.
+        rows: How many rows it has to have.
+
+    Returns:
+        The matrix.
+
+    Raises:
+        UnknownNameError: If there is no such layer.
+        DataError: If there is no ``X``, or the number of rows differs.
+    """
+    layers = list(file["layers"]) if "layers" in file else []
+    if layer_key is not None and layer_key not in layers:
+        raise UnknownNameError.from_known("layer", layer_key, layers)
+    key = "X" if layer_key is None else f"layers/{layer_key}"
+    if key not in file:
+        raise DataError(f"the file has no X; name one of its layers ({', '.join(layers)}) with layer_key=")
+    stored = file[key]
+    values: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
+    if values.shape[0] != rows:
+        raise DataError(f"{key} has {values.shape[0]} rows beside {rows} rows of obs; the file is damaged")
+    return values
+
+
+def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
+    """Read a whole matrix.
+
+    Args:
+        stored: The matrix on disk, dense or sparse.
+
+    Returns:
+        Its values in double precision.
+    """
+    block = stored[:]
+    dense = sparse.csr_array(block).toarray() if sparse.issparse(block) else block
+    return np.asarray(dense, dtype=np.float64)
+
+
+def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find the numbers of some readouts.
+
+    Args:
+        wanted: Their names.
+        names: The names of all.
+
+    Returns:
+        Their numbers, in the order wanted.
+
+    Raises:
+        UnknownNameError: If there is no such readout.
+    """
+    where = {name: column for column, name in enumerate(names)}
+    if unknown := next((name for name in wanted if name not in where), None):
+        raise UnknownNameError.from_known("readout", unknown, names)
+    return [where[name] for name in wanted]

@@ -1,0 +1,284 @@
+"""LatentAdditive: interventions add up in a latent space, and a network decodes the sum.
+
+``x̂ = D(E(x0) + sum_i z_i)`` with ``x0`` the profile of control cells [Wu 2024, PerturBench]. Here effects against
+the control are learnt, and one control profile stands for all, so that its encoding is a constant ``b0`` and
+``effect = D(b0 + sum_i z_i) - D(b0)``. Layer by layer the difference of the two is
+``δ_l = relu(a_l + W_l δ_{l-1}) - relu(a_l)`` with ``δ_0 = sum_i z_i``, and ``a_l`` what the layer receives in the
+control: thresholds that are learnt, and in which ``b0`` and the biases are absorbed. Without interventions every
+``δ`` is zero.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.descriptors import Descriptors
+from surrogates.data.screen import FEWEST_CONDITIONS, Screen
+from surrogates.data.splits import fold_numbers
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.errors import DataError
+from surrogates.models.base import require_one_context, sum_over_interventions
+from surrogates.models.baselines import residual_variance
+from surrogates.models.training import Layers, Schedule, Training, train
+from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
+
+_FOLDS = 10  # one of them is held out to stop
+_OPEN = 2.0  # logit of a gate before training
+
+
+@dataclass(frozen=True)
+class FittedLatentAdditive:
+    """A latent row for each entry, and the network that decodes sums of them.
+
+    Attributes:
+        vocabulary: What the ids of a batch mean.
+        readouts: Names of the readouts.
+        measured_alone: Whether each entry's single effect was in the training data.
+        rows: What each entry adds to the latent state, its dose and its gates included.
+        gates: How far each latent direction is open to each entry, between 0 and 1.
+        decoder: Weights, and the thresholds of the hidden layers; the threshold of the last layer has no effect.
+        unit: Effect that an output of one stands for, in the unit of the screen.
+        variance: Error variance of each readout: in-sample, times how much larger the error of the held-out
+            perturbations was on average.
+    """
+
+    vocabulary: Vocabulary
+    readouts: tuple[str, ...]
+    measured_alone: Bool[Tensor, "v"]
+    rows: Float[Tensor, "v r"]
+    gates: Float[Tensor, "v r"]
+    decoder: Layers
+    unit: float
+    variance: Float[Tensor, "g"]
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict the effects of some perturbations.
+
+        Args:
+            batch: Ids of this model's vocabulary.
+
+        Returns:
+            Effects with the same independent error for every perturbation.
+        """
+        return isotropic(self.decode(sum_over_interventions(self.rows, batch)), self.variance)
+
+    def latent_rows(self) -> Float[Tensor, "v r"]:
+        """What each entry adds to the latent state."""
+        return self.rows
+
+    def decode(self, latent: Float[Tensor, "b r"]) -> Float[Tensor, "b g"]:
+        """Decode summed latent rows.
+
+        Args:
+            latent: Sums over the interventions of each perturbation.
+
+        Returns:
+            Mean effects, in the unit of the screen; exactly zero for zeros.
+        """
+        return self.unit * decoded_departure(self.decoder, latent)
+
+
+@dataclass(frozen=True)
+class LatentAdditive:
+    """Trains latent rows and decoder on effects, and stops on held-out perturbations.
+
+    A target's row is proportional to its dose: ``dose / largest dose * gate * (own + map(descriptor))``. A target
+    absent from training gets the mean of the others' own rows, to which its descriptor adds; so do targets that
+    are hidden at random while training, by which the map of descriptors is learnt. One of ten perturbations is
+    held out to find the number of epochs; the model is then trained on all of them for as long.
+
+    Attributes:
+        latent: Length of the latent rows.
+        hidden: Widths of the decoder's hidden layers.
+        descriptors: What is known of the targets.
+        rank: Most coordinates of each descriptor.
+        sparsity: Factor of the mean gate, beside the mean squared error in units of the mean squared effect. With
+            zero all gates are open. The gates are the sparse mask of SAMS-VAE [Bereket 2023] without sampling.
+        hide: Probability with which a target is treated as one never seen, for training only.
+        dropout: Probability with which a hidden unit is left out, for training only.
+        schedule: How long and how fast to train.
+        device: Where to train.
+    """
+
+    latent: int = 64
+    hidden: tuple[int, ...] = (64,)
+    descriptors: tuple[Descriptors, ...] = ()
+    rank: int = 64
+    sparsity: float = 0.0
+    hide: float = 0.1
+    dropout: float = 0.1
+    schedule: Schedule = field(default=Schedule(epochs=200, batch=32, rate=2e-3, decay=1e-2, patience=20))
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        """Refuse widths and probabilities that make no network."""
+        if min(self.latent, self.rank, *self.hidden, 1) < 1:
+            raise DataError(f"widths latent, hidden and rank must be positive; got {self!r}")
+        if not (0 <= self.hide < 1 and 0 <= self.dropout < 1 and self.sparsity >= 0):
+            raise DataError(f"hide and dropout must be in [0, 1), and sparsity not negative; got {self!r}")
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedLatentAdditive:
+        """Train the model.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes the held-out perturbations, starting values, hiding, dropout and the order of the rows.
+
+        Returns:
+            The fitted model, in double precision on the CPU.
+
+        Raises:
+            DataError: If the screen has several contexts or fewer than 3 conditions, or training diverges.
+        """
+        require_one_context(screen)
+        if len(screen) < FEWEST_CONDITIONS:
+            raise DataError(f"{len(screen)} condition(s) are too few; give {FEWEST_CONDITIONS} or more")
+        screen = screen.in_canonical_order()
+        held = fold_numbers(screen.labels, folds=min(_FOLDS, len(screen)), seed=seed) == 0
+        kept, held_out = torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
+        stopped = self._train(screen, kept, held_out, self.schedule, seed)[1]
+        every = torch.arange(len(screen))
+        network, _ = self._train(screen, every, every[:0], replace(self.schedule, epochs=stopped.epochs), seed)
+        unit = _unit(screen)
+        fitted = FittedLatentAdditive(
+            screen.vocabulary,
+            screen.readouts,
+            screen.single_rows >= 0,
+            network.rows().detach().double().cpu(),
+            network.gates().detach().double().cpu(),
+            network.decoder.to(device="cpu", dtype=torch.float64),
+            unit,
+            torch.ones(len(screen.readouts), dtype=torch.float64),
+        )
+        in_sample = residual_variance(screen.effects - fitted.predict(screen.batch).mean)
+        inflation = max(1.0, stopped.held_out * unit**2 / float(in_sample.mean()))
+        return replace(fitted, variance=inflation * in_sample)
+
+    def _train(
+        self,
+        screen: Screen,
+        kept: Int[Tensor, "n"],
+        held_out: Int[Tensor, "m"],
+        schedule: Schedule,
+        seed: int,
+    ) -> tuple["_Network", Training]:
+        """Train on some rows, and stop by the others if there are any."""
+        network = self._start(screen, kept, seed=seed)
+        wanted = (screen.effects / _unit(screen)).float().to(self.device)
+        batch = PerturbationBatch(screen.batch.genes.to(self.device), screen.batch.dose.to(self.device))
+
+        def error(rows: Int[Tensor, "m"], *, hide: float = 0.0, dropout: float = 0.0) -> Tensor:
+            latent = sum_over_interventions(network.rows(hide=hide), batch.rows(rows))
+            return (decoded_departure(network.decoder, latent, dropout=dropout) - wanted[rows]).square().mean()
+
+        def loss(part: Int[Tensor, "m"]) -> Tensor:
+            fit = error(kept[part], hide=self.hide, dropout=self.dropout)
+            return fit + self.sparsity * network.gates().mean()
+
+        outcome = train(
+            network.parameters,
+            loss,
+            rows=len(kept),
+            schedule=schedule,
+            seed=seed,
+            held_out=(lambda: error(held_out)) if len(held_out) else None,
+        )
+        return network, outcome
+
+    def _start(self, screen: Screen, kept: Int[Tensor, "n"], *, seed: int) -> "_Network":
+        """Draw starting values, the same whichever rows are kept."""
+        generator = torch.Generator().manual_seed(seed)
+        vocabulary, batch = screen.vocabulary, screen.batch.rows(kept)
+        names = sorted(set(vocabulary.targets))
+        target = torch.tensor([names.index(each) for each in vocabulary.targets])
+        largest = vocabulary.doses.new_zeros(len(names)).scatter_reduce(0, target, vocabulary.doses, "amax")
+        trained = torch.zeros(len(names), dtype=torch.bool)
+        trained[target[batch.genes[batch.present]]] = True
+        none = vocabulary.doses.new_zeros(len(target), 0)
+        blocks = [each.coordinates(vocabulary, rank=self.rank)[0] for each in self.descriptors]
+        described = torch.cat([none, *blocks], dim=1)
+        own = torch.randn(len(names), self.latent, generator=generator) / self.latent**0.5
+        sizes = (self.latent, *self.hidden, len(screen.readouts))
+        return _Network(
+            target=target.to(self.device),
+            dose=(vocabulary.doses / largest[target]).float().to(self.device),
+            trained=trained.to(self.device),
+            described=described.float().to(self.device),
+            own=own.to(self.device),
+            map=torch.zeros(described.shape[1], self.latent, device=self.device),
+            gate=torch.full_like(own, _OPEN if self.sparsity > 0 else torch.inf, device=self.device),
+            decoder=Layers.random(sizes, generator=generator).to(device=self.device, dtype=torch.float32),
+        )
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What training reads and changes, in single precision.
+
+    Attributes:
+        target: Number of each entry's target.
+        dose: Dose of each entry over the largest dose of its target.
+        trained: Which targets occur in the rows that are trained on.
+        described: Coordinates of each entry's descriptors.
+        own: Row of each target.
+        map: From coordinates to the latent state.
+        gate: Logit of each target's gates, infinite where they stay open.
+        decoder: Weights and thresholds.
+    """
+
+    target: Int[Tensor, "v"]
+    dose: Float[Tensor, "v"]
+    trained: Bool[Tensor, "t"]
+    described: Float[Tensor, "v f"]
+    own: Float[Tensor, "t r"]
+    map: Float[Tensor, "f r"]
+    gate: Float[Tensor, "t r"]
+    decoder: Layers
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What is trained."""
+        gate = () if bool(self.gate.isinf().any()) else (self.gate,)
+        mapped = (self.map,) if len(self.map) else ()
+        return (self.own, *gate, *mapped, *self.decoder.parameters)
+
+    def gates(self) -> Float[Tensor, "v r"]:
+        """How far each latent direction is open to each entry."""
+        return self.gate.sigmoid()[self.target]
+
+    def rows(self, *, hide: float = 0.0) -> Float[Tensor, "v r"]:
+        """Latent rows, with some targets treated as if they were unseen."""
+        known = self.trained
+        if hide > 0:
+            known = known & (torch.rand(len(known), device=known.device) >= hide)
+        mean = self.own[self.trained].mean(0)
+        own = torch.where(known[:, None], self.own, mean)[self.target]
+        return self.dose[:, None] * self.gates() * (own + self.described @ self.map)
+
+
+def _unit(screen: Screen) -> float:
+    """Root mean square effect; one if there is none."""
+    size = float(screen.effects.square().mean().sqrt())
+    return size if size > 0 else 1.0
+
+
+def decoded_departure(
+    decoder: Layers, latent: Float[Tensor, "b r"], *, dropout: float = 0.0
+) -> Float[Tensor, "b g"]:
+    """Propagate a departure from the control through the decoder.
+
+    Args:
+        decoder: Weights and thresholds.
+        latent: Departures of the latent state.
+        dropout: Probability with which each hidden unit is left out: for training only.
+
+    Returns:
+        Departures of the outputs; exactly zero for zeros.
+    """
+    *hidden, last = zip(decoder.weights, decoder.biases, strict=True)
+    for weight, threshold in hidden:
+        latent = (latent @ weight.T + threshold).relu() - threshold.relu()
+        latent = torch.nn.functional.dropout(latent, dropout)
+    return latent @ last[0].T

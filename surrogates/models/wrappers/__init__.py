@@ -1,0 +1,1 @@
+"""Surrogates made of surrogates: calibrated, conformal, denoised, ensembles, the default."""

@@ -1,0 +1,340 @@
+"""Any surrogate, with the error law that its own held-out predictions obey."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import combinations
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name, seen_code
+from surrogates.data.screen import Screen
+from surrogates.data.splits import Split, splits_over_doubles
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.errors import DataError
+from surrogates.models.base import (
+    Fitted,
+    PairFactored,
+    PairFactors,
+    PairScale,
+    Surrogate,
+    pair_factored,
+    set_rows,
+    single_effects,
+    sum_over_interventions,
+    surrogate_name,
+)
+from surrogates.models.wrappers.cross_fitting import (
+    HeldOutFit,
+    HeldOutPredictions,
+    hold_out,
+    laws_without_held_out,
+)
+from surrogates.uncertainty.error_model import ErrorLaw
+from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
+from surrogates.uncertainty.selection import Promise, Selection, Trial, select_law
+
+
+@dataclass(frozen=True)
+class HeldOutError:
+    """Cross-fitted squared error of a model beside that of the additive one, on the same combinations.
+
+    Attributes:
+        model: Sum over held-out combinations and readouts.
+        additive: The same for the sum of the measured single effects.
+        conditions: Number of held-out combinations.
+    """
+
+    model: float
+    additive: float
+    conditions: int
+
+    @property
+    def ratio(self) -> float:
+        """Error relative to additive; below one is better, ``nan`` without combinations."""
+        return self.model / self.additive if self.additive > 0 else float("nan")
+
+
+@dataclass(frozen=True)
+class Expert:
+    """A surrogate with its law, and how much its posterior over candidates counts beside those of others.
+
+    Attributes:
+        weight: Positive; those of all experts add up to one.
+        fitted: The surrogate, without cross-fits and experts of its own.
+    """
+
+    weight: float
+    fitted: "FittedCalibrated"
+
+
+@dataclass(frozen=True)
+class FittedCalibrated:
+    """A fitted surrogate and its error laws.
+
+    Attributes:
+        base: The surrogate, fitted on all the data.
+        laws: Error law of each novelty class that has one, by the class's code.
+        singles: Single effect of each entry: the directions along which coefficients scatter.
+        selection: How the law of doubles of seen singles was chosen, ``None`` without such doubles.
+        held_out: Cross-fitted error beside the additive model's.
+        name: What the surrogate is made of.
+        cross: The cross-fits, each with the perturbations that it has not seen and laws that have not seen them
+            either, at any depth: what conformal intervals and sets are calibrated on.
+        evidence: By the code of a novelty class, the held-out predictions that its law was learnt from. Those of a
+            cross-fit are of models that saw neither the perturbations which they predict nor those which the
+            cross-fit holds out: whatever is learnt from them may judge the cross-fit.
+        promise: How well held-out doubles were identified, by what had not seen them; ``None`` without any.
+        experts: Surrogates whose posteriors over candidates are averaged to name what made a target; none where
+            this one speaks alone.
+    """
+
+    base: Fitted
+    laws: Mapping[int, ErrorLaw]
+    singles: Float[Tensor, "v g"]
+    selection: Selection | None
+    held_out: HeldOutError
+    name: str = ""
+    cross: tuple[HeldOutFit, ...] = ()
+    evidence: Mapping[int, HeldOutPredictions] = field(default_factory=dict)
+    promise: Promise | None = None
+    experts: tuple[Expert, ...] = ()
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """What the ids of a batch mean."""
+        return self.base.vocabulary
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts."""
+        return self.base.readouts
+
+    @property
+    def measured_alone(self) -> Bool[Tensor, "v"]:
+        """Whether each entry was measured alone."""
+        return self.base.measured_alone
+
+    def law(self, code: int) -> ErrorLaw:
+        """Find the error law of a novelty class; one without its own borrows from doubles of seen singles.
+
+        Args:
+            code: A value of :func:`surrogates.data.novelty.novelty_code`.
+
+        Returns:
+            The law; its ``origin`` names the class that it was learnt from.
+        """
+        return self.laws.get(code, self.laws[SEEN_DOUBLE])
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict effects with calibrated covariances.
+
+        Args:
+            batch: Ids of the vocabulary.
+
+        Returns:
+            Normal effects, each with the covariance of its novelty class and the scatter of its coefficients.
+        """
+        posterior = self.base.predict(batch)
+        codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
+        laws = [self.law(int(code)) for code in codes] or [self.laws[SEEN_DOUBLE]]
+        # Nothing was done to the control: no error law moves its mean.
+        offset = torch.stack([law.offset for law in laws])[group] * (batch.order > 0)[:, None]
+        deviation = torch.tensor([law.coefficient_variance for law in laws], dtype=torch.float64).sqrt()[group]
+        return GaussianPosterior(
+            mean=posterior.mean + offset,
+            scale=posterior.scale,
+            covariances=tuple(law.covariance for law in laws),
+            group=group,
+            scatter=Scatter(self.singles, batch.genes, deviation) if bool((deviation > 0).any()) else None,
+        )
+
+    def without_offsets(self) -> "FittedCalibrated":
+        """Predict the bare means of the surrogate, without the mean of its held-out errors.
+
+        Returns:
+            The same laws with offsets of zero.
+        """
+        bare = {code: replace(law, offset=torch.zeros_like(law.offset)) for code, law in self.laws.items()}
+        return replace(self, laws=bare)
+
+    @property
+    def factorises(self) -> bool:
+        """Whether the pairs of the surrogate are scored by products."""
+        return pair_factored(self.base) is not None
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs of entries measured alone."""
+        factors = _pair_factored(self.base).pair_factors()
+        return PairFactors(factors.main + self.laws[SEEN_DOUBLE].offset / 2, factors.scores, factors.basis)
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs."""
+        return _pair_factored(self.base).pair_scale()
+
+    def set_rows(self, order: int) -> Float[Tensor, "v g"] | None:
+        """Rows of the surrogate (see :class:`SetAdditive`), with the offset of a class of combinations."""
+        rows = set_rows(self.base, order)
+        return None if rows is None else rows + self.law(seen_code(order)).offset / order
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """Fits a surrogate, predicts held-out combinations by cross-fitting, and learns how those predictions miss.
+
+    A law that judges a fold must not know its errors, and residuals of models that were trained on the fold do. So
+    the surrogate is fitted without each fold, and once more without each pair of folds: what the two fits without
+    ``a`` and ``b`` miss of ``b`` is what the law of ``a`` is learnt from.
+
+    Attributes:
+        base: The surrogate.
+        folds: Number of folds over combinations.
+        candidates: At most this many pairs stand beside the true one when laws are chosen.
+        probes: At most this many combinations of each fold are identified to choose the law.
+    """
+
+    base: Surrogate
+    folds: int = 5
+    candidates: int = 6000
+    probes: int = 60
+
+    def __post_init__(self) -> None:
+        """Refuse settings that leave nothing to learn from or nothing to tell apart."""
+        if self.folds < 2:
+            raise DataError(f"folds is {self.folds}; at least 2 are needed, so that some data stay to learn from")
+        if self.candidates < 1:
+            raise DataError(f"candidates is {self.candidates}; take 1 or more pairs beside the true one")
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
+        """Cross-fit, choose the error law, and fit on everything.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds and candidates.
+
+        Returns:
+            The fitted surrogate with its laws.
+        """
+        fits = [self.base.fit(each, seed=seed) for each in self.learnt_from(screen, seed=seed)]
+        return self.learn(screen, fits, seed=seed)
+
+    def learnt_from(self, screen: Screen, *, seed: int) -> tuple[Screen, ...]:
+        """List what the surrogate is fitted to.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds.
+
+        Returns:
+            The screen, the screen without each fold, and without each pair of folds, where that leaves a fold.
+        """
+        tests = [split.test for split in self._splits(screen, seed)]
+        left_out = [(), *combinations(range(len(tests)), 1), *self._pairs_of(len(tests))]
+        return tuple(_without(screen, [tests[fold] for fold in folds]) for folds in left_out)
+
+    def learn(self, screen: Screen, fits: Sequence[Fitted], *, seed: int) -> FittedCalibrated:
+        """Choose the error law of a surrogate that has been fitted.
+
+        Args:
+            screen: Measured effects in one context.
+            fits: The surrogate fitted to each screen of :meth:`learnt_from`.
+            seed: Fixes folds and candidates.
+
+        Returns:
+            The fitted surrogate with its laws.
+        """
+        singles, _ = single_effects(screen)
+        laws = laws_without_held_out(screen)
+        name = surrogate_name(self.base)
+        whole = FittedCalibrated(fits[0], laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
+        splits = self._splits(screen, seed)
+        if not splits:
+            return whole
+        k = len(splits)
+        alone, together = fits[1 : k + 1], dict(zip(self._pairs_of(k), fits[k + 1 :], strict=True))
+        tests = [(screen.batch.rows(split.test), screen.effects[split.test]) for split in splits]
+        predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
+        nested = [_nested(fold, together, tests, predicted) for fold in range(k)]
+        trials = [
+            Trial(
+                hold_out(screen, split, fit, candidates=self.candidates, probes=self.probes, seed=seed),
+                others.standardised,
+            )
+            for split, fit, others in zip(splits, alone, nested, strict=True)
+        ]
+        found = select_law(trials)
+        # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
+        known = laws if screen.standard_errors is not None else {}
+
+        def learnt(
+            fitted: FittedCalibrated, selection: Selection, evidence: HeldOutPredictions
+        ) -> FittedCalibrated:
+            law = evidence.standardised.law(
+                selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
+            )
+            return replace(
+                fitted,
+                laws={**known, SEEN_DOUBLE: law},
+                selection=selection,
+                evidence={SEEN_DOUBLE: evidence},
+            )
+
+        error = _held_out_error(HeldOutPredictions.pooled(predicted), singles)
+        whole = replace(learnt(whole, found.chosen, HeldOutPredictions.pooled(predicted)), held_out=error)
+        cross = tuple(
+            HeldOutFit(learnt(replace(whole, base=fit), selection, others), *test)
+            for fit, selection, others, test in zip(alone, found.without, nested, tests, strict=True)
+        )
+        return replace(whole, cross=cross, promise=found.promise)
+
+    def _splits(self, screen: Screen, seed: int) -> list[Split]:
+        return splits_over_doubles(screen, folds=self.folds, seed=seed)
+
+    @staticmethod
+    def _pairs_of(folds: int) -> list[tuple[int, int]]:
+        """Two folds are left out together where that leaves a third."""
+        return list(combinations(range(folds), 2)) if folds > 2 else []
+
+
+def _without(screen: Screen, left_out: Sequence[Int[Tensor, "_"]]) -> Screen:
+    """Leave rows out; the order of the others stays."""
+    if not left_out:
+        return screen
+    kept = torch.ones(len(screen), dtype=torch.bool)
+    kept[torch.cat(list(left_out))] = False
+    return screen.rows(torch.nonzero(kept).flatten())
+
+
+def _nested(
+    fold: int,
+    together: Mapping[tuple[int, int], Fitted],
+    tests: Sequence[tuple[PerturbationBatch, Float[Tensor, "_ g"]]],
+    predicted: Sequence[HeldOutPredictions],
+) -> HeldOutPredictions:
+    """Predict all other folds by fits that saw neither them nor this one.
+
+    With two folds there is nothing else to learn from than the other one, by a fit that saw this one.
+    """
+    others = [other for other in range(len(tests)) if other != fold]
+    if not together:
+        return HeldOutPredictions.pooled([predicted[other] for other in others])
+    return HeldOutPredictions.pooled([
+        HeldOutPredictions.of(together[min(fold, other), max(fold, other)], *tests[other]) for other in others
+    ])  # fmt: skip
+
+
+def _held_out_error(predicted: HeldOutPredictions, singles: Float[Tensor, "v g"]) -> HeldOutError:
+    sums = sum_over_interventions(singles, predicted.batch)
+    return HeldOutError(
+        model=float(predicted.residuals.square().sum()),
+        additive=float((predicted.measured - sums).square().sum()),
+        conditions=len(predicted),
+    )
+
+
+def _pair_factored(fitted: Fitted) -> PairFactored:
+    factored = pair_factored(fitted)
+    if factored is None:
+        raise TypeError(f"{type(fitted).__name__} does not factorise over pairs; stream it instead")
+    return factored

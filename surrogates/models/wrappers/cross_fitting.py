@@ -1,0 +1,397 @@
+"""Perturbations that a fit has not seen, and what it predicts of them: the material of every calibration.
+
+Errors of surrogates on conditions that they have not seen, by novelty class.
+
+Held-out doubles and the pairs beside which a model has to name them.
+
+The error law where no prediction could be held out: what other screens and the measurement tell stands in.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code
+from surrogates.data.screen import Screen
+from surrogates.data.splits import Split, fold_numbers
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import CalibrationError
+from surrogates.models.base import Fitted, Surrogate, pair_factored, single_effects
+from surrogates.models.wrappers.denoised import fit_together
+from surrogates.models.wrappers.public_law import BORROWED, SingleSpread, public_law
+from surrogates.uncertainty.conformal.quantiles import refuse_nan
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, StandardResiduals
+from surrogates.uncertainty.selection import HeldOutFold
+
+
+@dataclass(frozen=True)
+class HeldOutFit:
+    """A fitted model, and what was measured of perturbations that it has not seen.
+
+    The unit is the perturbation. Cells, wells or replicates of one perturbation are not exchangeable with those of
+    another: they share its error, so that many of them tell hardly more than one.
+
+    Attributes:
+        fitted: A model that was fitted without them.
+        batch: The perturbations, each once.
+        effects: What was measured of each.
+    """
+
+    fitted: Fitted
+    batch: PerturbationBatch
+    effects: Float[Tensor, "n g"]
+
+    def __post_init__(self) -> None:
+        """Refuse shapes that do not fit, effects that are NaN, and rows that are no perturbations of their own."""
+        if len(self.batch) != len(self.effects):
+            raise CalibrationError(
+                f"{len(self.batch)} held-out perturbations come with {len(self.effects)} effects"
+            )
+        if self.effects.shape[1] != len(self.fitted.readouts):
+            raise CalibrationError(
+                f"held-out effects of {self.effects.shape[1]} readouts do not fit a model of"
+                f" {len(self.fitted.readouts)}"
+            )
+        refuse_nan(self.effects)
+        distinct, counts = torch.unique(self.batch.genes, dim=0, return_counts=True)
+        if bool((counts > 1).any()):
+            most = int(counts.argmax())
+            label = self.fitted.vocabulary.perturbation(distinct[most]).label
+            raise CalibrationError(
+                f"{label!r} stands in {int(counts[most])} of {len(self.batch)} held-out rows. Cells, wells and"
+                " replicates of one perturbation share its error: intervals calibrated on them hold for more of"
+                " the same, and fail for new perturbations. Give one effect per perturbation, such as the mean of"
+                " its cells"
+            )
+
+    @property
+    def codes(self) -> Int[Tensor, "n"]:
+        """Novelty class of each held-out perturbation, given what the model has seen."""
+        return novelty_code(self.batch, self.fitted.measured_alone)
+
+
+@dataclass(frozen=True)
+class HeldOutPredictions:
+    """What models predicted of perturbations that none of them had seen.
+
+    Attributes:
+        batch: The perturbations; one that several models held out stands there as often.
+        measured: Measured effect of each.
+        mean: Predicted effect of each.
+        scale: Posterior scale of each prediction.
+    """
+
+    batch: PerturbationBatch
+    measured: Float[Tensor, "n g"]
+    mean: Float[Tensor, "n g"]
+    scale: Float[Tensor, "n"]
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+    @property
+    def residuals(self) -> Float[Tensor, "n g"]:
+        """Measured minus predicted."""
+        return self.measured - self.mean
+
+    @property
+    def standardised(self) -> StandardResiduals:
+        """The residuals in units of the posterior scale: what error laws are learnt from."""
+        return StandardResiduals.of(self.residuals, self.scale)
+
+    @classmethod
+    def of(cls, fitted: Fitted, batch: PerturbationBatch, measured: Float[Tensor, "n g"]) -> "HeldOutPredictions":
+        """Predict what a model has not seen.
+
+        Args:
+            fitted: The model.
+            batch: The perturbations.
+            measured: What was measured of each.
+
+        Returns:
+            Both side by side.
+        """
+        posterior = fitted.predict(batch)
+        return cls(batch, measured, posterior.mean, posterior.scale)
+
+    @classmethod
+    def pooled(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
+        """Pool what several models predicted.
+
+        Args:
+            parts: Predictions of the same readouts in the same vocabulary, at least one.
+
+        Returns:
+            All of them, part after part.
+        """
+        return cls(
+            PerturbationBatch(
+                torch.cat([part.batch.genes for part in parts]), torch.cat([part.batch.dose for part in parts])
+            ),
+            torch.cat([part.measured for part in parts]),
+            torch.cat([part.mean for part in parts]),
+            torch.cat([part.scale for part in parts]),
+        )
+
+
+@dataclass(frozen=True)
+class HeldOutErrors:
+    """Cross-fitted errors of some surrogates on the conditions of one novelty class.
+
+    Attributes:
+        code: The class, as numbered by :func:`surrogates.data.novelty.novelty_code`.
+        errors: Measured minus predicted effects of each surrogate.
+        scales: Posterior scale of each prediction.
+        shares: How much each condition counts, so that all targets that the fits had not seen count the same:
+            conditions of one target err alike. One where every part was seen.
+    """
+
+    code: int
+    errors: Float[Tensor, "m b g"]
+    scales: Float[Tensor, "m b"]
+    shares: Float[Tensor, "b"]
+
+    @property
+    def support(self) -> int:
+        """Number of held-out conditions."""
+        return self.errors.shape[1]
+
+    @property
+    def independent(self) -> int:
+        """Number of held-out targets, or of conditions where every part was seen."""
+        return round(float(self.shares.sum()))
+
+
+@dataclass(frozen=True)
+class SplitFit:
+    """Fits to the training part of a split, and what they make of the conditions that they have not seen.
+
+    Attributes:
+        fits: One per surrogate.
+        training: Numbers of the rows that they were fitted to.
+        batch: The held-out perturbations.
+        effects: What was measured of them.
+        codes: Novelty class of each with respect to the training part.
+        hidden: Targets of each that are not in the training part alone.
+        errors: Measured minus predicted effects of each surrogate.
+        scales: Posterior scale of each prediction.
+    """
+
+    fits: tuple[Fitted, ...]
+    training: Int[Tensor, "n"]
+    batch: PerturbationBatch
+    effects: Float[Tensor, "b g"]
+    codes: Int[Tensor, "b"]
+    hidden: tuple[frozenset[str], ...]
+    errors: Float[Tensor, "m b g"]
+    scales: Float[Tensor, "m b"]
+
+
+def fit_splits(
+    surrogates: Sequence[Surrogate], screen: Screen, splits: Sequence[Split], *, seed: int
+) -> tuple[SplitFit, ...]:
+    """Fit every surrogate to every training part and predict what was held out.
+
+    Args:
+        surrogates: What to fit.
+        screen: Measured effects in one context.
+        splits: Training and held-out rows; a condition may be held out several times.
+        seed: Fixes the fits.
+
+    Returns:
+        The fits of each split; the class of a condition is that with respect to what they were fitted to.
+    """
+    return tuple(_fit_split(surrogates, screen, split, seed) for split in splits)
+
+
+def _fit_split(surrogates: Sequence[Surrogate], screen: Screen, split: Split, seed: int) -> SplitFit:
+    training, batch = screen.rows(split.train), screen.batch.rows(split.test)
+    fits = fit_together(surrogates, training, seed=seed)
+    posteriors = [each.predict(batch) for each in fits]
+    error = torch.stack([screen.effects[split.test] - each.mean for each in posteriors])
+    scale = torch.stack([each.scale for each in posteriors])
+    alone = training.single_rows >= 0
+    codes = novelty_code(batch, alone)
+    targets = screen.vocabulary.targets
+    hidden = tuple(
+        frozenset(targets[entry] for entry in ids if entry >= 0 and not alone[entry])
+        for ids in batch.genes.tolist()
+    )
+    return SplitFit(fits, split.train, batch, screen.effects[split.test], codes, hidden, error, scale)
+
+
+def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
+    """Pool the errors of some splits by novelty class.
+
+    Args:
+        fits: Of the same surrogates.
+
+    Returns:
+        Errors of each class that was held out, in the order of their codes.
+    """
+    if not fits:
+        return ()
+    codes = torch.cat([each.codes for each in fits])
+    errors, scales = torch.cat([each.errors for each in fits], 1), torch.cat([each.scales for each in fits], 1)
+    hidden = [each for fit in fits for each in fit.hidden]
+    return tuple(
+        HeldOutErrors(
+            code,
+            errors[:, codes == code],
+            scales[:, codes == code],
+            shares_of_targets([each for each, own in zip(hidden, codes.tolist(), strict=True) if own == code]),
+        )
+        for code in codes.unique().tolist()
+    )
+
+
+def shares_of_targets(hidden: Sequence[frozenset[str]]) -> Float[Tensor, "b"]:
+    """Weigh conditions so that every target counts the same.
+
+    A condition with ``k`` unseen targets is worth ``1/k`` to each. What it counts is that worth divided by the
+    worth of all conditions of the target, summed over its targets.
+
+    Args:
+        hidden: Unseen targets of each condition.
+
+    Returns:
+        One number per condition, their sum the number of targets; one for a condition without unseen targets.
+    """
+    worth: dict[str, float] = defaultdict(float)
+    for targets in hidden:
+        for target in targets:
+            worth[target] += 1 / len(targets)
+    shares = [
+        sum(1 / len(targets) / worth[target] for target in sorted(targets)) if targets else 1.0
+        for targets in hidden
+    ]
+    return torch.tensor(shares, dtype=torch.float64)
+
+
+# Without factors the prediction of each candidate is a row of its own, and rows are multiplied with each other.
+_STREAMED = 1000
+
+
+def hold_out(
+    screen: Screen, split: Split, fitted: Fitted, *, candidates: int, probes: int, seed: int
+) -> HeldOutFold:
+    """Lay candidates beside held-out doubles, as a fit predicts them that has not seen the doubles.
+
+    Args:
+        screen: Measured effects in one context.
+        split: Which doubles are held out.
+        fitted: Fitted to the training part.
+        candidates: At most this many pairs stand beside the true one; 1,000 if the model does not factorise.
+        probes: At most this many of the doubles are to be identified.
+        seed: Fixes candidates and probes.
+
+    Returns:
+        The fold.
+    """
+    rows = split.test
+    count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
+    pairs, truth = candidate_pairs(screen, rows, count, seed)
+    atoms, weights, scale = _as_sums(fitted, pairs)
+    order = fold_numbers([screen.labels[int(row)] for row in rows], folds=len(rows), seed=seed).argsort()
+    return HeldOutFold(
+        measured=screen.effects[rows],
+        truth=truth,
+        atoms=atoms,
+        weights=weights,
+        scale=scale,
+        parts=pairs,
+        singles=single_effects(screen.rows(split.train))[0],
+        probed=order[:probes],
+    )
+
+
+def candidate_pairs(
+    screen: Screen, rows: Int[Tensor, "m"], count: int, seed: int
+) -> tuple[Int[Tensor, "c 2"], Int[Tensor, "m"]]:
+    """List held-out pairs first, then all other pairs of entries measured alone, or a random part of them.
+
+    Args:
+        screen: Measured effects.
+        rows: The held-out doubles.
+        count: At most this many pairs beside them.
+        seed: Fixes the random part.
+
+    Returns:
+        Vocabulary ids of each pair, and the number of each held-out one among them.
+    """
+    truth = screen.batch.genes[rows][:, :2]
+    seen = torch.nonzero(screen.single_rows >= 0).flatten()
+    v = len(screen.vocabulary)
+    if len(seen) * (len(seen) - 1) // 2 <= count:
+        others = torch.combinations(seen, 2)
+    else:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = seen[torch.randint(len(seen), (2 * count, 2), generator=generator)].sort(1).values
+        others = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
+        others = others[torch.randperm(len(others), generator=generator)[:count]]
+    taken = torch.isin(others[:, 0] * v + others[:, 1], truth[:, 0] * v + truth[:, 1])
+    return torch.cat([truth, others[~taken]]), torch.arange(len(rows))
+
+
+def _as_sums(
+    fitted: Fitted, pairs: Int[Tensor, "c 2"]
+) -> tuple[Float[Tensor, "a g"], Float[Tensor, "c a"], Float[Tensor, "c"]]:
+    """Predictions of pairs as weighted sums of few rows; without factors each is its own row."""
+    batch = fitted.vocabulary.dosed(pairs)
+    factored = pair_factored(fitted)
+    if factored is None:
+        posterior = fitted.predict(batch)
+        return posterior.mean, torch.eye(len(pairs), dtype=torch.float64), posterior.scale
+    factors, scale = factored.pair_factors(), factored.pair_scale()
+    first, second = pairs.T
+    products = factors.scores[first] * factors.scores[second]
+    return (
+        torch.cat([factors.main, factors.basis]),
+        torch.cat([batch.multi_hot(len(fitted.vocabulary)), products], dim=1),
+        scale.side[first] + scale.side[second] + (scale.left[first] * scale.right[second]).sum(1),
+    )
+
+
+# How far the likelihood of many correlated readouts is trusted when no held-out perturbation can tell.
+_EFFECTIVE_READOUTS = 50.0
+
+
+def laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
+    """Lend doubles the variance that public screens let expect, and seen singles the noise of two measurements.
+
+    Without standard errors nothing is known of the noise: half the mean square of the single effects stands in.
+
+    Args:
+        screen: Measured effects in one context.
+
+    Returns:
+        Laws of doubles of seen singles and of seen singles.
+
+    Raises:
+        DataError: If nothing in the screen was measured alone.
+    """
+    if screen.standard_errors is None:
+        effects = screen.effects[screen.single_rows[screen.single_rows >= 0]]
+        alone = _diagonal_law(effects.square().mean(0) / 2, "no held-out data")
+    else:
+        alone = _diagonal_law(2 * screen.standard_errors.square().mean(0), "standard errors")
+    spread = SingleSpread.of(*single_effects(screen))
+    return {SEEN_DOUBLE: _diagonal_law(2 * public_law().ratio * spread.variance, BORROWED), SEEN_SINGLE: alone}
+
+
+def _diagonal_law(variance: Float[Tensor, "g"], origin: str) -> ErrorLaw:
+    g = len(variance)
+    floor = variance.mean() * 1e-3 + torch.finfo(torch.float64).eps
+    return ErrorLaw(
+        offset=torch.zeros(g, dtype=torch.float64),
+        covariance=FactorCovariance.independent(variance.clamp(min=float(floor))),
+        coefficient_variance=0.0,
+        degrees=float("inf"),
+        temperature=min(1.0, _EFFECTIVE_READOUTS / g),
+        support=0,
+        origin=origin,
+    )

@@ -1,0 +1,332 @@
+"""What public screens tell of combinations, for a screen in which none could be held out.
+
+In every public screen with doubles of two measured singles ``y`` is compared with the sum ``s = a + b``: its scale
+``c = <s, y> / <s, s>``, and what is left, ``r = y - c s``, in units of the variance ``V_g`` of single effects over
+targets (half that of the readout, half the mean of all readouts):
+
+    R = mean_g r_g² / (2 V_g),    E[R] = ratio * h,    h = 1 - share + share * (q_a + q_b) / 2
+
+where ``q_a``, of mean one over targets, is the mean over readouts of ``(a_g - mean_g)² / V_g``: strong singles are
+missed by more. A screen that borrows takes the mean scale. Public screens differ in their ratio, so its errors are
+Student's, of the degrees of freedom with which the logarithm of a squared error varies as much as it does between
+and within public screens.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.optimize import brentq
+from scipy.special import digamma, polygamma
+from torch import Tensor
+
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import DataError
+from surrogates.models.additive import CombinationLaw, FittedScaledAdditive
+from surrogates.models.base import single_effects, sum_over_interventions
+
+BORROWED = "borrowed from public screens"
+_NORMAN = "Norman et al., Science 365:786 (2019)"
+_HORLBECK = "Horlbeck et al., Cell 174:953 (2018)"
+_LAUFER = "Laufer et al., Nature Methods 10:427 (2013)"
+_KORKUT = "Korkut et al., eLife 4:e04640 (2015)"
+_SHRINKAGE = 0.5
+_SHARES = torch.linspace(0, 1, 21, dtype=torch.float64)
+_HALF_DEGREES = (0.25, 100.0)
+_DRAWN_SINGLES = 2000
+
+
+@dataclass(frozen=True)
+class SingleSpread:
+    """How single effects spread over targets: the unit in which errors of combinations are stated.
+
+    Attributes:
+        departures: Single effects of the entries measured alone minus their mean.
+        variance: Of each readout, shrunk half to the mean of all readouts; positive.
+        sizes: Mean squared departure of each entry in units of the variance, of mean one.
+    """
+
+    departures: Float[Tensor, "n g"]
+    variance: Float[Tensor, "g"]
+    sizes: Float[Tensor, "v"]
+
+    @classmethod
+    def of(cls, singles: Float[Tensor, "v g"], alone: Bool[Tensor, "v"]) -> "SingleSpread":
+        """Describe the single effects of a screen.
+
+        Args:
+            singles: Of each entry.
+            alone: Which were measured alone, at least one; others have the size of a usual one.
+
+        Returns:
+            The spread. Of one single, or of equal ones, the departure is the effect.
+        """
+        measured = singles[alone]
+        departures = measured - measured.mean(0)
+        if not float(departures.abs().max()) > 0:
+            departures = measured
+        raw = departures.square().mean(0)
+        variance = (1 - _SHRINKAGE) * raw + _SHRINKAGE * raw.mean()
+        variance = variance.clamp(min=torch.finfo(variance.dtype).eps)
+        own = (departures.square() / variance).mean(1)
+        sizes = torch.ones(len(alone), dtype=singles.dtype)
+        if float(own.sum()) > 0:
+            sizes[alone] = own / own.mean()
+        return cls(departures, variance, sizes)
+
+    @property
+    def independent_readouts(self) -> float:
+        """As many independent readouts would leave the squared length of a departure as unsure."""
+        standard = self.departures / self.variance.sqrt()
+        gram = standard.T @ standard if standard.shape[1] < len(standard) else standard @ standard.T
+        return float(gram.trace().square() / gram.square().sum()) if float(gram.trace()) > 0 else 1.0
+
+    def size_of(self, batch: PerturbationBatch) -> Float[Tensor, "b"]:
+        """Average the sizes of the parts of perturbations.
+
+        Args:
+            batch: Of at least one part each.
+
+        Returns:
+            One for usual parts.
+        """
+        return sum_over_interventions(self.sizes[:, None], batch)[:, 0] / batch.order.clamp(min=1)
+
+    def draws(self, count: int, *, seed: int) -> Float[Tensor, "s g"]:
+        """Draw errors of the unit's variance that are correlated over readouts as single effects are.
+
+        Args:
+            count: How many.
+            seed: Fixes them.
+
+        Returns:
+            Normal numbers, half of whose variance is that of random departures and half the same for all readouts.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        kept = torch.randperm(len(self.departures), generator=generator)[:_DRAWN_SINGLES]
+        rows = self.departures[kept]
+        mixed = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype) @ rows / len(rows) ** 0.5
+        even = torch.randn(count, rows.shape[1], generator=generator, dtype=rows.dtype)
+        common = self.departures.square().mean() ** 0.5
+        drawn: Tensor = (1 - _SHRINKAGE) ** 0.5 * mixed + _SHRINKAGE**0.5 * common * even
+        return drawn
+
+
+@dataclass(frozen=True)
+class PublicScreen:
+    """What one public screen tells of sums of two single effects.
+
+    Attributes:
+        name: Of the dataset in the catalogue.
+        source: The publication.
+        readouts: How many.
+        doubles: How many combinations of two measured singles.
+        scale: Factor on sums.
+        ratio: Of squared errors to the spread of singles, see the module's equation.
+        share: What strong singles are missed by more, see there.
+        sums: Mean square of sums in the same unit: what an error of the scale costs.
+        within: Variance of the logarithm of a double's squared error, beyond that of as many independent readouts.
+    """
+
+    name: str
+    source: str
+    readouts: int
+    doubles: int
+    scale: float
+    ratio: float
+    share: float
+    sums: float
+    within: float
+
+    @classmethod
+    def measured(cls, screen: Screen, *, name: str, source: str) -> "PublicScreen":
+        """Compare the doubles of a screen with the sums of their parts.
+
+        Args:
+            screen: Measured effects in one context.
+            name: Of the dataset.
+            source: The publication.
+
+        Returns:
+            What it tells.
+
+        Raises:
+            DataError: If it has fewer than two doubles of two measured singles.
+        """
+        singles, alone = single_effects(screen)
+        rows = torch.nonzero(novelty_code(screen.batch, alone) == SEEN_DOUBLE).flatten()
+        if len(rows) < 2:
+            raise DataError(f"{name} has {len(rows)} doubles of two measured singles; 2 or more tell something")
+        batch, effects = screen.batch.rows(rows), screen.effects[rows]
+        sums, spread = sum_over_interventions(singles, batch), SingleSpread.of(singles, alone)
+        tiny = torch.finfo(sums.dtype).tiny
+        scale = float((sums * effects).sum() / sums.square().sum().clamp(min=tiny))
+        errors = ((effects - scale * sums).square() / (2 * spread.variance)).mean(1)
+        sizes = spread.size_of(batch)
+        share = _likeliest_share(errors, sizes)
+        expected = 1 - share + share * sizes
+        observed = float((errors / expected).clamp(min=tiny).log().var())
+        return cls(
+            name=name,
+            source=source,
+            readouts=len(screen.readouts),
+            doubles=len(rows),
+            scale=scale,
+            ratio=float((errors / expected).mean()),
+            share=share,
+            sums=float((sums.square() / (2 * spread.variance)).mean()),
+            within=max(0.0, observed - float(polygamma(1, spread.independent_readouts / 2))),
+        )
+
+    def ratio_at(self, scale: float) -> float:
+        """Find the ratio of errors if sums had been given another scale.
+
+        Args:
+            scale: Factor on sums.
+
+        Returns:
+            The ratio, larger than that at its own scale.
+        """
+        return self.ratio + (scale - self.scale) ** 2 * self.sums
+
+
+@dataclass(frozen=True)
+class PublicLaw:
+    """What a screen borrows.
+
+    Attributes:
+        scale: Factor on sums.
+        share: What strong singles are missed by more.
+        ratio: Expected squared error in the unit of the module.
+        level: Squared scale of the Student law of errors in the same unit.
+        degrees: Its degrees of freedom.
+    """
+
+    scale: float
+    share: float
+    ratio: float
+    level: float
+    degrees: float
+
+    @classmethod
+    def of(cls, screens: Sequence[PublicScreen]) -> "PublicLaw":
+        """Pool public screens, each counting the same.
+
+        Args:
+            screens: At least two.
+
+        Returns:
+            The law of another screen.
+
+        Raises:
+            DataError: If there are fewer than two.
+        """
+        n = len(screens)
+        if n < 2:
+            raise DataError(f"{n} screens do not tell how much screens differ; take 2 or more")
+        scale = sum(each.scale for each in screens) / n
+        ratios = torch.tensor([each.ratio_at(scale) for each in screens], dtype=torch.float64)
+        within = sum(each.within for each in screens) / n
+        # Another screen departs from the mean of n as one of them would, and the mean is unsure as well.
+        # The predictive distribution of one more of n normal numbers is Student's, of n - 1 degrees of freedom.
+        between = float(ratios.log().var()) * (1 + 1 / n) * (n - 1) / max(1, n - 3)
+        half = _half_degrees(between + within)
+        typical = float(ratios.log().mean()) - within / 2
+        return cls(
+            scale=scale,
+            share=sum(each.share for each in screens) / n,
+            ratio=float(ratios.mean()),
+            # The mean logarithm of nu / chi² is log(nu / 2) - digamma(nu / 2).
+            level=math.exp(typical - math.log(half) + float(digamma(half))),
+            degrees=2 * half,
+        )
+
+    def errors(self, spread: SingleSpread, count: int, *, seed: int) -> Float[Tensor, "s g"]:
+        """Draw errors of a double of usual parts.
+
+        Args:
+            spread: Of the singles of the screen that borrows.
+            count: How many.
+            seed: Fixes them.
+
+        Returns:
+            Student errors; those of other doubles are larger by the root of :meth:`relative`.
+        """
+        squares = torch.from_numpy(np.random.default_rng(seed).chisquare(self.degrees, count)) / self.degrees
+        return (2 * self.level / squares).sqrt()[:, None] * spread.draws(count, seed=seed)
+
+    def relative(self, spread: SingleSpread, batch: PerturbationBatch) -> Float[Tensor, "b"]:
+        """Find how large squared errors of perturbations are, relative to those of usual parts.
+
+        Args:
+            spread: Of the singles of the screen that borrows.
+            batch: The perturbations.
+
+        Returns:
+            The factor ``h`` of the module's equation.
+        """
+        return 1 - self.share + self.share * spread.size_of(batch)
+
+
+@dataclass(frozen=True)
+class BorrowedSum:
+    """Predicts combinations by the sum of single effects, scaled as in public screens.
+
+    It stands where no combination could be held out, so that nothing in the screen tells how sums shrink.
+    """
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
+        """Look the single effects up.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Not used.
+
+        Returns:
+            The fitted model, with the borrowed scale and variance.
+
+        Raises:
+            DataError: If the screen has several contexts, or nothing in it was measured alone.
+        """
+        singles, alone = single_effects(screen)
+        law, spread = public_law(), SingleSpread.of(singles, alone)
+        borrowed = CombinationLaw(SEEN_DOUBLE, law.scale, torch.zeros(singles.shape[1], dtype=singles.dtype))
+        variance = 2 * law.ratio * spread.variance
+        return FittedScaledAdditive(screen.vocabulary, screen.readouts, alone, singles, (borrowed,), variance)
+
+
+def _half_degrees(variance: float) -> float:
+    """Find ``nu / 2`` of ``log chi²_nu`` of some variance, by the trigamma function."""
+    most, least = (float(polygamma(1, half)) for half in _HALF_DEGREES)
+    return float(brentq(lambda half: polygamma(1, half) - min(max(variance, least), most), *_HALF_DEGREES))
+
+
+def _likeliest_share(errors: Float[Tensor, "b"], sizes: Float[Tensor, "b"]) -> float:
+    """Choose the share by the normal likelihood, the ratio profiled out."""
+    expected = 1 - _SHARES[:, None] + _SHARES[:, None] * sizes
+    expected = expected.clamp(min=torch.finfo(expected.dtype).tiny)
+    criterion = expected.log().mean(1) + (errors / expected).mean(1).log()
+    return float(_SHARES[int(criterion.argmin())])
+
+
+# What ``python benchmarks/public_law.py`` prints.
+PUBLIC_SCREENS: tuple[PublicScreen, ...] = (
+    PublicScreen("norman2019_expr", _NORMAN, 2000, 126, 0.646, 0.582, 0.30, 1.29, 0.19),
+    PublicScreen("norman2019_fitness", _NORMAN, 1, 6216, 0.825, 0.082, 0.35, 3.88, 0.42),
+    PublicScreen("horlbeck2018_k562", _HORLBECK, 1, 100128, 0.708, 0.132, 0.40, 12.63, 0.00),
+    PublicScreen("horlbeck2018_jurkat", _HORLBECK, 1, 63525, 0.798, 0.052, 0.65, 3.60, 0.28),
+    PublicScreen("laufer2013", _LAUFER, 11, 5535, 0.979, 0.116, 0.55, 1.66, 0.14),
+    PublicScreen("cellbox_skmel133", _KORKUT, 87, 66, 0.846, 0.191, 0.55, 1.02, 0.00),
+)
+
+
+@cache
+def public_law() -> PublicLaw:
+    """Pool the shipped table: what a screen borrows in which no combination could be held out."""
+    return PublicLaw.of(PUBLIC_SCREENS)

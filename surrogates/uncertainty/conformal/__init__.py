@@ -1,0 +1,1 @@
+"""Conformal quantiles: by class, weighted, adaptive, and selection with them."""

@@ -1,0 +1,291 @@
+"""Conformal quantiles: the rank statistics on which every calibrated statement of this project stands.
+
+Scores say how far held-out perturbations were from what was predicted of them. If the next perturbation is
+exchangeable with them, its score is at most the ``k``-th smallest of ``n``, ``k = ceil((n + 1) level)``, with a
+probability between ``level`` and ``level + 1 / (n + 1)`` [Vovk 2005; Lei 2018, theorem 2.2]. That is an average
+over calibration sets: the coverage of one set is a draw from ``Beta(k, n + 1 - k)`` [Vovk 2012].
+
+Intervals from cross-fitted scores, each around the prediction of the fit that made it: split, CV+, jackknife+.
+
+With scores ``R_i`` of held-out perturbations, ``k(i)`` the fit that has not seen ``i``, and predictions ``m_k(x)``
+with spreads ``s_k(x)``, the interval of a new perturbation ``x`` reaches
+
+    from the floor((1 - level)(n + 1))-th smallest of  m_k(i)(x) - R_i s_k(i)(x)
+    to   the  ceil(     level  (n + 1))-th smallest of  m_k(i)(x) + R_i s_k(i)(x)
+
+[Barber 2021, sections 2 and 3]. One fit is split conformal prediction, one fit per perturbation is jackknife+. For
+exchangeable perturbations the coverage is at least ``level`` with one fit, and at least ``2 level - 1`` (and in
+practice ``level``) with several. If ``R_i`` is the largest score over readouts, the box holds them all at once: it
+contains the set of all effects that cross-conformal prediction would not reject.
+
+Calibration by novelty class: a class with too few held-out perturbations borrows from the next coarser one.
+
+Calibrating within classes makes intervals hold in each of them (Mondrian conformal prediction [Vovk 2003]).
+Classes of another order lend nothing: how far single effects are missed does not say how far combinations are.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from scipy.stats import beta
+from torch import Tensor
+
+from surrogates.data.novelty import novelty_name
+from surrogates.errors import CalibrationError
+
+# (n + 1) * level is meant exactly: 0.9 of 10 is 9, whatever the floating-point product says.
+_ROUNDING = 1e-9
+
+
+def require_level(level: float) -> None:
+    """Refuse a level that is no probability.
+
+    Args:
+        level: Nominal probability of an interval or a set.
+
+    Raises:
+        CalibrationError: If it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise CalibrationError(f"level {level} is not between 0 and 1; 0.9 asks for 90 %")
+
+
+def least_count(level: float) -> int:
+    """Count the calibration perturbations that a level needs.
+
+    Args:
+        level: Nominal probability, between 0 and 1.
+
+    Returns:
+        The smallest ``n`` with ``ceil((n + 1) level) <= n``: 9 for 0.9, 19 for 0.95.
+
+    Raises:
+        CalibrationError: If the level is no probability.
+    """
+    require_level(level)
+    return max(1, math.ceil(level / (1 - level) - _ROUNDING))
+
+
+def attainable_level(count: int) -> float:
+    """Find the highest level that some calibration perturbations support.
+
+    Args:
+        count: How many there are.
+
+    Returns:
+        ``n / (n + 1)``.
+    """
+    return count / (count + 1)
+
+
+def require_count(count: int, level: float, what: str = "held-out perturbations") -> None:
+    """Refuse a level that needs more calibration perturbations than there are.
+
+    Args:
+        count: How many there are.
+        level: Nominal probability.
+        what: What they are, for the message.
+
+    Raises:
+        CalibrationError: If they are too few; the message names the attainable level.
+    """
+    if count < least_count(level):
+        attainable = f"support levels up to {attainable_level(count):.3g}" if count else "support no level"
+        raise CalibrationError(
+            f"{count} {what} {attainable}; level {level:g} needs {least_count(level)}: hold out more, or lower the"
+            " level"
+        )
+
+
+def quantile_rank(count: int, level: float) -> int:
+    """Find which of the ascending scores bounds the next one.
+
+    Args:
+        count: Number of scores.
+        level: Nominal probability.
+
+    Returns:
+        ``ceil((n + 1) level)``, from 1 on; above ``n`` no score does.
+    """
+    require_level(level)
+    return max(1, math.ceil((count + 1) * level - _ROUNDING))
+
+
+def conformal_quantile(scores: Float[Tensor, "n *g"], level: float) -> Float[Tensor, "*g"]:
+    """Take the ``ceil((n + 1) level)``-th smallest score along the first axis, for each column on its own.
+
+    Args:
+        scores: One per calibration perturbation (and column), larger is worse; may be infinite.
+        level: Nominal probability, between 0 and 1.
+
+    Returns:
+        The quantile, infinite where there are too few scores.
+
+    Raises:
+        CalibrationError: If the level is no probability or a score is NaN.
+    """
+    refuse_nan(scores)
+    rank = quantile_rank(len(scores), level)
+    if rank > len(scores):
+        return torch.full(scores.shape[1:], torch.inf, dtype=scores.dtype)
+    return scores.kthvalue(rank, dim=0).values
+
+
+def p_values(scores: Float[Tensor, "n"], new: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
+    """Say how unusual new scores are among calibration scores.
+
+    Args:
+        scores: One per calibration perturbation, larger is worse.
+        new: Scores of the same kind.
+
+    Returns:
+        ``(1 + #{scores >= new}) / (n + 1)``: at most ``a`` with probability at most ``a`` for a score that is
+        exchangeable with the others.
+
+    Raises:
+        CalibrationError: If a score is NaN.
+    """
+    refuse_nan(scores)
+    refuse_nan(new)
+    ascending = scores.sort().values
+    reached = len(scores) - torch.searchsorted(ascending, new.contiguous())
+    return (1 + reached).double() / (len(scores) + 1)
+
+
+def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tuple[float, float]:
+    """Say between which bounds the true coverage lies, given how few perturbations calibrated it.
+
+    Args:
+        count: Number of calibration perturbations, enough for the level.
+        level: Nominal probability of the interval.
+        probability: How surely the coverage of a random calibration set is within the bounds.
+
+    Returns:
+        The central interval of ``Beta(k, n + 1 - k)``, ``k = ceil((n + 1) level)``.
+
+    Raises:
+        CalibrationError: If the perturbations are too few for the level.
+    """
+    require_count(count, level)
+    rank = quantile_rank(count, level)
+    tail = (1 - probability) / 2
+    low, high = (float(beta.ppf(each, rank, count + 1 - rank)) for each in (tail, 1 - tail))
+    return low, high
+
+
+def refuse_nan(scores: Float[Tensor, "*n"]) -> None:
+    """Refuse scores that are not numbers.
+
+    Args:
+        scores: Of calibration or of new perturbations.
+
+    Raises:
+        CalibrationError: If one is NaN; the message counts them and says where the first is.
+    """
+    bad = torch.nonzero(scores.isnan())
+    if len(bad):
+        at = ", ".join(str(int(each)) for each in bad[0])
+        raise CalibrationError(
+            f"{len(bad)} of {scores.numel()} scores are NaN, the first at {at}; a prediction or a measurement is"
+            " not a number"
+        )
+
+
+_NUMBERS_AT_ONCE = 2**24
+
+
+def plus_bounds(
+    centres: Sequence[Float[Tensor, "b *g"]],
+    spreads: Sequence[Float[Tensor, "b *g"]],
+    scores: Sequence[Float[Tensor, "_n *#g"]],
+    level: float,
+) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
+    """Bound what new perturbations will do.
+
+    Args:
+        centres: Predictions of the new perturbations, by each fit.
+        spreads: What the scores of that fit are in units of.
+        scores: Scores of the perturbations that each fit has not seen, not negative.
+        level: Nominal probability, between 0 and 1.
+
+    Returns:
+        Lower and upper bounds, infinite where there are too few scores.
+
+    Raises:
+        CalibrationError: If the level is no probability or a score is NaN.
+    """
+    n = sum(map(len, scores))
+    rank = quantile_rank(n, level)
+    for each in scores:
+        refuse_nan(each)
+    lower, upper = torch.full_like(centres[0], -torch.inf), torch.full_like(centres[0], torch.inf)
+    if rank > n:
+        return lower, upper
+    width = max(1, centres[0][0].numel()) if len(lower) else 1
+    for rows in torch.arange(len(lower)).split(max(1, _NUMBERS_AT_ONCE // (width * n))):
+        middles = [centre[rows, None] for centre in centres]
+        reaches = [spread[rows, None] * score for spread, score in zip(spreads, scores, strict=True)]
+        low = torch.cat([middle - reach for middle, reach in zip(middles, reaches, strict=True)], dim=1)
+        high = torch.cat([middle + reach for middle, reach in zip(middles, reaches, strict=True)], dim=1)
+        lower[rows] = low.kthvalue(n + 1 - rank, dim=1).values
+        upper[rows] = high.kthvalue(rank, dim=1).values
+    return lower, upper
+
+
+@dataclass(frozen=True)
+class ClassRows:
+    """The held-out perturbations by which one novelty class is calibrated.
+
+    Attributes:
+        code: The class, a value of :func:`surrogates.data.novelty.novelty_code`.
+        rows: Numbers of the perturbations.
+        origin: Where they are from: the class's own name, or that of the coarser class lent from.
+        borrowed: Whether the class had too few of its own.
+    """
+
+    code: int
+    rows: Int[Tensor, "n"]
+    origin: str
+    borrowed: bool
+
+    @property
+    def line(self) -> str:
+        """What stands behind an interval, in words."""
+        said = f"{len(self.rows)} held-out perturbations ({self.origin})"
+        return f"{novelty_name(self.code)!r} borrows from {said}" if self.borrowed else said
+
+
+def class_rows(codes: Int[Tensor, "n"], code: int, level: float) -> ClassRows:
+    """Choose by which held-out perturbations a class is calibrated.
+
+    The class itself comes first, then all classes of its order.
+
+    Args:
+        codes: Novelty class of each held-out perturbation.
+        code: The class to calibrate.
+        level: Nominal probability: how many are needed.
+
+    Returns:
+        The rows of the finest of these that are enough.
+
+    Raises:
+        CalibrationError: If both are too few; the message names the attainable level.
+    """
+    order, fewest = code // 16, least_count(level)
+    choices = (
+        (novelty_name(code), codes == code),
+        (f"all of order {order}", codes // 16 == order),
+    )
+    for number, (origin, chosen) in enumerate(choices):
+        if int(chosen.sum()) >= fewest:
+            return ClassRows(code, torch.nonzero(chosen).flatten(), origin, number > 0)
+    own, alike = int((codes == code).sum()), int((codes // 16 == order).sum())
+    lower = f", which support levels up to {attainable_level(alike):.3g}" if alike else ""
+    raise CalibrationError(
+        f"level {level:g} needs {fewest} held-out perturbations; there are {own} of class {novelty_name(code)!r}"
+        f" and {alike} of order {order} in all{lower}: measure more perturbations of order {order}, or lower the"
+        " level"
+    )

@@ -1,0 +1,184 @@
+"""Conformal bounds for candidates that a design with known probabilities has drawn.
+
+Calibration perturbations were drawn by one law, ``P``, and the next batch is drawn by another, ``Q``, that prefers
+what looks good. Scores are then exchangeable only up to the likelihood ratio ``w = dQ / dP``. With scores ``V_i``
+and weights ``w_i`` the score of a new candidate ``x`` is, with probability at least ``level``, not above
+
+    the level-quantile of  sum_i p_i(x) δ(V_i) + p_new(x) δ(inf),
+    p_i(x) = w_i / (sum_j w_j + w(x)),    p_new(x) = w(x) / (sum_j w_j + w(x))
+
+[Tibshirani 2019]. The candidate's own weight lies at infinity: a candidate that the calibration set could hardly
+have held has no finite bound. Greedy picks have no likelihood ratio at all, see
+:mod:`surrogates.uncertainty.conformal.adaptive`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from surrogates.errors import CalibrationError
+from surrogates.uncertainty.conformal.quantiles import refuse_nan, require_level
+
+# With equal weights the mass of k scores is meant exactly: k of n + 1.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True)
+class WeightedBound:
+    """How far each new candidate may be from its prediction.
+
+    Attributes:
+        quantile: For each candidate; infinite where the weight of the finite scores is not enough.
+        level: Nominal probability that a candidate's score is not above it.
+        count: Number of calibration perturbations.
+        effective_count: Number of equally weighted ones that are worth as much.
+    """
+
+    quantile: Float[Tensor, "b"]
+    level: float
+    count: int
+    effective_count: float
+
+    @property
+    def share_infinite(self) -> float:
+        """Share of the candidates of which nothing is said; ``nan`` without candidates."""
+        return float(self.quantile.isinf().double().mean())
+
+    @property
+    def line(self) -> str:
+        """What stands behind the bounds, in words."""
+        return (
+            f"{self.level:.0%} bounds from {self.count} held-out perturbations, worth {self.effective_count:.1f}"
+            f" after weighting; {self.share_infinite:.0%} of {len(self.quantile)} candidates have no finite bound"
+        )
+
+
+@dataclass(frozen=True)
+class ProposalLog:
+    """With which probabilities perturbations were proposed when the calibration set was drawn, and are now.
+
+    Probabilities of one law may share an unknown factor, as those of a softmax before it is normalised do: it
+    cancels. Of a calibration set that several laws drew, each a part, take as ``then`` the mean probability over
+    these laws, whichever drew a perturbation; the guarantee is then approximate (the exact one sums over orders
+    [Prinster 2024]).
+
+    Attributes:
+        then: Of each calibration perturbation, under the law that drew the calibration set.
+        now: Of the same, under the present design, as if they were still to be had.
+        new_then: Of each new candidate, under the law that drew the calibration set.
+        new_now: Of the same, under the present design.
+    """
+
+    then: Float[Tensor, "n"]
+    now: Float[Tensor, "n"]
+    new_then: Float[Tensor, "b"]
+    new_now: Float[Tensor, "b"]
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability, and what was measured or proposed against all odds."""
+        _require_not_negative(self.then, "probabilities of calibration perturbations")
+        _require_not_negative(self.now, "present probabilities of calibration perturbations")
+        _require_not_negative(self.new_then, "former probabilities of new candidates")
+        _require_not_negative(self.new_now, "present probabilities of new candidates")
+        _refuse_impossible(self.then == 0, "calibration perturbations were measured", "when they were drawn")
+        _refuse_impossible(self.new_now == 0, "candidates are proposed", "under the present design")
+
+    @property
+    def weights(self) -> Float[Tensor, "n"]:
+        """Likelihood ratio of each calibration perturbation."""
+        return self.now.double() / self.then.double()
+
+    @property
+    def new_weights(self) -> Float[Tensor, "b"]:
+        """Likelihood ratio of each new candidate; infinite if the calibration set could not have held it."""
+        return self.new_now.double() / self.new_then.double()
+
+    def bound(self, scores: Float[Tensor, "n"], level: float) -> WeightedBound:
+        """Bound the scores of the new candidates.
+
+        Args:
+            scores: Of the calibration perturbations, larger is worse; may be infinite.
+            level: Nominal probability, between 0 and 1.
+
+        Returns:
+            A bound for each candidate, and how many perturbations it is worth.
+
+        Raises:
+            CalibrationError: If the level is no probability, a score is NaN, or the present design could propose
+                none of the calibration perturbations.
+        """
+        return weighted_bound(scores, self.weights, self.new_weights, level)
+
+
+def weighted_bound(
+    scores: Float[Tensor, "n"], weights: Float[Tensor, "n"], new: Float[Tensor, "b"], level: float
+) -> WeightedBound:
+    """Bound the scores of new candidates by weighted calibration scores.
+
+    Args:
+        scores: One per calibration perturbation, larger is worse; may be infinite.
+        weights: Its likelihood ratio, design over calibration; a common factor does not matter.
+        new: Likelihood ratio of each candidate, with the same factor; an infinite one has no finite bound.
+        level: Nominal probability, between 0 and 1.
+
+    Returns:
+        For each candidate the smallest score ``V_k`` with ``sum_{V_i <= V_k} w_i >= level (sum_i w_i + w(x))``;
+        with equal weights that is :func:`surrogates.uncertainty.conformal.quantiles.conformal_quantile`.
+
+    Raises:
+        CalibrationError: If the level is no probability, a score is NaN, or weights are negative, NaN, or all
+            zero.
+    """
+    require_level(level)
+    refuse_nan(scores)
+    _require_not_negative(new, "weights of new candidates")
+    count = effective_count(weights)
+    ascending, order = scores.sort()
+    mass = weights.double()[order].cumsum(0)
+    needed = level * (mass[-1] + new.double()) * (1 - _ROUNDING)
+    rank = torch.searchsorted(mass, needed)
+    padded = torch.cat([ascending, ascending.new_full((1,), torch.inf)])
+    return WeightedBound(padded[rank], level, len(scores), count)
+
+
+def effective_count(weights: Float[Tensor, "n"]) -> float:
+    """Count the equally weighted perturbations that weighted ones are worth [Kish 1965].
+
+    Args:
+        weights: Of the calibration perturbations.
+
+    Returns:
+        ``(sum w)² / sum w²``, between 1 and ``n``.
+
+    Raises:
+        CalibrationError: If there are no weights, or they are negative, not finite, or all zero.
+    """
+    _require_not_negative(weights, "weights of calibration perturbations")
+    if weights.isinf().any():
+        raise CalibrationError("a weight of a calibration perturbation is infinite; likelihood ratios are finite")
+    if not weights.any():
+        raise CalibrationError(
+            f"all {len(weights)} weights are zero: the present design proposes nothing like the calibration"
+            " perturbations; measure some that it could propose"
+        )
+    scaled = weights.double() / weights.max()
+    return float(scaled.sum().square() / scaled.square().sum())
+
+
+def _require_not_negative(numbers: Float[Tensor, "n"], what: str) -> None:
+    bad = torch.nonzero(numbers.isnan() | (numbers < 0)).flatten()
+    if len(bad):
+        raise CalibrationError(
+            f"{len(bad)} of {len(numbers)} {what} are negative or NaN, the first at {int(bad[0])}:"
+            f" {float(numbers[bad[0]]):g}"
+        )
+
+
+def _refuse_impossible(impossible: Bool[Tensor, "n"], what: str, when: str) -> None:
+    if impossible.any():
+        raise CalibrationError(
+            f"{int(impossible.sum())} {what} although their probability was zero {when}, the first at"
+            f" {int(impossible.int().argmax())}: log the probability with which each was proposed"
+        )

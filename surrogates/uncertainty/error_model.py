@@ -1,0 +1,340 @@
+"""The error law: how held-out predictions of one novelty class miss, and how likely a target is under it.
+
+A candidate with prediction ``m``, scale ``v`` and parts with single effects ``a_1 ... a_k`` explains a target
+``t`` with the covariance ``v Sigma + tau² sum_k a_k a_k^T``: the first term is the model's error, the second says
+that the coefficients with which parts add up are scattered (Norman et al. 2019 fit them per combination). With
+everything whitened by ``Sigma`` it needs inner products only:
+
+    square = |t - m|²,  projections_k = a_k · (t - m),  gram_kl = a_k · a_l
+    quad = (square - p^T (gram + (v / tau²) I)^-1 p) / v
+    log |cov| = g log v + log |I + (tau² / v) gram| + const
+    log p(t | d) = -1/2 log |cov| - 1/2 quad                             normal
+                 = -1/2 log |cov| - (nu + g)/2 log(1 + quad / nu)        Student, nu degrees of freedom
+
+Readouts are far from independent even after whitening, so the likelihood is raised to a power (its
+*temperature*, Grünwald 2012) that held-out perturbations choose.
+
+A covariance of readouts as low rank plus diagonal: never a dense g x g matrix.
+
+Quadratic forms of pairs as inner products, so that one matrix product gives them for all pairs.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FactorCovariance:
+    """The covariance ``diag(diagonal) + loadings @ loadings.T`` over readouts.
+
+    Attributes:
+        diagonal: Variance of each readout that no factor explains; positive.
+        loadings: Factor loadings; the rank may be zero.
+    """
+
+    diagonal: Float[Tensor, "g"]
+    loadings: Float[Tensor, "g r"]
+
+    @classmethod
+    def independent(cls, variance: Float[Tensor, "g"]) -> "FactorCovariance":
+        """Make the covariance of readouts that vary on their own.
+
+        Args:
+            variance: Of each readout; positive.
+
+        Returns:
+            A covariance of rank zero.
+        """
+        return cls(variance, variance.new_zeros(len(variance), 0))
+
+    @property
+    def variance(self) -> Float[Tensor, "g"]:
+        """Variance of each readout."""
+        return self.diagonal + self.loadings.square().sum(1)
+
+    @cached_property
+    def log_determinant(self) -> float:
+        """Natural logarithm of the determinant, by the matrix determinant lemma."""
+        return float(self.diagonal.log().sum() + self._spectrum[1].square().log1p().sum())
+
+    @cached_property
+    def _spectrum(self) -> tuple[Float[Tensor, "g r"], Float[Tensor, "r"]]:
+        """Left singular vectors and values of the loadings in units of the diagonal, by way of a thin QR."""
+        tall, square = torch.linalg.qr(self.loadings / self.diagonal.sqrt()[:, None])
+        vectors, values, _ = torch.linalg.svd(square)
+        return tall @ vectors, values
+
+    def whiten(self, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b g"]:
+        """Multiply rows by a square root of the inverse: their inner products become Mahalanobis products.
+
+        With ``D = diag(diagonal)`` and the thin singular value decomposition ``D^-1/2 loadings = U S V^T`` the
+        root is ``D^-1/2 (I + U ((1 + S²)^-1/2 - 1) U^T)``; it costs ``O(b g r)``.
+
+        Args:
+            rows: Any rows over readouts.
+
+        Returns:
+            Whitened rows, in standard deviations.
+        """
+        scaled = rows / self.diagonal.sqrt()
+        vectors, values = self._spectrum
+        shrink = (1 + values.square()).rsqrt() - 1
+        return scaled + ((scaled @ vectors) * shrink) @ vectors.T
+
+    def draw(self, count: int, *, generator: torch.Generator) -> Float[Tensor, "count g"]:
+        """Draw centred normal rows with this covariance.
+
+        Args:
+            count: How many rows.
+            generator: Source of randomness.
+
+        Returns:
+            The rows.
+        """
+        g, r = self.loadings.shape
+        noise = torch.randn(count, g, generator=generator, dtype=self.diagonal.dtype)
+        factors = torch.randn(count, r, generator=generator, dtype=self.diagonal.dtype)
+        return noise * self.diagonal.sqrt() + factors @ self.loadings.T
+
+
+# Offsets are means over few residuals: as if this many residuals of zero had been seen as well.
+_OFFSET_PRIOR = 10.0
+
+
+@dataclass(frozen=True, order=True)
+class LawChoice:
+    """What has to be chosen about an error law; :mod:`surrogates.uncertainty.selection` does it.
+
+    Attributes:
+        rank: Number of factors.
+        shrinkage: Weight of the mean variance in each readout's own variance, 0 to 1.
+        coefficient_variance: Variance ``tau²`` of the coefficients, before tempering.
+        tails: Degrees of freedom of the Student form per readout; infinity is the normal form.
+    """
+
+    rank: int = 0
+    shrinkage: float = 0.5
+    coefficient_variance: float = 0.0
+    tails: float = math.inf
+
+
+@dataclass(frozen=True)
+class ErrorLaw:
+    """The law of the prediction errors of one novelty class.
+
+    Attributes:
+        offset: Mean error, to be added to predictions.
+        covariance: Of the errors of predictions with scale one.
+        coefficient_variance: Variance of the coefficients of the parts.
+        degrees: Degrees of freedom; infinity for the normal law.
+        temperature: Power of the likelihood.
+        support: Number of held-out perturbations it was learnt from.
+        origin: Name of the novelty class they belong to.
+    """
+
+    offset: Float[Tensor, "g"]
+    covariance: FactorCovariance
+    coefficient_variance: float
+    degrees: float
+    temperature: float
+    support: int
+    origin: str
+
+    def log_density(
+        self,
+        square: Float[Tensor, "*b"],
+        projections: tuple[Float[Tensor, "*b"], ...],
+        gram: tuple[Float[Tensor, "*#b"], ...],
+        scale: Float[Tensor, "*#b"],
+    ) -> Float[Tensor, "*b"]:
+        """Tempered logarithm of the density of a target, up to a constant of the class.
+
+        Everything is in whitened coordinates; see the module's equations.
+
+        Args:
+            square: Squared length of target minus prediction.
+            projections: Inner product of each part's effect with target minus prediction.
+            gram: Inner products of the parts' effects, row by row of the upper triangle: ``(a·a,)`` or
+                ``(a·a, a·b, b·b)`` and so on.
+            scale: Posterior scale of each candidate.
+
+        Returns:
+            Log densities; they compare candidates of one class.
+        """
+        g = len(self.offset)
+        explained, log_volume = self._coefficients(projections, gram, scale)
+        quad = (square - explained) / scale
+        if math.isfinite(self.degrees):
+            quad = (self.degrees + g) * (quad / self.degrees).log1p()
+        return (-self.temperature / 2) * (quad + log_volume + g * scale.log())
+
+    def _coefficients(
+        self,
+        projections: tuple[Float[Tensor, "*b"], ...],
+        gram: tuple[Float[Tensor, "*#b"], ...],
+        scale: Float[Tensor, "*#b"],
+    ) -> tuple[Float[Tensor, "*b"] | float, Float[Tensor, "*#b"] | float]:
+        """Part of the square that scattered coefficients explain, and their log volume."""
+        if self.coefficient_variance == 0.0:
+            return 0.0, 0.0
+        ridge = scale / self.coefficient_variance
+        if len(projections) == 1:
+            determinant = gram[0] + ridge
+            return projections[0].square() / determinant, (determinant / ridge).log()
+        if len(projections) > 2:
+            return _many_coefficients(projections, gram, ridge)
+        (first, second), (aa, ab, bb) = projections, gram
+        aa, bb = aa + ridge, bb + ridge
+        determinant = aa * bb - ab * ab
+        explained = (bb * first * first - 2 * ab * first * second + aa * second * second) / determinant
+        return explained, (determinant / ridge.square()).log()
+
+    def with_temperature(self, temperature: float) -> "ErrorLaw":
+        """Change the power of the likelihood.
+
+        Args:
+            temperature: The new power.
+
+        Returns:
+            The law with it.
+        """
+        return replace(self, temperature=temperature)
+
+
+def _many_coefficients(
+    projections: tuple[Float[Tensor, "*b"], ...],
+    gram: tuple[Float[Tensor, "*#b"], ...],
+    ridge: Float[Tensor, "*#b"],
+) -> tuple[Float[Tensor, "*b"], Float[Tensor, "*b"]]:
+    """The same for any number of parts, by Cholesky factors of ``gram + ridge I``."""
+    k = len(projections)
+    onto = torch.stack(projections, dim=-1)
+    matrix = onto.new_zeros(*onto.shape, k)
+    first, second = torch.triu_indices(k, k)
+    for value, row, column in zip(gram, first.tolist(), second.tolist(), strict=True):
+        matrix[..., row, column] = matrix[..., column, row] = value
+    matrix.diagonal(dim1=-2, dim2=-1).add_(ridge[..., None])
+    factor = torch.linalg.cholesky(matrix)
+    explained = torch.linalg.solve_triangular(factor, onto[..., None], upper=False).square().sum((-2, -1))
+    log_determinant = 2 * factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+    return explained, log_determinant - k * ridge.log()
+
+
+@dataclass(frozen=True)
+class StandardResiduals:
+    """Held-out residuals in units of their posterior scale, and their principal directions.
+
+    Attributes:
+        offset: Mean residual, shrunk towards zero.
+        rows: Residuals minus offset, over the root of the scale.
+        directions: Orthonormal principal directions of the rows, leading first.
+        values: Singular value of each.
+    """
+
+    offset: Float[Tensor, "g"]
+    rows: Float[Tensor, "n g"]
+    directions: Float[Tensor, "r g"]
+    values: Float[Tensor, "r"]
+
+    @classmethod
+    def of(cls, residuals: Float[Tensor, "n g"], scale: Float[Tensor, "n"]) -> "StandardResiduals":
+        """Standardise residuals.
+
+        Args:
+            residuals: Measured minus predicted, each predicted without having been seen.
+            scale: Posterior scale of each of those predictions.
+
+        Returns:
+            The residuals with their decomposition, from which any law is cheap.
+        """
+        offset = residuals.sum(0) / (len(residuals) + _OFFSET_PRIOR)
+        rows = (residuals - offset) / scale.sqrt()[:, None]
+        _, values, directions = torch.linalg.svd(rows, full_matrices=False)
+        return cls(offset, rows, directions, values)
+
+    def law(self, choice: LawChoice, *, temperature: float = 1.0, origin: str = "") -> ErrorLaw:
+        """Estimate the law of the class that the residuals come from.
+
+        Factors are the leading principal directions, the rest is diagonal with variances shrunk towards their
+        mean; it is well defined from one residual on and for any number of readouts.
+
+        Args:
+            choice: Rank, shrinkage, coefficient variance and tails.
+            temperature: Power of the likelihood.
+            origin: Name of the novelty class.
+
+        Returns:
+            The law.
+        """
+        n, g = self.rows.shape
+        rank = min(choice.rank, n - 1, g)
+        directions = self.directions[:rank]
+        rest = self.rows - (self.rows @ directions.T) @ directions
+        variance = rest.square().sum(0) / (n - rank)
+        floor = max(float(variance.mean()) * 1e-3, float(self.rows.square().mean()) * 1e-6, 1e-12)
+        diagonal = (1 - choice.shrinkage) * variance + choice.shrinkage * variance.mean()
+        return ErrorLaw(
+            offset=self.offset,
+            covariance=FactorCovariance(
+                diagonal.clamp(min=floor), directions.T * (self.values[:rank] / math.sqrt(n))
+            ),
+            coefficient_variance=choice.coefficient_variance,
+            degrees=choice.tails * g,
+            temperature=temperature,
+            support=n,
+            origin=origin,
+        )
+
+
+def squared_norm(
+    main: Float[Tensor, "v g"], scores: Float[Tensor, "v q"], basis: Float[Tensor, "q g"]
+) -> tuple[Float[Tensor, "v"], Float[Tensor, "v d"], Float[Tensor, "v d"]]:
+    """Expand ``|main_i + main_j + basis^T (scores_i * scores_j)|²`` as ``side_i + side_j + left_i · right_j``.
+
+    With ``y_i = scores_i`` and ``B = basis`` the cross terms are ``2 main_i · main_j``,
+    ``2 (B main_i * y_i) · y_j``, ``2 y_i · (B main_j * y_j)`` and ``sum_rs (B B^T)_rs y_ir y_is y_jr y_js``, the
+    last over ``r <= s`` only: ``d = g + 2 q + q (q + 1) / 2``.
+
+    Args:
+        main: Additive part of each entry.
+        scores: Coordinates of each entry.
+        basis: Effect of each product of coordinates; may have no rows.
+
+    Returns:
+        Side, left and right factors.
+    """
+    mixed = (main @ basis.T) * scores
+    first, second = torch.triu_indices(len(basis), len(basis))
+    gram = (basis @ basis.T)[first, second] * torch.where(first == second, 1.0, 2.0)
+    quartic = scores[:, first] * scores[:, second]
+    # Any unit gives the same products; that of the effects keeps all columns of one size, hence bounds tight.
+    unit = main.square().sum(1).mean().sqrt().clamp(min=torch.finfo(main.dtype).tiny)
+    left = torch.cat([2 * main, 2 * mixed / unit, 2 * scores * unit, quartic * gram / unit], dim=1)
+    right = torch.cat([main, scores * unit, mixed / unit, quartic * unit], dim=1)
+    return main.square().sum(1), left, right
+
+
+def inner_product(
+    rows: Float[Tensor, "v g"],
+    main: Float[Tensor, "v g"],
+    scores: Float[Tensor, "v q"],
+    basis: Float[Tensor, "q g"],
+) -> tuple[Float[Tensor, "v"], Float[Tensor, "v d"], Float[Tensor, "v d"]]:
+    """Expand ``rows_i · (main_i + main_j + basis^T (scores_i * scores_j))``, which is not symmetric.
+
+    Args:
+        rows: A row per entry, taken with the first of the two.
+        main: Additive part of each entry.
+        scores: Coordinates of each entry.
+        basis: Effect of each product of coordinates; may have no rows.
+
+    Returns:
+        A term of the first entry alone, and left and right factors of the rest.
+    """
+    mixed = (rows @ basis.T) * scores
+    return (rows * main).sum(1), torch.cat([rows, mixed], dim=1), torch.cat([main, scores], dim=1)

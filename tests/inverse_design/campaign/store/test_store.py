@@ -1,0 +1,88 @@
+"""Stores: the shipped contract in both databases, and the replay of their logs."""
+
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
+
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.store.protocol import Store, open_store
+from inverse_design.campaign.store.sql import SqlStore, rebuild, verify
+from inverse_design.errors import StoreError
+from inverse_design.testing import check_store
+
+
+def _store(place: str) -> SqlStore:
+    store = open_store(place, create=True)
+    assert isinstance(store, SqlStore)
+    return store
+
+
+def _busy_campaign(store: Store) -> Campaign:
+    """A campaign with every kind of event."""
+    campaign = Campaign.create(store, SETTINGS, starting_screen(), target=TARGET, actor="ann")
+    batch = campaign.ask(4, FirstPairs())
+    first, second, third, last = batch.table["perturbation"]
+    campaign.order([first, third])
+    campaign.tell(measured([first, second], campaign.readouts))
+    campaign.tell(measured([third], campaign.readouts).assign(status="failed"))
+    campaign.tell(measured([third, "G00+G01+G02"], campaign.readouts, replicate="2"), allow_extra=True)
+    campaign.withdraw([last])
+    campaign.ask(2, FirstPairs())
+    return campaign
+
+
+def test_store_keeps_the_contract(place: str) -> None:
+    check_store(_store(place))
+
+
+def test_replay_of_the_log_gives_what_is_stored(place: str) -> None:
+    store = _store(place)
+    campaign = _busy_campaign(store)
+    with store.writing(campaign.name) as log:
+        before = log.experiments(), log.measurements(range(1, 10))
+        verify(log.connection, log.campaign)
+        rebuild(log.connection, log.campaign)
+        assert (log.experiments(), log.measurements(range(1, 10))) == before
+        assert len(before[0]) == 8  # 4 + 2 asked, and two extra: a triple, and a repetition of what had failed
+
+
+def test_verify_sees_a_state_that_does_not_follow_from_the_log(place: str) -> None:
+    store = _store(place)
+    campaign = _busy_campaign(store)
+    with store.writing(campaign.name) as log:
+        log.connection.execute(text("UPDATE experiments SET state = 'ordered' WHERE number = 1"))
+    with store.writing(campaign.name) as log, pytest.raises(StoreError, match="'experiments' does not follow"):
+        verify(log.connection, log.campaign)
+
+
+@pytest.mark.parametrize(
+    "change", ["DELETE FROM events", "UPDATE events SET actor = 'eve'", "DELETE FROM artefacts"]
+)
+def test_the_database_itself_refuses_to_change_the_log(place: str, change: str) -> None:
+    store = _store(place)
+    campaign = _busy_campaign(store)
+    with pytest.raises(StoreError, match="can only be appended to"), store.writing(campaign.name) as log:
+        log.connection.execute(text(change))
+    assert len(campaign.history()) == 9
+
+
+def test_two_campaigns_of_one_store_do_not_see_each_other(place: str) -> None:
+    store = _store(place)
+    _busy_campaign(store)
+    other = Campaign.create(
+        store, SETTINGS.__class__(name="other", target="x"), starting_screen(), target=TARGET, actor="bob"
+    )
+    assert sum(other.status().counts.values()) == 0
+    assert other.ask(2, FirstPairs()).round == 1
+    assert store.names() == ("other", "test")
+
+
+def test_stores_of_one_campaign_agree_on_its_plans(tmp_path: Path, place: str) -> None:
+    one = Campaign.create(_store(place), SETTINGS, starting_screen(), target=TARGET, actor="ann")
+    two = Campaign.create(
+        _store(str(tmp_path / "two.db")), SETTINGS, starting_screen(), target=TARGET, actor="bob"
+    )
+    tables = [each.ask(4, FirstPairs()).table.drop(columns="campaign") for each in (one, two)]
+    assert tables[0].equals(tables[1])

@@ -1,0 +1,284 @@
+"""The verb campaign on a tiny simulated screen: files in and out, and stores that fail."""
+
+import json
+import os
+import shutil
+import sqlite3
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import anndata
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from strategies.worlds import command, save_state, save_table, tiny_table
+
+from inverse_design.campaign.store import database
+from inverse_design.campaign.store.protocol import open_store
+from inverse_design.cli.outputs import METADATA_KEY
+
+BEGUN = ("--name", "first", "--target", "state.csv", "--surrogate", "additive", "--batch-size", "4")
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a campaign that has asked its first round."""
+    folder = tmp_path_factory.mktemp("begun")
+    save_table(folder, tiny_table().iloc[:-1])
+    save_state(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert command("campaign", "create", "screen.csv", *BEGUN) == 0
+        assert command("campaign", "ask", "-o", "batch.csv") == 0
+    return folder
+
+
+@pytest.fixture
+def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A copy of it, in which the test stands."""
+    folder = tmp_path / "here"
+    shutil.copytree(begun, folder)
+    monkeypatch.chdir(folder)
+    capsys.readouterr()
+    return folder
+
+
+def results(*, shift: float = 0.0) -> pd.DataFrame:
+    """Effects of the asked pairs that depend on their names only."""
+    labels = pd.read_csv("batch.csv")["perturbation"]
+    readouts = tiny_table().columns[1:]
+    rows = [np.random.default_rng(sum(map(ord, label))).normal(scale=0.3, size=len(readouts)) for label in labels]
+    return pd.concat([labels, pd.DataFrame(np.array(rows) + shift, columns=readouts)], axis=1)
+
+
+def with_every_connection(monkeypatch: pytest.MonkeyPatch, pragma: str) -> None:
+    """Have each later connection to SQLite begin with a pragma."""
+    prepare = database._prepare_sqlite
+
+    def prepared(connection: Any, record: object) -> None:
+        prepare(connection, record)
+        connection.execute(f"PRAGMA {pragma}")
+
+    monkeypatch.setattr(database, "_prepare_sqlite", prepared)
+
+
+@pytest.mark.usefixtures("here")
+def test_an_h5ad_of_effects_is_told_as_a_table_is(capsys: pytest.CaptureFixture[str]) -> None:
+    table = results()
+    effects = table.drop(columns="perturbation")
+    shuffled = effects[effects.columns[::-1]].assign(other=1.0)
+    obs = pd.DataFrame({"condition": list(table["perturbation"])}, index=[f"w{row}" for row in range(len(table))])
+    var = pd.DataFrame(index=shuffled.columns)
+    anndata.AnnData(shuffled.to_numpy(), obs=obs, var=var).write_h5ad("told.h5ad")
+    assert command("campaign", "tell", "told.h5ad", "--target-col", "condition") == 0
+    assert "4 experiments measured, 0 failed" in capsys.readouterr().out
+    table.to_csv("told.csv", index=False)
+    assert command("campaign", "tell", "told.csv") == 0  # the same numbers, well by well
+    assert "already told: 4 wells were known" in capsys.readouterr().out
+    assert command("campaign", "tell", "told.csv", "--target-col", "condition") == 3
+    assert "reading options for .h5ad files only" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("kind", ["effects", "effects with a control", "cells"])
+def test_an_h5ad_of_one_experiment_is_told(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    label = pd.read_csv("batch.csv")["perturbation"][0]
+    readouts = tiny_table().columns[1:]
+    copies = 6 if kind == "cells" else 1
+    labels = [label] * copies + ["control"] * (0 if kind == "effects" else copies)
+    values = np.random.default_rng(0).normal(size=(len(labels), len(readouts)))
+    obs = pd.DataFrame({"condition": labels}, index=[f"w{row}" for row in range(len(labels))])
+    anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=readouts)).write_h5ad("told.h5ad")
+    assert command("campaign", "tell", "told.h5ad") == 0
+    assert "1 experiments measured, 0 failed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_an_h5ad_that_lacks_a_readout_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    table = results()
+    effects = table.drop(columns="perturbation").iloc[:, 1:]
+    obs = pd.DataFrame({"condition": list(table["perturbation"])}, index=[f"w{row}" for row in range(len(table))])
+    anndata.AnnData(effects.to_numpy(), obs=obs, var=pd.DataFrame(index=effects.columns)).write_h5ad("told.h5ad")
+    assert command("campaign", "tell", "told.h5ad") == 3
+    assert "need 1 more column(s), such as 'G000'" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_further_round_stands_beside_the_open_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "ask", "--more", "-n", 2, "-o", "more.csv") == 0
+    assert "round     2, proposed now" in capsys.readouterr().out
+    first, more = pd.read_csv("batch.csv"), pd.read_csv("more.csv")
+    assert (set(more["round"]), len(more)) == ({2}, 2)
+    assert not set(first["perturbation"]) & set(more["perturbation"])
+    assert command("campaign", "ask", "-o", "again.csv") == 0
+    assert "round     2, open: 2 of 2 results to come" in capsys.readouterr().out
+    assert command("campaign", "status", "--quick") == 0
+    assert "2: 6 proposed" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_a_parquet_table_holds_numbers_and_its_manifest() -> None:
+    assert command("campaign", "ask", "-o", "batch.parquet") == 0
+    read, written = pd.read_parquet("batch.parquet"), pd.read_csv("batch.csv")
+    pd.testing.assert_frame_equal(read, written, check_dtype=False, rtol=1e-9)
+    metadata = pq.read_schema("batch.parquet").metadata
+    facts = json.loads(Path("batch.parquet.json").read_text(encoding="utf-8"))
+    assert json.loads(metadata[METADATA_KEY]) == facts["manifest"]
+    assert facts["manifest"]["settings"]["batch_size"] == 4
+    assert facts["round"]["number"] == 1
+    told = results()
+    told.to_parquet("told.parquet")
+    assert command("campaign", "tell", "told.parquet") == 0
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("name", ["plate.csv", "plate.xlsx"])
+def test_an_export_says_where_it_comes_from(name: str) -> None:
+    assert command("campaign", "export", "--edges", "empty", "-o", name) == 0
+    facts = json.loads(Path(f"{name}.json").read_text(encoding="utf-8"))
+    assert facts["manifest"]["command"] == f"inverse-design campaign export --edges empty -o {name}"
+    assert (facts["campaign"]["name"], facts["round"]["number"]) == ("first", 1)
+    assert facts["export"]["layout"]["edges"] == "empty"
+    assert facts["export"]["layout"]["size"] == 96
+
+
+def test_the_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "schema") == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert schema["properties"]["order"]["enum"] == ["1", "2", "3", "4", "5", "6", "both"]
+    assert schema["properties"]["gain"]["default"] == "expected_improvement"
+    assert schema["required"] == ["name", "target"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--exclude", "G0000"), "'G0000'"),
+        (("--gain", "expected_improvment"), "'expected_improvement'"),
+        (("--surrogate", "aditive"), "'additive'"),
+        (("--order", "7"), "order"),
+        (("--random-share", "2"), "random_share = 2"),
+    ],
+)
+def test_a_campaign_that_cannot_begin_leaves_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: tuple[str, str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save_table(tmp_path)
+    save_state(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    stated = dict(zip(BEGUN[::2], BEGUN[1::2], strict=True)) | {words[0]: words[1]}
+    assert command("campaign", "create", "screen.csv", *(word for each in stated.items() for word in each)) in {
+        2,
+        3,
+    }
+    assert message in capsys.readouterr().err
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.usefixtures("here")
+def test_a_store_that_may_not_be_written_can_still_be_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results().to_csv("told.csv", index=False)
+    with_every_connection(monkeypatch, "query_only = ON")
+    before = Path("campaigns.db").read_bytes()
+    for words in (("tell", "told.csv"), ("order",), ("withdraw", results()["perturbation"][0]), ("ask", "--more")):
+        assert command("campaign", *words) == 3
+        assert "may not be written (read-only file or folder)" in capsys.readouterr().err
+    for words in (("status", "--quick"), ("history",), ("ask",), ("export", "-o", "plate.csv")):
+        assert command("campaign", *words) == 0
+    assert Path("campaigns.db").read_bytes() == before
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everything")
+@pytest.mark.usefixtures("here")
+def test_permissions_of_a_store_are_heeded(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("campaigns.db").chmod(0o444)
+    assert command("campaign", "order") == 3
+    assert "may not be written" in capsys.readouterr().err
+    assert command("campaign", "history") == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_full_disk_is_named_and_nothing_is_half_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = results()
+    wells = pd.concat([table.assign(replicate=number) for number in range(200)])
+    wells.to_csv("told.csv", index=False)
+    with monkeypatch.context() as patch:
+        pages = Path("campaigns.db").stat().st_size // 4096
+        with_every_connection(patch, f"max_page_count = {pages}")
+        assert command("campaign", "tell", "told.csv") == 3
+        assert "the disk, which is full; make room and repeat" in capsys.readouterr().err
+    assert command("campaign", "tell", "told.csv") == 0
+    assert "800 wells told, 4 experiments measured" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("words", [("tell", "told.csv"), ("order",), ("history",)])
+def test_a_locked_store_is_named(
+    words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results().to_csv("told.csv", index=False)
+    impatient = partial(open_store, timeout=0.1)
+    monkeypatch.setattr("inverse_design.cli.campaign.place.open_store", impatient)
+    lock = sqlite3.connect("campaigns.db", isolation_level=None)
+    lock.execute("BEGIN EXCLUSIVE")
+    try:
+        assert command("campaign", *words) == 3
+        assert "'campaigns.db' is locked by another program" in capsys.readouterr().err
+    finally:
+        lock.rollback()
+        lock.close()
+    assert command("campaign", *words) == 0
+
+
+@pytest.mark.usefixtures("here")
+def test_a_budget_below_the_cheapest_experiment_has_nothing_to_propose(capsys: pytest.CaptureFixture[str]) -> None:
+    poor = ("--budget", "3", "--cost-per-well", "1", "--replicates", "2", "--controls", "0")
+    assert command("campaign", "create", "screen.csv", *BEGUN[2:], "--name", "poor", *poor) == 0
+    assert command("campaign", "ask", "--name", "poor") == 0  # one experiment of two wells
+    assert "3 proposed experiments were left out: 3 of the budget are left" in capsys.readouterr().out
+    poor = ("--budget", "1", "--cost-per-well", "1", "--replicates", "2", "--controls", "0")
+    assert command("campaign", "create", "screen.csv", *BEGUN[2:], "--name", "poorer", *poor) == 0
+    assert command("campaign", "ask", "--name", "poorer") == 4
+    assert "a round with the cheapest of the proposed experiments costs 2" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_the_words_of_a_database_never_show_its_password(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "postgresql://ann:s3cret@127.0.0.1:1/screens"
+    for words in (("ask",), ("create", "screen.csv", *BEGUN), ("status", "--bogus")):
+        code = command("campaign", *words, "--store", url)
+        said = capsys.readouterr()
+        assert code in {2, 3}
+        assert "s3cret" not in said.out + said.err
+        assert said.err
+    assert command("campaign", "ask", f"--stor={url}") == 2
+    assert "s3cret" not in capsys.readouterr().err
+    os.environ["INVERSE_DESIGN_STORE"] = url
+    try:
+        assert command("campaign", "history") == 3
+        assert "ann:***@" in (said_once := capsys.readouterr().err)
+        assert "s3cret" not in said_once
+    finally:
+        del os.environ["INVERSE_DESIGN_STORE"]
+
+
+@pytest.mark.usefixtures("here")
+def test_a_warning_on_coverage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    results(shift=30.0).to_csv("told.csv", index=False)
+    assert command("campaign", "tell", "told.csv") == 0
+    capsys.readouterr()
+    assert command("campaign", "status", "--quick") == 0
+    said = [line for line in capsys.readouterr().out.splitlines() if "bounds hold" in line]
+    assert said
+    assert all(line.startswith("warning: round 1: ") for line in said)

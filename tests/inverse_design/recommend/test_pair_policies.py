@@ -1,0 +1,186 @@
+"""Policies for pairs: fair, repeatable, and as good as the slow way says."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from jaxtyping import Float
+from strategies.screens import normal, pairs_of, planted_screen
+from torch import Tensor
+
+from inverse_design.problem.target import ScalarTarget
+from inverse_design.recommend.environment import Game, Pool, pairs_game
+from inverse_design.recommend.fixed import POLICIES
+from inverse_design.recommend.pair_hits import PairHits, PairTerm, fit_pair_process, hit_score, pair_terms
+from inverse_design.recommend.pairs import PairRidge, pair_view
+from inverse_design.validate.replay import PermutedFeedback, coverage, play, share_found
+from surrogates.data.descriptors import Descriptors
+from surrogates.errors import DataError
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of BoTorch's libraries
+PAIRS = torch.tensor([[0, 1], [2, 3], [1, 4], [0, 5], [2, 5], [3, 4], [0, 2], [1, 5], [4, 5], [1, 3]])
+
+
+def game(start: int = 20, rounds: int = 1, count: int = 6) -> Game:
+    screen = planted_screen(alone=range(16), together=pairs_of(16, 110), readouts=3, bend=0.3, noise=0.1)
+    target = ScalarTarget(screen.readouts[0], "minimise")
+    return pairs_game(screen, target, start=start, rounds=rounds, count=count, name="planted")
+
+
+def described(pool: Pool) -> Descriptors:
+    names = pool.before.vocabulary.targets
+    return Descriptors("made", "rbf", names, normal(len(names), 4, seed=3))
+
+
+@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "campaign", "pair_hits"])
+def test_policies_play_fair_repeat_themselves_and_see_nothing_hidden(name: str) -> None:
+    played = replace(game(), descriptors=(described(game().pool),))
+    policy = POLICIES.load(name)()
+    trace = play(played, policy, seed=5, name=name)
+    known = played.reveal(trace.rows[:20])
+    hidden = torch.ones(len(played.pool), dtype=torch.bool)
+    hidden[known.rows] = False
+    effects = played.screen.effects.clone()
+    effects[played.candidates[hidden]] += 7.0
+    other = replace(played, screen=replace(played.screen, effects=effects))
+    assert torch.equal(play(other, policy, seed=5).rows[:26], trace.rows[:26])
+    assert trace.sizes == (20, 6)
+
+
+@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "campaign", "pair_hits"])
+def test_policies_know_how_to_begin_with_nothing(name: str) -> None:
+    trace = play(game(start=0, rounds=1, count=3), POLICIES.load(name)(), seed=0, name=name)
+    assert len(trace.rows.unique()) == 3
+
+
+def test_feedback_helps_and_permuted_feedback_does_not() -> None:
+    played = game(start=20, rounds=1, count=10)
+    honest, permuted = (
+        torch.stack([share_found(played, play(played, policy, seed=seed), top=10)[-1] for seed in range(4)]).mean()
+        for policy in (PairHits(top=10), PermutedFeedback(PairHits(top=10)))
+    )
+    assert float(honest) > float(permuted) + 0.2
+
+
+def test_bounds_hold_about_as_often_as_they_say() -> None:
+    played = game(start=40, rounds=1, count=20)
+    found = torch.stack([coverage(played, play(played, PairHits(top=10), seed=seed))[1:] for seed in range(2)])
+    assert 0.75 <= float(found.mean()) <= 1.0
+
+
+def test_hits_are_as_many_as_expected_and_a_known_value_counts() -> None:
+    mean, spread = normal(50, seed=0), normal(50, seed=1).abs() + 0.1
+    measured = normal(20, seed=2)
+    score = hit_score(mean, spread, measured, top=12)
+    threshold = float((mean - spread * torch.special.ndtri(score.exp())).median())
+    assert float(score.exp().sum() + (measured > threshold).sum()) == pytest.approx(12, abs=1.01)
+    assert int(score.argmax()) != int(mean.argmax()) or float(score.max()) <= 0
+    equal = hit_score(mean, torch.full_like(mean, 0.3), measured, top=12)
+    assert torch.equal(equal.argsort(), mean.argsort())
+
+
+def brute(term: PairTerm) -> Float[Tensor, "m m"]:
+    def one(a: list[int], b: list[int]) -> float:
+        (i, j), (k, m) = a, b
+        first, second = term.first, term.second
+        return float(
+            first[i, k] * second[j, m] + first[i, m] * second[j, k] + first[j, k] * second[i, m]
+            + first[j, m] * second[i, k]
+        ) / 2  # fmt: skip
+
+    return torch.tensor([[one(a, b) for b in PAIRS.tolist()] for a in PAIRS.tolist()], dtype=torch.float64)
+
+
+def some_terms() -> tuple[PairTerm, ...]:
+    pool = game().pool
+    alone = pair_view(pool).alone[:6]
+    names = [("same", "any"), ("near", "near"), ("same", "near")]
+    return pair_terms(names, alone, length=0.7, vocabulary=pool.before.vocabulary, descriptors=())
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_terms_are_what_the_equation_says_and_positive(number: int) -> None:
+    term = some_terms()[number]
+    slow = brute(term)
+    assert torch.allclose(term.between(PAIRS, PAIRS), slow)
+    assert torch.allclose(term.alone(PAIRS), slow.diagonal())
+    assert float(torch.linalg.eigvalsh(slow).min()) > -1e-9
+    weights = normal(len(PAIRS), seed=1)
+    table = torch.zeros(6, 6, dtype=torch.float64)
+    table[PAIRS[:, 0], PAIRS[:, 1]] = table[PAIRS[:, 1], PAIRS[:, 0]] = weights
+    assert torch.allclose(term.spread(table)[PAIRS[:, 0], PAIRS[:, 1]], slow @ weights)
+
+
+def test_descriptors_make_genes_alike() -> None:
+    pool = game().pool
+    view = pair_view(pool)
+    (term,) = pair_terms(
+        [("described", "described")],
+        view.alone,
+        length=0.7,
+        vocabulary=pool.before.vocabulary,
+        descriptors=(described(pool),),
+    )
+    coordinates, _ = described(pool).coordinates(pool.before.vocabulary, rank=64)
+    assert torch.allclose(term.first, coordinates @ coordinates.T, atol=1e-6)
+
+
+def test_the_process_is_the_textbook_one() -> None:
+    terms, alone, utility = some_terms(), normal(6, seed=4), normal(len(PAIRS), seed=5)
+    process = fit_pair_process(terms, alone, PAIRS, utility)
+    one, other = alone[PAIRS[:, 0]], alone[PAIRS[:, 1]]
+    curve = torch.stack([torch.ones_like(one), one + other, one * other, one**2 + other**2], 1)
+    weights = process.logs[:3].exp()
+    prior = 10.0 * curve @ curve.T + sum(weight * brute(term) for weight, term in zip(weights, terms, strict=True))
+    noise = (process.logs[3] + process.logs[4] * torch.maximum(one, other) + process.logs[5] * (one + other)).exp()
+    gain = prior @ torch.linalg.inv(prior + torch.diag(noise + 1e-5))
+    standard = (utility - utility.mean()) / utility.std()
+    mean = utility.mean() + utility.std() * (gain @ standard)
+    assert torch.allclose(process.mean[PAIRS[:, 0], PAIRS[:, 1]], mean, atol=1e-6)
+    latent, added = process.variance(PAIRS)
+    assert torch.allclose(latent, (prior - gain @ prior).diagonal() * utility.var(), atol=1e-6)
+    assert torch.allclose(added, noise * utility.var())
+
+
+def test_the_ridge_is_least_squares_with_rows_for_its_penalty() -> None:
+    played = game()
+    known = played.reveal(torch.arange(30))
+    chosen = PairRidge(penalty=2.0).choose(played.pool, known, 5, seed=0).rows
+    view = pair_view(played.pool)
+    parts = torch.cat([torch.ones(len(played.pool), 1).double(), view.parts()], 1)
+    line = torch.linalg.lstsq(parts[:30], known.utility[:, None]).solution[:, 0]
+    marks = played.pool.candidates.multi_hot(len(view.alone))
+    rows = torch.cat([marks[:30], math.sqrt(2.0) * torch.eye(len(view.alone)).double()])
+    left = torch.cat([known.utility - parts[:30] @ line, torch.zeros(len(view.alone)).double()])
+    gene = torch.linalg.lstsq(rows, left[:, None]).solution[:, 0]
+    expected = parts @ line + marks @ gene
+    expected[:30] = -torch.inf
+    assert torch.equal(chosen, expected.topk(5).indices)
+
+
+def test_what_is_no_pair_is_refused_by_name() -> None:
+    screen = planted_screen(alone=range(5), together=[(0, 1), (1, 2), (0, 2, 3)])
+    pool = pairs_game(screen, ScalarTarget(screen.readouts[0], "minimise"), start=0, rounds=1, count=1).pool
+    with pytest.raises(DataError, match=r"'G00\+G02\+G03' is no pair"):
+        pair_view(pool)
+    lonely = planted_screen(alone=[0], together=[(0, 1), (1, 2)])
+    pool = pairs_game(lonely, ScalarTarget(lonely.readouts[0], "minimise"), start=0, rounds=1, count=1).pool
+    with pytest.raises(DataError, match="fewer than two genes"):
+        pair_view(pool)
+
+
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"level": 1.0}, {"length": 0.0}, {"terms": ()}, {"short_list": 0}])
+def test_settings_out_of_range_are_refused(wrong: dict) -> None:
+    with pytest.raises(DataError, match="cannot choose"):
+        PairHits(**wrong)
+    with pytest.raises(DataError, match="penalty"):
+        PairRidge(0.0)
+
+
+def test_the_planner_names_the_candidate_that_it_cannot_plan() -> None:
+    whole = planted_screen(alone=range(6), together=pairs_of(6, 10), readouts=3)
+    lacking = whole.rows([row for row, label in enumerate(whole.labels) if label != "G02"])
+    played = pairs_game(lacking, ScalarTarget(whole.readouts[0], "minimise"), start=0, rounds=1, count=2)
+    with pytest.raises(DataError, match=r"candidate '.*G02.*leave 'campaign' out"):
+        play(played, POLICIES.load("campaign")(), seed=0)

@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given, settings
+from strategies.screens import gene, label, normal, pairs_of, plans, planted_screen
+
+from surrogates.data.catalogue import open_dataset
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.splits import splits_over_doubles
+from surrogates.errors import DataError
+from surrogates.models.additive import ScaledAdditive
+from surrogates.models.features import effect_components
+from surrogates.models.wrappers.denoised import Denoised, Shrinkage, _errors, shrink_singles
+from surrogates.testing import check_surrogate
+
+
+def noisy_singles(noise: float, *, genes: int = 24, readouts: int = 60, own: float = 0.0) -> Screen:
+    """Singles in three directions with noise, one large own effect each, and noiseless doubles: their sums."""
+    alone = normal(genes, 3, seed=0) @ normal(3, readouts, seed=1)
+    alone[range(genes), range(genes)] += own
+    pairs = pairs_of(genes, 60)
+    doubles = torch.stack([alone[[i, j]].sum(0) for i, j in pairs])
+    effects = torch.cat([alone + noise * normal(genes, readouts, seed=2), doubles])
+    labels = [*(gene(each) for each in range(genes)), *(label(pair) for pair in pairs)]
+    return Screen.from_labels(
+        effects, [Perturbation.parse(each) for each in labels], [f"r{each}" for each in range(readouts)]
+    )
+
+
+@settings(max_examples=5)
+@given(plan=plans(fewest_doubles=8))
+def test_contract(plan: dict[str, object]) -> None:
+    check_surrogate(Denoised(ScaledAdditive(), components=(2, 3)), planted_screen(**plan))  # type: ignore[arg-type]
+
+
+def test_noise_is_found_and_taken_off() -> None:
+    screen, truth = noisy_singles(2.0), noisy_singles(0.0)
+    shrinkage = Denoised(ScaledAdditive(), components=(3, 10)).shrinkage(screen, seed=0)
+    assert shrinkage.components == 3
+    assert shrinkage.noise > 0
+    before = (screen.effects - truth.effects)[:24].square().mean()
+    after = (shrinkage.apply(screen).effects - truth.effects)[:24].square().mean()
+    assert after < 0.4 * before
+
+
+def test_noiseless_effects_of_their_own_are_left_alone() -> None:
+    screen = noisy_singles(0.0, own=6.0)
+    assert Denoised(ScaledAdditive(), components=(3,)).shrinkage(screen, seed=0) == Shrinkage()
+
+
+def test_what_stands_out_is_kept() -> None:
+    screen, truth = noisy_singles(0.5, own=10.0), noisy_singles(0.0, own=10.0)
+    shrunk = Shrinkage(3, 3.0).apply(screen).effects
+    on_own = shrunk[range(24), range(24)] / truth.effects[range(24), range(24)]
+    assert 0.8 < float(on_own.median()) < 1.1
+
+
+def test_the_estimate_is_the_one_of_the_equation() -> None:
+    screen = noisy_singles(1.0)
+    shrunk = Shrinkage(4, 2.5).apply(screen).effects
+    directions = effect_components(screen.effects, 4)
+    common = screen.effects @ directions.T @ directions
+    rest = (screen.effects - common).square()
+    for row, column in ((0, 0), (7, 31), (23, 59)):
+        expected = rest[row].mean() * rest[:, column].mean() / rest.mean()
+        factor = rest[row, column] / (rest[row, column] + 2.5 * expected)
+        wanted = common[row, column] + factor * (screen.effects - common)[row, column]
+        assert float(shrunk[row, column]) == pytest.approx(float(wanted))
+    assert torch.equal(shrunk[24:], screen.effects[24:])
+
+
+def test_choices_are_judged_by_the_screens_that_they_make() -> None:
+    screen = noisy_singles(1.5)
+    split = splits_over_doubles(screen, folds=5, seed=0)[0]
+    training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
+    choices = [Shrinkage(), Shrinkage(3, 1.0), Shrinkage(3, 6.0), Shrinkage(10, 1.0)]
+    directions = effect_components(training.effects, 30)
+    for choice, error in zip(choices, _errors(screen, split, choices), strict=True):
+        shrunk = shrink_singles(training, directions[: choice.components], noise=choice.noise)
+        wrong = ScaledAdditive().fit(shrunk, seed=0).predict(batch).mean - truth
+        assert float(error) == pytest.approx(float(wrong.square().sum()))
+
+
+def test_few_doubles_or_readouts_leave_everything_as_measured() -> None:
+    few = planted_screen(alone=range(8), together=pairs_of(8, 7))
+    narrow = planted_screen(alone=range(8), together=pairs_of(8, 20), readouts=3)
+    for screen in (few, narrow):
+        assert Denoised(ScaledAdditive(), components=(3,)).shrinkage(screen, seed=0) == Shrinkage()
+        assert Shrinkage().apply(screen) is screen
+
+
+@pytest.mark.parametrize("wrong", [{"components": -1}, {"noise": -1.0}, {"noise": float("nan")}])
+def test_a_strength_below_zero_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(DataError, match="does not shrink"):
+        Shrinkage(**wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.real_data
+def test_held_out_doubles_of_norman2019_gain(real_data: Callable[[str], Path]) -> None:
+    real_data("norman2019_expr")
+    screen = open_dataset("norman2019_expr")
+    split = splits_over_doubles(screen, folds=5, seed=0)[0]
+    training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
+    error = {
+        model: float((model.fit(training, seed=0).predict(batch).mean - truth).square().sum())
+        for model in (ScaledAdditive(), Denoised(ScaledAdditive()))
+    }
+    assert error[Denoised(ScaledAdditive())] < 0.97 * error[ScaledAdditive()]

@@ -1,0 +1,110 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import minimize
+from strategies.screens import normal, pairs_of, plans, planted_screen
+
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code
+from surrogates.data.splits import splits_over_doubles
+from surrogates.errors import DataError
+from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.base import Surrogate
+from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
+from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers.ensemble import Stacked, convex_weights
+from surrogates.testing import check_surrogate
+
+SMALL: tuple[Surrogate, ...] = (ScaledAdditive(), MatchingMean(), Interaction(components=3, leading=2))
+
+
+@settings(max_examples=5)
+@given(plan=plans(fewest_doubles=8), unseen=st.booleans())
+def test_contract(plan: dict[str, object], *, unseen: bool) -> None:
+    check_surrogate(Stacked(SMALL[:2], unseen=unseen, folds=2), planted_screen(**plan))  # type: ignore[arg-type]
+
+
+@given(seed=st.integers(0, 999), members=st.integers(1, 5), columns=st.integers(1, 8))
+def test_weights_are_convex_and_no_other_are_better(seed: int, members: int, columns: int) -> None:
+    errors = normal(members, columns, seed=seed) + 0.5 * normal(1, columns, seed=seed + 1)
+    weights = convex_weights(errors)
+    assert float(weights.sum()) == pytest.approx(1)
+    assert float(weights.min()) >= 0
+    gram = (errors @ errors.T).numpy()
+    slow = minimize(
+        lambda w: w @ gram @ w,
+        np.full(members, 1 / members),
+        jac=lambda w: 2 * gram @ w,
+        bounds=[(0, 1)] * members,
+        constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+        method="SLSQP",
+    )
+    assert float(weights @ torch.from_numpy(gram) @ weights) <= slow.fun + 1e-5 * np.trace(gram)
+
+
+def test_a_member_without_error_takes_all() -> None:
+    errors = torch.stack([normal(20, seed=0), torch.zeros(20, dtype=torch.float64), normal(20, seed=1)])
+    torch.testing.assert_close(convex_weights(errors), torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64))
+    assert convex_weights(torch.zeros(3, 4, dtype=torch.float64)).tolist() == [1, 0, 0]
+
+
+def test_weights_come_from_held_out_doubles() -> None:
+    screen = planted_screen(alone=range(9), together=pairs_of(9, 30), noise=0.1)
+    fitted = Stacked((NoChange(), ScaledAdditive()), unseen=False).fit(screen, seed=0)
+    errors: list[list[torch.Tensor]] = [[], []]
+    for split in splits_over_doubles(screen, folds=5, seed=0):
+        for member, kept in zip((NoChange(), ScaledAdditive()), errors, strict=True):
+            mean = member.fit(screen.rows(split.train), seed=0).predict(screen.batch.rows(split.test)).mean
+            kept.append((screen.effects[split.test] - mean).flatten())
+    expected = convex_weights(torch.stack([torch.cat(each) for each in errors]))
+    torch.testing.assert_close(fitted.combined.weights, expected)
+    assert fitted.combined.support == 30
+    assert float(fitted.combined.weights[1]) > 0.95
+    assert fitted.unseen == ()
+
+
+def test_unseen_parts_have_weights_of_their_own() -> None:
+    screen = planted_screen(alone=range(20), together=pairs_of(20, 40), noise=0.1)
+    fitted = Stacked((Additive(), NoChange())).fit(screen, seed=0)
+    codes = {each.code for each in fitted.unseen}
+    assert {16, 33} <= codes
+    assert SEEN_SINGLE not in codes
+    # Independent effects: an unseen single is best predicted as next to nothing, a seen pair as its sum.
+    assert float(fitted.weights(16).weights[1]) > 0.5
+    assert float(fitted.weights(SEEN_DOUBLE).weights[0]) > 0.7
+
+
+def test_measured_singles_are_left_to_the_first_member() -> None:
+    screen = planted_screen(alone=range(9), together=pairs_of(9, 30))
+    stack = Stacked((Additive(), PerturbationMean(), NoChange())).fit(screen, seed=0)
+    torch.testing.assert_close(stack.predict(screen.batch).mean[:9], screen.effects[:9])
+
+
+def test_predictions_are_the_weighted_members() -> None:
+    screen = planted_screen(alone=range(9), together=[*pairs_of(9, 30), (0, 10), (1, 2, 3)], bend=0.5)
+    fitted = Stacked(SMALL).fit(screen, seed=0)
+    posterior = fitted.predict(screen.batch)
+    for row, code in enumerate(novelty_code(screen.batch, fitted.measured_alone).tolist()):
+        parts = [member.predict(screen.batch.rows(torch.tensor([row]))) for member in fitted.members]
+        weights = fitted.weights(code).weights
+        torch.testing.assert_close(
+            posterior.mean[row], sum(w * p.mean[0] for w, p in zip(weights, parts, strict=True))
+        )
+        torch.testing.assert_close(
+            posterior.scale[row], sum(w * p.scale[0] for w, p in zip(weights, parts, strict=True))
+        )
+
+
+def test_without_doubles_the_first_member_stands_alone() -> None:
+    screen = planted_screen(alone=range(5), together=[])
+    fitted = Stacked((Additive(), NoChange()), unseen=False).fit(screen, seed=0)
+    assert fitted.combined.weights.tolist() == [1, 0]
+    assert fitted.combined.support == 0
+
+
+def test_an_empty_stack_is_refused() -> None:
+    with pytest.raises(DataError, match="a stack needs members"):
+        Stacked(())
+    with pytest.raises(DataError, match="2 or more folds"):
+        Stacked((Additive(),), folds=1)
