@@ -1,6 +1,6 @@
 """What do public screens lend to a screen without combinations, and how well does it hold?
 
-Prints the table that ships in ``surrogates/models/wrappers/public_law.py``. Then each screen, stripped of its doubles,
+Prints the table that ships in ``surrogates/models/wrappers/public_law.py``. Then each screen, without doubles,
 borrows from all the others: how many of its doubles does a 90 % interval hold, of single readouts and of the
 distance to another double?
 

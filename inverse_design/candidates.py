@@ -29,48 +29,21 @@ _DRAWS = 1000
 
 
 def borrows(fitted: FittedCalibrated, code: int = SEEN_DOUBLE) -> bool:
-    """Say whether the law of a novelty class is that of public screens.
-
-    Args:
-        fitted: A surrogate with its error laws.
-        code: A value of :func:`surrogates.data.novelty.novelty_code`.
-
-    Returns:
-        True for doubles of measured singles if none could be held out. Public screens tell of no other class.
-    """
+    """Say whether the law of a novelty class is that of public screens."""
     return code == SEEN_DOUBLE and fitted.law(code).origin == BORROWED
 
 
 def borrowed_bounds(
     outcome: Outcome, fitted: FittedCalibrated, batch: PerturbationBatch, level: float, *, seed: int = 0
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """Bound what an experiment with each perturbation will show by the law that public screens lend.
-
-    Args:
-        outcome: The number that a measurement shows.
-        fitted: The surrogate: its predictions and single effects.
-        batch: Doubles of entries measured alone.
-        level: Nominal probability of the bounds.
-        seed: Fixes the draws.
-
-    Returns:
-        Lower bounds, medians and upper bounds; errors of Student's law may have no mean.
-    """
+    """Bound what an experiment with each perturbation will show by the law that public screens lend."""
     law, spread = public_law(), SingleSpread.of(fitted.singles, fitted.measured_alone)
     errors = law.errors(spread, _DRAWS, seed=seed)
     return quantiles_of(outcome, fitted.predict(batch).mean, law.relative(spread, batch).sqrt(), errors, level)
 
 
 def borrowed_note(name: str, level: float) -> str:
-    """Say what stands behind the bounds.
-
-    Args:
-        name: Of the outcome.
-        level: Nominal probability of the bounds.
-
-    Returns:
-        A sentence of the notes.
-    """
+    """Say what stands behind the bounds."""
     law, count = public_law(), len(PUBLIC_SCREENS)
     low, high = (pick(each.ratio for each in PUBLIC_SCREENS) for pick in (min, max))
     return (
@@ -87,18 +60,7 @@ def quantiles_of(
     errors: Float[Tensor, "s g"],
     level: float,
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """Cut the tails off the outcomes of predictions with drawn errors.
-
-    Args:
-        outcome: The number that a measurement shows.
-        mean: Predicted effects of at least one perturbation.
-        reach: How many times as large as drawn the errors of each prediction are.
-        errors: Drawn errors, the same for all predictions.
-        level: Nominal probability of the bounds.
-
-    Returns:
-        Lower bounds, medians and upper bounds.
-    """
+    """Cut the tails off the outcomes of predictions with drawn errors."""
     tails = torch.tensor([(1 - level) / 2, 0.5, (1 + level) / 2], dtype=torch.float64)
     bounds = [outcome.measured(row + far * errors).quantile(tails) for row, far in zip(mean, reach, strict=True)]
     lower, median, upper = torch.stack(bounds, 1)
@@ -131,18 +93,7 @@ class OutcomeBounds:
 def outcome_bounds(
     objective: Objective, fitted: FittedCalibrated, batch: PerturbationBatch, level: float
 ) -> OutcomeBounds:
-    """Bound what an experiment with each candidate will show, by conformal intervals.
-
-    Args:
-        objective: What candidates are worth; its outcome is bounded.
-        fitted: A surrogate with its cross-fits.
-        batch: The candidates.
-        level: Nominal probability.
-
-    Returns:
-        The bounds. Without held-out combinations they are those of public screens, or else ``nan`` where too few
-        were held out, and a note says so.
-    """
+    """Bound what an experiment with each candidate will show, by conformal intervals."""
     outcome = objective.outcome
     expected = expected_outcome(outcome, fitted, batch)
     lower, upper = torch.full((2, len(batch)), math.nan, dtype=torch.float64)
@@ -184,16 +135,7 @@ def _class_bounds(
 
 
 def expected_outcome(outcome: Outcome, fitted: Fitted, batch: PerturbationBatch) -> Float[Tensor, "b"]:
-    """Foretell what an experiment with each candidate will show, a few at a time.
-
-    Args:
-        outcome: The number that it shows.
-        fitted: A surrogate with variances that are calibrated.
-        batch: The candidates.
-
-    Returns:
-        Its expectation for each.
-    """
+    """Foretell what an experiment with each candidate will show, a few at a time."""
     rows = torch.arange(len(batch)).split(_AT_ONCE)
     return torch.cat([outcome.predicted(fitted.predict(batch.rows(each))).mean for each in rows])
 
@@ -207,21 +149,7 @@ def candidates_table(
     *,
     nothing: Baselines,
 ) -> pd.DataFrame:
-    """Lay the candidates out, the best first.
-
-    Args:
-        objective: What they are worth.
-        fitted: The surrogate.
-        batch: The candidates in their order.
-        bounds: What an experiment will show.
-        explanations: Why each is there.
-        nothing: What doing nothing is worth.
-
-    Returns:
-        One row per candidate. ``lower`` and ``upper`` bound the column before them: the distance to the target
-        where there is one, else the utility; ``beats_nothing`` says whether what is expected of it is better than
-        doing nothing. ``probability`` and ``in_set`` are still empty.
-    """
+    """Lay the candidates out, the best first."""
     codes = novelty_code(batch, fitted.measured_alone).tolist()
     table = pd.DataFrame({
         "rank": range(1, len(batch) + 1),
@@ -242,16 +170,7 @@ def candidates_table(
 
 
 def spread_table(parts: Decomposition, labels: pd.Series, columns: Int[Tensor, "m"]) -> pd.DataFrame:
-    """Lay out why the effects of candidates are unsure.
-
-    Args:
-        parts: Variances of their effects.
-        labels: Their names.
-        columns: The readouts that count.
-
-    Returns:
-        Standard deviations, as root mean squares over those readouts, one row per candidate.
-    """
+    """Lay out why the effects of candidates are unsure."""
     variances = {"epistemic": parts.epistemic, "aleatoric": parts.aleatoric, "measurement": parts.measurement}
     deviations = {name: each[:, columns].mean(1).sqrt().tolist() for name, each in variances.items()}
     return pd.DataFrame({"perturbation": labels, **deviations})

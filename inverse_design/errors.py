@@ -75,11 +75,5 @@ def masked(text: str) -> str:
     Example:
         >>> masked("postgresql://ann:secret@server/screens?sslpassword=other")
         'postgresql://ann:***@server/screens?sslpassword=***'
-
-    Args:
-        text: A URL, or a sentence that holds some.
-
-    Returns:
-        The same with ``***`` in the place of passwords.
     """
     return _IN_QUERY.sub(r"\1***", _IN_URL.sub(r"\1***", text))

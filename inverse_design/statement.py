@@ -58,17 +58,7 @@ class Inquiry:
         return StatedErrors.of(self.fitted)
 
     def place(self, batch: PerturbationBatch, listed: TopK | None, progress: Progress | None) -> Placement:
-        """Place rows among all candidates.
-
-        Args:
-            batch: The rows.
-            listed: The best candidates by the objective, if one search ranked them.
-            progress: Called with the number of held-out doubles asked, of how many.
-
-        Returns:
-            Their probabilities and the set; nothing of a target that no candidate made, as it is a direction, or
-            that does not seem to be in the unit of the screen.
-        """
+        """Place rows among all candidates."""
         unknown = torch.full((len(batch),), math.nan, dtype=torch.float64)
         if self.likelihood is None:
             return Placement(unknown, unknown, None, ())
@@ -87,14 +77,7 @@ class Inquiry:
         )
 
     def law(self, placed: Placement) -> RowLaw | None:
-        """Learn what first rows show from held-out doubles.
-
-        Args:
-            placed: Where the rows of the question stand, and where the truths of held-out targets stood.
-
-        Returns:
-            The law; ``None`` where the outcome is no distance, or too few doubles were held out.
-        """
+        """Learn what first rows show from held-out doubles."""
         likelihood = self.likelihood
         if placed.found is None or likelihood is None or self.objective.outcome.name != DISTANCE:
             return None
@@ -112,16 +95,7 @@ class Inquiry:
             return None
 
     def bounds(self, batch: PerturbationBatch, placed: Placement, law: RowLaw | None) -> OutcomeBounds:
-        """State the outcome of rows.
-
-        Args:
-            batch: The rows.
-            placed: Where they stand.
-            law: What first rows show; by default errors of predictions calibrate the bounds.
-
-        Returns:
-            Expectation and bounds.
-        """
+        """State the outcome of rows."""
         made, doubt = placed.probability.nan_to_num(0.0), self._doubt(placed)
         if doubt:
             made = made * DOUBTED
@@ -152,19 +126,7 @@ def row_bounds(
     probability: Float[Tensor, "b"],
     law: RowLaw,
 ) -> OutcomeBounds:
-    """Bound the distance that an experiment with each candidate will show, given how probably it made the target.
-
-    Args:
-        objective: What candidates are worth; its outcome is a distance.
-        fitted: A surrogate that states its errors.
-        batch: The candidates.
-        probability: That each made the target.
-        law: What first rows of held-out targets showed.
-
-    Returns:
-        Expectation and bounds of the mixture: with its probability the candidate made the target and only noise is
-        left, otherwise its distance is what the error law says.
-    """
+    """Bound the distance that each candidate will show, given how probably it made the target."""
     found = law.state(probability, expected_outcome(objective.outcome, fitted, batch))
     low, high = coverage_band(len(law.ratio), law.level)
     said, tail = f"{100 * law.level:.3g} %", (1 - law.level) / 2
@@ -191,15 +153,6 @@ def row_bounds(
 
 
 def with_makers(bounds: OutcomeBounds, probability: Float[Tensor, "b"], level: float) -> OutcomeBounds:
-    """Extend bounds that leave out that a candidate may have made the target: its distance is then zero, or noise.
-
-    Args:
-        bounds: Of the distance.
-        probability: That each made the target.
-        level: Nominal probability of the bounds.
-
-    Returns:
-        The same, from zero on where that is more probable than what is cut off.
-    """
+    """Extend bounds by the chance that a candidate made the target: its distance is then zero, or noise."""
     unknown = bounds.lower.isnan() | (probability <= (1 - level) / 2)
     return replace(bounds, lower=torch.where(unknown, bounds.lower, 0.0))

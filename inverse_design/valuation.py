@@ -43,15 +43,7 @@ class Aim:
 
     @classmethod
     def at(cls, target: Target, screen: Screen) -> "Aim":
-        """Aim at a target.
-
-        Args:
-            target: Where the cells should go.
-            screen: Everything that was measured.
-
-        Returns:
-            The aim.
-        """
+        """Aim at a target."""
         aligned = target.on(screen.readouts)
         worth = worth_of(target, aligned)
         return cls(aligned, endless(target, aligned), worth, best_measured(worth, aligned, screen))
@@ -67,14 +59,7 @@ class Aim:
         return isinstance(self.worth, Nearness)
 
     def likelihood(self, screen: Screen) -> TargetLikelihood:
-        """Ask under which candidates the target is likely, which tells where no gain does.
-
-        Args:
-            screen: Everything that was measured.
-
-        Returns:
-            The objective, with all genes alike.
-        """
+        """Ask under which candidates the target is likely, which tells where no gain does."""
         return TargetLikelihood(self.aligned, torch.zeros(len(screen.vocabulary), dtype=torch.float64))
 
     def outcome(self, utility: float) -> float:
@@ -103,19 +88,7 @@ class Valuation:
 def value(
     fitted: FittedCalibrated, batch: PerturbationBatch, aim: Aim, screen: Screen, *, level: float
 ) -> Valuation:
-    """Value experiments.
-
-    Args:
-        fitted: A surrogate with its error laws.
-        batch: The candidates.
-        aim: Where the cells should go.
-        screen: What the surrogate was fitted to.
-        level: Probability of all bounds.
-
-    Returns:
-        The valuation. The bounds of an outcome hold what will be measured; the gain is that of the true state over
-        the incumbent's, and its interval tells how far the cross-fits agree on it (jackknife, Student's t).
-    """
+    """Value experiments."""
     joint = joint_effects(fitted, batch, aim.aligned.columns, screen)
     whole, folds = improvements(joint, aim)
     low, high = gain_interval(joint, whole.expected, folds, level=level)
@@ -143,15 +116,7 @@ def value(
 
 
 def improvements(joint: JointEffects, aim: Aim) -> tuple[NormalScores, Float[Tensor, "j b"]]:
-    """Compare candidates with the incumbent, by the whole fit and by each cross-fit.
-
-    Args:
-        joint: The joint law of their effects.
-        aim: Where the cells should go.
-
-    Returns:
-        How much better each will be, and the expected improvement by each cross-fit, taken at its word.
-    """
+    """Compare candidates with the incumbent, by the whole fit and by each cross-fit."""
     b, law = len(joint), joint.marginal()
     every = EffectLaw(
         torch.cat([law.mean, *joint.leave_one_out()]),
@@ -172,15 +137,6 @@ def gain_interval(
 
     Each fit without one of ``K`` parts of the combinations foretells a gain of its own; their jackknife error is
     ``((K - 1) / K sum_k (G_k - mean)²)^(1/2)``, with ``K - 1`` degrees of freedom.
-
-    Args:
-        joint: Of the candidates.
-        expected: Expected gain of each by the whole fit.
-        gains: The same by each cross-fit.
-        level: Nominal probability.
-
-    Returns:
-        Bounds, none below zero; ``nan`` where fewer than two fits tell.
     """
     folds, used = joint.folds, joint.used
     count = folds.clamp(min=1)

@@ -71,14 +71,7 @@ class Origin:
 
 
 def fingerprint(screen: Screen) -> str:
-    """Hash the content of a screen: effects, standard errors, design, vocabulary, readouts and contexts.
-
-    Args:
-        screen: Any screen. The order of its rows does not matter; annotations and provenance do not count.
-
-    Returns:
-        The SHA-256, in hexadecimal.
-    """
+    """Hash the content of a screen: effects, standard errors, design, vocabulary, readouts and contexts."""
     ordered = screen.in_canonical_order()
     names = {
         "rows": ordered.labels,
@@ -185,12 +178,6 @@ def load_cells(path: Path) -> FittedCells:
 
 def read_origin(path: Path) -> Origin:
     """Read how the model of an artefact was fitted, without the model.
-
-    Args:
-        path: The file, from whomever.
-
-    Returns:
-        The note.
 
     Raises:
         DataError: If there is no such file, or it is not an intact artefact of this format.

@@ -101,15 +101,6 @@ _PLAIN = (type(None), bool, int, str)
 def encode(value: object, tensors: dict[str, Tensor], *, where: str) -> Json:
     """Spell a value out.
 
-    Args:
-        value: Frozen dataclasses of registered types, tensors, numbers, text, ``None``, tuples and mappings with
-            text or whole numbers as keys, nested in any way.
-        tensors: Takes the tensors, under new names; what is one tensor in the value is stored once.
-        where: Name of the value, for messages.
-
-    Returns:
-        The document, for :func:`decode`.
-
     Raises:
         DataError: If something in the value cannot be stored, or does not fit the annotation of its field.
     """
@@ -118,14 +109,6 @@ def encode(value: object, tensors: dict[str, Tensor], *, where: str) -> Json:
 
 def decode(node: Json, tensors: Mapping[str, Tensor], *, where: str) -> Any:  # noqa: ANN401 - whatever was stored
     """Build a value from its document.
-
-    Args:
-        node: What :func:`encode` returned, maybe from a file that nobody has checked.
-        tensors: By name.
-        where: Name of the value, for messages.
-
-    Returns:
-        An equal value; mappings become dictionaries.
 
     Raises:
         DataError: If the document is malformed, names a type that is not registered or a tensor that is missing,

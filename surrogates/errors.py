@@ -21,29 +21,12 @@ class UnknownNameError(DataError):
 
     @classmethod
     def from_known(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownNameError":
-        """Build the message, with the nearest known names as a hint.
-
-        Args:
-            kind: What the name should have named, for example ``"gene"``.
-            name: The name that was given.
-            known: All names that would have been right.
-
-        Returns:
-            The error, to be raised by the caller.
-        """
+        """Build the message, with the nearest known names as a hint."""
         return cls(f"unknown {kind} {name!r}: {nearest_hint(name, known)}")
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
-    """Say which known names come nearest to a name.
-
-    Args:
-        name: The name that was given.
-        known: All names that would have been right.
-
-    Returns:
-        One clause such as ``did you mean 'KLF1', 'KLF4'?``.
-    """
+    """Say which known names come nearest to a name."""
     candidates = sorted(set(known))
     by_folded = {candidate.casefold(): candidate for candidate in candidates}
     near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)

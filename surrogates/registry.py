@@ -35,9 +35,6 @@ class Registry(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """List what can be loaded; nothing is imported.
 
-        Returns:
-            All names, sorted.
-
         Raises:
             DuplicateNameError: If two packages claim the same name.
         """
@@ -45,12 +42,6 @@ class Registry(Generic[T]):
 
     def load(self, name: str) -> T:
         """Import what a name stands for.
-
-        Args:
-            name: One of :meth:`names`.
-
-        Returns:
-            The thing itself.
 
         Raises:
             UnknownNameError: If nothing has that name; the message lists the nearest ones.

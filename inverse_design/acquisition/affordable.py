@@ -112,15 +112,6 @@ def best_affordable(gain: SetGain, cost: Float[Tensor, "b"], budget: float) -> A
     set has [Yaroslavtsev 2020]. How much it has at least is also computed: a submodular gain of any set is at most
     that of the chosen ones and what each of the others adds to them, for the chosen ones of every step.
 
-    Args:
-        gain: Nothing chosen yet.
-        cost: Of each candidate, not negative.
-        budget: To be spent at most.
-
-    Returns:
-        The set. Every candidate is in it that adds anything and can be paid with what is left, and none that can
-        be paid has a larger gain alone.
-
     Raises:
         NothingToProposeError: If the budget is below the cheapest candidate.
         DataError: If a cost or the budget is negative or not finite.

@@ -46,14 +46,7 @@ class Fixed:
         return self.score
 
     def adding(self, number: int) -> "Fixed":  # noqa: ARG002 - of the protocol
-        """Choose a candidate.
-
-        Args:
-            number: Not read.
-
-        Returns:
-            The same scores.
-        """
+        """Choose a candidate."""
         return self
 
 
@@ -75,14 +68,7 @@ class Followed:
         return torch.where(gains > 0, gains, rest - rest.amax() - 1)
 
     def adding(self, number: int) -> "Followed":
-        """Choose a candidate.
-
-        Args:
-            number: Which.
-
-        Returns:
-            Both with it.
-        """
+        """Choose a candidate."""
         return Followed(self.first.adding(number), self.then.adding(number))
 
 
@@ -106,14 +92,7 @@ class Thompson:
         return self.draws[self.turn % len(self.draws)]
 
     def adding(self, number: int) -> "Thompson":  # noqa: ARG002 - of the protocol: the pool is masked by the chooser
-        """Choose a candidate.
-
-        Args:
-            number: Not read.
-
-        Returns:
-            The preference of the next draw.
-        """
+        """Choose a candidate."""
         return replace(self, turn=self.turn + 1)
 
 
@@ -138,15 +117,6 @@ class Determinantal:
     def of(cls, quality: Float[Tensor, "b"], effects: Float[Tensor, "b m"], *, weight: float) -> "Determinantal":
         """Weigh quality against diversity.
 
-        Args:
-            quality: Of each candidate, such as its utility; standardised here.
-            effects: Predicted effects; their directions count, not their lengths.
-            weight: How much a standard deviation of quality counts, as a logarithm of length; zero is diversity
-                alone.
-
-        Returns:
-            The preference before anything is chosen.
-
         Raises:
             DataError: If the weight is negative.
         """
@@ -166,14 +136,7 @@ class Determinantal:
         return torch.where(self.residual > _NONE * whole, self.residual, 0.0).log()
 
     def adding(self, number: int) -> "Determinantal":
-        """Choose a candidate.
-
-        Args:
-            number: Which.
-
-        Returns:
-            The preference with it.
-        """
+        """Choose a candidate."""
         length = self.residual[number].clamp(min=torch.finfo(self.residual.dtype).tiny).sqrt()
         inner = self.features @ self.features[number] - self.rows.T @ self.rows[:, number]
         row = inner / length
@@ -202,13 +165,6 @@ class FacilityLocation:
     def of(cls, weight: Float[Tensor, "b"], effects: Float[Tensor, "b m"]) -> "FacilityLocation":
         """Compare candidates by the cosine of their predicted effects; opposite ones are not alike.
 
-        Args:
-            weight: Not negative, such as gains.
-            effects: Predicted effects.
-
-        Returns:
-            The preference before anything is chosen.
-
         Raises:
             DataError: If a weight is negative.
         """
@@ -222,14 +178,7 @@ class FacilityLocation:
         return (self.likeness - self.covered[:, None]).clamp(min=0).T @ self.weight
 
     def adding(self, number: int) -> "FacilityLocation":
-        """Choose a candidate.
-
-        Args:
-            number: Which.
-
-        Returns:
-            The preference with it.
-        """
+        """Choose a candidate."""
         return replace(self, covered=torch.maximum(self.covered, self.likeness[:, number]))
 
 
@@ -309,14 +258,7 @@ class Pool:
 
     @classmethod
     def free(cls, genes: Int[Tensor, "b k"]) -> "Pool":
-        """Make a pool of candidates that cost nothing, none of them pending.
-
-        Args:
-            genes: Vocabulary ids of each.
-
-        Returns:
-            The pool.
-        """
+        """Make a pool of candidates that cost nothing, none of them pending."""
         b = len(genes)
         return cls(genes, torch.zeros(b, dtype=torch.float64), torch.zeros(b, dtype=torch.bool))
 
@@ -334,18 +276,6 @@ def choose_batch(
 
     Random picks come first, each among all that may be taken then, so that their probabilities are known; the
     designed ones are chosen knowing them. With a budget, designed picks go by gain per cost.
-
-    Args:
-        preference: What each candidate adds.
-        pool: The candidates.
-        rules: What the batch may be.
-        generator: Source of randomness.
-        law: How likely candidates are to be drawn at random; by default all alike.
-        utility: What the law reads; zeros by default.
-
-    Returns:
-        Numbers of the candidates, and for random ones the log probability of each given the picks before it;
-        fewer than wanted where the rules allow no more.
 
     Raises:
         NothingToProposeError: If no candidate keeps the rules.
@@ -376,16 +306,7 @@ def choose_batch(
 
 
 def allowed_next(pool: Pool, rules: BatchRules, taken: list[int]) -> Bool[Tensor, "b"]:
-    """Tell which candidates may be added to a batch.
-
-    Args:
-        pool: The candidates.
-        rules: What the batch may be.
-        taken: The picks so far.
-
-    Returns:
-        Which of them keep the rules.
-    """
+    """Tell which candidates may be added to a batch."""
     allowed = ~pool.pending
     allowed[taken] = False
     if rules.budget is not None:

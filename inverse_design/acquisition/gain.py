@@ -31,14 +31,7 @@ _LOG_ROOT_HALF_PI = math.log(math.pi / 2) / 2
 
 
 def hinge(z: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """Take ``E[max(z + e, 0)]`` of a standard normal ``e``: ``phi(z) + z Phi(z)``.
-
-    Args:
-        z: Any numbers.
-
-    Returns:
-        The expectations; for z below about -38 they round to zero.
-    """
+    """Take ``E[max(z + e, 0)]`` of a standard normal ``e``: ``phi(z) + z Phi(z)``."""
     return log_hinge(z).exp()
 
 
@@ -47,12 +40,6 @@ def log_hinge(z: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 
     Directly above -1; below by the scaled complementary error function, ``phi(z) (1 - |z| erfcx(-z / √2) √(π/2))``
     [Ament et al. 2023, equation 9]; far below by ``phi(z) / z² (1 - 3 / z² + 15 / z⁴)``.
-
-    Args:
-        z: Any numbers; minus infinity gives minus infinity.
-
-    Returns:
-        The logarithms.
     """
     near = z.clamp(min=-1.0)
     direct = (_density(near) + near * torch.special.ndtr(near)).log()
@@ -101,15 +88,7 @@ class ExpectedImprovement:
     """Expected improvement over the incumbent of a normal utility, in its units [Mockus 1975; Jones 1998]."""
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
-        """Score candidates.
-
-        Args:
-            belief: Means and variances are read.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            Expected improvements; where nothing is uncertain, the improvement itself.
-        """
+        """Score candidates."""
         excess, spread, known = _standardised(belief, incumbent)
         return torch.where(known, excess.clamp(min=0), spread * hinge(excess / spread))
 
@@ -119,15 +98,7 @@ class LogExpectedImprovement:
     """Logarithm of the expected improvement: ranks candidates also where it is smaller than any float."""
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
-        """Score candidates.
-
-        Args:
-            belief: Means and variances are read.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            Logarithms; minus infinity where it is certain that nothing improves.
-        """
+        """Score candidates."""
         excess, spread, known = _standardised(belief, incumbent)
         return torch.where(known, excess.clamp(min=0).log(), spread.log() + log_hinge(excess / spread))
 
@@ -142,13 +113,6 @@ class MemberImprovement:
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates.
 
-        Args:
-            belief: With joint draws.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            Expected improvements.
-
         Raises:
             DataError: If the belief has no draws.
         """
@@ -160,15 +124,7 @@ class ProbabilityOfImprovement:
     """Probability that a normal utility is above the incumbent [Kushner 1964]."""
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
-        """Score candidates.
-
-        Args:
-            belief: Means and variances are read.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            Probabilities; one half where the utility is known to equal the incumbent.
-        """
+        """Score candidates."""
         excess, spread, known = _standardised(belief, incumbent)
         return torch.where(known, (excess.sign() + 1) / 2, torch.special.ndtr(excess / spread))
 
@@ -189,15 +145,7 @@ class ReachProbability:
             raise DataError(f"threshold {self.threshold} is not finite; give the utility that is enough")
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
-        """Score candidates.
-
-        Args:
-            belief: Means and variances are read.
-            incumbent: Not read.
-
-        Returns:
-            Probabilities.
-        """
+        """Score candidates."""
         return ProbabilityOfImprovement().score(belief, self.threshold)
 
 
@@ -217,15 +165,7 @@ class UpperBound:
             raise DataError(f"beta {self.beta} is negative or not finite; 4 is two standard deviations")
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
-        """Score candidates.
-
-        Args:
-            belief: Means and variances are read.
-            incumbent: Not read.
-
-        Returns:
-            Bounds, in units of the utility.
-        """
+        """Score candidates."""
         return belief.mean + math.sqrt(self.beta) * belief.deviation
 
 
@@ -234,15 +174,7 @@ class Mean:
     """The expected utility: the greedy choice."""
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
-        """Score candidates.
-
-        Args:
-            belief: Means are read.
-            incumbent: Not read.
-
-        Returns:
-            Expected utilities.
-        """
+        """Score candidates."""
         return belief.mean
 
 
@@ -251,15 +183,7 @@ class Exploration:
     """The standard deviation of the utility: what is known worst, good or bad."""
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
-        """Score candidates.
-
-        Args:
-            belief: Variances are read.
-            incumbent: Not read.
-
-        Returns:
-            Standard deviations.
-        """
+        """Score candidates."""
         return belief.deviation
 
 
@@ -281,13 +205,6 @@ GAINS: Registry[Callable[[], Gain]] = Registry(
 
 def per_cost(score: Float[Tensor, "b"], cost: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Divide gains by what the experiments cost.
-
-    Args:
-        score: Gains that are not negative, such as expected improvements; a quotient of others means nothing.
-        cost: Of each experiment, positive.
-
-    Returns:
-        Gain per unit of cost.
 
     Raises:
         DataError: If a cost is not positive and finite, or a gain is negative.

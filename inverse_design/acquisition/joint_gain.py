@@ -100,30 +100,14 @@ class JointEffects:
         return replace(self, doubt=torch.zeros_like(self.doubt))
 
     def rows(self, index: Int[Tensor, "c"]) -> "JointEffects":
-        """Take some of the candidates.
-
-        Args:
-            index: Which.
-
-        Returns:
-            Their joint law.
-        """
+        """Take some of the candidates."""
         return JointEffects(
             self.mean[index], self.doubt[:, index], self.used[:, index], self.covariances, self.group[index],
             self.spread[index], self.genes[index], self.alike,
         )  # fmt: skip
 
     def believe(self, worth: Worth, count: int, *, seed: int) -> Belief:
-        """Draw effects and value them.
-
-        Args:
-            worth: What they are worth.
-            count: Number of joint draws.
-            seed: Fixes the draws.
-
-        Returns:
-            What is believed of the utilities, with the draws.
-        """
+        """Draw effects and value them."""
         generator = torch.Generator().manual_seed(seed)
         present, which = torch.unique(self.genes, return_inverse=True)
         width = self.mean.shape[1] + max(each.loadings.shape[1] for each in self.covariances)
@@ -148,17 +132,7 @@ class JointEffects:
     def draw(
         self, count: int, *, which: Int[Tensor, "b k"], width: int, generator: torch.Generator
     ) -> Float[Tensor, "s b m"]:
-        """Draw effects of all candidates together.
-
-        Args:
-            count: Number of joint draws.
-            which: Number of each gene among those that any candidate holds, counted from zero.
-            width: Readouts, and the largest rank of a covariance.
-            generator: Source of randomness.
-
-        Returns:
-            The draws, in the precision of the law.
-        """
+        """Draw effects of all candidates together."""
         kind = self.mean.dtype
         shared = torch.randn(count, len(self.doubt), generator=generator, dtype=kind)
         of_gene = torch.randn(count, int(which.max()) + 1, width, generator=generator, dtype=kind)
@@ -184,17 +158,7 @@ class JointEffects:
 def joint_effects(
     fitted: FittedCalibrated, batch: PerturbationBatch, columns: Int[Tensor, "m"], screen: Screen
 ) -> JointEffects:
-    """Build the joint law of some candidates from a fitted model and its cross-fits.
-
-    Args:
-        fitted: A surrogate with its error laws.
-        batch: The candidates.
-        columns: Readouts of the target.
-        screen: What it was fitted to, for the noise of its measurements.
-
-    Returns:
-        The law.
-    """
+    """Build the joint law of some candidates from a fitted model and its cross-fits."""
     posterior = fitted.predict(batch)
     covariances = tuple(
         FactorCovariance(each.diagonal[columns], each.loadings[columns]) for each in posterior.covariances
@@ -215,15 +179,7 @@ def joint_effects(
 
 
 def gene_correlation(fitted: FittedCalibrated) -> float:
-    """Estimate how alike the held-out errors of combinations are that share one gene.
-
-    Args:
-        fitted: A surrogate with its cross-fits.
-
-    Returns:
-        Mean inner product of whitened errors of such combinations over their mean square; between 0 and 1/2, at
-        which the genes explain all. Zero where nothing can be compared.
-    """
+    """Estimate how alike the held-out errors of combinations are that share one gene."""
     errors, held = [], []
     for fold in fitted.cross:
         rows = torch.nonzero(fold.codes == SEEN_DOUBLE).flatten()
@@ -290,15 +246,7 @@ class JointGain:
 
     @classmethod
     def of(cls, alone: NormalScores, draws: Float[Tensor, "s b"]) -> "JointGain":
-        """Begin with nothing chosen.
-
-        Args:
-            alone: How much each candidate improves.
-            draws: Joint draws of the utilities, larger is better: only their order counts.
-
-        Returns:
-            The gains.
-        """
+        """Begin with nothing chosen."""
         largest = float(alone.reach.amax()) if len(alone.at) else 1.0
         halvings = torch.arange(_HALVINGS * _CELLS_PER_HALVING, -1, -1, dtype=torch.float64) / _CELLS_PER_HALVING
         bounds = torch.cat([torch.zeros(1, dtype=torch.float64), largest * 2**-halvings])
@@ -320,53 +268,23 @@ class JointGain:
         return self.gains_of(torch.arange(len(self.chance)))
 
     def gains_of(self, numbers: Int[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """What some candidates add, for lazy evaluation.
-
-        Args:
-            numbers: Which.
-
-        Returns:
-            The same as :meth:`gains`, of those only.
-        """
+        """What some candidates add, for lazy evaluation."""
         weight = self.left * self.width[:, None] / self.left.shape[1]
         added: Tensor = self.chance[numbers].flatten(1) @ weight.flatten()
         return added
 
     def adding(self, number: int) -> "JointGain":
-        """Choose a candidate.
-
-        Args:
-            number: Which.
-
-        Returns:
-            The gains with it.
-        """
+        """Choose a candidate."""
         chance = self.chance[number]
         return JointGain(self.chance, self.width, self.chosen + self.left * chance, self.left * (1 - chance))
 
     def only(self, some: Bool[Tensor, "b"]) -> "JointGain":
-        """Let the others gain nothing.
-
-        Args:
-            some: Which candidates may gain.
-
-        Returns:
-            The gains of those.
-        """
+        """Let the others gain nothing."""
         return replace(self, chance=self.chance * some[:, None, None])
 
 
 def joint_gain(joint: JointEffects, alone: NormalScores, worth: Worth) -> JointGain:
-    """Say what some candidates gain together, by scenarios of their joint law.
-
-    Args:
-        joint: The joint law of their effects.
-        alone: How much each improves.
-        worth: What effects are worth.
-
-    Returns:
-        The gains, with nothing chosen.
-    """
+    """Say what some candidates gain together, by scenarios of their joint law."""
     return JointGain.of(alone, joint.believe(worth, SCENARIOS, seed=_SEED).joint())
 
 

@@ -20,12 +20,6 @@ from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 def member_views(fitted: FittedCalibrated) -> tuple[FittedCalibrated, ...]:
     """Take a calibrated ensemble as one calibrated model per member, all with the ensemble's error laws.
 
-    Args:
-        fitted: A calibrated :class:`~surrogates.models.wrappers.ensemble.Ensemble`.
-
-    Returns:
-        The members.
-
     Raises:
         DataError: If the model is no ensemble.
     """
@@ -52,15 +46,7 @@ class EnsembleGain:
     acquisition: PairAcquisition
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
-        """Value candidates.
-
-        Args:
-            fitted: A calibrated ensemble.
-            batch: The candidates.
-
-        Returns:
-            The acquisition of each; it is a number without a variance.
-        """
+        """Value candidates."""
         value = self.acquisition.value(_utilities(self.objective, fitted, batch))
         return ScalarPosterior(value, torch.zeros_like(value))
 
@@ -70,15 +56,7 @@ class EnsembleGain:
         return self.objective.outcome
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
-        """Factorise the utilities of all members over all pairs.
-
-        Args:
-            fitted: A calibrated ensemble.
-            space: Whose entries are to be paired.
-
-        Returns:
-            The acquisition of all pairs; ``None`` if a member's utility is not one product.
-        """
+        """Factorise the utilities of all members over all pairs."""
         if not fitted.factorises:
             return None
         scores = [self.objective.pair_score(member, space) for member in member_views(fitted)]
@@ -104,15 +82,7 @@ class EnsembleDraw:
             raise DataError(f"there is no member {self.member}; count them from 0")
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
-        """Value candidates as the member does.
-
-        Args:
-            fitted: A calibrated ensemble.
-            batch: The candidates.
-
-        Returns:
-            Mean and variance of the utility of each.
-        """
+        """Value candidates as the member does."""
         return self.objective.utility(self._drawn(fitted), batch)
 
     @property
@@ -121,15 +91,7 @@ class EnsembleDraw:
         return self.objective.outcome
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
-        """Factorise the member's utility over all pairs.
-
-        Args:
-            fitted: A calibrated ensemble.
-            space: Whose entries are to be paired.
-
-        Returns:
-            The objective's score of the member.
-        """
+        """Factorise the member's utility over all pairs."""
         return self.objective.pair_score(self._drawn(fitted), space)
 
     def _drawn(self, fitted: FittedCalibrated) -> FittedCalibrated:
@@ -141,15 +103,6 @@ class EnsembleDraw:
 
 def draws(objective: Objective, fitted: FittedCalibrated, *, count: int, seed: int) -> tuple[EnsembleDraw, ...]:
     """Draw members for Thompson sampling, each as likely as any other, with replacement.
-
-    Args:
-        objective: What members are asked for.
-        fitted: A calibrated ensemble.
-        count: How many draws; one search each.
-        seed: Fixes the draws.
-
-    Returns:
-        One objective per draw.
 
     Raises:
         DataError: If the model is no ensemble, or ``count`` is not positive.
@@ -163,14 +116,6 @@ def draws(objective: Objective, fitted: FittedCalibrated, *, count: int, seed: i
 
 def predicted_incumbent(objective: Objective, fitted: FittedCalibrated, measured: PerturbationBatch) -> float:
     """Find the best utility that the model expects of what was measured, for candidates to improve upon.
-
-    Args:
-        objective: What perturbations are worth.
-        fitted: The model; its predictions are less lucky than the best of noisy readings.
-        measured: Perturbations with a measured effect.
-
-    Returns:
-        The largest mean utility.
 
     Raises:
         DataError: If nothing was measured.

@@ -299,41 +299,17 @@ class PairGain:
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
-        """Value the pairs of rows ``start`` to ``stop`` with some columns.
-
-        Args:
-            start: First row.
-            stop: One past the last row.
-            columns: First column and one past the last; by default all from ``start`` on.
-
-        Returns:
-            Values, computed in double precision; cells with ``j <= i`` mean nothing.
-        """
+        """Value the pairs of rows ``start`` to ``stop`` with some columns."""
         one, other = slice(start, stop), slice(*(columns or (start, None)))
         utilities = torch.stack([double_block(each, one, other) for each in self.members])
         return self.acquisition.value(utilities).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        """Value chosen pairs in double precision.
-
-        Args:
-            first: Positions of the first entries.
-            second: Positions of the second entries.
-
-        Returns:
-            Their values.
-        """
+        """Value chosen pairs in double precision."""
         return self.acquisition.value(torch.stack([each.exact(first, second) for each in self.members]))
 
     def sifter(self, *, device: str = "cpu") -> "GainSifter":
-        """Start a search.
-
-        Args:
-            device: Where the products are made.
-
-        Returns:
-            A sifter by the acquisition's screen.
-        """
+        """Start a search."""
         return GainSifter(self, device=device)
 
 
@@ -343,12 +319,7 @@ class GainSifter:
     bound, error = "", 0.0
 
     def __init__(self, score: PairGain, *, device: str = "cpu") -> None:
-        """Fold incumbent and margin into the members' products.
-
-        Args:
-            score: What is searched for.
-            device: Where the products are made.
-        """
+        """Fold incumbent and margin into the members' products."""
         count = len(score.members)
         self.rows, self.columns = _ROWS, max(_NARROWEST, _CELLS // (_ROWS * count))
         self._score, self._threshold = score, score.acquisition.threshold(score.margin)

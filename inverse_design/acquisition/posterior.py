@@ -50,26 +50,12 @@ class Belief:
 
     @classmethod
     def of(cls, posterior: ScalarPosterior) -> "Belief":
-        """Take the mean and variance that an objective foretells.
-
-        Args:
-            posterior: Of the utility of some candidates.
-
-        Returns:
-            A belief without joint draws.
-        """
+        """Take the mean and variance that an objective foretells."""
         return cls(posterior.mean.double(), posterior.variance.double())
 
     @classmethod
     def of_members(cls, members: Float[Tensor, "s b"]) -> "Belief":
         """Take members of an ensemble, or draws of a posterior, each as likely as any other to be right.
-
-        Args:
-            members: Utility of each candidate under each.
-
-        Returns:
-            A belief with their mean and variance (divided by ``s``, as of a mixture), and with the members as
-            draws.
 
         Raises:
             DataError: If there is no member.
@@ -90,9 +76,6 @@ class Belief:
     def joint(self) -> Float[Tensor, "s b"]:
         """Take the joint draws, for what cannot do without.
 
-        Returns:
-            The draws.
-
         Raises:
             DataError: If there are none.
         """
@@ -104,14 +87,7 @@ class Belief:
         return self.draws
 
     def rows(self, index: Int[Tensor, "m"]) -> "Belief":
-        """Take some of the candidates.
-
-        Args:
-            index: Which.
-
-        Returns:
-            What is believed of those.
-        """
+        """Take some of the candidates."""
         draws = None if self.draws is None else self.draws[:, index]
         return replace(self, mean=self.mean[index], variance=self.variance[index], draws=draws)
 
@@ -136,13 +112,6 @@ class Optimum:
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
         """Score candidates.
-
-        Args:
-            belief: With joint draws of at least ``k`` candidates.
-            incumbent: Not read: what was measured is not offered.
-
-        Returns:
-            Shares, which sum to ``k``.
 
         Raises:
             DataError: If the belief has no draws, or too few candidates.
@@ -179,13 +148,6 @@ class LookAhead:
 
     def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates, in ``O(b² s²)``.
-
-        Args:
-            belief: With joint draws of a short list.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            Expected rises, in units of the utility.
 
         Raises:
             DataError: If the belief has no draws.

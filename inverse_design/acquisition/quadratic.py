@@ -51,15 +51,7 @@ class NormalScores:
 
     @classmethod
     def of_normal(cls, excess: Float[Tensor, "b"], deviation: Float[Tensor, "b"]) -> "NormalScores":
-        """Take utilities that are normal.
-
-        Args:
-            excess: Expected utility above the incumbent.
-            deviation: Standard deviation of each; not negative.
-
-        Returns:
-            Straight lines.
-        """
+        """Take utilities that are normal."""
         least = (_KNOWN * excess.abs()).clamp(min=torch.finfo(excess.dtype).tiny ** 0.25)
         spread = torch.maximum(deviation, least)
         stop = spread + excess.clamp(min=0)
@@ -68,38 +60,17 @@ class NormalScores:
 
     @classmethod
     def joined(cls, parts: Sequence["NormalScores"]) -> "NormalScores":
-        """Put laws below each other.
-
-        Args:
-            parts: Laws of as many nodes each.
-
-        Returns:
-            One law of all their candidates.
-        """
+        """Put laws below each other."""
         if not parts:
             return cls.of_normal(*torch.zeros(2, 0, dtype=torch.float64))
         return cls(torch.cat([each.at for each in parts]), torch.cat([each.score for each in parts]))
 
     def rows(self, index: Int[Tensor, "c"]) -> "NormalScores":
-        """Take some of the candidates.
-
-        Args:
-            index: Which.
-
-        Returns:
-            Their laws.
-        """
+        """Take some of the candidates."""
         return NormalScores(self.at[index], self.score[index])
 
     def in_units(self, unit: float) -> "NormalScores":
-        """Measure improvements in another unit.
-
-        Args:
-            unit: How much of the present one it is.
-
-        Returns:
-            The same laws.
-        """
+        """Measure improvements in another unit."""
         return NormalScores(self.at / unit, self.score)
 
     @property
@@ -122,14 +93,7 @@ class NormalScores:
         return torch.where(first > 0, self.at.gather(1, first), on_line)[:, 0]
 
     def beyond(self, least: Float[Tensor, "c"]) -> Float[Tensor, "b c"]:
-        """Take the expected improvement beyond some values: ``E[max(improvement - y, 0)]``.
-
-        Args:
-            least: The values; not negative.
-
-        Returns:
-            One row per candidate.
-        """
+        """Take the expected improvement beyond some values: ``E[max(improvement - y, 0)]``."""
         wanted = least.expand(len(self.at), -1).contiguous()
         after = torch.searchsorted(self.at, wanted, right=True)
         piece = (after - 1).clamp(0, self.at.shape[1] - 2)
@@ -196,12 +160,6 @@ class NormalSquare:
 
         With ``M = (I + 2 s V)^-1`` they are ``1/2 log det(I + 2 s V) - (m - tr M) / 2 + s a^T (M - M²) a``,
         ``(m - tr M) / (2 s) + a^T M² a`` and ``(m - 2 tr M + tr M²) / (2 s²) + 2 a^T (M² - M³) a / s``.
-
-        Args:
-            s: One for each square, not zero, above ``-1 / (2 l)`` for the largest eigenvalue ``l`` of ``V``.
-
-        Returns:
-            The three; none is negative.
         """
         d, f, m = self.diagonal, self.factor, self.gap.shape[1]
         kept = 1 / (1 + 2 * s[:, None] * d)
@@ -223,14 +181,7 @@ class NormalSquare:
         )
 
     def scores(self, distance: Float[Tensor, "1"]) -> NormalScores:
-        """Say how much nearer than a distance ``√Q`` will be.
-
-        Args:
-            distance: That of the incumbent.
-
-        Returns:
-            Laws of the improvement ``max(distance - √Q, 0)``.
-        """
+        """Say how much nearer than a distance ``√Q`` will be."""
         if not float(distance) > 0:
             nodes = torch.tensor([0.0, 1.0], dtype=torch.float64).repeat(len(self.gap), 1)
             return NormalScores(nodes, _NOTHING - nodes)
@@ -290,15 +241,7 @@ class ErrorAxes:
 
     @classmethod
     def of(cls, covariance: FactorCovariance, weights: Float[Tensor, "m"]) -> "ErrorAxes":
-        """Diagonalise a covariance once, for all candidates that have it.
-
-        Args:
-            covariance: Of errors on the readouts of a target.
-            weights: Of these readouts.
-
-        Returns:
-            The coordinates: weighted readouts themselves, for more than 2,500 of them.
-        """
+        """Diagonalise a covariance once, for all candidates that have it."""
         root = weights.sqrt()
         variance, loadings = covariance.diagonal * weights, covariance.loadings * root[:, None]
         if not loadings.shape[1] or len(root) > _MOST_TURNED:
@@ -309,16 +252,7 @@ class ErrorAxes:
     def square(
         self, gap: Float[Tensor, "b m"], shared: Float[Tensor, "b m j"], spread: Float[Tensor, "b"]
     ) -> NormalSquare:
-        """Take the weighted square of the gaps between some candidates and a profile.
-
-        Args:
-            gap: Expected gaps of readouts.
-            shared: Low-rank errors beside the covariance.
-            spread: Factor of each candidate on the covariance.
-
-        Returns:
-            The squares.
-        """
+        """Take the weighted square of the gaps between some candidates and a profile."""
         gap, shared = gap * self.root, shared * self.root[:, None]
         if self.turn is not None:
             gap, shared = gap @ self.turn, self.turn.T @ shared

@@ -47,14 +47,7 @@ class EffectLaw:
         return self.shared.square().sum(2) + self.spread[:, None] * own
 
     def along(self, direction: Float[Tensor, "m"]) -> Float[Tensor, "b"]:
-        """Take the variance of a weighted sum of effects.
-
-        Args:
-            direction: The weights.
-
-        Returns:
-            One variance for each candidate.
-        """
+        """Take the variance of a weighted sum of effects."""
         own = [
             each.diagonal @ direction.square() + (direction @ each.loadings).square().sum()
             for each in self.covariances
@@ -105,54 +98,23 @@ class Nearness:
         return "distance"
 
     def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
-        """Value effects.
-
-        Args:
-            effects: On the target's readouts.
-
-        Returns:
-            Minus their distances.
-        """
+        """Value effects."""
         return -(self._square(effects) / self._total).sqrt()
 
     def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
-        """Carry noise over to the distance ``d``, whose gradient is ``w x / (W d)`` for gaps ``x``.
-
-        Args:
-            effects: Measured, on the target's readouts.
-            noise: Variance of each.
-
-        Returns:
-            Variance of each utility.
-        """
+        """Carry noise over to the distance ``d``, whose gradient is ``w x / (W d)`` for gaps ``x``."""
         weights, gaps = self.target.weights, self.target.values - effects
         tiny = torch.finfo(effects.dtype).tiny
         spread = (weights.square() * gaps.square() * noise).sum(1)
         return spread / (self._total * self._square(effects)).clamp(min=tiny)
 
     def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
-        """Take the expected square of the noise off the square of the distance.
-
-        Args:
-            effects: Measured, on the target's readouts.
-            noise: Variance of each.
-
-        Returns:
-            Utilities of the true states, as far as they can be told.
-        """
+        """Take the expected square of the noise off the square of the distance."""
         square = self._square(effects) - (self.target.weights * noise).sum(1)
         return -(square.clamp(min=0) / self._total).sqrt()
 
     def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
-        """Compare distances with that of the best, by saddle points.
-
-        Args:
-            law: Of the effects of each candidate.
-            incumbent: Utility of the best that is known: minus its distance.
-
-        Returns:
-            By how much each will be nearer.
-        """
+        """Compare distances with that of the best, by saddle points."""
         unit, (_, m, j) = float(self._total.sqrt()), law.shared.shape
         best = torch.tensor([max(-incumbent, 0.0) * unit], dtype=torch.float64)
         gap = self.target.values - law.mean
@@ -193,52 +155,21 @@ class Advance:
         return "projection"
 
     def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
-        """Value effects.
-
-        Args:
-            effects: On the target's readouts.
-
-        Returns:
-            Their projections.
-        """
+        """Value effects."""
         along: Tensor = effects @ self._direction.to(effects.dtype)
         return along
 
     def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
-        """Carry noise over to the projection.
-
-        Args:
-            effects: Not read: the projection is linear.
-            noise: Variance of each effect.
-
-        Returns:
-            Variance of each utility.
-        """
+        """Carry noise over to the projection."""
         spread: Tensor = noise @ self._direction.square()
         return spread
 
     def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
-        """Value measured effects: noise does not change the expectation of a projection.
-
-        Args:
-            effects: Measured, on the target's readouts.
-            noise: Not read.
-
-        Returns:
-            Their projections.
-        """
+        """Value measured effects: noise does not change the expectation of a projection."""
         return self.utility(effects)
 
     def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
-        """Compare projections, which are normal, with that of the best.
-
-        Args:
-            law: Of the effects of each candidate.
-            incumbent: Utility of the best that is known.
-
-        Returns:
-            By how much each will be further.
-        """
+        """Compare projections, which are normal, with that of the best."""
         return NormalScores.of_normal(self.utility(law.mean) - incumbent, law.along(self._direction).sqrt())
 
     @property
@@ -247,42 +178,18 @@ class Advance:
 
 
 def worth_of(target: Target, aligned: AlignedProfile) -> Worth:
-    """Choose what effects are worth by a target.
-
-    Args:
-        target: Where the cells should go.
-        aligned: The same in the coordinates of a screen.
-
-    Returns:
-        Nearness to a state or a value; else the advance in a direction.
-    """
+    """Choose what effects are worth by a target."""
     return Nearness(aligned) if is_state(target) else Advance(aligned)
 
 
 def measured_utility(target: Target, screen: Screen) -> Float[Tensor, "n"]:
-    """Value what was measured.
-
-    Args:
-        target: Where the cells should go.
-        screen: Measured effects.
-
-    Returns:
-        The utility of each row, larger is better: minus its distance to a state, or its projection on a direction.
-    """
+    """Value what was measured."""
     aligned = target.on(screen.readouts)
     return worth_of(target, aligned).utility(screen.effects[:, aligned.columns])
 
 
 def utility_error(target: Target, screen: Screen) -> float | None:
-    """Say how exactly a utility is known, to first order.
-
-    Args:
-        target: Where the cells should go.
-        screen: Measured effects, with standard errors or without.
-
-    Returns:
-        The standard error of the utility of the median row, ``None`` if the screen has no standard errors.
-    """
+    """Say how exactly a utility is known, to first order."""
     if screen.standard_errors is None:
         return None
     aligned = target.on(screen.readouts)
@@ -313,14 +220,6 @@ def best_measured(worth: Worth, target: AlignedProfile, screen: Screen) -> Incum
     of all, ``u_i + s_i² / (tau² + s_i²) (mean - u_i)``, with ``tau²`` the scatter that noise does not explain
     [empirical Bayes; Morris 1983]; without them, a reading is taken as it is.
 
-    Args:
-        worth: What effects are worth.
-        target: In the coordinates of the screen.
-        screen: Everything that was measured.
-
-    Returns:
-        The incumbent.
-
     Raises:
         DataError: If nothing was measured.
     """
@@ -337,15 +236,7 @@ def best_measured(worth: Worth, target: AlignedProfile, screen: Screen) -> Incum
 
 
 def shrunk(values: Float[Tensor, "n"], variance: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Draw noisy numbers towards their mean, by as much as noise explains their scatter.
-
-    Args:
-        values: As measured.
-        variance: Of the noise of each.
-
-    Returns:
-        Posterior means.
-    """
+    """Draw noisy numbers towards their mean, by as much as noise explains their scatter."""
     if len(values) < 2:
         return values
     centre = values.mean()

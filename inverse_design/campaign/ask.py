@@ -26,30 +26,14 @@ from surrogates.errors import UnknownNameError
 
 
 def experiment_cost(settings: CampaignSettings, label: str) -> float:
-    """Add up what one experiment costs beside its round.
-
-    Args:
-        settings: Of the campaign.
-        label: Of the perturbation.
-
-    Returns:
-        Its wells and its reagents; a cost may be stated for a target or for one of its doses.
-    """
+    """Add up what one experiment costs beside its round."""
     costs, parts = settings.costs, Perturbation.parse(label).interventions
     reagents = sum(costs.get(part.label, costs.get(part.target, 0.0)) for part in parts)
     return settings.replicates * settings.cost_per_well + reagents
 
 
 def round_cost(settings: CampaignSettings, labels: Sequence[str]) -> float:
-    """Add up what a round costs.
-
-    Args:
-        settings: Of the campaign.
-        labels: Of its perturbations.
-
-    Returns:
-        Its fee, its experiments, and the controls of as many plates as it fills; zero if it is empty.
-    """
+    """Add up what a round costs."""
     if not labels:
         return 0.0
     wells = len(labels) * settings.replicates
@@ -59,16 +43,7 @@ def round_cost(settings: CampaignSettings, labels: Sequence[str]) -> float:
 
 
 def affordable(settings: CampaignSettings, labels: Sequence[str], *, left: float) -> list[int]:
-    """Take experiments in their order as long as the round can be paid; one that is too dear is passed over.
-
-    Args:
-        settings: Of the campaign.
-        labels: Of the perturbations, best first.
-        left: What may be spent.
-
-    Returns:
-        Which can be done together.
-    """
+    """Take experiments in their order as long as the round can be paid; one that is too dear is passed over."""
     taken: list[int] = []
     for place, label in enumerate(labels):
         if round_cost(settings, [*(labels[one] for one in taken), label]) <= left:
@@ -83,13 +58,6 @@ def known_screen(start: Screen, blocks: Iterable[Block]) -> Screen:
     well. With replicates, the noise ``s_g`` of one well is pooled over all perturbations, since the spread of two
     or three wells says little: the standard error of a mean of ``r`` wells is ``s_g / r^(1/2)``. Without, told
     rows get the median standard error of the starting screen, if it has any.
-
-    Args:
-        start: The starting screen.
-        blocks: Told values, in order.
-
-    Returns:
-        One row per perturbation: those of the starting screen in their order, then the new ones, sorted by ids.
     """
     told = [block for block in blocks if not block.failed.all()]
     if not told:
@@ -182,16 +150,7 @@ class Basis:
 
 
 def basis_of(log: Log, start: Screen, settings: CampaignSettings) -> Basis:
-    """Collect what the next round is planned on.
-
-    Args:
-        log: Of the campaign.
-        start: The starting screen.
-        settings: Of the campaign.
-
-    Returns:
-        The basis.
-    """
+    """Collect what the next round is planned on."""
     newest = log.newest("asked")
     number = 1 + (newest.event.round if newest is not None and isinstance(newest.event, Asked) else 0)
     vocabulary = start.vocabulary
@@ -206,29 +165,13 @@ def basis_of(log: Log, start: Screen, settings: CampaignSettings) -> Basis:
 
 
 def seed_of(seed: int, round_number: int) -> int:
-    """Derive the seed of a round.
-
-    Args:
-        seed: Of the campaign.
-        round_number: Of the round.
-
-    Returns:
-        A number below ``2**31``.
-    """
+    """Derive the seed of a round."""
     digest = hashlib.sha256(f"{seed}/{round_number}".encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1
 
 
 def spent_on(log: Log, settings: CampaignSettings) -> float:
-    """Add up what all rounds cost; withdrawn experiments cost nothing.
-
-    Args:
-        log: Of the campaign.
-        settings: Of the campaign.
-
-    Returns:
-        The sum.
-    """
+    """Add up what all rounds cost; withdrawn experiments cost nothing."""
     if not (settings.cost_per_well or settings.cost_per_round or settings.costs):
         return 0.0
     rounds: dict[int, list[str]] = {}
@@ -240,15 +183,6 @@ def spent_on(log: Log, settings: CampaignSettings) -> float:
 
 def planned(planner: Planner, count: int, basis: Basis, settings: CampaignSettings) -> Plan:
     """Let a planner plan, check what it proposes, and leave out what cannot be paid.
-
-    Args:
-        planner: Who plans.
-        count: How many experiments are wanted.
-        basis: What is known.
-        settings: Of the campaign.
-
-    Returns:
-        The plan, with canonical labels.
 
     Raises:
         NothingToProposeError: If nothing is proposed, or the budget does not reach for anything proposed.
@@ -282,17 +216,6 @@ def record(log: WritableLog, plan: Plan, basis: Basis, *, count: int, beside: bo
 
     A plan stays good while others tell results of other experiments: its basis is recorded, so that it can be made
     again. It does not if somebody else asked, or something happened to one of its experiments.
-
-    Args:
-        log: Of the campaign, locked.
-        plan: What was planned.
-        basis: What it was planned on.
-        count: How many experiments were wanted.
-        beside: Whether the round may stand beside open ones.
-        actor: Who asks.
-
-    Returns:
-        The round; that of somebody else if one is open by now; ``None`` if it has to be planned again.
     """
     there = None if beside else open_round(log)
     if there is not None:

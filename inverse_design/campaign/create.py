@@ -31,14 +31,7 @@ Goal = dict[str, Any]
 
 
 def goal_of(target: Target) -> Goal:
-    """Spell a target out in the values of JSON.
-
-    Args:
-        target: Where the cells should go.
-
-    Returns:
-        What :func:`target_of` reads back, number by number.
-    """
+    """Spell a target out in the values of JSON."""
     if isinstance(target, ScalarTarget):
         return {"kind": "scalar", "readout": target.readout, "goal": target.goal, "value": target.value}
     if isinstance(target, SignatureTarget):
@@ -54,14 +47,7 @@ def goal_of(target: Target) -> Goal:
 
 
 def target_of(goal: Mapping[str, Any]) -> Target:
-    """Read a target from the log.
-
-    Args:
-        goal: What :func:`goal_of` has written.
-
-    Returns:
-        The target.
-    """
+    """Read a target from the log."""
     stated = {key: value for key, value in goal.items() if key != "kind"}
     if goal["kind"] == "scalar":
         return ScalarTarget(**stated)
@@ -82,12 +68,6 @@ _LARGEST = 900_000_000  # bytes; both databases hold values of up to 1 GB
 
 def screen_to_bytes(screen: Screen) -> bytes:
     """Write a screen of one context; annotations are left out.
-
-    Args:
-        screen: What is known when a campaign begins.
-
-    Returns:
-        The content of a safetensors file.
 
     Raises:
         DataError: If the screen holds several contexts.
@@ -122,9 +102,6 @@ def screen_to_bytes(screen: Screen) -> bytes:
 def require_one_context(screen: Screen) -> None:
     """Refuse a screen of several contexts.
 
-    Args:
-        screen: What is known when a campaign begins.
-
     Raises:
         DataError: If it holds several.
     """
@@ -134,14 +111,7 @@ def require_one_context(screen: Screen) -> None:
 
 
 def screen_from_bytes(content: bytes) -> Screen:
-    """Read a screen.
-
-    Args:
-        content: What :func:`screen_to_bytes` has written.
-
-    Returns:
-        The screen, number by number.
-    """
+    """Read a screen."""
     read: dict[str, Tensor] = load(content)
     names = json.loads(read["names"].numpy().tobytes())
     vocabulary = Vocabulary(tuple(Intervention(*each) for each in names["entries"]))
@@ -161,13 +131,6 @@ def screen_from_bytes(content: bytes) -> Screen:
 def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: Target, actor: str) -> None:
     """Check what a campaign stands on, and write its first event.
 
-    Args:
-        store: Where to keep it.
-        settings: Its name is that of the campaign.
-        screen: What is known already.
-        target: Where the cells should go.
-        actor: Who begins it.
-
     Raises:
         StoreError: If the store has a campaign of that name, or cannot be written.
         UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
@@ -183,11 +146,6 @@ def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: T
 def require_beginning(settings: CampaignSettings, screen: Screen, target: Target) -> None:
     """Check settings, screen and target against each other; no store is needed.
 
-    Args:
-        settings: Of the campaign.
-        screen: What is known already.
-        target: Where the cells should go.
-
     Raises:
         UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
         TargetError: If the target has nothing in common with the screen.
@@ -199,14 +157,7 @@ def require_beginning(settings: CampaignSettings, screen: Screen, target: Target
 
 
 def beginning_of(log: Log) -> Created:
-    """Read how a campaign began.
-
-    Args:
-        log: Of the campaign.
-
-    Returns:
-        Its first event.
-    """
+    """Read how a campaign began."""
     created = log.newest("created")
     if created is None or not isinstance(created.event, Created):
         raise StoreError(f"the log of campaign {log.key!r} has no beginning; restore it from a copy")
@@ -214,14 +165,7 @@ def beginning_of(log: Log) -> Created:
 
 
 def start_of(log: Log) -> Screen:
-    """Read the starting screen.
-
-    Args:
-        log: Of the campaign.
-
-    Returns:
-        The screen.
-    """
+    """Read the starting screen."""
     created = log.newest("created")
     if created is None or created.artefact is None:
         raise StoreError(f"the log of campaign {log.key!r} has no starting screen; restore it from a copy")

@@ -21,15 +21,7 @@ _NARROWEST, _WIDEST = 8, 60
 
 
 def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
-    """Write some tables for the bench, each file whole or not at all.
-
-    Args:
-        path: A ``.xlsx`` file for one workbook; a ``.csv`` file for the first table, the others beside it.
-        sheets: Tables by the names of their sheets.
-
-    Returns:
-        The files, in the order of the sheets.
-    """
+    """Write some tables for the bench, each file whole or not at all."""
     places = export_places(path, sheets)
     if path.suffix == ".xlsx":
         write_whole(path, lambda temporary: _workbook(sheets).save(temporary))
@@ -41,15 +33,7 @@ def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, 
 
 
 def export_places(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
-    """Name the files of an export before they are written.
-
-    Args:
-        path: As for :func:`write_export`.
-        sheets: As for :func:`write_export`.
-
-    Returns:
-        ``plate.xlsx`` alone, or ``plate.csv``, ``plate-reagents.csv`` and so on.
-    """
+    """Name the files of an export before they are written."""
     if path.suffix == ".xlsx":
         return (path,)
     others = [name.replace(" ", "-") for name in list(sheets)[1:]]
@@ -57,26 +41,12 @@ def export_places(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path,
 
 
 def harmless(table: pd.DataFrame) -> pd.DataFrame:
-    """Mark texts that a spreadsheet program would compute as text, by an apostrophe in front.
-
-    Args:
-        table: Any table; numbers stay as they are.
-
-    Returns:
-        The table, safe to be opened; :func:`as_meant` takes the marks off.
-    """
+    """Mark texts that a spreadsheet program would compute as text, by an apostrophe in front."""
     return table.map(_marked).rename(columns=_marked)
 
 
 def as_meant(text: str) -> str:
-    """Take off the mark that :func:`harmless` sets.
-
-    Args:
-        text: A cell of an exported file that came back.
-
-    Returns:
-        The text as it was before the export.
-    """
+    """Take off the mark that :func:`harmless` sets."""
     marked = text.startswith(_TEXT_MARK) and text[1:].startswith(_FORMULA_STARTS)
     return text[1:] if marked else text
 

@@ -71,15 +71,7 @@ class Lister:
     settings: CampaignSettings
 
     def best(self, objective: Objective, count: int) -> ShortList:
-        """Find the best candidates that are not pending.
-
-        Args:
-            objective: What they are worth.
-            count: How many, at most.
-
-        Returns:
-            The short list.
-        """
+        """Find the best candidates that are not pending."""
         found = search(objective, self.fitted, self.space, count + len(self.pending))
         best = self.space.take(found.top.index)
         waiting = {tuple(row[row >= 0].tolist()) for row in self.pending.genes}
@@ -115,10 +107,6 @@ _CHANCE = f"{LIKELY:g} or more"
 
 def require_plannable(settings: CampaignSettings, screen: Screen) -> None:
     """Refuse settings by which nothing could be planned, before a campaign stands on them.
-
-    Args:
-        settings: Of the campaign.
-        screen: What is known already.
 
     Raises:
         UnknownNameError: If there is no such surrogate or gain; the message names the nearest ones.
@@ -163,15 +151,6 @@ class GainPlanner:
 
     def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
         """Choose the experiments of a round.
-
-        Args:
-            screen: Everything that is known.
-            count: How many experiments are wanted; fewer are proposed where the rules allow no more.
-            pending: Experiments whose results are not known yet: they count as chosen.
-            seed: Fixes everything that is random.
-
-        Returns:
-            The plan, the random picks last.
 
         Raises:
             NothingToProposeError: If no candidate is left.

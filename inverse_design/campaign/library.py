@@ -73,13 +73,6 @@ class ReagentLibrary:
     def of_table(cls, table: pd.DataFrame) -> "ReagentLibrary":
         """Read a table with one row per reagent; columns are found by name, in any spelling.
 
-        Args:
-            table: Columns for the gene and the reagent, and maybe for its sequence and catalogue number. Without
-                a column of reagents the sequences name them.
-
-        Returns:
-            The library.
-
         Raises:
             LibraryError: If a column is missing or two columns qualify, or a row is unusable.
         """
@@ -105,21 +98,11 @@ class ReagentLibrary:
         return {gene: tuple(reagents) for gene, reagents in found.items()}
 
     def missing(self, genes: Iterable[str]) -> tuple[str, ...]:
-        """List what the library has no reagent for.
-
-        Args:
-            genes: Names of genes or compounds.
-
-        Returns:
-            Those without a reagent, sorted, each once.
-        """
+        """List what the library has no reagent for."""
         return tuple(sorted(set(genes) - self.by_gene.keys()))
 
     def require(self, perturbations: Iterable[Perturbation]) -> None:
         """Refuse a batch that cannot be made from the library.
-
-        Args:
-            perturbations: The batch.
 
         Raises:
             LibraryError: If a gene or compound has no reagent; the message names the nearest that have.
@@ -135,14 +118,6 @@ class ReagentLibrary:
 
     def list_for(self, perturbations: Sequence[Perturbation], *, replicates: int = 1) -> pd.DataFrame:
         """List the reagents of a batch.
-
-        Args:
-            perturbations: The batch, each experiment once.
-            replicates: Wells of each experiment.
-
-        Returns:
-            One row per reagent, by gene, with the columns ``REAGENT_COLUMNS``: in how many experiments and wells
-            its gene takes part.
 
         Raises:
             LibraryError: If a gene or compound has no reagent.

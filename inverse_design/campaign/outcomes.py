@@ -18,13 +18,6 @@ def outcomes(campaign: Campaign) -> pd.DataFrame:
 
     Bounds are on the outcome that an experiment shows, a distance or a projection. So is what counts as measured,
     the outcome of the mean over all wells of the perturbation.
-
-    Args:
-        campaign: Any campaign.
-
-    Returns:
-        One row per measured experiment of each round, with the columns ``OUTCOME_COLUMNS`` as far as the planner
-        stated them: what ``inverse-design benchmark rounds`` reads.
     """
     screen = campaign.screen()
     aim = Aim.at(campaign.target, screen)
@@ -41,14 +34,7 @@ def outcomes(campaign: Campaign) -> pd.DataFrame:
 
 
 def missed_shares(found: pd.DataFrame) -> tuple[float, ...]:
-    """Say how often the bounds of designed picks failed.
-
-    Args:
-        found: Of :func:`outcomes`.
-
-    Returns:
-        For each round with designed picks that were bounded and measured, the share outside their bounds.
-    """
+    """Say how often the bounds of designed picks failed."""
     known = found[found["chosen"] == "designed"].dropna(subset=["lower", "upper", MEASURED])
     inside = known[MEASURED].between(known["lower"], known["upper"])
     return tuple((~inside).groupby(known[ROUND]).mean().tolist())

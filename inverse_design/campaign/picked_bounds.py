@@ -59,31 +59,14 @@ class Replayed:
         return len(self.error)
 
     def bounds(self, predicted: ScalarPosterior, level: float) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """Bound the outcome of new picks.
-
-        Args:
-            predicted: Their outcomes.
-            level: Nominal probability; half of the misses on either side.
-
-        Returns:
-            Lower and upper bounds, infinite if there were too few rounds.
-        """
+        """Bound the outcome of new picks."""
         side, spread = (1 + level) / 2, predicted.variance.sqrt()
         low, high = (conformal_quantile(each, side) for each in (-self.error, self.error))
         return predicted.mean - low * spread, predicted.mean + high * spread
 
 
 def replayed(ranker: Ranker, fitted: FittedCalibrated, code: int) -> Replayed:
-    """Replay rounds on the held-out perturbations of a novelty class.
-
-    Args:
-        ranker: By what candidates are picked, with the wanted target.
-        fitted: A surrogate with its cross-fits.
-        code: The class, a value of :func:`surrogates.data.novelty.novelty_code`.
-
-    Returns:
-        One pick per round.
-    """
+    """Replay rounds on the held-out perturbations of a novelty class."""
     held_out = [(fold, torch.nonzero(fold.codes == code).flatten()[:_CANDIDATES]) for fold in fitted.cross]
     group = max(2, sum(len(rows) for _, rows in held_out) // _FEWEST_ROUNDS)
     picks = [
@@ -156,20 +139,7 @@ def picked_bounds(
     level: float,
     missed: Sequence[float] = (),
 ) -> PickedBounds:
-    """Bound designed picks, class by class.
-
-    Args:
-        ranker: By what they were picked, with the wanted target.
-        fitted: A surrogate with its cross-fits.
-        batch: The picks.
-        random: Lower and upper bounds of random candidates like them.
-        level: Nominal probability of the bounds.
-        missed: Share of the designed picks of each past round that were outside their bounds.
-
-    Returns:
-        The bounds, on either side the wider of both kinds; those of random candidates where too few rounds could
-        be replayed, and a note says so.
-    """
+    """Bound designed picks, class by class."""
     lower, upper = (each.clone() for each in random)
     needed, notes = least_count((1 + level) / 2), []
     codes = novelty_code(batch, fitted.measured_alone)
@@ -198,18 +168,7 @@ def _followed(level: float, missed: Sequence[float], rounds: int) -> float:
 def may_have_made(
     likelihood: TargetLikelihood, fitted: FittedCalibrated, batch: PerturbationBatch, *, level: float
 ) -> Bool[Tensor, "b"]:
-    """Say which candidates may have made a target state themselves.
-
-    Args:
-        likelihood: Log density of the target.
-        fitted: A surrogate with its cross-fits.
-        batch: The candidates, those among which the target is likely all of them.
-        level: Nominal probability of the bounds.
-
-    Returns:
-        Those of a posterior probability of ``(1 - level) / 2`` or more, under which the target is not less likely
-        than all but that part of held-out perturbations are under themselves.
-    """
+    """Say which candidates may have made a target state themselves."""
     tail = (1 - level) / 2
     density = likelihood.utility(fitted, batch).mean
     codes, may = novelty_code(batch, fitted.measured_alone), density.softmax(0) >= tail
@@ -235,18 +194,7 @@ def _makers(likelihood: TargetLikelihood, fitted: FittedCalibrated, code: int) -
 def as_near_as_noise(
     lower: Float[Tensor, "b"], may: Bool[Tensor, "b"], target: AlignedProfile, screen: Screen, *, level: float
 ) -> Float[Tensor, "b"]:
-    """Lower the bounds of candidates that may have made a target state themselves.
-
-    Args:
-        lower: Lower bounds of their distances.
-        may: Which of them may have made it.
-        target: The state, in the coordinates of the screen.
-        screen: What was measured; without standard errors nothing is known of the noise, and zero is the bound.
-        level: Nominal probability of the bounds.
-
-    Returns:
-        Lower bounds.
-    """
+    """Lower the bounds of candidates that may have made a target state themselves."""
     noise = measurement_variance(screen)[target.columns] * target.weights
     mean, square = float(noise.sum()), float(noise.square().sum())
     nearest = 0.0

@@ -104,16 +104,7 @@ class Batch:
 
 
 def batch_of(log: Log, asked: Asked, *, fresh: bool = False) -> Batch:
-    """Give a round out.
-
-    Args:
-        log: Of the campaign.
-        asked: The event that proposed it.
-        fresh: Whether that was just now.
-
-    Returns:
-        The round.
-    """
+    """Give a round out."""
     table = table_of(asked.columns)
     table.insert(0, CAMPAIGN, log.key)
     table.insert(1, ROUND, asked.round)
@@ -122,27 +113,13 @@ def batch_of(log: Log, asked: Asked, *, fresh: bool = False) -> Batch:
 
 
 def open_round(log: Log) -> Asked | None:
-    """Find the newest round that has results to come.
-
-    Args:
-        log: Of the campaign.
-
-    Returns:
-        The event that proposed it, ``None`` if every round is closed.
-    """
+    """Find the newest round that has results to come."""
     rounds = [one.round for one in log.experiments(states=OPEN_STATES)]
     return stated_round(log, max(rounds)) if rounds else None
 
 
 def stated_round(log: Log, number: int | None) -> Asked:
     """Find a round that a user names.
-
-    Args:
-        log: Of the campaign.
-        number: Of the round; ``None`` for the newest.
-
-    Returns:
-        The event that proposed it.
 
     Raises:
         DataError: If there is no such round.

@@ -128,13 +128,6 @@ def lay_out(perturbations: Sequence[str], layout: PlateLayout) -> PlateMap:
     are dealt to different plates as far as there are plates; within a plate every place is drawn at random.
     Controls stand where a scrambled Sobol net puts them, so that no rows or columns go without for long.
 
-    Args:
-        perturbations: Labels of the experiments, each once.
-        layout: The plates.
-
-    Returns:
-        The plate map; the same arguments give the same one.
-
     Raises:
         PlateError: If there is nothing to lay out, or a label is empty or occurs twice.
     """
@@ -210,16 +203,7 @@ class Controls:
 
 
 def is_control(table: pd.DataFrame, labels: Sequence[str], vocabulary: Vocabulary) -> Bool[np.ndarray, "m"]:
-    """Find the control wells, as a plate map marks them.
-
-    Args:
-        table: A told table; a column ``role`` counts if there is one.
-        labels: Its perturbations, as text.
-        vocabulary: A gene or compound named like the control is not one.
-
-    Returns:
-        Whether each well is a control: its role says so, or its perturbation is ``control``.
-    """
+    """Find the control wells, as a plate map marks them."""
     named = CONTROL_LABEL not in vocabulary.targets
     by_name = np.array([named and label.casefold() == CONTROL_LABEL for label in labels], dtype=bool)
     if ROLE not in table:
@@ -234,14 +218,6 @@ def controls_of(wells: pd.DataFrame, readouts: Sequence[str]) -> Controls:
 
     On each plate, and for each readout, the mean of the wells is compared with zero (Student's t; over all plates
     and readouts together, one table in a thousand is flagged by chance).
-
-    Args:
-        wells: The rows of a told table that are controls; those without a number for each readout are counted, and
-            tell nothing more.
-        readouts: Of the campaign.
-
-    Returns:
-        Their number, and a sentence on each of the first drifts.
     """
     if not len(wells):
         return Controls()

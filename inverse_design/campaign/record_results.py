@@ -83,9 +83,6 @@ class Matching:
     def run(self) -> "Matching":
         """Match all wells.
 
-        Returns:
-            This matching, filled.
-
         Raises:
             ResultsError: If an experiment was never asked for, or a well was told with other values.
             IllegalMoveError: If an experiment has failed or was withdrawn.
@@ -102,11 +99,7 @@ class Matching:
         return {one.number: one.state for every in self._experiments.values() for one in every}
 
     def block(self) -> Block:
-        """Collect the new wells.
-
-        Returns:
-            Their numbers.
-        """
+        """Collect the new wells."""
         at, results = np.array(self.rows, dtype=np.int64), self.results
         number, made = np.array(self.numbers, dtype=np.int64), list(self.extra.values())
         return Block(
@@ -169,8 +162,8 @@ class Matching:
         names = [f"{label!r} ({line})" for label, line in self.unasked.items()]
         more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
         raise ResultsError(
-            f"{len(names)} perturbation(s) were never asked for: {', '.join(names[:_MOST_SHOWN])}{more}. Allow extra"
-            " experiments if they are meant (allow_extra, --allow-extra)"
+            f"{len(names)} perturbation(s) were never asked for: {', '.join(names[:_MOST_SHOWN])}{more}."
+            " Allow extra experiments if they are meant (allow_extra, --allow-extra)"
         )
 
     def _refuse_other_values(self, row: int, earlier: Measurement) -> None:
@@ -237,14 +230,7 @@ class Scale:
 
     @classmethod
     def of(cls, screen: Screen) -> "Scale":
-        """Learn what is usual.
-
-        Args:
-            screen: All that is known.
-
-        Returns:
-            The scale.
-        """
+        """Learn what is usual."""
         middle = screen.effects.median(0).values
         away = (screen.effects - middle).abs()
         spread = _NORMAL * away.median(0).values
@@ -261,17 +247,7 @@ class Scale:
     def odd(
         self, values: Float[np.ndarray, "m g"], failed: Bool[np.ndarray, "m"], labels: Sequence[str]
     ) -> tuple[str, ...]:
-        """Find values farther out than everything known, and than eight robust standard deviations.
-
-        Args:
-            values: Of wells.
-            failed: Which have no values.
-            labels: Their perturbations.
-
-        Returns:
-            A sentence on each of the first twenty, and how many more there are; own readouts in the direction of
-            the mode are left out unless they are out of scale among own readouts.
-        """
+        """Find values farther out than everything known, and than eight robust standard deviations."""
         away = (torch.from_numpy(values) - self.middle).abs()
         beyond = (away > self.farthest) & (away > _FARTHEST * self.spread)
         for row in torch.nonzero(beyond.any(1)).flatten().tolist():
@@ -341,16 +317,6 @@ class Telling:
 def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool, actor: str) -> Telling:
     """Record results.
 
-    Args:
-        log: Of the campaign, locked.
-        results: Checked wells.
-        scale: What is usual.
-        allow_extra: Whether experiments that nobody asked for are taken.
-        actor: Who tells.
-
-    Returns:
-        What became of them.
-
     Raises:
         ResultsError: If an experiment was never asked for, or a well was told with other values.
         IllegalMoveError: If an experiment has failed or was withdrawn.
@@ -408,14 +374,6 @@ def _first_results(matching: Matching, block: Block) -> tuple[tuple[str, ...], t
 def order(log: WritableLog, labels: Sequence[str] | None, *, actor: str) -> tuple[str, ...]:
     """Note that proposed experiments go to the bench.
 
-    Args:
-        log: Of the campaign, locked.
-        labels: Canonical labels, each once; ``None`` for all that are proposed.
-        actor: Who orders.
-
-    Returns:
-        The labels.
-
     Raises:
         IllegalMoveError: If one of them is not proposed.
         DataError: If one of them was never asked for.
@@ -428,15 +386,6 @@ def order(log: WritableLog, labels: Sequence[str] | None, *, actor: str) -> tupl
 
 def withdraw(log: WritableLog, labels: Sequence[str], *, reason: str, actor: str) -> tuple[str, ...]:
     """Note that experiments will not be done.
-
-    Args:
-        log: Of the campaign, locked.
-        labels: Canonical labels, each once.
-        reason: In the user's words.
-        actor: Who withdraws.
-
-    Returns:
-        The labels.
 
     Raises:
         IllegalMoveError: If one of them has a result.

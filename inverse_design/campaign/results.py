@@ -56,17 +56,6 @@ class Results:
 def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequence[str], key: str) -> Results:
     """Check a told table.
 
-    Args:
-        table: Columns ``perturbation`` and every readout; if there are any, ``replicate``, ``status`` (measured or
-            ok, failed, pending), ``campaign``, ``round`` and ``role`` (control or sample) count, and other columns
-            are left alone.
-        vocabulary: What can be acted upon in this campaign.
-        readouts: What has to be measured.
-        key: Of the campaign.
-
-    Returns:
-        The wells that are neither pending nor controls.
-
     Raises:
         ResultsError: If a column is missing, a number is missing, not finite or no number, a status is unknown,
             a well occurs twice, or the table is of another campaign; the message names line, column and value.

@@ -130,12 +130,6 @@ def settings_of(stated: Mapping[str, object]) -> CampaignSettings:
         >>> settings_of({"name": "screen 7", "target": "CEBPE+KLF1", "batch_size": 16}).batch_size
         16
 
-    Args:
-        stated: From keys to values, as :mod:`tomllib` reads them.
-
-    Returns:
-        The settings.
-
     Raises:
         SettingsError: If a key is unknown (the message names the nearest one) or missing, or a value is not of
             its kind or out of range.
@@ -149,24 +143,13 @@ def settings_of(stated: Mapping[str, object]) -> CampaignSettings:
 
 
 def settings_as_json(settings: CampaignSettings) -> dict[str, Any]:
-    """Spell settings out in the values of JSON.
-
-    Args:
-        settings: Of a campaign.
-
-    Returns:
-        What :func:`settings_of` reads back.
-    """
+    """Spell settings out in the values of JSON."""
     written: dict[str, Any] = _ADAPTER.dump_python(settings, mode="json")
     return written
 
 
 def settings_schema() -> str:
-    """Print the JSON schema of the settings.
-
-    Returns:
-        The schema, as indented JSON.
-    """
+    """Print the JSON schema of the settings."""
     return json.dumps(_ADAPTER.json_schema(), indent=2)
 
 
@@ -182,14 +165,6 @@ SETTINGS_ENDING = ".toml"
 
 def read_settings(path: Path | None, stated: Mapping[str, object]) -> CampaignSettings:
     """Read the settings of a campaign from a file, from flags, or from both.
-
-    Args:
-        path: A ``.toml`` file with the keys of :class:`CampaignSettings`; a ``target`` in it that is a file is
-            looked for beside it. ``None`` if there is no file.
-        stated: What was stated elsewhere, such as on the command line: it has precedence.
-
-    Returns:
-        The settings.
 
     Raises:
         SettingsError: If the file cannot be read, a key is unknown (the nearest is named), or a value is refused.

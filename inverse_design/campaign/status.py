@@ -63,13 +63,6 @@ def advise(prospect: Prospect, settings: CampaignSettings) -> Advice:
     With a ``value_per_gain`` the round must be worth its cost. Without one, its expected gain must be at least the
     replicate noise, below which a gain would not be seen, and ``least_gain`` of what was gained so far. The budget
     stops everything.
-
-    Args:
-        prospect: What is known.
-        settings: Of the campaign.
-
-    Returns:
-        Whether to stop, and why.
     """
     stop, reason = _weighed(prospect, settings)
     return Advice(stop, reason, prospect.expected_gain, prospect.cost)
@@ -139,18 +132,7 @@ class Status:
 
 
 def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings: CampaignSettings) -> Status:
-    """Say where a campaign stands.
-
-    Args:
-        log: Of the campaign.
-        basis: What is known now.
-        start: The starting screen.
-        target: Where the cells should go.
-        settings: Of the campaign.
-
-    Returns:
-        The status.
-    """
+    """Say where a campaign stands."""
     utility, before = measured_utility(target, basis.screen), measured_utility(target, start)
     best = int(utility.argmax())
     told = [one.event for one in log.events("told") if isinstance(one.event, Told)]
@@ -171,17 +153,7 @@ def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings
 
 
 def prospect_of(status: Status, *, expected_gain: float | None, cost: float, recorded: bool) -> Prospect:
-    """Collect what the stop rule weighs.
-
-    Args:
-        status: Where the campaign stands.
-        expected_gain: Of the round that is considered.
-        cost: Of that round.
-        recorded: Whether the round has been recorded, so that its cost is among what was spent.
-
-    Returns:
-        The prospect.
-    """
+    """Collect what the stop rule weighs."""
     return Prospect(
         expected_gain=expected_gain,
         gain=status.gain,
@@ -193,13 +165,6 @@ def prospect_of(status: Status, *, expected_gain: float | None, cost: float, rec
 
 
 def history_of(log: Log) -> pd.DataFrame:
-    """List every event.
-
-    Args:
-        log: Of the campaign.
-
-    Returns:
-        One row per event: ``sequence``, ``time`` (UTC), ``actor``, ``kind`` and ``what``.
-    """
+    """List every event."""
     rows = [(one.sequence, one.time, one.actor, one.event.kind, one.event.words) for one in log.events()]
     return pd.DataFrame(rows, columns=["sequence", "time", "actor", "kind", "what"])

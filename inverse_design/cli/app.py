@@ -249,14 +249,7 @@ def demo(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line.
-
-    Args:
-        arguments: The words behind the name of the program; those of this process by default.
-
-    Returns:
-        The exit code: 0 done, 2 usage, 3 data refused, 4 nothing to propose, 130 interrupted.
-    """
+    """Run one command line."""
     words = tuple(sys.argv[1:] if arguments is None else arguments)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a locale without "×" is no reason to fail

@@ -20,14 +20,7 @@ PROGRAM = "inverse-design"
 
 
 def examples(*lines: str) -> str:
-    """Write the examples of a verb's help.
-
-    Args:
-        lines: Command lines without the program.
-
-    Returns:
-        Markdown.
-    """
+    """Write the examples of a verb's help."""
     return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
 
 
@@ -68,25 +61,12 @@ def complaints() -> Console:
 
 
 def printable(text: object) -> str:
-    """Replace what could steer a terminal.
-
-    Args:
-        text: A name or message, maybe from a file.
-
-    Returns:
-        The text on one line.
-    """
+    """Replace what could steer a terminal."""
     return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
 
 
 def say(console: Console, text: str = "", style: str = "") -> None:
-    """Print one line.
-
-    Args:
-        console: Where.
-        text: What; a terminal breaks it between words, a file gets one line.
-        style: How, on a terminal.
-    """
+    """Print one line."""
     console.print(Text(printable(text), style=style), soft_wrap=not console.is_terminal)
 
 
@@ -94,36 +74,18 @@ class Ticker:
     """Shows how far some work is; silent unless standard error is a terminal."""
 
     def __init__(self, progress: Progress, what: str) -> None:
-        """Begin with work of unknown length.
-
-        Args:
-            progress: Where to show it.
-            what: The work, in a word or two.
-        """
+        """Begin with work of unknown length."""
         self._progress = progress
         self._task = progress.add_task(what, total=None)
 
     def __call__(self, done: int, total: int, now: str | None = None) -> None:
-        """Say how far the work is.
-
-        Args:
-            done: How much is done.
-            total: Of how much.
-            now: What is being done, if that is worth saying.
-        """
+        """Say how far the work is."""
         self._progress.update(self._task, completed=done, total=total, description=now)
 
 
 @contextmanager
 def working(what: str) -> Iterator[Ticker]:
-    """Show progress while something runs, and nothing afterwards.
-
-    Args:
-        what: The work, in a word or two.
-
-    Yields:
-        What to call with how much is done, of how much.
-    """
+    """Show progress while something runs, and nothing afterwards."""
     console = complaints()
     columns = (
         SpinnerColumn(),

@@ -51,9 +51,6 @@ class Grid:
 
         Where a terminal is too narrow, columns marked ``below`` stand under their row; if that is not enough,
         the other columns are printed in blocks, each with the first column, and the first with what is below.
-
-        Args:
-            console: Where.
         """
         if not console.is_terminal or sum(map(_whole, self.columns)) + _GAP * len(self.columns) <= console.width:
             for number, line in enumerate(_lines(self.columns, [_whole(column) for column in self.columns], _GAP)):
@@ -109,41 +106,19 @@ def _fit(text: str, width: int, column: Column) -> str:
 
 
 def in_column(values: Sequence[float]) -> tuple[str, ...]:
-    """Write the numbers of one column with as many decimals as its largest needs for four digits.
-
-    Args:
-        values: The numbers; ``nan`` becomes a dash.
-
-    Returns:
-        Their texts.
-    """
+    """Write the numbers of one column with as many decimals as its largest needs for four digits."""
     decimals = decimals_for(values)
     return tuple(fixed(value, decimals) for value in values)
 
 
 def decimals_for(values: Sequence[float]) -> int:
-    """Find how many decimals show four digits of the largest of some numbers, at least one decimal.
-
-    Args:
-        values: The numbers.
-
-    Returns:
-        The number of decimals; more than six stand for scientific notation.
-    """
+    """Find how many decimals show four digits of the largest of some numbers, at least one decimal."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 1 if largest == 0 else max(1, 3 - math.floor(math.log10(largest)))
 
 
 def fixed(value: float, decimals: int) -> str:
-    """Write one number.
-
-    Args:
-        value: The number.
-        decimals: How many; scientific notation from seven on.
-
-    Returns:
-        Its text.
-    """
+    """Write one number."""
     if math.isnan(value):
         return "-"
     if decimals > 6:
@@ -153,14 +128,7 @@ def fixed(value: float, decimals: int) -> str:
 
 
 def probability(value: float) -> str:
-    """Write a probability; tiny ones are not zero and large ones are not one.
-
-    Args:
-        value: The probability; ``nan`` becomes a dash.
-
-    Returns:
-        Its text.
-    """
+    """Write a probability; tiny ones are not zero and large ones are not one."""
     if math.isnan(value):
         return "-"
     if value < 0.0005:
@@ -169,17 +137,7 @@ def probability(value: float) -> str:
 
 
 def measured(value: float, low: float, high: float, unit: str) -> str:
-    """Write a measured number with its interval.
-
-    Args:
-        value: The number.
-        low: Lower bound.
-        high: Upper bound.
-        unit: Its unit; ranks are whole where they can be.
-
-    Returns:
-        For example ``0.873 [0.81, 0.93]``.
-    """
+    """Write a measured number with its interval."""
     if math.isnan(value):
         return "-"
     if unit == "rank":

@@ -23,13 +23,6 @@ _MOST = "at_most"
 def read_groups(path: Path) -> tuple[Group, ...]:
     """Read a table of groups, with one row per member.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene, group, and maybe at_most; where
-            that is missing or empty, a candidate may hold one of the group.
-
-    Returns:
-        The groups, in the order of their first rows.
-
     Raises:
         TargetError: If the file cannot be read.
         SpaceError: If a column is missing, a cell is empty, or a group states several numbers.
@@ -53,12 +46,6 @@ def read_groups(path: Path) -> tuple[Group, ...]:
 def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
     """Read a table of incompatible pairs.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with two columns.
-
-    Returns:
-        The pairs.
-
     Raises:
         TargetError: If the file cannot be read.
         SpaceError: If it has not two columns, or a cell is empty.
@@ -74,12 +61,6 @@ def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
 def read_costs(path: Path) -> tuple[tuple[str, float], ...]:
     """Read a table of costs.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene and cost.
-
-    Returns:
-        The cost of each name.
-
     Raises:
         TargetError: If the file cannot be read, a name occurs twice, or a cost is no number.
     """
@@ -89,12 +70,6 @@ def read_costs(path: Path) -> tuple[tuple[str, float], ...]:
 
 def read_doses(path: Path) -> tuple[tuple[str, tuple[float, ...]], ...]:
     """Read a grid of doses, with one row per target and dose.
-
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with the columns gene and dose.
-
-    Returns:
-        The only doses that each named target may have, ascending; targets in the order of their first rows.
 
     Raises:
         TargetError: If the file cannot be read.
@@ -168,16 +143,6 @@ def read_experiments(
     path: Path, *, label_col: str | None = None, cost_col: str | None = None, sep: str | None = None
 ) -> ExperimentList:
     """Read a list of experiments.
-
-    Args:
-        path: A ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet`` file with a line of column names.
-        label_col: Column of labels; by default the one called perturbation, experiment, condition ..., or the only
-            one beside the costs.
-        cost_col: Column of costs.
-        sep: What stands between the parts of a combination, if not ``+``.
-
-    Returns:
-        The list.
 
     Raises:
         UnknownNameError: If there is no such column; the message names the nearest.

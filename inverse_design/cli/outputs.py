@@ -30,14 +30,6 @@ _DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number o
 def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = ()) -> Path:
     """Refuse a place that could not be written, before any work is done.
 
-    Args:
-        path: Where the result is to go.
-        endings: What its name may end with.
-        inputs: Files that are read and must not be overwritten.
-
-    Returns:
-        The path.
-
     Raises:
         OutputError: If the name or the folder is unusable, or the file is one of the inputs.
     """
@@ -58,28 +50,12 @@ def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence
 
 
 def sidecar_of(path: Path) -> Path:
-    """Name the JSON file beside a table.
-
-    Args:
-        path: The table.
-
-    Returns:
-        ``candidates.csv.json`` for ``candidates.csv``.
-    """
+    """Name the JSON file beside a table."""
     return path.with_name(path.name + ".json")
 
 
 def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
-    """Write a table with a JSON sidecar, each whole or not at all; a Parquet file holds the manifest, too.
-
-    Args:
-        table: Rows for people and programs.
-        path: A ``.csv`` or ``.parquet`` file.
-        facts: ``manifest`` and whatever else explains the table.
-
-    Returns:
-        The two files.
-    """
+    """Write a table with a JSON sidecar, each whole or not at all; a Parquet file holds the manifest, too."""
     if path.suffix == ".parquet":
         frame = pa.Table.from_pandas(table, preserve_index=False)
         known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
@@ -92,15 +68,7 @@ def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) ->
 
 
 def write_facts(path: Path, facts: Mapping[str, object]) -> Path:
-    """Write what explains a file beside it, whole or not at all.
-
-    Args:
-        path: The file.
-        facts: ``manifest`` and whatever else explains it.
-
-    Returns:
-        The JSON file.
-    """
+    """Write what explains a file beside it, whole or not at all."""
     text = json.dumps(strict(facts), indent=1, allow_nan=False)
     sidecar = sidecar_of(path)
     write_whole(sidecar, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
@@ -108,14 +76,7 @@ def write_facts(path: Path, facts: Mapping[str, object]) -> Path:
 
 
 def strict(value: object) -> object:
-    """Replace numbers that JSON cannot hold by null, in any depth.
-
-    Args:
-        value: Mappings, sequences and scalars.
-
-    Returns:
-        The same as dicts and lists.
-    """
+    """Replace numbers that JSON cannot hold by null, in any depth."""
     if isinstance(value, Mapping):
         return {str(key): strict(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -149,18 +110,7 @@ DISTRIBUTION = "inverse-design"
 def manifest(
     run: Run, screen: Screen | None, *, seed: int, settings: Mapping[str, object] | None = None
 ) -> dict[str, object]:
-    """Collect what somebody needs to repeat a result.
-
-    Args:
-        run: The command line, and when it began.
-        screen: The data; its provenance says where they come from and what was detected. ``None`` if nothing is
-            read.
-        seed: What fixed everything random.
-        settings: Choices of the run, as they were resolved.
-
-    Returns:
-        Values that JSON can hold; only ``started`` and ``ended`` differ between two equal runs.
-    """
+    """Collect what somebody needs to repeat a result."""
     return {
         "tool": DISTRIBUTION,
         "version": _version(DISTRIBUTION),

@@ -24,14 +24,6 @@ _LIST_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
 def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[str, ...]:
     """Collect names.
 
-    Args:
-        stated: Each a known name, else a file with one name per line (``#`` begins a comment), else names that
-            commas divide.
-        known: Names that are taken as they are, also if a file is called so.
-
-    Returns:
-        The names, each once, in the order given.
-
     Raises:
         DataError: If a file cannot be read, or something names nothing.
     """
@@ -39,14 +31,7 @@ def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[s
 
 
 def names_a_file(text: str) -> bool:
-    """Tell whether a word on the command line is the path of a file.
-
-    Args:
-        text: Any text, also one that no file could be called.
-
-    Returns:
-        Whether there is such a file.
-    """
+    """Tell whether a word on the command line is the path of a file."""
     try:
         return Path(text).is_file()
     except OSError:  # longer than any path
@@ -78,13 +63,6 @@ def _lines(path: Path) -> tuple[str, ...]:
 def open_screen(data: str, reading: Reading) -> Screen:
     """Open a dataset by its name, or read a file.
 
-    Args:
-        data: A name of the catalogue, or a path.
-        reading: How to read a file.
-
-    Returns:
-        The screen, with ``provenance["dataset"]``.
-
     Raises:
         UnknownNameError: If it is neither a known name nor a file.
         DataError: If it is refused, or reading options are given for a dataset that needs none.
@@ -108,13 +86,6 @@ def open_screen(data: str, reading: Reading) -> Screen:
 def one_context(screen: Screen, context: str | None) -> Screen:
     """Take one context, the only one if none is named.
 
-    Args:
-        screen: Measured effects.
-        context: Name of a context.
-
-    Returns:
-        The rows of that context.
-
     Raises:
         UnknownNameError: If there is no such context.
         DataError: If there are several and none is named.
@@ -131,14 +102,7 @@ def one_context(screen: Screen, context: str | None) -> Screen:
 
 
 def stated_dialect(reading: Reading) -> Dialect:
-    """Collect what was typed about the columns of a file.
-
-    Args:
-        reading: As typed.
-
-    Returns:
-        What the readers take.
-    """
+    """Collect what was typed about the columns of a file."""
     return Dialect(
         _target_col(reading),
         reading.reference_key,
@@ -173,12 +137,6 @@ def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
 
 def loaded_model(name: str) -> Surrogate | None:
     """Load a forward model by its name.
-
-    Args:
-        name: As typed.
-
-    Returns:
-        The surrogate, ``None`` if it is to be chosen from several.
 
     Raises:
         UnknownNameError: If there is none of that name; the message names the nearest ones.

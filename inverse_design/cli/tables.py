@@ -35,14 +35,7 @@ _MARKS: Mapping[Verdict, str] = {"better": "+", "worse": "-", "unclear": "?", "s
 
 
 def candidates_grid(table: pd.DataFrame) -> Grid:
-    """Lay the ranked candidates out.
-
-    Args:
-        table: Of a proposal.
-
-    Returns:
-        Its columns in the same order; the novelty without the order, which stands beside it.
-    """
+    """Lay the ranked candidates out."""
     numbers = _numbers_of(table)
     columns = []
     for name in table.columns.map(str):
@@ -81,12 +74,7 @@ def _numbers_of(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
 
 
 def show_set(console: Console, found: InverseSet | None) -> None:
-    """Print the inverse conformal set, and say if nothing explains the target.
-
-    Args:
-        console: Where.
-        found: The set; nothing is printed without one.
-    """
+    """Print the inverse conformal set, and say if nothing explains the target."""
     if found is None:
         return
     say(console, found.line)
@@ -95,15 +83,7 @@ def show_set(console: Console, found: InverseSet | None) -> None:
 
 
 def certificate_line(certificate: Certificate, orders: Sequence[int]) -> str:
-    """Say what a search looked at.
-
-    Args:
-        certificate: Of the search.
-        orders: How many interventions its candidates have.
-
-    Returns:
-        For example ``exact: 5,356 pairs scored, 125 left out as measured or ruled out, in 0.02 s``.
-    """
+    """Say what a search looked at."""
     what = (
         "candidates" if len(orders) > 1 else {1: "singles", 2: "pairs", 3: "triples"}.get(orders[0], "candidates")
     )
@@ -127,12 +107,7 @@ def _guarantee(certificate: Certificate) -> str:
 
 
 def show_facts(console: Console, facts: Mapping[str, str]) -> None:
-    """Print facts with their names in front, one in each line, or folded to the width of a terminal.
-
-    Args:
-        console: Where.
-        facts: Text by name.
-    """
+    """Print facts with their names in front, one in each line, or folded to the width of a terminal."""
     width = max(_LABEL, *(len(name) + 2 for name in facts)) if facts else _LABEL
     for name, text in facts.items():
         lines = wrap(text, console.width - width, break_on_hyphens=False) if console.is_terminal else [text]
@@ -141,24 +116,14 @@ def show_facts(console: Console, facts: Mapping[str, str]) -> None:
 
 
 def show_warnings(console: Console, notes: Sequence[str]) -> None:
-    """Print the warnings among some notes, which come before everything else.
-
-    Args:
-        console: Where.
-        notes: Of a proposal.
-    """
+    """Print the warnings among some notes, which come before everything else."""
     for note in notes:
         if note.startswith("warning"):
             say(console, note, "bold yellow")
 
 
 def show_search(console: Console, proposal: Proposal) -> None:
-    """Print the certificate of each search and the notes that are no warnings.
-
-    Args:
-        console: Where.
-        proposal: What was found.
-    """
+    """Print the certificate of each search and the notes that are no warnings."""
     searches = {"": proposal.search} if proposal.turns is None else proposal.turns.searches
     for name, found in searches.items():
         by = f"by {name}, " if name else ""
@@ -169,12 +134,7 @@ def show_search(console: Console, proposal: Proposal) -> None:
 
 
 def show_rows(console: Console, rows: Sequence[Row]) -> None:
-    """Print benchmark rows as tables of models by metrics, one for each task.
-
-    Args:
-        console: Where.
-        rows: Of one benchmark.
-    """
+    """Print benchmark rows as tables of models by metrics, one for each task."""
     for task in dict.fromkeys((row.dataset, row.novelty, row.variant) for row in rows):
         some = [row for row in rows if (row.dataset, row.novelty, row.variant) == task]
         said = ", ".join(part.replace("_", " ") for part in task[1:] if part)
@@ -184,12 +144,7 @@ def show_rows(console: Console, rows: Sequence[Row]) -> None:
 
 
 def show_scorecard(console: Console, rows: Sequence[Row]) -> None:
-    """Print what the benchmark of forward models measured, a table for each novelty class: the main numbers.
-
-    Args:
-        console: Where.
-        rows: Of the benchmark; the metrics that are not shown are in its JSON.
-    """
+    """Print what the benchmark of forward models measured, a table for each novelty class: the main numbers."""
     say(
         console,
         "mse_ratio_to_X: squared error over that of X on the same held-out perturbations; below 1 is better",
@@ -224,14 +179,7 @@ def _models_by_metrics(rows: Sequence[Row]) -> Grid:
 
 
 def reliability_grid(bins: Sequence[Bin]) -> Grid:
-    """Lay stated probabilities out beside what came true.
-
-    Args:
-        bins: Of predictions of similar probability.
-
-    Returns:
-        One row per bin.
-    """
+    """Lay stated probabilities out beside what came true."""
     return Grid((
         Column("probability of the first", tuple(f"{each.low:.1f} to {each.high:.1f}" for each in bins)),
         Column("stated", in_column([each.stated for each in bins]), "right"),
@@ -241,13 +189,7 @@ def reliability_grid(bins: Sequence[Bin]) -> Grid:
 
 
 def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
-    """Print the card of one candidate.
-
-    Args:
-        console: Where.
-        proposal: What was found.
-        row: Which candidate, zero for the first.
-    """
+    """Print the card of one candidate."""
     line, why = proposal.table.iloc[row], proposal.explanations[row]
     stated = float(line["probability"])
     known = "" if stated != stated else f", probability {probability(stated)}"  # noqa: PLR0124 - NaN
@@ -294,15 +236,7 @@ _SHOWN = ("top1", "top1_gain", "top10", "mrr", "median_rank", "log_probability",
 def show_retrieval(
     console: Console, report: RetrievalReport, rows: Sequence[Row], nodes: Int[Tensor, "n k"], *, seed: int
 ) -> None:
-    """Print where the default does not beat a simpler method, then tables, look-ups, promises and reliability.
-
-    Args:
-        console: Where.
-        report: What was found.
-        rows: The same as numbers.
-        nodes: Genes of each target.
-        seed: Fixes the draws of what chance would show.
-    """
+    """Print where the default does not beat a simpler method, then tables, look-ups, promises and reliability."""
     for reference in (*SIMPLE, OWN_READOUTS):
         for line in _beaten(rows, reference):
             say(console, line, "bold yellow")

@@ -56,14 +56,7 @@ class ProfileFile:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:
-        """Read the profile.
-
-        Args:
-            folder: Where relative paths begin.
-
-        Returns:
-            The target.
-        """
+        """Read the profile."""
         if (self.table is None) == (self.values is None):
             raise TargetError("a profile has either a table or values; give one of the two")
         if self.table is None:
@@ -91,14 +84,7 @@ class SignatureFile:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:  # noqa: ARG002 - one form for all kinds
-        """Build the signature.
-
-        Args:
-            folder: Where relative paths begin.
-
-        Returns:
-            The target.
-        """
+        """Build the signature."""
         return SignatureTarget(self.name or "signature", _weights(self.up), _weights(self.down))
 
 
@@ -124,14 +110,7 @@ class ShiftFile:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:
-        """Compute the difference of the two states.
-
-        Args:
-            folder: Where relative paths begin.
-
-        Returns:
-            The target.
-        """
+        """Compute the difference of the two states."""
         if (self.cells is None) != (self.column is None):
             raise TargetError("a shift between groups of cells needs both: cells = a file, column = its groups")
         if self.cells is not None and self.column is not None:
@@ -160,14 +139,7 @@ class ScalarFile:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:  # noqa: ARG002 - one form for all kinds
-        """Build the goal.
-
-        Args:
-            folder: Where relative paths begin.
-
-        Returns:
-            The target.
-        """
+        """Build the goal."""
         return ScalarTarget(self.readout, _GOALS[self.goal], self.value)
 
 
@@ -179,13 +151,6 @@ _ADAPTER: TypeAdapter[ProfileFile | SignatureFile | ShiftFile | ScalarFile] = Ty
 
 def read_target(text: str, screen: Screen) -> str | Target:
     """Read what a user names as the target.
-
-    Args:
-        text: A condition of the screen, its parts in any order; a table of readout values; or a ``.toml`` file.
-        screen: The screen in whose coordinates the target is.
-
-    Returns:
-        The canonical label of a condition, or a target.
 
     Raises:
         UnknownNameError: If it is neither a condition nor a file; the message names the nearest conditions.
@@ -204,15 +169,7 @@ def read_target(text: str, screen: Screen) -> str | Target:
 
 
 def profile_of(table: ValueTable, name: str | None = None) -> ProfileTarget:
-    """Turn a table of readout values into a target.
-
-    Args:
-        table: What was read.
-        name: What to call the target; by default the file and its columns.
-
-    Returns:
-        The profile.
-    """
+    """Turn a table of readout values into a target."""
     return ProfileTarget(
         name=name or table.origin,
         readouts=table.names,
@@ -271,15 +228,6 @@ def _refuse_repeats(names: Sequence[str]) -> None:
 
 def cell_shift(path: Path, *, column: str, start: str, end: str) -> ProfileTarget:
     """Take the difference of means of two groups of cells, block by block.
-
-    Args:
-        path: An ``.h5ad`` file of cells, in the unit of the screen (usually log-normalised).
-        column: Column of ``obs`` that names the groups.
-        start: The group that the cells are like now.
-        end: The group that they should become like.
-
-    Returns:
-        The difference on every variable of the file, with its standard error.
 
     Raises:
         TargetError: If the file cannot be read, or a group has too few cells.

@@ -50,15 +50,6 @@ def read_value_table(
 ) -> ValueTable:
     """Read a table with one row per name; columns are found by name, and refused on a tie.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet`` file.
-        name_col: Column of names; found if ``None``.
-        value_col: Column of numbers; found if ``None``.
-        values: Names in use for the column of numbers, folded.
-
-    Returns:
-        The table.
-
     Raises:
         TargetError: If the file cannot be read or is empty, several columns qualify, a name occurs twice, or a
             value is no finite number; the message names the row and the value.
@@ -85,12 +76,6 @@ def read_value_table(
 
 def text_table(path: Path) -> pd.DataFrame:
     """Read a table as text, so that what a cell holds can be shown as it is.
-
-    Args:
-        path: A ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet`` file.
-
-    Returns:
-        Its rows, with the columns named by its first line.
 
     Raises:
         TargetError: If the file cannot be read, or a column occurs twice.

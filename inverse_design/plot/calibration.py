@@ -51,17 +51,7 @@ class _Axes:
 
 
 def calibration_svg(rows: Sequence[Row], bins: Mapping[str, Sequence[Bin]], *, title: str) -> str:
-    """Draw a column for each novelty class (coverage above the transform), and reliability below.
-
-    Args:
-        rows: Of :func:`inverse_design.validate.calibration_rows.calibration_rows`; of several variants the first
-            is drawn.
-        bins: By variant, stated probabilities of the first candidate beside what came true.
-        title: What was judged.
-
-    Returns:
-        The picture.
-    """
+    """Draw a column for each novelty class (coverage above the transform), and reliability below."""
     shown = [row for row in rows if row.variant == rows[0].variant] if rows else []
     classes = list(dict.fromkeys(row.novelty for row in shown))
     columns = max(len(classes), len(bins), 3)

@@ -25,18 +25,7 @@ _NUMBER = 70.0  # room for the value behind each line
 def ranking_svg(
     table: pd.DataFrame, *, title: str, level: float, marked: str = "", nothing: float = math.nan
 ) -> str:
-    """Draw what an experiment with each candidate will show, with its interval.
-
-    Args:
-        table: Of a proposal.
-        title: What the candidates are for.
-        level: Nominal probability of the intervals.
-        marked: The candidate to mark: by a square, a colour and a word.
-        nothing: Outcome of doing nothing, drawn as a line across all of them.
-
-    Returns:
-        The picture.
-    """
+    """Draw what an experiment with each candidate will show, with its interval."""
     bounded = "distance" if "distance" in table else "utility"
     table = table.fillna({"lower": table[bounded], "upper": table[bounded]})
     low, high = _range([*table["lower"], *table["upper"], nothing])
@@ -67,15 +56,7 @@ def ranking_svg(
 
 
 def scorecard_svg(rows: Sequence[Row], *, title: str) -> str:
-    """Draw the squared error of each model relative to the reference of each novelty class, best first.
-
-    Args:
-        rows: Of the benchmark of forward models.
-        title: What was predicted.
-
-    Returns:
-        The picture; the axis is logarithmic and ends at a quarter and at four, with the number beside each line.
-    """
+    """Draw the squared error of each model relative to the reference of each novelty class, best first."""
     panels = _panels(rows)
     height = _TOP + _ROW * sum(len(panel) + 2 for panel in panels) + 24
     body = [
@@ -100,12 +81,7 @@ def scorecard_svg(rows: Sequence[Row], *, title: str) -> str:
 
 
 def write_svg(text: str, path: Path) -> None:
-    """Write a picture whole or not at all.
-
-    Args:
-        text: The picture.
-        path: Where.
-    """
+    """Write a picture whole or not at all."""
     write_whole(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
@@ -169,15 +145,7 @@ _APART = 15.0  # between names
 
 
 def curves_svg(rows: Sequence[Row], *, title: str) -> str:
-    """Draw which share of the best was found after each round.
-
-    Args:
-        rows: Of :func:`inverse_design.validate.replay_rows.replay_rows`.
-        title: What was sought.
-
-    Returns:
-        The picture; each line ends at the name of its policy.
-    """
+    """Draw which share of the best was found after each round."""
     found = [row for row in rows if row.metric == FOUND]
     names = tuple(dict.fromkeys(row.model for row in found))
     curves = {name: [row for row in found if row.model == name] for name in names}

@@ -68,15 +68,7 @@ class Limits:
         return not self.groups and not self.apart and self.budget is None
 
     def admit(self, genes: Int[Tensor, "b k"], *, spare: int = 0) -> Bool[Tensor, "b"]:
-        """Tell which sets keep the limits.
-
-        Args:
-            genes: Vocabulary ids, ascending, ``-1`` in empty slots.
-            spare: How much of the budget has to be left, for members that are still to come.
-
-        Returns:
-            True where no limit is broken.
-        """
+        """Tell which sets keep the limits."""
         admitted = torch.ones(len(genes), dtype=torch.bool)
         if self.groups:
             places = self._places(genes)
@@ -91,26 +83,11 @@ class Limits:
         return admitted
 
     def cost(self, genes: Int[Tensor, "*b k"]) -> Int[Tensor, "*b"]:
-        """Add the costs of the members of some sets up.
-
-        Args:
-            genes: Vocabulary ids, ``-1`` in empty slots.
-
-        Returns:
-            Millionths.
-        """
+        """Add the costs of the members of some sets up."""
         return self._priced[genes].sum(-1)  # an empty slot takes the last place, which costs nothing
 
     def full(self, genes: Int[Tensor, "b k"], entries: Int[Tensor, "v"]) -> Bool[Tensor, "b v"]:
-        """Tell which entries belong to a group of which a set already holds all it may.
-
-        Args:
-            genes: Vocabulary ids, ``-1`` in empty slots.
-            entries: Vocabulary ids that might join.
-
-        Returns:
-            True for entries that may not.
-        """
+        """Tell which entries belong to a group of which a set already holds all it may."""
         places, joining = self._places(genes), self._places(entries[None])[0]
         full = torch.zeros(len(genes), len(entries), dtype=torch.bool)
         for inside, most in zip(self._inside, self.at_most, strict=True):
@@ -151,13 +128,6 @@ UNLIMITED = Limits()
 
 def in_millionths(name: str, amount: float) -> int:
     """Turn a cost into whole millionths.
-
-    Args:
-        name: What it is the cost of.
-        amount: In the user's unit.
-
-    Returns:
-        The nearest whole number of millionths.
 
     Raises:
         SpaceError: If it is negative, not finite, or too large to be added up exactly.

@@ -47,12 +47,6 @@ class CombinationNumbers:
     def span(self, order: int) -> tuple[int, int]:
         """Find where the combinations of one order stand.
 
-        Args:
-            order: One of ``orders``.
-
-        Returns:
-            The first number and one past the last.
-
         Raises:
             SpaceError: If there is no such order.
         """
@@ -76,14 +70,7 @@ class CombinationNumbers:
         return columns
 
     def rank(self, positions: NDArray[np.int64]) -> Numbers:
-        """Number combinations: the complement of ``sum_t C(v - 1 - c_t, k - t)`` over positions ``c``.
-
-        Args:
-            positions: One combination per row, ascending, ``-1`` in the empty slots at the end.
-
-        Returns:
-            Their numbers.
-        """
+        """Number combinations: the complement of ``sum_t C(v - 1 - c_t, k - t)`` over positions ``c``."""
         taken = (positions != EMPTY).sum(axis=1)
         ranks = np.zeros(len(positions), dtype=np.int64).astype(self.dtype)
         for order in self.orders:
@@ -97,14 +84,7 @@ class CombinationNumbers:
         return ranks
 
     def unrank(self, numbers: Numbers) -> NDArray[np.int64]:
-        """Invert :meth:`rank`: greedily the largest ``x`` with ``C(x, k - t)`` within what remains.
-
-        Args:
-            numbers: Numbers of combinations.
-
-        Returns:
-            Positions, one combination per row.
-        """
+        """Invert :meth:`rank`: greedily the largest ``x`` with ``C(x, k - t)`` within what remains."""
         positions = np.full((len(numbers), self.orders[-1]), EMPTY, dtype=np.int64)
         for order in self.orders:
             start, stop = self.span(order)
@@ -121,15 +101,7 @@ class CombinationNumbers:
 
 
 def pair_row(items: int, number: int) -> int:
-    """Find the first item of a pair by its number among all pairs.
-
-    Args:
-        items: How many items there are.
-        number: From 0 to the number of pairs; that number itself gives ``items``.
-
-    Returns:
-        The place of the first item.
-    """
+    """Find the first item of a pair by its number among all pairs."""
     left = math.comb(items, 2) - number  # row i starts where C(items - i, 2) pairs are left
     if left <= 0:
         return items
@@ -159,14 +131,7 @@ class Count:
     exact: bool = True
 
     def words(self, order: int) -> str:
-        """Say the number, such as ``5,460 pairs`` or ``at most 20 of order 4``.
-
-        Args:
-            order: How many members each set has.
-
-        Returns:
-            A clause.
-        """
+        """Say the number, such as ``5,460 pairs`` or ``at most 20 of order 4``."""
         number = f"{self.number:,}" if self.exact else f"at most {self.number:,}"
         if order not in _KINDS:
             return f"{number} of order {order}"
@@ -174,16 +139,7 @@ class Count:
 
 
 def count_sets(rules: SetRules, order: int) -> Count:
-    """Count the sets of an order that rules allow.
-
-    Args:
-        rules: The rules.
-        order: How many members a set has.
-
-    Returns:
-        The number: exact for one and two members, for spaces small enough to be listed, and where groups do not
-        overlap and costs take few values; otherwise an upper bound.
-    """
+    """Count the sets of an order that rules allow."""
     if order == 1:
         return Count(int(rules.admit(rules.entries[:, None]).sum()))
     if order == 2 and not rules.limits.free:
@@ -194,16 +150,7 @@ def count_sets(rules: SetRules, order: int) -> Count:
 
 
 def ruled_out(rules: SetRules, orders: tuple[int, ...]) -> dict[str, int]:
-    """Tell how many combinations each kind of rule takes away, of those that the kinds before it leave.
-
-    Args:
-        rules: The rules.
-        orders: How many members a combination has.
-
-    Returns:
-        Numbers by reason, without zeros; a kind that cannot be counted exactly is left out, and so are those after
-        it.
-    """
+    """Tell how many combinations each kind of rule takes away, of those that the kinds before it leave."""
     limits = rules.limits
     bare = replace(rules, required=(), limits=UNLIMITED)
     stages = {

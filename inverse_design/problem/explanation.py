@@ -21,30 +21,13 @@ from surrogates.models.wrappers.ensemble import FittedStacked
 
 
 def graph_of(model: Fitted) -> FittedCausal | None:
-    """Take the causal graph by which a model predicts combinations.
-
-    Args:
-        model: A fitted model.
-
-    Returns:
-        The fitted graph, ``None`` if there is none.
-    """
+    """Take the causal graph by which a model predicts combinations."""
     graph = model.members[0] if isinstance(model, FittedStacked) else model
     return graph if isinstance(graph, FittedCausal) else None
 
 
 def causal_paths(model: Fitted, genes: Int[Tensor, "k"], readouts: Sequence[str]) -> tuple[str, ...]:
-    """Name the strongest path from a candidate to each of some readouts.
-
-    Args:
-        model: A fitted model; one that predicts combinations by a causal graph has paths.
-        genes: Vocabulary ids of the candidate, ``-1`` for an empty slot.
-        readouts: Which readouts.
-
-    Returns:
-        For each readout that edges lead to, the path and what it contributes, in the unit of the screen; none if
-        the model has no graph.
-    """
+    """Name the strongest path from a candidate to each of some readouts."""
     graph = graph_of(model)
     if graph is None:
         return ()
@@ -116,18 +99,7 @@ def explain(
     *,
     top: int = 10,
 ) -> tuple[Explanation, ...]:
-    """Explain candidates one by one.
-
-    Args:
-        fitted: The surrogate that ranked them.
-        batch: The candidates.
-        target: Where they should go; for a signature, one unit along its direction.
-        screen: The training data, for the nearest measured perturbation.
-        top: How many readouts to name on either side.
-
-    Returns:
-        One explanation per candidate.
-    """
+    """Explain candidates one by one."""
     posterior = fitted.predict(batch)
     spread = posterior.variance.sqrt()
     columns = target.columns

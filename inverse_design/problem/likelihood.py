@@ -23,13 +23,6 @@ def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
 
     A normal law restricted to some readouts is the exact marginal; a readout of weight ``w`` has its error
     variance divided by ``w``.
-
-    Args:
-        law: The law over all readouts.
-        target: The profile.
-
-    Returns:
-        The law over the target's readouts.
     """
     columns, weights = target.columns, target.weights
     covariance = law.covariance
@@ -71,13 +64,6 @@ class TargetLikelihood:
         The variance is what the uncertainty of the forward mean does to the log density: with
         ``m ~ N(m, e Sigma)``, ``e = v - 1`` the scale beyond that of the noise, the square
         ``(t - m)^T Sigma^-1 (t - m)`` has variance ``2 g e² + 4 e square``.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            batch: The candidates.
-
-        Returns:
-            Log density (of experts, the log posterior probability) and its variance.
         """
         if not self.log_sums:
             return self._alone(fitted, batch)
@@ -132,15 +118,7 @@ class TargetLikelihood:
     def pair_score(
         self, fitted: FittedCalibrated, space: CombinationSpace
     ) -> LikelihoodScore | PooledScore | None:
-        """Factorise the log density over all pairs.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            space: Whose entries are to be paired; all of them measured alone.
-
-        Returns:
-            A function of a few products, ``None`` if the model (or that of an expert) does not factorise.
-        """
+        """Factorise the log density over all pairs."""
         if not self.log_sums:
             return self._score_alone(fitted, space)
         scores = [self._score_alone(expert.fitted, space) for expert in fitted.experts]
@@ -171,14 +149,7 @@ class TargetLikelihood:
 
 
 def class_constant(law: ErrorLaw) -> float:
-    """Find what makes densities of different novelty classes comparable, less what all normal laws share.
-
-    Args:
-        law: Of one class, on the readouts of the target.
-
-    Returns:
-        What to add to its log densities.
-    """
+    """Find what makes densities of different novelty classes comparable, less what all normal laws share."""
     half, nu = len(law.offset) / 2, law.degrees / 2
     tails = math.lgamma(nu + half) - math.lgamma(nu) - half * math.log(nu) if math.isfinite(nu) else 0.0
     return law.temperature * (tails - law.covariance.log_determinant / 2)

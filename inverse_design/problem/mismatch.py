@@ -75,26 +75,12 @@ class AskedState:
     base: int
 
     def distances(self, effects: Float[Tensor, "n g"]) -> Float[Tensor, "n"]:
-        """Find how far each candidate truly is.
-
-        Args:
-            effects: Measured effects of the candidates.
-
-        Returns:
-            Root mean square over the readouts; infinite for the candidate that is left out.
-        """
+        """Find how far each candidate truly is."""
         found = Distance(self.wanted).measured(effects)
         return found.index_fill(0, torch.tensor([self.left_out]), torch.inf) if self.left_out >= 0 else found
 
     def allowed(self, count: int) -> Bool[Tensor, "n"]:
-        """Tell which candidates may be proposed.
-
-        Args:
-            count: How many candidates there are.
-
-        Returns:
-            False for the one that is left out.
-        """
+        """Tell which candidates may be proposed."""
         return torch.arange(count) != self.left_out
 
 
@@ -112,16 +98,6 @@ def asked_states(
     part of the readouts, is made as far as that goes. The mean of two doubles, a double plus a single, a single,
     and a double that was measured before are made by none of the candidates, and a double is not once it is left
     out itself.
-
-    Args:
-        held_out: Doubles that the model has not seen.
-        singles: Measured singles.
-        trained: Doubles that the model has seen; without any, that kind is left out.
-        seed: Fixes what is drawn.
-        weights: Importance of each readout, one by default.
-
-    Returns:
-        The states, double after double.
 
     Raises:
         DataError: If there are fewer than :data:`FEWEST` held-out doubles, or no singles.
@@ -163,32 +139,14 @@ def asked_states(
 
 
 def regret(chosen: float, distance: Float[Tensor, "n"]) -> float:
-    """Find how much farther from a state a choice is than the best candidate.
-
-    Args:
-        chosen: True distance of what was chosen.
-        distance: True distance of every candidate, infinite for those that may not be proposed.
-
-    Returns:
-        ``(chosen - d_min) / (d_mean - d_min)``: 0 for the best choice, 1 for one as good as a random one; ``nan``
-        if all candidates are equally far.
-    """
+    """Find how much farther from a state a choice is than the best candidate."""
     possible = distance[distance < torch.inf]
     least, mean = float(possible.min()), float(possible.mean())
     return (chosen - least) / (mean - least) if mean > least else float("nan")
 
 
 def regrets(listed: Int[Tensor, "m"], distance: Float[Tensor, "n"], firsts: Sequence[int]) -> tuple[float, ...]:
-    """Find the regret of the best of the first candidates of a list.
-
-    Args:
-        listed: Numbers of candidates, the first choice first; none that may not be proposed.
-        distance: True distance of every candidate, infinite for those.
-        firsts: How many of the list are made.
-
-    Returns:
-        The :func:`regret` for each number.
-    """
+    """Find the regret of the best of the first candidates of a list."""
     return tuple(regret(float(distance[listed[:first]].min()), distance) for first in firsts)
 
 
@@ -241,29 +199,12 @@ class Mismatch:
     regret: Mapping[float, float]
 
     def on(self, target: AlignedProfile, fitted: FittedCalibrated) -> AlignedProfile:
-        """Let a target be missed by this much.
-
-        Args:
-            target: The profile.
-            fitted: The surrogate, whose error law of doubles of seen parts gives the unit.
-
-        Returns:
-            The same with a larger variance on every readout.
-        """
+        """Let a target be missed by this much."""
         return missed(target, fitted, self.multiple)
 
 
 def missed(target: AlignedProfile, fitted: FittedCalibrated, multiple: float) -> AlignedProfile:
-    """Add a mismatch to a target's own uncertainty.
-
-    Args:
-        target: The profile.
-        fitted: The surrogate.
-        multiple: Of the mean variance of its held-out errors on the target's readouts.
-
-    Returns:
-        The same with a larger variance on every readout, in the squared unit of the screen.
-    """
+    """Add a mismatch to a target's own uncertainty."""
     unit = fitted.law(SEEN_DOUBLE).covariance.variance[target.columns].mean()
     return replace(target, variance=target.variance + multiple * unit)
 
@@ -276,14 +217,6 @@ def choose_mismatch(fitted: FittedCalibrated, target: AlignedProfile, *, seed: i
     target's own readouts are the question. Regrets of so few doubles are noisy: the multiple with the least one is
     taken if it is better than :data:`ASSUMED` by more than two standard errors, which know that doubles share
     genes.
-
-    Args:
-        fitted: A surrogate with its cross-fits.
-        target: Which readouts, and their weights.
-        seed: Fixes the states.
-
-    Returns:
-        The mismatch; the assumed one with fewer than :data:`FEWEST_TO_CHOOSE` held-out doubles.
     """
     judged = [(view, known) for view, known in _held_out(fitted) if len(known) >= FEWEST]
     support = sum(len(known) for _, known in judged)

@@ -23,15 +23,7 @@ from surrogates.uncertainty.posterior import Outcome, Posterior, ScalarPosterior
 
 
 def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Variance of ``rows_i · y_i`` under a posterior: ``r^T S r`` without a dense ``S``.
-
-    Args:
-        posterior: Effects with a low-rank plus diagonal covariance.
-        rows: One direction per perturbation.
-
-    Returns:
-        One variance per perturbation.
-    """
+    """Variance of ``rows_i · y_i`` under a posterior: ``r^T S r`` without a dense ``S``."""
     factor = posterior.factor
     if factor is None:
         return (posterior.variance * rows.square()).sum(1)
@@ -40,31 +32,14 @@ def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Te
 
 
 def form_on(posterior: Posterior, target: AlignedProfile, rows: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
-    """Take :func:`quadratic_form` over the readouts of a target only.
-
-    Args:
-        posterior: Effects on all readouts of a screen.
-        target: Which readouts.
-        rows: One direction per perturbation, over those readouts.
-
-    Returns:
-        One variance per perturbation.
-    """
+    """Take :func:`quadratic_form` over the readouts of a target only."""
     wide = rows.new_zeros(len(rows), posterior.mean.shape[1])
     wide[:, target.columns] = rows
     return quadratic_form(posterior, wide)
 
 
 def traces(posterior: Posterior, target: AlignedProfile) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """Take ``tr(W S)`` and ``tr(W S W S)`` of each perturbation's covariance ``S = D + F F^T``.
-
-    Args:
-        posterior: Effects on all readouts of a screen.
-        target: Which readouts, and their weights ``W``.
-
-    Returns:
-        Two numbers per perturbation.
-    """
+    """Take ``tr(W S)`` and ``tr(W S W S)`` of each perturbation's covariance ``S = D + F F^T``."""
     columns, weights = target.columns, target.weights
     variance = posterior.variance[:, columns] * weights
     factor = posterior.factor
@@ -85,13 +60,6 @@ def squared_distance(posterior: Posterior, target: AlignedProfile) -> ScalarPost
 
     With ``y ~ N(m, S)`` and weights ``W``, ``(t - y)^T W (t - y)`` has mean ``(t - m)^T W (t - m) + tr(W S)`` and
     variance ``2 tr(W S W S) + 4 (t - m)^T W S W (t - m)``.
-
-    Args:
-        posterior: Predicted effects.
-        target: The profile.
-
-    Returns:
-        Mean and variance for each perturbation.
     """
     root = target.weights.sqrt()
     gap = (target.values - posterior.mean[:, target.columns]) * root
@@ -116,27 +84,13 @@ class Distance:
         return DISTANCE
 
     def expected(self, posterior: Posterior) -> Float[Tensor, "b"]:
-        """Foretell the distance without its variance, which takes far longer.
-
-        Args:
-            posterior: Predicted effects.
-
-        Returns:
-            The root of the expected square.
-        """
+        """Foretell the distance without its variance, which takes far longer."""
         columns, weights = self.target.columns, self.target.weights
         gap = self.target.values - posterior.mean[:, columns]
         return ((gap.square() + posterior.variance[:, columns]) @ weights / weights.sum()).sqrt()
 
     def predicted(self, posterior: Posterior) -> ScalarPosterior:
-        """Foretell the distance: the root of the expected square, with the variance of a first-order expansion.
-
-        Args:
-            posterior: Predicted effects.
-
-        Returns:
-            Expectation and variance.
-        """
+        """Foretell the distance: the root of the expected square, with the variance of a first-order expansion."""
         square, total = squared_distance(posterior, self.target), self.target.weights.sum()
         tiny = torch.finfo(square.mean.dtype).tiny
         return ScalarPosterior(
@@ -144,14 +98,7 @@ class Distance:
         )
 
     def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-        """Measure the distance.
-
-        Args:
-            effects: On all readouts of the screen.
-
-        Returns:
-            One distance per row.
-        """
+        """Measure the distance."""
         gap = self.target.values - effects[:, self.target.columns]
         return ((gap.square() * self.target.weights).sum(1) / self.target.weights.sum()).sqrt()
 
@@ -204,15 +151,7 @@ class SquaredDistance:
     target: AlignedProfile
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
-        """Value candidates.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            batch: The candidates.
-
-        Returns:
-            Mean and variance of the utility of each.
-        """
+        """Value candidates."""
         square = squared_distance(fitted.predict(batch), self.target)
         return ScalarPosterior(-square.mean, square.variance)
 
@@ -222,15 +161,7 @@ class SquaredDistance:
         return Distance(self.target)
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
-        """Factorise the expected utility over all pairs.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            space: Whose entries are to be paired.
-
-        Returns:
-            One product.
-        """
+        """Factorise the expected utility over all pairs."""
         if not fitted.factorises:
             return None
         factors, scale = fitted.pair_factors(), fitted.pair_scale()
@@ -258,15 +189,7 @@ class SignedProjection:
     target: AlignedProfile
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
-        """Value candidates.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            batch: The candidates.
-
-        Returns:
-            Mean and variance of the utility of each.
-        """
+        """Value candidates."""
         return self.predicted(fitted.predict(batch))
 
     @property
@@ -280,38 +203,16 @@ class SignedProjection:
         return self
 
     def predicted(self, posterior: Posterior) -> ScalarPosterior:
-        """Foretell the projection.
-
-        Args:
-            posterior: Predicted effects.
-
-        Returns:
-            Its expectation and variance.
-        """
+        """Foretell the projection."""
         direction = self._direction.expand(len(posterior.mean), -1)
         return ScalarPosterior(self.measured(posterior.mean), form_on(posterior, self.target, direction))
 
     def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-        """Project effects.
-
-        Args:
-            effects: On all readouts of the screen.
-
-        Returns:
-            One number per row.
-        """
+        """Project effects."""
         return effects[:, self.target.columns] @ self._direction
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
-        """Factorise the expected utility over all pairs.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            space: Whose entries are to be paired.
-
-        Returns:
-            One product, over interactions only.
-        """
+        """Factorise the expected utility over all pairs."""
         if not fitted.factorises:
             return None
         factors, columns = fitted.pair_factors(), self.target.columns
@@ -339,15 +240,7 @@ class Correlation:
     kind: Literal["pearson", "cosine"]
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
-        """Value candidates.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            batch: The candidates.
-
-        Returns:
-            Mean and variance of the utility of each.
-        """
+        """Value candidates."""
         return self.predicted(fitted.predict(batch))
 
     @property
@@ -361,14 +254,7 @@ class Correlation:
         return self
 
     def predicted(self, posterior: Posterior) -> ScalarPosterior:
-        """Foretell the correlation.
-
-        Args:
-            posterior: Predicted effects.
-
-        Returns:
-            That of the expected effect, and its variance.
-        """
+        """Foretell the correlation."""
         tiny = torch.finfo(torch.float64).tiny
         wanted, rows = self._weighted(self.target.values), self._weighted(posterior.mean[:, self.target.columns])
         unit = wanted / wanted.norm().clamp(min=tiny)
@@ -378,29 +264,14 @@ class Correlation:
         return ScalarPosterior(value, form_on(posterior, self.target, gradient))
 
     def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-        """Correlate effects with the profile.
-
-        Args:
-            effects: On all readouts of the screen.
-
-        Returns:
-            One number per row.
-        """
+        """Correlate effects with the profile."""
         tiny = torch.finfo(torch.float64).tiny
         wanted, rows = self._weighted(self.target.values), self._weighted(effects[:, self.target.columns])
         correlation: Tensor = (rows @ wanted) / (rows.norm(dim=1) * wanted.norm()).clamp(min=tiny)
         return correlation
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
-        """Factorise the correlation over all pairs into a numerator and a squared length.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            space: Whose entries are to be paired.
-
-        Returns:
-            The ratio of a linear form to the root of a quadratic one.
-        """
+        """Factorise the correlation over all pairs into a numerator and a squared length."""
         if not fitted.factorises:
             return None
         factors, columns = fitted.pair_factors(), self.target.columns

@@ -53,13 +53,6 @@ class Question:
 def ask(screen: Screen, target: str | Target) -> Question:
     """Turn a condition of the screen into a target, taking it out of the training data.
 
-    Args:
-        screen: Measured effects in one context.
-        target: A condition such as ``"CEBPE+KLF1"``, or any other target.
-
-    Returns:
-        The question.
-
     Raises:
         UnknownNameError: If there is no such condition; the message names the nearest ones.
     """
@@ -74,14 +67,6 @@ def ask(screen: Screen, target: str | Target) -> Question:
 
 def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> tuple[str, ...]:
     """Compare wanted values with what was measured: twice the largest effect is what a pair may reach.
-
-    Args:
-        target: Where the cells should go.
-        aligned: The same in the coordinates of the screen.
-        training: Measured effects.
-
-    Returns:
-        A warning if some readouts are wanted beyond that, else nothing; a mere direction has no values.
 
     Raises:
         TargetError: If all are.
@@ -105,15 +90,7 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
 
 
 def scale_remark(question: Question, aligned: AlignedProfile) -> tuple[str, ...]:
-    """Say if a target as a whole does not look as if it were in the unit of the screen.
-
-    Args:
-        question: What is asked.
-        aligned: The target in the coordinates of the screen.
-
-    Returns:
-        A warning with the reasons, if there are any; a condition of the screen is in its unit.
-    """
+    """Say if a target as a whole does not look as if it were in the unit of the screen."""
     if question.maker is not None:
         return ()
     reasons = scale_misfit(question.target, aligned, question.training)
@@ -130,16 +107,7 @@ def _unit(screen: Screen) -> str:
 
 
 def candidate_space(screen: Screen, order: Order, constraints: Constraints | None) -> CombinationSpace:
-    """Build the space over the interventions that were measured alone.
-
-    Args:
-        screen: The training data.
-        order: How many interventions are given together; ``both`` for singles and pairs.
-        constraints: What may be proposed.
-
-    Returns:
-        The space.
-    """
+    """Build the space over the interventions that were measured alone."""
     if order not in _ORDERS:
         raise SpaceError(f"order {order!r} is not one of {', '.join(_ORDERS)}")
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
@@ -154,13 +122,6 @@ def candidate_space(screen: Screen, order: Order, constraints: Constraints | Non
 
 def log_prior(screen: Screen, prior: Mapping[str, float] | None) -> Float[Tensor, "v"]:
     """Take the logarithm of each entry's prior weight; a target stands for all its doses.
-
-    Args:
-        screen: Whose vocabulary is meant.
-        prior: Weight by gene or compound, one where not named.
-
-    Returns:
-        One number per vocabulary entry.
 
     Raises:
         UnknownNameError: If a name is not in the vocabulary.

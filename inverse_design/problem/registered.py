@@ -28,15 +28,6 @@ def make_objective(
 ) -> Objective:
     """Choose the objective that fits a target.
 
-    Args:
-        target: Where the cells should go.
-        aligned: The same in the coordinates of the screen.
-        name: Which objective; the default of the target if ``None``.
-        log_prior: Log prior weight of each vocabulary entry; only the likelihood has a use for it.
-
-    Returns:
-        The objective.
-
     Raises:
         TargetError: If the objective cannot judge such a target.
     """

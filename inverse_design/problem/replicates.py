@@ -55,16 +55,6 @@ def replicates(
     of one measurement, that of the measurements which were learnt from, and what the model misses: where it misses
     little, about the noise of two or three measurements.
 
-    Args:
-        target: The profile.
-        screen: Measured effects, with or without standard errors.
-        held_out: What models predicted of doubles that they had not seen; used without standard errors only.
-        variance: Squared standard errors of the target, if they are known; else those of another combination.
-        seed: Fixes the draws.
-
-    Returns:
-        The draws.
-
     Raises:
         CalibrationError: If there are neither standard errors nor held-out doubles.
     """
@@ -110,14 +100,7 @@ class Baselines:
     best_label: str
 
     def beaten(self, outcome: Float[Tensor, "b"]) -> Bool[Tensor, "b"]:
-        """Tell which outcomes are better than that of doing nothing.
-
-        Args:
-            outcome: Expected or measured ones.
-
-        Returns:
-            False where they are no better.
-        """
+        """Tell which outcomes are better than that of doing nothing."""
         return outcome < self.nothing if self.name == DISTANCE else outcome > self.nothing
 
     @property
@@ -127,15 +110,7 @@ class Baselines:
 
 
 def baselines(outcome: Outcome, screen: Screen) -> Baselines:
-    """Find what candidates have to beat.
-
-    Args:
-        outcome: What an experiment shows.
-        screen: Measured effects, without the condition that is the target.
-
-    Returns:
-        Both outcomes. No effect is that of doing nothing: effects are changes against the control.
-    """
+    """Find what candidates have to beat."""
     measured = outcome.measured(screen.effects)
     at = int(measured.argmin() if outcome.name == DISTANCE else measured.argmax())
     nothing = float(outcome.measured(torch.zeros_like(screen.effects[:1]))[0])

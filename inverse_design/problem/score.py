@@ -93,15 +93,7 @@ class ProductScore:
 
     @classmethod
     def of_distance(cls, rows: Float64[Tensor, "v d"], target: Float64[Tensor, "d"]) -> "ProductScore":
-        """Score pairs by the negative squared distance ``-|target - rows_i - rows_j|²``.
-
-        Args:
-            rows: What each entry contributes.
-            target: Where the sum of two rows should be.
-
-        Returns:
-            The score, as ``-|c_i|² - |c_j|² - 2 c_i · c_j`` with ``c = rows - target / 2``.
-        """
+        """Score pairs by the negative squared distance ``-|target - rows_i - rows_j|²``."""
         centred = rows - target / 2
         return cls(-centred.square().sum(1), -2 * centred, centred)
 
@@ -143,29 +135,12 @@ class ProductScore:
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with some columns.
-
-        Args:
-            start: First row.
-            stop: One past the last row.
-            columns: First column and one past the last; by default all from ``start`` on.
-
-        Returns:
-            Single-precision scores; cells with ``j <= i`` mean nothing.
-        """
+        """Score the pairs of rows ``start`` to ``stop`` with some columns."""
         left, right = self._folded
         return left[start:stop] @ right[slice(*(columns or (start, None)))].T
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        """Score chosen pairs in double precision.
-
-        Args:
-            first: Positions of the first entries.
-            second: Positions of the second entries.
-
-        Returns:
-            Their scores.
-        """
+        """Score chosen pairs in double precision."""
         chunk = max(2, _EXACT_CELLS // max(1, self.left.shape[1]))
         if len(first) <= chunk:  # a search asks for few, again and again
             return self._exact(first, second)
@@ -181,16 +156,7 @@ _ROUNDING = 2.0**-23
 
 
 def double_block(score: ProductScore, rows: slice, columns: slice) -> Float64[Tensor, "rows columns"]:
-    """Score a block of pairs in double precision.
-
-    Args:
-        score: A product of factors.
-        rows: First entries.
-        columns: Second entries.
-
-    Returns:
-        The scores.
-    """
+    """Score a block of pairs in double precision."""
     product = score.left[rows].double() @ score.right[columns].double().T
     return product + score.side[rows, None] + score.side[columns]
 
@@ -220,30 +186,13 @@ class RatioScore:
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with some columns.
-
-        Args:
-            start: First row.
-            stop: One past the last row.
-            columns: First column and one past the last; by default all from ``start`` on.
-
-        Returns:
-            Single-precision scores.
-        """
+        """Score the pairs of rows ``start`` to ``stop`` with some columns."""
         one, other = slice(start, stop), slice(*(columns or (start, None)))
         numerator, square = (double_block(each, one, other) for each in (self.numerator, self.square))
         return self._ratio(numerator, square).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        """Score chosen pairs in double precision.
-
-        Args:
-            first: Positions of the first entries.
-            second: Positions of the second entries.
-
-        Returns:
-            Their scores.
-        """
+        """Score chosen pairs in double precision."""
         return self._ratio(self.numerator.exact(first, second), self.square.exact(first, second))
 
     def _ratio(self, numerator: Float64[Tensor, "*b"], square: Float64[Tensor, "*b"]) -> Float64[Tensor, "*b"]:
@@ -308,28 +257,11 @@ class LikelihoodScore:
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with some columns.
-
-        Args:
-            start: First row.
-            stop: One past the last row.
-            columns: First column and one past the last; by default all from ``start`` on.
-
-        Returns:
-            Single-precision scores.
-        """
+        """Score the pairs of rows ``start`` to ``stop`` with some columns."""
         return self.double_block(slice(start, stop), slice(*(columns or (start, None)))).float()
 
     def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
-        """Score a block of pairs in double precision.
-
-        Args:
-            one: First entries.
-            other: Second entries.
-
-        Returns:
-            The scores.
-        """
+        """Score a block of pairs in double precision."""
         square, scale = (double_block(each, one, other) for each in (self.square, self.scale))
         projections: tuple[Tensor, ...] = ()
         gram: tuple[Tensor, ...] = ()
@@ -345,26 +277,11 @@ class LikelihoodScore:
         return self._density(square, projections, gram, scale, prior)
 
     def shifted(self, by: float) -> "LikelihoodScore":
-        """Add a number to every score.
-
-        Args:
-            by: The number.
-
-        Returns:
-            The score with it.
-        """
+        """Add a number to every score."""
         return replace(self, constant=self.constant + by)
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        """Score chosen pairs in double precision.
-
-        Args:
-            first: Positions of the first entries.
-            second: Positions of the second entries.
-
-        Returns:
-            Their scores.
-        """
+        """Score chosen pairs in double precision."""
         form, lengths = self.projection, self._lengths
         projections = tuple(
             form.own[one] - (form.left[one] * form.right[other]).sum(1)
@@ -419,38 +336,14 @@ class PooledScore:
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of rows ``start`` to ``stop`` with some columns.
-
-        Args:
-            start: First row.
-            stop: One past the last row.
-            columns: First column and one past the last; by default all from ``start`` on.
-
-        Returns:
-            Single-precision scores.
-        """
+        """Score the pairs of rows ``start`` to ``stop`` with some columns."""
         one, other = slice(start, stop), slice(*(columns or (start, None)))
         return reduce(torch.logaddexp, (each.double_block(one, other) for each in self.scores)).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        """Score chosen pairs in double precision.
-
-        Args:
-            first: Positions of the first entries.
-            second: Positions of the second entries.
-
-        Returns:
-            Their scores.
-        """
+        """Score chosen pairs in double precision."""
         return reduce(torch.logaddexp, (each.exact(first, second) for each in self.scores))
 
     def shifted(self, by: float) -> "PooledScore":
-        """Add a number to every score.
-
-        Args:
-            by: The number.
-
-        Returns:
-            The score with it.
-        """
+        """Add a number to every score."""
         return PooledScore(tuple(each.shifted(by) for each in self.scores))

@@ -35,14 +35,7 @@ class SetRules:
     limits: Limits
 
     def admit(self, genes: Int[Tensor, "b k"]) -> Bool[Tensor, "b"]:
-        """Tell which sets may be proposed.
-
-        Args:
-            genes: Vocabulary ids, ascending, ``-1`` in empty slots.
-
-        Returns:
-            False where two entries share a target, a required target is missing, or a limit is broken.
-        """
+        """Tell which sets may be proposed."""
         admitted = self.limits.admit(genes)
         targets = self.target[genes.clamp(min=0)]
         admitted &= ~((targets[:, 1:] == targets[:, :-1]) & (genes[:, 1:] >= 0)).any(dim=1)
@@ -51,29 +44,14 @@ class SetRules:
         return admitted
 
     def hopeful(self, genes: Int[Tensor, "b k"], missing: int) -> Bool[Tensor, "b"]:
-        """Tell which sets of distinct targets may still grow into candidates.
-
-        Args:
-            genes: Vocabulary ids, ascending.
-            missing: How many members are to come.
-
-        Returns:
-            False where they cannot bring all that is required, or what is there breaks a limit already.
-        """
+        """Tell which sets of distinct targets may still grow into candidates."""
         lacking = torch.zeros(len(genes), dtype=torch.int64)
         for alternatives in self.required:
             lacking += ~torch.isin(genes, torch.tensor(alternatives)).any(dim=1)
         return (lacking <= missing) & self.limits.admit(genes, spare=self.reserve(missing))
 
     def reserve(self, members: int) -> int:
-        """Bound from below what some members cost.
-
-        Args:
-            members: How many.
-
-        Returns:
-            Millionths; zero without a budget.
-        """
+        """Bound from below what some members cost."""
         return int(self.costs[np.argsort(self.costs, kind="stable")[:members]].sum())
 
     @cached_property
@@ -84,25 +62,11 @@ class SetRules:
         return np.asarray(self.limits.cost(self.entries[:, None]).numpy(), dtype=np.int64)
 
     def positions(self, ids: tuple[int, ...]) -> NDArray[np.int64]:
-        """Find the positions of vocabulary ids.
-
-        Args:
-            ids: Ascending; those that may not be used are left out.
-
-        Returns:
-            Their positions, ascending.
-        """
+        """Find the positions of vocabulary ids."""
         return np.flatnonzero(np.isin(self.entries.numpy(), ids))
 
     def affordable(self, orders: tuple[int, ...], vocabulary: Vocabulary) -> "SetRules":
         """Drop the entries that no candidate can pay for.
-
-        Args:
-            orders: How many members candidates have, ascending.
-            vocabulary: For messages.
-
-        Returns:
-            The rules over what is left.
 
         Raises:
             SpaceError: If candidates of some order cannot be made of the entries.
@@ -126,14 +90,7 @@ class SetRules:
         return left
 
     def cheapest(self, order: int) -> tuple[int, tuple[int, ...]]:
-        """Find the cheapest set of distinct targets with all that is required, whatever the other limits say.
-
-        Args:
-            order: How many members it has; not more than there are targets, nor fewer than are required.
-
-        Returns:
-            Its cost in millionths, and the vocabulary ids of its members.
-        """
+        """Find the cheapest set of distinct targets with all that is required, whatever the other limits say."""
         by_cost = self.entries[torch.from_numpy(np.argsort(self.costs, kind="stable"))].tolist()
         chosen: dict[int, int] = {}
         for alternatives in self.required:
@@ -182,15 +139,7 @@ class PairMask:
         return not (self._shared or len(self._exclusive) or len(self._apart) or self._affordable or self._binding)
 
     def tile(self, rows: slice, columns: slice) -> Bool[np.ndarray, "rows columns"] | None:
-        """Tell which cells of a tile are allowed.
-
-        Args:
-            rows: Positions of the first entries.
-            columns: Positions of the second entries; those on the diagonal and below it count as any other.
-
-        Returns:
-            True where allowed; ``None`` if the whole tile is.
-        """
+        """Tell which cells of a tile are allowed."""
         if self.free:
             return None
         one, other = slice(*rows.indices(self._size)), slice(*columns.indices(self._size))
@@ -211,11 +160,7 @@ class PairMask:
         return allowed
 
     def count(self) -> int:
-        """Count the allowed pairs.
-
-        Returns:
-            Their number, exactly.
-        """
+        """Count the allowed pairs."""
         total = self._size * (self._size - 1) // 2
         return total - sum(int(np.triu(~allowed, 1).sum()) for allowed in self._blocks() if allowed is not None)
 

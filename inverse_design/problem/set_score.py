@@ -68,16 +68,7 @@ class PairwiseSetScore:
     def of_distance(
         cls, rows: Float64[Tensor, "v d"], target: Float64[Tensor, "d"], order: int
     ) -> "PairwiseSetScore":
-        """Score sets by the negative squared distance ``-|target - sum_i rows_i|²``.
-
-        Args:
-            rows: What each entry contributes.
-            target: Where the sum of the rows of a set should be.
-            order: How many entries a set has.
-
-        Returns:
-            The score, as ``-sum_i |c_i|² - 2 sum_{i<j} c_i · c_j`` with ``c = rows - target / order``.
-        """
+        """Score sets by the negative squared distance ``-|target - sum_i rows_i|²``."""
         centred = rows - target / max(1, order)
         return cls(-centred.square().sum(1), -2 * centred, centred, 0.0, order)
 
@@ -114,26 +105,11 @@ class PairwiseSetScore:
         )
 
     def quick(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
-        """Score pairs ``P_ij`` in single precision.
-
-        Args:
-            start: First row ``i``.
-            stop: One past the last row.
-
-        Returns:
-            ``stop - start`` earlier entries by ``v - start`` later entries, ``j`` from ``start`` on. Cells with
-            ``j <= i`` mean nothing.
-        """
+        """Score pairs ``P_ij`` in single precision."""
         return self._product.block(start, stop)
 
     def exact(self, positions: Int[Tensor, "m k"]) -> Float64[Tensor, "m"]:
         """Score chosen sets in double precision.
-
-        Args:
-            positions: One set per row, ascending.
-
-        Returns:
-            Their scores; that of a set does not depend on what else is asked for.
 
         Raises:
             DataError: If the sets are not of the order of the score.
@@ -182,15 +158,6 @@ def set_score(
     two members only, whatever the covariance it is measured in; so has a projection. The log density of the
     normal law is such a distance. That of the Student law falls with it, and ranks alike where the prior is flat.
     Scattered coefficients, interactions and correlations couple all members of a set: they have no such sum.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: A surrogate with its error laws.
-        space: Whose entries are put together; all of them measured alone.
-        order: How many entries a set has.
-
-    Returns:
-        A score that ranks the sets as the expected utility does; ``None`` if there is none.
     """
     if isinstance(objective, SetScored):
         return objective.set_score(fitted, space, order)
@@ -267,15 +234,7 @@ class PairBounds:
 
     @classmethod
     def of(cls, score: PairwiseSetScore, space: CombinationSpace) -> "PairBounds":
-        """Score all pairs quickly.
-
-        Args:
-            score: Scores of sets of the entries of a space.
-            space: What may be proposed.
-
-        Returns:
-            The bounds; four bytes for each of ``v²`` pairs.
-        """
+        """Score all pairs quickly."""
         pairs, mask = _symmetric(score), PairMask(space.rules, score.order)
         for start in range(0, len(pairs), _ROWS):
             allowed = mask.tile(slice(start, start + _ROWS), slice(None))
@@ -295,27 +254,13 @@ class PairBounds:
         return float(self.pairs.max()) if self.required else -math.inf
 
     def starts(self, limit: int) -> Int[np.ndarray, "n s"]:
-        """Choose what good sets may grow from: an entry of each required target, or else the strongest entries.
-
-        Args:
-            limit: How many at most.
-
-        Returns:
-            The beginning of a set per row.
-        """
+        """Choose what good sets may grow from: an entry of each required target, or else the strongest entries."""
         if self.required:
             return np.array(list(islice(product(*self.required), limit)), dtype=np.int64)
         return np.argsort(-self.best, kind="stable")[:limit, None]
 
     def meeting(self, positions: Int[np.ndarray, "n k"]) -> Int[np.ndarray, "m k"]:
-        """Drop sets that lack a required target or break a limit.
-
-        Args:
-            positions: One set per row, each with a lead.
-
-        Returns:
-            Those that hold an entry of each, and keep all limits.
-        """
+        """Drop sets that lack a required target or break a limit."""
         for one in self.required[1:]:
             positions = positions[np.isin(positions, one).any(axis=1)]
         if not self.rules.limits.free:
@@ -323,14 +268,7 @@ class PairBounds:
         return positions
 
     def open_to(self, positions: Int[np.ndarray, "n k"]) -> Bool[np.ndarray, "n v"] | None:
-        """Tell which entries may still join some growing sets, as far as budget and groups go.
-
-        Args:
-            positions: One set per row, smaller than the order.
-
-        Returns:
-            False where every set that grows so breaks a limit; ``None`` if all entries are open to all sets.
-        """
+        """Tell which entries may still join some growing sets, as far as budget and groups go."""
         limits, missing = self.rules.limits, self.order - positions.shape[1]
         if limits.budget is None and not limits.groups:
             return None
@@ -362,16 +300,7 @@ class PairBounds:
         return groups
 
     def square(self, rows: Int[np.ndarray, "n"], start: int, stop: int) -> Float32[np.ndarray, "n m"]:
-        """Bound the sets that some pairs lead, by what their members score at best with any entry.
-
-        Args:
-            rows: Leads.
-            start: First of their partners.
-            stop: One past the last partner; may exceed the number of entries.
-
-        Returns:
-            One bound per pair, minus infinity for pairs that are looked at from their other side.
-        """
+        """Bound the sets that some pairs lead, by what their members score at best with any entry."""
         largest = self.pairs[rows, start:stop]
         bound = self._bounds(largest, self.best[rows, None], self.best[None, start:stop])
         if not self.required:
@@ -379,15 +308,7 @@ class PairBounds:
         return bound
 
     def tightened(self, first: Int[np.ndarray, "n"], second: Int[np.ndarray, "n"]) -> Float32[np.ndarray, "n"]:
-        """Bound the sets that some pairs lead, by what both members score with the same group of entries.
-
-        Args:
-            first: Leads.
-            second: Their partners.
-
-        Returns:
-            One bound per pair.
-        """
+        """Bound the sets that some pairs lead, by what both members score with the same group of entries."""
         step = max(1, _CELLS // self._groups.shape[1])
         bound = np.empty(len(first), dtype=np.float32)
         for at in range(0, len(first), step):

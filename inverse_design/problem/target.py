@@ -93,15 +93,7 @@ class AlignedProfile:
 
     @classmethod
     def exact(cls, columns: Sequence[int], values: Float[Tensor, "m"]) -> "AlignedProfile":
-        """Want exact values with equal weights.
-
-        Args:
-            columns: Numbers of the screen's readouts.
-            values: Wanted effect on each.
-
-        Returns:
-            The profile.
-        """
+        """Want exact values with equal weights."""
         return cls(torch.tensor(list(columns)), values, torch.zeros_like(values), torch.ones_like(values))
 
 
@@ -200,27 +192,12 @@ _FAR = 1e6  # standard deviations, more than any effect
 
 
 def is_state(target: Target) -> bool:
-    """Tell a state to come near to from a mere direction to go.
-
-    Args:
-        target: Where the cells should go.
-
-    Returns:
-        True for profiles and for readouts to be brought to a value.
-    """
+    """Tell a state to come near to from a mere direction to go."""
     return isinstance(target, ProfileTarget) or (isinstance(target, ScalarTarget) and target.goal == "reach")
 
 
 def endless(target: Target, aligned: AlignedProfile) -> AlignedProfile:
-    """Move the end of a mere direction out of reach: of a signature, more is never too much.
-
-    Args:
-        target: Where the cells should go.
-        aligned: The same in the coordinates of a screen.
-
-    Returns:
-        The profile as it is if it is a state.
-    """
+    """Move the end of a mere direction out of reach: of a signature, more is never too much."""
     return aligned if is_state(target) else replace(aligned, values=aligned.values * _FAR)
 
 
@@ -292,15 +269,7 @@ _SMALL_WHOLE = 2.0  # codes such as 0 and 1 are no counts
 
 
 def beyond_reach(aligned: AlignedProfile, screen: Screen) -> Float[Tensor, "m"]:
-    """Say how far each readout is wanted, in largest measured effects.
-
-    Args:
-        aligned: The target in the coordinates of the screen.
-        screen: Measured effects.
-
-    Returns:
-        The ratios; infinite where nothing moves a readout that should move, zero where it should not.
-    """
+    """Say how far each readout is wanted, in largest measured effects."""
     largest = screen.effects[:, aligned.columns].abs().amax(0)
     wanted = aligned.values.abs()
     return torch.where(wanted > 0, wanted / largest, torch.zeros_like(wanted))
@@ -311,14 +280,6 @@ def scale_misfit(target: Target, aligned: AlignedProfile, screen: Screen) -> tup
 
     Densities compare candidates only; of a target in another unit they make one candidate certain all the same,
     as squares of large numbers differ by large numbers.
-
-    Args:
-        target: Where the cells should go.
-        aligned: The same in the coordinates of the screen.
-        screen: Measured effects.
-
-    Returns:
-        The reasons in words, none if it fits; only profiles are judged, as directions have no size.
     """
     if not isinstance(target, ProfileTarget):
         return ()

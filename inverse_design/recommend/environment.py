@@ -37,15 +37,7 @@ class Pool:
         return len(self.candidates)
 
     def worth(self, effects: Float[Tensor, "b g"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b"]:
-        """Value predicted or measured effects by the target.
-
-        Args:
-            effects: Of some candidates.
-            rows: Their numbers.
-
-        Returns:
-            Utilities, larger is better.
-        """
+        """Value predicted or measured effects by the target."""
         contexts = ("",) * len(rows)
         batch = self.candidates.rows(rows)
         return measured_utility(
@@ -82,14 +74,7 @@ class Known:
         return len(self.rows)
 
     def screen(self, pool: Pool) -> Screen:
-        """Join what was measured before and since, to learn from.
-
-        Args:
-            pool: What is known from the start.
-
-        Returns:
-            One screen, without standard errors.
-        """
+        """Join what was measured before and since, to learn from."""
         before, since = pool.before, pool.candidates.rows(self.rows)
         batch = PerturbationBatch(
             torch.cat([before.batch.genes, since.genes]), torch.cat([before.batch.dose, since.dose])
@@ -105,14 +90,7 @@ class Known:
         )
 
     def open_rows(self, pool: Pool) -> Int[Tensor, "c"]:
-        """List the candidates that were not measured yet.
-
-        Args:
-            pool: What is known from the start.
-
-        Returns:
-            Their numbers, ascending.
-        """
+        """List the candidates that were not measured yet."""
         free = torch.ones(len(pool), dtype=torch.bool)
         free[self.rows] = False
         return free.nonzero().flatten()
@@ -210,14 +188,7 @@ class Game:
         return measured_utility(self.target, self.screen.rows(self.candidates))
 
     def reveal(self, rows: Int[Tensor, "m"]) -> Known:
-        """Show what was measured of some candidates.
-
-        Args:
-            rows: Numbers of candidates.
-
-        Returns:
-            Copies of their effects and utilities.
-        """
+        """Show what was measured of some candidates."""
         return Known(rows.clone(), self.screen.effects[self.candidates[rows]], self.utility[rows])
 
 
@@ -232,18 +203,6 @@ def pairs_game(
     descriptors: tuple[Descriptors, ...] = (),
 ) -> Game:
     """Make a game of the combinations of a screen; what was measured alone is known.
-
-    Args:
-        screen: All measured effects, in one context.
-        target: Where the cells should go.
-        start: How many random combinations are revealed first.
-        rounds: How many rounds are played.
-        count: How many experiments there are in a round.
-        name: What to call the game.
-        descriptors: What is known of the genes beside the screen.
-
-    Returns:
-        The game.
 
     Raises:
         DataError: If there are too few combinations.

@@ -36,17 +36,7 @@ class PairBotorch:
             raise DataError(f"{self.axes} axes of a descriptor; take none or more")
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
-        """Take those of the largest expected improvement.
-
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since; at random while that is less than two.
-            count: How many experiments.
-            seed: Fixes the random ones; the fit starts where BoTorch starts it.
-
-        Returns:
-            The choice.
-        """
+        """Take those of the largest expected improvement."""
         if len(known) < _FEWEST:
             return RandomChoice().choose(pool, known, count, seed=seed)
         features = self._features(pool)

@@ -40,15 +40,7 @@ class PairTerm:
     second: Float[Tensor, "v v"]
 
     def between(self, pairs: Int[Tensor, "b 2"], others: Int[Tensor, "m 2"]) -> Float[Tensor, "b m"]:
-        """Compare pairs with others.
-
-        Args:
-            pairs: Genes of each pair.
-            others: Genes of each other pair.
-
-        Returns:
-            The kernel.
-        """
+        """Compare pairs with others."""
         i, j = pairs.T
         k, l = others.T  # noqa: E741 - the letters of the equation
         first, second = self.first, self.second
@@ -56,28 +48,14 @@ class PairTerm:
         return (one + first[j][:, k] * second[i][:, l] + first[j][:, l] * second[i][:, k]) / 2
 
     def alone(self, pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
-        """Compare each pair with itself.
-
-        Args:
-            pairs: Genes of each pair.
-
-        Returns:
-            The diagonal of the kernel.
-        """
+        """Compare each pair with itself."""
         i, j = pairs.T
         first, second = self.first, self.second
         straight = first[i, i] * second[j, j] + first[j, j] * second[i, i]
         return (straight + 2 * first[i, j] * second[i, j]) / 2
 
     def spread(self, weights: Float[Tensor, "v v"]) -> Float[Tensor, "v v"]:
-        """Sum the kernel over weighted pairs, for all pairs at once: two matrix products.
-
-        Args:
-            weights: Of each pair, symmetric.
-
-        Returns:
-            ``sum_kl k((i, j), (k, l)) w_kl`` over unordered pairs, for all ``i`` and ``j``.
-        """
+        """Sum the kernel over weighted pairs, for all pairs at once: two matrix products."""
         product = self.first @ weights @ self.second
         return (product + product.T) / 2
 
@@ -90,19 +68,7 @@ def pair_terms(
     vocabulary: Vocabulary,
     descriptors: Sequence[Descriptors],
 ) -> tuple[PairTerm, ...]:
-    """Make the terms of a kernel.
-
-    Args:
-        names: Two likenesses of genes for each term: ``same`` gene, ``any`` gene, ``near`` (alone they do about
-            the same), or ``described`` alike.
-        alone: What each gene does alone, in standard units.
-        length: How far apart genes may be to be near, in those units.
-        vocabulary: What the genes are called.
-        descriptors: What is known of them; the likeness ``described`` is the mean of their kernels.
-
-    Returns:
-        One term for each pair of names.
-    """
+    """Make the terms of a kernel."""
     wanted = {name for pair in names for name in pair}
     size = len(alone)
     apart = (alone[:, None] - alone) / length
@@ -160,14 +126,7 @@ class PairProcess:
     scale: float
 
     def variance(self, pairs: Int[Tensor, "b 2"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """Say how uncertain the utility of some pairs is.
-
-        Args:
-            pairs: Genes of each pair.
-
-        Returns:
-            Variance of the true utility, and that which a measurement adds.
-        """
+        """Say how uncertain the utility of some pairs is."""
         curve, observed = _curve(self.alone, pairs), _curve(self.alone, self.pairs)
         between = _WIDE * curve @ observed.T
         prior = _WIDE * curve.square().sum(1)
@@ -185,17 +144,7 @@ def fit_pair_process(
     pairs: Int[Tensor, "m 2"],
     utility: Float[Tensor, "m"],
 ) -> PairProcess:
-    """Fit the weights of all parts by marginal likelihood, with weak priors on their logarithms.
-
-    Args:
-        terms: Of the kernel.
-        alone: What each gene does alone, in standard units.
-        pairs: Genes of the observed pairs.
-        utility: What was observed; at least two values that differ.
-
-    Returns:
-        The process.
-    """
+    """Fit the weights of all parts by marginal likelihood, with weak priors on their logarithms."""
     centre, scale = float(utility.mean()), float(utility.std().clamp(min=1e-12))
     standard = (utility - centre) / scale
     curve = _curve(alone, pairs)
@@ -300,15 +249,6 @@ class PairHits:
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Take the most probable hits.
 
-        Args:
-            pool: What is known from the start: what genes do alone, and descriptors if a term asks for them.
-            known: What was revealed since; at random while that is less than ten.
-            count: How many experiments.
-            seed: Fixes those.
-
-        Returns:
-            The choice, with bounds on what will be measured.
-
         Raises:
             DataError: If a candidate is no pair.
         """
@@ -337,17 +277,7 @@ class PairHits:
 def hit_score(
     mean: Float[Tensor, "b"], spread: Float[Tensor, "b"], measured: Float[Tensor, "m"], *, top: int
 ) -> Float[Tensor, "b"]:
-    """Find the logarithm of the probability that each candidate is among the best.
-
-    Args:
-        mean: Expected utility of each candidate.
-        spread: Its standard deviation, positive.
-        measured: Utilities that are known already.
-        top: How many count as best, among candidates and measured ones.
-
-    Returns:
-        ``log P(u > t)`` of normal utilities, with ``t`` so that ``top`` above it are expected in all.
-    """
+    """Find the logarithm of the probability that each candidate is among the best."""
     everything = torch.cat([measured, mean])
     low = float(everything.min() - 10 * spread.max())
     high = float(everything.max() + 10 * spread.max())

@@ -31,22 +31,12 @@ class PairView:
     alone: Float[Tensor, "v"]
 
     def parts(self) -> Float[Tensor, "c 2"]:
-        """Look up what the genes of each candidate are worth alone.
-
-        Returns:
-            The lower and the higher of the two, in standard units.
-        """
+        """Look up what the genes of each candidate are worth alone."""
         return self.alone[self.pairs].sort(dim=1).values
 
 
 def pair_view(pool: Pool) -> PairView:
     """See a pool as pairs.
-
-    Args:
-        pool: Candidates and what is known of their parts.
-
-    Returns:
-        The view.
 
     Raises:
         DataError: If a candidate is no pair, or fewer than two genes were measured alone.
@@ -80,17 +70,7 @@ class PairRidge:
             raise DataError(f"penalty {self.penalty} is not positive")
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
-        """Take the best expected.
-
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since; before that, everything is expected to be alike.
-            count: How many experiments.
-            seed: Not read.
-
-        Returns:
-            The choice.
-        """
+        """Take the best expected."""
         view = pair_view(pool)
         parts = view.parts()
         design = torch.cat([torch.ones_like(parts[:, :1]), parts], 1)
@@ -120,17 +100,7 @@ class PairTrial:
     """
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
-        """Ask.
-
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since: the completed trials.
-            count: How many experiments.
-            seed: Fixes the sampler.
-
-        Returns:
-            The choice.
-        """
+        """Ask."""
         view = pair_view(pool)
         ranks = view.alone.argsort(stable=True).argsort(stable=True).double() / max(1, len(view.alone) - 1)
         places = ranks[view.pairs].sort(dim=1).values

@@ -34,15 +34,6 @@ class Planned:
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Plan a round.
 
-        Args:
-            pool: What is known from the start; pairs that are no candidates are incompatible to the planner.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Fixes the plan.
-
-        Returns:
-            The choice, with the bounds of the plan.
-
         Raises:
             DataError: If a candidate is no pair of genes that were measured alone.
         """

@@ -50,13 +50,6 @@ class GeneEffects:
         [Patterson 1971]. Where there are no more measurements than readouts, some axes show no variation at all;
         they tell nothing of their noise, which is taken to be the mean one.
 
-        Args:
-            marks: Ones for the genes of each perturbation.
-            effects: What was measured.
-
-        Returns:
-            The posterior.
-
         Raises:
             DataError: If there are fewer than three measurements.
         """
@@ -72,38 +65,17 @@ class GeneEffects:
         return cls(axes, level, mean, variance.sqrt(), ratio, turned, shared)
 
     def predict(self, marks: Float[Tensor, "b v"]) -> Float[Tensor, "b g"]:
-        """Predict effects by the posterior mean.
-
-        Args:
-            marks: Ones for the genes of each perturbation.
-
-        Returns:
-            Effects on all readouts.
-        """
+        """Predict effects by the posterior mean."""
         effects: Tensor = self.along_axes(marks) @ self.axes.T
         return effects
 
     def along_axes(self, marks: Float[Tensor, "b v"]) -> Float[Tensor, "b g"]:
-        """Predict effects by the posterior mean, along the axes instead of the readouts.
-
-        Args:
-            marks: Ones for the genes of each perturbation.
-
-        Returns:
-            Effects along each axis.
-        """
+        """Predict effects by the posterior mean, along the axes instead of the readouts."""
         effects: Tensor = marks @ (self.level + self.mean)
         return effects
 
     def variance(self, marks: Float[Tensor, "b v"]) -> Float[Tensor, "b g"]:
-        """Say how uncertain a measurement is: by what genes do, and by what they do not explain.
-
-        Args:
-            marks: Ones for the genes of each perturbation.
-
-        Returns:
-            Variance of the measured effect along each axis.
-        """
+        """Say how uncertain a measurement is: by what genes do, and by what they do not explain."""
         overlap = (marks @ self.turned.T).square()
         explained = overlap @ (1 / (self.shared[:, None] + 1 / self.ratio))
         left = self.ratio * (marks.square().sum(1, keepdim=True) - explained)
@@ -111,15 +83,7 @@ class GeneEffects:
         return variance
 
     def log_density(self, marks: Float[Tensor, "b v"], profile: Float[Tensor, "g"]) -> Float[Tensor, "b"]:
-        """Say how likely it is that just this profile is measured.
-
-        Args:
-            marks: Ones for the genes of each perturbation.
-            profile: Effects on all readouts.
-
-        Returns:
-            Logarithm of the predictive density, up to a constant.
-        """
+        """Say how likely it is that just this profile is measured."""
         variance = self.variance(marks)
         gap = profile @ self.axes - self.along_axes(marks)
         return -(gap.square() / variance + variance.log()).sum(1) / 2
@@ -127,16 +91,7 @@ class GeneEffects:
     def sample(
         self, marks: Float[Tensor, "b v"], count: int, generator: torch.Generator
     ) -> Float[Tensor, "s b g"]:
-        """Draw what would be measured: what genes do, and what they do not explain (interactions, noise).
-
-        Args:
-            marks: Ones for the genes of each perturbation.
-            count: How many draws.
-            generator: What the draws are made with.
-
-        Returns:
-            Effects on all readouts, independent between perturbations.
-        """
+        """Draw what would be measured: what genes do, and what they do not explain (interactions, noise)."""
         deviation = self.variance(marks).sqrt()
         normal = torch.randn(count, *deviation.shape, generator=generator, dtype=torch.float64)
         drawn: Tensor = self.predict(marks) + (deviation * normal) @ self.axes.T
@@ -145,14 +100,6 @@ class GeneEffects:
 
 def learn_effects(pool: Pool, known: Known, columns: Int[Tensor, "m"] | None = None) -> GeneEffects:
     """Learn what genes do from all that was measured, before the campaign and since.
-
-    Args:
-        pool: What is known from the start.
-        known: What was revealed since.
-        columns: Readouts to learn of; all by default.
-
-    Returns:
-        The posterior.
 
     Raises:
         DataError: If fewer than three perturbations were measured.
@@ -163,15 +110,7 @@ def learn_effects(pool: Pool, known: Known, columns: Int[Tensor, "m"] | None = N
 
 
 def marks_of(pool: Pool, rows: Int[Tensor, "b"]) -> Float[Tensor, "b v"]:
-    """Mark the genes of some candidates.
-
-    Args:
-        pool: What is known from the start.
-        rows: Numbers of candidates.
-
-    Returns:
-        Ones for the genes of each.
-    """
+    """Mark the genes of some candidates."""
     return pool.candidates.rows(rows).multi_hot(len(pool.before.vocabulary))
 
 

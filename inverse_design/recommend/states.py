@@ -35,15 +35,6 @@ class StateGreedy:
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
         """Learn, and take the best.
 
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Not read.
-
-        Returns:
-            The choice.
-
         Raises:
             DataError: If fewer than three perturbations were measured.
         """
@@ -62,15 +53,6 @@ class StateStatic:
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
         """Take the next of the list.
-
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since, in order.
-            count: How many experiments.
-            seed: Not read.
-
-        Returns:
-            The choice.
 
         Raises:
             DataError: If fewer than three perturbations were measured.
@@ -104,15 +86,6 @@ class StateLikely:
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Learn what genes do to the readouts of the target, and take the best by either measure.
-
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Fixes the draws behind the bounds.
-
-        Returns:
-            The choice, with 90 % bounds on the utility of each.
 
         Raises:
             DataError: If fewer than three perturbations were measured, or the target is no state.
@@ -159,15 +132,6 @@ class StateMatch:
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Fit, and take the best.
 
-        Args:
-            pool: What is known from the start; a target that is no profile is refused.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Fixes the fit.
-
-        Returns:
-            The choice.
-
         Raises:
             DataError: If the surrogate refuses what is known, see its ``fit``.
         """
@@ -194,15 +158,6 @@ class StateProcess:
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Fit ``SingleTaskGP``, and rank by the logarithm of the expected improvement.
-
-        Args:
-            pool: What is known from the start.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Fixes the restarts of the optimiser.
-
-        Returns:
-            The choice, with 90 % bounds on the utility of each.
 
         Raises:
             DataError: If fewer than three perturbations were measured.
@@ -248,15 +203,6 @@ class StateTrial:
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Tell what was revealed, and ask.
-
-        Args:
-            pool: What is known from the start; all candidates must be pairs.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Fixes the sampler.
-
-        Returns:
-            The choice.
 
         Raises:
             DataError: If a candidate is not a pair.

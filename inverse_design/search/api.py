@@ -68,17 +68,7 @@ class Workload:
 def workload(
     objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, *, score: PairScore | None
 ) -> Workload:
-    """Find out what a search will cost by searching a little of each order.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: The surrogate.
-        space: What may be proposed.
-        score: The objective's score of all pairs; ``None`` if they have to be streamed.
-
-    Returns:
-        The cost on this machine.
-    """
+    """Find out what a search will cost by searching a little of each order."""
     seconds, memory = 0.0, 24 * len(space.entries) * len(fitted.readouts) + _WORKING
     for order in space.orders:
         sets = set_score(objective, fitted, space, order) if order > 2 else None
@@ -136,11 +126,7 @@ def _first_part(space: CombinationSpace, order: int, count: int) -> int:
 
 
 def cores() -> int:
-    """Count the cores that this process may use.
-
-    Returns:
-        Their number.
-    """
+    """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -199,16 +185,6 @@ class Engine:
     ) -> SearchResult:
         """Find the best candidates of a space; sets that are searched by bounds or by a beam, in this process.
 
-        Args:
-            objective: What candidates are worth.
-            fitted: The surrogate.
-            space: What may be proposed.
-            top: How many.
-            progress: Called with how many candidates were scored, of how many.
-
-        Returns:
-            The best, with the certificate.
-
         Raises:
             ExecutorError: If workers die again and again, or the scheduler cannot be reached.
             LedgerError: If the ledger is of another search or cannot be used.
@@ -256,17 +232,7 @@ class Engine:
 def search_notes(
     engine: Engine, certificate: Certificate, fitted: FittedCalibrated, space: CombinationSpace
 ) -> tuple[str, ...]:
-    """Say what is special about sets of three and more; nothing about singles and pairs.
-
-    Args:
-        engine: Where the search ran.
-        certificate: What it looked at.
-        fitted: The surrogate.
-        space: What was searched.
-
-    Returns:
-        Notes; warnings say so.
-    """
+    """Say what is special about sets of three and more; nothing about singles and pairs."""
     order = space.orders[-1]
     if order <= 2:
         return ()

@@ -63,28 +63,14 @@ class MemberStack:
 
     @classmethod
     def of(cls, members: Sequence[DecodedMember]) -> "MemberStack":
-        """Put alike members side by side.
-
-        Args:
-            members: Networks of the same shapes, in double precision.
-
-        Returns:
-            The stack.
-        """
+        """Put alike members side by side."""
         parts = [(each.first, *each.layers.weights, each.bias, *each.layers.biases) for each in members]
         first, *others = (torch.stack(each) for each in zip(*parts, strict=True))
         depth = len(others) // 2
         return cls(first, tuple(others[:depth]), tuple(others[depth:]))
 
     def scratch(self, pairs: int) -> Scratch:
-        """Make two buffers, each for the widest layer of some pairs.
-
-        Args:
-            pairs: How many pairs :meth:`quick` is given at a time, at most.
-
-        Returns:
-            Flat buffers.
-        """
+        """Make two buffers, each for the widest layer of some pairs."""
         numbers = pairs * max(bias.numel() for bias in self.biases)
         return torch.empty(numbers), torch.empty(numbers)
 
@@ -100,16 +86,7 @@ class MemberStack:
         return (self.first + self.biases[0][:, None]).float(), tuple(tables), matrices
 
     def quick(self, first: Index, second: Index, scratch: Scratch) -> Float32[Tensor, "s n"]:
-        """Compute squared distances in single precision.
-
-        Args:
-            first: Index of the rows of the first entries.
-            second: That of the second entries; both are broadcast.
-            scratch: Buffers, which are overwritten.
-
-        Returns:
-            One row per member.
-        """
+        """Compute squared distances in single precision."""
         left, tables, matrices = self._tables
         own, other = left[:, *first], tables[0][:, *second]
         shape = tuple(map(max, own.shape, other.shape))  # torch.broadcast_shapes takes longer than the maximum
@@ -126,15 +103,7 @@ class MemberStack:
         return torch.mv(square, square.new_ones(square.shape[1])).view(shape[0], -1)
 
     def exact(self, first: Int64[Tensor, "m"], second: Int64[Tensor, "m"]) -> Float64[Tensor, "s m"]:
-        """Compute squared distances in double precision, by sums along rows in blocks of one size.
-
-        Args:
-            first: Positions of the first entries.
-            second: Positions of the second entries.
-
-        Returns:
-            One row per member; that of a pair does not depend on what else is asked for.
-        """
+        """Compute squared distances in double precision, by sums along rows in blocks of one size."""
         out = self.first.new_zeros(len(self.first), len(first))
         for at in torch.arange(len(first)).split(_EXACT):
             full = torch.cat([at, at[-1:].expand(_EXACT - len(at))]) if len(at) else at
@@ -152,13 +121,6 @@ _SAFETY = 4  # the margin, in units of the largest error that was seen
 
 def decoded_members(ensemble: FittedEnsemble, space: CombinationSpace) -> tuple[DecodedMember, ...]:
     """Take the members of an ensemble apart.
-
-    Args:
-        ensemble: Of latent-additive models with at least one hidden layer.
-        space: Whose entries are paired.
-
-    Returns:
-        One network per member, with the same outputs.
 
     Raises:
         DataError: If a member is none of these.
@@ -284,19 +246,6 @@ def search_decoded(
     Single precision finds what is near, double precision ranks it, and ties go to the smaller number. No useful
     bound on the error of a network is known: the certificate's ``error`` is 4 times the largest that was seen, on
     a sample and on the answer, and ``exact`` holds if no error exceeds it.
-
-    Args:
-        members: Networks over the entries of the space.
-        target: Wanted outputs.
-        k: How many pairs.
-        space: What may be proposed; its orders other than two are not searched.
-        weights: Importance of each output, by default 1.
-        incumbent: By default pairs are worth the mean over members of ``u = -|output - target|²``; with an
-            incumbent the mean of ``max(0, u - incumbent)``.
-        progress: Called after each block with the pairs done and the pairs in all.
-
-    Returns:
-        The best pairs, fewer than ``k`` if the space has fewer, and the certificate.
 
     Raises:
         SpaceError: If the space has no pairs, or a member has other entries.

@@ -40,15 +40,6 @@ class Ledger:
     def open(cls, path: Path, *, name: str, k: int, shards: tuple[Shard, ...]) -> "Ledger":
         """Open the ledger of a search, or start one.
 
-        Args:
-            path: The file; its folder must exist.
-            name: Identity of the parcel.
-            k: How many candidates are kept.
-            shards: The plan; a ledger that was started with another plan of the same search keeps its own.
-
-        Returns:
-            The ledger.
-
         Raises:
             LedgerError: If the file is no ledger, that of another search, or cannot be written.
         """
@@ -82,9 +73,6 @@ class Ledger:
     def add(self, answer: ShardAnswer) -> None:
         """Keep an answer; a second one for the same shard is the same and changes nothing.
 
-        Args:
-            answer: Of one shard.
-
         Raises:
             LedgerError: If it cannot be written.
         """
@@ -94,9 +82,6 @@ class Ledger:
 
     def answers(self) -> list[ShardAnswer]:
         """Read all finished shards.
-
-        Returns:
-            Their answers.
 
         Raises:
             LedgerError: If the file cannot be read.
@@ -147,17 +132,6 @@ def dispatch(
 
     The answer is the same, bit for bit, for any plan, number of workers and order of completion, because
     :class:`~inverse_design.search.topk.TopK` is. The parcel travels to a worker that does not have it yet, once.
-
-    Args:
-        parcel: The question.
-        k: How many candidates.
-        shards: The plan.
-        crew: Who works.
-        ledger: Of this search and plan; what is in it is not searched again.
-        progress: Called with how many combinations were searched, of how many.
-
-    Returns:
-        The best candidates of the whole space, with the certificate.
 
     Raises:
         ExecutorError: If executors die again and again; what is in the ledger stays.

@@ -48,14 +48,7 @@ class Survey:
         return cls(-math.inf, 0)
 
     def merge(self, other: "Survey") -> "Survey":
-        """Add the survey of other candidates.
-
-        Args:
-            other: Of the same score and cut.
-
-        Returns:
-            That of all.
-        """
+        """Add the survey of other candidates."""
         both = torch.tensor([self.log_sum, other.log_sum], dtype=torch.float64)
         return Survey(float(both.logsumexp(0)), self.reached + other.reached)
 
@@ -64,14 +57,6 @@ def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math
     """Sum the exponentials of the scores of all valid pairs, and count those that reach a cut.
 
     Blocks are in single precision, which is finest near zero: there the likely pairs and the cut have to be.
-
-    Args:
-        score: Log density of each pair of ``space.entries``, up to a constant.
-        space: The space; only its pairs count.
-        cut: The score to reach.
-
-    Returns:
-        Sum and count.
     """
     first, last = space.span(2)
     inside = space.excluded[(space.excluded >= first) & (space.excluded < last)]
@@ -99,17 +84,7 @@ def survey_stream(
     order: int,
     cut: float = math.inf,
 ) -> Survey:
-    """Sum the exponentials of the scores of all valid combinations of one order, and count those that reach a cut.
-
-    Args:
-        score: Log density of each combination, up to a constant.
-        space: The space.
-        order: The order to survey.
-        cut: The score to reach.
-
-    Returns:
-        Sum and count.
-    """
+    """Sum the exponentials of the scores of all valid combinations of an order; count those above a cut."""
     first, last = space.span(order)
     total = Survey.empty()
     for start in range(first, last, _BATCH):
@@ -130,16 +105,7 @@ _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed
 
 
 def pair_score(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
-    """Factorise an objective over the pairs of a space, where it has pairs.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: The surrogate.
-        space: What may be proposed.
-
-    Returns:
-        The score of all pairs; ``None`` if they have to be streamed.
-    """
+    """Factorise an objective over the pairs of a space, where it has pairs."""
     return objective.pair_score(fitted, space) if 2 in space.orders else None
 
 
@@ -158,18 +124,6 @@ def search(
     Singles are streamed, and pairs searched by products where the objective factorises. Larger sets are searched
     by bounds where the objective is a sum over pairs; else they are streamed if they are not more than
     :data:`LISTABLE`, and searched by a beam otherwise, which the certificate tells.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: The surrogate.
-        space: What may be proposed.
-        top: How many.
-        score: The objective's score of all pairs, if it was made already.
-        device: Where pairs are multiplied.
-        progress: Called with how many candidates were scored, of how many.
-
-    Returns:
-        The best, with the certificate.
     """
     score = score or pair_score(objective, fitted, space)
     parts = []
@@ -186,30 +140,13 @@ def search(
 
 
 def listable(space: CombinationSpace, order: int) -> bool:
-    """Tell whether the combinations of an order are few enough to be scored one by one.
-
-    Args:
-        space: What may be proposed.
-        order: One of its orders.
-
-    Returns:
-        Whether; singles and pairs always are.
-    """
+    """Tell whether the combinations of an order are few enough to be scored one by one."""
     first, stop = space.span(order)
     return order <= _PAIRS or stop - first <= LISTABLE
 
 
 def in_ranges(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> bool:
-    """Tell whether a search looks at ranges of numbers, so that it can be cut into shards.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: The surrogate.
-        space: What may be proposed.
-
-    Returns:
-        False where an order is searched by bounds or by a beam.
-    """
+    """Tell whether a search looks at ranges of numbers, so that it can be cut into shards."""
     larger = [order for order in space.orders if order > _PAIRS]
     return all(listable(space, each) and set_score(objective, fitted, space, each) is None for each in larger)
 
@@ -258,19 +195,7 @@ def search_span(
     span: tuple[int, int],
     score: PairScore | None,
 ) -> SearchResult:
-    """Find the best candidates of a shard; shards of pairs hold whole rows where the objective factorises.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: The surrogate.
-        space: What may be proposed.
-        top: How many.
-        span: First number of the space and one past the last, of one order.
-        score: The objective's score of all pairs; ``None`` if they have to be streamed.
-
-    Returns:
-        The best, with the certificate.
-    """
+    """Find the best candidates of a shard; shards of pairs hold whole rows where the objective factorises."""
     if score is not None:
         first, stop = space.span(2)
         if first <= span[0] and span[1] <= stop:
@@ -300,14 +225,7 @@ def _worth(objective: Objective, fitted: FittedCalibrated) -> Callable[[Perturba
 
 
 def streamed_block(fitted: FittedCalibrated) -> int:
-    """Choose how many candidates are predicted at a time.
-
-    Args:
-        fitted: The surrogate.
-
-    Returns:
-        Few enough for their effects to fit in some ten megabytes.
-    """
+    """Choose how many candidates are predicted at a time."""
     rank = fitted.law(SEEN_DOUBLE).covariance.loadings.shape[1]
     return max(16, _STREAMED_NUMBERS // (len(fitted.readouts) * (1 + rank)))
 
@@ -321,19 +239,7 @@ def survey(
     cut: float = math.inf,
     score: PairScore | None = None,
 ) -> Survey:
-    """Sum the densities of a target under all candidates, and count the candidates that reach a cut.
-
-    Args:
-        likelihood: Log density of the target, with the prior.
-        fitted: The surrogate.
-        space: All that could have made the target.
-        peak: The log density of the best candidate, or near it.
-        cut: The log density to reach.
-        score: The likelihood's score of all pairs, if it was made already.
-
-    Returns:
-        The normaliser of ``P(d | t)``, and the count.
-    """
+    """Sum the densities of a target under all candidates, and count the candidates that reach a cut."""
 
     def value(some: PerturbationBatch) -> Float[Tensor, "b"]:
         return likelihood.utility(fitted, some).mean - peak
@@ -351,17 +257,7 @@ def survey(
 def normalised(
     likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace
 ) -> TargetLikelihood:
-    """Let the experts of a surrogate speak together: sum the densities of each over all candidates.
-
-    Args:
-        likelihood: Log density of a target, with the prior.
-        fitted: A surrogate, which may have experts.
-        space: All that could have made the target.
-
-    Returns:
-        The log posterior probability over the space; the same log density for a surrogate without experts, and for
-        sets of three and more, which are searched by one law.
-    """
+    """Let the experts of a surrogate speak together: sum the densities of each over all candidates."""
     if not fitted.experts or space.orders[-1] > _PAIRS or not space.size:
         return likelihood
     alone = replace(likelihood, log_sums=())

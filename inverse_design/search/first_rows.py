@@ -97,31 +97,11 @@ class Bench:
         effects: Float[Tensor, "b g"],
         space: CombinationSpace,
     ) -> "Bench":
-        """Ask which of some perturbations are candidates.
-
-        Args:
-            stating: A fit that has not seen them.
-            batch: The perturbations.
-            effects: What was measured of each.
-            space: The candidates of the question.
-
-        Returns:
-            All of it.
-        """
+        """Ask which of some perturbations are candidates."""
         return cls(stating, batch, effects, space.holds(batch))
 
     def first(self, objective: Ranked, log_prior: Float[Tensor, "v"], made: int, total: Total) -> FirstRows:
-        """Rank the perturbations for one of them as a target.
-
-        Args:
-            objective: The question, with a target on the same readouts.
-            log_prior: Log prior weight of each vocabulary entry.
-            made: Which of them is the target.
-            total: The sums over all candidates, the target's maker among them.
-
-        Returns:
-            One first row.
-        """
+        """Rank the perturbations for one of them as a target."""
         target = replace(objective.target, values=self.effects[made, objective.target.columns])
         distance = Distance(target)
         posterior = self.log_posterior(TargetLikelihood(target, log_prior), made, total)
@@ -145,16 +125,7 @@ class Bench:
         )
 
     def log_posterior(self, likelihood: TargetLikelihood, made: int, total: Total) -> Float[Tensor, "b"]:
-        """Say how probably each made a target, among all candidates and these.
-
-        Args:
-            likelihood: The target.
-            made: Which of them did, and is counted already.
-            total: The sums over all candidates.
-
-        Returns:
-            Log probabilities.
-        """
+        """Say how probably each made a target, among all candidates and these."""
         counted = self.inside.clone()
         counted[made] = True
         experts = self.fitted.experts if total.log_sums else (Expert(1.0, self.fitted),)
@@ -176,19 +147,7 @@ def first_rows(
     *,
     seed: int,
 ) -> FirstRows:
-    """Rank held-out doubles for each of them as a target, as a proposal ranks candidates.
-
-    Args:
-        objective: The question.
-        log_prior: Log prior weight of each vocabulary entry.
-        stated: A surrogate with its cross-fits, which state their errors.
-        space: The candidates of the question.
-        found: Where the truths of held-out targets stood among them.
-        seed: Fixes which targets and rows are taken where there are many.
-
-    Returns:
-        The first row of each target.
-    """
+    """Rank held-out doubles for each of them as a target, as a proposal ranks candidates."""
     generator = torch.Generator().manual_seed(seed)
     taken = torch.randperm(len(found), generator=generator)[:_TARGETS].sort().values
     rows: dict[int, FirstRows] = {}
@@ -253,14 +212,6 @@ class RowLaw:
     def learn(cls, rows: FirstRows, noise: Replicates, level: float) -> "RowLaw":
         """Learn it from the first rows of held-out targets.
 
-        Args:
-            rows: What they said, and what was measured.
-            noise: How far a new measurement is from the target that its perturbation made.
-            level: Nominal probability of the bounds.
-
-        Returns:
-            The law.
-
         Raises:
             CalibrationError: If the level is no probability, or there are too few rows for it.
         """
@@ -277,15 +228,7 @@ class RowLaw:
         return cls(ratio, noise, tail, level)
 
     def state(self, probability: Float[Tensor, "b"], expected: Float[Tensor, "b"]) -> StatedDistances:
-        """State the distances of rows.
-
-        Args:
-            probability: That each made the target.
-            expected: What the error law expects of each, if it did not.
-
-        Returns:
-            Expectation and bounds of the mixture.
-        """
+        """State the distances of rows."""
         mean = probability * self.noise.mean + (1 - probability) * expected * self.ratio.mean()
         low, low_weight = self._support(probability, expected, maker=_NO_NOISE)
         high, high_weight = self._support(probability, expected, maker=self.noise.distances)
@@ -295,14 +238,7 @@ class RowLaw:
         return StatedDistances(mean, lower, torch.where(inner.isinf(), self._largest(high), inner))
 
     def beside(self, rows: FirstRows) -> Float[Tensor, "n"]:
-        """Say how much of each row's distribution lies at least on either side of what was measured.
-
-        Args:
-            rows: What they said, and what was measured.
-
-        Returns:
-            The smaller of the two sides, what was measured among both.
-        """
+        """Say how much of each row's distribution lies at least on either side of what was measured."""
         low, low_weight = self._support(rows.probability, rows.expected, maker=_NO_NOISE)
         high, high_weight = self._support(rows.probability, rows.expected, maker=self.noise.distances)
         measured = rows.measured[:, None]

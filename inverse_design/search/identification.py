@@ -81,14 +81,7 @@ class Identification:
         return (1 + int((self.misfit >= self.asked_misfit).sum())) / (len(self) + 1)
 
     def rows(self, chosen: Bool[Tensor, "n"]) -> "Identification":
-        """Take some of the targets.
-
-        Args:
-            chosen: Which.
-
-        Returns:
-            Those.
-        """
+        """Take some of the targets."""
         return Identification(
             self.gap[chosen],
             self.rank[chosen],
@@ -117,16 +110,6 @@ def identify(
     the question, under a fit and an error law that have not seen it. The candidates are those of the question and
     the truth. Where the space is so large that this would take long, a random part of the held-out doubles is
     asked; the calibration is as valid, and less precise.
-
-    Args:
-        likelihood: The question.
-        fitted: A surrogate with its cross-fits.
-        space: Its candidates.
-        seed: Fixes which doubles are asked where there are too many.
-        progress: Called with the number of doubles asked, of how many.
-
-    Returns:
-        One row per held-out double; none if nothing was held out.
     """
     places = [
         (fold.batch.genes[row].tolist(), number, row)
@@ -160,17 +143,7 @@ def identify(
 def asked_again(
     found: Identification, likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace
 ) -> Identification:
-    """Use what held-out targets showed for another target on the same readouts.
-
-    Args:
-        found: Where the truths of held-out targets stood.
-        likelihood: The question of the other target.
-        fitted: The surrogate.
-        space: The same candidates.
-
-    Returns:
-        The same, with the misfits of the other target.
-    """
+    """Use what held-out targets showed for another target on the same readouts."""
     misfits = {
         number: _asked_misfit(likelihood, _judge(fitted.cross[number]), space)
         for number in found.fold.unique().tolist()

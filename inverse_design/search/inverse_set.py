@@ -57,14 +57,7 @@ class SetRule:
     support: int
 
     def sizes(self, found: Identification) -> Float[Tensor, "n"]:
-        """Count the members that the sets of held-out targets would have had.
-
-        Args:
-            found: Where their truths stood.
-
-        Returns:
-            The sizes, at most as large as the list of nearest candidates is long.
-        """
+        """Count the members that the sets of held-out targets would have had."""
         if self.rule == "rank":
             return torch.full_like(found.rank, min(self.threshold, found.near.shape[1]))
         numbers = found.near + found.excess[:, None] if self.rule == "surprise" else found.near
@@ -90,14 +83,7 @@ class InverseSet:
     reachable: float
 
     def holds(self, density: Float[Tensor, "b"]) -> Bool[Tensor, "b"]:
-        """Tell which candidates are in the set.
-
-        Args:
-            density: Log density of the target under each.
-
-        Returns:
-            True for members.
-        """
+        """Tell which candidates are in the set."""
         return density >= self.cut
 
     @property
@@ -119,13 +105,6 @@ def calibrate_set(found: Identification, level: float) -> SetRule:
 
     A choice among rules on the targets that calibrate them would be optimistic. Each half of the targets
     therefore chooses by the sizes of the sets of the other half, and the gap is kept unless both halves agree.
-
-    Args:
-        found: Where the truths of held-out targets stood.
-        level: Probability that the set holds the truth, between 0 and 1.
-
-    Returns:
-        The rule.
 
     Raises:
         CalibrationError: If the level is no probability, or there are too few held-out targets for it.
@@ -154,18 +133,6 @@ def inverse_set(
 
     The members are read off the list of the best candidates; only a set that is longer than the list costs another
     pass over the space.
-
-    Args:
-        likelihood: Log density of the target.
-        fitted: The surrogate.
-        space: All candidates.
-        listed: The best candidates by that density.
-        log_sum: Logarithm of the sum of the densities of all.
-        found: Where the truths of held-out targets stood in the same space.
-        level: Probability that the set holds the truth.
-
-    Returns:
-        The set.
 
     Raises:
         CalibrationError: If the level is no probability, or there are too few held-out targets for it.
@@ -238,22 +205,7 @@ def place(
     seed: int,
     progress: Progress | None = None,
 ) -> Placement:
-    """Place candidates among all of a space.
-
-    Args:
-        likelihood: Log density of the target.
-        fitted: A surrogate with its cross-fits.
-        space: All candidates.
-        batch: Those to place.
-        listed: The best candidates by the likelihood, if they were searched for already.
-        level: Probability that the set holds the truth.
-        seed: Fixes which held-out doubles calibrate the set where there are too many.
-        progress: Called with the number of doubles asked, of how many.
-
-    Returns:
-        Their probabilities and the set. Neither is made up: the sum over larger sets is taken where they are few,
-        and the set is calibrated on doubles, for singles and pairs only.
-    """
+    """Place candidates among all of a space."""
     density = likelihood.utility(fitted, batch).mean
     if not any(bool((fold.codes == SEEN_DOUBLE).any()) for fold in fitted.cross):
         missing = (

@@ -45,30 +45,14 @@ class Turns:
 
 
 def by_turns(searches: dict[str, SearchResult], count: int) -> Turns:
-    """Fill a list by turns.
-
-    Args:
-        searches: Certified searches of the same space, by name; each kept at least ``count`` candidates, or all.
-        count: How long the list is to be.
-
-    Returns:
-        The list; shorter only if all searches together name fewer candidates.
-    """
+    """Fill a list by turns."""
     index, whose = drafted([found.top for found in searches.values()], count)
     names = tuple(searches)
     return Turns(index, tuple(names[number] for number in whose), dict(searches))
 
 
 def drafted(rankings: list[TopK], count: int) -> tuple[Int64[Tensor, "m"], tuple[int, ...]]:
-    """Let rankings name candidates by turns.
-
-    Args:
-        rankings: The best of the same candidates, by different scores.
-        count: How many are to be named.
-
-    Returns:
-        Numbers of the candidates, and which ranking named each.
-    """
+    """Let rankings name candidates by turns."""
     waiting = [iter(ranking.index.tolist()) for ranking in rankings]
     listed: dict[int, int] = {}
     while len(listed) < count:
@@ -107,16 +91,7 @@ class Listing:
 
 
 def need_not_be_made(question: Question, space: CombinationSpace) -> bool:
-    """Tell whether a state may be of no candidate's making.
-
-    Args:
-        question: Training data and target.
-        space: What may be proposed.
-
-    Returns:
-        True for profiles, unless they are those of a measured condition that is among the candidates; False for
-        targets that are no profile, and in spaces with sets of three and more, where not both searches are exact.
-    """
+    """Tell whether a state may be of no candidate's making."""
     if not isinstance(question.target, ProfileTarget) or space.orders[-1] > _LARGEST:
         return False
     return question.maker is None or not bool(space.holds(space.vocabulary.batch([question.maker])).all())
@@ -132,20 +107,7 @@ def best_by(
     longest: int,
     progress: Progress | None = None,
 ) -> Listing:
-    """List the best by one objective.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: A surrogate with its error laws.
-        space: What may be proposed.
-        top: How many candidates are listed.
-        engine: Where the search runs.
-        longest: How many the search keeps, at least ``top``.
-        progress: Called with how many candidates were scored, of how many.
-
-    Returns:
-        The list.
-    """
+    """List the best by one objective."""
     found = engine.search(objective, fitted, space, longest, progress=progress)
     return Listing(objective, found.top.index[:top], found)
 
@@ -160,20 +122,7 @@ def best_by_turns(
     seed: int,
     progress: Progress | None = None,
 ) -> Listing:
-    """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns.
-
-    Args:
-        likelihood: The question, without a mismatch.
-        fitted: A surrogate with its cross-fits, on which the mismatch is chosen.
-        space: What may be proposed, singles and pairs.
-        top: How many candidates are listed.
-        engine: Where the searches run; the ledger of the second has ``-distance`` in its name.
-        seed: Fixes the states on which the mismatch is chosen.
-        progress: Called by each search with how many candidates were scored, of how many.
-
-    Returns:
-        The list and the certified searches behind it.
-    """
+    """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns."""
     mismatch = choose_mismatch(fitted, likelihood.target, seed=seed)
     missed = replace(likelihood, target=mismatch.on(likelihood.target, fitted), log_sums=())
     missed = normalised(missed, fitted, space)

@@ -165,12 +165,7 @@ class Buffer(threading.local):
     """
 
     def __init__(self, *shape: int, device: str = "cpu") -> None:
-        """Make the buffer of a thread, when it first asks for it.
-
-        Args:
-            shape: Of the numbers.
-            device: Where they are.
-        """
+        """Make the buffer of a thread, when it first asks for it."""
         self.numbers = torch.empty(shape, device=device)
 
 
@@ -179,14 +174,6 @@ def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) ->
 
     Chunks of cells are first reduced to their maximum: one pass in cache over what a product just wrote. The
     little that remains is sifted by NumPy, in one thread: on a busy machine threads cost more than they bring.
-
-    Args:
-        scores: Of all cells of the tile, on any device, contiguous.
-        tile: Where they are.
-        cut: The score to reach.
-
-    Returns:
-        The pairs, NaN among them.
     """
     cells = scores.flatten()
     whole = len(cells) // _CHUNK * _CHUNK
@@ -228,28 +215,14 @@ class Products:
     """
 
     def __init__(self, score: ProductScore, *, device: str = "cpu", shift: float = 0.0) -> None:
-        """Fold the sides into the factors.
-
-        Args:
-            score: Of all pairs.
-            device: Where the products are made.
-            shift: Added to all scores.
-        """
+        """Fold the sides into the factors."""
         side = score.side + shift / 2
         ones = torch.ones_like(side)
         self.left = _beside(score.left, side, ones).to(device)
         self.right = _beside(score.right, ones, side).to(device)
 
     def into(self, buffer: Float32[Tensor, "n"], tile: Tile) -> Float32[Tensor, "rows columns"]:
-        """Score the pairs of a tile.
-
-        Args:
-            buffer: At least as many numbers as the tile has cells.
-            tile: Which pairs.
-
-        Returns:
-            Their scores, in the buffer.
-        """
+        """Score the pairs of a tile."""
         rows, columns = tile.shape
         out = buffer[: rows * columns].view(rows, columns)
         return torch.mm(self.left[tile.start : tile.stop], self.right[slice(*tile.columns)].T, out=out)
@@ -324,16 +297,7 @@ class LeadingSifter:
     def of(
         cls, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu"
     ) -> "LeadingSifter":
-        """Project the factors.
-
-        Args:
-            score: Of all pairs, of many columns.
-            directions: Orthonormal columns ``Q``.
-            device: Where the products are made.
-
-        Returns:
-            The sifter.
-        """
+        """Project the factors."""
         bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
         return cls(score, ProductSifter(score, device=device), ProductSifter(bounds, device=device))
 
@@ -372,15 +336,7 @@ class LeadingSifter:
 
 
 def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | ProductSifter:
-    """Start the search of a score of many columns.
-
-    Args:
-        score: Of all pairs.
-        device: Where the products are made.
-
-    Returns:
-        A sifter by leading columns if these hold most of a sample of rows, and by whole products otherwise.
-    """
+    """Start the search of a score of many columns."""
     directions, share = leading_directions(score)
     if share < _MOST:
         return ProductSifter(score, device=device)
@@ -388,14 +344,7 @@ def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | 
 
 
 def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], float]:
-    """Find directions that hold most of both factors, by one step of subspace iteration on a sample of rows.
-
-    Args:
-        score: Of many columns.
-
-    Returns:
-        Orthonormal columns, and their mean share of the squared length of a sampled row.
-    """
+    """Find directions that hold most of both factors, by one step of subspace iteration on a sample of rows."""
     step = max(1, score.size // _SAMPLED)
     sampled = torch.cat([each[::step].double() for each in (score.left, score.right)])
     rows = torch.nn.functional.normalize(sampled, dim=1)

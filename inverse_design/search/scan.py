@@ -41,12 +41,6 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
 
     Until the last result is taken torch has one thread, here and in each task: small products are not divided any
     further.
-
-    Args:
-        tasks: Called each in one of the threads, several at the same time.
-
-    Yields:
-        What they return.
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # also of who asks: idle threads of a divided product would spin on a core

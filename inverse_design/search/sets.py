@@ -66,11 +66,7 @@ class Hunt:
         return time.perf_counter() >= self.deadline
 
     def add(self, positions: _Positions) -> None:
-        """Have some sets scored again, not later than when many of them wait.
-
-        Args:
-            positions: One set per row.
-        """
+        """Have some sets scored again, not later than when many of them wait."""
         self.pending.append(self.board.meeting(positions))
         self.waiting += len(self.pending[-1])
         if self.waiting >= _PENDING:
@@ -122,17 +118,6 @@ def search_bounded(
 
     The certificate counts as ``scanned`` the sets whose quick score was compared, as ``masked`` those that were
     rescored and may not be proposed, and as ``pruned`` those that a bound skipped (at least, when stopped early).
-
-    Args:
-        score: Scores of all sets of ``space.entries`` of one order.
-        k: How many sets.
-        space: What may be proposed; its orders other than that of the score are not searched.
-        seconds: When to stop with the best so far; looked at once the pairs are bounded. By default never.
-        progress: Called with the pairs that are done or skipped, and the pairs in all.
-
-    Returns:
-        The best sets, fewer than ``k`` if the space has fewer, and the certificate. Stopped early it is not exact,
-        and its gap bounds how much better than the last of the answer an unseen set is.
 
     Raises:
         SpaceError: If the space has no such sets, its entries are not those of the score, or it is too large.
@@ -362,19 +347,6 @@ def search_beam(
     asked for. Then each of the best ``width`` valid sets has each member exchanged for every other entry, until
     no exchange brings a new set among them. No set of that order is scored twice, ties go to the smaller number,
     and nothing is drawn at random: the same question has the same answer.
-
-    Args:
-        space: What may be proposed; its other orders are not searched, and need not be there.
-        score: Scores a batch, larger is better. It is also called with smaller sets of distinct targets, which
-            need not be candidates, to tell which of them to extend; never with an invalid set of the order.
-        k: How many sets.
-        order: How many entries a set has.
-        width: How many sets are extended at each order, and have their members exchanged.
-        block: How many sets are scored at a time; as many pairs are always tried.
-        progress: Called after each block of exchanges with the sets that have been scored, and those in all.
-
-    Returns:
-        The best sets that were met, and a certificate that promises nothing: not exact, and an infinite gap.
 
     Raises:
         SpaceError: If the space has no such order, or does not fit 64 bits.

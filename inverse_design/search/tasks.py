@@ -73,14 +73,6 @@ class Parcel:
     def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "Parcel":
         """Wrap a question up.
 
-        Args:
-            objective: What candidates are worth.
-            fitted: The surrogate.
-            space: What may be proposed.
-
-        Returns:
-            The parcel.
-
         Raises:
             SpaceError: If the numbers of the space do not fit 64 bits.
         """
@@ -115,9 +107,6 @@ class Parcel:
     def pack(self) -> bytes:
         """Spell the parcel out; equal parcels give equal bytes.
 
-        Returns:
-            A safetensors file whose header holds the document.
-
         Raises:
             DataError: If the objective or the surrogate holds something that an artefact cannot hold.
         """
@@ -134,12 +123,6 @@ class Parcel:
     def unpack(cls, content: bytes) -> "Parcel":
         """Read what :meth:`pack` has written; nothing of it is ever executed.
 
-        Args:
-            content: The bytes, from whomever.
-
-        Returns:
-            The parcel.
-
         Raises:
             DataError: If they are no parcel.
         """
@@ -155,14 +138,7 @@ class Parcel:
 
 
 def identity(content: bytes) -> str:
-    """Name a parcel by its content.
-
-    Args:
-        content: What :meth:`Parcel.pack` returned.
-
-    Returns:
-        The SHA-256, in hexadecimal.
-    """
+    """Name a parcel by its content."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -171,13 +147,6 @@ Shard = tuple[int, int]  # first number of the space and one past the last
 
 def plan_shards(space: CombinationSpace, count: int) -> tuple[Shard, ...]:
     """Cut a space into ranges of about equal size; pairs are cut between first entries.
-
-    Args:
-        space: What may be proposed.
-        count: About how many shards.
-
-    Returns:
-        The ranges, ascending, without gaps; none crosses from one order to the next.
 
     Raises:
         SpaceError: If fewer than one shard is asked for, or numbers do not fit 64 bits.
@@ -218,15 +187,7 @@ class ShardAnswer:
 
     @classmethod
     def of(cls, shard: int, result: SearchResult) -> "ShardAnswer":
-        """Spell an answer out.
-
-        Args:
-            shard: Its place in the plan.
-            result: What was found.
-
-        Returns:
-            The same as bytes.
-        """
+        """Spell an answer out."""
         return cls(
             shard,
             result.top.index.numpy().astype("<i8").tobytes(),
@@ -235,30 +196,14 @@ class ShardAnswer:
         )
 
     def result(self, k: int) -> SearchResult:
-        """Read the answer.
-
-        Args:
-            k: How many candidates were asked for.
-
-        Returns:
-            What was found.
-        """
+        """Read the answer."""
         index = torch.from_numpy(np.frombuffer(self.index, dtype="<i8").astype(np.int64))
         score = torch.from_numpy(np.frombuffer(self.score, dtype="<f8").astype(np.float64))
         return SearchResult(TopK(k, index, score), Certificate(**json.loads(self.certificate)))
 
 
 def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> SearchResult:
-    """Put the answers of all shards together.
-
-    Args:
-        answers: One per shard, in any order.
-        k: How many candidates were asked for.
-        space: What was searched.
-
-    Returns:
-        The answer for the whole space; its seconds are those of all shards added.
-    """
+    """Put the answers of all shards together."""
     results = [answer.result(k) for answer in sorted(answers, key=lambda each: each.shard)]
     whole = reduce(SearchResult.merge, results)
     masked = space.size - space.count_valid
@@ -299,13 +244,6 @@ _DESK = _Desk()
 
 def answer_shard(task: ShardTask, content: bytes | None = None) -> ShardAnswer | None:
     """Search one shard; runs in a worker.
-
-    Args:
-        task: Which.
-        content: The packed parcel; not needed if the worker had it before.
-
-    Returns:
-        The answer; ``None`` if the worker does not have the parcel.
 
     Raises:
         DataError: If the parcel is not intact, or a score is not finite.

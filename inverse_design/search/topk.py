@@ -45,14 +45,7 @@ class TopK:
 
     @classmethod
     def empty(cls, k: int) -> "TopK":
-        """Start a reduction.
-
-        Args:
-            k: How many to keep.
-
-        Returns:
-            The neutral element of :meth:`merge`.
-        """
+        """Start a reduction."""
         return cls(k, torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64))
 
     def __len__(self) -> int:
@@ -65,13 +58,6 @@ class TopK:
 
     def offer(self, index: Int64[Tensor, "n"], score: Float64[Tensor, "n"]) -> "TopK":
         """Add candidates.
-
-        Args:
-            index: Their numbers; a number always comes with the same score.
-            score: Their scores.
-
-        Returns:
-            The best of both.
 
         Raises:
             DataError: If a score is not a number.
@@ -90,12 +76,6 @@ class TopK:
 
     def merge(self, other: "TopK") -> "TopK":
         """Combine the reductions of two shards.
-
-        Args:
-            other: Of the same ``k``.
-
-        Returns:
-            The best of both.
 
         Raises:
             DataError: If the other keeps another number.
@@ -137,14 +117,7 @@ class Certificate:
     ruled_out: Mapping[str, int] = field(default_factory=dict)
 
     def merge(self, other: "Certificate") -> "Certificate":
-        """Certify the union of two disjoint searches.
-
-        Args:
-            other: Of other combinations of the same space.
-
-        Returns:
-            Sums of what was done, and the worse of the guarantees.
-        """
+        """Certify the union of two disjoint searches."""
         return Certificate(
             scanned=self.scanned + other.scanned,
             masked=self.masked + other.masked,
@@ -173,14 +146,7 @@ class SearchResult:
     certificate: Certificate
 
     def merge(self, other: "SearchResult") -> "SearchResult":
-        """Combine searches of disjoint parts of one space, such as its singles and its pairs.
-
-        Args:
-            other: With the same ``k``.
-
-        Returns:
-            The answer for both parts.
-        """
+        """Combine searches of disjoint parts of one space, such as its singles and its pairs."""
         return SearchResult(self.top.merge(other.top), self.certificate.merge(other.certificate))
 
 

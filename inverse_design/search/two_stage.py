@@ -100,19 +100,6 @@ def search_two_stage(
     The proxy stands for the mean utility, also where improvements are asked for. Recall is that of pairs with no
     landmark in them; pairs as good as the answer are rarer than those it is measured on.
 
-    Args:
-        members: Networks over the entries of the space.
-        target: Wanted outputs.
-        k: How many pairs.
-        space: What may be proposed; its orders other than two are not searched.
-        weights: Importance of each output, by default 1.
-        incumbent: By default the mean utility is searched for, with an incumbent the expected improvement.
-        plan: How much to look at.
-        progress: Called with the pairs that the proxy has scored and the pairs in all.
-
-    Returns:
-        The best of the selected pairs, whose certificate is not exact, and the measured recall.
-
     Raises:
         SpaceError: If the space has no pairs, or a member has other entries.
         DataError: If there is no member, ``k`` is not positive or more than the plan keeps, or a number is
@@ -145,15 +132,7 @@ def search_two_stage(
 
 
 def nystrom_proxy(score: DecodedScore, landmarks: Int64[Tensor, "m"]) -> ProductScore:
-    """Factorise the matrix of all mean utilities from its columns at some landmarks.
-
-    Args:
-        score: Of all pairs; an incumbent is left aside.
-        landmarks: Positions of the landmarks.
-
-    Returns:
-        An approximate score, of half as many columns as landmarks: small eigenvalues of ``W`` are mostly noise.
-    """
+    """Factorise the matrix of all mean utilities from its columns at some landmarks."""
     columns = _columns(score, landmarks).double()
     square = columns[landmarks]
     values, vectors = torch.linalg.eigh((square + square.T) / 2)

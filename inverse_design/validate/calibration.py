@@ -111,18 +111,6 @@ def measure_calibration(
 ) -> tuple[ClassCard, ...]:
     """Run the protocol with all readouts and with the readouts that are targets themselves removed.
 
-    Args:
-        screen: Measured effects in one context.
-        model: What is fitted; the default of proposals if ``None``.
-        seed: Fixes folds, fits and draws.
-        levels: Nominal probabilities.
-        classes: Words of :data:`surrogates.evaluation.forward_splits.CLASSES`.
-        most_held_out: More perturbations of one protocol than this are drawn from at random.
-        progress: Called before each fit and at the end.
-
-    Returns:
-        A card for each variant and class.
-
     Raises:
         CalibrationError: If a level is no probability.
         DataError: If the screen has several contexts or nothing to hold out.

@@ -38,32 +38,7 @@ _Measure = tuple[str, str, Float[Tensor, "_"] | RowStatistic, Bool[Tensor, "_"]]
 
 
 def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, seed: int) -> list[Row]:
-    """Sum the cards up.
-
-    Args:
-        cards: Of :func:`inverse_design.validate.calibration.measure_calibration`.
-        dataset: Its name.
-        model: The name of what was fitted.
-        seed: Fixes the bootstrap.
-
-    Returns:
-        For every variant and class, with a 95 % interval by a bootstrap of genes, and for means their dyadic
-        standard error: at each level ``L`` and group of readouts ``G`` ``coverage_L_G`` and ``width_L_G`` of the
-        conformal intervals, and ``posterior_coverage_L_G`` and ``posterior_width_L_G`` of the nominal ones;
-        ``coverage_L_T`` and ``width_L_T`` of the thirds ``easiest``, ``middle`` and ``hardest`` by stated error;
-        ``band_coverage_L``,
-        ``band_to_readouts_L`` (its width in that of the intervals of single readouts); ``distance_coverage_L``,
-        ``distance_width_L``, ``distance_to_band_L`` (its width in that implied by the band); of the first rows of
-        held-out targets, makers among them, ``first_coverage_L``, ``first_likely_coverage_L`` and
-        ``first_unlikely_coverage_L`` (probability from one half on, and below) and ``first_width_L``;
-        ``set_coverage_L``,
-        ``set_size_median_L``, ``set_size_mean_L``; ``unreachable`` (share of targets that are said to be
-        explained by no candidate), ``unreachable_permuted`` and ``unreachable_negated`` (the same of targets that
-        none explains); ``ece``; ``log_probability`` of the truth, ``log_probability_promised`` and
-        ``promise_gap`` (kept minus promised); ``pit_deviation``, ``pit_decile_1`` to ``10``, ``sharpness`` and
-        ``spread_error`` (Spearman). Without bootstrap: ``calibration_L``, the central 90 % of the coverage that a
-        calibration of that size may have, and ``ece_by_chance``.
-    """
+    """Sum the cards up."""
     rows = []
     for card in cards:
         row = partial(Row, "calibration", dataset, model, card.novelty, card.variant)
@@ -85,29 +60,12 @@ def calibration_rows(cards: Sequence[ClassCard], *, dataset: str, model: str, se
 
 
 def main_level(levels: Sequence[float]) -> float:
-    """Choose the level that is spoken of.
-
-    Args:
-        levels: At least one.
-
-    Returns:
-        0.9, or the highest if that was not asked for.
-    """
+    """Choose the level that is spoken of."""
     return MAIN_LEVEL if MAIN_LEVEL in levels else max(levels)
 
 
 def coverage_remarks(cards: Sequence[ClassCard], rows: Sequence[Row], level: float) -> tuple[list[str], list[str]]:
-    """Say where coverage is not what so few perturbations explain.
-
-    Args:
-        cards: What was found.
-        rows: The same as numbers.
-        level: Nominal probability.
-
-    Returns:
-        Warnings, where bounds hold too seldom, and remarks: where they hold more often than was promised, and
-        where they are below the level, though not by more than such a calibration may be.
-    """
+    """Say where coverage is not what so few perturbations explain."""
     values = {(row.variant, row.novelty, row.metric): row for row in rows}
     warnings, remarks = [], []
     for card in cards:

@@ -32,16 +32,6 @@ def forward_report(
 ) -> ForwardReport:
     """Score forward models and the baselines on every novelty class that can be held out.
 
-    Args:
-        screen: Measured effects in one context; ``provenance["dataset"]`` names it in the rows.
-        models: Registered names, ``"automatic"``, or ``"all"``; the baselines are always added.
-        seed: Fixes folds, fits and bootstrap.
-        classes: Words for novelty classes, such as ``"single-0"``; all by default.
-        progress: Called before each fit and at the end.
-
-    Returns:
-        The rows, and the models that refused the data.
-
     Raises:
         UnknownNameError: If a model or a class is not known.
         DataError: If the screen has several contexts, or nothing to hold out.
@@ -57,12 +47,6 @@ def forward_report(
 def named_surrogates(names: Sequence[str]) -> dict[str, Surrogate]:
     """Configure forward models with their default settings.
 
-    Args:
-        names: Registered names, ``"automatic"``, or ``"all"``.
-
-    Returns:
-        Each once, by name.
-
     Raises:
         UnknownNameError: If a name is not known; the message lists the nearest ones.
     """
@@ -75,14 +59,7 @@ def named_surrogates(names: Sequence[str]) -> dict[str, Surrogate]:
 
 
 def verdict(ratio: Row) -> Verdict:
-    """Read a ratio of errors by its interval.
-
-    Args:
-        ratio: A row of some ``mse_ratio_to_...``.
-
-    Returns:
-        Better or worse if the interval leaves one out, the same if it is one (equal errors), else unclear.
-    """
+    """Read a ratio of errors by its interval."""
     if max(abs(bound - 1) for bound in (ratio.low, ratio.high)) <= _ROUNDING:
         return "same"
     if ratio.high < 1:
@@ -94,13 +71,6 @@ def losses(rows: Sequence[Row], models: Sequence[str]) -> list[str]:
     """Say which models are not better than the baseline that a novelty class asks to be beaten.
 
     That is scaled additive for doubles of two seen parts, and perturbation mean for whatever has an unseen part.
-
-    Args:
-        rows: Of :func:`forward_report`.
-        models: Names that were asked for; ``"all"`` means every one that is no baseline.
-
-    Returns:
-        One line for each model and class.
     """
     asked = {row.model for row in rows if row.model in models or (ALL in models and row.model not in BASELINES)}
     lines = []

@@ -57,14 +57,7 @@ class RememberedFit:
         return self.fitted.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> Posterior:
-        """Predict as the model does; the same batch gives the same object.
-
-        Args:
-            batch: Ids of the vocabulary.
-
-        Returns:
-            The model's posterior.
-        """
+        """Predict as the model does; the same batch gives the same object."""
         ids = batch.genes.numpy().tobytes()
         if ids not in self.known:
             self.known[ids] = self.fitted.predict(batch)
@@ -89,39 +82,18 @@ class RememberedOutcome:
         return self.outcome.name
 
     def predicted(self, posterior: Posterior) -> ScalarPosterior:
-        """Foretell the number.
-
-        Args:
-            posterior: Predicted effects.
-
-        Returns:
-            Its expectation and variance for each perturbation.
-        """
+        """Foretell the number."""
         if id(posterior) not in self.known:  # which cannot be another's, as the posterior is kept
             self.known[id(posterior)] = posterior, self.outcome.predicted(posterior)
         return self.known[id(posterior)][1]
 
     def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-        """Tell the number of measured effects.
-
-        Args:
-            effects: One row per perturbation.
-
-        Returns:
-            One number each.
-        """
+        """Tell the number of measured effects."""
         return self.outcome.measured(effects)
 
 
 def remembered(calibrated: FittedConformal) -> FittedConformal:
-    """Let all models of a calibration remember.
-
-    Args:
-        calibrated: A model with conformal bounds.
-
-    Returns:
-        The same bounds, sooner.
-    """
+    """Let all models of a calibration remember."""
     folds = tuple(HeldOutFit(RememberedFit(fold.fitted), fold.batch, fold.effects) for fold in calibrated.folds)
     return replace(calibrated, fitted=RememberedFit(calibrated.fitted), folds=folds)
 
@@ -151,30 +123,12 @@ class HeldOutClass:
 
 
 def percent(level: float) -> str:
-    """Write a level into the name of a metric.
-
-    Args:
-        level: Between 0 and 1.
-
-    Returns:
-        For example ``"90"`` or ``"97.5"``.
-    """
+    """Write a level into the name of a metric."""
     return f"{100 * level:.6g}"
 
 
 def judge_posterior(posterior: Posterior, held: HeldOutClass, levels: Sequence[float]) -> Columns:
-    """Judge what a model says of its own uncertainty.
-
-    Args:
-        posterior: Predicted effects.
-        held: What was measured.
-        levels: Nominal probabilities.
-
-    Returns:
-        ``posterior_coverage_L_G`` and ``posterior_width_L_G`` for every level and group of readouts, ``pit``
-        (shares in bins), ``sharpness`` (mean standard deviation), ``spread`` and ``error`` (expected and found
-        squared error).
-    """
+    """Judge what a model says of its own uncertainty."""
     columns: dict[str, Tensor] = {
         "pit": pit_shares(posterior, held.effects),
         "sharpness": posterior.variance.sqrt().mean(1),
@@ -190,17 +144,6 @@ def judge_intervals(
     calibrated: FittedConformal, posterior: Posterior, held: HeldOutClass, levels: Sequence[float]
 ) -> Columns:
     """Judge conformal bounds.
-
-    Args:
-        calibrated: A model with conformal bounds.
-        posterior: Its prediction of the held-out perturbations.
-        held: What was measured.
-        levels: Nominal probabilities.
-
-    Returns:
-        ``coverage_L_G`` and ``width_L_G`` for every level and group of readouts; ``band_coverage_L`` and
-        ``band_width_L``; ``distance_coverage_L`` and ``distance_width_L`` of the distance to other states, and
-        ``implied_width_L``, what the band implies for that distance.
 
     Raises:
         CalibrationError: If too few perturbations were held out for a level.
@@ -219,14 +162,6 @@ def judge_intervals(
 def standing_behind(calibrated: FittedConformal, code: int, level: float) -> FittedConformal:
     """Leave out the held-out perturbations that say nothing of a class: the bounds are the same, and sooner there.
 
-    Args:
-        calibrated: A model with conformal bounds.
-        code: The class.
-        level: Nominal probability.
-
-    Returns:
-        The model with those behind the class.
-
     Raises:
         CalibrationError: If there are too few for the level.
     """
@@ -243,15 +178,7 @@ def standing_behind(calibrated: FittedConformal, code: int, level: float) -> Fit
 
 
 def implied_distances(band: Interval, target: Float[Tensor, "g"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-    """Bound the root mean square distance to a target by what a band allows each readout.
-
-    Args:
-        band: Bounds on all readouts at once.
-        target: The target on all readouts.
-
-    Returns:
-        Lower and upper bounds.
-    """
+    """Bound the root mean square distance to a target by what a band allows each readout."""
     below, above = band.lower - target, target - band.upper
     nearest = torch.maximum(below, above).clamp(min=0)
     farthest = torch.maximum(below.abs(), above.abs())

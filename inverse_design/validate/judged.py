@@ -41,26 +41,12 @@ class Judged:
         return len(self.conditions)
 
     def column(self, name: str) -> Float[Tensor, "n *c"]:
-        """Take one number of each perturbation.
-
-        Args:
-            name: What was found.
-
-        Returns:
-            The numbers, all ``nan`` if it was never found.
-        """
+        """Take one number of each perturbation."""
         return self.columns.get(name, torch.full((len(self),), torch.nan, dtype=torch.float64))
 
     @classmethod
     def pooled(cls, parts: Sequence["Judged"]) -> "Judged":
-        """Pool folds; a perturbation that several of them hold out counts once, with the mean of its numbers.
-
-        Args:
-            parts: What was found in each fold, at least one.
-
-        Returns:
-            All of it.
-        """
+        """Pool folds; a perturbation that several of them hold out counts once, with the mean of its numbers."""
         conditions, place = torch.unique(torch.cat([part.conditions for part in parts]), return_inverse=True)
         shapes = {name: values.shape[1:] for part in parts for name, values in part.columns.items()}
         columns = {}
@@ -118,15 +104,7 @@ class Kept:
 
 
 def promised(promises: Sequence[Promise], parts: Int[Tensor, "n 2"]) -> Float[Tensor, "n"]:
-    """Average what fits to outer folds promised of doubles that they had in their training data.
-
-    Args:
-        promises: Of the fits.
-        parts: Vocabulary ids of the doubles.
-
-    Returns:
-        Log probability of each as a truth, in nats; ``nan`` for what no fit had been asked.
-    """
+    """Average what fits to outer folds promised of doubles that they had in their training data."""
     asked = torch.cat([parts.new_empty(0, 2), *(promise.parts for promise in promises)])
     found = torch.cat([torch.empty(0).double(), *(promise.log_probability for promise in promises)])
     means = [found[(asked == pair).all(1)].mean() for pair in parts]
@@ -134,17 +112,7 @@ def promised(promises: Sequence[Promise], parts: Int[Tensor, "n 2"]) -> Float[Te
 
 
 def compare(promise: Float[Tensor, "n"], kept: Float[Tensor, "n"], nodes: Int[Tensor, "n k"]) -> Kept:
-    """Set promises against what became of them, in pairs.
-
-    Args:
-        promise: Log probability of each truth as :func:`promised`; ``nan`` where nothing was.
-        kept: Log probability of the same truth under a fit that had not seen it.
-        nodes: Genes of each perturbation; see
-            :func:`surrogates.evaluation.node_intervals.target_nodes`.
-
-    Returns:
-        Means over the perturbations that have both numbers, ``nan`` if none has.
-    """
+    """Set promises against what became of them, in pairs."""
     both = ~(promise.isnan() | kept.isnan())
     promise, kept = promise[both], kept[both]
     error = dyadic_standard_error(kept - promise, nodes[both])
@@ -174,15 +142,7 @@ class Bin:
 
 
 def reliability(probability: Float[Tensor, "n"], hit: Bool[Tensor, "n"]) -> tuple[Bin, ...]:
-    """Bin predictions by their probability, ten bins of equal width; empty ones are left out.
-
-    Args:
-        probability: Stated probabilities.
-        hit: What came true.
-
-    Returns:
-        The bins, ascending.
-    """
+    """Bin predictions by their probability, ten bins of equal width; empty ones are left out."""
     numbers = (probability * BINS).long().clamp(max=BINS - 1)
     return tuple(
         Bin(
@@ -200,13 +160,6 @@ def calibration_errors(probability: Float[Tensor, "m n"], hit: Bool[Tensor, "m n
     """Average the gap between stated and found over the bins, weighted by their size (Naeini et al. 2015).
 
     The error is never zero by chance: see :func:`calibration_noise`.
-
-    Args:
-        probability: Stated probabilities, one set of predictions per line.
-        hit: What came true.
-
-    Returns:
-        The expected calibration error of each line, between 0 and 1.
     """
     numbers = (probability * BINS).long().clamp(max=BINS - 1)
     gaps = torch.zeros(len(probability), BINS, dtype=probability.dtype)
@@ -214,16 +167,7 @@ def calibration_errors(probability: Float[Tensor, "m n"], hit: Bool[Tensor, "m n
 
 
 def calibration_noise(probability: Float[Tensor, "n"], *, seed: int, draws: int = 1000) -> float:
-    """Find the expected calibration error that perfectly calibrated probabilities would show by chance.
-
-    Args:
-        probability: Stated probabilities.
-        seed: Fixes the draws.
-        draws: How often outcomes are drawn from the probabilities themselves.
-
-    Returns:
-        The mean error over the draws.
-    """
+    """Find the expected calibration error that perfectly calibrated probabilities would show by chance."""
     generator = torch.Generator().manual_seed(seed)
     stated = probability.expand(draws, -1)
     came_true = torch.rand(stated.shape, generator=generator, dtype=torch.float64) < stated
@@ -234,12 +178,6 @@ def variants_of(screen: Screen) -> dict[str, Screen]:
     """Look at a screen with the readouts that are targets themselves removed, and with all readouts.
 
     Activation raises its own gene: to find that again is a look-up, so that the honest variant comes first.
-
-    Args:
-        screen: Any screen.
-
-    Returns:
-        ``targets_removed`` where that leaves another, not empty screen, then ``all_readouts``.
     """
     own = set(screen.vocabulary.targets)
     kept = [column for column, readout in enumerate(screen.readouts) if readout not in own]

@@ -140,18 +140,6 @@ def measure_reach(
 ) -> ReachReport:
     """Run the protocol with the readouts that are targets themselves removed, and with all readouts.
 
-    Args:
-        screen: Measured effects in one context, with singles and doubles.
-        dataset: Its name, for the rows.
-        seed: Fixes folds (unless the screen brings ``double_fold``), states and the bootstrap.
-        model: The forward model, which must return error laws; by default :class:`Automatic`.
-        progress: Called with the number of fits done, of how many.
-
-    Returns:
-        For each kind of state and their mean, the metrics ``regret_1``, ``regret_3`` and ``regret_5`` of every
-        method, and ``gain_1`` and so on, by how much it is smaller than the plain likelihood's; 95 % intervals
-        draw genes.
-
     Raises:
         DataError: If no fold has enough doubles of two measured singles, or the model has no error law.
     """

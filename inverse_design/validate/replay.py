@@ -62,17 +62,7 @@ class PermutedFeedback:
     policy: Policy
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
-        """Shuffle, and let the policy choose.
-
-        Args:
-            pool: What is known from the start: this is not shuffled.
-            known: What was revealed since.
-            count: How many experiments.
-            seed: Fixes the shuffle and the policy.
-
-        Returns:
-            The choice.
-        """
+        """Shuffle, and let the policy choose."""
         order = torch.randperm(len(known), generator=torch.Generator().manual_seed(seed))
         shuffled = Known(known.rows, known.effects[order], known.utility[order])
         return self.policy.choose(pool, shuffled, count, seed=seed)
@@ -80,15 +70,6 @@ class PermutedFeedback:
 
 def play(game: Game, policy: Policy, *, seed: int, name: str = "") -> Trace:
     """Play one game.
-
-    Args:
-        game: The screen and the rules.
-        policy: Who chooses. It is given copies of what was revealed, and nothing else of the screen.
-        seed: Fixes the random start, which is the same for all policies, and what the policy draws.
-        name: What to call the policy.
-
-    Returns:
-        What was measured, in order.
 
     Raises:
         PlanError: If the policy chooses what it may not.
@@ -115,32 +96,13 @@ def play(game: Game, policy: Policy, *, seed: int, name: str = "") -> Trace:
 def replay(
     games: Sequence[Game], policies: Mapping[str, Policy], *, seeds: Sequence[int], workers: int = 1
 ) -> Iterator[Trace]:
-    """Play every game with every policy and every seed.
-
-    Args:
-        games: Screens and rules, with distinct names.
-        policies: From names to policies.
-        seeds: One replicate each; policies of one seed start from the same random experiments.
-        workers: Number of processes, each with one thread; the traces do not depend on it.
-
-    Returns:
-        Traces, as soon as each is known, in the order of games, policies and seeds.
-    """
+    """Play every game with every policy and every seed."""
     tasks = [(game, policies[name], seed, name) for game in games for name in policies for seed in seeds]
     return in_order(_play, tasks, workers=workers)
 
 
 def in_order(play_one: Callable[[Task], Played], tasks: Sequence[Task], *, workers: int) -> Iterator[Played]:
-    """Play games in processes of one thread each.
-
-    Args:
-        play_one: A function of a module.
-        tasks: What it is called with, each once.
-        workers: Number of processes; one plays in this process.
-
-    Yields:
-        What it returns, as soon as each is known, in the order of the tasks.
-    """
+    """Play games in processes of one thread each."""
     if workers == 1:
         with _one_thread():
             yield from map(play_one, tasks)
@@ -185,42 +147,18 @@ def _require_fair(choice: Choice, measured: Int[Tensor, "m"], count: int, size: 
 
 
 def best_so_far(game: Game, trace: Trace) -> Float[Tensor, "t"]:
-    """Follow the best measured utility.
-
-    Args:
-        game: What was played.
-        trace: How.
-
-    Returns:
-        One value after the random start and after each round; minus infinity where nothing was measured.
-    """
+    """Follow the best measured utility."""
     reached = torch.cat([torch.tensor([-torch.inf]), game.utility[trace.rows]]).cummax(0).values
     return reached[_ends(trace)]
 
 
 def simple_regret(game: Game, trace: Trace) -> Float[Tensor, "t"]:
-    """Follow how far the best measured utility is below the best of all candidates.
-
-    Args:
-        game: What was played.
-        trace: How.
-
-    Returns:
-        One value after the random start and after each round, zero once the best was measured.
-    """
+    """Follow how far the best measured utility is below the best of all candidates."""
     return game.utility.max() - best_so_far(game, trace)
 
 
 def share_found(game: Game, trace: Trace, *, top: int) -> Float[Tensor, "t"]:
     """Follow which share of the truly best candidates was measured.
-
-    Args:
-        game: What was played.
-        trace: How.
-        top: How many count as best; of equal ones, those of lower number.
-
-    Returns:
-        One value after the random start and after each round.
 
     Raises:
         DataError: If there are fewer candidates than that.
@@ -230,14 +168,6 @@ def share_found(game: Game, trace: Trace, *, top: int) -> Float[Tensor, "t"]:
 
 def best_found(game: Game, trace: Trace, *, top: int) -> Bool[Tensor, "t m"]:
     """Follow which of the truly best candidates were measured.
-
-    Args:
-        game: What was played.
-        trace: How.
-        top: How many count as best; see :func:`best_candidates`.
-
-    Returns:
-        One row after the random start and after each round, one column for each of the best.
 
     Raises:
         DataError: If there are fewer candidates than that.
@@ -251,13 +181,6 @@ def best_found(game: Game, trace: Trace, *, top: int) -> Bool[Tensor, "t m"]:
 def best_candidates(game: Game, *, top: int) -> Int[Tensor, "m"]:
     """List the truly best candidates.
 
-    Args:
-        game: What was played.
-        top: How many; of equal ones, those of lower number.
-
-    Returns:
-        Their numbers, the best first.
-
     Raises:
         DataError: If there are fewer candidates than that.
     """
@@ -267,58 +190,24 @@ def best_candidates(game: Game, *, top: int) -> Int[Tensor, "m"]:
 
 
 def experiments_until(game: Game, trace: Trace, *, threshold: float) -> float:
-    """Count the experiments until the first whose utility reaches a threshold.
-
-    Args:
-        game: What was played.
-        trace: How.
-        threshold: Utility that is enough.
-
-    Returns:
-        Their number, that one included; infinite if it was never reached.
-    """
+    """Count the experiments until the first whose utility reaches a threshold."""
     enough = torch.nonzero(game.utility[trace.rows] >= threshold).flatten()
     return float(enough[0]) + 1 if len(enough) else float("inf")
 
 
 def rounds_until(game: Game, trace: Trace, *, threshold: float) -> float:
-    """Count the rounds until a utility reaches a threshold.
-
-    Args:
-        game: What was played.
-        trace: How.
-        threshold: Utility that is enough.
-
-    Returns:
-        The number of rounds, zero if the random start was enough; infinite if it was never reached.
-    """
+    """Count the rounds until a utility reaches a threshold."""
     enough = torch.nonzero(best_so_far(game, trace) >= threshold).flatten()
     return float(enough[0]) if len(enough) else float("inf")
 
 
 def coverage(game: Game, trace: Trace) -> Float[Tensor, "t"]:
-    """Say in which share of each round's experiments the utility was within the bounds that were stated before.
-
-    Args:
-        game: What was played.
-        trace: How.
-
-    Returns:
-        One share for the random start and for each round; ``nan`` where no bounds were stated.
-    """
+    """Say in which share of each round's experiments the utility was within the bounds that were stated before."""
     return torch.stack([part.nanmean() for part in within_bounds(game, trace).split(trace.sizes)])
 
 
 def within_bounds(game: Game, trace: Trace) -> Float[Tensor, "m"]:
-    """Say of each experiment whether its utility was within the bounds that were stated before.
-
-    Args:
-        game: What was played.
-        trace: How.
-
-    Returns:
-        One or zero in the order of the experiments; ``nan`` where no bounds were stated.
-    """
+    """Say of each experiment whether its utility was within the bounds that were stated before."""
     utility = game.utility[trace.rows]
     within = ((trace.lower <= utility) & (utility <= trace.upper)).double()
     return torch.where(trace.lower.isnan() | trace.upper.isnan(), torch.nan, within)

@@ -30,21 +30,6 @@ def replay_rows(
 ) -> list[Row]:
     """Average the curves of each policy over seeds.
 
-    Args:
-        game: What was played, by every policy with the same seeds in the same order.
-        traces: Of all policies.
-        reference: The policy with which the others are compared, seed by seed.
-        top: How many candidates count as best.
-        level: Nominal probability of the bounds that policies stated.
-        seed: Fixes the bootstrap.
-
-    Returns:
-        For each policy, at the start (``round 0``) and after each round: ``found``, the share of the best
-        candidates that was measured; ``regret``, how far the best measured is below the best there is; and
-        ``coverage`` of the bounds where any were stated. After the last round, ``found_more`` and
-        ``found_ratio``: difference and ratio of what was found to the reference. Intervals hold 95 %, over seeds
-        and genes; those of ``regret``, which is no mean over candidates, over seeds alone.
-
     Raises:
         DataError: If the seeds of two policies differ, or the reference was not played.
     """

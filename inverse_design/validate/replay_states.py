@@ -39,29 +39,12 @@ _QUANTILE = 0.9
 
 
 def profile_of(screen: Screen, row: int) -> ProfileTarget:
-    """Want what was measured of one perturbation.
-
-    Args:
-        screen: Measured effects.
-        row: Its number.
-
-    Returns:
-        The target, named after it.
-    """
+    """Want what was measured of one perturbation."""
     return ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row].clone())
 
 
 def far_pairs(screen: Screen, share: float, count: int, *, seed: int) -> Int[Tensor, "t"]:
     """Draw combinations among those farthest from the control.
-
-    Args:
-        screen: Measured effects.
-        share: Of the combinations that are far.
-        count: How many are drawn.
-        seed: Fixes which.
-
-    Returns:
-        Their rows, ascending.
 
     Raises:
         DataError: If there are not so many.
@@ -78,19 +61,7 @@ def far_pairs(screen: Screen, share: float, count: int, *, seed: int) -> Int[Ten
 def reach_games(
     screen: Screen, targets: Int[Tensor, "t"], *, rounds: int, count: int, start: int, seed: int
 ) -> list[Game]:
-    """Make one game for each target; all combinations are candidates, the target's own among them.
-
-    Args:
-        screen: Measured effects; what was measured alone is known from the start.
-        targets: Rows of combinations.
-        rounds: How many rounds are played.
-        count: How many experiments there are in a round.
-        start: How many random combinations are revealed first.
-        seed: Fixes the order of the candidates, hence the random start, of each game.
-
-    Returns:
-        Games named after their targets.
-    """
+    """Make one game for each target; all combinations are candidates, the target's own among them."""
     combinations, singles = _combinations(screen), torch.nonzero(screen.batch.order == 1).flatten()
     games = []
     for row in targets.tolist():
@@ -102,26 +73,12 @@ def reach_games(
 
 
 def without_singles(screen: Screen) -> Screen:
-    """Leave out what was measured alone, or estimated from the combinations.
-
-    Args:
-        screen: Measured effects.
-
-    Returns:
-        The combinations.
-    """
+    """Leave out what was measured alone, or estimated from the combinations."""
     return screen.rows(_combinations(screen))
 
 
 def doubles_of_singles(screen: Screen) -> Int[Tensor, "t"]:
-    """List the combinations of which each part was measured alone.
-
-    Args:
-        screen: Measured effects.
-
-    Returns:
-        Their rows.
-    """
+    """List the combinations of which each part was measured alone."""
     genes = screen.batch.genes
     alone: Bool[Tensor, "n k"] = (screen.single_rows[genes.clamp(min=0)] >= 0) | (genes < 0)
     return torch.nonzero(alone.all(1) & (screen.batch.order > 1)).flatten()
@@ -129,9 +86,6 @@ def doubles_of_singles(screen: Screen) -> Int[Tensor, "t"]:
 
 def laufer_noise() -> float:
     """Measure how far two measurements of one pair of ``laufer2013`` are apart.
-
-    Returns:
-        See :func:`replicate_noise`.
 
     Raises:
         DataError: If its wells are not on this machine.
@@ -144,12 +98,6 @@ def replicate_noise(wells: pd.DataFrame) -> float:
 
     The mean over the wells of one biological replicate is compared with that of the other. Either is a half of
     the wells of a pair, so the distance between two whole measurements is smaller by the square root of two.
-
-    Args:
-        wells: Columns ``target``, ``query``, ``replicate`` (1 or 2) and their siRNA, all others are readouts.
-
-    Returns:
-        The 90 % quantile over pairs.
     """
     pairs = wells[(wells["target"] != "negctrl") & (wells["target"] != wells["query"])]
     labels = ["target", "query", "replicate"]
@@ -189,14 +137,6 @@ class Reached:
 def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float) -> Reached:
     """Judge the games of one policy.
 
-    Args:
-        traces: Its games, each with the same number of rounds.
-        games: By name, which is the condition of the screen that is the target.
-        tolerance: Distance to the target that counts as reached.
-
-    Returns:
-        How soon each target was reached.
-
     Raises:
         DataError: If there is no game, or a tolerance is negative.
         UnknownNameError: If a game is not named after a condition of its screen.
@@ -227,19 +167,7 @@ def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float
 
 
 def reach_rows(results: Mapping[str, Reached], *, dataset: str, ours: str, level: float, seed: int) -> list[Row]:
-    """Spell the results out, with intervals by a bootstrap of the genes that targets share.
-
-    Args:
-        results: Of each policy on the same games in the same order.
-        dataset: Name for the rows.
-        ours: The policy that the others are compared with.
-        level: Nominal probability of stated bounds.
-        seed: Fixes the bootstrap.
-
-    Returns:
-        ``rounds``, ``arrived`` and ``regret`` (at each round) of each policy, ``coverage`` where bounds were
-        stated, and ``rounds_more``: how many rounds more than ``ours`` each other needs, in pairs.
-    """
+    """Spell the results out, with intervals by a bootstrap of the genes that targets share."""
     rows = []
     draws = NodeBootstrap.of(results[ours].nodes, seed=seed)
     for name, one in results.items():
@@ -308,15 +236,7 @@ class ReachProtocol:
     known: str
 
     def play(self, *, seed: int, workers: int = 1) -> tuple[list[Trace], dict[str, Reached]]:
-        """Play all games with all policies.
-
-        Args:
-            seed: Fixes what policies draw.
-            workers: Number of processes; the results do not depend on it.
-
-        Returns:
-            The traces, and how each policy did, in the order of the games.
-        """
+        """Play all games with all policies."""
         by_name = {game.name: game for game in self.games}
         traces = list(replay(self.games, self.policies, seeds=[seed], workers=workers))
         results = {
@@ -330,17 +250,6 @@ def far_pairs_protocol(
     *, seed: int, targets: int = 50, start: int = 60, rounds: int = 8, count: int = 16
 ) -> ReachProtocol:
     """Reach far pairs of ``laufer2013`` from random ones.
-
-    Args:
-        seed: Fixes which targets, and the random starts.
-        targets: How many pairs are drawn from the 5 % that are farthest from control.
-        start: How many random pairs are revealed first.
-        rounds: How many rounds are played.
-        count: How many experiments there are in a round.
-
-    Returns:
-        The protocol. A target is reached by a pair within replicate noise of it. The authors' single effects are
-        means over all pairs, so that they would tell of what is hidden: they are left out.
 
     Raises:
         DataError: If the data are not on this machine.
@@ -368,15 +277,6 @@ def far_pairs_protocol(
 
 def doubles_protocol(*, seed: int, targets: int | None = None, rounds: int = 8, count: int = 8) -> ReachProtocol:
     """Find each double of ``norman2019_expr`` by its profile, from the singles.
-
-    Args:
-        seed: Fixes the order of the candidates.
-        targets: How many doubles of two measured singles are targets, the first ones; all by default.
-        rounds: How many rounds are played.
-        count: How many experiments there are in a round.
-
-    Returns:
-        The protocol. A target is reached when it is measured itself.
 
     Raises:
         DataError: If the data are not on this machine.

@@ -121,18 +121,7 @@ def retrieve(
     seed: int,
     tick: Callable[[int], None] = lambda _: None,
 ) -> dict[str, Retrieval]:
-    """Rank the truth of every held-out double among all pairs, by every method.
-
-    Args:
-        screen: Measured effects.
-        splits: Training and held-out rows.
-        methods: Models and scores; a model that several share is fitted once per split.
-        seed: Fixes the cross-fitting.
-        tick: Called with the number of splits done.
-
-    Returns:
-        What was found of each target, fold after fold, by method.
-    """
+    """Rank the truth of every held-out double among all pairs, by every method."""
     outcomes: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
     promises: dict[Calibrated | Automatic, list[Promise]] = {method.model: [] for method in methods.values()}
     for number, split in enumerate(splits):
@@ -207,23 +196,7 @@ _TOP = 10
 
 
 def retrieval_rows(report: RetrievalReport, screen: Screen, *, dataset: str, seed: int) -> list[Row]:
-    """Sum up what was found, for every variant and method.
-
-    Args:
-        report: Of :func:`inverse_design.validate.retrieval.measure_retrieval`; the first method is the yardstick
-            of paired gains.
-        screen: What was measured.
-        dataset: Its name.
-        seed: Fixes the bootstrap.
-
-    Returns:
-        ``top1``, ``top1_gain``, ``top10``, ``mrr``, ``mrr_gain`` and ``median_rank``; of methods that state
-        probabilities ``log_probability`` of the truth, ``log_probability_gain``, ``ece``, and where the fits
-        promised something ``log_probability_promised`` and ``promise_gap`` (kept minus promised);
-        ``top1_both_own``, which is ``top1`` over the targets of which both genes are readouts, if there are such.
-        Gains are paired, over the first method. Bounds are 95 % by a bootstrap of genes, and every mean has its
-        dyadic standard error.
-    """
+    """Sum up what was found, for every variant and method."""
     nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
     draws = NodeBootstrap.of(nodes, seed=seed)
     rows = []
@@ -242,15 +215,7 @@ def retrieval_rows(report: RetrievalReport, screen: Screen, *, dataset: str, see
 
 
 def kept_promise(found: Retrieval, nodes: Int[Tensor, "n k"]) -> Kept | None:
-    """Set what the fits of a method promised of their targets against what they kept.
-
-    Args:
-        found: What the method did with every target.
-        nodes: Genes of each target.
-
-    Returns:
-        The comparison, ``None`` for a method that promised nothing.
-    """
+    """Set what the fits of a method promised of their targets against what they kept."""
     return None if bool(found.promised.isnan().all()) else compare(found.promised, found.log_probability, nodes)
 
 

@@ -51,16 +51,7 @@ class Method:
 def likelihood_score(
     fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
 ) -> PairScore | None:
-    """Score pairs by the log density of the target, or of experts by the log posterior, without a prior.
-
-    Args:
-        fitted: A surrogate with its error laws.
-        space: All pairs.
-        effect: The target on all readouts.
-
-    Returns:
-        The score, ``None`` if the model does not factorise over pairs.
-    """
+    """Score pairs by the log density of the target, or of experts by the log posterior, without a prior."""
     prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
     target = AlignedProfile.exact(range(len(effect)), effect)
     return normalised(TargetLikelihood(target, prior), fitted, space).pair_score(fitted, space)
@@ -69,16 +60,7 @@ def likelihood_score(
 def pearson_score(
     fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
 ) -> PairScore | None:
-    """Score pairs by the correlation of the bare model's prediction with the target.
-
-    Args:
-        fitted: A surrogate; its offsets, which belong to the error law, are left out.
-        space: All pairs.
-        effect: The target on all readouts.
-
-    Returns:
-        The score, ``None`` if the model does not factorise over pairs.
-    """
+    """Score pairs by the correlation of the bare model's prediction with the target."""
     target = AlignedProfile.exact(range(len(effect)), effect)
     return Correlation(target, "pearson").pair_score(fitted.without_offsets(), space)
 
@@ -90,14 +72,6 @@ def own_readouts_score(
 
     Activation raises its own gene, knock-down and knock-out lower it; no model is asked. Genes that are no
     readouts, and compounds, count nothing.
-
-    Args:
-        fitted: Tells the readouts; nothing else of it is used.
-        space: All pairs.
-        effect: The target on all readouts.
-
-    Returns:
-        The score of every pair.
     """
     columns, signs = _own_columns(fitted.vocabulary, fitted.readouts)
     own = torch.cat([effect, effect.new_zeros(1)])[columns] * signs
@@ -106,14 +80,7 @@ def own_readouts_score(
 
 
 def reads_own(screen: Screen) -> Float[Tensor, "v"]:
-    """Say which entries act on a readout, and in which direction it is expected to go.
-
-    Args:
-        screen: Any screen.
-
-    Returns:
-        1 for activation, -1 for knock-down and knock-out, 0 for compounds and where the target is no readout.
-    """
+    """Say which entries act on a readout, and in which direction it is expected to go."""
     columns, signs = _own_columns(screen.vocabulary, screen.readouts)
     return torch.where(columns < len(screen.readouts), signs, 0.0)
 

@@ -62,17 +62,7 @@ class Rounds:
 
 
 def health_of(rounds: Rounds, level: float, *, adaptive: bool, seed: int) -> Health | None:
-    """Judge for whom the bounds hold.
-
-    Args:
-        rounds: What was stated and measured.
-        level: Nominal probability of the bounds.
-        adaptive: Whether their level followed the misses.
-        seed: Fixes the permutations.
-
-    Returns:
-        The judgement, by scores in units of the bounds; ``None`` if it is not known what was drawn at random.
-    """
+    """Judge for whom the bounds hold."""
     if rounds.random is None:
         return None
     order = rounds.number.argsort(stable=True)
@@ -85,20 +75,7 @@ def health_of(rounds: Rounds, level: float, *, adaptive: bool, seed: int) -> Hea
 
 
 def rounds_rows(rounds: Rounds, *, dataset: str, seed: int) -> list[Row]:
-    """Measure coverage in every round and over all.
-
-    Args:
-        rounds: What was stated and measured.
-        dataset: Its name, for the rows.
-        seed: Fixes the bootstrap of the calibration error.
-
-    Returns:
-        ``coverage`` with its exact binomial 95 % interval and ``width`` (without one) of each round and of all,
-        ``coverage_random`` and ``coverage_designed`` where that is known, and over all rounds ``ece`` and
-        ``ece_by_chance`` of the probabilities. Where the genes are known, coverage has its dyadic standard error
-        beside the binomial interval, which takes measurements for independent, and ``ece`` is bounded by a
-        bootstrap of genes, else of measurements.
-    """
+    """Measure coverage in every round and over all."""
     rows = []
     for variant, chosen in _parts(rounds):
         row = partial(Row, "rounds", dataset, "stated bounds", "", variant)
@@ -116,15 +93,7 @@ def rounds_rows(rounds: Rounds, *, dataset: str, seed: int) -> list[Row]:
 
 
 def uncovered(rows: Sequence[Row], level: float) -> list[str]:
-    """Say in which rounds bounds held too seldom.
-
-    Args:
-        rows: Of :func:`rounds_rows`.
-        level: Nominal probability of the bounds.
-
-    Returns:
-        A warning for each whose interval is below the level; of a single round it is said once.
-    """
+    """Say in which rounds bounds held too seldom."""
     single = len({row.variant for row in rows} - {ALL}) == 1
     return [
         f"warning: {row.variant}: bounds hold {row.value:.2f} of {row.n}{_kind(row)} measurements, 95 % interval"

@@ -62,19 +62,7 @@ class FirstRowJudge:
         found: Identification,
         seed: int,
     ) -> "FirstRowJudge":
-        """Learn what first rows show.
-
-        Args:
-            fitted: A surrogate with its cross-fits.
-            space: All pairs.
-            unseen: Doubles that it has not seen, and what was measured of each.
-            training: What it was fitted to.
-            found: Where the truths of its held-out doubles stood.
-            seed: Fixes what is drawn.
-
-        Returns:
-            The judge.
-        """
+        """Learn what first rows show."""
         batch, effects = unseen
         target = AlignedProfile.exact(range(effects.shape[1]), effects[0])
         prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
@@ -85,18 +73,7 @@ class FirstRowJudge:
     def of_target(
         self, number: int, levels: Sequence[float], *, total: Total, explained: bool
     ) -> Mapping[str, float]:
-        """Judge the first row of one of the doubles as a target.
-
-        Args:
-            number: Which of them.
-            levels: Nominal probabilities.
-            total: The sums over all pairs.
-            explained: Whether some candidate is said to explain it.
-
-        Returns:
-            ``first_probability``; for every level that can be calibrated ``first_coverage_L``, ``first_width_L``,
-            and ``first_likely_coverage_L`` or ``first_unlikely_coverage_L`` as the probability is.
-        """
+        """Judge the first row of one of the doubles as a target."""
         fitted, effects = self.bench.fitted, self.bench.effects
         target = AlignedProfile.exact(range(effects.shape[1]), effects[number])
         prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
@@ -160,19 +137,6 @@ def judge_sets(
 
     A target whose readouts are permuted is of the same size and is no effect of anything; a negated one is as
     smooth as any and points where no perturbation does.
-
-    Args:
-        fitted: A surrogate with its cross-fits, which has not seen the doubles.
-        space: All pairs.
-        batch: Held-out doubles of two entries measured alone.
-        effects: What was measured of each.
-        levels: Probabilities that a set holds the truth.
-        seed: Fixes the permutations, and which doubles calibrate the sets of a very large space.
-        training: What the surrogate was fitted to; first rows are judged if it is given.
-        unexplained: Whether to ask the targets that nothing explains; they take most of the time.
-
-    Returns:
-        One number per double of each kind.
     """
     judge = _Judge(fitted, space, identify(_likelihood(fitted, effects[0]), fitted, space, seed=seed))
     first = None

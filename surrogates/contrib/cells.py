@@ -70,12 +70,6 @@ class Shifts:
     def of(self, perturbation: Perturbation) -> Float[Tensor, "r"]:
         """Look the shift of a perturbation up.
 
-        Args:
-            perturbation: What is done.
-
-        Returns:
-            Its own shift, or the sum of the shifts of its parts if it was not measured.
-
         Raises:
             UnknownNameError: If neither it nor each of its parts was measured.
         """
@@ -89,14 +83,6 @@ class Shifts:
 
 def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
     """Average over contexts how far treated cells are from control cells, each context counting the same.
-
-    Args:
-        values: One row of coordinates per cell, readouts or latent ones.
-        cells: What was done to each cell.
-
-    Returns:
-        For each perturbation the mean over its contexts of (mean of treated - mean of control cells). Contexts
-        without control cells, or without cells of the perturbation, have no say in it.
 
     Raises:
         DataError: If no context has both.
@@ -125,13 +111,6 @@ def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
 def checked_cells(values: Float[Tensor, "cells g"], readouts: tuple[str, ...]) -> Float[Tensor, "cells g"]:
     """Take cells to predict from.
 
-    Args:
-        values: The cells.
-        readouts: The readouts that a model knows.
-
-    Returns:
-        The cells in float64.
-
     Raises:
         DataError: If they have other columns than the model, or values that are not finite.
     """
@@ -158,13 +137,6 @@ class FittedTwoFactorCells:
 
     def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
         """Add the effect of a perturbation to control cells.
-
-        Args:
-            control: Control cells of any context.
-            perturbation: What is done to them; a combination that was not measured gets the sum of its parts.
-
-        Returns:
-            As many cells, ``x + beta``; values may fall below zero. The control returns the cells as they are.
 
         Raises:
             UnknownNameError: If part of the perturbation was not measured beside a control.
@@ -213,13 +185,6 @@ class PrincipalAxes:
     @classmethod
     def of(cls, cells: Float[Tensor, "cells g"], count: int) -> "PrincipalAxes":
         """Find the axes of some cells.
-
-        Args:
-            cells: The cells.
-            count: How many axes are wanted; there are fewer when the cells span fewer.
-
-        Returns:
-            The axes, from the widest down.
 
         Raises:
             DataError: If all cells are equal.
@@ -270,12 +235,6 @@ class FittedLatentShift:
     def encode(self, cells: Float[Tensor, "cells g"]) -> Float[Tensor, "cells l"]:
         """Take cells to the mean of their latent states.
 
-        Args:
-            cells: Cells of any condition.
-
-        Returns:
-            One latent row per cell, in float64.
-
         Raises:
             DataError: If the cells have other readouts, or values that are not finite.
         """
@@ -283,26 +242,11 @@ class FittedLatentShift:
         return both[:, : both.shape[1] // 2]
 
     def decode(self, latent: Float[Tensor, "cells l"]) -> Float[Tensor, "cells g"]:
-        """Take latent states to cells.
-
-        Args:
-            latent: Latent rows.
-
-        Returns:
-            The expected cells; values may fall below zero.
-        """
+        """Take latent states to cells."""
         return self.axes.cells(self.decoder(latent))
 
     def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
         """Shift control cells in latent space, and decode them.
-
-        Args:
-            control: Control cells ``x`` of any context, each predicted on its own.
-            perturbation: What is done; a combination that was not measured gets the summed shifts of its parts.
-
-        Returns:
-            ``Dec(z(x) + delta)``, or ``x + Dec(z(x) + delta) - Dec(z(x))`` with ``keep_remainder``. The control
-            returns the cells as they are: nothing was done, so nothing is reconstructed either.
 
         Raises:
             UnknownNameError: If part of the perturbation was not measured beside a control.

@@ -54,14 +54,7 @@ class SaturatingNetworks:
     step: float
 
     def settle(self, inputs: Float[Tensor, "s b g"]) -> Float[Tensor, "s b g"]:
-        """Integrate from zero to the horizon.
-
-        Args:
-            inputs: ``u`` of each member and perturbation.
-
-        Returns:
-            The state at the horizon.
-        """
+        """Integrate from zero to the horizon."""
         forward, gain, decay = self.edges.mT, self.gain[:, None], self.decay[:, None]
 
         def slope(_: Tensor, state: Tensor) -> Tensor:
@@ -73,11 +66,7 @@ class SaturatingNetworks:
         return end
 
     def double(self) -> "SaturatingNetworks":
-        """Convert to double precision.
-
-        Returns:
-            The same networks, detached.
-        """
+        """Convert to double precision."""
         edges, gain, decay = (each.detach().double() for each in (self.edges, self.gain, self.decay))
         return replace(self, edges=edges, gain=gain, decay=decay)
 
@@ -107,14 +96,7 @@ class FittedSaturatingDynamics:
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations, at the doses of the batch.
-
-        Args:
-            batch: Ids of this model's vocabulary; any doses, see :meth:`outside_trained_range`.
-
-        Returns:
-            The mean over members. The scale is one plus the members' variance in units of the error variance.
-        """
+        """Predict the effects of some perturbations, at the doses of the batch."""
         members = self.members(batch)
         mean = members.mean(0)
         spread = (members - mean).square().mean(0).sum(1) / self.variance.sum()
@@ -123,14 +105,7 @@ class FittedSaturatingDynamics:
         return GaussianPosterior(mean, 1 + spread, (covariance,), group)
 
     def members(self, batch: PerturbationBatch) -> Float[Tensor, "s b g"]:
-        """Predict effects by each member on its own.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects, in the unit of the screen.
-        """
+        """Predict effects by each member on its own."""
         doses = dose_design(batch, len(self.vocabulary))
         return self.networks.settle(torch.einsum("bv,svg->sbg", doses, self.inputs)) * self.unit
 
@@ -138,12 +113,6 @@ class FittedSaturatingDynamics:
         """Flag perturbations at doses beyond the training data: their effects are extrapolated.
 
         The range of a target ends at its largest trained dose and begins at none, as no dose has no effect.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Whether any intervention has a larger dose than its target had, or a target never trained.
         """
         return (batch.present & (batch.dose > self.largest_dose[batch.genes.clamp(min=0)])).any(1)
 
@@ -343,14 +312,6 @@ class _Parameters:
 
 
 def dose_design(batch: PerturbationBatch, size: int) -> Float[Tensor, "b v"]:
-    """Spread the doses of a batch over the vocabulary: the design matrix ``D`` of ``x = D R``.
-
-    Args:
-        batch: The perturbations.
-        size: Number of entries of the vocabulary.
-
-    Returns:
-        The dose of each entry, zero where it is not given.
-    """
+    """Spread the doses of a batch over the vocabulary: the design matrix ``D`` of ``x = D R``."""
     doses = torch.zeros(len(batch), size + 1, dtype=torch.float64)
     return doses.scatter_(1, torch.where(batch.present, batch.genes, size), batch.dose)[:, :size]

@@ -51,14 +51,7 @@ class Trees:
     offset: Float[Tensor, "c"]
 
     def predict(self, inputs: Float[Tensor, "b f"]) -> Float[Tensor, "b c"]:
-        """Walk every row down every tree, and add the leaves up.
-
-        Args:
-            inputs: One row per prediction; rounded to single precision, in which the trees were grown.
-
-        Returns:
-            The outputs.
-        """
+        """Walk every row down every tree, and add the leaves up."""
         rounded = inputs.to(torch.float32).to(torch.float64)
         trees = torch.arange(len(self.feature))
         node = torch.zeros(len(inputs), len(trees), dtype=torch.int64)
@@ -70,28 +63,14 @@ class Trees:
 
 
 def export_forest(forest: RandomForestRegressor) -> Trees:
-    """Take a fitted random forest as tensors.
-
-    Args:
-        forest: A forest of one or more outputs.
-
-    Returns:
-        Its trees, each with its share of the mean.
-    """
+    """Take a fitted random forest as tensors."""
     grown = [each.tree_ for each in forest.estimators_]
     values = [tree.value[:, :, 0] / len(grown) for tree in grown]
     return _padded(grown, values, offset=np.zeros(values[0].shape[1]))
 
 
 def export_boosting(boosted: Sequence[GradientBoostingRegressor]) -> Trees:
-    """Take fitted boosted trees as tensors.
-
-    Args:
-        boosted: One fitted sequence per output.
-
-    Returns:
-        All trees, each scaled by the learning rate and adding to its own output.
-    """
+    """Take fitted boosted trees as tensors."""
     grown, values = [], []
     for output, sequence in enumerate(boosted):
         for (each,) in sequence.estimators_:
@@ -175,14 +154,7 @@ class FittedTrees:
         return replace(self.prior, additive=replace(self.prior.additive, singles=rows))
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Normal effects, wider for every entry that was not measured.
-        """
+        """Predict the effects of some perturbations."""
         return self.described.predict(batch)
 
     @property

@@ -18,12 +18,6 @@ NOT_AN_ACTION = -1
 def join_contexts(screens: Mapping[str, Screen]) -> Screen:
     """Put screens of one context each, of the same readouts, into one screen.
 
-    Args:
-        screens: From the name that each context gets to its screen.
-
-    Returns:
-        All rows over the union of the vocabularies, with standard errors if every screen has them.
-
     Raises:
         DataError: If there is no screen, a screen has several contexts, or the readouts differ.
     """
@@ -65,14 +59,7 @@ class Actions:
         return len(self.genes)
 
     def find(self, batch: PerturbationBatch) -> Int[Tensor, "b"]:
-        """Number the action of each perturbation.
-
-        Args:
-            batch: The perturbations, of any number of slots.
-
-        Returns:
-            The numbers, ``-1`` for whatever is not among the actions.
-        """
+        """Number the action of each perturbation."""
         width = max(self.genes.shape[1], batch.genes.shape[1])
         together = torch.cat([_widened(self.genes, width), _widened(batch.genes, width)])
         distinct, number = torch.unique(together, dim=0, return_inverse=True)
@@ -102,12 +89,6 @@ class ActionTable:
     @classmethod
     def of(cls, screen: Screen) -> "ActionTable":
         """Lay a screen out.
-
-        Args:
-            screen: Measured effects in any number of contexts.
-
-        Returns:
-            Its table.
 
         Raises:
             DataError: If the screen has no rows.
@@ -141,10 +122,6 @@ class ActionTable:
 
 def require_several_contexts(screen: Screen, *, what: str) -> None:
     """Refuse a screen of one context.
-
-    Args:
-        screen: What a model is about to be fitted to.
-        what: Why the model needs another context, to complete "one context cannot ...".
 
     Raises:
         DataError: If the screen has fewer than two contexts.

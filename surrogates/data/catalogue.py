@@ -31,12 +31,6 @@ def open_laufer(folder: Path) -> Screen:
     The pairs are on a scale whose origin is not the control: a pair is the sum of its single effects plus an
     offset. The offset is estimated as the mean difference between a query beside a negative control and the
     single effect of that query, and removed. Pairs measured in both roles are averaged.
-
-    Args:
-        folder: Where ``pairs.parquet`` and ``main_effects.csv.gz`` are.
-
-    Returns:
-        288 singles and 5,535 pairs of 11 features, with standard errors.
     """
     files = [folder / "pairs.parquet", folder / "main_effects.csv.gz"]
     table, singles = pd.read_parquet(files[0]), pd.read_csv(files[1])
@@ -112,12 +106,6 @@ NORMAN_BUNDLE = PublicFile(
 def open_norman_bundle(path: Path) -> Screen:
     """Read the public bundle of ``norman2019_expr``, which has effects and names, but no fixed folds.
 
-    Args:
-        path: An ``.npz`` file.
-
-    Returns:
-        104 singles and 130 doubles of 2,000 genes.
-
     Raises:
         DataError: If the file lacks one of its arrays, or holds Python objects.
     """
@@ -168,12 +156,6 @@ def names() -> tuple[str, ...]:
 def locate(name: str) -> Path:
     """Find the folder of a dataset.
 
-    Args:
-        name: Name of a dataset, or ``"gene_features"``.
-
-    Returns:
-        Its folder.
-
     Raises:
         UnknownNameError: If there is no dataset of that name.
         DataError: If its folder is not on this machine.
@@ -191,12 +173,6 @@ def locate(name: str) -> Path:
 
 def is_available(name: str) -> bool:
     """Say whether a dataset can be opened without a download.
-
-    Args:
-        name: Name of a dataset, or ``"gene_features"``.
-
-    Returns:
-        Whether its folder is on this machine.
 
     Raises:
         UnknownNameError: If there is no dataset of that name.
@@ -253,13 +229,6 @@ def replicate_error(screen: Screen, replicates: Mapping[str, tuple[str, str]]) -
 
     Two values say little about the spread of one row, so the difference of replicates is pooled over all rows:
     the error of their mean is half its standard deviation, the same in each row.
-
-    Args:
-        screen: The screen, with the replicates among its annotations.
-        replicates: For each readout the names of its two replicate columns.
-
-    Returns:
-        The screen with standard errors.
     """
     columns = [[screen.annotations[name].to_numpy(np.float64) for name in replicates[r]] for r in screen.readouts]
     halves = torch.tensor([np.std(first - second, ddof=1) / 2 for first, second in columns], dtype=torch.float64)

@@ -210,15 +210,7 @@ def _unit(vectors: Float[Tensor, "v f"]) -> Float[Tensor, "v f"]:
 
 
 def known_to_any(descriptors: Sequence[Descriptors], vocabulary: Vocabulary) -> Bool[Tensor, "v"]:
-    """Say which entries of a vocabulary at least one descriptor describes.
-
-    Args:
-        descriptors: Any number of descriptors.
-        vocabulary: What can be acted upon.
-
-    Returns:
-        One answer per entry.
-    """
+    """Say which entries of a vocabulary at least one descriptor describes."""
     known = torch.zeros(len(vocabulary), dtype=torch.bool)
     for each in descriptors:
         known |= each.of(vocabulary)[1]
@@ -258,12 +250,6 @@ def fingerprints(smiles: Mapping[str, str], *, radius: int = 2, size: int = 2048
 
 def read_smiles(path: Path) -> dict[str, str]:
     """Read a table of compounds.
-
-    Args:
-        path: A CSV file with columns ``drug`` and ``smiles``.
-
-    Returns:
-        From each name to its structure.
 
     Raises:
         DataError: If a column is missing or a compound occurs twice.

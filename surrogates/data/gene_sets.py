@@ -40,14 +40,7 @@ def gene_descriptors(targets: Sequence[str]) -> tuple[Descriptors, ...]:
 
 @cache
 def read_symbols(folder: Path) -> Symbols:
-    """Read the HGNC table of a folder, once.
-
-    Args:
-        folder: The folder of ``gene_features``.
-
-    Returns:
-        The symbols.
-    """
+    """Read the HGNC table of a folder, once."""
     return Symbols.from_table(pd.read_parquet(folder / "hgnc.parquet"))
 
 
@@ -58,15 +51,6 @@ def membership(
 
     A column's values are multiplied by ``sqrt(log(n / n_c))``, with ``n`` genes in the table and ``n_c`` of them
     in the column: sharing a rare set says more (inverse document frequency).
-
-    Args:
-        table: Columns ``gene``, ``feature`` (such as a set) and ``weight``.
-        genes: Which genes to describe.
-        name: What to call the descriptor.
-        resolver: Finds genes under their other names.
-
-    Returns:
-        The descriptor of those genes that are in the table with a weight that counts; ``None`` if there are none.
 
     Raises:
         DataError: If a column is missing, or a weight is not finite.

@@ -21,40 +21,18 @@ SEEN_DOUBLE = 16 * 2 + 2
 
 
 def seen_code(order: int) -> int:
-    """Number the class of perturbations of which every part was measured alone.
-
-    Args:
-        order: How many parts.
-
-    Returns:
-        The value of :func:`novelty_code`.
-    """
+    """Number the class of perturbations of which every part was measured alone."""
     return 16 * order + order
 
 
 def novelty_code(batch: PerturbationBatch, measured_alone: Bool[Tensor, "v"]) -> Int[Tensor, "b"]:
-    """Number the novelty class of each perturbation by its order and by how many parts were seen alone.
-
-    Args:
-        batch: The perturbations.
-        measured_alone: For each vocabulary entry, whether its single effect is in the training data.
-
-    Returns:
-        ``16 * order + seen``; name it with :func:`novelty_name`.
-    """
+    """Number the novelty class of each perturbation by its order and by how many parts were seen alone."""
     seen = measured_alone[batch.genes.clamp(min=0)] & batch.present
     return 16 * batch.order + seen.sum(dim=1)
 
 
 def novelty_name(code: int) -> str:
-    """Name a novelty class.
-
-    Args:
-        code: A value of :func:`novelty_code`.
-
-    Returns:
-        For example ``"double, 2 of 2 seen"`` or ``"single, unseen"``.
-    """
+    """Name a novelty class."""
     order, seen = divmod(code, 16)
     if order == 0:
         return "control"
@@ -65,15 +43,7 @@ def novelty_name(code: int) -> str:
 
 
 def class_distance(code: int, other: int) -> tuple[int, int, int]:
-    """Tell how far two novelty classes are apart: from which one to borrow where a class has nothing of its own.
-
-    Args:
-        code: A value of :func:`novelty_code`.
-        other: Another.
-
-    Returns:
-        Differences in order and in parts unseen, added up; ties go to the same order, then to the smaller code.
-    """
+    """Tell how far two novelty classes are apart: from which to borrow where a class has nothing of its own."""
     (order, seen), (other_order, other_seen) = divmod(code, 16), divmod(other, 16)
     orders = abs(order - other_order)
     return orders + abs((order - seen) - (other_order - other_seen)), orders, code
@@ -83,30 +53,13 @@ NO_READOUT = -1
 
 
 def own_columns(vocabulary: Vocabulary, readouts: Sequence[str]) -> Int[Tensor, "v"]:
-    """Find the readout that bears the name of each entry's target.
-
-    Args:
-        vocabulary: The entries.
-        readouts: Names of the readouts.
-
-    Returns:
-        Its number, ``-1`` where there is none.
-    """
+    """Find the readout that bears the name of each entry's target."""
     columns = {name: column for column, name in enumerate(readouts)}
     return torch.tensor([columns.get(target, NO_READOUT) for target in vocabulary.targets], dtype=torch.int64)
 
 
 def own_marks(batch: PerturbationBatch, columns: Int[Tensor, "v"], count: int) -> Bool[Tensor, "b g"]:
-    """Mark the readouts that are targets of each perturbation itself.
-
-    Args:
-        batch: The perturbations.
-        columns: Of :func:`own_columns`.
-        count: Number of readouts ``g``.
-
-    Returns:
-        True where a readout bears the name of one of the row's targets.
-    """
+    """Mark the readouts that are targets of each perturbation itself."""
     known = columns if len(columns) else columns.new_full((1,), NO_READOUT)
     own = torch.where(batch.present, known[batch.genes.clamp(min=0)], NO_READOUT)
     marks = torch.zeros(len(batch), count + 1, dtype=torch.bool)

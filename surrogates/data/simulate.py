@@ -59,12 +59,6 @@ class Network:
     def edges(self, context: str) -> Float[Tensor, "g g"]:
         """Draw the weight of each edge from a parent (row) to a gene (column).
 
-        Args:
-            context: One of :attr:`contexts`.
-
-        Returns:
-            The weights, zero where there is no edge.
-
         Raises:
             UnknownNameError: If there is no such context.
         """
@@ -81,12 +75,6 @@ class Network:
 
     def inputs(self, perturbations: Sequence[Perturbation]) -> Float[Tensor, "b g"]:
         """Add up what the interventions put into the genes: their dose, negative for knock-down and knock-out.
-
-        Args:
-            perturbations: What is done.
-
-        Returns:
-            The input of each gene, for a strength of one.
 
         Raises:
             UnknownNameError: If a target is not a gene of this network.
@@ -127,13 +115,6 @@ class LinearCausalWorld:
     def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
         """Compute the effects without noise.
 
-        Args:
-            perturbations: What is done.
-            context: Where.
-
-        Returns:
-            Total effects; the own gene of an intervention is among the readouts.
-
         Raises:
             UnknownNameError: If a target or the context is not in this world.
         """
@@ -144,13 +125,6 @@ class LinearCausalWorld:
 
     def screen(self, perturbations: Sequence[Perturbation], *, seed: int) -> Screen:
         """Measure perturbations in every context of the network.
-
-        Args:
-            perturbations: What is done, each once.
-            seed: Fixes the noise and the annotation ``double_fold``.
-
-        Returns:
-            Truth plus noise, with the noise as standard errors.
 
         Raises:
             UnknownNameError: If a target is not in this world.
@@ -182,13 +156,6 @@ class SaturatingWorld:
     def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
         """Compute the effects without noise, by fixed-point iteration from the control.
 
-        Args:
-            perturbations: What is done.
-            context: Where.
-
-        Returns:
-            Steady states relative to the control's; the own gene of an intervention is among the readouts.
-
         Raises:
             UnknownNameError: If a target or the context is not in this world.
             DataError: If the iteration does not settle.
@@ -208,13 +175,6 @@ class SaturatingWorld:
     def screen(self, perturbations: Sequence[Perturbation], *, seed: int) -> Screen:
         """Measure perturbations in every context of the network.
 
-        Args:
-            perturbations: What is done, each once.
-            seed: Fixes the noise and the annotation ``double_fold``.
-
-        Returns:
-            Truth plus noise, with the noise as standard errors.
-
         Raises:
             UnknownNameError: If a target is not in this world.
             DataError: If the iteration does not settle, or a screen refuses the design.
@@ -224,14 +184,6 @@ class SaturatingWorld:
 
 def singles_and_doubles(network: Network, *, doubles: int, seed: int) -> tuple[Perturbation, ...]:
     """Design a screen: the activation of every gene alone, and of random pairs.
-
-    Args:
-        network: The genes.
-        doubles: How many distinct pairs.
-        seed: Fixes which.
-
-    Returns:
-        The singles, then the doubles.
 
     Raises:
         DataError: If there are not so many pairs.

@@ -17,16 +17,7 @@ from surrogates.errors import DataError
 
 
 def fold_numbers(names: Sequence[str], *, folds: int, seed: int) -> Int[Tensor, "n"]:
-    """Deal distinct names to folds of nearly equal size.
-
-    Args:
-        names: Unique names, for example the labels of perturbations.
-        folds: How many folds.
-        seed: Fixes the deal; the order of the names does not matter.
-
-    Returns:
-        The fold of each name, from 0 to ``folds - 1``.
-    """
+    """Deal distinct names to folds of nearly equal size."""
     dealt = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)) % folds
     by_name = torch.tensor(sorted(range(len(names)), key=names.__getitem__), dtype=torch.int64)
     numbers = torch.empty(len(names), dtype=torch.int64)
@@ -39,14 +30,6 @@ NOT_HELD_OUT = -1
 
 def folds_of_doubles(screen: Screen, *, seed: int) -> Int[Tensor, "n"]:
     """Number the fold in which each double is held out.
-
-    Args:
-        screen: Any screen; an annotation ``double_fold`` of whole numbers is taken as it is.
-        seed: Fixes the five folds that are dealt otherwise; the order of the rows does not matter.
-
-    Returns:
-        The fold of each row, ``-1`` for whatever is not a double (or never held out by the annotation). A double
-        measured in several contexts is in one fold.
 
     Raises:
         DataError: If ``double_fold`` does not hold whole numbers.
@@ -62,17 +45,7 @@ def folds_of_doubles(screen: Screen, *, seed: int) -> Int[Tensor, "n"]:
 
 
 def folds_of_singles(screen: Screen, *, folds: int = 5, seed: int) -> Int[Tensor, "n"]:
-    """Number the fold in which each single perturbation is held out.
-
-    Args:
-        screen: Any screen.
-        folds: How many folds.
-        seed: Fixes the deal; the order of the rows does not matter.
-
-    Returns:
-        The fold of each row, ``-1`` for whatever is not a single. All doses of a target, in all contexts, are in
-        one fold: another dose would give the held-out one away.
-    """
+    """Number the fold in which each single perturbation is held out."""
     targets = screen.vocabulary.targets
     rows = zip(screen.batch.genes[:, 0].tolist(), (screen.batch.order == 1).tolist(), strict=True)
     return _deal([targets[gene] if single else None for gene, single in rows], folds=folds, seed=seed)
@@ -99,16 +72,7 @@ class Split:
 
 
 def splits_over_doubles(screen: Screen, *, folds: int, seed: int) -> list[Split]:
-    """Hold doubles of two entries measured alone out; everything else is for training.
-
-    Args:
-        screen: Measured effects in one context.
-        folds: How many parts; with fewer doubles each is a part of its own.
-        seed: Fixes the deal; the order of the rows does not matter.
-
-    Returns:
-        One split per part; none with fewer than two such doubles.
-    """
+    """Hold doubles of two entries measured alone out; everything else is for training."""
     rows = torch.nonzero(novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE).flatten()
     if len(rows) < 2:
         return []
@@ -118,17 +82,7 @@ def splits_over_doubles(screen: Screen, *, folds: int, seed: int) -> list[Split]
 
 
 def splits_over_targets(screen: Screen, *, folds: int, seed: int) -> list[Split]:
-    """Hold targets out, with every condition that contains one of them, at any dose.
-
-    Args:
-        screen: Measured effects.
-        folds: How many parts.
-        seed: Fixes the deal; the order of the rows does not matter.
-
-    Returns:
-        One split per part that leaves something to learn from: its held-out rows are singles of unseen targets and
-        combinations of which some or all parts are unseen.
-    """
+    """Hold targets out, with every condition that contains one of them, at any dose."""
     numbers = folds_of_singles(screen, folds=folds, seed=seed)
     targets = screen.vocabulary.targets
     splits = []

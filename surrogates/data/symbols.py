@@ -43,13 +43,6 @@ class Symbols:
     def from_table(cls, table: pd.DataFrame) -> "Symbols":
         """Read the HGNC table.
 
-        Args:
-            table: One row per gene, with columns ``symbol``, ``previous_symbols`` and ``alias_symbols``, the last
-                two separated by commas.
-
-        Returns:
-            The symbols.
-
         Raises:
             DataError: If a column is missing.
         """
@@ -65,26 +58,13 @@ class Symbols:
         """List the genes that a name can mean.
 
         An approved symbol means that gene; else a previous symbol counts before an alias.
-
-        Args:
-            name: Any symbol, spelled with its capitals.
-
-        Returns:
-            Approved symbols, sorted; none if no gene has or had the name.
         """
         if name in self.approved:
             return (name,)
         return self.previous.get(name) or self.alias.get(name, ())
 
     def resolve(self, names: Iterable[str]) -> Resolution:
-        """Find the approved symbols of some names; an ambiguous name is listed, not guessed.
-
-        Args:
-            names: Any symbols.
-
-        Returns:
-            What became of each of them.
-        """
+        """Find the approved symbols of some names; an ambiguous name is listed, not guessed."""
         found = {name: self.candidates(name) for name in names}
         return Resolution(
             approved={name: genes[0] for name, genes in found.items() if len(genes) == 1},

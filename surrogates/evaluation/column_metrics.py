@@ -18,29 +18,12 @@ _ROUNDING = 1e-12
 
 
 def moments(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b 5 g"]:
-    """Multiply predicted and measured effects out.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        Prediction, truth, their squares, and their product; of repeated predictions of one perturbation the mean
-        may be taken.
-    """
+    """Multiply predicted and measured effects out."""
     return torch.stack([prediction, truth, prediction.square(), truth.square(), prediction * truth], 1)
 
 
 def pearson_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
-    """Correlate predicted with measured effects over perturbations, averaged over readouts.
-
-    Args:
-        found: Of each perturbation, see :func:`moments`.
-
-    Returns:
-        The statistic, for :func:`surrogates.evaluation.metrics.bootstrap_interval`; readouts with constant
-        predictions are left out, and without any other it is ``nan``.
-    """
+    """Correlate predicted with measured effects over perturbations, averaged over readouts."""
 
     def statistic(rows: Int[Tensor, "m d"]) -> Float[Tensor, "m"]:
         predicted, measured, predicted2, measured2, product = _means(found, rows)
@@ -53,15 +36,7 @@ def pearson_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
 
 
 def r_squared_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
-    """Say which share of the variance over perturbations is predicted, averaged over readouts.
-
-    Args:
-        found: Of each perturbation, see :func:`moments`.
-
-    Returns:
-        The statistic ``1 - sum((y - x)²) / sum((y - mean(y))²)``, at most one and negative for predictions ``x``
-        worse than the mean of the measured ``y``.
-    """
+    """Say which share of the variance over perturbations is predicted, averaged over readouts."""
 
     def statistic(rows: Int[Tensor, "m d"]) -> Float[Tensor, "m"]:
         _, measured, predicted2, measured2, product = _means(found, rows)
@@ -83,14 +58,6 @@ _AT_ONCE = 512  # readouts that are ranked together: bounds the memory for many 
 
 def rank_sum_p_values(treated: Float[Tensor, "n g"], control: Float[Tensor, "m g"]) -> Float[Tensor, "g"]:
     """Test for each readout whether treated cells rank higher or lower than control cells [Wilcoxon 1945].
-
-    Args:
-        treated: Treated cells.
-        control: Control cells.
-
-    Returns:
-        Two-sided p values by the normal approximation with correction for ties and for continuity; one where all
-        cells are equal.
 
     Raises:
         DataError: If a group has no cells, or a value is not a number.
@@ -116,14 +83,6 @@ def differential_readouts(
     The more cells, the smaller the differences that are found: compare how many readouts differ between contexts
     only beside their numbers of cells.
 
-    Args:
-        treated: Treated cells.
-        control: Control cells.
-        level: Accepted fraction of false discoveries.
-
-    Returns:
-        Whether each readout differs, by :func:`rank_sum_p_values`.
-
     Raises:
         DataError: If a group has no cells, or a value is not a number.
     """
@@ -132,14 +91,7 @@ def differential_readouts(
 
 
 def delogged(cells: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
-    """Undo ``log1p``.
-
-    Args:
-        cells: Log-normalised values; below zero, where only predictions get, they count as zero.
-
-    Returns:
-        Size-normalised values.
-    """
+    """Undo ``log1p``."""
     return cells.clamp(min=0).expm1()
 
 
@@ -147,15 +99,6 @@ def log2_fold_change(
     treated: Float[Tensor, "*b g"], control: Float[Tensor, "*b g"], *, pseudocount: float = 1.0
 ) -> Float[Tensor, "*b g"]:
     """Compare means of :func:`delogged` values: ``log2((treated + c) / (control + c))``.
-
-    Args:
-        treated: Means over treated cells.
-        control: Means over control cells.
-        pseudocount: The ``c``, in units of the de-logged values; one is that of ``log1p``. The smaller it is, the
-            larger the noise of readouts that few cells express.
-
-    Returns:
-        Logarithms to base 2.
 
     Raises:
         DataError: If the pseudocount is not positive.

@@ -25,42 +25,17 @@ _DECILES = 10
 def covered_rows(
     interval: Interval, truth: Float[Tensor, "b g"], chosen: Bool[Tensor, "b g"]
 ) -> Float[Tensor, "b"]:
-    """Say which share of some readouts of each perturbation is within bounds.
-
-    Args:
-        interval: The bounds, both included.
-        truth: Measured effects.
-        chosen: Which readouts of each perturbation count.
-
-    Returns:
-        Shares from 0 to 1; ``nan`` where no readout counts.
-    """
+    """Say which share of some readouts of each perturbation is within bounds."""
     return _mean_of((interval.lower <= truth) & (truth <= interval.upper), chosen)
 
 
 def width_rows(interval: Interval, chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Average the width of the bounds of some readouts of each perturbation.
-
-    Args:
-        interval: The bounds.
-        chosen: Which readouts of each perturbation count.
-
-    Returns:
-        Mean widths in the unit of the effects; ``nan`` where no readout counts.
-    """
+    """Average the width of the bounds of some readouts of each perturbation."""
     return _mean_of(interval.upper - interval.lower, chosen)
 
 
 def all_covered_rows(interval: Interval, truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Tell of which perturbations every readout is within bounds.
-
-    Args:
-        interval: The bounds, both included.
-        truth: Measured effects.
-
-    Returns:
-        Ones and zeros.
-    """
+    """Tell of which perturbations every readout is within bounds."""
     return ((interval.lower <= truth) & (truth <= interval.upper)).all(1).double()
 
 
@@ -69,13 +44,6 @@ def responding_readouts(mean: Float[Tensor, "b g"], share: float = RESPONDING) -
 
     By what was measured they must not be chosen: readouts with large measured effects are those that noise
     enlarged, and no honest interval holds for them.
-
-    Args:
-        mean: Predicted effects.
-        share: Of the readouts, rounded up.
-
-    Returns:
-        True for those; ties go to the first.
     """
     count = math.ceil(share * mean.shape[1])
     first = mean.abs().argsort(dim=1, descending=True, stable=True)[:, :count]
@@ -87,14 +55,6 @@ def pit_shares(posterior: Posterior, truth: Float[Tensor, "b g"], bins: int = PI
 
     Of an honest posterior it is uniform. A hump in the middle means intervals that are too wide, two heaps at the
     ends intervals that are too narrow, one heap a bias [Gneiting 2007].
-
-    Args:
-        posterior: Predicted effects.
-        truth: Measured effects.
-        bins: Number of bins of equal width between 0 and 1.
-
-    Returns:
-        For each perturbation the share of its readouts in each bin.
     """
     standard = (truth - posterior.mean) / posterior.variance.sqrt()
     transformed = torch.special.ndtr(standard.nan_to_num(0.0))  # an exact prediction without variance is 0 / 0
@@ -104,43 +64,20 @@ def pit_shares(posterior: Posterior, truth: Float[Tensor, "b g"], bins: int = PI
 
 
 def pit_deviation(shares: Float[Tensor, "n c"]) -> RowStatistic:
-    """Average how far the distribution function of binned transforms is from uniform, in absolute value.
-
-    Args:
-        shares: Of :func:`pit_shares`.
-
-    Returns:
-        The statistic: 0 for an honest posterior, 0.25 if every measured effect is at the predicted one (or each is
-        far outside, evenly on both sides), 0.5 if all are far on one side.
-    """
+    """Average how far the distribution function of binned transforms is from uniform, in absolute value."""
     c = shares.shape[1]
     uniform = torch.arange(1, c + 1, dtype=shares.dtype) / c
     return lambda rows: (_mean_over(shares, rows).cumsum(1) - uniform).abs().mean(1)
 
 
 def pit_decile(shares: Float[Tensor, "n c"], number: int) -> RowStatistic:
-    """Take the share of one tenth of the probabilities, 0.1 for an honest posterior.
-
-    Args:
-        shares: Of :func:`pit_shares`, in a multiple of ten bins.
-        number: Of the tenth, from 0.
-
-    Returns:
-        The statistic.
-    """
+    """Take the share of one tenth of the probabilities, 0.1 for an honest posterior."""
     tenth = shares.reshape(len(shares), _DECILES, -1).sum(2)[:, number]
     return lambda rows: tenth[rows].mean(1)
 
 
 def mean_defined(values: Float[Tensor, "n"]) -> RowStatistic:
-    """Average the drawn rows that have a value.
-
-    Args:
-        values: One number per row, ``nan`` where undefined.
-
-    Returns:
-        The statistic, for :func:`surrogates.evaluation.metrics.bootstrap_interval`.
-    """
+    """Average the drawn rows that have a value."""
     return lambda rows: values[rows].nanmean(1)
 
 
@@ -153,15 +90,6 @@ def expected_coverage(
     binomial share of it. An average of shares over readouts varies less, so that it is out of these bounds even
     more rarely.
 
-    Args:
-        calibrated: Number of perturbations of the calibration, enough for the level.
-        held_out: Number of perturbations that the coverage is measured on.
-        level: Nominal probability of the interval.
-        probability: Of a coverage within the bounds.
-
-    Returns:
-        Smallest and largest share.
-
     Raises:
         CalibrationError: If the calibration is too small for the level.
     """
@@ -172,16 +100,7 @@ def expected_coverage(
 
 
 def exact_binomial_interval(hits: int, count: int, *, level: float = 0.95) -> tuple[float, float]:
-    """Bound a probability by how often something came true (Clopper and Pearson 1934).
-
-    Args:
-        hits: How often.
-        count: Out of how many independent trials.
-        level: Nominal probability of the interval.
-
-    Returns:
-        Lower and upper bound; 0 and 1 without trials.
-    """
+    """Bound a probability by how often something came true (Clopper and Pearson 1934)."""
     tail = (1 - level) / 2
     lower = float(beta.ppf(tail, hits, count - hits + 1)) if hits else 0.0
     upper = float(beta.ppf(1 - tail, hits + 1, count - hits)) if hits < count else 1.0
@@ -204,14 +123,6 @@ def negative_log_likelihood(posterior: GaussianPosterior, truth: Float[Tensor, "
     ``(g log(2 pi s) + log det C + (y - mean)^T C^-1 (y - mean) / s) / 2`` with the perturbation's scale ``s`` and
     its factor covariance ``C``; ``O(b g r)``, no dense covariance. Scattered coefficients enter by the matrix
     determinant lemma and the Woodbury identity, in coordinates whitened by ``s C``.
-
-    Args:
-        posterior: Predicted distributions; every scale positive.
-        truth: Measured effects.
-
-    Returns:
-        Nats per perturbation, smaller is better; divided by ``g``, nats per readout. As with every density, the
-        logarithm of the unit of the effects is in it: only values of the same readouts in one unit compare.
     """
     residuals, g = truth - posterior.mean, truth.shape[1]
     result = g * torch.log(2 * math.pi * posterior.scale)
@@ -239,31 +150,13 @@ def _of_directions(white: Float[Tensor, "b g"], directions: Float[Tensor, "b g k
 
 
 def interval_coverage_rows(posterior: Posterior, truth: Float[Tensor, "b g"], level: float) -> Float[Tensor, "b"]:
-    """Say which fraction of the readouts of each perturbation lie in their central intervals.
-
-    Args:
-        posterior: Predicted distributions.
-        truth: Measured effects.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        Fractions from 0 to 1, whose mean over perturbations is near the level for an honest posterior. Readouts of
-        one perturbation err together, so single rows spread far more than independent readouts would.
-    """
+    """Say which fraction of the readouts of each perturbation lie in their central intervals."""
     interval = posterior.interval(level)
     return ((interval.lower <= truth) & (truth <= interval.upper)).to(truth.dtype).mean(1)
 
 
 def expected_squared_errors(posterior: Posterior) -> Float[Tensor, "b"]:
-    """Foretell the squared error of each row: the sum of its variances over readouts.
-
-    Args:
-        posterior: Predicted distributions.
-
-    Returns:
-        What :func:`surrogates.evaluation.metrics.squared_errors` of the posterior mean averages to if the
-        posterior is honest, in the squared unit of the effects.
-    """
+    """Foretell the squared error of each row: the sum of its variances over readouts."""
     return posterior.variance.sum(1)
 
 
@@ -272,14 +165,6 @@ def spread_error_correlation(spread: Float[Tensor, "n"], errors: Float[Tensor, "
 
     Does the model know which of its predictions to trust? Ranks do not care whether spread is a variance or a
     standard deviation, nor for its overall size.
-
-    Args:
-        spread: How far off each prediction is said to be, for example :func:`expected_squared_errors`.
-        errors: How far off it is, for example :func:`surrogates.evaluation.metrics.squared_errors`.
-
-    Returns:
-        The statistic, for :func:`surrogates.evaluation.metrics.bootstrap_interval`: a pure number from -1 to 1,
-        ``nan`` where all spreads or all errors are equal. Its value is that of ``torch.arange(n)[None]``.
     """
     return lambda rows: pearson_rows(_mid_ranks(spread[rows]), _mid_ranks(errors[rows]))
 

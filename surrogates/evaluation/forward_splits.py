@@ -46,16 +46,7 @@ class Protocol:
 
 
 def forward_protocols(screen: Screen, classes: Collection[int], *, seed: int) -> list[Protocol]:
-    """Hold out what a screen has of some novelty classes: doubles of seen parts by double, the rest by target.
-
-    Args:
-        screen: Measured effects in one context.
-        classes: Codes of wanted classes; one with fewer than two held-out perturbations is left out.
-        seed: Fixes the folds.
-
-    Returns:
-        At most two protocols; none if nothing can be held out.
-    """
+    """Hold out what a screen has of some novelty classes: doubles of seen parts by double, the rest by target."""
     found = []
     for own, make in (
         ([code for code in classes if code == SEEN_DOUBLE], double_splits),
@@ -77,28 +68,12 @@ def forward_protocols(screen: Screen, classes: Collection[int], *, seed: int) ->
 
 
 def held_out_classes(screen: Screen, split: Split) -> Int[Tensor, "b"]:
-    """Number the novelty class of each held-out row, given what the training rows have measured alone.
-
-    Args:
-        screen: Measured effects in one context.
-        split: Rows of it.
-
-    Returns:
-        The codes.
-    """
+    """Number the novelty class of each held-out row, given what the training rows have measured alone."""
     return novelty_code(screen.batch.rows(split.test), screen.rows(split.train).single_rows >= 0)
 
 
 def double_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
-    """Hold doubles out, fold by fold; all singles and the other folds' doubles are for training.
-
-    Args:
-        screen: Measured effects in one context.
-        seed: Fixes the folds of a screen that has no ``double_fold``.
-
-    Yields:
-        Splits whose held-out doubles have both parts measured alone.
-    """
+    """Hold doubles out, fold by fold; all singles and the other folds' doubles are for training."""
     order, folds = screen.batch.order, folds_of_doubles(screen, seed=seed)
     predictable = novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE
     for fold in torch.unique(folds[folds >= 0]):
@@ -108,17 +83,7 @@ def double_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
 
 
 def target_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
-    """Hold targets out in five folds; whatever contains none of them is for training.
-
-    Args:
-        screen: Measured effects in one context.
-        seed: Fixes the folds.
-
-    Yields:
-        Splits whose held-out singles and doubles hold a target that is absent from training at any dose and in any
-        combination; a part of a double that is not held out is measured alone in training. A double with one part
-        in each of two folds is held out in both.
-    """
+    """Hold targets out in five folds; whatever contains none of them is for training."""
     batch = screen.batch
     for split in splits_over_targets(screen, folds=5, seed=seed):
         held = torch.zeros(len(screen.vocabulary), dtype=torch.bool)
@@ -129,15 +94,7 @@ def target_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
 
 
 def single_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
-    """Hold singles out in five folds; whatever contains none of their targets is for training.
-
-    Args:
-        screen: Measured effects in one context.
-        seed: Fixes the folds.
-
-    Yields:
-        The splits of :func:`target_splits`, without their doubles.
-    """
+    """Hold singles out in five folds; whatever contains none of their targets is for training."""
     for split in target_splits(screen, seed=seed):
         yield Split(split.train, split.test[screen.batch.order[split.test] == 1])
 

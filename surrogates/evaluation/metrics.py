@@ -20,28 +20,12 @@ _DRAWN_AT_ONCE = 2**22  # row numbers, 32 MiB
 
 
 def squared_errors(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Sum the squared errors of each row over readouts; divided by ``g`` it is the mean squared error.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        One sum per row, in the squared unit of the effects.
-    """
+    """Sum the squared errors of each row over readouts; divided by ``g`` it is the mean squared error."""
     return (prediction - truth).square().sum(1)
 
 
 def absolute_errors(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Sum the absolute errors of each row over readouts; divided by ``g`` it is the mean absolute error.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        One sum per row, in the unit of the effects.
-    """
+    """Sum the absolute errors of each row over readouts; divided by ``g`` it is the mean absolute error."""
     return (prediction - truth).abs().sum(1)
 
 
@@ -52,44 +36,18 @@ def interventional_absolute_error(
 
     This is the I-MAE of Rohbeck et al. 2024 (Bicycle), ``sum(|prediction - truth| U) / sum(U)`` with ``U`` the
     readouts that are not intervened on: those a model has to derive rather than to be told.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-        intervened: Readouts that some held-out intervention acts on directly.
-
-    Returns:
-        One mean per row, in the unit of the effects; ``nan`` if every readout is intervened on.
     """
     return (prediction - truth)[:, ~intervened].abs().mean(1)
 
 
 def r_squared_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Say which fraction of the variance of each measured row across readouts its prediction explains.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        ``1 - sum((truth - prediction)²) / sum((truth - mean(truth))²)``, a pure number, at most one and negative
-        for predictions worse than the row's mean; ``nan`` where the measured row is constant.
-    """
+    """Say which fraction of the variance of each measured row across readouts its prediction explains."""
     unexplained = squared_errors(prediction, truth) / (truth - truth.mean(1, keepdim=True)).square().sum(1)
     return torch.where(truth.amax(1) == truth.amin(1), torch.nan, 1 - unexplained)
 
 
 def pearson_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Correlate each predicted row with the measured one; of effects, this is the literature's Pearson-delta.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        Pearson correlations across readouts, pure numbers; ``nan`` where either row is constant, as correlation is
-        then undefined.
-    """
+    """Correlate each predicted row with the measured one; of effects, this is the literature's Pearson-delta."""
     one, other = (rows - rows.mean(1, keepdim=True) for rows in (prediction, truth))
     constant = (prediction.amax(1) == prediction.amin(1)) | (truth.amax(1) == truth.amin(1))
     correlation = (one * other).sum(1) / (one.norm(dim=1) * other.norm(dim=1))
@@ -103,15 +61,6 @@ def systema_rows(
 
     Correlation of plain effects rewards a model that gives every perturbation the mean effect. Here that mean is
     subtracted from both rows first (Viñas Torné et al. 2025).
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-        centroid: Mean over the effects of the *training* perturbations, each counted once.
-
-    Returns:
-        Pearson correlations across readouts, pure numbers; ``nan`` where a row is the centroid, up to rounding,
-        as such a prediction says nothing of its perturbation.
     """
     return pearson_rows(_departures(prediction, centroid), _departures(truth, centroid))
 
@@ -124,27 +73,12 @@ def _departures(rows: Float[Tensor, "b g"], centroid: Float[Tensor, "g"]) -> Flo
 
 
 def ratio_of_sums(numerator: Float[Tensor, "n"], denominator: Float[Tensor, "n"]) -> RowStatistic:
-    """Divide sums over the same drawn rows.
-
-    Args:
-        numerator: One number per row.
-        denominator: One number per row.
-
-    Returns:
-        The statistic, for :func:`bootstrap_interval`.
-    """
+    """Divide sums over the same drawn rows."""
     return lambda rows: numerator[rows].sum(1) / denominator[rows].sum(1)
 
 
 def median(values: Float[Tensor, "n"]) -> RowStatistic:
-    """Take the median over the drawn rows that have a value.
-
-    Args:
-        values: One number per row, ``nan`` where undefined.
-
-    Returns:
-        The statistic, for :func:`bootstrap_interval`.
-    """
+    """Take the median over the drawn rows that have a value."""
     return lambda rows: values[rows].nanquantile(0.5, dim=1)
 
 
@@ -159,16 +93,6 @@ def bootstrap_interval(
     Example:
         >>> errors = torch.tensor([1.0, 2.0, 4.0])
         >>> low, high = bootstrap_interval(lambda rows: errors[rows].mean(1), 3, seed=0)
-
-    Args:
-        statistic: From drawn row numbers, one draw per line, to its value for each draw.
-        n: Number of rows.
-        seed: Fixes the draws.
-        n_boot: Number of draws.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        The lower and the upper bound; both ``nan`` if the statistic is never defined.
     """
     generator = torch.Generator().manual_seed(seed)
     at_once = max(1, _DRAWN_AT_ONCE // n)
@@ -189,13 +113,6 @@ def energy_distance(x: Float[Tensor, "n g"], y: Float[Tensor, "m g"]) -> float:
     including those of a cell with itself, as in cell-eval. So it is never negative, and above zero for two samples
     of one distribution, the more so the fewer cells. Other conventions: scPerturb takes squared Euclidean
     distances of principal components; ``scipy.stats.energy_distance`` is the square root.
-
-    Args:
-        x: Cells of one population.
-        y: Cells of the other.
-
-    Returns:
-        The distance, in the unit of the readouts; zero for equal populations.
     """
     return 2 * _mean_distance(x, y) - _mean_distance(x, x) - _mean_distance(y, y)
 
@@ -210,14 +127,6 @@ def maximum_mean_discrepancy(
     the gammas as CellOT does (Bunne et al. 2023), whose widths are the default. They suit few readouts: where
     cells are many units apart every kernel is nearly zero, and gammas near one over the median squared distance
     tell more.
-
-    Args:
-        x: Cells of one population.
-        y: Cells of the other.
-        gammas: Inverse squared widths, in one over the squared unit of the readouts.
-
-    Returns:
-        The squared discrepancy, a pure number from 0 to 2.
     """
     within = _mean_kernel(x, x, gammas) + _mean_kernel(y, y, gammas)
     return within - 2 * _mean_kernel(x, y, gammas)

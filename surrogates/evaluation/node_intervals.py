@@ -24,15 +24,7 @@ _DRAWN_AT_ONCE = 2**22  # weights, 32 MiB
 
 
 def target_nodes(batch: PerturbationBatch, vocabulary: Vocabulary) -> Int[Tensor, "b k"]:
-    """Number what each perturbation acts on: the same gene at two doses, or in two modes, is one node.
-
-    Args:
-        batch: Perturbations.
-        vocabulary: What their ids mean.
-
-    Returns:
-        Targets by number; -1 fills unused columns.
-    """
+    """Number what each perturbation acts on: the same gene at two doses, or in two modes, is one node."""
     known = {target: number for number, target in enumerate(dict.fromkeys(vocabulary.targets))}
     of_entry = torch.tensor([known[target] for target in vocabulary.targets])
     return torch.where(batch.present, of_entry[batch.genes.clamp(min=0)], -1)
@@ -63,16 +55,7 @@ class NodeBootstrap:
 
     @classmethod
     def of(cls, nodes: Int[Tensor, "n k"], *, seed: int, n_boot: int = 2000) -> "NodeBootstrap":
-        """Draw genes.
-
-        Args:
-            nodes: Genes of each row in any numbering, none twice; -1 fills unused columns.
-            seed: Fixes the draws.
-            n_boot: Number of draws.
-
-        Returns:
-            The draws.
-        """
+        """Draw genes."""
         generator = torch.Generator().manual_seed(seed)
         names, number = nodes.unique(return_inverse=True)
         genes = int((names >= 0).sum())
@@ -94,16 +77,7 @@ class NodeBootstrap:
     def interval(
         self, statistic: RowStatistic | Float[Tensor, "n"], *, level: float = 0.95
     ) -> tuple[float, float]:
-        """Bound a statistic by the percentiles of its draws, without the surplus of the rows' own noise.
-
-        Args:
-            statistic: From drawn row numbers, one draw per line, to its value for each draw; or one number per
-                row, of which the mean is bounded (rows with ``nan`` are left out).
-            level: Nominal probability, between 0 and 1.
-
-        Returns:
-            The lower and the upper bound; both ``nan`` if the statistic is not defined.
-        """
+        """Bound a statistic by the percentiles of its draws, without the surplus of the rows' own noise."""
         of = _mean(statistic) if isinstance(statistic, Tensor) else statistic
         estimate = float(of(torch.arange(self.n)[None])[0])
         values = _defined(of, self.shared)
@@ -132,17 +106,6 @@ def node_bootstrap_interval(
     Example:
         >>> values = torch.tensor([1.0, 2.0, 4.0])
         >>> low, high = node_bootstrap_interval(values, torch.tensor([[0, 1], [0, 2], [3, 4]]), seed=0)
-
-    Args:
-        statistic: From drawn row numbers, one draw per line, to its value for each draw; or one number per row,
-            of which the mean is bounded.
-        nodes: Genes of each row in any numbering, none twice; -1 fills unused columns.
-        seed: Fixes the draws.
-        n_boot: Number of draws.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        The lower and the upper bound; both ``nan`` if the statistic is not defined.
     """
     return NodeBootstrap.of(nodes, seed=seed, n_boot=n_boot).interval(statistic, level=level)
 

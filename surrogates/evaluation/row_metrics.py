@@ -36,14 +36,6 @@ def top_overlap_rows(
     random gives on average, so that no change scores what chance does. This is cell-eval's ``overlap_at_k`` of
     effects, and its ``overlap_at_N`` with ``k`` the number of readouts that truly change.
 
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-        k: How many readouts.
-
-    Returns:
-        Fractions from 0 to 1, ``k / g`` by chance.
-
     Raises:
         DataError: If there are no ``k`` readouts, or none are asked for.
     """
@@ -59,13 +51,6 @@ def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g
     over the distinct scores, so that tied readouts are called together. To compare rows, set it against
     :func:`prevalence_rows`, which is what a constant score gets.
 
-    Args:
-        score: How surely each readout is said to change, for example the absolute predicted effect.
-        truth: Whether it does.
-
-    Returns:
-        Average precision from 0 to 1; ``nan`` where no readout changes.
-
     Raises:
         DataError: If a score is not a number.
     """
@@ -74,14 +59,7 @@ def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g
 
 
 def prevalence_rows(truth: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Say which fraction of the readouts change: the average precision of a score that tells nothing.
-
-    Args:
-        truth: Whether each readout changes.
-
-    Returns:
-        Fractions from 0 to 1.
-    """
+    """Say which fraction of the readouts change: the average precision of a score that tells nothing."""
     return truth.double().mean(1)
 
 
@@ -89,15 +67,6 @@ def precision_at_recall(
     score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"], *, recall: float
 ) -> Float[Tensor, "b"]:
     """Find the best precision of each row among the score thresholds that recall enough.
-
-    Args:
-        score: How surely each readout is said to change.
-        truth: Whether it does.
-        recall: The fraction of changing readouts to be called, above 0 and up to 1. The precision is the largest
-            over all thresholds that call at least so many, not the one where recall first gets there.
-
-    Returns:
-        Precision from 0 to 1, at least the prevalence; ``nan`` where no readout changes.
 
     Raises:
         DataError: If the recall is out of range or a score is not a number.
@@ -134,13 +103,6 @@ def centroid_accuracy(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b 
     """Say which fraction of the other perturbations lie farther from each prediction than its own.
 
     The distance is Euclidean, and equal distances count half (Systema, Viñas Torné et al. 2025).
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects of the same perturbations, which are each other's rivals.
-
-    Returns:
-        Fractions from 0 to 1, 0.5 by chance; ``nan`` for a perturbation without rivals.
     """
     distances = torch.cdist(
         prediction, truth, compute_mode="donot_use_mm_for_euclid_dist"
@@ -159,15 +121,6 @@ def discrimination_rows(
     effects are nearer to the prediction. Its best value is 1 and its worst ``1 / b``. The older definition,
     ``1 - 2 rank / b``, is twice this score minus one. Equal distances count half, where cell-eval lets its sorting
     decide.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects of the same perturbations, which are each other's rivals.
-        excluded: Readouts that the search for that row's perturbation leaves out: those of its own targets, whose
-            change gives the perturbation away.
-
-    Returns:
-        Scores, pure numbers; about 0.5 by chance.
     """
     ranks = prediction.new_empty(len(prediction))
     for row, keep in enumerate(~excluded):
@@ -230,14 +183,7 @@ class RowMetric:
     across_rivals: bool = False
 
     def of(self, held: HeldOut) -> Float[Tensor, "b"]:
-        """Compute the numbers.
-
-        Args:
-            held: Predictions and truth.
-
-        Returns:
-            One per perturbation; ``nan`` where there are too few readouts, no rivals, or too many of them.
-        """
+        """Compute the numbers."""
         b, g = held.truth.shape
         lacking = self.across_readouts and g < FEWEST_READOUTS
         if lacking or (self.across_rivals and not 2 <= b <= MOST_RIVALS):
@@ -246,14 +192,7 @@ class RowMetric:
 
 
 def mean(values: Float[Tensor, "n"]) -> RowStatistic:
-    """Take the mean over the drawn rows that have a value.
-
-    Args:
-        values: One number per row, ``nan`` where undefined.
-
-    Returns:
-        The statistic, for :func:`surrogates.evaluation.metrics.bootstrap_interval`.
-    """
+    """Take the mean over the drawn rows that have a value."""
     return lambda rows: values[rows].nanmean(1)
 
 

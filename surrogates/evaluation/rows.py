@@ -42,11 +42,7 @@ class Row:
     standard_error: float = math.nan
 
     def to_dict(self) -> dict[str, str | int | float | None]:
-        """Spell the row out for strict JSON.
-
-        Returns:
-            Its fields in order; numbers that are not finite become ``None``.
-        """
+        """Spell the row out for strict JSON."""
         return {
             key: None if isinstance(value, float) and not math.isfinite(value) else value
             for key, value in asdict(self).items()
@@ -57,11 +53,6 @@ def write_json(rows: Sequence[Row], path: Path, *, manifest: Mapping[str, object
     """Write rows as JSON, ``{"manifest": {...}, "rows": [{...}, ...]}``.
 
     A reader sees the old file or the new one, never a part.
-
-    Args:
-        rows: What to write.
-        path: Where; its folder must exist.
-        manifest: What the rows rest upon (versions, data, seed, command), as values that strict JSON can hold.
     """
     content = {"manifest": dict(manifest or {}), "rows": [row.to_dict() for row in rows]}
     text = json.dumps(content, indent=1, allow_nan=False)

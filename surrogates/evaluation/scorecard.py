@@ -70,12 +70,6 @@ def with_cost(work: Callable[[], T]) -> tuple[T, Cost]:
 
     Linux keeps the highest resident size of a process and resets it on request, which sees the memory of native
     libraries too, and costs nothing. Elsewhere memory is not measured.
-
-    Args:
-        work: Called once.
-
-    Returns:
-        Its result, and the cost.
     """
     before = _reset_peak()
     began = time.perf_counter()
@@ -122,14 +116,7 @@ class Scores:
     moments: Float[Tensor, "n 5 g"]
 
     def column(self, metric: str) -> Float[Tensor, "n"]:
-        """Take one metric.
-
-        Args:
-            metric: Its name.
-
-        Returns:
-            One number per perturbation.
-        """
+        """Take one metric."""
         return self.values[:, [*ROW_METRICS].index(metric)]
 
 
@@ -149,18 +136,7 @@ class Judgement:
 def judge(
     screen: Screen, model: Surrogate, protocol: Protocol, *, seed: int, before: Callable[[int], None]
 ) -> Judgement:
-    """Fit a model to every fold and score what it holds out, class by class.
-
-    Args:
-        screen: Measured effects in one context.
-        model: Any surrogate.
-        protocol: Folds and classes.
-        seed: For the fits.
-        before: Called with the number of each fold, from one, before its fit.
-
-    Returns:
-        Scores of every class of the protocol, and costs of every fold.
-    """
+    """Fit a model to every fold and score what it holds out, class by class."""
     own, few = own_readouts(screen), len(screen.readouts) < FEWEST_READOUTS
     parts: dict[int, list[Scores]] = {code: [] for code in protocol.classes}
     costs = []
@@ -180,14 +156,7 @@ def judge(
 
 
 def own_readouts(screen: Screen) -> Bool[Tensor, "n g"]:
-    """Mark the readouts that are targets of each perturbation itself.
-
-    Args:
-        screen: Measured effects.
-
-    Returns:
-        True where a readout bears the name of one of the row's targets.
-    """
+    """Mark the readouts that are targets of each perturbation itself."""
     columns = own_columns(screen.vocabulary, screen.readouts)
     return own_marks(screen.batch, columns, len(screen.readouts))
 
@@ -304,18 +273,7 @@ def measure_forward(
     (fewer, at least 200, for thousands of perturbations); means over perturbations have their dyadic standard
     error.
     ``fit_seconds`` and ``peak_mb`` (see
-    :class:`surrogates.evaluation.scorecard.Cost`) are the sum and the largest over the folds of the protocol, whose
-    classes share the fits, without bounds.
-
-    Args:
-        screen: Measured effects in one context; ``provenance["dataset"]`` names it in the rows.
-        surrogates: By name; the baselines are always added.
-        seed: Fixes folds, fits and bootstrap.
-        classes: Words of :data:`surrogates.evaluation.forward_splits.CLASSES`; what is not judged is not fitted.
-        progress: Called before each fit and at the end.
-
-    Returns:
-        The rows, and the models that raised ``DataError`` on the data of a protocol.
+    :class:`Cost`) are the sum and the largest over the folds of the protocol, whose classes share the fits, without bounds.
 
     Raises:
         DataError: If the screen has several contexts or nothing to hold out, or a surrogate that is no baseline

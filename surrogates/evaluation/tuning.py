@@ -167,13 +167,6 @@ SearchSpace: TypeAlias = Mapping[str, IntRange | RealRange | LogRange | Choice]
 def field_of(configuration: object, path: str) -> Any:  # noqa: ANN401 - a field can be anything
     """Look a field up.
 
-    Args:
-        configuration: A dataclass.
-        path: Names of fields, joined by dots.
-
-    Returns:
-        The value.
-
     Raises:
         UnknownNameError: If there is no such field.
     """
@@ -188,13 +181,6 @@ def field_of(configuration: object, path: str) -> Any:  # noqa: ANN401 - a field
 
 def with_fields(configuration: Configuration, values: Mapping[str, object]) -> Configuration:
     """Change some fields.
-
-    Args:
-        configuration: A frozen dataclass.
-        values: By the path of the field.
-
-    Returns:
-        The changed configuration.
 
     Raises:
         DataError: If the configuration refuses the values.
@@ -249,14 +235,6 @@ class Study:
 @contextmanager
 def open_study(settings: Study, *, first: Mapping[str, object], seed: int) -> Iterator[optuna.Study]:
     """Open a study, or begin it; Optuna is silent meanwhile, and its storage is closed afterwards.
-
-    Args:
-        settings: How trials are judged, cut short, and kept.
-        first: What the very first trial tries, as trials know it; the rest of it is drawn.
-        seed: Fixes what is proposed.
-
-    Yields:
-        The study, which minimises.
 
     Raises:
         DataError: If the storage cannot be opened.

@@ -51,14 +51,7 @@ class FittedScaledAdditive:
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations."""
         mean = sum_over_interventions(self.singles, batch)
         codes = torch.where(batch.order > 1, novelty_code(batch, self.measured_alone), -1)
         for code in torch.unique(codes[codes >= 0]).tolist():
@@ -72,32 +65,16 @@ class FittedScaledAdditive:
         return True
 
     def pair_factors(self) -> PairFactors:
-        """Factors of the mean effect of all pairs.
-
-        Returns:
-            Factors without interactions. They equal :meth:`predict` for pairs of entries measured alone; any
-            other pair gets the scale and offset of those pairs instead of its own class's.
-        """
+        """Factors of the mean effect of all pairs."""
         law = self._law(SEEN_DOUBLE)
         return PairFactors.without_interactions(law.scale * self.singles + law.offset / 2)
 
     def pair_scale(self) -> PairScale:
-        """Factors of the posterior scale of all pairs.
-
-        Returns:
-            One for every pair.
-        """
+        """Factors of the posterior scale of all pairs."""
         return PairScale.constant(len(self.singles))
 
     def set_rows(self, order: int) -> Float[Tensor, "v g"]:
-        """Share the scale and the offset of a class of combinations out among their parts.
-
-        Args:
-            order: How many entries the sets have; two or more.
-
-        Returns:
-            One row per entry.
-        """
+        """Share the scale and the offset of a class of combinations out among their parts."""
         law = self._law(seen_code(order))
         return law.scale * self.singles + law.offset / order
 

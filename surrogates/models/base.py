@@ -82,14 +82,7 @@ class PairFactors:
 
     @classmethod
     def without_interactions(cls, main: Float[Tensor, "v g"]) -> "PairFactors":
-        """Make the factors of plain sums.
-
-        Args:
-            main: Contribution of each entry.
-
-        Returns:
-            Factors of rank zero.
-        """
+        """Make the factors of plain sums."""
         return cls(main, main.new_zeros(len(main), 0), main.new_zeros(0, main.shape[1]))
 
 
@@ -109,14 +102,7 @@ class PairScale:
 
     @classmethod
     def constant(cls, entries: int) -> "PairScale":
-        """Make the factors of a scale of one for every pair.
-
-        Args:
-            entries: Size of the vocabulary.
-
-        Returns:
-            Factors of rank zero.
-        """
+        """Make the factors of a scale of one for every pair."""
         none = torch.zeros(entries, 0, dtype=torch.float64)
         return cls(torch.full((entries,), 0.5, dtype=torch.float64), none, none)
 
@@ -160,27 +146,12 @@ class SetAdditive(Protocol):
 
 
 def set_rows(fitted: Fitted, order: int) -> Float[Tensor, "v g"] | None:
-    """Ask a model for rows that sum up to the means of all sets of an order; see :class:`SetAdditive`.
-
-    Args:
-        fitted: Any fitted model.
-        order: How many entries the sets have.
-
-    Returns:
-        The rows, or ``None`` if its sets have to be predicted one by one.
-    """
+    """Ask a model for rows that sum up to the means of all sets of an order; see :class:`SetAdditive`."""
     return fitted.set_rows(order) if isinstance(fitted, SetAdditive) else None
 
 
 def surrogate_name(surrogate: Surrogate) -> str:
-    """Spell out what a surrogate is made of.
-
-    Args:
-        surrogate: A configuration.
-
-    Returns:
-        Its class and those of the surrogates that it holds, for example ``"Denoised(Interaction)"``.
-    """
+    """Spell out what a surrogate is made of."""
     held: list[Surrogate] = []
     for name in getattr(surrogate, "__dataclass_fields__", ()):
         value = getattr(surrogate, name)
@@ -190,14 +161,7 @@ def surrogate_name(surrogate: Surrogate) -> str:
 
 
 def pair_factored(fitted: Fitted) -> PairFactored | None:
-    """Take a fitted model as one whose pairs are scored by products.
-
-    Args:
-        fitted: Any fitted model.
-
-    Returns:
-        The same model, or ``None`` if its pairs have to be predicted one by one.
-    """
+    """Take a fitted model as one whose pairs are scored by products."""
     return fitted if isinstance(fitted, PairFactored) and fitted.factorises else None
 
 
@@ -261,9 +225,6 @@ class ContextSurrogate(Protocol):
 def require_one_context(screen: Screen) -> None:
     """Refuse a screen of several contexts, and one without conditions, which has none.
 
-    Args:
-        screen: What a model is about to be fitted to.
-
     Raises:
         DataError: If the screen has more than one context, or no conditions.
     """
@@ -282,13 +243,6 @@ def single_effects(screen: Screen) -> tuple[Float[Tensor, "v g"], Bool[Tensor, "
 
     The same target at two doses is two entries, each with its own effect.
 
-    Args:
-        screen: Measured effects in one context.
-
-    Returns:
-        The effect of each entry, in the unit of the screen, and whether it was measured alone; an entry that
-        was not gets the mean of all single effects.
-
     Raises:
         DataError: If the screen has several contexts, or nothing in it was measured alone.
     """
@@ -305,13 +259,5 @@ def single_effects(screen: Screen) -> tuple[Float[Tensor, "v g"], Bool[Tensor, "
 
 
 def sum_over_interventions(rows: Float[Tensor, "v g"], batch: PerturbationBatch) -> Float[Tensor, "b g"]:
-    """Add up the rows of the interventions of each perturbation.
-
-    Args:
-        rows: One row per vocabulary entry.
-        batch: The perturbations.
-
-    Returns:
-        One sum per perturbation; zeros for the control.
-    """
+    """Add up the rows of the interventions of each perturbation."""
     return (rows[batch.genes.clamp(min=0)] * batch.present[:, :, None]).sum(1)

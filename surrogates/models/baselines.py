@@ -17,12 +17,6 @@ def residual_variance(residuals: Float[Tensor, "n g"]) -> Float[Tensor, "g"]:
 
     These are in-sample, hence optimistic. An honest error law is learnt from held-out perturbations by a wrapper
     around the model; this one only makes the posterior proper.
-
-    Args:
-        residuals: Measured minus predicted effects of the training conditions.
-
-    Returns:
-        Mean square of each readout, kept positive where every residual is zero.
     """
     return residuals.square().mean(0).clamp(min=torch.finfo(residuals.dtype).eps)
 
@@ -48,14 +42,7 @@ class FittedMean:
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations."""
         return isotropic(_average(self.rows, batch), self.variance)
 
     @property
@@ -72,14 +59,7 @@ class FittedMean:
         return PairScale.constant(len(self.rows))
 
     def set_rows(self, order: int) -> Float[Tensor, "v g"]:
-        """Share the average of some rows out among them.
-
-        Args:
-            order: How many entries the sets have.
-
-        Returns:
-            One row per entry.
-        """
+        """Share the average of some rows out among them."""
         return self.rows / order
 
 

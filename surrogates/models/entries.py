@@ -62,14 +62,7 @@ class FittedDescribed:
         return self.additive.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Normal effects, wider for every entry that was not measured.
-        """
+        """Predict the effects of some perturbations."""
         scale = 1 + sum_over_interventions(self.excess[:, None], batch)[:, 0]
         return replace(self.additive.predict(batch), scale=scale)
 
@@ -79,19 +72,11 @@ class FittedDescribed:
         return True
 
     def pair_factors(self) -> PairFactors:
-        """Factors of the mean effect of all pairs.
-
-        Returns:
-            Factors without interactions.
-        """
+        """Factors of the mean effect of all pairs."""
         return self.additive.pair_factors()
 
     def pair_scale(self) -> PairScale:
-        """Factors of the posterior scale of all pairs.
-
-        Returns:
-            Sums over both entries.
-        """
+        """Factors of the posterior scale of all pairs."""
         scale = self.additive.pair_scale()
         return replace(scale, side=scale.side + self.excess)
 
@@ -110,15 +95,7 @@ class Learnt:
 
     @classmethod
     def nothing(cls, entries: int, departures: Float[Tensor, "m g"]) -> "Learnt":
-        """Depart from the prior nowhere.
-
-        Args:
-            entries: Size ``v`` of the vocabulary.
-            departures: Any departures, for their readouts.
-
-        Returns:
-            Zeros, equally spread.
-        """
+        """Depart from the prior nowhere."""
         return cls(departures.new_zeros(entries, departures.shape[1]), departures.new_ones(entries))
 
 
@@ -159,14 +136,6 @@ class Prior:
 
         The gain is the mean over ``m`` targets with an own readout, shrunk by ``m / (m + 1)``: one target alone
         could be an accident.
-
-        Args:
-            effects: Effects of the measured entries.
-            train: Their vocabulary ids.
-            own: Number of the own readout of each entry.
-
-        Returns:
-            The prior.
         """
         rows = torch.nonzero(own[train] >= 0).flatten()
         columns = own[train[rows]]
@@ -188,16 +157,7 @@ class Prior:
 def own_readout_scores(
     departures: Float[Tensor, "m g"], own: Int[Tensor, "v"], *, rank: int
 ) -> tuple[Float[Tensor, "g r"], Float[Tensor, "v r"]]:
-    """Describe targets by how their own readout responds to other perturbations.
-
-    Args:
-        departures: Training departures from the prior.
-        own: Number of the own readout of each entry, ``-1`` if there is none.
-        rank: Most principal components.
-
-    Returns:
-        The principal component scores of all readouts, and for each entry those of its own, zeros without one.
-    """
+    """Describe targets by how their own readout responds to other perturbations."""
     basis = effect_components(departures, rank)
     readouts = (basis * (departures @ basis.T).norm(dim=0)[:, None]).T
     return readouts, readouts[own.clamp(min=0)] * (own >= 0)[:, None]
@@ -246,12 +206,6 @@ class MeasuredEntries:
         The latter minimise the squared error of the combinations that contain them plus the squared departure
         from the mean single effect (zero without single effects).
 
-        Args:
-            screen: Measured effects in one context.
-
-        Returns:
-            The measured entries.
-
         Raises:
             DataError: If the screen has several contexts.
         """
@@ -280,29 +234,13 @@ class MeasuredEntries:
         )
 
     def departures(self, train: Int[Tensor, "m"]) -> tuple[Float[Tensor, "v g"], Float[Tensor, "m g"]]:
-        """Split effects into the prior of some entries and the rest.
-
-        Args:
-            train: Which entries to learn the prior from.
-
-        Returns:
-            The prior of every entry, and the departures of ``train`` from it.
-        """
+        """Split effects into the prior of some entries and the rest."""
         effects = self.additive.singles[train]
         prior = Prior.of(effects, train, self.own).rows()
         return prior, effects - prior[train]
 
     def trial(self, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> Trial:
-        """Let a learner predict targets that it has not seen, in five folds over targets.
-
-        Args:
-            learner: What learns departures.
-            described: Which entries have a descriptor.
-            seed: Fixes the folds.
-
-        Returns:
-            How it did; no trust when fewer than three targets are measured.
-        """
+        """Let a learner predict targets that it has not seen, in five folds over targets."""
         targets = [self.additive.vocabulary.targets[entry] for entry in self.train.tolist()]
         distinct = sorted(set(targets))
         if len(distinct) < FEWEST_TARGETS:
@@ -324,16 +262,7 @@ class MeasuredEntries:
         return Trial(trust, unit, max(prior_error, float(error.mean()) if told.any() else 0.0))
 
     def complete(self, learnt: Learnt, trial: Trial, described: Bool[Tensor, "v"]) -> FittedDescribed:
-        """Fill in the entries without measured effects.
-
-        Args:
-            learnt: What was learned from all measured entries.
-            trial: How the same learner did on held-out targets.
-            described: Which entries have a descriptor.
-
-        Returns:
-            The fitted model.
-        """
+        """Fill in the entries without measured effects."""
         prior, _ = self.departures(self.train)
         predicted = prior + trial.trust * learnt.departures * described[:, None]
         measured = torch.zeros(len(prior), dtype=torch.bool)
@@ -357,15 +286,6 @@ class MeasuredEntries:
 
 def fit_described(screen: Screen, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> FittedDescribed:
     """Learn departures, and how far to trust them.
-
-    Args:
-        screen: Measured effects in one context.
-        learner: What learns departures; it gets targets held out first, then all.
-        described: Which entries have a descriptor.
-        seed: Fixes the folds.
-
-    Returns:
-        The fitted model.
 
     Raises:
         DataError: If the screen has several contexts.

@@ -32,17 +32,7 @@ class Features:
         leading: int,
         combined: Bool[Tensor, "v"],
     ) -> "Features":
-        """Project single effects on the effect components.
-
-        Args:
-            singles: Single effect of each entry.
-            components: Orthonormal effect components.
-            leading: How many of them carry products and differences.
-            combined: Which entries occur in training combinations.
-
-        Returns:
-            The coordinates.
-        """
+        """Project single effects on the effect components."""
         tiny = torch.finfo(torch.float64).tiny
         projected = singles @ components.T
         first = projected[:, :leading]
@@ -70,14 +60,7 @@ class Features:
         return torch.cat([unit.new_zeros(q, own + similarity), unit, -2 * unit], dim=1)
 
     def of_batch(self, batch: PerturbationBatch) -> Float[Tensor, "b p"]:
-        """Features of combinations of any order: sums over parts and over pairs of parts.
-
-        Args:
-            batch: The combinations.
-
-        Returns:
-            One row per combination. Squares count once per pair, hence ``order - 1`` times per part.
-        """
+        """Features of combinations of any order: sums over parts and over pairs of parts."""
         marks = batch.multi_hot(len(self.scores))
         # sum over pairs of y_i y_j = ((sum y)² - sum y²) / 2, and each y_i² stands in order - 1 pairs
         squares = marks @ self.scores.square()
@@ -89,15 +72,7 @@ class Features:
 
 
 def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor, "c g"]:
-    """Find the leading directions of all measured effects, uncentred.
-
-    Args:
-        effects: Measured effects.
-        count: How many directions are wanted.
-
-    Returns:
-        Orthonormal rows, at most ``min(n, g)``, without those of vanishing size.
-    """
+    """Find the leading directions of all measured effects, uncentred."""
     if count < 1:
         return effects[:0]
     chosen = _leading_of_few_rows(effects, count) if 2 * len(effects) <= effects.shape[1] else None

@@ -70,14 +70,7 @@ class FittedInteraction:
         return self.additive.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict effects; singles are left to the additive model.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Normal effects with scale ``1 + f^T V f``.
-        """
+        """Predict effects; singles are left to the additive model."""
         combined = (batch.order > 1).to(torch.float64)
         features = self.features.of_batch(batch) * combined[:, None]
         mean = self.additive.predict(batch).mean + features @ self.weights

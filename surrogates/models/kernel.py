@@ -74,15 +74,7 @@ class KernelRidge:
 def chosen_descriptors(
     descriptors: tuple[Descriptors, ...] | None, vocabulary: Vocabulary
 ) -> tuple[Descriptors, ...]:
-    """Take the given descriptors, or those that the shipped tables offer.
-
-    Args:
-        descriptors: What the user chose; ``None`` for the shipped ones.
-        vocabulary: Whose targets to describe.
-
-    Returns:
-        The descriptors.
-    """
+    """Take the given descriptors, or those that the shipped tables offer."""
     if descriptors is not None:
         return descriptors
     # Some compounds are called like a gene.
@@ -140,13 +132,6 @@ def evidence_of_kernels(kernels: Float[Tensor, "k m m"], scores: Float[Tensor, "
 
     The criterion is that of :func:`surrogates.uncertainty.marginal_likelihood.maximise_evidence`, computed on the
     covariance ``I + sum_k w_k K_k`` of the ``m`` training entries.
-
-    Args:
-        kernels: Covariance of the training entries under each kernel, of unit mean variance.
-        scores: What is to be explained.
-
-    Returns:
-        Variance of each kernel relative to the noise.
     """
     eye = torch.eye(len(scores), dtype=torch.float64)
     tiny = torch.finfo(torch.float64).tiny

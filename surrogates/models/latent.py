@@ -54,14 +54,7 @@ class FittedLatentAdditive:
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations."""
         return isotropic(self.decode(sum_over_interventions(self.rows, batch)), self.variance)
 
     def latent_rows(self) -> Float[Tensor, "v r"]:
@@ -69,14 +62,7 @@ class FittedLatentAdditive:
         return self.rows
 
     def decode(self, latent: Float[Tensor, "b r"]) -> Float[Tensor, "b g"]:
-        """Decode summed latent rows.
-
-        Args:
-            latent: Sums over the interventions of each perturbation.
-
-        Returns:
-            Mean effects, in the unit of the screen; exactly zero for zeros.
-        """
+        """Decode summed latent rows."""
         return self.unit * decoded_departure(self.decoder, latent)
 
 
@@ -267,16 +253,7 @@ def _unit(screen: Screen) -> float:
 def decoded_departure(
     decoder: Layers, latent: Float[Tensor, "b r"], *, dropout: float = 0.0
 ) -> Float[Tensor, "b g"]:
-    """Propagate a departure from the control through the decoder.
-
-    Args:
-        decoder: Weights and thresholds.
-        latent: Departures of the latent state.
-        dropout: Probability with which each hidden unit is left out: for training only.
-
-    Returns:
-        Departures of the outputs; exactly zero for zeros.
-    """
+    """Propagate a departure from the control through the decoder."""
     *hidden, last = zip(decoder.weights, decoder.biases, strict=True)
     for weight, threshold in hidden:
         latent = (latent @ weight.T + threshold).relu() - threshold.relu()

@@ -46,14 +46,7 @@ class FittedRidge:
     penalty: float
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict effects.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Normal effects with scale ``1 + d^T (D^T D + penalty I)^-1 d``.
-        """
+        """Predict effects."""
         scale = 1 + sum_over_interventions(self.root, batch).square().sum(1)
         covariance = FactorCovariance.independent(self.noise)
         group = torch.zeros(len(batch), dtype=torch.int64)

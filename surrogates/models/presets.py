@@ -17,56 +17,32 @@ from surrogates.registry import Registry
 
 
 def least_squares() -> Ridge:
-    """Least squares on the design: ridge regression without a penalty.
-
-    Returns:
-        The configuration.
-    """
+    """Least squares on the design: ridge regression without a penalty."""
     return Ridge(0.0)
 
 
 def denoised_additive() -> Denoised:
-    """Scaled sums of single effects that have been shrunk.
-
-    Returns:
-        The configuration.
-    """
+    """Scaled sums of single effects that have been shrunk."""
     return Denoised(ScaledAdditive())
 
 
 def denoised_interaction() -> Denoised:
-    """Scaled sums of shrunk single effects, with Bayesian interactions.
-
-    Returns:
-        The configuration.
-    """
+    """Scaled sums of shrunk single effects, with Bayesian interactions."""
     return Denoised(Interaction())
 
 
 def stacked() -> Denoised:
-    """The convex combination of scaled sums, matching means and interactions, on shrunk single effects.
-
-    Returns:
-        The configuration.
-    """
+    """The convex combination of scaled sums, matching means and interactions, on shrunk single effects."""
     return Denoised(Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False))
 
 
 def ensemble() -> Ensemble:
-    """Eight interaction models on resampled combinations.
-
-    Returns:
-        The configuration.
-    """
+    """Eight interaction models on resampled combinations."""
     return Ensemble(Interaction())
 
 
 def latent_residual() -> Residual:
-    """A latent additive network that corrects the scaled additive prediction.
-
-    Returns:
-        The configuration.
-    """
+    """A latent additive network that corrects the scaled additive prediction."""
     return Residual(ScaledAdditive(), LatentAdditive())
 
 

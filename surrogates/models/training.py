@@ -69,17 +69,6 @@ def train(
     Everything random, dropout included, follows from the seed, and the global generator is left as it was. An
     interruption is passed on: whoever catches it finds the parameters of the last step.
 
-    Args:
-        parameters: What to change; gradients are switched on for the time of the training.
-        loss: From row numbers to the mean loss over them.
-        rows: How many rows there are.
-        schedule: How long and how fast.
-        seed: Fixes the order of the rows and dropout.
-        held_out: Loss on rows that are not trained on, called without gradients.
-
-    Returns:
-        How it went.
-
     Raises:
         DataError: If a loss is not finite.
     """
@@ -159,16 +148,7 @@ class Layers:
     def random(
         cls, sizes: Sequence[int], *, generator: torch.Generator, dtype: torch.dtype = torch.float32
     ) -> "Layers":
-        """Draw starting weights, uniform with the variance that keeps rectified signals alike [He 2015].
-
-        Args:
-            sizes: Width of the input, of each hidden layer, and of the output.
-            generator: Source of randomness.
-            dtype: Precision of the weights.
-
-        Returns:
-            The layers, with biases of zero; no tensor asks for a gradient.
-        """
+        """Draw starting weights, uniform with the variance that keeps rectified signals alike [He 2015]."""
         steps = list(pairwise(sizes))
         weights = tuple(
             (2 * torch.rand(out, into, generator=generator, dtype=dtype) - 1) * (6 / max(into, 1)) ** 0.5
@@ -177,15 +157,7 @@ class Layers:
         return cls(weights, tuple(torch.zeros(out, dtype=dtype) for _, out in steps))
 
     def __call__(self, rows: Float[Tensor, "b _"], *, dropout: float = 0.0) -> Float[Tensor, "b _"]:
-        """Apply the layers.
-
-        Args:
-            rows: Inputs.
-            dropout: Probability with which each hidden unit is left out: for training only.
-
-        Returns:
-            Outputs; nothing follows the last linear layer.
-        """
+        """Apply the layers."""
         last = len(self.weights) - 1
         for number, (weight, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
             rows = torch.nn.functional.linear(rows, weight, bias)
@@ -199,15 +171,7 @@ class Layers:
         return (*self.weights, *self.biases)
 
     def to(self, *, device: str, dtype: torch.dtype) -> "Layers":
-        """Move and convert the layers.
-
-        Args:
-            device: Where, for example ``"cpu"``.
-            dtype: Precision.
-
-        Returns:
-            Detached copies.
-        """
+        """Move and convert the layers."""
         return Layers(
             tuple(weight.detach().to(device=device, dtype=dtype) for weight in self.weights),
             tuple(bias.detach().to(device=device, dtype=dtype) for bias in self.biases),

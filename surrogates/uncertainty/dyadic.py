@@ -18,13 +18,6 @@ def dyadic_standard_error(values: Float[Tensor, "n"], nodes: Int[Tensor, "n k"])
 
     Example:
         >>> error = dyadic_standard_error(torch.tensor([1.0, 2.0, 4.0]), torch.tensor([[0, 1], [0, 2], [3, 4]]))
-
-    Args:
-        values: One number per row; rows without a value (``nan``) are left out.
-        nodes: Genes of each row in any numbering, none twice; -1 fills unused columns.
-
-    Returns:
-        The standard error in the unit of the values; ``nan`` for fewer than two rows with a value or two genes.
     """
     defined = ~values.isnan()
     used = nodes[defined]

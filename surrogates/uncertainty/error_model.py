@@ -42,14 +42,7 @@ class FactorCovariance:
 
     @classmethod
     def independent(cls, variance: Float[Tensor, "g"]) -> "FactorCovariance":
-        """Make the covariance of readouts that vary on their own.
-
-        Args:
-            variance: Of each readout; positive.
-
-        Returns:
-            A covariance of rank zero.
-        """
+        """Make the covariance of readouts that vary on their own."""
         return cls(variance, variance.new_zeros(len(variance), 0))
 
     @property
@@ -74,12 +67,6 @@ class FactorCovariance:
 
         With ``D = diag(diagonal)`` and the thin singular value decomposition ``D^-1/2 loadings = U S V^T`` the
         root is ``D^-1/2 (I + U ((1 + S²)^-1/2 - 1) U^T)``; it costs ``O(b g r)``.
-
-        Args:
-            rows: Any rows over readouts.
-
-        Returns:
-            Whitened rows, in standard deviations.
         """
         scaled = rows / self.diagonal.sqrt()
         vectors, values = self._spectrum
@@ -87,15 +74,7 @@ class FactorCovariance:
         return scaled + ((scaled @ vectors) * shrink) @ vectors.T
 
     def draw(self, count: int, *, generator: torch.Generator) -> Float[Tensor, "count g"]:
-        """Draw centred normal rows with this covariance.
-
-        Args:
-            count: How many rows.
-            generator: Source of randomness.
-
-        Returns:
-            The rows.
-        """
+        """Draw centred normal rows with this covariance."""
         g, r = self.loadings.shape
         noise = torch.randn(count, g, generator=generator, dtype=self.diagonal.dtype)
         factors = torch.randn(count, r, generator=generator, dtype=self.diagonal.dtype)
@@ -155,16 +134,6 @@ class ErrorLaw:
         """Tempered logarithm of the density of a target, up to a constant of the class.
 
         Everything is in whitened coordinates; see the module's equations.
-
-        Args:
-            square: Squared length of target minus prediction.
-            projections: Inner product of each part's effect with target minus prediction.
-            gram: Inner products of the parts' effects, row by row of the upper triangle: ``(a·a,)`` or
-                ``(a·a, a·b, b·b)`` and so on.
-            scale: Posterior scale of each candidate.
-
-        Returns:
-            Log densities; they compare candidates of one class.
         """
         g = len(self.offset)
         explained, log_volume = self._coefficients(projections, gram, scale)
@@ -195,14 +164,7 @@ class ErrorLaw:
         return explained, (determinant / ridge.square()).log()
 
     def with_temperature(self, temperature: float) -> "ErrorLaw":
-        """Change the power of the likelihood.
-
-        Args:
-            temperature: The new power.
-
-        Returns:
-            The law with it.
-        """
+        """Change the power of the likelihood."""
         return replace(self, temperature=temperature)
 
 
@@ -243,15 +205,7 @@ class StandardResiduals:
 
     @classmethod
     def of(cls, residuals: Float[Tensor, "n g"], scale: Float[Tensor, "n"]) -> "StandardResiduals":
-        """Standardise residuals.
-
-        Args:
-            residuals: Measured minus predicted, each predicted without having been seen.
-            scale: Posterior scale of each of those predictions.
-
-        Returns:
-            The residuals with their decomposition, from which any law is cheap.
-        """
+        """Standardise residuals."""
         offset = residuals.sum(0) / (len(residuals) + _OFFSET_PRIOR)
         rows = (residuals - offset) / scale.sqrt()[:, None]
         _, values, directions = torch.linalg.svd(rows, full_matrices=False)
@@ -262,14 +216,6 @@ class StandardResiduals:
 
         Factors are the leading principal directions, the rest is diagonal with variances shrunk towards their
         mean; it is well defined from one residual on and for any number of readouts.
-
-        Args:
-            choice: Rank, shrinkage, coefficient variance and tails.
-            temperature: Power of the likelihood.
-            origin: Name of the novelty class.
-
-        Returns:
-            The law.
         """
         n, g = self.rows.shape
         rank = min(choice.rank, n - 1, g)
@@ -299,14 +245,6 @@ def squared_norm(
     With ``y_i = scores_i`` and ``B = basis`` the cross terms are ``2 main_i · main_j``,
     ``2 (B main_i * y_i) · y_j``, ``2 y_i · (B main_j * y_j)`` and ``sum_rs (B B^T)_rs y_ir y_is y_jr y_js``, the
     last over ``r <= s`` only: ``d = g + 2 q + q (q + 1) / 2``.
-
-    Args:
-        main: Additive part of each entry.
-        scores: Coordinates of each entry.
-        basis: Effect of each product of coordinates; may have no rows.
-
-    Returns:
-        Side, left and right factors.
     """
     mixed = (main @ basis.T) * scores
     first, second = torch.triu_indices(len(basis), len(basis))
@@ -325,16 +263,6 @@ def inner_product(
     scores: Float[Tensor, "v q"],
     basis: Float[Tensor, "q g"],
 ) -> tuple[Float[Tensor, "v"], Float[Tensor, "v d"], Float[Tensor, "v d"]]:
-    """Expand ``rows_i · (main_i + main_j + basis^T (scores_i * scores_j))``, which is not symmetric.
-
-    Args:
-        rows: A row per entry, taken with the first of the two.
-        main: Additive part of each entry.
-        scores: Coordinates of each entry.
-        basis: Effect of each product of coordinates; may have no rows.
-
-    Returns:
-        A term of the first entry alone, and left and right factors of the rest.
-    """
+    """Expand ``rows_i · (main_i + main_j + basis^T (scores_i * scores_j))``, which is not symmetric."""
     mixed = (rows @ basis.T) * scores
     return (rows * main).sum(1), torch.cat([rows, mixed], dim=1), torch.cat([main, scores], dim=1)

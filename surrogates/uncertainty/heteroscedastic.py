@@ -55,28 +55,12 @@ class Tails:
     floor: float
 
     def reach(self, spread: Float[Tensor, "b g"]) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
-        """Say how far below and above the prediction a band goes, up to a factor that is the same for all.
-
-        Args:
-            spread: Standard deviation of each error.
-
-        Returns:
-            Distances downwards and upwards, positive.
-        """
+        """Say how far below and above the prediction a band goes, up to a factor that is the same for all."""
         return _with_floor(spread * self.lower, self.floor), _with_floor(spread * self.upper, self.floor)
 
     @classmethod
     def learn(cls, errors: Float[Tensor, "n g"], spread: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> "Tails":
-        """Learn from held-out errors, by the width that a band at 90 % would have.
-
-        Args:
-            errors: Measured minus predicted, of two or more perturbations.
-            spread: Standard deviation of each error, positive.
-            same: Number of the perturbation of each row, from zero.
-
-        Returns:
-            The tails.
-        """
+        """Learn from held-out errors, by the width that a band at 90 % would have."""
         standard = errors / spread
         below, above = _OneTail.of(-standard, same), _OneTail.of(standard, same)
         both = _OneTail((below.every + above.every) / 2, (below.left_out + above.left_out) / 2)
@@ -162,28 +146,13 @@ class CombinationFactor:
     entries: Float[Tensor, "v"]
 
     def of(self, given: Circumstances) -> Float[Tensor, "b"]:
-        """Evaluate the factor.
-
-        Args:
-            given: What is known of some predictions.
-
-        Returns:
-            Positive factors.
-        """
+        """Evaluate the factor."""
         traits = given.traits.clamp(self.lowest, self.highest) - self.centre
         return (self.level + traits @ self.weights + given.entries @ self.entries).exp()
 
     @classmethod
     def alike(cls, ratios: Float[Tensor, "n"], given: Circumstances) -> "CombinationFactor":
-        """Take the mean: the errors of all combinations are alike.
-
-        Args:
-            ratios: Mean squared error of each combination, in units of what its readouts let expect.
-            given: What was known of those predictions.
-
-        Returns:
-            The same factor for all.
-        """
+        """Take the mean: the errors of all combinations are alike."""
         traits = given.traits
         nothing = torch.zeros_like(traits[0])
         level = float(ratios.mean().clamp(min=_SMALLEST_FACTOR).log())
@@ -194,16 +163,7 @@ class CombinationFactor:
     def learn(
         cls, ratios: Float[Tensor, "n"], given: Circumstances
     ) -> tuple["CombinationFactor", Float[Tensor, "n"]]:
-        """Learn from held-out errors.
-
-        Args:
-            ratios: Mean squared error of each combination, in units of what its readouts let expect.
-            given: What was known of those predictions.
-
-        Returns:
-            The factor, of mean ratio one to the squared errors, and the factors of the given combinations with
-            each left out of the regression.
-        """
+        """Learn from held-out errors."""
         logs = ratios.clamp(min=max(_SMALLEST_RATIO * float(ratios.mean()), _SMALLEST_FACTOR)).log()
         mean, traits = logs.mean(), given.traits
         centre, width = traits.mean(0), traits.std(0)
@@ -259,28 +219,12 @@ class ErrorScale:
     support: int
 
     def variance(self, given: Circumstances) -> Float[Tensor, "b g"]:
-        """State the variance of each error.
-
-        Args:
-            given: What is known of some predictions.
-
-        Returns:
-            Variances, positive.
-        """
+        """State the variance of each error."""
         return self.factor.of(given)[:, None] * self.readouts.of(given)
 
     @classmethod
     def learn(cls, residuals: Float[Tensor, "n g"], given: Circumstances) -> dict[Form, "ErrorScale"]:
-        """Learn from held-out errors of one novelty class.
-
-        Args:
-            residuals: Measured minus predicted, of at least 8 perturbations that the models had not seen.
-            given: What was known of those predictions.
-
-        Returns:
-            A scale of each form, the simplest first. Fewer than 12 perturbations are not compared with each other:
-            there are no factors.
-        """
+        """Learn from held-out errors of one novelty class."""
         squares = residuals.square()
 
         def alike(readouts: ReadoutVariance, expected: Float[Tensor, "n g"]) -> ErrorScale:
@@ -335,26 +279,11 @@ class StatedPosterior:
         return None if factor is None else factor * self._ratio[:, :, None]
 
     def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
-        """Draw effects.
-
-        Args:
-            count: Number of draws ``s``.
-            seed: Fixes the draws.
-
-        Returns:
-            Independent draws.
-        """
+        """Draw effects."""
         return self.mean + self._ratio * (self.base.sample(count, seed=seed) - self.mean)
 
     def interval(self, level: float) -> Interval:
-        """Central normal interval of each effect on its own.
-
-        Args:
-            level: Nominal probability, between 0 and 1.
-
-        Returns:
-            The bounds.
-        """
+        """Central normal interval of each effect on its own."""
         spread = NormalDist().inv_cdf((1 + level) / 2) * self.variance.sqrt()
         return Interval(self.mean - spread, self.mean + spread, level)
 

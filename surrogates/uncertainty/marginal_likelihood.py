@@ -21,14 +21,6 @@ def maximise_evidence(
     ``A = I + P^1/2 F^T F P^1/2``, ``det K = det A`` and ``K^-1 = I - F P^1/2 A^-1 P^1/2 F^T``: the cost grows
     linearly with ``n``. Its slope in the logarithm of the prior variance of one regression weight ``j`` is
     ``(1 - (A^-1)_jj) / n - |(A^-1 P^1/2 F^T Y)_j|² / tr(Y^T K^-1 Y)``.
-
-    Args:
-        design: Features of the training combinations, terms side by side.
-        sizes: Number of columns of each term.
-        scores: Residuals on the effect components.
-
-    Returns:
-        Prior variance of each term relative to the noise, for a term whose rows have unit mean square.
     """
     n, p = design.shape
     gram, onto = design.T @ design, design.T @ scores
@@ -56,16 +48,7 @@ def maximise_evidence(
 def column_prior(
     design: Float[Tensor, "n p"], sizes: tuple[int, ...], weights: Float[Tensor, "t"]
 ) -> Float[Tensor, "p"]:
-    """Spread the prior variance of each term over its regression weights.
-
-    Args:
-        design: Features of the training rows, terms side by side.
-        sizes: Number of columns of each term.
-        weights: Prior variance of each term, for a term whose rows have unit mean square.
-
-    Returns:
-        Prior variance of each regression weight.
-    """
+    """Spread the prior variance of each term over its regression weights."""
     blocks = design.split(sizes, dim=1)
     return torch.cat([
         (weight / _mean_square(block)).expand(block.shape[1])

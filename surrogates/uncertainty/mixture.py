@@ -72,15 +72,7 @@ class Mixture:
         return share * torch.cat([deviations, *factors], dim=2)
 
     def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
-        """Draw effects: each draw is from one member, the same for all perturbations.
-
-        Args:
-            count: Number of draws ``s``.
-            seed: Fixes the draws.
-
-        Returns:
-            Independent draws.
-        """
+        """Draw effects: each draw is from one member, the same for all perturbations."""
         generator = torch.Generator().manual_seed(seed)
         drawn = torch.randint(len(self.members), (count,), generator=generator)
         seeds = torch.randint(2**31, (len(self.members),), generator=generator).tolist()
@@ -94,12 +86,6 @@ class Mixture:
 
         The quantiles have no closed form; they lie between the smallest and the largest of the members' own, and
         halving finds them.
-
-        Args:
-            level: Nominal probability, between 0 and 1.
-
-        Returns:
-            The bounds.
         """
         tail = (1 - level) / 2
         return Interval(self._quantile(tail), self._quantile(1 - tail), level)
@@ -128,14 +114,7 @@ _ROUNDS, _SETTLED = 1000, 1e-9
 
 
 def pool_weights(log_probability: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
-    """Weigh experts by the probabilities that they gave to what came true.
-
-    Args:
-        log_probability: Of each case (columns) by each expert (lines); cases that no expert had learnt from.
-
-    Returns:
-        Weights, not negative, of sum one; those below .02 are zero.
-    """
+    """Weigh experts by the probabilities that they gave to what came true."""
     m, n = log_probability.shape
     weights = torch.full((m,), 1 / m, dtype=torch.float64)
     for _ in range(_ROUNDS):
@@ -150,13 +129,5 @@ def pool_weights(log_probability: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
 
 
 def pooled(log_probability: Float[Tensor, "m n"], weights: Float[Tensor, "m"]) -> Float[Tensor, "n"]:
-    """Average probabilities.
-
-    Args:
-        log_probability: Of each case by each expert.
-        weights: Of the experts, of sum one.
-
-    Returns:
-        Logarithm of the pool's probability of each case.
-    """
+    """Average probabilities."""
     return (weights.log()[:, None] + log_probability).logsumexp(0)

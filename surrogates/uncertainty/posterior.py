@@ -125,15 +125,7 @@ class GaussianPosterior:
         return shared if self.scatter is None else torch.cat([shared, self.scatter.directions], dim=2)
 
     def sample(self, count: int, *, seed: int) -> Float[Tensor, "s b g"]:
-        """Draw effects.
-
-        Args:
-            count: Number of draws ``s``.
-            seed: Fixes the draws.
-
-        Returns:
-            Independent draws.
-        """
+        """Draw effects."""
         generator = torch.Generator().manual_seed(seed)
         b, g = self.mean.shape
         noise = torch.stack([each.draw(count * b, generator=generator) for each in self.covariances])
@@ -146,29 +138,14 @@ class GaussianPosterior:
         return effects + torch.einsum("sbk,bgk->sbg", sizes, directions)
 
     def interval(self, level: float) -> Interval:
-        """Central normal interval of each effect on its own.
-
-        Args:
-            level: Nominal probability, between 0 and 1.
-
-        Returns:
-            The bounds.
-        """
+        """Central normal interval of each effect on its own."""
         half = NormalDist().inv_cdf((1 + level) / 2)
         spread = half * self.variance.sqrt()
         return Interval(self.mean - spread, self.mean + spread, level)
 
 
 def isotropic(mean: Float[Tensor, "b g"], variance: Float[Tensor, "g"]) -> GaussianPosterior:
-    """Give every perturbation the same independent error in each readout.
-
-    Args:
-        mean: Expected effects.
-        variance: Error variance of each readout.
-
-    Returns:
-        The posterior, of rank zero.
-    """
+    """Give every perturbation the same independent error in each readout."""
     b = len(mean)
     covariance = FactorCovariance.independent(variance)
     return GaussianPosterior(mean, mean.new_ones(b), (covariance,), torch.zeros(b, dtype=torch.int64))

@@ -26,15 +26,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 
 
 def sums_over_others(values: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> Float[Tensor, "n g"]:
-    """Sum columns over the rows of all other perturbations.
-
-    Args:
-        values: Not negative, one row for each prediction.
-        same: Number of the perturbation of each row, from zero: one that was held out twice has two rows.
-
-    Returns:
-        For each row the sums without those of its perturbation, not negative.
-    """
+    """Sum columns over the rows of all other perturbations."""
     own = values.new_zeros(int(same.max()) + 1, values.shape[1]).index_add(0, same, values)
     return (values.sum(0) - own[same]).clamp(min=0)
 
@@ -80,19 +72,7 @@ class Circumstances:
         alone: Bool[Tensor, "v"],
         own: Bool[Tensor, "b g"],
     ) -> "Circumstances":
-        """Describe predictions.
-
-        Args:
-            mean: Predicted effects.
-            scale: Posterior scale of each prediction, positive.
-            batch: The perturbations.
-            singles: Single effect of each entry; rows of entries never measured alone do not count.
-            alone: Which entries were measured alone.
-            own: Which readouts are targets of the perturbation itself.
-
-        Returns:
-            The description.
-        """
+        """Describe predictions."""
         genes = batch.genes.clamp(min=0)
         known = batch.present & alone[genes]
         squares, sizes, sums, directions = (torch.zeros_like(mean) for _ in range(4))
@@ -153,14 +133,7 @@ class ReadoutVariance:
         return self.usual > 2 * _FLOOR * self.usual.mean()
 
     def of(self, given: Circumstances) -> Float[Tensor, "b g"]:
-        """Evaluate the module's equation.
-
-        Args:
-            given: What is known of some predictions.
-
-        Returns:
-            Variance of the error of each readout, positive; perturbations differ by more than it says.
-        """
+        """Evaluate the module's equation."""
         total = torch.zeros_like(given.mean)
         for share, term in zip(self.shares, _terms(given, self.usual), strict=True):
             total += share * term
@@ -170,30 +143,14 @@ class ReadoutVariance:
     def learn(
         cls, residuals: Float[Tensor, "n g"], given: Circumstances
     ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
-        """Learn from held-out errors.
-
-        Args:
-            residuals: Measured minus predicted, of perturbations that the models had not seen; two or more rows.
-            given: What was known of those predictions.
-
-        Returns:
-            The variances, and those of the given rows where each perturbation's own errors are not in ``D_g``.
-        """
+        """Learn from held-out errors."""
         return cls._learn(residuals, given, len(_terms(given, given.mean)))
 
     @classmethod
     def without_effects(
         cls, residuals: Float[Tensor, "n g"], given: Circumstances
     ) -> tuple["ReadoutVariance", Float[Tensor, "n g"]]:
-        """Learn variances that do not know the size of effects: by the first three terms of the equation.
-
-        Args:
-            residuals: As in :meth:`learn`.
-            given: As in :meth:`learn`.
-
-        Returns:
-            The same as :meth:`learn`.
-        """
+        """Learn variances that do not know the size of effects: by the first three terms of the equation."""
         return cls._learn(residuals, given, 3)
 
     @classmethod
@@ -233,13 +190,6 @@ def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"])
 
     Minimises ``mean(log h + r² / h)``, ``h = sum_t c_t terms_t``, over ``c >= 0``. The second term, which is the
     same for all, keeps a share of at least 1e-4 of the mean square, so that ``h`` is positive.
-
-    Args:
-        squares: Squares ``r²`` of the numbers.
-        terms: Not negative, one row each; the second is constant.
-
-    Returns:
-        The shares; all of the first where every number or every term is zero.
     """
     size = terms.mean(1)
     unit = float(squares.mean()) if squares.numel() else 0.0

@@ -148,12 +148,6 @@ def select_law(trials: Sequence[Trial]) -> LawSelection:
 
     The grid is searched one coordinate after the other until nothing changes: once on all folds, and once without
     each.
-
-    Args:
-        trials: All held-out folds of one novelty class.
-
-    Returns:
-        The choices. With fewer than 20 combinations only a diagonal law with strong shrinkage is tempered.
     """
     support = sum(len(trial.fold.measured) for trial in trials)
     scores = _Scores(trials)
@@ -244,14 +238,7 @@ class Tempered:
         return self.lowest + int(self.rows.mean(1).argmax())
 
     def best(self, used: Bool[Tensor, "p"]) -> tuple[float, float]:
-        """Find the best temperature on some rows: the top of the parabola through three points.
-
-        Args:
-            used: Which rows.
-
-        Returns:
-            The temperature, and the mean log probability there.
-        """
+        """Find the best temperature on some rows: the top of the parabola through three points."""
         means = self.rows[:, used].mean(1)
         at = min(max(int(means.argmax()), 1), len(means) - 2)
         before, here, after = means[at - 1 : at + 2].tolist()
@@ -261,14 +248,7 @@ class Tempered:
         return math.exp(place), float(self.at(place)[used].mean())
 
     def at(self, log_temperature: float) -> Float[Tensor, "p"]:
-        """Interpolate every row by the cubic through the four nearest temperatures of the grid.
-
-        Args:
-            log_temperature: Where, in the range that was looked at.
-
-        Returns:
-            Log posterior probabilities.
-        """
+        """Interpolate every row by the cubic through the four nearest temperatures of the grid."""
         place = log_temperature / _STEP - self.lowest
         first = min(max(math.floor(place) - 1, 0), len(self.rows) - 4)
         nodes = range(first, first + 4)
@@ -289,15 +269,6 @@ def temper(
 
     The mean log probability is concave in the power, so that a best one which lies inside a range is the best of
     all; the range grows until that holds on all rows, and on all rows but those of each subset.
-
-    Args:
-        densities: Log densities of each fold's rows under each of its candidates.
-        truths: Number of each row's true candidate.
-        subsets: Rows that are left out in turn.
-        start: Number of a temperature of the grid near the best; by default the whole grid is looked at coarsely.
-
-    Returns:
-        Log posterior probabilities of the truths.
     """
     known: dict[int, Tensor] = {}
 

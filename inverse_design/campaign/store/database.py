@@ -56,10 +56,6 @@ _NETWORK = frozenset(
 def refuse_network(path: Path, *, mounts: Path = MOUNTS) -> None:
     """Refuse a file on a network file system.
 
-    Args:
-        path: The file; it need not exist.
-        mounts: Table of mounted file systems; where there is none, nothing is known and nothing refused.
-
     Raises:
         StoreError: If the file lies on a file system of a network; the message names it.
     """
@@ -124,13 +120,6 @@ class Database:
     def at(cls, place: str | Path, *, timeout: float) -> "Database":
         """Find a database; nothing is opened yet.
 
-        Args:
-            place: Path of an SQLite file, or the URL of a database.
-            timeout: How long to wait for a lock, in seconds.
-
-        Returns:
-            The database.
-
         Raises:
             StoreError: If the URL cannot be used, its driver is missing, or the file lies on a network file
                 system.
@@ -153,9 +142,6 @@ class Database:
     def reading(self) -> Iterator[Connection]:
         """Read one consistent state.
 
-        Yields:
-            A connection in a transaction that sees no later change.
-
         Raises:
             StoreError: If the database fails.
         """
@@ -169,9 +155,6 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Connection]:
         """Change something, whole or not at all; SQLite is locked against other writers from the start.
-
-        Yields:
-            A connection in a transaction that is committed at the end, or rolled back by an exception.
 
         Raises:
             StoreError: If the database fails; it then is as before.
@@ -270,11 +253,7 @@ def _in_words(error: DBAPIError) -> str:
 
 
 def sync_folder(path: Path) -> None:
-    """Make a rename in a folder survive a power cut.
-
-    Args:
-        path: A file of the folder.
-    """
+    """Make a rename in a folder survive a power cut."""
     handle = os.open(path.parent, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -348,12 +327,6 @@ _EVERYONE = 5_720_519  # number of the advisory lock under which a PostgreSQL da
 def version_of(connection: Connection) -> str | None:
     """Read the version.
 
-    Args:
-        connection: To any database.
-
-    Returns:
-        Its version, ``None`` if it holds no tables at all.
-
     Raises:
         StoreError: If it holds the tables of another program.
     """
@@ -369,12 +342,7 @@ def version_of(connection: Connection) -> str | None:
 
 
 def migrate(connection: Connection, version: str = "head") -> None:
-    """Run the steps that are missing, in the transaction of the connection.
-
-    Args:
-        connection: To a database that is empty or of an older version.
-        version: Where to stop.
-    """
+    """Run the steps that are missing, in the transaction of the connection."""
     from alembic import command  # noqa: PLC0415 - only for new and old databases: it takes a while to import
     from alembic.config import Config  # noqa: PLC0415
 
@@ -389,9 +357,6 @@ def prepare(database: Database) -> None:
 
     A PostgreSQL database is migrated in one transaction. Of an SQLite file a copy is migrated and put in its place
     when all went well, so that no failure can leave a half of it.
-
-    Args:
-        database: It may be empty.
 
     Raises:
         StoreError: If it is newer than this package, of another program, or cannot be written.
@@ -409,15 +374,7 @@ def prepare(database: Database) -> None:
 
 
 def newer(database: Database, version: str) -> StoreError:
-    """Say that a database is too new.
-
-    Args:
-        database: Which.
-        version: Its version.
-
-    Returns:
-        The error, to be raised by the caller.
-    """
+    """Say that a database is too new."""
     return StoreError(
         f"{database.shown!r} has version {version} of the tables, this package knows {HEAD}: it was written by a"
         " newer release; upgrade the package"

@@ -170,39 +170,18 @@ class Recorded:
 
 
 def to_json(event: Event) -> str:
-    """Write an event.
-
-    Args:
-        event: Any event.
-
-    Returns:
-        One line of strict JSON.
-    """
+    """Write an event."""
     return json.dumps(_ADAPTERS[event.kind].dump_python(event, mode="json"), allow_nan=False)
 
 
 def from_json(kind: str, text: str) -> Event:
-    """Read an event.
-
-    Args:
-        kind: Its kind.
-        text: What :func:`to_json` has written.
-
-    Returns:
-        The event.
-    """
+    """Read an event."""
     event: Event = _ADAPTERS[kind].validate_json(text)
     return event
 
 
 def columns_of(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Write a planner's table column by column, so that it comes back number by number.
-
-    Args:
-        table: Columns of numbers, truth values and text.
-
-    Returns:
-        For each column its name, kind and values; a missing number is ``None``.
 
     Raises:
         PlanError: If a number is infinite, which no table can hold.
@@ -211,14 +190,7 @@ def columns_of(table: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def table_of(columns: list[dict[str, Any]]) -> pd.DataFrame:
-    """Read a table.
-
-    Args:
-        columns: What :func:`columns_of` has written.
-
-    Returns:
-        The table.
-    """
+    """Read a table."""
     types = {"float": "float64", "int": "int64", "bool": "bool", "text": "object"}
     return pd.DataFrame({each["name"]: pd.Series(each["values"], dtype=types[each["kind"]]) for each in columns})
 
@@ -273,22 +245,11 @@ class Block:
 
     @staticmethod
     def lines(texts: list[str]) -> str:
-        """Join texts, one for each well.
-
-        Args:
-            texts: None of them with a line break.
-
-        Returns:
-            What ``labels`` and ``replicates`` hold.
-        """
+        """Join texts, one for each well."""
         return _BREAK.join(texts)
 
     def to_bytes(self) -> bytes:
-        """Write the block.
-
-        Returns:
-            The content of a safetensors file; equal blocks have equal content.
-        """
+        """Write the block."""
         arrays = {
             "number": self.number.astype(np.int64),
             "extra": self.extra.astype(np.uint8),
@@ -303,14 +264,7 @@ class Block:
 
     @classmethod
     def from_bytes(cls, content: bytes) -> "Block":
-        """Read a block.
-
-        Args:
-            content: What :meth:`to_bytes` has written.
-
-        Returns:
-            The block.
-        """
+        """Read a block."""
         read = load(content)
         return cls(
             number=read["number"],
@@ -324,14 +278,7 @@ class Block:
 
 
 def content_hash(content: bytes) -> str:
-    """Name an artefact.
-
-    Args:
-        content: Of the artefact.
-
-    Returns:
-        Its SHA-256, in hexadecimal.
-    """
+    """Name an artefact."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -355,11 +302,6 @@ _WHY_FINAL: Mapping[State, str] = {
 
 def require_move(name: str, start: State, end: State) -> None:
     """Refuse a move that the life of an experiment does not have.
-
-    Args:
-        name: The experiment, for the message.
-        start: The state it is in.
-        end: The state it should get.
 
     Raises:
         IllegalMoveError: If there is no such move; the message says from where, to where, and what is allowed.

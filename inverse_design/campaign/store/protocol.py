@@ -159,10 +159,7 @@ def open_store(place: str | Path, *, create: bool = False, timeout: float = TIME
         StoreError: If there is no such file or database, it is of another program or newer than this package, lies
             on a network file system, is locked, or cannot be read.
     """
-    from inverse_design.campaign.store.database import (
-        Database,
-        prepare,
-    )
+    from inverse_design.campaign.store.database import Database, prepare  # noqa: PLC0415 - SQLAlchemy takes a second
     from inverse_design.campaign.store.sql import SqlStore  # noqa: PLC0415
 
     database = Database.at(place, timeout=timeout)

@@ -52,15 +52,7 @@ Rows = dict[str, list[tuple[Any, ...]]]
 
 
 def project(connection: Connection, campaign: int, sequence: int, event: Event, artefact: bytes | None) -> None:
-    """Move experiments as an event says.
-
-    Args:
-        connection: In the transaction of the event.
-        campaign: Number of the campaign.
-        sequence: Number of the event.
-        event: What happened.
-        artefact: Numbers that belong to it.
-    """
+    """Move experiments as an event says."""
     if isinstance(event, Asked):
         numbers = range(event.first, event.first + len(event.perturbations))
         proposed = zip(numbers, event.perturbations, strict=True)
@@ -75,10 +67,6 @@ def project(connection: Connection, campaign: int, sequence: int, event: Event, 
 
 def verify(connection: Connection, campaign: int) -> None:
     """Replay the log, and compare what follows from it with what is stored; the replay itself is rolled back.
-
-    Args:
-        connection: In a transaction of a writer.
-        campaign: Number of the campaign.
 
     Raises:
         StoreError: If the two differ, or the events are not numbered without a gap.
@@ -96,10 +84,6 @@ def verify(connection: Connection, campaign: int) -> None:
 
 def rebuild(connection: Connection, campaign: int) -> None:
     """Throw away what follows from the log, and replay it.
-
-    Args:
-        connection: In a transaction of a writer.
-        campaign: Number of the campaign.
 
     Raises:
         StoreError: If the events are not numbered without a gap.
@@ -191,23 +175,12 @@ class SqlLog:
     key: str
 
     def head(self) -> int:
-        """Give the number of the last event.
-
-        Returns:
-            The number; 0 before the first.
-        """
+        """Give the number of the last event."""
         wanted = select(CAMPAIGNS.c.head).where(CAMPAIGNS.c.id == self.campaign)
         return int(self.connection.execute(wanted).scalar_one())
 
     def events(self, *kinds: Kind) -> Iterator[Recorded]:
-        """Read events of some kinds, or all, from the first on.
-
-        Args:
-            kinds: Which.
-
-        Yields:
-            The events, in order.
-        """
+        """Read events of some kinds, or all, from the first on."""
         wanted = self._events()
         if kinds:
             wanted = wanted.where(EVENTS.c.kind.in_(kinds))
@@ -215,39 +188,18 @@ class SqlLog:
             yield _recorded(row)
 
     def newest(self, kind: Kind) -> Recorded | None:
-        """Read the last event of a kind.
-
-        Args:
-            kind: Which.
-
-        Returns:
-            The event, ``None`` if there is none.
-        """
+        """Read the last event of a kind."""
         wanted = self._events().where(EVENTS.c.kind == kind).order_by(EVENTS.c.sequence.desc()).limit(1)
         row = self.connection.execute(wanted).one_or_none()
         return None if row is None else _recorded(row)
 
     def artefact(self, name: str) -> bytes:
-        """Read the content of an artefact.
-
-        Args:
-            name: Its hash.
-
-        Returns:
-            The content.
-        """
+        """Read the content of an artefact."""
         wanted = select(ARTEFACTS.c.content).where(ARTEFACTS.c.hash == name)
         return bytes(self.connection.execute(wanted).scalar_one())
 
     def blocks(self, *, until: int | None = None) -> Iterator[bytes]:
-        """Read the blocks of numbers of all told tables.
-
-        Args:
-            until: Number of the last event that counts; all by default.
-
-        Yields:
-            Their contents, in the order in which they were told.
-        """
+        """Read the blocks of numbers of all told tables."""
         wanted = self._blocks().order_by(EVENTS.c.sequence)
         if until is not None:
             wanted = wanted.where(EVENTS.c.sequence <= until)
@@ -255,14 +207,7 @@ class SqlLog:
             yield bytes(content)
 
     def block(self, sequence: int) -> bytes:
-        """Read the block of one told table.
-
-        Args:
-            sequence: Number of its event.
-
-        Returns:
-            Its content.
-        """
+        """Read the block of one told table."""
         return bytes(self.connection.execute(self._blocks().where(EVENTS.c.sequence == sequence)).scalar_one())
 
     def experiments(
@@ -272,16 +217,7 @@ class SqlLog:
         round_number: int | None = None,
         perturbations: Sequence[str] | None = None,
     ) -> list[Experiment]:
-        """Read experiments that fulfil all that is stated.
-
-        Args:
-            states: In which they may be.
-            round_number: In which they were proposed.
-            perturbations: Canonical labels.
-
-        Returns:
-            The experiments, in the order of their numbers.
-        """
+        """Read experiments that fulfil all that is stated."""
         columns = (EXPERIMENTS.c.number, EXPERIMENTS.c.perturbation, EXPERIMENTS.c.round, EXPERIMENTS.c.state)
         wanted = select(*columns).where(EXPERIMENTS.c.campaign == self.campaign)
         if states is not None:
@@ -296,14 +232,7 @@ class SqlLog:
         return sorted((_experiment(row) for row in rows), key=lambda each: each.number)
 
     def measurements(self, numbers: Sequence[int]) -> list[Measurement]:
-        """Find the measurements of some experiments.
-
-        Args:
-            numbers: Of the experiments.
-
-        Returns:
-            Where the values of each well are.
-        """
+        """Find the measurements of some experiments."""
         found = MEASUREMENTS.c
         wanted = select(found.number, found.replicate, found.sequence, found.row)
         wanted = wanted.where(found.campaign == self.campaign)
@@ -311,49 +240,24 @@ class SqlLog:
         return [Measurement(row.number, row.replicate, row.sequence, row.row) for row in rows]
 
     def counts(self) -> Mapping[State, int]:
-        """Count the experiments in each state.
-
-        Returns:
-            For each state a number.
-        """
+        """Count the experiments in each state."""
         state = EXPERIMENTS.c.state
         wanted = select(state, func.count()).where(EXPERIMENTS.c.campaign == self.campaign).group_by(state)
         found = {row[0]: row[1] for row in self.connection.execute(wanted)}
         return {name: found.get(name, 0) for name in STATES}
 
     def next_number(self) -> int:
-        """Give the number of the next experiment.
-
-        Returns:
-            One more than the largest so far.
-        """
+        """Give the number of the next experiment."""
         largest = select(func.max(EXPERIMENTS.c.number)).where(EXPERIMENTS.c.campaign == self.campaign)
         return (self.connection.execute(largest).scalar_one() or 0) + 1
 
     def told(self, digest: str) -> Recorded | None:
-        """Find the event that told a table.
-
-        Args:
-            digest: Of the content of the table.
-
-        Returns:
-            The event, ``None`` if there is none.
-        """
+        """Find the event that told a table."""
         row = self.connection.execute(self._events().where(EVENTS.c.digest == digest)).one_or_none()
         return None if row is None else _recorded(row)
 
     def append(self, event: Event, *, actor: str, artefact: bytes | None = None, digest: str | None = None) -> int:
-        """Add an event, and move the experiments as it says.
-
-        Args:
-            event: What happened.
-            actor: Who did it.
-            artefact: Numbers that belong to it.
-            digest: Of the content of a told table.
-
-        Returns:
-            The number of the event.
-        """
+        """Add an event, and move the experiments as it says."""
         sequence = self.head() + 1
         row = {
             "campaign": self.campaign,
@@ -417,23 +321,12 @@ class SqlStore:
     database: Database
 
     def names(self) -> tuple[str, ...]:
-        """List the campaigns, sorted.
-
-        Returns:
-            Their names.
-        """
+        """List the campaigns, sorted."""
         with self.database.reading() as connection:
             return _names(connection)
 
     def create(self, name: str, key: str, created: Created, *, screen: bytes, actor: str) -> None:
         """Begin a campaign.
-
-        Args:
-            name: Unique in this store.
-            key: Unique everywhere.
-            created: Its first event.
-            screen: The starting screen, as an artefact.
-            actor: Who begins it.
 
         Raises:
             StoreError: If there is a campaign of that name, or the database cannot be written.
@@ -449,12 +342,6 @@ class SqlStore:
     def reading(self, name: str) -> Iterator[SqlLog]:
         """Open a campaign to read one consistent state of it.
 
-        Args:
-            name: Of the campaign.
-
-        Yields:
-            Its log.
-
         Raises:
             UnknownNameError: If there is no such campaign; the message names the nearest ones.
             StoreError: If the database cannot be read.
@@ -465,12 +352,6 @@ class SqlStore:
     @contextmanager
     def writing(self, name: str) -> Iterator[SqlLog]:
         """Open a campaign to change it: all of it when the block ends, or nothing if it is left by an exception.
-
-        Args:
-            name: Of the campaign.
-
-        Yields:
-            Its log, which nobody else can change meanwhile.
 
         Raises:
             UnknownNameError: If there is no such campaign.

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 
-from inverse_design.cli.campaign.place import PLACE, SETTINGS, Place, Plates, Stated
+from inverse_design.cli.campaign.options import PLACE, SETTINGS, Place, Plates, Stated
 from inverse_design.cli.console import examples
 from inverse_design.cli.options import Output, Reading, RunWords
 

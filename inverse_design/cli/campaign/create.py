@@ -17,7 +17,8 @@ from inverse_design.campaign.settings import (
     settings_schema,
 )
 from inverse_design.campaign.store.protocol import open_store
-from inverse_design.cli.campaign.place import Place, Stated, actor_of, shown_store
+from inverse_design.cli.campaign.options import Place, Stated
+from inverse_design.cli.campaign.place import actor_of, shown_store
 from inverse_design.cli.console import output, say, working
 from inverse_design.cli.limit_tables import read_pairs
 from inverse_design.cli.options import Reading
@@ -43,17 +44,7 @@ def run_create(
     stated: Stated,
     reading: Reading,
 ) -> None:
-    """Begin a campaign; everything is checked before the store is touched.
-
-    Args:
-        data: A dataset or file: what is known already.
-        place: Where to keep it, and its name.
-        context: Which context, if there are several.
-        config: A .toml file of settings.
-        library: The user's reagents; what it lacks is never proposed.
-        stated: Settings as flags.
-        reading: How to read a file.
-    """
+    """Begin a campaign; everything is checked before the store is touched."""
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
         path = None if config is None else Path(config)
@@ -83,12 +74,6 @@ def run_schema() -> None:
 def read_library(path: str) -> ReagentLibrary:
     """Read the user's library of reagents.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` file.
-
-    Returns:
-        The library.
-
     Raises:
         DataError: If it cannot be read or used.
     """
@@ -97,14 +82,6 @@ def read_library(path: str) -> ReagentLibrary:
 
 def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen) -> CampaignSettings:
     """Exclude what there is no reagent for.
-
-    Args:
-        settings: Of the campaign.
-        lacking: Targets without a reagent.
-        screen: What may be proposed.
-
-    Returns:
-        The settings, with these targets excluded.
 
     Raises:
         LibraryError: If nothing is left.

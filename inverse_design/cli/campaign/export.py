@@ -13,7 +13,8 @@ from inverse_design.campaign.planner import PERTURBATION, Batch
 from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
 from inverse_design.cli.campaign.create import read_library
-from inverse_design.cli.campaign.place import Place, Plates, open_campaign
+from inverse_design.cli.campaign.options import Place, Plates
+from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.rounds import round_facts
 from inverse_design.cli.console import Run, output, say
 from inverse_design.cli.outputs import check_writable, write_facts
@@ -27,16 +28,7 @@ _MOST_READOUTS = 200  # wider forms are filled by programs, not by hand
 def run_export(
     run: Run, *, place: Place, round_number: int | None, plates: Plates, library: str | None, destination: str
 ) -> None:
-    """Write a round for the bench; what the library lacks is said before anything is written.
-
-    Args:
-        run: The command line.
-        place: Which campaign.
-        round_number: Which round; the newest by default.
-        plates: How it is put on plates.
-        library: The user's reagents.
-        destination: A .xlsx or .csv file.
-    """
+    """Write a round for the bench; what the library lacks is said before anything is written."""
     path = check_writable(destination, endings=EXPORT_ENDINGS, inputs=[] if library is None else [library])
     campaign = open_campaign(place)
     batch = campaign.batch(round_number)
@@ -57,12 +49,6 @@ def run_export(
 def planned_wells(batch: Batch) -> list[str]:
     """List the experiments of a round that go on plates.
 
-    Args:
-        batch: The round.
-
-    Returns:
-        Their labels, in the order of the round.
-
     Raises:
         PlateError: If all of them were withdrawn.
     """
@@ -74,16 +60,7 @@ def planned_wells(batch: Batch) -> list[str]:
 
 
 def layout_of(campaign: Campaign, batch: Batch, plates: Plates) -> PlateLayout:
-    """Complete what was typed by the settings of the campaign.
-
-    Args:
-        campaign: Whose settings.
-        batch: The round, which has its own draw.
-        plates: As typed.
-
-    Returns:
-        The layout.
-    """
+    """Complete what was typed by the settings of the campaign."""
     settings = campaign.settings
     return PlateLayout(
         size=settings.plate_size if plates.plate is None else plates.plate,
@@ -98,15 +75,6 @@ def sheets_of(
     campaign: Campaign, batch: Batch, found: PlateMap, library: ReagentLibrary | None
 ) -> Mapping[str, pd.DataFrame]:
     """Collect the tables of an export.
-
-    Args:
-        campaign: Whose round it is.
-        batch: The round.
-        found: Where its wells are.
-        library: The user's reagents.
-
-    Returns:
-        The plate map, the reagents if there is a library, the batch with its states, and a form for the results.
 
     Raises:
         LibraryError: If a gene or compound has no reagent.

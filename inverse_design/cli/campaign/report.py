@@ -17,7 +17,8 @@ from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.results import ROUND
 from inverse_design.campaign.status import Advice, Status
 from inverse_design.campaign.store.events import STATES
-from inverse_design.cli.campaign.place import Place, open_campaign, planner_of
+from inverse_design.cli.campaign.options import Place
+from inverse_design.cli.campaign.place import open_campaign, planner_of
 from inverse_design.cli.console import output, say, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, probability
 from inverse_design.cli.tables import show_facts
@@ -32,14 +33,7 @@ _SHOWN = 8
 
 
 def batch_grid(batch: Batch) -> Grid:
-    """Lay the experiments of a round out.
-
-    Args:
-        batch: The round.
-
-    Returns:
-        What the planner said of each, and its state where that is no longer ``proposed``.
-    """
+    """Lay the experiments of a round out."""
     table = batch.table.drop(columns=[name for name in _HIDDEN if name in batch.table])
     decimals = decimals_for([float(value) for name in _BOUNDED if name in table for value in table[name]])
     columns = []
@@ -59,14 +53,7 @@ def batch_grid(batch: Batch) -> Grid:
 
 
 def history_grid(history: pd.DataFrame) -> Grid:
-    """Lay the events of a campaign out.
-
-    Args:
-        history: Of a campaign.
-
-    Returns:
-        One row per event.
-    """
+    """Lay the events of a campaign out."""
     return Grid((
         Column("event", tuple(map(str, history["sequence"])), "right"),
         Column("time", tuple(history["time"])),
@@ -77,14 +64,7 @@ def history_grid(history: pd.DataFrame) -> Grid:
 
 
 def states_grid(batches: Sequence[Batch]) -> Grid:
-    """Count the experiments of each round by their state.
-
-    Args:
-        batches: The rounds.
-
-    Returns:
-        One row per round, with its expected gain.
-    """
+    """Count the experiments of each round by their state."""
     gains = in_column([math.nan if each.expected_gain is None else each.expected_gain for each in batches])
     return Grid((
         Column("round", tuple(str(each.round) for each in batches), "right"),
@@ -94,13 +74,7 @@ def states_grid(batches: Sequence[Batch]) -> Grid:
 
 
 def show_coverage(console: Console, outcomes: pd.DataFrame, level: float) -> None:
-    """Print how often the bounds held that were stated before each round.
-
-    Args:
-        console: Where.
-        outcomes: Of a campaign.
-        level: Nominal probability of the bounds.
-    """
+    """Print how often the bounds held that were stated before each round."""
     known = outcomes.dropna(subset=["lower", "upper", MEASURED])
     if known.empty:
         say(console, "no experiment with stated bounds has been measured yet", "dim")
@@ -121,22 +95,12 @@ def show_coverage(console: Console, outcomes: pd.DataFrame, level: float) -> Non
 
 
 def show_advice(console: Console, advice: Advice) -> None:
-    """Say whether a round is worth it.
-
-    Args:
-        console: Where.
-        advice: Of a campaign.
-    """
+    """Say whether a round is worth it."""
     say(console, f"advice: {'stop' if advice.stop else 'go on'}: {advice.reason}", "bold" if advice.stop else "")
 
 
 def show_telling(console: Console, telling: Telling) -> None:
-    """Say what became of a told table, what is odd about it first.
-
-    Args:
-        console: Where.
-        telling: Of a campaign.
-    """
+    """Say what became of a told table, what is odd about it first."""
     for sentence in telling.flagged:
         say(console, f"warning: out of scale: {sentence}", "bold yellow")
     say(console, telling.words)
@@ -146,25 +110,13 @@ def show_telling(console: Console, telling: Telling) -> None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Write some names, not more than a line holds.
-
-    Args:
-        names: Any number of names.
-
-    Returns:
-        The first ones, and how many more there are.
-    """
+    """Write some names, not more than a line holds."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
 
 
 def run_status(*, place: Place, quick: bool) -> None:
-    """Print where a campaign stands, and whether another round is worth it.
-
-    Args:
-        place: Which campaign.
-        quick: Leave the advice out if a round would have to be planned for it.
-    """
+    """Print where a campaign stands, and whether another round is worth it."""
     campaign = open_campaign(place)
     status = campaign.status()
     console = output()
@@ -181,24 +133,12 @@ def run_status(*, place: Place, quick: bool) -> None:
 
 
 def run_history(*, place: Place) -> None:
-    """Print everything that happened.
-
-    Args:
-        place: Which campaign.
-    """
+    """Print everything that happened."""
     history_grid(open_campaign(place).history()).show(output())
 
 
 def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
-    """Say where a campaign stands.
-
-    Args:
-        campaign: Any campaign.
-        status: Its status.
-
-    Returns:
-        Findings by name.
-    """
+    """Say where a campaign stands."""
     settings = campaign.settings
     budget = "no budget is set" if settings.budget is None else f"{settings.budget:,.6g} is the budget"
     counts = ", ".join(f"{count:,} {state}" for state, count in status.counts.items() if count)

@@ -20,15 +20,6 @@ H5AD = ".h5ad"
 def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
     """Read results in the form that a campaign is told them.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` table with one row per well and effects against the control, or
-            an ``.h5ad`` file of cells or effects, whose own control the effects are against.
-        reading: How to read an ``.h5ad`` file.
-        readouts: Of the campaign; other genes of an ``.h5ad`` file are not read.
-
-    Returns:
-        The column ``perturbation``, the readouts, and whatever else a table holds, as text.
-
     Raises:
         DataError: If the file cannot be read, or its ending is none of these.
     """

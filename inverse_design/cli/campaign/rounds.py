@@ -9,7 +9,8 @@ from inverse_design.campaign.export import harmless
 from inverse_design.campaign.planner import PERTURBATION, Batch
 from inverse_design.campaign.settings import settings_as_json
 from inverse_design.cli.campaign.create import read_library
-from inverse_design.cli.campaign.place import Place, open_campaign, planner_of
+from inverse_design.cli.campaign.options import Place
+from inverse_design.cli.campaign.place import open_campaign, planner_of
 from inverse_design.cli.campaign.report import batch_grid, listed, show_advice, show_telling
 from inverse_design.cli.campaign.results import read_results
 from inverse_design.cli.console import Run, output, say, working
@@ -19,15 +20,7 @@ from inverse_design.cli.tables import show_facts, show_warnings
 
 
 def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destination: str | None) -> None:
-    """Propose a round, or give the open one out again.
-
-    Args:
-        run: The command line.
-        place: Which campaign.
-        count: How many experiments; as in the settings if ``None``.
-        more: Whether the round may stand beside open ones.
-        destination: Where to write the table.
-    """
+    """Propose a round, or give the open one out again."""
     written = None if destination is None else check_writable(destination, endings=TABLE_ENDINGS)
     campaign = open_campaign(place)
     wanted = campaign.settings.batch_size if count is None else count
@@ -45,16 +38,7 @@ def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destinatio
 
 
 def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]:
-    """Collect what explains the table of a round.
-
-    Args:
-        run: The command line.
-        campaign: Whose it is.
-        batch: The round.
-
-    Returns:
-        Values that JSON can hold.
-    """
+    """Collect what explains the table of a round."""
     settings = settings_as_json(campaign.settings)
     return {
         "manifest": manifest(run, None, seed=campaign.settings.seed, settings=settings),
@@ -64,13 +48,7 @@ def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]
 
 
 def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
-    """Print a round: warnings, what it is, its experiments, notes and advice.
-
-    Args:
-        console: Where.
-        campaign: Whose it is.
-        batch: The round.
-    """
+    """Print a round: warnings, what it is, its experiments, notes and advice."""
     show_warnings(console, batch.notes)
     still = "proposed now" if batch.fresh else f"open: {len(batch.open)} of {len(batch.states)} results to come"
     level = 100 * campaign.settings.level
@@ -91,13 +69,7 @@ def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
 
 
 def run_order(*, place: Place, names: Sequence[str], library: str | None) -> None:
-    """Note that experiments go to the bench, if there is a reagent for each.
-
-    Args:
-        place: Which campaign.
-        names: Which experiments; all that are proposed by default.
-        library: The user's reagents.
-    """
+    """Note that experiments go to the bench, if there is a reagent for each."""
     campaign = open_campaign(place)
     if library is not None:
         wanted = list(names) or proposed(campaign)
@@ -107,14 +79,7 @@ def run_order(*, place: Place, names: Sequence[str], library: str | None) -> Non
 
 
 def run_tell(results: str, *, place: Place, extra: bool, reading: Reading) -> None:
-    """Tell results.
-
-    Args:
-        results: A table of wells, or an .h5ad file.
-        place: Which campaign.
-        extra: Whether experiments that nobody asked for are taken.
-        reading: How to read an .h5ad file.
-    """
+    """Tell results."""
     campaign = open_campaign(place)
     with working("reading"):
         table = read_results(results, reading, campaign.readouts)
@@ -127,26 +92,13 @@ def run_tell(results: str, *, place: Place, extra: bool, reading: Reading) -> No
 
 
 def run_withdraw(names: Sequence[str], *, place: Place, reason: str) -> None:
-    """Note that experiments will not be done.
-
-    Args:
-        names: Which experiments.
-        place: Which campaign.
-        reason: Why.
-    """
+    """Note that experiments will not be done."""
     withdrawn = open_campaign(place).withdraw(names, reason=reason)
     say(output(), f"withdrew {len(withdrawn)}: {listed(withdrawn)}")
 
 
 def proposed(campaign: Campaign) -> list[str]:
-    """List the experiments that may still be ordered.
-
-    Args:
-        campaign: Any campaign.
-
-    Returns:
-        Their labels.
-    """
+    """List the experiments that may still be ordered."""
     batches = (campaign.batch(number) for number in range(1, campaign.status().rounds + 1))
     return [
         str(label)

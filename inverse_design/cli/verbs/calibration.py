@@ -49,12 +49,7 @@ RowsByMetric = Mapping[str, Row]
 
 
 def show_legend(console: Console, levels: Sequence[float]) -> None:
-    """Say once how the tables are read.
-
-    Args:
-        console: Where.
-        levels: Nominal probabilities.
-    """
+    """Say once how the tables are read."""
     said = ", ".join(f"{percent(level)} %" for level in levels)
     say(console, f"coverage of conformal bounds at nominal {said}; below it that of the posterior's own intervals")
     say(console, "[95 % interval by a bootstrap of the genes of held-out perturbations, which nothing has seen]")
@@ -73,14 +68,7 @@ def show_legend(console: Console, levels: Sequence[float]) -> None:
 
 
 def show_class(console: Console, card: ClassCard, rows: RowsByMetric, level: float) -> None:
-    """Print what was found of one novelty class.
-
-    Args:
-        console: Where.
-        card: What was found.
-        rows: The same as numbers, by metric.
-        level: The level that is spoken of.
-    """
+    """Print what was found of one novelty class."""
     variant = card.variant.replace("_", " ")
     say(console)
     say(console, f"{card.novelty}, {variant} (n = {len(card.judged)})", "bold")
@@ -97,15 +85,7 @@ def show_class(console: Console, card: ClassCard, rows: RowsByMetric, level: flo
 
 
 def coverage_grid(rows: RowsByMetric, level: float) -> Grid:
-    """Lay coverage out, one line for each kind of bound and one column for each level.
-
-    Args:
-        rows: Of one class, by metric.
-        level: The level of which widths are shown.
-
-    Returns:
-        The table.
-    """
+    """Lay coverage out, one line for each kind of bound and one column for each level."""
     prefix, suffix = "posterior_coverage_", "_all"
     said = [
         name.removeprefix(prefix).removesuffix(suffix)
@@ -180,15 +160,7 @@ def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
 
 
 def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging, reading: Reading) -> None:
-    """Measure whether bounds, sets and probabilities hold of held-out perturbations.
-
-    Args:
-        run: The command line.
-        data: A dataset or file.
-        context: Which context, if there are several.
-        asked: What to judge, and where to write it.
-        reading: How to read a file.
-    """
+    """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
     inputs = [data] if names_a_file(data) else []
     place = None if asked.json is None else check_writable(asked.json, endings=(".json",), inputs=inputs)
     picture = None if asked.picture is None else check_writable(asked.picture, endings=(".svg",), inputs=inputs)
@@ -228,14 +200,7 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
 def show_calibration(
     console: Console, cards: Sequence[ClassCard], rows: Sequence[Row], levels: Sequence[float]
 ) -> None:
-    """Print warnings, then a table for each class, then reliability.
-
-    Args:
-        console: Where.
-        cards: What was found.
-        rows: The same as numbers.
-        levels: Nominal probabilities.
-    """
+    """Print warnings, then a table for each class, then reliability."""
     level = main_level(levels)
     warnings, remarks = coverage_remarks(cards, rows, level)
     for line in warnings:
@@ -256,12 +221,6 @@ def show_calibration(
 def read_levels(stated: Sequence[str]) -> tuple[float, ...]:
     """Read nominal probabilities.
 
-    Args:
-        stated: As typed; commas divide them.
-
-    Returns:
-        Ascending, each once; the default ones if none is stated.
-
     Raises:
         CalibrationError: If one is no number between 0 and 1.
     """
@@ -281,12 +240,6 @@ def read_levels(stated: Sequence[str]) -> tuple[float, ...]:
 def named_model(name: str) -> Automatic:
     """Wrap a forward model as a proposal does.
 
-    Args:
-        name: A registered name, or ``"automatic"``.
-
-    Returns:
-        What is fitted.
-
     Raises:
         UnknownNameError: If the name is not known.
     """
@@ -295,14 +248,7 @@ def named_model(name: str) -> Automatic:
 
 
 def reliability_of(card: ClassCard) -> tuple[Bin, ...]:
-    """Bin the probabilities of first candidates.
-
-    Args:
-        card: What was found of a class.
-
-    Returns:
-        The bins; none where there are no probabilities.
-    """
+    """Bin the probabilities of first candidates."""
     stated = card.judged.column("probability")
     return () if bool(stated.isnan().any()) else reliability(stated, card.judged.column("hit") > 0)
 

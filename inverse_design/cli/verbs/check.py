@@ -18,12 +18,7 @@ _SHOWN = 8
 
 
 def run_check(data: str, reading: Reading) -> None:
-    """Read the data and report.
-
-    Args:
-        data: A dataset or file.
-        reading: How to read a file.
-    """
+    """Read the data and report."""
     with working("reading"):
         screen = open_screen(data, reading)
     console = output()
@@ -35,14 +30,7 @@ def run_check(data: str, reading: Reading) -> None:
 
 
 def contents(screen: Screen) -> dict[str, str]:
-    """Count what is in a screen.
-
-    Args:
-        screen: Any screen.
-
-    Returns:
-        Findings by name.
-    """
+    """Count what is in a screen."""
     orders = screen.batch.order
     counts = [f"{int((orders == order).sum()):,} {name}" for order, name in ((1, "singles"), (2, "doubles"))]
     higher = int((orders > 2).sum())
@@ -64,27 +52,13 @@ def contents(screen: Screen) -> dict[str, str]:
 
 
 def own_readouts(screen: Screen) -> tuple[str, ...]:
-    """Find the readouts that are targets themselves.
-
-    Args:
-        screen: Any screen.
-
-    Returns:
-        Their names.
-    """
+    """Find the readouts that are targets themselves."""
     targets = set(screen.vocabulary.targets)
     return tuple(readout for readout in screen.readouts if readout in targets)
 
 
 def concerns(screen: Screen) -> Iterator[str]:
-    """Find what stands between a screen and a good proposal.
-
-    Args:
-        screen: A screen that was read without error.
-
-    Yields:
-        Sentences, the gravest first.
-    """
+    """Find what stands between a screen and a good proposal."""
     contexts = sorted(set(screen.contexts))
     if len(contexts) > 1:
         yield f"{len(contexts)} contexts: propose and benchmark need --context, for example {contexts[0]!r}"
@@ -102,14 +76,7 @@ def concerns(screen: Screen) -> Iterator[str]:
 
 
 def weak_conditions(screen: Screen) -> tuple[str, ...]:
-    """Find conditions whose effect is about as long as its standard error.
-
-    Args:
-        screen: Any screen.
-
-    Returns:
-        Their labels; none if the screen has no standard errors.
-    """
+    """Find conditions whose effect is about as long as its standard error."""
     if screen.standard_errors is None:
         return ()
     ratio = screen.effects.norm(dim=1) / screen.standard_errors.norm(dim=1).clamp(

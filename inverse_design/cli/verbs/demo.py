@@ -18,13 +18,7 @@ _GENES, _DOUBLES = 40, 120
 
 
 def run_demo(run: Run, *, folder: str, seed: int) -> None:
-    """Hold one measured double out, ask for its state, and see whether it is found.
-
-    Args:
-        run: The command line.
-        folder: Where to write; made if need be.
-        seed: Fixes everything random.
-    """
+    """Hold one measured double out, ask for its state, and see whether it is found."""
     console = output()
     real = is_available(REAL)
     if not real:
@@ -51,14 +45,7 @@ def run_demo(run: Run, *, folder: str, seed: int) -> None:
 
 
 def simulated(seed: int) -> tuple[Screen, str]:
-    """Make a small saturating world in which all singles and some doubles are measured.
-
-    Args:
-        seed: Fixes it.
-
-    Returns:
-        The screen, and a double of it that stands for the target.
-    """
+    """Make a small saturating world in which all singles and some doubles are measured."""
     world = SaturatingWorld(Network(genes=_GENES, seed=seed))
     design = singles_and_doubles(world.network, doubles=_DOUBLES, seed=seed)
     screen = world.screen(design, seed=seed)

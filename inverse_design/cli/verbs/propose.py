@@ -32,14 +32,7 @@ LONG = 60.0  # seconds; what takes less is done without asking
 
 
 def approval(answer: str) -> Callable[[Workload], None]:
-    """Ask before long searches.
-
-    Args:
-        answer: ``"yes"`` if they may go on, ``"ask"`` if not without a word.
-
-    Returns:
-        What an engine calls before it searches; raises SpaceError where nobody has said yes.
-    """
+    """Ask before long searches."""
 
     def approve(work: Workload) -> None:
         if work.seconds < LONG:
@@ -80,19 +73,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     running: Running,
     reading: Reading,
 ) -> None:
-    """Rank candidates, print them, and write them if asked.
-
-    Args:
-        run: The command line.
-        data: A dataset or file.
-        target: As typed.
-        context: Which context, if there are several.
-        destination: Where to write the table.
-        asking: What is asked.
-        restrictions: What may be proposed.
-        running: How it is searched.
-        reading: How to read a file.
-    """
+    """Rank candidates, print them, and write them if asked."""
     limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
     inputs = [each for each in (data, target, *filter(None, (asking.prior, *limits))) if names_a_file(each)]
     place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
@@ -114,16 +95,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
 
 
 def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen) -> Constraints:
-    """Resolve the restrictions against what the screen knows.
-
-    Args:
-        restrictions: As typed.
-        reading: For the mode.
-        screen: The data.
-
-    Returns:
-        The constraints.
-    """
+    """Resolve the restrictions against what the screen knows."""
     known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
     return Constraints(
         excluded=read_names(restrictions.exclude, known=known),
@@ -141,14 +113,7 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
 
 
 def engine_of(running: Running) -> Engine:
-    """Set up where a search runs.
-
-    Args:
-        running: As typed.
-
-    Returns:
-        The engine, which asks before long searches.
-    """
+    """Set up where a search runs."""
     return Engine(
         workers=running.workers,
         scheduler=running.scheduler,
@@ -166,18 +131,7 @@ def solve(
     *,
     engine: Engine | None = None,
 ) -> Answer:
-    """Fit the model and search, showing progress on a terminal.
-
-    Args:
-        screen: Measured effects in one context.
-        target: Where the cells should go.
-        asking: What is asked.
-        constraints: What may be proposed.
-        engine: Where the search runs.
-
-    Returns:
-        The answer.
-    """
+    """Fit the model and search, showing progress on a terminal."""
     prior = _read_prior(asking.prior)
     surrogate = loaded_model(asking.model)
     with working("fitting and searching") as tick:
@@ -199,12 +153,7 @@ def solve(
 
 
 def show_answer(console: Console, answer: Answer) -> None:
-    """Print an answer: warnings, what was used, the table, the card, the certificate, the notes.
-
-    Args:
-        console: Where.
-        answer: What to print.
-    """
+    """Print an answer: warnings, what was used, the table, the card, the certificate, the notes."""
     proposal = answer.proposal
     show_warnings(console, proposal.notes)
     show_facts(console, _facts(answer))
@@ -228,16 +177,7 @@ def show_answer(console: Console, answer: Answer) -> None:
 
 
 def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tuple[Path, Path]:
-    """Write the table and, beside it, all that explains it.
-
-    Args:
-        answer: What to write.
-        place: The table's path.
-        known: The manifest.
-
-    Returns:
-        The two files.
-    """
+    """Write the table and, beside it, all that explains it."""
     proposal = answer.proposal
     labels = proposal.table["perturbation"]
     why = [
@@ -264,15 +204,7 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
 
 
 def truth_line(proposal: Proposal, truth: str) -> str:
-    """Say where the held-out condition stands that made the target.
-
-    Args:
-        proposal: What was found.
-        truth: Its label.
-
-    Returns:
-        One sentence.
-    """
+    """Say where the held-out condition stands that made the target."""
     said = f"truth: {truth}, measured but held out of the training data,"
     ranks = proposal.table.loc[proposal.table["perturbation"] == truth, "rank"]
     if len(ranks):
@@ -308,14 +240,7 @@ def _certificates(turns: Turns) -> dict[str, dict[str, object]]:
 
 
 def columns_in_words(answer: Answer) -> dict[str, str]:
-    """Say what the numbers of the table are and in which unit, so that none is read wrongly.
-
-    Args:
-        answer: The answer.
-
-    Returns:
-        A sentence for each column that needs one.
-    """
+    """Say what the numbers of the table are and in which unit, so that none is read wrongly."""
     proposal = answer.proposal
     table, common = proposal.table, len(proposal.target.on(answer.screen.readouts).columns)
     bounded = DISTANCE if DISTANCE in table else "utility"

@@ -34,18 +34,7 @@ def run_rank(
     valuing: Valuing,
     reading: Reading,
 ) -> None:
-    """Rank the experiments of a list, print them, and write them if asked.
-
-    Args:
-        run: The command line.
-        data: A dataset or file.
-        target: As typed.
-        context: Which context, if there are several.
-        destination: Where to write the table.
-        listing: The list, its costs and the budget.
-        valuing: How experiments are valued.
-        reading: How to read the data.
-    """
+    """Rank the experiments of a list, print them, and write them if asked."""
     inputs = [each for each in (data, target, listing.experiments) if names_a_file(each)]
     place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
     with working("reading"):
@@ -88,14 +77,7 @@ def run_rank(
 
 
 def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Valuing) -> None:
-    """Print a ranking: warnings, what was used, the table, what the budget buys, the notes.
-
-    Args:
-        console: Where.
-        ranking: What to print.
-        screen: The data.
-        valuing: How experiments were valued.
-    """
+    """Print a ranking: warnings, what was used, the table, what the budget buys, the notes."""
     outcome = _outcome(ranking.table)
     show_warnings(console, ranking.notes)
     facts = {

@@ -17,15 +17,7 @@ from surrogates.evaluation.rows import Row, write_json
 
 
 def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, reading: Reading) -> None:
-    """Measure the regret of the first candidates for states of many kinds.
-
-    Args:
-        run: The command line.
-        data: A dataset or file.
-        context: Which context, if there are several.
-        asked: By which model, and where to write.
-        reading: How to read a file.
-    """
+    """Measure the regret of the first candidates for states of many kinds."""
     inputs = [data] if names_a_file(data) else []
     place = None if asked.json is None else check_writable(asked.json, endings=(".json",), inputs=inputs)
     model = named_model(asked.model)
@@ -50,12 +42,7 @@ def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, read
 
 
 def show_reach(console: Console, report: ReachReport) -> None:
-    """Print warnings, then for each choice of readouts the means over kinds and the first candidate by kind.
-
-    Args:
-        console: Where.
-        report: What was measured.
-    """
+    """Print warnings, then for each choice of readouts the means over kinds and the first candidate by kind."""
     for line in losses(report.rows):
         say(console, line, "bold yellow")
     sizes = f"{min(report.candidates)} to {max(report.candidates)} candidates"
@@ -78,16 +65,7 @@ def show_reach(console: Console, report: ReachReport) -> None:
 
 
 def kinds_grid(rows: Sequence[Row], variant: str, metric: str) -> Grid:
-    """Lay one metric out, kinds of states by methods.
-
-    Args:
-        rows: Of the benchmark.
-        variant: Which readouts.
-        metric: For example ``regret_1``.
-
-    Returns:
-        One row per kind.
-    """
+    """Lay one metric out, kinds of states by methods."""
     some = {
         (row.variant.removeprefix(f"{variant}, "), row.model): row.value
         for row in rows
@@ -100,14 +78,7 @@ def kinds_grid(rows: Sequence[Row], variant: str, metric: str) -> Grid:
 
 
 def losses(rows: Sequence[Row]) -> list[str]:
-    """Say where the default comes no nearer than the plain likelihood, on average over kinds.
-
-    Args:
-        rows: Of the benchmark.
-
-    Returns:
-        Warnings.
-    """
+    """Say where the default comes no nearer than the plain likelihood, on average over kinds."""
     values = {(row.variant, row.model, row.metric): row.value for row in rows if row.variant.endswith(MEAN)}
     lines = []
     for variant in dict.fromkeys(key[0] for key in values):

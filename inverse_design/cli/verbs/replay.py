@@ -38,18 +38,7 @@ def run_replay(
     figure: str | None,
     reading: Reading,
 ) -> None:
-    """Replay campaigns, print who found how much, and write the numbers and the picture.
-
-    Args:
-        run: The command line.
-        data: A dataset of the catalogue, or a file.
-        context: Which context, if the data hold several.
-        rules: Of the game.
-        players: Who plays, and how often.
-        destination: Where to write the rows.
-        figure: Where to draw the curves.
-        reading: How to read a file.
-    """
+    """Replay campaigns, print who found how much, and write the numbers and the picture."""
     place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[data])
     drawn = None if figure is None else check_writable(figure, endings=(".svg",), inputs=[data])
     policies = _policies(read_names(players.policy) or DEFAULT)
@@ -73,13 +62,6 @@ def run_replay(
 
 def make_game(screen: Screen, rules: GameOptions) -> Game:
     """Lay out the game on a screen.
-
-    Args:
-        screen: All measured effects, in one context.
-        rules: Of the game.
-
-    Returns:
-        The game of its pairs, with the shipped gene descriptors.
 
     Raises:
         DataError: If there are several readouts and none is named, or fewer pairs than the rules need.
@@ -114,15 +96,7 @@ def _policies(names: Sequence[str]) -> dict[str, Policy]:
 def show_replay(
     console: Console, game: Game, rows: Sequence[Row], traces: Sequence[Trace], rules: GameOptions
 ) -> None:
-    """Print who found how much.
-
-    Args:
-        console: Where.
-        game: What was played.
-        rows: Of :func:`inverse_design.validate.replay_rows.replay_rows`.
-        traces: How it was played.
-        rules: Of the game.
-    """
+    """Print who found how much."""
     described = ", ".join(each.name for each in game.descriptors) or "none"
     n = rows[0].n
     say(console, f"{game.name}: {game.target.name}; share of the best {rules.top} of {len(game.candidates)} pairs")
@@ -136,15 +110,7 @@ def show_replay(
 
 
 def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
-    """Lay the results out, one line for each policy.
-
-    Args:
-        rows: Of :func:`inverse_design.validate.replay_rows.replay_rows`.
-        traces: How it was played, for the time.
-
-    Returns:
-        The table.
-    """
+    """Lay the results out, one line for each policy."""
     names = tuple(dict.fromkeys(row.model for row in rows))
     found = {name: [row for row in rows if row.model == name and row.metric == FOUND] for name in names}
     columns = [Column("policy", names)]

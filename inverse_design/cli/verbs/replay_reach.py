@@ -25,15 +25,7 @@ PROTOCOLS: Mapping[str, Callable[..., ReachProtocol]] = {
 
 
 def is_reach(data: str, rules: GameOptions) -> bool:
-    """Say whether a fixed protocol is asked for: its data, and no rules of the user's own.
-
-    Args:
-        data: A dataset of the catalogue, or a file.
-        rules: As typed.
-
-    Returns:
-        Whether :func:`run_reach` plays it.
-    """
+    """Say whether a fixed protocol is asked for: its data, and no rules of the user's own."""
     return data in PROTOCOLS and rules == GameOptions()
 
 
@@ -48,15 +40,6 @@ def run_reach(
     reading: Reading,
 ) -> None:
     """Play a protocol, print who reached how much, and write the numbers.
-
-    Args:
-        run: The command line.
-        data: One of :data:`PROTOCOLS`.
-        context: Must be ``None``: the data have one.
-        players: The seed fixes targets, starts and policies; the policies are those of the protocol.
-        destination: Where to write the rows.
-        figure: Must be ``None``: there is no picture of it.
-        reading: Must be the default: the data are those of the catalogue.
 
     Raises:
         DataError: If policies, a number of seeds, a picture, a context or ways of reading are asked for.
@@ -82,13 +65,7 @@ def run_reach(
 
 
 def show_reach(console: Console, protocol: ReachProtocol, rows: Sequence[Row]) -> None:
-    """Print how soon each policy reached the targets.
-
-    Args:
-        console: Where.
-        protocol: What was played.
-        rows: Of :func:`inverse_design.validate.replay_states.reach_rows`.
-    """
+    """Print how soon each policy reached the targets."""
     game = protocol.games[0]
     say(console, f"{protocol.dataset}: {len(protocol.games)} targets among {len(game.pool)} combinations")
     say(console, f"{game.rounds} rounds of {game.count}; a target not reached counts as {game.rounds + 1} rounds")
@@ -97,15 +74,7 @@ def show_reach(console: Console, protocol: ReachProtocol, rows: Sequence[Row]) -
 
 
 def reach_grid(rows: Sequence[Row], ours: str) -> Grid:
-    """Lay the results out, one line for each policy.
-
-    Args:
-        rows: Of :func:`inverse_design.validate.replay_states.reach_rows`.
-        ours: The policy that the others are compared with.
-
-    Returns:
-        The table.
-    """
+    """Lay the results out, one line for each policy."""
     names = tuple(dict.fromkeys(row.model for row in rows))
     # The last row of a metric is that after the last round.
     found = {(row.model, row.metric): row for row in rows}

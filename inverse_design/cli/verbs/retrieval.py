@@ -23,16 +23,7 @@ from surrogates.models.presets import SURROGATES
 def run_retrieval(
     run: Run, data: str, *, context: str | None, seed: int, json: str | None, reading: Reading
 ) -> None:
-    """Measure how often the perturbation behind a held-out state is found.
-
-    Args:
-        run: The command line.
-        data: A dataset or file.
-        context: Which context, if there are several.
-        seed: Fixes everything random.
-        json: Where to write the rows.
-        reading: How to read a file.
-    """
+    """Measure how often the perturbation behind a held-out state is found."""
     place = _place(json, data)
     screen = _opened(data, context, reading)
     with working("retrieval: fits") as tick:
@@ -47,15 +38,7 @@ def run_retrieval(
 
 
 def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
-    """Measure how well held-out effects are predicted, beside the baselines.
-
-    Args:
-        run: The command line.
-        data: A dataset or file.
-        context: Which context, if there are several.
-        asked: What to compare, and where to write it.
-        reading: How to read a file.
-    """
+    """Measure how well held-out effects are predicted, beside the baselines."""
     place, picture = _place(asked.json, data), _place(asked.picture, data, ".svg")
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)

@@ -34,13 +34,6 @@ _TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 def read_rounds(path: Path) -> Rounds:
     """Read what was stated and measured, one row per perturbation.
 
-    Args:
-        path: A ``.csv``, ``.tsv`` or ``.parquet`` file with columns round, lower, upper, measured, and if there
-            are any chosen (random or designed), probability and hit, perturbation.
-
-    Returns:
-        The rounds.
-
     Raises:
         DataError: If the file cannot be read or is empty, a column is missing, a round is no whole number, a
             number is not finite (bounds may be infinite), or a lower bound is above the upper one; the message
@@ -130,16 +123,7 @@ def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
 
 
 def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: int, json: str | None) -> None:
-    """Measure whether the bounds that were stated before each round held.
-
-    Args:
-        run: The command line.
-        results: Table of what was stated and measured.
-        level: Nominal probability of the bounds.
-        adaptive: Whether their level followed the misses.
-        seed: Fixes bootstrap and permutations.
-        json: Where to write the rows.
-    """
+    """Measure whether the bounds that were stated before each round held."""
     require_level(level)
     place = None if json is None else check_writable(json, endings=(".json",), inputs=[results])
     rounds = read_rounds(Path(results))
@@ -158,14 +142,7 @@ def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: in
 
 
 def show_rounds(console: Console, rounds: Rounds, rows: list[Row], level: float) -> None:
-    """Print warnings, coverage round by round, and the reliability of probabilities.
-
-    Args:
-        console: Where.
-        rounds: What was stated and measured.
-        rows: The same as numbers.
-        level: Nominal probability of the bounds.
-    """
+    """Print warnings, coverage round by round, and the reliability of probabilities."""
     for line in uncovered(rows, level):
         say(console, line, "bold yellow")
     say(console, f"share of measurements within the bounds stated before, nominal {level:g} [exact 95 % interval]")
@@ -184,14 +161,7 @@ def show_rounds(console: Console, rounds: Rounds, rows: list[Row], level: float)
 
 
 def rounds_grid(rows: list[Row]) -> Grid:
-    """Lay coverage out, one line for each round and one for all.
-
-    Args:
-        rows: Of :func:`inverse_design.validate.rounds.rounds_rows`.
-
-    Returns:
-        The table.
-    """
+    """Lay coverage out, one line for each round and one for all."""
     by_place = {(row.variant, row.metric): row for row in rows}
     parts = tuple(dict.fromkeys(row.variant for row in rows))
     columns = [

@@ -39,14 +39,6 @@ class Sources:
     def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int) -> "Sources":
         """Collect the targets of a screen and its regulators.
 
-        Args:
-            screen: Measured effects.
-            regulators: Readouts that may act besides the targets.
-            variable: How many of the most variable readouts to take when no regulators are given.
-
-        Returns:
-            The nodes, readouts before virtual ones, each in alphabetical order.
-
         Raises:
             UnknownNameError: If a regulator is not a readout.
         """
@@ -71,14 +63,7 @@ class Sources:
         return self.columns != VIRTUAL
 
     def inputs(self, batch: PerturbationBatch) -> Float[Tensor, "b q"]:
-        """Add up what each perturbation puts into the nodes, for a strength of one.
-
-        Args:
-            batch: The perturbations.
-
-        Returns:
-            Signed doses, zero where nothing acts.
-        """
+        """Add up what each perturbation puts into the nodes, for a strength of one."""
         entry = batch.genes.clamp(min=0)
         dose = torch.where(batch.genes == EMPTY, 0.0, self.dose[entry])
         inputs = torch.zeros(len(batch), len(self.names), dtype=torch.float64)
@@ -122,25 +107,11 @@ class Regression:
         return 1 - hit
 
     def rows(self, index: Tensor) -> "Regression":
-        """Take some of the conditions.
-
-        Args:
-            index: Their numbers, or a mark for each.
-
-        Returns:
-            Those conditions.
-        """
+        """Take some of the conditions."""
         return replace(self, effects=self.effects[index], inputs=self.inputs[index])
 
     def with_readouts(self, keep: Int[Tensor, "m"]) -> "Regression":
-        """Take some of the readouts, all nodes among them.
-
-        Args:
-            keep: Their numbers, ascending.
-
-        Returns:
-            Those readouts, with the nodes' columns renumbered.
-        """
+        """Take some of the readouts, all nodes among them."""
         columns = torch.where(self.real, torch.searchsorted(keep, self.columns), VIRTUAL)
         return replace(self, effects=self.effects[:, keep], columns=columns)
 
@@ -150,12 +121,6 @@ class Regression:
         That is the part of the own readout that the other nodes do not explain, regressed on the input, so that
         feedback is not counted twice. A strength far from the others says that feedback was misjudged: it is
         brought to three robust standard deviations (median absolute deviation, scaled) from their median.
-
-        Args:
-            edges: Estimated edges.
-
-        Returns:
-            Strengths; the mean of the others for a node never acted on, one for a virtual node.
         """
         at = self.columns.clamp(min=0)
         unexplained = self.effects[:, at] - self.values @ edges[:, at]
@@ -174,12 +139,6 @@ class Regression:
 
         It is the prior that effects are no larger than ``noise / sqrt(weight)``: without it the edges of a node
         that was never perturbed are bounded by no measurement, and what they predict explodes.
-
-        Args:
-            weight: Weight of a pseudo-condition relative to a measured one, about noise over signal variance.
-
-        Returns:
-            The measured conditions, then the pseudo-conditions.
         """
         idle = torch.nonzero(self.real & ~self.perturbed).flatten()
         power = self.strengths(self.effects.new_zeros(len(self.columns), self.effects.shape[1]))

@@ -23,15 +23,7 @@ _PATH = 5
 
 
 def largest_penalty(problem: Regression, factors: Float[Tensor, "q g"]) -> float:
-    """Find the smallest penalty at which there is no edge.
-
-    Args:
-        problem: What the edges must explain.
-        factors: Relative penalty of each edge, positive.
-
-    Returns:
-        The penalty; zero if all effects are.
-    """
+    """Find the smallest penalty at which there is no edge."""
     gradient = problem.values.T @ (problem.weights * problem.effects) / factors
     real = problem.real
     gradient[real, problem.columns[real]] = 0
@@ -46,15 +38,6 @@ def lasso_edges(
     As the design is the only cause of variation, this is two-stage least squares with the design as instrument.
     The columns of ``A`` are independent problems, solved by coordinate descent on one Gram matrix, down a path of
     penalties on which each is started where the last one ended.
-
-    Args:
-        problem: What the edges must explain.
-        values: Value ``Z`` of each node in each condition, as measured or freed of noise.
-        penalty: Of an edge of factor one, positive.
-        factors: Relative penalty of each edge, positive.
-
-    Returns:
-        Edges from nodes to readouts; none from a readout to itself.
     """
     z, effects, keep, scale = (each.numpy() for each in (values, problem.effects, problem.weights, factors))
     columns = problem.columns.numpy()
@@ -111,28 +94,12 @@ _SMALLEST_STEP = 1e-7
 
 
 def between_nodes(edges: Float[Tensor, "q g"], columns: Int[Tensor, "q"]) -> Float[Tensor, "q q"]:
-    """Take the edges that end in a node.
-
-    Args:
-        edges: Edges from nodes to readouts.
-        columns: The readout that each node is, ``-1`` for a virtual one, in which no edge ends.
-
-    Returns:
-        Edges from nodes to nodes.
-    """
+    """Take the edges that end in a node."""
     return torch.where(columns != VIRTUAL, edges[:, columns.clamp(min=0)], 0.0)
 
 
 def total_effects(edges: Float[Tensor, "q g"], columns: Int[Tensor, "q"]) -> Float[Tensor, "q g"]:
-    """Sum over all walks from each node to each readout, that of no step included: ``(I - A)^-1``.
-
-    Args:
-        edges: Edges from nodes to readouts, of spectral radius below one.
-        columns: The readout that each node is, ``-1`` for a virtual one.
-
-    Returns:
-        Effect of an input of one into each node.
-    """
+    """Sum over all walks from each node to each readout, that of no step included: ``(I - A)^-1``."""
     unit = torch.eye(len(columns), dtype=edges.dtype)
     inverse: Float[Tensor, "q q"] = torch.linalg.inv(unit - between_nodes(edges, columns))
     real = columns != VIRTUAL
@@ -142,15 +109,7 @@ def total_effects(edges: Float[Tensor, "q g"], columns: Int[Tensor, "q"]) -> Flo
 
 
 def spectral_radius_bound(square: Float[Tensor, "q q"], *, enough: float = 0.0) -> float:
-    """Bound the spectral radius from above by ``‖A^k‖^(1/k)``, ``k`` up to 128 [Gelfand 1941].
-
-    Args:
-        square: Edges from nodes to nodes.
-        enough: Stop at the first power whose bound is below this.
-
-    Returns:
-        The bound; that of ``k = 128`` is a few per cent above the radius.
-    """
+    """Bound the spectral radius from above by ``‖A^k‖^(1/k)``, ``k`` up to 128 [Gelfand 1941]."""
     power, log_bound = square, 0.0
     for doubling in range(_SQUARINGS + 1):
         norm = float(power.norm())
@@ -165,16 +124,7 @@ def spectral_radius_bound(square: Float[Tensor, "q q"], *, enough: float = 0.0) 
 
 
 def stabilised(edges: Float[Tensor, "q g"], columns: Int[Tensor, "q"], most: float) -> Float[Tensor, "q g"]:
-    """Shrink edges so that their spectral radius keeps a bound.
-
-    Args:
-        edges: Edges from nodes to readouts.
-        columns: The readout that each node is, ``-1`` for a virtual one.
-        most: The bound.
-
-    Returns:
-        The edges, scaled down together if they were too strong.
-    """
+    """Shrink edges so that their spectral radius keeps a bound."""
     return edges * min(1.0, most / max(spectral_radius_bound(between_nodes(edges, columns)), 1e-12))
 
 
@@ -230,16 +180,6 @@ def refine(
     Accelerated proximal gradient in a diagonal metric, with backtracking, which also keeps the spectral radius
     below :data:`MOST_SPECTRAL_RADIUS`; the momentum is dropped when the objective rises. In single precision, as
     penalties make digits beyond it meaningless.
-
-    Args:
-        problem: What the edges must explain.
-        strength: How strongly an input of one acts on each node.
-        start: Edges of the first stage; where they are zero they stay so.
-        penalty: Of each edge.
-        steps: Most iterations.
-
-    Returns:
-        Edges whose objective is not above that of the stabilised start.
     """
     effects, weights, inputs, start, penalty = (
         each.to(torch.float32)
@@ -313,39 +253,17 @@ class Estimate:
 
     @classmethod
     def of(cls, problem: Regression, edges: Float[Tensor, "q g"]) -> "Estimate":
-        """Complete edges with strengths and responses.
-
-        Args:
-            problem: The measured conditions.
-            edges: Estimated edges; shrunk if they are unstable.
-
-        Returns:
-            The estimate.
-        """
+        """Complete edges with strengths and responses."""
         stable = stabilised(edges, problem.columns, MOST_SPECTRAL_RADIUS)
         strength = problem.strengths(stable)
         return cls(stable, strength, strength[:, None] * total_effects(stable, problem.columns))
 
     def node_values(self, problem: Regression) -> Float[Tensor, "n q"]:
-        """Predict the value of each node.
-
-        Args:
-            problem: Conditions.
-
-        Returns:
-            Effects of nodes that are readouts, inputs of virtual ones.
-        """
+        """Predict the value of each node."""
         return replace(problem, effects=problem.inputs @ self.responses).values
 
     def residual_responses(self, problem: Regression) -> Float[Tensor, "q g"]:
-        """Fit by least squares what the edges leave unexplained.
-
-        Args:
-            problem: The measured conditions.
-
-        Returns:
-            What an input of one into each node adds; of least norm where the conditions do not determine it.
-        """
+        """Fit by least squares what the edges leave unexplained."""
         left = problem.effects - problem.inputs @ self.responses
         solution: Float[Tensor, "q g"] = torch.linalg.lstsq(problem.inputs, left, driver="gelsd").solution
         return solution
@@ -372,12 +290,6 @@ class Penalty:
 
         Measurement noise in the regressors attenuates the edges of the first lasso and hides weak sources; the
         second one regresses the measured readouts on fitted values, which are nearly free of it.
-
-        Args:
-            problem: The measured conditions.
-
-        Returns:
-            The estimate.
         """
         widened = problem.with_idle_conditions(self.idle)
         estimate = self._refined(problem, widened, widened.values)

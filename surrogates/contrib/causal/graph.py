@@ -20,16 +20,6 @@ def stability(
 ) -> Float[Tensor, "q g"]:
     """Measure how often the lasso finds each edge in random halves of the conditions [Meinshausen 2010].
 
-    Args:
-        causal: The configuration.
-        screen: What it was fitted to.
-        penalty: ``penalty`` of the fitted model; a half of the conditions gets half of it.
-        draws: How many halves.
-        seed: Fixes them.
-
-    Returns:
-        Frequency of each edge from a node to a readout, from 0 to 1.
-
     Raises:
         DataError: If there is no draw, or the screen is refused by the model.
     """
@@ -47,14 +37,6 @@ def stability(
 
 def edge_table(fitted: FittedCausal, frequency: Float[Tensor, "q g"] | None = None) -> pd.DataFrame:
     """List the edges.
-
-    Args:
-        fitted: The model.
-        frequency: Of each edge, from :func:`stability`; ``nan`` in the table without it.
-
-    Returns:
-        Columns ``source``, ``target``, ``weight`` and ``frequency``; the most frequent edges first, then the
-        strongest. An edge from a virtual node is the effect of its largest dose.
 
     Raises:
         DataError: If the frequencies are those of another model.
@@ -82,18 +64,6 @@ def paths(fitted: FittedCausal, entry: str, readout: str, *, count: int = 5, lon
 
     The effect that follows from the edges is the sum over all walks, of the input times the product of the edges.
     Paths visit no node twice; walks round a feedback loop are in the total only.
-
-    Args:
-        fitted: The model.
-        entry: Label of an intervention.
-        readout: Name of a readout.
-        count: How many paths.
-        longest: Most edges of a path.
-
-    Returns:
-        Columns ``path`` (names joined by arrows), ``contribution`` (in the unit of the screen) and ``share`` of
-        the total effect along edges, ``nan`` where that is zero; strongest first. ``attrs["total"]`` holds that
-        total, before trust and residual. A path without an edge is the input itself.
 
     Raises:
         UnknownNameError: If the intervention or the readout is not in the model.

@@ -51,13 +51,6 @@ class PriorGraph:
     def from_table(cls, table: pd.DataFrame, *, discount: float = 0.5) -> "PriorGraph":
         """Read a table of edges.
 
-        Args:
-            table: Columns ``source`` and ``target``; a column ``weight`` if edges differ.
-            discount: Relative penalty of an edge of weight one.
-
-        Returns:
-            The graph; an edge that occurs twice keeps its largest weight.
-
         Raises:
             DataError: If a column is missing, a name is empty, or a weight is not finite.
         """
@@ -74,13 +67,6 @@ class PriorGraph:
 
     def factors(self, sources: Sequence[str], readouts: Sequence[str]) -> Float[Tensor, "q g"]:
         """Turn the graph into relative penalties.
-
-        Args:
-            sources: The nodes at which edges may start.
-            readouts: Where they may end.
-
-        Returns:
-            One where no edge is known, less where one is.
 
         Raises:
             DataError: If no edge runs between names of the screen.
@@ -141,14 +127,7 @@ class FittedCausal:
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations: sums over their interventions.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations: sums over their interventions."""
         return isotropic(sum_over_interventions(self.rows, batch), self.variance)
 
     @property

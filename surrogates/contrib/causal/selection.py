@@ -57,14 +57,6 @@ def held_out(screen: Screen, problem: Regression, *, seed: int) -> tuple[HeldOut
     With standard errors, adding and subtracting the same normal noise gives two independent halves of every
     condition [Gaussian data thinning: Neufeld 2024]. Otherwise combinations of parts seen alone are held out in
     three folds, or, where there are not ten of them, targets.
-
-    Args:
-        screen: Measured effects, in canonical order.
-        problem: The same conditions as a regression.
-        seed: Fixes noise and folds.
-
-    Returns:
-        One split, or one per fold.
     """
     if screen.standard_errors is not None and bool((screen.standard_errors > 0).any()):
         generator = torch.Generator().manual_seed(seed)
@@ -85,16 +77,7 @@ def held_out(screen: Screen, problem: Regression, *, seed: int) -> tuple[HeldOut
 
 
 def held_out_targets(problem: Regression, *, seed: int) -> tuple[HeldOut, ...]:
-    """Hold nodes out: whatever acts on one of them is not for training.
-
-    Args:
-        problem: Measured conditions.
-        seed: Fixes the folds.
-
-    Returns:
-        One split for each of three folds that leaves conditions on both sides; conditions that act on a held-out
-        node and on another one are on neither.
-    """
+    """Hold nodes out: whatever acts on one of them is not for training."""
     acted = problem.inputs != 0
     nodes = torch.nonzero(problem.perturbed).flatten()
     fold = fold_numbers([f"{int(node):09d}" for node in nodes], folds=_FOLDS, seed=seed)
@@ -115,17 +98,6 @@ def select(
 
     The penalty is the one with the least held-out error of what the edges predict, on a path that ends where the
     error rises. With many readouts this is judged on the nodes and a random part of the other readouts.
-
-    Args:
-        screen: Measured effects, in canonical order.
-        problem: The same conditions as a regression.
-        factors: Relative penalty of each edge.
-        steps: Most iterations of the full objective.
-        seed: Fixes noise, folds and the part of the readouts.
-
-    Returns:
-        What was chosen. The residual's weight is one when nothing tells noise from effect: seen conditions are
-        then predicted as they were measured.
     """
     keep = _judged_readouts(problem, seed=seed)
     idle = _idle_weight(screen, problem)
@@ -150,16 +122,7 @@ def select(
 
 
 def trust_in_edges(problem: Regression, penalty: Penalty, *, seed: int) -> float:
-    """Learn how much of a prediction for nodes never acted on is true: ``clip(<P, X> / <P, P>, 0, 1)``.
-
-    Args:
-        problem: Measured conditions.
-        penalty: For the fits to two thirds of the nodes.
-        seed: Fixes the folds.
-
-    Returns:
-        Zero where the edges predict nothing, or the opposite.
-    """
+    """Learn how much of a prediction for nodes never acted on is true: ``clip(<P, X> / <P, P>, 0, 1)``."""
     predicted, measured = [], []
     for split in held_out_targets(problem, seed=seed):
         estimate = penalty.estimate(split.train)

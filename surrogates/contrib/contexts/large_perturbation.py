@@ -40,17 +40,7 @@ class Member:
 
     @classmethod
     def random(cls, sizes: tuple[int, int, int], width: int, hidden: tuple[int, ...], *, seed: int) -> "Member":
-        """Draw starting values.
-
-        Args:
-            sizes: Numbers of entries, readouts and contexts.
-            width: Length of each embedding.
-            hidden: Widths of the hidden layers.
-            seed: Fixes the draw.
-
-        Returns:
-            The network, in single precision.
-        """
+        """Draw starting values."""
         generator = torch.Generator().manual_seed(seed)
         entries, readouts, contexts = (torch.randn(size, width, generator=generator) for size in sizes)
         layers = Layers.random((3 * width, *hidden, 1), generator=generator)
@@ -69,17 +59,7 @@ class Member:
         *,
         dropout: float = 0.0,
     ) -> Float[Tensor, "b"]:
-        """Give one value for each perturbation, in its context and for its readout.
-
-        Args:
-            batch: The perturbations.
-            context: Number of the context of each.
-            readout: Number of the readout of each.
-            dropout: Probability with which each hidden unit is left out: for training only.
-
-        Returns:
-            The values.
-        """
+        """Give one value for each perturbation, in its context and for its readout."""
         parts = _mean_part(self.entries, batch)
         rows = torch.cat([parts, self.readouts[readout], self.contexts[context]], dim=1)
         return self.layers(rows, dropout=dropout)[:, 0]
@@ -88,13 +68,6 @@ class Member:
         """Give the values of all readouts in one context.
 
         The first layer is linear in the three embeddings, so that its three parts are computed apart.
-
-        Args:
-            batch: The perturbations.
-            context: Number of the context.
-
-        Returns:
-            One row per perturbation.
         """
         width = self.entries.shape[1]
         into = self.layers.weights[0].split(width, dim=1)
@@ -151,14 +124,7 @@ class LargePerturbationInContext:
         return self.fallback.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects in two groups: the network's first, then what falls back. The control has no effect.
-        """
+        """Predict the effects of some perturbations."""
         falls = self.falls_back(batch)
         values = sum(
             (member.of_rows(batch, self.context) for member in self.members),
@@ -172,14 +138,7 @@ class LargePerturbationInContext:
         return GaussianPosterior(effects, mean.new_ones(len(mean)), covariances, falls.to(torch.int64))
 
     def falls_back(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
-        """Tell which perturbations the two-factor model predicts.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            One truth per perturbation.
-        """
+        """Tell which perturbations the two-factor model predicts."""
         return (batch.present & ~self.trained[batch.genes.clamp(min=0)]).any(dim=1)
 
 
@@ -197,12 +156,6 @@ class FittedLargePerturbation:
 
     def in_context(self, context: str) -> LargePerturbationInContext:
         """View the model in one context.
-
-        Args:
-            context: Its name.
-
-        Returns:
-            A forward model of that context.
 
         Raises:
             UnknownNameError: If the context was never seen: it has no embedding.

@@ -54,14 +54,7 @@ class FittedSyntheticInContext:
         return self.fallback.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects in two groups: synthetic interventions first, then what falls back.
-        """
+        """Predict the effects of some perturbations."""
         mean = self.fallback.predict(batch).mean
         number = self.table.actions.find(batch)
         wanted, back = torch.unique(number[number >= 0], return_inverse=True)
@@ -74,14 +67,7 @@ class FittedSyntheticInContext:
         return GaussianPosterior(mean, mean.new_ones(len(mean)), covariances, group)
 
     def falls_back(self, batch: PerturbationBatch) -> Bool[Tensor, "b"]:
-        """Tell which perturbations the two-factor model predicts.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            One truth per perturbation.
-        """
+        """Tell which perturbations the two-factor model predicts."""
         return self.predict(batch).group == 1
 
 
@@ -110,12 +96,6 @@ class FittedSyntheticInterventions:
 
     def in_context(self, context: str) -> FittedSyntheticInContext:
         """View the model in one context.
-
-        Args:
-            context: Its name.
-
-        Returns:
-            A forward model of that context.
 
         Raises:
             UnknownNameError: If the context was never seen: no donor was measured in it.
@@ -184,17 +164,7 @@ class SyntheticInterventions:
 def synthesise(
     table: ActionTable, context: int, wanted: Int[Tensor, "m"], *, energy: float
 ) -> tuple[Float[Tensor, "m g"], Bool[Tensor, "m"]]:
-    """Predict some actions in one context as weighted sums of others there.
-
-    Args:
-        table: The training data.
-        context: Number of the context.
-        wanted: Numbers of the actions.
-        energy: Share of the squared singular values that is kept.
-
-    Returns:
-        The effects, and for which actions there were donors; zeros elsewhere.
-    """
+    """Predict some actions in one context as weighted sums of others there."""
     effects = table.effects.new_zeros(len(wanted), table.effects.shape[2])
     made = torch.zeros(len(wanted), dtype=torch.bool)
     for alike, left_out in _alike(table, context, wanted):
@@ -212,15 +182,7 @@ def synthesise(
 
 
 def principal_inverse(train: Float[Tensor, "n s"], *, energy: float) -> Float[Tensor, "s n"]:
-    """Invert a matrix on its leading singular directions: principal component regression [Agarwal 2019].
-
-    Args:
-        train: One column per donor.
-        energy: The fewest singular values are kept that hold this share of the sum of their squares.
-
-    Returns:
-        Times a target, the weights of the donors: the shortest that fit best; zeros if the matrix is zero.
-    """
+    """Invert a matrix on its leading singular directions: principal component regression [Agarwal 2019]."""
     left, values, right = torch.linalg.svd(train, full_matrices=False)
     held = values.square().cumsum(0)
     if not len(values) or float(held[-1]) == 0:

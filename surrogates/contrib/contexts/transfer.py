@@ -58,15 +58,7 @@ class PairLaw:
     variance: Float[Tensor, "g"]
 
     def mean(self, batch: PerturbationBatch, elsewhere: Float[Tensor, "b e g"]) -> Float[Tensor, "b g"]:
-        """Predict effects; single perturbations get their own.
-
-        Args:
-            batch: The perturbations.
-            elsewhere: What is known of each elsewhere.
-
-        Returns:
-            One row per perturbation.
-        """
+        """Predict effects; single perturbations get their own."""
         terms = (_curve_terms(self.singles, batch) - self.centre) / self.spread
         beyond = torch.einsum("btg,tg->bg", terms, self.curve) + self.deviation(batch)
         beyond = beyond + torch.einsum("beg,eg->bg", elsewhere, self.elsewhere)
@@ -74,14 +66,7 @@ class PairLaw:
         return sum_over_interventions(self.singles, batch) + torch.where(combined, beyond, 0.0)
 
     def deviation(self, batch: PerturbationBatch) -> Float[Tensor, "b g"]:
-        """Take the part of the prediction that is due to which entries are given: offsets and slopes.
-
-        Args:
-            batch: The perturbations.
-
-        Returns:
-            One row per perturbation.
-        """
+        """Take the part of the prediction that is due to which entries are given: offsets and slopes."""
         z = standardised(self.singles)
         # slope_i * (sum of all z - z_i), summed over the parts i
         crossed = sum_over_interventions(self.slope, batch) * sum_over_interventions(z, batch)
@@ -89,15 +74,7 @@ class PairLaw:
 
 
 def additive_law(singles: Float[Tensor, "v g"], *, elsewhere: int) -> PairLaw:
-    """Build the law that adds single effects up.
-
-    Args:
-        singles: Effect of each entry alone.
-        elsewhere: How many quantities are known from elsewhere.
-
-    Returns:
-        The law; its variance is the mean square of the single effects.
-    """
+    """Build the law that adds single effects up."""
     none = singles.new_zeros(_CURVE, singles.shape[1])
     return PairLaw(
         singles=singles,
@@ -117,17 +94,7 @@ def fit_pair_law(
     singles: Float[Tensor, "v g"],
     elsewhere: Float[Tensor, "n e g"],
 ) -> PairLaw:
-    """Learn the law from some combinations.
-
-    Args:
-        batch: Combinations, in an order that does not depend on that of a screen's rows.
-        effects: What they did.
-        singles: Effect of each entry alone.
-        elsewhere: What is known of each combination elsewhere.
-
-    Returns:
-        The law, additive if there are fewer than 8 combinations.
-    """
+    """Learn the law from some combinations."""
     law = additive_law(singles, elsewhere=elsewhere.shape[1])
     if len(batch) < FEWEST_COMBINATIONS:
         return law
@@ -156,14 +123,7 @@ def fit_pair_law(
 
 
 def standardised(singles: Float[Tensor, "v g"]) -> Float[Tensor, "v g"]:
-    """Bring the single effects of each readout to mean zero and mean square one.
-
-    Args:
-        singles: Effect of each entry alone.
-
-    Returns:
-        The same, in those units; zeros where all are alike.
-    """
+    """Bring the single effects of each readout to mean zero and mean square one."""
     centred = singles - singles.mean(0)
     size = centred.square().mean(0).sqrt()
     alike = size <= 1e-9 * singles.abs().amax(0)
@@ -250,15 +210,7 @@ class Elsewhere:
     residuals: Float[Tensor, "a g"]
 
     def of(self, batch: PerturbationBatch) -> Float[Tensor, "b e g"]:
-        """Look combinations up.
-
-        Args:
-            batch: The perturbations.
-
-        Returns:
-            Two quantities for each: the mean over the other laws of offsets and slopes, which is predicted for
-            any combination, and the residual, which is zero where the combination was not measured.
-        """
+        """Look combinations up."""
         number = self.actions.find(batch)
         blank = self.residuals.new_zeros(len(batch), self.residuals.shape[1])
         if not self.laws:
@@ -287,14 +239,7 @@ class TransferInContext:
     elsewhere: Elsewhere
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations."""
         return isotropic(self.law.mean(batch, self.elsewhere.of(batch)), self.law.variance)
 
 
@@ -313,12 +258,6 @@ class FittedTransfer:
     def in_context(self, context: str) -> TransferInContext:
         """View the model in one context.
 
-        Args:
-            context: Its name.
-
-        Returns:
-            A forward model of that context.
-
         Raises:
             UnknownNameError: If the context was never seen: its single effects are not known.
         """
@@ -331,7 +270,7 @@ class FittedTransfer:
 class Transfer:
     """Predicts combinations of a context from its single effects, few combinations, and those of other contexts.
 
-    Each context first gets a law of its own, :mod:`surrogates.contrib.contexts.transfer`: the sum of the single effects
+    Each context first gets a law of its own, see :class:`PairLaw`: the sum of the single effects
     there, a curve, and an offset and a slope for each entry. Then the law is learnt again beside what the other
     contexts say: their offsets and slopes, and by how much each combination measured there departed from them.
     How much weight these get is learnt from the context's own combinations, so a context without 8 of its own is

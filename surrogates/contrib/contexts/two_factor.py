@@ -43,14 +43,7 @@ class ActionEffects:
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations."""
         known = self.measured_alone[batch.genes.clamp(min=0)] | ~batch.present
         sums = sum_over_interventions(self.parts, batch)
         unseen = torch.where(known.all(dim=1)[:, None], sums, self.effects.mean(0))
@@ -72,14 +65,7 @@ class FittedTwoFactor:
     view: ActionEffects
 
     def in_context(self, context: str) -> ActionEffects:  # noqa: ARG002 - the same in each
-        """View the model in one context, which may be one never seen: effects are relative to its own control.
-
-        Args:
-            context: Its name.
-
-        Returns:
-            A forward model of that context, the same for each.
-        """
+        """View the model in one context, which may be one never seen: effects are relative to its own control."""
         return self.view
 
 
@@ -125,12 +111,6 @@ class FittedTwoWay:
 
     def in_context(self, context: str) -> ActionEffects:
         """View the model in one context.
-
-        Args:
-            context: Its name.
-
-        Returns:
-            A forward model of that context.
 
         Raises:
             UnknownNameError: If the context was never seen: its shift is not known.
@@ -179,12 +159,6 @@ class FittedContextMean:
 
     def in_context(self, context: str) -> FittedMean:
         """View the model in one context.
-
-        Args:
-            context: Its name.
-
-        Returns:
-            A forward model of that context.
 
         Raises:
             UnknownNameError: If the context was never seen: its mean is not known.

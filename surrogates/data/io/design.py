@@ -48,13 +48,6 @@ class Design:
 def design_of(table: pd.DataFrame, stated: Dialect) -> Design:
     """Find what was done in each row.
 
-    Args:
-        table: One row per cell or condition.
-        stated: What the caller states about the table.
-
-    Returns:
-        The design, conditions in the order in which they first occur.
-
     Raises:
         DataError: If the columns cannot be told, or a label, context, dose or mode is missing or unreadable.
     """

@@ -39,28 +39,14 @@ MODE_VALUES: Mapping[str, Mode] = {
 
 
 def as_text(column: pd.Series) -> tuple[str, ...]:
-    """Write the values of a column out.
-
-    Args:
-        column: Any column.
-
-    Returns:
-        Its values without surrounding blanks, empty where one is missing, whole numbers without a point.
-    """
+    """Write the values of a column out."""
     codes, distinct = pd.factorize(column)
     texts = [_text(value) for value in distinct]
     return tuple(np.array([*texts, ""], dtype=object)[codes])
 
 
 def modes_of(column: pd.Series) -> tuple[Mode | None, ...]:
-    """Read the modes of a column such as ``perturbation_type``.
-
-    Args:
-        column: Names of techniques, such as ``CRISPRi``.
-
-    Returns:
-        The mode of each row, ``None`` where the name is not known.
-    """
+    """Read the modes of a column such as ``perturbation_type``."""
     return tuple(MODE_VALUES.get(text.casefold()) for text in as_text(column))
 
 
@@ -127,13 +113,6 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     """Find the columns and the format of labels.
 
     What the caller states comes first, then names in use, then values.
-
-    Args:
-        table: One row per cell or condition; the index is not looked at.
-        stated: What the caller states.
-
-    Returns:
-        What was found.
 
     Raises:
         UnknownNameError: If a stated column or control does not exist.

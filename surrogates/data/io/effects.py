@@ -31,17 +31,6 @@ def screen_of_effects(
 ) -> Screen:
     """Take the rows of a table of effects.
 
-    Args:
-        effects: One row per condition, relative to the control of its context.
-        design: What was done in each row.
-        readouts: Names of the columns.
-        standard_errors: Of each effect, if known.
-        annotations: Further columns of the table.
-        provenance: Where the effects come from.
-
-    Returns:
-        The screen, without rows of a mode that is not read.
-
     Raises:
         DataError: If a row is the control, or on anything that :meth:`Screen.from_labels` refuses.
     """
@@ -90,14 +79,6 @@ class EffectRows:
 
 def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = None) -> EffectRows:
     """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
-
-    Args:
-        path: The file.
-        stated: What the caller states about ``obs``.
-        layer_key: Layer to read instead of ``X``.
-
-    Returns:
-        The rows, as the screen of such a file would hold them.
 
     Raises:
         DataError: If the file is damaged, is not AnnData, or cells have no control.

@@ -20,12 +20,6 @@ from surrogates.errors import DataError, UnknownNameError
 def opened(path: Path) -> Iterator[h5py.File]:
     """Open the file for reading.
 
-    Args:
-        path: The file.
-
-    Yields:
-        The open file.
-
     Raises:
         DataError: If it is not readable HDF5.
     """
@@ -42,13 +36,6 @@ def opened(path: Path) -> Iterator[h5py.File]:
 def frame(file: h5py.File, key: str) -> pd.DataFrame:
     """Read a table.
 
-    Args:
-        file: The open file.
-        key: ``"obs"`` or ``"var"``.
-
-    Returns:
-        The table.
-
     Raises:
         DataError: If there is none.
     """
@@ -59,15 +46,7 @@ def frame(file: h5py.File, key: str) -> pd.DataFrame:
 
 
 def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
-    """Make a column of the row names when they are named like one, or when they are asked for.
-
-    Args:
-        obs: The table of the rows.
-        stated: What is known about its columns.
-
-    Returns:
-        The table, its rows numbered.
-    """
+    """Make a column of the row names when they are named like one, or when they are asked for."""
     name = "index" if obs.index.name is None else str(obs.index.name)
     if name in obs or (name == "index" and stated.target_col != "index"):
         return obs.reset_index(drop=True)
@@ -76,14 +55,6 @@ def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
 
 def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
     """Find the matrix of values; it stays on disk.
-
-    Args:
-        file: The open file.
-        layer_key: Layer to take instead of ``X``.
-        rows: How many rows it has to have.
-
-    Returns:
-        The matrix.
 
     Raises:
         UnknownNameError: If there is no such layer.
@@ -103,14 +74,7 @@ def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
 
 
 def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
-    """Read a whole matrix.
-
-    Args:
-        stored: The matrix on disk, dense or sparse.
-
-    Returns:
-        Its values in double precision.
-    """
+    """Read a whole matrix."""
     block = stored[:]
     dense = sparse.csr_array(block).toarray() if sparse.issparse(block) else block
     return np.asarray(dense, dtype=np.float64)
@@ -118,13 +82,6 @@ def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
 
 def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
     """Find the numbers of some readouts.
-
-    Args:
-        wanted: Their names.
-        names: The names of all.
-
-    Returns:
-        Their numbers, in the order wanted.
 
     Raises:
         UnknownNameError: If there is no such readout.

@@ -44,12 +44,6 @@ class LabelFormat:
     def split(self, label: str) -> tuple[str, ...]:
         """Divide a label into its parts.
 
-        Args:
-            label: The label as the table has it.
-
-        Returns:
-            Its parts, control tokens among them.
-
         Raises:
             DataError: If an underscore could divide the label in two ways.
         """
@@ -70,14 +64,6 @@ class LabelFormat:
 
     def perturbation(self, parts: Sequence[str], doses: Sequence[str], mode: Mode) -> Perturbation:
         """Build what was done from the parts of a label; control tokens vanish.
-
-        Args:
-            parts: The parts, empty where a column had no value.
-            doses: One dose for all parts, or one for each; none where nothing is known.
-            mode: How the targets are acted upon.
-
-        Returns:
-            The perturbation; the control when no part is left.
 
         Raises:
             DataError: If a label is too long, a dose is not a positive number, doses and parts do not match,
@@ -101,15 +87,7 @@ class LabelFormat:
 
 
 def find_separator(labels: Iterable[str], controls: frozenset[str]) -> tuple[LabelFormat, str]:
-    """Find what stands between the parts of combinations.
-
-    Args:
-        labels: The distinct labels of a table.
-        controls: Case-folded control tokens.
-
-    Returns:
-        The format of the labels, and a sentence on what it rests upon.
-    """
+    """Find what stands between the parts of combinations."""
     known = frozenset(label.strip() for label in labels)
     if dosed := sorted(label for label in known if _DOSED_LIST.match(label)):
         return LabelFormat(DOSED_SEPARATOR, controls), f"',' between parts, dose behind '|', as in {dosed[-1]!r}"
@@ -126,14 +104,7 @@ def find_separator(labels: Iterable[str], controls: frozenset[str]) -> tuple[Lab
 
 
 def dose_parts(text: str) -> tuple[str, ...]:
-    """Divide the dose of a combination, as in GEARS' ``"1+1"``.
-
-    Args:
-        text: One cell of a dose column, empty when it had no value.
-
-    Returns:
-        One text for each dose; none when there is no value.
-    """
+    """Divide the dose of a combination, as in GEARS' ``"1+1"``."""
     if not text or _DOSE.match(text):  # a lone dose may hold a plus of its own, as in 1e+3
         return (text,) if text else ()
     return tuple(each.strip() for each in text.split("+"))

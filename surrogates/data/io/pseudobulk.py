@@ -63,15 +63,6 @@ def sum_cells(
 ) -> Moments:
     """Sum values and squares over the cells of each condition, in float64.
 
-    Args:
-        matrix: Cells by readouts; read once, in blocks of rows (of columns where it is stored by column).
-        codes: Number of the condition of each cell, ``-1`` for a cell that is left out.
-        conditions: How many conditions there are.
-        chunk: How many rows (columns) are in memory at a time.
-
-    Returns:
-        The sums.
-
     Raises:
         DataError: If a value is not finite.
     """
@@ -117,14 +108,6 @@ class CellEffects:
 def effects_of_cells(matrix: CellMatrix, design: Design, *, chunk: int = CHUNK) -> CellEffects:
     """Compare the cells of each condition with the control cells of the same context.
 
-    Args:
-        matrix: Cells by readouts, usually log-normalised.
-        design: What was done to each cell.
-        chunk: How many cells are in memory at a time.
-
-    Returns:
-        The effects on all readouts, also on those that are the same in every condition.
-
     Raises:
         DataError: If there are no control cells, or not two of them in each context, or values are not finite.
     """
@@ -154,17 +137,6 @@ def screen_of_cells(
     The effect is the difference of means, its standard error ``sqrt(s1^2 / n1 + s0^2 / n0)``. The error counts
     cells as replicates: it leaves out what varies between guides and batches, and conditions of one context
     share the error of their control.
-
-    Args:
-        matrix: Cells by readouts, usually log-normalised.
-        design: What was done to each cell.
-        readouts: Names of the columns.
-        provenance: Where the cells come from.
-        chunk: How many cells are in memory at a time.
-
-    Returns:
-        One row per condition and context. Conditions of a single cell and readouts that never change are
-        left out, which the provenance says.
 
     Raises:
         DataError: If there are no control cells, or not two of them in each context, or values are not finite.

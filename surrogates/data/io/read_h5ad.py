@@ -24,16 +24,6 @@ def screen_of_h5ad(
 ) -> Screen:
     """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
 
-    Args:
-        path: The file.
-        stated: What the caller states about ``obs``.
-        layer_key: Layer to read instead of ``X``.
-        readouts: Which variables to read; all by default.
-        provenance: Facts about the file.
-
-    Returns:
-        The screen.
-
     Raises:
         DataError: If the file is damaged, is not AnnData, or its content is refused.
     """

@@ -33,15 +33,6 @@ def screen_of_table(
 ) -> Screen:
     """Read a wide table; columns that are not read become annotations.
 
-    Args:
-        path: A ``.csv``, ``.csv.gz``, ``.tsv``, ``.tsv.gz`` or ``.parquet`` file.
-        stated: What the caller states about its columns.
-        readouts: Which columns to read; by default all numeric ones that are no bookkeeping.
-        provenance: Facts about the file.
-
-    Returns:
-        The screen, with standard errors when each readout has ``<readout>__sd`` beside ``n_wells``.
-
     Raises:
         DataError: If the file cannot be read, or its content is refused.
     """
@@ -219,12 +210,6 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
 
 def suffix_of(file: Path) -> str:
     """Find the ending of a file that can be read.
-
-    Args:
-        file: The file.
-
-    Returns:
-        Its ending, for example ``".h5ad"``.
 
     Raises:
         DataError: If there is no such file, or its ending is none of those that are read.

@@ -40,12 +40,6 @@ def find_folder(name: str) -> Path | None:
 
     Looks in the folder that the environment variable ``INVERSE_DESIGN_DATA`` names, then in ``../shared/data``
     beside the working directory and beside the checkout of this package.
-
-    Args:
-        name: Name of the folder.
-
-    Returns:
-        The folder, or ``None`` when there is none.
     """
     checkout = Path(__file__).resolve().parents[3]
     stated = os.environ.get(VARIABLE)
@@ -55,12 +49,6 @@ def find_folder(name: str) -> Path | None:
 
 def download(file: PublicFile) -> Path:
     """Fetch a public file into the user's cache, unless it is there.
-
-    Args:
-        file: What to fetch.
-
-    Returns:
-        Where it is.
 
     Raises:
         DataError: If the server cannot be reached, or the content is not the one that is known.
@@ -79,14 +67,7 @@ def download(file: PublicFile) -> Path:
 
 
 def sha256_of(file: Path) -> str:
-    """Take the checksum of a file.
-
-    Args:
-        file: Any file.
-
-    Returns:
-        Its SHA-256, in hexadecimal.
-    """
+    """Take the checksum of a file."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

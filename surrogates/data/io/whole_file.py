@@ -6,12 +6,7 @@ from pathlib import Path
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Args:
-        path: The file; its folder must exist.
-        write: Called with a temporary file in the same folder.
-    """
+    """Write a file so that a reader sees the old one or the new one, never a part."""
     temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
     try:
         write(temporary)

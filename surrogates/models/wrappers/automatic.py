@@ -62,16 +62,6 @@ def with_unseen(
     they are fewer than 50. Those of a cross-fit are learnt from what the other splits held out, and from nothing
     that contains a target which it holds out itself. The fits behind those errors did see its targets; that
     intervals hold all the same is measured by ``benchmarks/unseen_parts.py``.
-
-    Args:
-        fitted: A fitted surrogate with its laws.
-        surrogates: What predicts unseen parts; weighed for each novelty class on held-out targets.
-        screen: What the surrogate was fitted to.
-        seed: Fixes folds and fits.
-        at_hand: Fits of the last of the surrogates to the whole screen, which are not fitted again.
-
-    Returns:
-        The same surrogate if nothing can be held out: with fewer than 8 conditions in every class.
     """
     folds = FOLDS_OF_FEW if _targets_alone(screen) < FEW_TARGETS else FOLDS
     splits = fit_splits(surrogates, screen, splits_over_targets(screen, folds=folds, seed=seed), seed=seed)
@@ -337,14 +327,6 @@ def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iter
 
     Those that are fitted to denoised effects, of the same strengths to choose from, share them: to choose is much
     of what their fits cost.
-
-    Args:
-        bases: The surrogates.
-        screen: Measured effects in one context.
-        seed: Fixes folds and candidates.
-
-    Yields:
-        What ``Calibrated(base).fit(screen, seed=seed)`` returns for each.
     """
     prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], list[Screen]] = {}
     for base in bases:
@@ -374,13 +356,6 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
 
     All this is chosen once for the whole, and once for each cross-fit on the other folds only: so that what a
     cross-fit is calibrated by, and what is promised, has not seen the fold either.
-
-    Args:
-        fits: Fits to the same screen with the same seed, the simplest first.
-
-    Returns:
-        One of them, with experts, and with cross-fits and a promise of choices made without each fold. Without
-        held-out doubles it is the simplest.
 
     Raises:
         DataError: If there are none.

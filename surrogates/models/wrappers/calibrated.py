@@ -117,25 +117,11 @@ class FittedCalibrated:
         return self.base.measured_alone
 
     def law(self, code: int) -> ErrorLaw:
-        """Find the error law of a novelty class; one without its own borrows from doubles of seen singles.
-
-        Args:
-            code: A value of :func:`surrogates.data.novelty.novelty_code`.
-
-        Returns:
-            The law; its ``origin`` names the class that it was learnt from.
-        """
+        """Find the error law of a novelty class; one without its own borrows from doubles of seen singles."""
         return self.laws.get(code, self.laws[SEEN_DOUBLE])
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict effects with calibrated covariances.
-
-        Args:
-            batch: Ids of the vocabulary.
-
-        Returns:
-            Normal effects, each with the covariance of its novelty class and the scatter of its coefficients.
-        """
+        """Predict effects with calibrated covariances."""
         posterior = self.base.predict(batch)
         codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
         laws = [self.law(int(code)) for code in codes] or [self.laws[SEEN_DOUBLE]]
@@ -151,11 +137,7 @@ class FittedCalibrated:
         )
 
     def without_offsets(self) -> "FittedCalibrated":
-        """Predict the bare means of the surrogate, without the mean of its held-out errors.
-
-        Returns:
-            The same laws with offsets of zero.
-        """
+        """Predict the bare means of the surrogate, without the mean of its held-out errors."""
         bare = {code: replace(law, offset=torch.zeros_like(law.offset)) for code, law in self.laws.items()}
         return replace(self, laws=bare)
 

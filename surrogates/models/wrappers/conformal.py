@@ -68,28 +68,13 @@ class Reach:
 
     @classmethod
     def alike(cls, centre: Float[Tensor, "b *g"], spread: Float[Tensor, "b *g"]) -> "Reach":
-        """Take errors in both directions in one unit.
-
-        Args:
-            centre: What is predicted.
-            spread: The unit, not negative.
-
-        Returns:
-            Both.
-        """
+        """Take errors in both directions in one unit."""
         positive = spread.clamp(min=torch.finfo(spread.dtype).tiny)
         return cls(centre, positive, positive)
 
     @classmethod
     def joined(cls, parts: Sequence["Reach"]) -> "Reach":
-        """Lay predictions one after the other.
-
-        Args:
-            parts: At least one.
-
-        Returns:
-            All of them.
-        """
+        """Lay predictions one after the other."""
         downwards = torch.cat([part.downwards for part in parts])
         alike = all(part.alike_in_both for part in parts)
         upwards = downwards if alike else torch.cat([part.upwards for part in parts])
@@ -101,26 +86,12 @@ class Reach:
         return self.upwards is self.downwards
 
     def only(self, marks: Bool[Tensor, "b g"]) -> "Reach":
-        """Take some numbers of some perturbations.
-
-        Args:
-            marks: Which.
-
-        Returns:
-            Those, in the order of rows and columns.
-        """
+        """Take some numbers of some perturbations."""
         downwards = self.downwards[marks]
         return Reach(self.centre[marks], downwards, downwards if self.alike_in_both else self.upwards[marks])
 
     def errors(self, truth: Float[Tensor, "b *g"]) -> Float[Tensor, "b *g"]:
-        """Measure how far off the prediction is.
-
-        Args:
-            truth: What was measured.
-
-        Returns:
-            Errors in their unit, not negative.
-        """
+        """Measure how far off the prediction is."""
         above = truth - self.centre
         return torch.maximum(above / self.upwards, -above / self.downwards)
 
@@ -143,15 +114,7 @@ class Bounded:
     own_apart: bool = False
 
     def of(self, fitted: Fitted, batch: PerturbationBatch) -> Reach:
-        """Predict a few perturbations at a time: covariance factors of all would fill the memory.
-
-        Args:
-            fitted: A model.
-            batch: Perturbations.
-
-        Returns:
-            Predictions, and units of their errors.
-        """
+        """Predict a few perturbations at a time: covariance factors of all would fill the memory."""
         rows = torch.arange(len(batch)).split(max(16, _NUMBERS_AT_ONCE // len(fitted.readouts)))
         parts = [self.view(fitted.predict(batch.rows(each))) for each in rows]
         return Reach.joined(parts)
@@ -170,16 +133,6 @@ def bounds_by_class(
     fitted: Fitted, folds: Sequence[HeldOutFit], batch: PerturbationBatch, bounded: Bounded, level: float
 ) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
     """Bound what new perturbations will show.
-
-    Args:
-        fitted: The model, for the classes of the perturbations.
-        folds: Fits with perturbations that they have not seen.
-        batch: New perturbations.
-        bounded: What is bounded.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        Lower and upper bounds.
 
     Raises:
         CalibrationError: If the level is no probability, or too few perturbations were held out for it.
@@ -496,12 +449,6 @@ def choose_score(folds: Sequence[HeldOutFit]) -> Score:
 
     What the model says of its own uncertainty is used only if it pays clearly: a model that is wrong alike
     everywhere does not know its errors.
-
-    Args:
-        folds: Fits with perturbations that they have not seen.
-
-    Returns:
-        The score.
     """
     errors, spreads = [], []
     for fold in folds:

@@ -105,29 +105,13 @@ class HeldOutPredictions:
 
     @classmethod
     def of(cls, fitted: Fitted, batch: PerturbationBatch, measured: Float[Tensor, "n g"]) -> "HeldOutPredictions":
-        """Predict what a model has not seen.
-
-        Args:
-            fitted: The model.
-            batch: The perturbations.
-            measured: What was measured of each.
-
-        Returns:
-            Both side by side.
-        """
+        """Predict what a model has not seen."""
         posterior = fitted.predict(batch)
         return cls(batch, measured, posterior.mean, posterior.scale)
 
     @classmethod
     def pooled(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
-        """Pool what several models predicted.
-
-        Args:
-            parts: Predictions of the same readouts in the same vocabulary, at least one.
-
-        Returns:
-            All of them, part after part.
-        """
+        """Pool what several models predicted."""
         return cls(
             PerturbationBatch(
                 torch.cat([part.batch.genes for part in parts]), torch.cat([part.batch.dose for part in parts])
@@ -194,17 +178,7 @@ class SplitFit:
 def fit_splits(
     surrogates: Sequence[Surrogate], screen: Screen, splits: Sequence[Split], *, seed: int
 ) -> tuple[SplitFit, ...]:
-    """Fit every surrogate to every training part and predict what was held out.
-
-    Args:
-        surrogates: What to fit.
-        screen: Measured effects in one context.
-        splits: Training and held-out rows; a condition may be held out several times.
-        seed: Fixes the fits.
-
-    Returns:
-        The fits of each split; the class of a condition is that with respect to what they were fitted to.
-    """
+    """Fit every surrogate to every training part and predict what was held out."""
     return tuple(_fit_split(surrogates, screen, split, seed) for split in splits)
 
 
@@ -225,14 +199,7 @@ def _fit_split(surrogates: Sequence[Surrogate], screen: Screen, split: Split, se
 
 
 def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
-    """Pool the errors of some splits by novelty class.
-
-    Args:
-        fits: Of the same surrogates.
-
-    Returns:
-        Errors of each class that was held out, in the order of their codes.
-    """
+    """Pool the errors of some splits by novelty class."""
     if not fits:
         return ()
     codes = torch.cat([each.codes for each in fits])
@@ -254,12 +221,6 @@ def shares_of_targets(hidden: Sequence[frozenset[str]]) -> Float[Tensor, "b"]:
 
     A condition with ``k`` unseen targets is worth ``1/k`` to each. What it counts is that worth divided by the
     worth of all conditions of the target, summed over its targets.
-
-    Args:
-        hidden: Unseen targets of each condition.
-
-    Returns:
-        One number per condition, their sum the number of targets; one for a condition without unseen targets.
     """
     worth: dict[str, float] = defaultdict(float)
     for targets in hidden:
@@ -279,19 +240,7 @@ _STREAMED = 1000
 def hold_out(
     screen: Screen, split: Split, fitted: Fitted, *, candidates: int, probes: int, seed: int
 ) -> HeldOutFold:
-    """Lay candidates beside held-out doubles, as a fit predicts them that has not seen the doubles.
-
-    Args:
-        screen: Measured effects in one context.
-        split: Which doubles are held out.
-        fitted: Fitted to the training part.
-        candidates: At most this many pairs stand beside the true one; 1,000 if the model does not factorise.
-        probes: At most this many of the doubles are to be identified.
-        seed: Fixes candidates and probes.
-
-    Returns:
-        The fold.
-    """
+    """Lay candidates beside held-out doubles, as a fit predicts them that has not seen the doubles."""
     rows = split.test
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
@@ -312,17 +261,7 @@ def hold_out(
 def candidate_pairs(
     screen: Screen, rows: Int[Tensor, "m"], count: int, seed: int
 ) -> tuple[Int[Tensor, "c 2"], Int[Tensor, "m"]]:
-    """List held-out pairs first, then all other pairs of entries measured alone, or a random part of them.
-
-    Args:
-        screen: Measured effects.
-        rows: The held-out doubles.
-        count: At most this many pairs beside them.
-        seed: Fixes the random part.
-
-    Returns:
-        Vocabulary ids of each pair, and the number of each held-out one among them.
-    """
+    """List held-out pairs first, then all other pairs of entries measured alone, or a random part of them."""
     truth = screen.batch.genes[rows][:, :2]
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
     v = len(screen.vocabulary)
@@ -364,12 +303,6 @@ def laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
     """Lend doubles the variance that public screens let expect, and seen singles the noise of two measurements.
 
     Without standard errors nothing is known of the noise: half the mean square of the single effects stands in.
-
-    Args:
-        screen: Measured effects in one context.
-
-    Returns:
-        Laws of doubles of seen singles and of seen singles.
 
     Raises:
         DataError: If nothing in the screen was measured alone.

@@ -49,14 +49,7 @@ class Shrinkage:
             raise DataError(f"{self!r} does not shrink; neither number may be negative")
 
     def apply(self, screen: Screen) -> Screen:
-        """Shrink the single effects of a screen; combinations stay as measured.
-
-        Args:
-            screen: Measured effects in one context.
-
-        Returns:
-            The screen with other effects in the rows of singles.
-        """
+        """Shrink the single effects of a screen; combinations stay as measured."""
         if self.noise == 0:
             return screen
         return shrink_singles(screen, effect_components(screen.effects, self.components), noise=self.noise)
@@ -136,14 +129,6 @@ def fit_together(surrogates: Sequence[Surrogate], screen: Screen, *, seed: int) 
 
     To choose is most of what their fits cost.
 
-    Args:
-        surrogates: What to fit.
-        screen: Measured effects in one context.
-        seed: Fixes folds and fits.
-
-    Returns:
-        What each surrogate's own ``fit(screen, seed=seed)`` returns.
-
     Raises:
         DataError: If a surrogate refuses the screen.
     """
@@ -161,16 +146,7 @@ def fit_together(surrogates: Sequence[Surrogate], screen: Screen, *, seed: int) 
 
 
 def shrink_singles(screen: Screen, directions: Float[Tensor, "c g"], *, noise: float) -> Screen:
-    """Shrink what single effects do not have in common with other conditions, by the equation of this module.
-
-    Args:
-        screen: Measured effects.
-        directions: Orthonormal directions that are kept as they are.
-        noise: How much of the remainder passes for noise.
-
-    Returns:
-        The screen with other effects in the rows of singles.
-    """
+    """Shrink what single effects do not have in common with other conditions, by the equation of this module."""
     return _Remainder.of(screen, directions).shrunk(screen, noise=noise)
 
 

@@ -68,14 +68,7 @@ class FittedEnsemble:
         return self.members[0].readouts
 
     def predict(self, batch: PerturbationBatch) -> Mixture:
-        """Predict the effects of some perturbations with every member.
-
-        Args:
-            batch: Ids of the vocabulary.
-
-        Returns:
-            The mixture of the members' posteriors.
-        """
+        """Predict the effects of some perturbations with every member."""
         return Mixture(tuple(member.predict(batch) for member in self.members))
 
     @property
@@ -246,28 +239,14 @@ class FittedStacked:
         return self.members[0].measured_alone
 
     def weights(self, code: int) -> ClassWeights:
-        """Find the weights of a novelty class.
-
-        Args:
-            code: A value of :func:`surrogates.data.novelty.novelty_code`.
-
-        Returns:
-            Its own weights, or those of the nearest class that has some.
-        """
+        """Find the weights of a novelty class."""
         order, seen = divmod(code, 16)
         if order == seen:
             return self.combined if order > 1 else self.alone
         return min(self.unseen, key=lambda each: class_distance(each.code, code), default=self.combined)
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Normal effects; means and scales are those of the members, averaged by weight.
-        """
+        """Predict the effects of some perturbations."""
         codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
         classes = [self.weights(int(code)) for code in codes] or [self.alone]
         weights = torch.stack([each.weights for each in classes])
@@ -304,14 +283,7 @@ class FittedStacked:
         )
 
     def set_rows(self, order: int) -> Float[Tensor, "v g"] | None:
-        """Average the rows of the members that count for combinations of seen parts.
-
-        Args:
-            order: How many entries the sets have; two or more.
-
-        Returns:
-            One row per entry; ``None`` if one of those members has none.
-        """
+        """Average the rows of the members that count for combinations of seen parts."""
         weights = self.weights(seen_code(order)).weights.tolist()
         counting = [(member, each) for member, each in zip(self.members, weights, strict=True) if each > 0]
         parts = [(set_rows(member, order), weight) for member, weight in counting]
@@ -378,15 +350,7 @@ class Stacked:
 
 
 def weigh(held_out: HeldOutErrors) -> ClassWeights:
-    """Learn the weights of a novelty class.
-
-    Args:
-        held_out: Cross-fitted errors of the members.
-
-    Returns:
-        The weights with the smallest squared error, each condition counted by its share, and the error variance
-        that they leave.
-    """
+    """Learn the weights of a novelty class."""
     weights = convex_weights((held_out.errors * held_out.shares.sqrt()[:, None]).flatten(1))
     error = torch.tensordot(weights, held_out.errors, 1)
     scale = weights @ held_out.scales
@@ -395,26 +359,12 @@ def weigh(held_out: HeldOutErrors) -> ClassWeights:
 
 
 def convex_weights(errors: Float[Tensor, "m n"]) -> Float[Tensor, "m"]:
-    """Minimise the squared length of a convex combination of rows.
-
-    Args:
-        errors: One row per member.
-
-    Returns:
-        Weights, not negative, of sum one; all on the first where every row is zero.
-    """
+    """Minimise the squared length of a convex combination of rows."""
     return convex_weights_of(errors @ errors.T)
 
 
 def convex_weights_of(products: Float[Tensor, "m m"]) -> Float[Tensor, "m"]:
-    """Minimise the squared length of a convex combination of rows that are known by their inner products.
-
-    Args:
-        products: Inner products of the rows.
-
-    Returns:
-        Weights, not negative, of sum one; all on the first where every row is zero.
-    """
+    """Minimise the squared length of a convex combination of rows that are known by their inner products."""
     gram = products.numpy()
     size = np.trace(gram)
     if not size > 0:
@@ -472,14 +422,7 @@ class FittedResidual:
         return self.base.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
-        """Predict the effects of some perturbations.
-
-        Args:
-            batch: Ids of this model's vocabulary.
-
-        Returns:
-            Effects with the same independent error for every perturbation.
-        """
+        """Predict the effects of some perturbations."""
         return isotropic(self.base.predict(batch).mean + self.correction.predict(batch).mean, self.variance)
 
 

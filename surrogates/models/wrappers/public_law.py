@@ -58,15 +58,7 @@ class SingleSpread:
 
     @classmethod
     def of(cls, singles: Float[Tensor, "v g"], alone: Bool[Tensor, "v"]) -> "SingleSpread":
-        """Describe the single effects of a screen.
-
-        Args:
-            singles: Of each entry.
-            alone: Which were measured alone, at least one; others have the size of a usual one.
-
-        Returns:
-            The spread. Of one single, or of equal ones, the departure is the effect.
-        """
+        """Describe the single effects of a screen."""
         measured = singles[alone]
         departures = measured - measured.mean(0)
         if not float(departures.abs().max()) > 0:
@@ -88,26 +80,11 @@ class SingleSpread:
         return float(gram.trace().square() / gram.square().sum()) if float(gram.trace()) > 0 else 1.0
 
     def size_of(self, batch: PerturbationBatch) -> Float[Tensor, "b"]:
-        """Average the sizes of the parts of perturbations.
-
-        Args:
-            batch: Of at least one part each.
-
-        Returns:
-            One for usual parts.
-        """
+        """Average the sizes of the parts of perturbations."""
         return sum_over_interventions(self.sizes[:, None], batch)[:, 0] / batch.order.clamp(min=1)
 
     def draws(self, count: int, *, seed: int) -> Float[Tensor, "s g"]:
-        """Draw errors of the unit's variance that are correlated over readouts as single effects are.
-
-        Args:
-            count: How many.
-            seed: Fixes them.
-
-        Returns:
-            Normal numbers, half of whose variance is that of random departures and half the same for all readouts.
-        """
+        """Draw errors of the unit's variance that are correlated over readouts as single effects are."""
         generator = torch.Generator().manual_seed(seed)
         kept = torch.randperm(len(self.departures), generator=generator)[:_DRAWN_SINGLES]
         rows = self.departures[kept]
@@ -148,14 +125,6 @@ class PublicScreen:
     def measured(cls, screen: Screen, *, name: str, source: str) -> "PublicScreen":
         """Compare the doubles of a screen with the sums of their parts.
 
-        Args:
-            screen: Measured effects in one context.
-            name: Of the dataset.
-            source: The publication.
-
-        Returns:
-            What it tells.
-
         Raises:
             DataError: If it has fewer than two doubles of two measured singles.
         """
@@ -185,14 +154,7 @@ class PublicScreen:
         )
 
     def ratio_at(self, scale: float) -> float:
-        """Find the ratio of errors if sums had been given another scale.
-
-        Args:
-            scale: Factor on sums.
-
-        Returns:
-            The ratio, larger than that at its own scale.
-        """
+        """Find the ratio of errors if sums had been given another scale."""
         return self.ratio + (scale - self.scale) ** 2 * self.sums
 
 
@@ -218,12 +180,6 @@ class PublicLaw:
     def of(cls, screens: Sequence[PublicScreen]) -> "PublicLaw":
         """Pool public screens, each counting the same.
 
-        Args:
-            screens: At least two.
-
-        Returns:
-            The law of another screen.
-
         Raises:
             DataError: If there are fewer than two.
         """
@@ -248,29 +204,12 @@ class PublicLaw:
         )
 
     def errors(self, spread: SingleSpread, count: int, *, seed: int) -> Float[Tensor, "s g"]:
-        """Draw errors of a double of usual parts.
-
-        Args:
-            spread: Of the singles of the screen that borrows.
-            count: How many.
-            seed: Fixes them.
-
-        Returns:
-            Student errors; those of other doubles are larger by the root of :meth:`relative`.
-        """
+        """Draw errors of a double of usual parts."""
         squares = torch.from_numpy(np.random.default_rng(seed).chisquare(self.degrees, count)) / self.degrees
         return (2 * self.level / squares).sqrt()[:, None] * spread.draws(count, seed=seed)
 
     def relative(self, spread: SingleSpread, batch: PerturbationBatch) -> Float[Tensor, "b"]:
-        """Find how large squared errors of perturbations are, relative to those of usual parts.
-
-        Args:
-            spread: Of the singles of the screen that borrows.
-            batch: The perturbations.
-
-        Returns:
-            The factor ``h`` of the module's equation.
-        """
+        """Find how large squared errors of perturbations are, relative to those of usual parts."""
         return 1 - self.share + self.share * spread.size_of(batch)
 
 
@@ -283,13 +222,6 @@ class BorrowedSum:
 
     def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
         """Look the single effects up.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model, with the borrowed scale and variance.
 
         Raises:
             DataError: If the screen has several contexts, or nothing in it was measured alone.

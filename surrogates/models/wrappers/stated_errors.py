@@ -54,16 +54,7 @@ class FittedStatedErrors:
         return self.fitted.measured_alone
 
     def scale(self, code: int) -> ErrorScale | None:
-        """Find the scale of a novelty class.
-
-        Args:
-            code: A value of :func:`surrogates.data.novelty.novelty_code`.
-
-        Returns:
-            Its own; that of doubles for larger combinations of parts that were all measured alone, that of the
-            nearest class with unseen parts for classes with such. Otherwise ``None``: the variances are those of
-            the error law, the tails those of the nearest class.
-        """
+        """Find the scale of a novelty class."""
         if code in self.scales:
             return self.scales[code]
         if _every_part_seen(code):
@@ -72,14 +63,7 @@ class FittedStatedErrors:
         return self.scales[min(alike, key=lambda known: class_distance(known, code))] if alike else None
 
     def predict(self, batch: PerturbationBatch) -> StatedPosterior:
-        """Predict as the surrogate does, with the variances that held-out errors of such predictions had.
-
-        Args:
-            batch: Ids of the vocabulary.
-
-        Returns:
-            The posterior.
-        """
+        """Predict as the surrogate does, with the variances that held-out errors of such predictions had."""
         posterior = self.fitted.predict(batch)
         variance = posterior.variance.clone()
         downwards, upwards = variance.sqrt(), variance.sqrt()
@@ -111,15 +95,7 @@ class StatedErrors:
 
     @classmethod
     def of(cls, fitted: FittedCalibrated) -> "StatedErrors":
-        """Learn how large the errors of a surrogate are from the held-out predictions that it kept.
-
-        Args:
-            fitted: A surrogate with its error laws and cross-fits.
-
-        Returns:
-            Scales of each novelty class with at least 8 held-out predictions, of the form under which the errors
-            of the cross-fits have the highest density.
-        """
+        """Learn how large the errors of a surrogate are from the held-out predictions that it kept."""
         views = [fold.fitted for fold in fitted.cross]
         learnt = [_learn(view) if isinstance(view, FittedCalibrated) else {} for view in views]
         forms = _most_likely_forms(fitted.cross, learnt)
@@ -133,14 +109,7 @@ class StatedErrors:
 
 
 def state_errors(fitted: FittedCalibrated) -> FittedStatedErrors:
-    """Let a surrogate state its errors.
-
-    Args:
-        fitted: A surrogate with its error laws and cross-fits.
-
-    Returns:
-        The surrogate, as in :class:`StatedErrors`.
-    """
+    """Let a surrogate state its errors."""
     return StatedErrors.of(fitted).whole
 
 
@@ -252,7 +221,7 @@ class Decomposition:
 def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen) -> Decomposition:
     """Take the uncertainty of predictions apart.
 
-    The total is what the surrogate states of its errors, see :mod:`surrogates.models.wrappers.stated_errors`: held-out
+    The total is what the surrogate states of its errors, see above: held-out
     errors hold both parts. What the model says of its own doubt is epistemic, the rest aleatoric. (Kendall and Gal
     2017 name the parts; the sum is the variance of the mixture of Lakshminarayanan 2017.)
 
@@ -285,14 +254,7 @@ def _epistemic(fitted: FittedCalibrated, batch: PerturbationBatch) -> Float[Tens
 
 
 def measurement_variance(screen: Screen) -> Float[Tensor, "g"]:
-    """Take the mean squared standard error of combinations, or of all conditions where there are none.
-
-    Args:
-        screen: Measured effects.
-
-    Returns:
-        Variance of one measurement of each readout; zero where the screen has no standard errors.
-    """
+    """Take the mean squared standard error of combinations, or of all conditions where there are none."""
     if screen.standard_errors is None:
         return torch.zeros(len(screen.readouts), dtype=torch.float64)
     together = screen.batch.order > 1

@@ -181,14 +181,7 @@ class Softmax:
             raise DataError(f"temperature {self.temperature} is not positive; a greedy batch needs no law")
 
     def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """Give the logarithm of each candidate's weight, up to a common constant.
-
-        Args:
-            utility: Of each candidate, larger is better.
-
-        Returns:
-            ``utility / temperature``.
-        """
+        """Give the logarithm of each candidate's weight, up to a common constant."""
         return utility.double() / self.temperature
 
 
@@ -206,13 +199,6 @@ class UniformAbove:
     def top(cls, utility: Float[Tensor, "c"], share: float) -> "UniformAbove":
         """Take the best share of a pool.
 
-        Args:
-            utility: Of each candidate of the pool.
-            share: Of the pool, above 0 and up to 1; at least one candidate is taken, and ties with the last.
-
-        Returns:
-            The law.
-
         Raises:
             DataError: If it is no share, or the pool is empty.
         """
@@ -221,14 +207,7 @@ class UniformAbove:
         return cls(float(utility.topk(math.ceil(share * len(utility) - 1e-9)).values[-1]))
 
     def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """Give the logarithm of each candidate's weight, up to a common constant.
-
-        Args:
-            utility: Of each candidate, larger is better.
-
-        Returns:
-            Zero where the utility is at least ``least``, minus infinity elsewhere.
-        """
+        """Give the logarithm of each candidate's weight, up to a common constant."""
         return torch.where(utility >= self.least, 0.0, -torch.inf).double()
 
 
@@ -292,15 +271,7 @@ def mixed_batch(
 
 
 def log_probabilities(log_weights: Float[Tensor, "c"], drawn: Int[Tensor, "d"]) -> Float[Tensor, "d"]:
-    """Give the probability of each draw without replacement, given those before it.
-
-    Args:
-        log_weights: Of all candidates of the pool.
-        drawn: Numbers of the drawn ones, in their order.
-
-    Returns:
-        Natural logarithms, in double precision.
-    """
+    """Give the probability of each draw without replacement, given those before it."""
     left = log_weights.double().clone()
     logs = []
     for number in drawn:

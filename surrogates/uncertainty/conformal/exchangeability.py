@@ -1,7 +1,7 @@
 """Health of a campaign's intervals: for which candidates they may be believed, and on how many measurements' word.
 
 Two questions, each with a test. Are the errors of designed candidates those of random ones? If not, only
-intervals whose level follows the misses (:mod:`surrogates.uncertainty.conformal.adaptive`) have a claim. And did the
+intervals whose level follows the misses (:mod:`.adaptive`) have a claim. And did the
 intervals of designed candidates miss more often than they say? The first two rounds are never trusted, whatever
 the tests say: in simulated campaigns no kind of interval that is calibrated by random perturbations and past
 picks held in both of them with finite bounds, and so few misses do not show it (``benchmarks/design_shift.py``).
@@ -100,16 +100,6 @@ class Health:
 def campaign_health(pool: ScorePool, missed: Sequence[int], level: float, *, adaptive: bool, seed: int) -> Health:
     """Judge the intervals of the coming round by those of past rounds.
 
-    Args:
-        pool: Scores of random held-out perturbations, in the order of measurement, and of past rounds' picks.
-        missed: How many picks of each past round were outside the intervals that were stated beforehand.
-        level: Nominal probability of the intervals, between 0 and 1.
-        adaptive: Whether their level follows the misses.
-        seed: Fixes the permutations.
-
-    Returns:
-        The judgement, with the counts behind it.
-
     Raises:
         CalibrationError: If the level is no probability, or misses do not fit the rounds.
     """
@@ -139,14 +129,6 @@ def order_p_value(scores: Float[Tensor, "n"], *, seed: int, permutations: int = 
     The statistic is the largest ``sqrt(k (n - k) / n) |mean of the first k - mean of the rest|`` over ``k``; its
     law under exchangeability is that over random orders (MAPIE's permutation test of a fixed dataset). The
     martingales of that library could be watched at any time, but hardly move within two rounds of a few picks.
-
-    Args:
-        scores: In the order of measurement; ranks are taken first, so that they may be infinite.
-        seed: Fixes the permutations.
-        permutations: How many orders are compared; 0.5 s for 199 of 100 scores.
-
-    Returns:
-        The p-value, at least ``1 / (permutations + 1)``; ``nan`` for fewer than two scores.
 
     Raises:
         CalibrationError: If a score is NaN.

@@ -43,9 +43,6 @@ _ROUNDING = 1e-9
 def require_level(level: float) -> None:
     """Refuse a level that is no probability.
 
-    Args:
-        level: Nominal probability of an interval or a set.
-
     Raises:
         CalibrationError: If it is not between 0 and 1.
     """
@@ -56,12 +53,6 @@ def require_level(level: float) -> None:
 def least_count(level: float) -> int:
     """Count the calibration perturbations that a level needs.
 
-    Args:
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        The smallest ``n`` with ``ceil((n + 1) level) <= n``: 9 for 0.9, 19 for 0.95.
-
     Raises:
         CalibrationError: If the level is no probability.
     """
@@ -70,24 +61,12 @@ def least_count(level: float) -> int:
 
 
 def attainable_level(count: int) -> float:
-    """Find the highest level that some calibration perturbations support.
-
-    Args:
-        count: How many there are.
-
-    Returns:
-        ``n / (n + 1)``.
-    """
+    """Find the highest level that some calibration perturbations support."""
     return count / (count + 1)
 
 
 def require_count(count: int, level: float, what: str = "held-out perturbations") -> None:
     """Refuse a level that needs more calibration perturbations than there are.
-
-    Args:
-        count: How many there are.
-        level: Nominal probability.
-        what: What they are, for the message.
 
     Raises:
         CalibrationError: If they are too few; the message names the attainable level.
@@ -101,28 +80,13 @@ def require_count(count: int, level: float, what: str = "held-out perturbations"
 
 
 def quantile_rank(count: int, level: float) -> int:
-    """Find which of the ascending scores bounds the next one.
-
-    Args:
-        count: Number of scores.
-        level: Nominal probability.
-
-    Returns:
-        ``ceil((n + 1) level)``, from 1 on; above ``n`` no score does.
-    """
+    """Find which of the ascending scores bounds the next one."""
     require_level(level)
     return max(1, math.ceil((count + 1) * level - _ROUNDING))
 
 
 def conformal_quantile(scores: Float[Tensor, "n *g"], level: float) -> Float[Tensor, "*g"]:
     """Take the ``ceil((n + 1) level)``-th smallest score along the first axis, for each column on its own.
-
-    Args:
-        scores: One per calibration perturbation (and column), larger is worse; may be infinite.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        The quantile, infinite where there are too few scores.
 
     Raises:
         CalibrationError: If the level is no probability or a score is NaN.
@@ -137,14 +101,6 @@ def conformal_quantile(scores: Float[Tensor, "n *g"], level: float) -> Float[Ten
 def p_values(scores: Float[Tensor, "n"], new: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
     """Say how unusual new scores are among calibration scores.
 
-    Args:
-        scores: One per calibration perturbation, larger is worse.
-        new: Scores of the same kind.
-
-    Returns:
-        ``(1 + #{scores >= new}) / (n + 1)``: at most ``a`` with probability at most ``a`` for a score that is
-        exchangeable with the others.
-
     Raises:
         CalibrationError: If a score is NaN.
     """
@@ -158,14 +114,6 @@ def p_values(scores: Float[Tensor, "n"], new: Float[Tensor, "b"]) -> Float[Tenso
 def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tuple[float, float]:
     """Say between which bounds the true coverage lies, given how few perturbations calibrated it.
 
-    Args:
-        count: Number of calibration perturbations, enough for the level.
-        level: Nominal probability of the interval.
-        probability: How surely the coverage of a random calibration set is within the bounds.
-
-    Returns:
-        The central interval of ``Beta(k, n + 1 - k)``, ``k = ceil((n + 1) level)``.
-
     Raises:
         CalibrationError: If the perturbations are too few for the level.
     """
@@ -178,9 +126,6 @@ def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tupl
 
 def refuse_nan(scores: Float[Tensor, "*n"]) -> None:
     """Refuse scores that are not numbers.
-
-    Args:
-        scores: Of calibration or of new perturbations.
 
     Raises:
         CalibrationError: If one is NaN; the message counts them and says where the first is.
@@ -204,15 +149,6 @@ def plus_bounds(
     level: float,
 ) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
     """Bound what new perturbations will do.
-
-    Args:
-        centres: Predictions of the new perturbations, by each fit.
-        spreads: What the scores of that fit are in units of.
-        scores: Scores of the perturbations that each fit has not seen, not negative.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        Lower and upper bounds, infinite where there are too few scores.
 
     Raises:
         CalibrationError: If the level is no probability or a score is NaN.
@@ -262,14 +198,6 @@ def class_rows(codes: Int[Tensor, "n"], code: int, level: float) -> ClassRows:
     """Choose by which held-out perturbations a class is calibrated.
 
     The class itself comes first, then all classes of its order.
-
-    Args:
-        codes: Novelty class of each held-out perturbation.
-        code: The class to calibrate.
-        level: Nominal probability: how many are needed.
-
-    Returns:
-        The rows of the finest of these that are enough.
 
     Raises:
         CalibrationError: If both are too few; the message names the attainable level.

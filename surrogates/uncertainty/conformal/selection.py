@@ -112,15 +112,7 @@ def select_candidates(
 
 
 def benjamini_hochberg(p_values: Float[Tensor, "m"], rate: float) -> Bool[Tensor, "m"]:
-    """Reject hypotheses at a false discovery rate [Benjamini & Hochberg 1995].
-
-    Args:
-        p_values: Of each hypothesis.
-        rate: Expected share of false rejections ``q``.
-
-    Returns:
-        Which have a p-value up to the largest ``p_(k)`` with ``p_(k) <= k q / m``.
-    """
+    """Reject hypotheses at a false discovery rate [Benjamini & Hochberg 1995]."""
     ascending = p_values.sort().values
     allowed = torch.arange(1, len(p_values) + 1, dtype=torch.float64) * rate / max(1, len(p_values))
     passed = torch.nonzero(ascending <= allowed * (1 + 1e-12)).flatten()

@@ -117,16 +117,6 @@ def weighted_bound(
 ) -> WeightedBound:
     """Bound the scores of new candidates by weighted calibration scores.
 
-    Args:
-        scores: One per calibration perturbation, larger is worse; may be infinite.
-        weights: Its likelihood ratio, design over calibration; a common factor does not matter.
-        new: Likelihood ratio of each candidate, with the same factor; an infinite one has no finite bound.
-        level: Nominal probability, between 0 and 1.
-
-    Returns:
-        For each candidate the smallest score ``V_k`` with ``sum_{V_i <= V_k} w_i >= level (sum_i w_i + w(x))``;
-        with equal weights that is :func:`surrogates.uncertainty.conformal.quantiles.conformal_quantile`.
-
     Raises:
         CalibrationError: If the level is no probability, a score is NaN, or weights are negative, NaN, or all
             zero.
@@ -145,12 +135,6 @@ def weighted_bound(
 
 def effective_count(weights: Float[Tensor, "n"]) -> float:
     """Count the equally weighted perturbations that weighted ones are worth [Kish 1965].
-
-    Args:
-        weights: Of the calibration perturbations.
-
-    Returns:
-        ``(sum w)² / sum w²``, between 1 and ``n``.
 
     Raises:
         CalibrationError: If there are no weights, or they are negative, not finite, or all zero.

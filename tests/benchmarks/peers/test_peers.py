@@ -51,7 +51,7 @@ def test_blocks_spell_every_pair_once(pairs: int) -> None:
 
 def library(module: str, name: str) -> Search:
     """A search that loads a library which warns while it is imported."""
-    search: Search = getattr(import_module(f"inverse_design.validate.peers_{module}"), name)
+    search: Search = getattr(import_module(f"benchmarks.peers.{module}"), name)
     return search
 
 
@@ -75,11 +75,11 @@ def test_botorch_on_the_ensemble_finds_it_too() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("botorch", "botorch_process"), ("optuna", "optuna_tpe"), ("optuna", "optuna_random")],
+    [("botorch", "botorch_process"), ("loops", "optuna_tpe"), ("loops", "optuna_random")],
 )
 def test_other_searches_give_pairs(monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> None:
     search, problem = library(module, name), PairProblem.drawn(9, dimensions=2, measured=12, seed=3)
-    monkeypatch.setattr(f"inverse_design.validate.peers_{module}._TRIALS", 20, raising=False)
+    monkeypatch.setattr(f"benchmarks.peers.{module}._TRIALS", 20, raising=False)
     found = search(problem, 5)
     assert 1 <= len(found) <= 5
     assert bool((found[:, 0] < found[:, 1]).all())

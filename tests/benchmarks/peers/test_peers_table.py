@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from benchmarks.peers import command as peers
+from benchmarks import __main__ as benchmarks
 from benchmarks.peers.command import show_peers
 from benchmarks.peers.run import Comparison, PeerReport
-from inverse_design.cli.app import main
-from inverse_design.search.topk import Progress
 from surrogates.evaluation.rows import Row
 
 
@@ -39,36 +37,21 @@ def test_what_was_not_run_is_marked_and_says_from_which_sizes() -> None:
     assert "12 genes, 99 pairs" in lines
 
 
-def test_the_verb_measures_sizes_up_to_the_largest(
+def test_the_command_measures_and_writes(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     asked: list[Comparison] = []
 
-    def measure(comparison: Comparison, *, progress: Progress) -> PeerReport:
-        progress(1, 1)
+    def measure(comparison: Comparison) -> PeerReport:
         asked.append(comparison)
         return PeerReport(ROWS, ("baybe: not there",))
 
-    monkeypatch.setattr(peers, "measure_peers", measure)
+    monkeypatch.setattr("benchmarks.peers.run.measure_peers", measure)
     place = tmp_path / "peers.json"
-    words = [
-        "benchmark",
-        "search",
-        "--peers",
-        "--genes",
-        "500",
-        "--repeats",
-        "2",
-        "--seed",
-        "4",
-        "--json",
-        str(place),
-    ]
-    assert main(words) == 0
-    assert asked == [Comparison(genes=(142, 448, 500), repeats=2, seed=4, triples=500)]
-    told = capsys.readouterr().out
-    assert "skipped: baybe: not there" in told
-    assert str(place) in told
+    words = ["benchmarks", "peers", "--genes", "142", "500", "--seed", "4", "--json", str(place)]
+    monkeypatch.setattr("sys.argv", words)
+    assert benchmarks.main() == 0
+    assert asked == [Comparison(genes=(142, 500), budget=600.0, threads=2, seed=4, triples=500)]
+    assert "skipped: baybe: not there" in capsys.readouterr().out
     written = json.loads(place.read_text(encoding="utf-8"))
     assert [each["value"] for each in written["rows"]] == [each.value for each in ROWS]
-    assert written["manifest"]["seed"] == 4

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from benchmarks.throwaway_postgresql import binaries, throwaway_postgresql
+from benchmarks.throwaway_postgresql import binaries, database, throwaway_postgresql
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,6 @@ def test_module_and_version() -> None:
         (["propose", "x.csv", "--target", "A", "--order", "7"], "Choose from"),
         (["propose", "x.csv", "--target", "A", "--level", "1"], "< 1"),
         (["propose", "x.csv", "--target", "A", "--objectve", "pearson"], "--objective"),
-        (["benchmark", "search", "--genes", "1"], ">= 2"),
     ],
 )
 def test_usage_errors(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -158,19 +157,3 @@ def test_bad_words_of_the_benchmark_of_forward_models(
 ) -> None:
     assert command("benchmark", "forward", save_table(tmp_path), *words) == 3
     assert message in capsys.readouterr().err
-
-
-def test_the_search_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.scale.search.STATUS", Path("/absent"))  # no process of its own
-    assert command("benchmark", "search", "--genes", 60, "--repeats", 2) == 0
-    said = capsys.readouterr().out
-    assert "all 1,770 pairs" in said
-    assert "ratio_to_product" in said
-
-
-def test_the_neural_benchmark(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.scale.decoded.STATUS", Path("/absent"))  # no process of its own
-    assert command("benchmark", "neural", "--genes", 40) == 0
-    said = capsys.readouterr().out
-    assert "all 780 pairs" in said
-    assert "two_stage_ratio" in said
