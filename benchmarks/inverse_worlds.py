@@ -24,7 +24,7 @@ import torch
 
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import Rule, SetRule, calibrate_set

@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.search.inverse_set import UNEXPLAINED
 from inverse_design.validate.interval_coverage import percent
 from inverse_design.validate.judged import Judged, Kept, compare, promised

@@ -38,7 +38,7 @@ from inverse_design.cli.console import output, say
 from inverse_design.cli.tables import show_rows
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import normalised

@@ -73,21 +73,13 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class OutcomeBounds:
-    """What an experiment with each candidate will show.
+    """What an experiment with each candidate will show."""
 
-    Attributes:
-        name: The number that is bounded: ``"distance"`` to the target, or the utility itself.
-        expected: Its expectation.
-        lower: Calibrated lower bounds, ``nan`` where nothing could be calibrated.
-        upper: Calibrated upper bounds.
-        notes: What stands behind the bounds.
-    """
-
-    name: str
-    expected: Float[Tensor, "b"]
-    lower: Float[Tensor, "b"]
-    upper: Float[Tensor, "b"]
-    notes: tuple[str, ...]
+    name: str  # the number that is bounded: ``"distance"`` to the target, or the utility itself
+    expected: Float[Tensor, "b"]  # its expectation
+    lower: Float[Tensor, "b"]  # calibrated lower bounds, ``nan`` where nothing could be calibrated
+    upper: Float[Tensor, "b"]  # calibrated upper bounds
+    notes: tuple[str, ...]  # what stands behind the bounds
 
 
 def outcome_bounds(

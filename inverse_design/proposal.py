@@ -13,7 +13,7 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import DISTANCE, SquaredDistance
-from inverse_design.problem.question import Order, ask, candidate_space, log_prior, range_remark, scale_remark
+from inverse_design.problem.problem import Order, ask, candidate_space, log_prior, range_remark, scale_remark
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.replicates import Baselines, baselines
 from inverse_design.problem.space import CombinationSpace
@@ -21,7 +21,7 @@ from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import normalised
 from inverse_design.search.first_rows import RowLaw
-from inverse_design.search.inverse_set import LISTED, InverseSet, Placement
+from inverse_design.search.inverse_set import LISTED, CandidatePosterior, InverseSet
 from inverse_design.search.listing import Turns, best_by, best_by_turns, need_not_be_made
 from inverse_design.search.topk import Progress, SearchResult, TopK
 from inverse_design.statement import Inquiry
@@ -190,7 +190,7 @@ def _verdict(
         return (f"warning: no row beats doing nothing: {said}",)
     nearest = space.take(runner.search(SquaredDistance(inquiry.aligned), fitted, space, 1).top.index)
     zero = torch.zeros(1, dtype=torch.float64)
-    expected = inquiry.bounds(nearest, Placement(zero, zero, None, ()), law).expected
+    expected = inquiry.bounds(nearest, CandidatePosterior(zero, zero, None, ()), law).expected
     if not bool(nothing.beaten(expected)[0]):
         return (f"warning: no candidate beats doing nothing: {said}",)
     label = fitted.vocabulary.perturbation(nearest.genes[0]).label

@@ -13,7 +13,7 @@ from torch import Tensor
 from inverse_design.acquisition.affordable import Affordable, best_affordable
 from inverse_design.acquisition.joint_gain import LIKELY, joint_gain
 from inverse_design.errors import NothingToProposeError
-from inverse_design.problem.question import ask, range_remark, scale_remark
+from inverse_design.problem.problem import ask, range_remark, scale_remark
 from inverse_design.problem.target import Target
 from inverse_design.valuation import Aim, Valuation, value
 from surrogates.data.perturbation import Perturbation
@@ -41,20 +41,15 @@ class Ranking:
             ``projection``), lower, upper, expected_gain, gain_lower, gain_upper, probability, novelty,
             nearest_measured, reason; with costs also cost and gain_per_cost, with a budget also chosen.
         affordable: The best set within the budget, as rows of the table; ``None`` without a budget.
-        incumbent: Name of the best that was measured.
-        best: Its outcome, without the luck of its noise.
-        fitted: The surrogate with its error laws.
-        target: What was asked for.
-        notes: What the reader should know, warnings first.
     """
 
     table: pd.DataFrame
     affordable: Affordable | None
-    incumbent: str
-    best: float
-    fitted: FittedCalibrated
-    target: Target
-    notes: tuple[str, ...]
+    incumbent: str  # name of the best that was measured
+    best: float  # its outcome, without the luck of its noise
+    fitted: FittedCalibrated  # the surrogate with its error laws
+    target: Target  # what was asked for
+    notes: tuple[str, ...]  # what the reader should know, warnings first
 
 
 def rank(

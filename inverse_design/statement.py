@@ -11,12 +11,12 @@ from torch import Tensor
 from inverse_design.candidates import OutcomeBounds, expected_outcome, outcome_bounds
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
-from inverse_design.problem.question import Question, scale_remark
+from inverse_design.problem.problem import Problem, scale_remark
 from inverse_design.problem.replicates import replicates
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import RowLaw, first_rows
-from inverse_design.search.inverse_set import Placement, place
+from inverse_design.search.inverse_set import CandidatePosterior, place
 from inverse_design.search.topk import Progress, TopK
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.vocabulary import PerturbationBatch
@@ -34,37 +34,32 @@ class Inquiry:
     """A question, and the model that answers it.
 
     Attributes:
-        question: What is asked.
-        aligned: The target in the coordinates of the screen.
-        objective: What candidates are worth.
         likelihood: Log density of the target, by which rows are named; ``None`` for a target that is no profile.
-        fitted: The surrogate with its error laws and cross-fits.
-        space: What may be proposed.
-        level: Probability of the bounds, and of the set.
-        seed: Fixes everything that is random.
     """
 
-    question: Question
-    aligned: AlignedProfile
-    objective: Objective
+    question: Problem  # what is asked
+    aligned: AlignedProfile  # the target in the coordinates of the screen
+    objective: Objective  # what candidates are worth
     likelihood: TargetLikelihood | None
-    fitted: FittedCalibrated
-    space: CombinationSpace
-    level: float
-    seed: int
+    fitted: FittedCalibrated  # the surrogate with its error laws and cross-fits
+    space: CombinationSpace  # what may be proposed
+    level: float  # probability of the bounds, and of the set
+    seed: int  # fixes everything that is random
 
     @cached_property
     def _stated(self) -> StatedErrors:
         return StatedErrors.of(self.fitted)
 
-    def place(self, batch: PerturbationBatch, listed: TopK | None, progress: Progress | None) -> Placement:
+    def place(
+        self, batch: PerturbationBatch, listed: TopK | None, progress: Progress | None
+    ) -> CandidatePosterior:
         """Place rows among all candidates."""
         unknown = torch.full((len(batch),), math.nan, dtype=torch.float64)
         if self.likelihood is None:
-            return Placement(unknown, unknown, None, ())
+            return CandidatePosterior(unknown, unknown, None, ())
         if scale_remark(self.question, self.aligned):
             said = "probability and in_set are not given, as the target does not seem to be in the screen's unit"
-            return Placement(unknown, unknown, None, (f"warning: {said}",))
+            return CandidatePosterior(unknown, unknown, None, (f"warning: {said}",))
         return place(
             self.likelihood,
             self.fitted,
@@ -76,7 +71,7 @@ class Inquiry:
             progress=progress,
         )
 
-    def law(self, placed: Placement) -> RowLaw | None:
+    def law(self, placed: CandidatePosterior) -> RowLaw | None:
         """Learn what first rows show from held-out doubles."""
         likelihood = self.likelihood
         if placed.found is None or likelihood is None or self.objective.outcome.name != DISTANCE:
@@ -94,7 +89,7 @@ class Inquiry:
         except CalibrationError:
             return None
 
-    def bounds(self, batch: PerturbationBatch, placed: Placement, law: RowLaw | None) -> OutcomeBounds:
+    def bounds(self, batch: PerturbationBatch, placed: CandidatePosterior, law: RowLaw | None) -> OutcomeBounds:
         """State the outcome of rows."""
         made, doubt = placed.probability.nan_to_num(0.0), self._doubt(placed)
         if doubt:
@@ -109,7 +104,7 @@ class Inquiry:
         note = f"distance: {doubt}, so that one is taken to have made it with a probability of {DOUBTED:g}"
         return replace(found, notes=(*found.notes, note))
 
-    def _doubt(self, placed: Placement) -> str:
+    def _doubt(self, placed: CandidatePosterior) -> str:
         """Say why none of the candidates may have made the target; nothing if one of them did."""
         if placed.inverse_set is not None and placed.inverse_set.complaint:
             return "no candidate explains the target"

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inverse_design.acquisition.joint_gain import JointEffects, joint_effects
 from inverse_design.acquisition.quadratic import NormalScores
-from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Worth, best_measured, worth_of
+from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Utility, best_measured, worth_of
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -27,19 +27,12 @@ _AT_ONCE = 128  # candidates whose covariance factors are held together
 
 @dataclass(frozen=True)
 class Aim:
-    """A target on a screen, and what it makes of effects.
+    """A target on a screen, and what it makes of effects."""
 
-    Attributes:
-        aligned: The target in the coordinates of the screen.
-        endless: The same for explanations, with the end of a mere direction out of reach.
-        worth: The utility of effects.
-        incumbent: The best that was measured.
-    """
-
-    aligned: AlignedProfile
-    endless: AlignedProfile
-    worth: Worth
-    incumbent: Incumbent
+    aligned: AlignedProfile  # the target in the coordinates of the screen
+    endless: AlignedProfile  # the same for explanations, with the end of a mere direction out of reach
+    worth: Utility  # the utility of effects
+    incumbent: Incumbent  # the best that was measured
 
     @classmethod
     def at(cls, target: Target, screen: Screen) -> "Aim":
@@ -74,15 +67,12 @@ class Valuation:
     Attributes:
         table: One row per candidate, in their order: perturbation, the outcome (``distance`` or ``projection``),
             lower, upper, expected_gain, gain_lower, gain_upper, probability, novelty, nearest_measured, reason.
-        joint: The joint law of their effects.
-        alone: How much each improves on the incumbent.
-        notes: What stands behind the bounds.
     """
 
     table: pd.DataFrame
-    joint: JointEffects
-    alone: NormalScores
-    notes: tuple[str, ...]
+    joint: JointEffects  # the joint law of their effects
+    alone: NormalScores  # how much each improves on the incumbent
+    notes: tuple[str, ...]  # what stands behind the bounds
 
 
 def value(
@@ -135,7 +125,7 @@ def gain_interval(
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
     """Say how far the cross-fits agree on expected gains.
 
-    Each fit without one of ``K`` parts of the combinations foretells a gain of its own; their jackknife error is
+    Each fit without one of ``K`` parts of the combinations predicts a gain of its own; their jackknife error is
     ``((K - 1) / K sum_k (G_k - mean)²)^(1/2)``, with ``K - 1`` degrees of freedom.
     """
     folds, used = joint.folds, joint.used

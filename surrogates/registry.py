@@ -21,16 +21,11 @@ class Registry(Generic[T]):
     Example:
         >>> Registry[type]("surrogate", "inverse_design.surrogates", {"mean": "my.models:Mean"}).names()
         ('mean',)
-
-    Attributes:
-        kind: What a name names, for messages; ``"surrogate"``.
-        group: Entry-point group through which installed distributions add to the shipped names.
-        shipped: From each shipped name to ``"module:attribute"``.
     """
 
-    kind: str
-    group: str
-    shipped: Mapping[str, str]
+    kind: str  # what a name names, for messages; ``"surrogate"``
+    group: str  # entry-point group through which installed distributions add to the shipped names
+    shipped: Mapping[str, str]  # from each shipped name to ``"module:attribute"``
 
     def names(self) -> tuple[str, ...]:
         """List what can be loaded; nothing is imported.

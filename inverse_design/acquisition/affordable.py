@@ -39,19 +39,12 @@ class SetGain(Protocol):
 
 @dataclass(frozen=True)
 class Affordable:
-    """A set of experiments within a budget.
+    """A set of experiments within a budget."""
 
-    Attributes:
-        numbers: Of the candidates, in the order in which they were chosen.
-        expected: Joint expected improvement of them all.
-        cost: What they cost.
-        share: Part of the gain of the best affordable set that it is sure to have.
-    """
-
-    numbers: Int[Tensor, "q"]
-    expected: float
-    cost: float
-    share: float
+    numbers: Int[Tensor, "q"]  # of the candidates, in the order in which they were chosen
+    expected: float  # joint expected improvement of them all
+    cost: float  # what they cost
+    share: float  # part of the gain of the best affordable set that it is sure to have
 
 
 @dataclass

@@ -19,27 +19,23 @@ _NONE = 1e-10  # of a candidate's own variance: less is nothing new
 
 
 @runtime_checkable
-class Preference(Protocol):
+class BatchAcquisition(Protocol):
     """A value that knows what is chosen; adding a candidate gives another value."""
 
     def gains(self) -> Float[Tensor, "b"]:
         """What each candidate would add."""
         ...
 
-    def adding(self, number: int) -> "Preference":
+    def adding(self, number: int) -> "BatchAcquisition":
         """Choose a candidate."""
         ...
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """Scores that do not depend on what is chosen, such as those of a :class:`~.gain.Gain`.
+    """Scores that do not depend on what is chosen, such as those of a :class:`~.gain.Gain`."""
 
-    Attributes:
-        score: Of each candidate.
-    """
-
-    score: Float[Tensor, "b"]
+    score: Float[Tensor, "b"]  # of each candidate
 
     def gains(self) -> Float[Tensor, "b"]:
         """The scores."""
@@ -51,25 +47,20 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Followed:
-    """A preference, and another one for the time when it has nothing more to gain.
+class Fallback:
+    """A preference, and another one for the time when it has nothing more to gain."""
 
-    Attributes:
-        first: What counts as long as a candidate adds anything; its gains are not negative.
-        then: Orders those that add nothing.
-    """
-
-    first: Preference
-    then: Preference
+    first: BatchAcquisition  # what counts as long as a candidate adds anything; its gains are not negative
+    then: BatchAcquisition  # orders those that add nothing
 
     def gains(self) -> Float[Tensor, "b"]:
         """The gains of the first where there are any; below zero, in the order of the second, elsewhere."""
         gains, rest = self.first.gains(), self.then.gains()
         return torch.where(gains > 0, gains, rest - rest.amax() - 1)
 
-    def adding(self, number: int) -> "Followed":
+    def adding(self, number: int) -> "Fallback":
         """Choose a candidate."""
-        return Followed(self.first.adding(number), self.then.adding(number))
+        return Fallback(self.first.adding(number), self.then.adding(number))
 
 
 @dataclass(frozen=True)
@@ -78,14 +69,10 @@ class Thompson:
 
     Picks are as varied as the belief is unsure. Candidates that are chosen already cannot be taken again, so that
     the picks are distinct; with fewer draws than picks the draws are used in turn.
-
-    Attributes:
-        draws: Joint draws of utilities.
-        turn: How many picks were made.
     """
 
-    draws: Float[Tensor, "s b"]
-    turn: int = 0
+    draws: Float[Tensor, "s b"]  # joint draws of utilities
+    turn: int = 0  # how many picks were made
 
     def gains(self) -> Float[Tensor, "b"]:
         """The utilities in the draw whose turn it is."""
@@ -102,16 +89,11 @@ class Determinantal:
 
     The kernel is ``L_ij = q_i q_j <x_i, x_j>``; a step adds the logarithm of the squared length of ``q_i x_i``
     beyond the span of the chosen ones, kept by one row of a Cholesky factor per pick [Chen 2018].
-
-    Attributes:
-        features: Rows ``q_i x_i``.
-        residual: Squared length of each beyond the chosen ones.
-        rows: The rows of the Cholesky factor so far.
     """
 
-    features: Float[Tensor, "b d"]
-    residual: Float[Tensor, "b"]
-    rows: Float[Tensor, "q b"]
+    features: Float[Tensor, "b d"]  # rows ``q_i x_i``
+    residual: Float[Tensor, "b"]  # squared length of each beyond the chosen ones
+    rows: Float[Tensor, "q b"]  # the rows of the Cholesky factor so far
 
     @classmethod
     def of(cls, quality: Float[Tensor, "b"], effects: Float[Tensor, "b m"], *, weight: float) -> "Determinantal":
@@ -150,16 +132,11 @@ class FacilityLocation:
     """Every good candidate should have something like it in the batch: ``sum_i w_i max_j k_ij``.
 
     Monotone and submodular; for batches larger than the rank of the effects, where nothing new is left.
-
-    Attributes:
-        likeness: Of candidates, between 0 and 1.
-        weight: How much each wants to be represented.
-        covered: Likeness of each to what is most like it among the chosen.
     """
 
-    likeness: Float[Tensor, "b b"]
-    weight: Float[Tensor, "b"]
-    covered: Float[Tensor, "b"]
+    likeness: Float[Tensor, "b b"]  # of candidates, between 0 and 1
+    weight: Float[Tensor, "b"]  # how much each wants to be represented
+    covered: Float[Tensor, "b"]  # likeness of each to what is most like it among the chosen
 
     @classmethod
     def of(cls, weight: Float[Tensor, "b"], effects: Float[Tensor, "b m"]) -> "FacilityLocation":
@@ -187,25 +164,18 @@ class BatchRules:
     """What a batch may be.
 
     Attributes:
-        size: Most experiments.
-        most_per_gene: Most experiments that share a gene or compound; no limit by default.
-        budget: Largest sum of costs; no limit by default.
         random_share: Part of the batch that is drawn at random with logged probabilities, rounded up: bounds are
             recalibrated on these.
-        plate_size: Wells of a plate; with it, the batch has to fit on ``plates``.
-        plates: How many.
-        controls: Control wells of each plate.
-        replicates: Wells of each experiment.
     """
 
-    size: int
-    most_per_gene: int | None = None
-    budget: float | None = None
+    size: int  # most experiments
+    most_per_gene: int | None = None  # most experiments that share a gene or compound; no limit by default
+    budget: float | None = None  # largest sum of costs; no limit by default
     random_share: float = 0.0
-    plate_size: int | None = None
-    plates: int = 1
-    controls: int = 0
-    replicates: int = 1
+    plate_size: int | None = None  # wells of a plate; with it, the batch has to fit on ``plates``
+    plates: int = 1  # how many
+    controls: int = 0  # control wells of each plate
+    replicates: int = 1  # wells of each experiment
 
     def __post_init__(self) -> None:
         """Refuse rules that no batch can keep."""
@@ -241,13 +211,11 @@ class Pool:
     """What a batch is chosen from.
 
     Attributes:
-        genes: Vocabulary ids of each candidate, ``-1`` for none.
-        cost: Of each experiment, not negative.
         pending: Candidates that are on their way already: they count as chosen, and are not chosen again.
     """
 
-    genes: Int[Tensor, "b k"]
-    cost: Float[Tensor, "b"]
+    genes: Int[Tensor, "b k"]  # vocabulary ids of each candidate, ``-1`` for none
+    cost: Float[Tensor, "b"]  # of each experiment, not negative
     pending: Bool[Tensor, "b"]
 
     def __post_init__(self) -> None:
@@ -264,7 +232,7 @@ class Pool:
 
 
 def choose_batch(
-    preference: Preference,
+    preference: BatchAcquisition,
     pool: Pool,
     rules: BatchRules,
     *,

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from surrogates.errors import DataError
 from surrogates.registry import Registry
 
@@ -70,7 +70,7 @@ def _log_one_less(logarithm: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
 class Gain(Protocol):
     """The worth of measuring each candidate."""
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates.
 
         Args:
@@ -87,7 +87,7 @@ class Gain(Protocol):
 class ExpectedImprovement:
     """Expected improvement over the incumbent of a normal utility, in its units [Mockus 1975; Jones 1998]."""
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates."""
         excess, spread, known = _standardised(belief, incumbent)
         return torch.where(known, excess.clamp(min=0), spread * hinge(excess / spread))
@@ -97,7 +97,7 @@ class ExpectedImprovement:
 class LogExpectedImprovement:
     """Logarithm of the expected improvement: ranks candidates also where it is smaller than any float."""
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates."""
         excess, spread, known = _standardised(belief, incumbent)
         return torch.where(known, excess.clamp(min=0).log(), spread.log() + log_hinge(excess / spread))
@@ -110,7 +110,7 @@ class MemberImprovement:
     It takes the draws as they are, so that a skewed or two-peaked utility is not mistaken for a normal one.
     """
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates.
 
         Raises:
@@ -123,7 +123,7 @@ class MemberImprovement:
 class ProbabilityOfImprovement:
     """Probability that a normal utility is above the incumbent [Kushner 1964]."""
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates."""
         excess, spread, known = _standardised(belief, incumbent)
         return torch.where(known, (excess.sign() + 1) / 2, torch.special.ndtr(excess / spread))
@@ -131,40 +131,32 @@ class ProbabilityOfImprovement:
 
 @dataclass(frozen=True)
 class ReachProbability:
-    """Probability that a normal utility reaches a threshold, whatever the incumbent is.
+    """Probability that a normal utility reaches a threshold, whatever the incumbent is."""
 
-    Attributes:
-        threshold: Utility to be reached: such as minus the distance within which replicates of the target lie.
-    """
-
-    threshold: float
+    threshold: float  # utility to be reached: such as minus the distance within which replicates of the target lie
 
     def __post_init__(self) -> None:
         """Refuse a threshold that is not finite."""
         if not math.isfinite(self.threshold):
             raise DataError(f"threshold {self.threshold} is not finite; give the utility that is enough")
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
         """Score candidates."""
         return ProbabilityOfImprovement().score(belief, self.threshold)
 
 
 @dataclass(frozen=True)
 class UpperBound:
-    """Upper confidence bound ``m + √(beta v)`` [Srinivas 2010].
+    """Upper confidence bound ``m + √(beta v)`` [Srinivas 2010]."""
 
-    Attributes:
-        beta: Squared number of standard deviations, not negative; zero is the greedy choice.
-    """
-
-    beta: float = 4.0
+    beta: float = 4.0  # squared number of standard deviations, not negative; zero is the greedy choice
 
     def __post_init__(self) -> None:
         """Refuse a weight that is negative or not finite."""
         if not (math.isfinite(self.beta) and self.beta >= 0):
             raise DataError(f"beta {self.beta} is negative or not finite; 4 is two standard deviations")
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
         """Score candidates."""
         return belief.mean + math.sqrt(self.beta) * belief.deviation
 
@@ -173,7 +165,7 @@ class UpperBound:
 class Mean:
     """The expected utility: the greedy choice."""
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
         """Score candidates."""
         return belief.mean
 
@@ -182,7 +174,7 @@ class Mean:
 class Exploration:
     """The standard deviation of the utility: what is known worst, good or bad."""
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
         """Score candidates."""
         return belief.deviation
 
@@ -218,7 +210,7 @@ def per_cost(score: Float[Tensor, "b"], cost: Float[Tensor, "b"]) -> Float[Tenso
 
 
 def _standardised(
-    belief: Belief, incumbent: float
+    belief: UtilityPosterior, incumbent: float
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Bool[Tensor, "b"]]:
     """Expected excess over the incumbent, standard deviation (one where it is zero), and where it is zero."""
     known = belief.variance == 0

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from surrogates.errors import DataError
 
 _AT_ONCE = 512  # candidates that BoTorch scores together
@@ -22,18 +22,12 @@ class LogImprovement:
 
     qLogEI against a known incumbent [Ament 2023]; qLogNEI where what was measured is unsure too: its draws, joint
     with those of the candidates, then stand in the place of the incumbent.
-
-    Attributes:
-        draws: Joint draws of the candidates' utilities, larger is better.
-        incumbent: Utility of the best that is known, for qLogEI; ``None`` for qLogNEI.
-        measured: Joint draws of the utilities of what was measured, for qLogNEI.
-        chosen: Numbers of the candidates that are chosen or pending.
     """
 
-    draws: Float[Tensor, "s b"]
-    incumbent: float | None = None
-    measured: Float[Tensor, "s n"] | None = None
-    chosen: tuple[int, ...] = ()
+    draws: Float[Tensor, "s b"]  # joint draws of the candidates' utilities, larger is better
+    incumbent: float | None = None  # utility of the best that is known, for qLogEI; ``None`` for qLogNEI
+    measured: Float[Tensor, "s n"] | None = None  # joint draws of the utilities of what was measured, for qLogNEI
+    chosen: tuple[int, ...] = ()  # numbers of the candidates that are chosen or pending
 
     def __post_init__(self) -> None:
         """Refuse both an incumbent and unsure measurements, and neither."""
@@ -43,12 +37,12 @@ class LogImprovement:
             )
 
     @classmethod
-    def of(cls, belief: Belief, incumbent: float) -> "LogImprovement":
+    def of(cls, belief: UtilityPosterior, incumbent: float) -> "LogImprovement":
         """Take qLogEI, with nothing chosen."""
         return cls(belief.joint(), incumbent)
 
     @classmethod
-    def noisy(cls, belief: Belief, measured: Belief) -> "LogImprovement":
+    def noisy(cls, belief: UtilityPosterior, measured: UtilityPosterior) -> "LogImprovement":
         """Take qLogNEI, with nothing chosen."""
         return cls(belief.joint(), measured=measured.joint())
 

@@ -40,9 +40,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.acquisition.quadratic import NormalScores
-from inverse_design.acquisition.utility import EffectLaw, Worth
+from inverse_design.acquisition.utility import EffectLaw, Utility
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -59,24 +59,17 @@ class JointEffects:
     """The joint law of the true effects of some candidates on the readouts of a target.
 
     Attributes:
-        mean: Expected effects.
         doubt: Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
-        used: Which cross-fits tell of each candidate: those that held out its class.
-        covariances: Distinct covariances of errors.
-        group: Which of them each candidate has.
-        spread: Factor on the covariance of what is left for genes and for the candidate itself.
-        genes: Entries that each candidate holds, ``-1`` for none.
-        alike: Correlation of the errors of combinations that share one gene.
     """
 
-    mean: Float[Tensor, "b m"]
+    mean: Float[Tensor, "b m"]  # expected effects
     doubt: Float[Tensor, "j b m"]
-    used: Bool[Tensor, "j b"]
-    covariances: tuple[FactorCovariance, ...]
-    group: Int[Tensor, "b"]
-    spread: Float[Tensor, "b"]
-    genes: Int[Tensor, "b k"]
-    alike: float
+    used: Bool[Tensor, "j b"]  # which cross-fits tell of each candidate: those that held out its class
+    covariances: tuple[FactorCovariance, ...]  # distinct covariances of errors
+    group: Int[Tensor, "b"]  # which of them each candidate has
+    spread: Float[Tensor, "b"]  # factor on the covariance of what is left for genes and for the candidate itself
+    genes: Int[Tensor, "b k"]  # entries that each candidate holds, ``-1`` for none
+    alike: float  # correlation of the errors of combinations that share one gene
 
     def __len__(self) -> int:
         return len(self.mean)
@@ -106,7 +99,7 @@ class JointEffects:
             self.spread[index], self.genes[index], self.alike,
         )  # fmt: skip
 
-    def believe(self, worth: Worth, count: int, *, seed: int) -> Belief:
+    def believe(self, worth: Utility, count: int, *, seed: int) -> UtilityPosterior:
         """Draw effects and value them."""
         generator = torch.Generator().manual_seed(seed)
         present, which = torch.unique(self.genes, return_inverse=True)
@@ -114,7 +107,7 @@ class JointEffects:
         block = max(1, _NUMBERS_AT_ONCE // (width * (len(self) + len(present))))
         sizes = [min(block, count - start) for start in range(0, count, block)]
         draw = partial(self._single_precision().draw, which=which, width=width, generator=generator)
-        return Belief.of_members(torch.cat([worth.utility(draw(size)).double() for size in sizes]))
+        return UtilityPosterior.of_members(torch.cat([worth.utility(draw(size)).double() for size in sizes]))
 
     def _single_precision(self) -> "JointEffects":
         """A draw is far less sure than its seventh digit, and memory is the limit."""
@@ -234,15 +227,12 @@ class JointGain:
     Attributes:
         chance: Chance in each scenario that each candidate improves by more than each cell of improvements, on
             average over the cell.
-        width: Of each cell, in the unit of the utility.
-        chosen: Chance in each scenario and cell that any of the chosen candidates does.
-        left: One less that; both keep their digits where they are small.
     """
 
     chance: Float[Tensor, "b c s"]
-    width: Float[Tensor, "c"]
-    chosen: Float[Tensor, "c s"]
-    left: Float[Tensor, "c s"]
+    width: Float[Tensor, "c"]  # of each cell, in the unit of the utility
+    chosen: Float[Tensor, "c s"]  # chance in each scenario and cell that any of the chosen candidates does
+    left: Float[Tensor, "c s"]  # one less that; both keep their digits where they are small
 
     @classmethod
     def of(cls, alone: NormalScores, draws: Float[Tensor, "s b"]) -> "JointGain":
@@ -283,7 +273,7 @@ class JointGain:
         return replace(self, chance=self.chance * some[:, None, None])
 
 
-def joint_gain(joint: JointEffects, alone: NormalScores, worth: Worth) -> JointGain:
+def joint_gain(joint: JointEffects, alone: NormalScores, worth: Utility) -> JointGain:
     """Say what some candidates gain together, by scenarios of their joint law."""
     return JointGain.of(alone, joint.believe(worth, SCENARIOS, seed=_SEED).joint())
 

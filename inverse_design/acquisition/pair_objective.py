@@ -36,14 +36,10 @@ class EnsembleGain:
 
     Of objectives whose utility is a product of factors (distance, projection) all pairs are searched by the
     products of the members; any other is streamed.
-
-    Attributes:
-        objective: What members are asked for.
-        acquisition: What a candidate is worth by their answers.
     """
 
-    objective: Objective
-    acquisition: PairAcquisition
+    objective: Objective  # what members are asked for
+    acquisition: PairAcquisition  # what a candidate is worth by their answers
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates."""
@@ -66,15 +62,10 @@ class EnsembleGain:
 
 @dataclass(frozen=True)
 class EnsembleDraw:
-    """The utility that one member expects: a Thompson draw, as every member is as likely as any other to be right.
+    """The utility that one member expects: a Thompson draw, as all members are equally likely."""
 
-    Attributes:
-        objective: What the member is asked for.
-        member: Its number, from zero; drawn by whoever asks.
-    """
-
-    objective: Objective
-    member: int
+    objective: Objective  # what the member is asked for
+    member: int  # its number, from zero; drawn by whoever asks
 
     def __post_init__(self) -> None:
         """Refuse to count from the end."""

@@ -81,13 +81,9 @@ class PairAcquisition(Protocol):
 
 @dataclass(frozen=True)
 class MeanImprovement:
-    """Expected improvement over the members themselves: ``mean_s max(u_s - incumbent, 0)``, without a normal law.
+    """Expected improvement over the members themselves: ``mean_s max(u_s - incumbent, 0)``."""
 
-    Attributes:
-        incumbent: The utility to improve upon.
-    """
-
-    incumbent: float
+    incumbent: float  # the utility to improve upon
     floor = 0.0
 
     def threshold(self, margin: float) -> float:  # noqa: ARG002 - the same for all
@@ -114,12 +110,9 @@ class GaussianImprovement:
     ``d Phi(z) + s phi(z)`` with ``d`` the mean minus the incumbent, ``s`` the deviation and ``z = d / s``; none
     below ``z = -10``. The value grows with ``d`` and ``s``, and ``phi(z) - |z| Phi(-|z|) <= phi(z) / (1 + z²)``
     [Gordon 1941], so that ``max(d, 0) + s phi(z) / (1 + z²)`` of bounds on both is a screen with one exponential.
-
-    Attributes:
-        incumbent: The utility to improve upon.
     """
 
-    incumbent: float
+    incumbent: float  # the utility to improve upon
     floor = 0.0
 
     def threshold(self, margin: float) -> float:
@@ -152,13 +145,9 @@ class GaussianImprovement:
 
 @dataclass(frozen=True)
 class UpperBound:
-    """Upper confidence bound ``mean + width * deviation`` [Srinivas 2010]; a negative width gives a lower one.
+    """Upper confidence bound ``mean + width * deviation`` [Srinivas 2010]; a negative width gives a lower one."""
 
-    Attributes:
-        width: How many deviations.
-    """
-
-    width: float = 2.0
+    width: float = 2.0  # how many deviations
     incumbent = 0.0
     floor = -math.inf
 
@@ -193,12 +182,9 @@ class ImprovementProbability:
 
     The probability is ``Phi(z)``; its quantile ranks the same and tells pairs apart that improve almost surely. It
     is cut at 1,000, and counts as -1,000 below -900.
-
-    Attributes:
-        incumbent: The utility to improve upon.
     """
 
-    incumbent: float
+    incumbent: float  # the utility to improve upon
     floor = -_WIDEST
 
     def threshold(self, margin: float) -> float:  # noqa: ARG002 - the same for all
@@ -245,15 +231,10 @@ _ROWS, _CELLS, _NARROWEST = 256, 1 << 21, 256  # a tile of all members takes 8 M
 
 @dataclass(frozen=True)
 class PairGain:
-    """An acquisition of every pair, from the utilities that the members of an ensemble give it.
+    """An acquisition of every pair, from the utilities that the members of an ensemble give it."""
 
-    Attributes:
-        members: Utility of all pairs under each member.
-        acquisition: What a pair is worth by them.
-    """
-
-    members: tuple[ProductScore, ...]
-    acquisition: PairAcquisition
+    members: tuple[ProductScore, ...]  # utility of all pairs under each member
+    acquisition: PairAcquisition  # what a pair is worth by them
 
     def __post_init__(self) -> None:
         """Refuse members of other entries, and an incumbent that single precision cannot hold."""
@@ -308,12 +289,12 @@ class PairGain:
         """Value chosen pairs in double precision."""
         return self.acquisition.value(torch.stack([each.exact(first, second) for each in self.members]))
 
-    def sifter(self, *, device: str = "cpu") -> "GainSifter":
+    def pruner(self, *, device: str = "cpu") -> "GainPruner":
         """Start a search."""
-        return GainSifter(self, device=device)
+        return GainPruner(self, device=device)
 
 
-class GainSifter:
+class GainPruner:
     """Makes the products of all members for one tile after another, and values what passes the screen."""
 
     bound, error = "", 0.0
@@ -328,7 +309,7 @@ class GainSifter:
         self._buffer = Buffer(count, self.rows * self.columns, device=device)
 
     def sift(self, tile: Tile, cut: float) -> Cells:
-        """Value the pairs that pass the screen; see :meth:`~inverse_design.search.pruning.Sifter.sift`."""
+        """Value the pairs that pass the screen; see :meth:`~inverse_design.search.pruning.TilePruner.sift`."""
         acquisition = self._score.acquisition
         rows, columns = tile.shape
         buffer = self._buffer.numbers
@@ -341,6 +322,6 @@ class GainSifter:
         kept = ~(values <= acquisition.floor)
         return Cells(positions[kept], values[kept])
 
-    def after(self, tile: Tile, cells: Cells) -> "GainSifter":  # noqa: ARG002 - nothing is learnt
-        """Go on; see :meth:`~inverse_design.search.pruning.Sifter.after`."""
+    def after(self, tile: Tile, cells: Cells) -> "GainPruner":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`~inverse_design.search.pruning.TilePruner.after`."""
         return self

@@ -4,7 +4,7 @@ Information about the optimum: in how many draws a candidate is among the best.
 
 What one more experiment would teach: expected gain after its result, by members, on a short list.
 
-A result at ``x`` makes the members that foretold it more credible, with weights ``p(y | member)``; what is then
+A result at ``x`` makes the members that predicted it more credible, with weights ``p(y | member)``; what is then
 believed of all candidates may have another best. The knowledge gradient is the expected rise of that best [Frazier
 2008]: zero where the result could change no decision, however unsure it is.
 """
@@ -22,18 +22,16 @@ from surrogates.uncertainty.posterior import ScalarPosterior
 
 
 @dataclass(frozen=True)
-class Belief:
+class UtilityPosterior:
     """A distribution over the utility of ``b`` candidates; larger utility is better.
 
     Attributes:
-        mean: Expected utility of each.
-        variance: Its variance.
         draws: Joint draws, one row per member of an ensemble or sample of a posterior, or ``None`` where nothing
             is known of how the candidates depend on each other.
     """
 
-    mean: Float[Tensor, "b"]
-    variance: Float[Tensor, "b"]
+    mean: Float[Tensor, "b"]  # expected utility of each
+    variance: Float[Tensor, "b"]  # its variance
     draws: Float[Tensor, "s b"] | None = None
 
     def __post_init__(self) -> None:
@@ -49,12 +47,12 @@ class Belief:
             raise DataError(f"variance {float(self.variance.min()):g} of a utility is negative")
 
     @classmethod
-    def of(cls, posterior: ScalarPosterior) -> "Belief":
-        """Take the mean and variance that an objective foretells."""
+    def of(cls, posterior: ScalarPosterior) -> "UtilityPosterior":
+        """Take the mean and variance that an objective predicts."""
         return cls(posterior.mean.double(), posterior.variance.double())
 
     @classmethod
-    def of_members(cls, members: Float[Tensor, "s b"]) -> "Belief":
+    def of_members(cls, members: Float[Tensor, "s b"]) -> "UtilityPosterior":
         """Take members of an ensemble, or draws of a posterior, each as likely as any other to be right.
 
         Raises:
@@ -81,12 +79,12 @@ class Belief:
         """
         if self.draws is None:
             raise DataError(
-                "this needs joint draws of the utilities: make the belief by `Belief.of_members`, or take a gain"
+                "this needs joint draws of the utilities: take `UtilityPosterior.of_members`, or a gain"
                 " that reads means and variances only"
             )
         return self.draws
 
-    def rows(self, index: Int[Tensor, "m"]) -> "Belief":
+    def rows(self, index: Int[Tensor, "m"]) -> "UtilityPosterior":
         """Take some of the candidates."""
         draws = None if self.draws is None else self.draws[:, index]
         return replace(self, mean=self.mean[index], variance=self.variance[index], draws=draws)
@@ -98,19 +96,16 @@ class Optimum:
 
     For ``k = 1`` it is the probability of being the optimum; their sum over a batch is the probability that the
     batch holds it [Fromer et al. 2025]. Candidates that tie at the last place share it.
-
-    Attributes:
-        k: How many count as best.
     """
 
-    k: int = 1
+    k: int = 1  # how many count as best
 
     def __post_init__(self) -> None:
         """Refuse to count none."""
         if self.k < 1:
             raise DataError(f"k is {self.k}; count at least the one best candidate")
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:  # noqa: ARG002 - of the protocol
         """Score candidates.
 
         Raises:
@@ -131,13 +126,9 @@ _LEAST_NOISE = 1e-6  # of the deviation of the members: a result without noise w
 
 @dataclass(frozen=True)
 class LookAhead:
-    """Expected rise of the best posterior mean by one experiment.
+    """Expected rise of the best posterior mean by one experiment."""
 
-    Attributes:
-        noise: Standard deviation of the measured utility about the true one, not negative.
-    """
-
-    noise: float
+    noise: float  # standard deviation of the measured utility about the true one, not negative
 
     def __post_init__(self) -> None:
         """Refuse noise that is negative or not finite."""
@@ -146,7 +137,7 @@ class LookAhead:
                 f"noise {self.noise} is negative or not finite; give the error of one measured utility"
             )
 
-    def score(self, belief: Belief, incumbent: float) -> Float[Tensor, "b"]:
+    def score(self, belief: UtilityPosterior, incumbent: float) -> Float[Tensor, "b"]:
         """Score candidates, in ``O(b² s²)``.
 
         Raises:

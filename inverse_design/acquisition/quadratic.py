@@ -39,15 +39,10 @@ _FLAT = 1e-6  # scores that differ by less have the same chance
 
 @dataclass(frozen=True)
 class NormalScores:
-    """Laws of the improvement of some candidates.
+    """Laws of the improvement of some candidates."""
 
-    Attributes:
-        at: Improvements at the nodes, ascending from zero; the last piece goes on without end.
-        score: Normal score of a larger improvement than each, descending.
-    """
-
-    at: Float[Tensor, "b n"]
-    score: Float[Tensor, "b n"]
+    at: Float[Tensor, "b n"]  # improvements at the nodes, ascending from zero; the last piece goes on without end
+    score: Float[Tensor, "b n"]  # normal score of a larger improvement than each, descending
 
     @classmethod
     def of_normal(cls, excess: Float[Tensor, "b"], deviation: Float[Tensor, "b"]) -> "NormalScores":
@@ -135,17 +130,11 @@ _NOTHING = -1e3  # the normal score of what cannot be
 
 @dataclass(frozen=True)
 class NormalSquare:
-    """The square ``|a - e|²`` of some gaps and centred normal errors ``e`` of low rank plus diagonal covariance.
+    """The square ``|a - e|²`` of some gaps and normal errors ``e`` of low rank plus diagonal covariance."""
 
-    Attributes:
-        gap: Expected gaps, in units in which all readouts count alike.
-        diagonal: Variance of each readout that no factor explains.
-        factor: Low-rank part; the rank may be zero.
-    """
-
-    gap: Float[Tensor, "b m"]
-    diagonal: Float[Tensor, "b m"]
-    factor: Float[Tensor, "b m r"]
+    gap: Float[Tensor, "b m"]  # expected gaps, in units in which all readouts count alike
+    diagonal: Float[Tensor, "b m"]  # variance of each readout that no factor explains
+    factor: Float[Tensor, "b m r"]  # low-rank part; the rank may be zero
 
     def moments(self) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """Take mean and variance: ``tr V + |a|²`` and ``2 tr V² + 4 a^T V a``."""
@@ -228,15 +217,12 @@ class ErrorAxes:
     """Coordinates in which errors of one covariance are independent, as far as that can be had.
 
     Attributes:
-        variance: Of each coordinate.
-        loadings: What is left of the low rank: nothing where the covariance was diagonalised.
-        root: Root of the weight of each readout.
         turn: From weighted readouts to the coordinates; ``None`` where they are the same.
     """
 
-    variance: Float[Tensor, "m"]
-    loadings: Float[Tensor, "m r"]
-    root: Float[Tensor, "m"]
+    variance: Float[Tensor, "m"]  # of each coordinate
+    loadings: Float[Tensor, "m r"]  # what is left of the low rank: nothing where the covariance was diagonalised
+    root: Float[Tensor, "m"]  # root of the weight of each readout
     turn: Float[Tensor, "m m"] | None = None
 
     @classmethod

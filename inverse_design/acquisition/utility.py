@@ -24,21 +24,13 @@ _NUMBERS_AT_ONCE = 2**22  # of the factors of squares that are taken at a time
 
 @dataclass(frozen=True)
 class EffectLaw:
-    """Normal effects on the readouts of a target, each candidate on its own.
+    """Normal effects on the readouts of a target, each candidate on its own."""
 
-    Attributes:
-        mean: Expected effects.
-        shared: Directions of low-rank errors of each candidate's own; there may be none.
-        covariances: Distinct covariances of the rest of the errors.
-        group: Which of them each candidate has.
-        spread: Factor on it.
-    """
-
-    mean: Float[Tensor, "b m"]
-    shared: Float[Tensor, "b m j"]
-    covariances: tuple[FactorCovariance, ...]
-    group: Int[Tensor, "b"]
-    spread: Float[Tensor, "b"]
+    mean: Float[Tensor, "b m"]  # expected effects
+    shared: Float[Tensor, "b m j"]  # directions of low-rank errors of each candidate's own; there may be none
+    covariances: tuple[FactorCovariance, ...]  # distinct covariances of the rest of the errors
+    group: Int[Tensor, "b"]  # which of them each candidate has
+    spread: Float[Tensor, "b"]  # factor on it
 
     @property
     def variance(self) -> Float[Tensor, "b m"]:
@@ -57,7 +49,7 @@ class EffectLaw:
 
 
 @runtime_checkable
-class Worth(Protocol):
+class Utility(Protocol):
     """The utility of effects on the readouts of a target."""
 
     @property
@@ -84,13 +76,9 @@ class Worth(Protocol):
 
 @dataclass(frozen=True)
 class Nearness:
-    """Minus the root mean square distance to a profile, over its readouts with their weights.
+    """Minus the root mean square distance to a profile, over its readouts with their weights."""
 
-    Attributes:
-        target: The profile.
-    """
-
-    target: AlignedProfile
+    target: AlignedProfile  # the profile
 
     @property
     def name(self) -> str:
@@ -141,13 +129,9 @@ class Nearness:
 
 @dataclass(frozen=True)
 class Advance:
-    """How far effects go in a direction: of a signature, or of a readout to raise or lower.
+    """How far effects go in a direction: of a signature, or of a readout to raise or lower."""
 
-    Attributes:
-        target: The direction; each readout counts with its value times weight.
-    """
-
-    target: AlignedProfile
+    target: AlignedProfile  # the direction; each readout counts with its value times weight
 
     @property
     def name(self) -> str:
@@ -177,7 +161,7 @@ class Advance:
         return self.target.values * self.target.weights
 
 
-def worth_of(target: Target, aligned: AlignedProfile) -> Worth:
+def worth_of(target: Target, aligned: AlignedProfile) -> Utility:
     """Choose what effects are worth by a target."""
     return Nearness(aligned) if is_state(target) else Advance(aligned)
 
@@ -200,20 +184,14 @@ def utility_error(target: Target, screen: Screen) -> float | None:
 
 @dataclass(frozen=True)
 class Incumbent:
-    """The best measured condition.
+    """The best measured condition."""
 
-    Attributes:
-        label: Its name.
-        measured: Its utility as measured.
-        utility: Posterior mean of the utility of its true state: what candidates have to improve upon.
-    """
-
-    label: str
-    measured: float
-    utility: float
+    label: str  # its name
+    measured: float  # its utility as measured
+    utility: float  # posterior mean of the utility of its true state: what candidates have to improve upon
 
 
-def best_measured(worth: Worth, target: AlignedProfile, screen: Screen) -> Incumbent:
+def best_measured(worth: Utility, target: AlignedProfile, screen: Screen) -> Incumbent:
     """Find the condition whose true state is best, given its measurement and that of all others.
 
     The best of many noisy readings is partly lucky. With standard errors every utility is drawn towards the mean

@@ -130,23 +130,14 @@ def _standard_errors(
 
 @dataclass(frozen=True)
 class Basis:
-    """What a round is planned on.
+    """What a round is planned on."""
 
-    Attributes:
-        sequence: Number of the last event that counts.
-        screen: All that was known then.
-        pending: Experiments whose results were still to come.
-        round: Number of the round.
-        seed: For the planner.
-        spent: What all rounds before cost.
-    """
-
-    sequence: int
-    screen: Screen
-    pending: tuple[Perturbation, ...]
-    round: int
-    seed: int
-    spent: float
+    sequence: int  # number of the last event that counts
+    screen: Screen  # all that was known then
+    pending: tuple[Perturbation, ...]  # experiments whose results were still to come
+    round: int  # number of the round
+    seed: int  # for the planner
+    spent: float  # what all rounds before cost
 
 
 def basis_of(log: Log, start: Screen, settings: CampaignSettings) -> Basis:

@@ -12,7 +12,15 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from inverse_design.acquisition.batch import BatchRules, Fixed, Followed, Pool, Preference, Thompson, choose_batch
+from inverse_design.acquisition.batch import (
+    BatchAcquisition,
+    BatchRules,
+    Fallback,
+    Fixed,
+    Pool,
+    Thompson,
+    choose_batch,
+)
 from inverse_design.acquisition.gain import GAINS
 from inverse_design.acquisition.joint_gain import LIKELY, JointEffects, JointGain, joint_effects, joint_gain
 from inverse_design.campaign.picked_bounds import Ranker, as_near_as_noise, may_have_made, picked_bounds
@@ -21,7 +29,7 @@ from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.objective import Objective
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
 from inverse_design.search.api import Engine, search_notes
@@ -41,34 +49,21 @@ from surrogates.uncertainty.conformal.adaptive import MixedBatch
 
 @dataclass(frozen=True)
 class ShortList:
-    """What a batch is chosen from.
+    """What a batch is chosen from."""
 
-    Attributes:
-        batch: The candidates, the best first, and behind them what is pending.
-        choice: The same for the chooser.
-        notes: What is special about the search behind it.
-    """
-
-    batch: PerturbationBatch
-    choice: Pool
-    notes: tuple[str, ...]
+    batch: PerturbationBatch  # the candidates, the best first, and behind them what is pending
+    choice: Pool  # the same for the chooser
+    notes: tuple[str, ...]  # what is special about the search behind it
 
 
 @dataclass(frozen=True)
 class Lister:
-    """Makes short lists of one space.
+    """Makes short lists of one space."""
 
-    Attributes:
-        fitted: The surrogate.
-        space: What may be proposed.
-        pending: What is on its way.
-        settings: Of the campaign, for the costs.
-    """
-
-    fitted: FittedCalibrated
-    space: CombinationSpace
-    pending: PerturbationBatch
-    settings: CampaignSettings
+    fitted: FittedCalibrated  # the surrogate
+    space: CombinationSpace  # what may be proposed
+    pending: PerturbationBatch  # what is on its way
+    settings: CampaignSettings  # of the campaign, for the costs
 
     def best(self, objective: Objective, count: int) -> ShortList:
         """Find the best candidates that are not pending."""
@@ -132,22 +127,14 @@ class GainPlanner:
     Gains do not take a target state as evidence on what made it, and may all be nothing. A batch by expected
     improvement goes on with the candidates under which the target is most likely: the best for a target that
     one of them reaches.
-
-    Attributes:
-        settings: Of the campaign.
-        target: Where the cells should go.
-        surrogate: The forward model; by default the one that the settings name.
-        listed: Length of the short list.
-        draws: Joint draws, for gains that need them.
-        missed: Share of the designed picks of each past round that were outside their bounds.
     """
 
-    settings: CampaignSettings
-    target: Target
-    surrogate: Surrogate | None = None
-    listed: int = 300
-    draws: int = 1024
-    missed: tuple[float, ...] = ()
+    settings: CampaignSettings  # of the campaign
+    target: Target  # where the cells should go
+    surrogate: Surrogate | None = None  # the forward model; by default the one that the settings name
+    listed: int = 300  # length of the short list
+    draws: int = 1024  # joint draws, for gains that need them
+    missed: tuple[float, ...] = ()  # share of the designed picks of each past round that were outside their bounds
 
     def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
         """Choose the experiments of a round.
@@ -183,7 +170,7 @@ class GainPlanner:
                 ranker = likelihood
                 outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, aim, screen)
             likeliest = Fixed(likelihood.utility(fitted, outlook.pool.batch).mean)
-            preference = Followed(outlook.together.only(outlook.promising), likeliest)
+            preference = Fallback(outlook.together.only(outlook.promising), likeliest)
         generator = torch.Generator().manual_seed(seed)
         chosen = choose_batch(preference, outlook.pool.choice, self._rules(count), generator=generator)
         remarks = _prospects(promising, count, by_likelihood=by_likelihood)
@@ -225,7 +212,7 @@ class GainPlanner:
         best = best_identifying(calibrated(bases, screen, seed=seed))
         return next(Calibrated(base) for base in bases if surrogate_name(base) == best.name), best
 
-    def _preference(self, outlook: "_Outlook", aim: Aim, *, seed: int) -> Preference:
+    def _preference(self, outlook: "_Outlook", aim: Aim, *, seed: int) -> BatchAcquisition:
         name = self.settings.gain
         if name == JOINT_GAIN:
             return outlook.together

@@ -32,30 +32,19 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Reagent:
-    """One thing on the shelf.
+    """One thing on the shelf."""
 
-    Attributes:
-        gene: Gene or compound that it acts on.
-        reagent: Its name in the library.
-        sequence: Of a guide or siRNA, or the structure of a compound; empty if the library does not say.
-        catalogue: Number by which it is ordered; empty if the library does not say.
-    """
-
-    gene: str
-    reagent: str
-    sequence: str = ""
-    catalogue: str = ""
+    gene: str  # gene or compound that it acts on
+    reagent: str  # its name in the library
+    sequence: str = ""  # of a guide or siRNA, or the structure of a compound; empty if the library does not say
+    catalogue: str = ""  # number by which it is ordered; empty if the library does not say
 
 
 @dataclass(frozen=True)
 class ReagentLibrary:
-    """All reagents that a user has, several for a gene where there are several.
+    """All reagents that a user has, several for a gene where there are several."""
 
-    Attributes:
-        reagents: In the order of the user's table.
-    """
-
-    reagents: tuple[Reagent, ...]
+    reagents: tuple[Reagent, ...]  # in the order of the user's table
 
     def __post_init__(self) -> None:
         """Refuse an empty library, a reagent without a gene or a name, and one that is listed twice."""

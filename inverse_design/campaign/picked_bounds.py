@@ -47,13 +47,9 @@ _LIKE_RANDOM = "bounds of designed picks are those of random candidates, and may
 
 @dataclass(frozen=True)
 class Replayed:
-    """The best picks of replayed rounds.
+    """The best picks of replayed rounds."""
 
-    Attributes:
-        error: Measured less predicted outcome of each, in its stated standard deviations.
-    """
-
-    error: Float[Tensor, "n"]
+    error: Float[Tensor, "n"]  # measured less predicted outcome of each, in its stated standard deviations
 
     def __len__(self) -> int:
         return len(self.error)
@@ -117,17 +113,11 @@ def _best_error(ranker: Ranker, bench: _Bench, among: Int[Tensor, "c"]) -> Float
 
 @dataclass(frozen=True)
 class PickedBounds:
-    """Bounds of designed picks.
+    """Bounds of designed picks."""
 
-    Attributes:
-        lower: Lower bounds.
-        upper: Upper bounds.
-        notes: What stands behind them.
-    """
-
-    lower: Float[Tensor, "b"]
-    upper: Float[Tensor, "b"]
-    notes: tuple[str, ...]
+    lower: Float[Tensor, "b"]  # lower bounds
+    upper: Float[Tensor, "b"]  # upper bounds
+    notes: tuple[str, ...]  # what stands behind them
 
 
 def picked_bounds(

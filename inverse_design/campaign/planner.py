@@ -32,14 +32,12 @@ class Plan:
             ``lower``, ``upper``, ``expected_gain``, ``probability``, ``chosen`` (``"designed"`` or
             ``"random"``), ``log_probability`` (of a random pick, else NaN), ``novelty`` and ``reason``. Only
             ``perturbation`` is required; further columns are kept.
-        expected_gain: Of the whole batch, in units of the utility: what the stop rule reads.
-        notes: Remarks for the user, such as what could not be modelled.
         model: The fitted model behind the plan as the content of a safetensors file, or ``None``.
     """
 
     table: pd.DataFrame
-    expected_gain: float
-    notes: tuple[str, ...] = ()
+    expected_gain: float  # of the whole batch, in units of the utility: what the stop rule reads
+    notes: tuple[str, ...] = ()  # remarks for the user, such as what could not be modelled
     model: bytes | None = None
 
     def __post_init__(self) -> None:
@@ -80,21 +78,17 @@ class Batch:
     """The experiments of one round.
 
     Attributes:
-        round: Its number, from 1.
         table: One row per experiment as it was proposed, with the columns ``campaign`` and ``round`` before those
             of the planner; the same whenever it is asked for.
-        states: Where each experiment stands now.
         expected_gain: Of the whole batch, in units of the utility; ``None`` if the planner could not say.
-        notes: Of the planner.
-        fresh: Whether it was proposed just now.
     """
 
-    round: int
+    round: int  # its number, from 1
     table: pd.DataFrame
-    states: tuple[State, ...]
+    states: tuple[State, ...]  # where each experiment stands now
     expected_gain: float | None
-    notes: tuple[str, ...]
-    fresh: bool = False
+    notes: tuple[str, ...]  # of the planner
+    fresh: bool = False  # whether it was proposed just now
 
     @property
     def open(self) -> tuple[str, ...]:

@@ -32,21 +32,13 @@ _LOG_POINTS = 12
 
 @dataclass(frozen=True)
 class PlateLayout:
-    """How experiments are put on plates.
+    """How experiments are put on plates."""
 
-    Attributes:
-        size: Wells of a plate: 24, 96 or 384.
-        controls: Control wells of each plate.
-        replicates: Wells of each experiment.
-        edges: Whether the outer wells, which dry out first, are used.
-        seed: Fixes what is drawn at random.
-    """
-
-    size: int = 96
-    controls: int = 8
-    replicates: int = 2
-    edges: Edges = "used"
-    seed: int = 0
+    size: int = 96  # wells of a plate: 24, 96 or 384
+    controls: int = 8  # control wells of each plate
+    replicates: int = 2  # wells of each experiment
+    edges: Edges = "used"  # whether the outer wells, which dry out first, are used
+    seed: int = 0  # fixes what is drawn at random
 
     def __post_init__(self) -> None:
         """Refuse an unknown size, numbers out of range, and controls that leave no well."""
@@ -77,38 +69,23 @@ class PlateLayout:
 
 @dataclass(frozen=True)
 class Well:
-    """One well and what it gets.
+    """One well and what it gets."""
 
-    Attributes:
-        plate: Number of the plate, from one.
-        well: Its name, such as ``B07``.
-        row: Its letter.
-        column: Its number, from one.
-        perturbation: What it gets; ``"control"`` for a control.
-        role: Whether it is a sample or a control.
-        replicate: Number of the replicate of that perturbation, from one, over all plates.
-    """
-
-    plate: int
-    well: str
-    row: str
-    column: int
-    perturbation: str
-    role: Role
-    replicate: int
+    plate: int  # number of the plate, from one
+    well: str  # its name, such as ``B07``
+    row: str  # its letter
+    column: int  # its number, from one
+    perturbation: str  # what it gets; ``"control"`` for a control
+    role: Role  # whether it is a sample or a control
+    replicate: int  # number of the replicate of that perturbation, from one, over all plates
 
 
 @dataclass(frozen=True)
 class PlateMap:
-    """All wells of a batch that get something, plate by plate and row by row.
+    """All wells of a batch that get something, plate by plate and row by row."""
 
-    Attributes:
-        layout: How they were laid out.
-        wells: Each well once; wells that stay empty are not among them.
-    """
-
-    layout: PlateLayout
-    wells: tuple[Well, ...]
+    layout: PlateLayout  # how they were laid out
+    wells: tuple[Well, ...]  # each well once; wells that stay empty are not among them
 
     @property
     def plates(self) -> int:
@@ -194,11 +171,10 @@ class Controls:
     """What the control wells of a table say.
 
     Attributes:
-        wells: How many there are.
         drift: Where their mean is off zero, in words: they are effects against the control, as all are.
     """
 
-    wells: int = 0
+    wells: int = 0  # how many there are
     drift: tuple[str, ...] = ()
 
 

@@ -50,23 +50,17 @@ class Matching:
     """What becomes of the wells of a told table; filled well by well.
 
     Attributes:
-        results: The wells.
-        log: The campaign.
-        allow_extra: Whether experiments that nobody asked for are taken.
-        rows: Wells that are new.
-        numbers: Their experiments.
         extra: From the perturbations that nobody asked for to the numbers that their experiments get.
-        already: How many wells had been told before.
         unasked: Perturbations that are extra although they may not be, and why.
     """
 
-    results: Results
-    log: Log
-    allow_extra: bool
-    rows: list[int] = field(default_factory=list)
-    numbers: list[int] = field(default_factory=list)
+    results: Results  # the wells
+    log: Log  # the campaign
+    allow_extra: bool  # whether experiments that nobody asked for are taken
+    rows: list[int] = field(default_factory=list)  # wells that are new
+    numbers: list[int] = field(default_factory=list)  # their experiments
     extra: dict[str, int] = field(default_factory=dict)
-    already: int = 0
+    already: int = 0  # how many wells had been told before
     unasked: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -210,22 +204,17 @@ class Scale:
     """What is usual for each readout.
 
     Attributes:
-        readouts: Their names.
-        vocabulary: What can be acted upon.
-        own_column: The own readout of each entry, ``-1`` where there is none.
-        middle: Median of the known effects.
         spread: Their median absolute deviation times 1.4826, or their standard deviation where that is zero.
-        farthest: Largest known distance from the median.
         own: Largest effect on an own readout, in the direction of the mode, that is in scale; infinite if none is
             known.
     """
 
-    readouts: tuple[str, ...]
-    vocabulary: Vocabulary
-    own_column: Int[Tensor, "v"]
-    middle: Float[Tensor, "g"]
+    readouts: tuple[str, ...]  # their names
+    vocabulary: Vocabulary  # what can be acted upon
+    own_column: Int[Tensor, "v"]  # the own readout of each entry, ``-1`` where there is none
+    middle: Float[Tensor, "g"]  # median of the known effects
     spread: Float[Tensor, "g"]
-    farthest: Float[Tensor, "g"]
+    farthest: Float[Tensor, "g"]  # largest known distance from the median
     own: float
 
     @classmethod
@@ -278,26 +267,18 @@ class Telling:
     """What became of a told table.
 
     Attributes:
-        measured: Perturbations that have values now and had none before.
-        failed: Perturbations that failed.
-        extra: Those of both that nobody had asked for.
-        wells: How many wells were new.
-        already: How many wells had been told before, and were left alone.
-        pending: How many wells are still to come.
-        controls: How many control wells were left out.
         flagged: Values that are out of scale, and controls that drift, in words; all were taken all the same.
-        sequence: Number of the event, ``None`` if there was nothing new.
     """
 
-    measured: tuple[str, ...] = ()
-    failed: tuple[str, ...] = ()
-    extra: tuple[str, ...] = ()
-    wells: int = 0
-    already: int = 0
-    pending: int = 0
-    controls: int = 0
+    measured: tuple[str, ...] = ()  # perturbations that have values now and had none before
+    failed: tuple[str, ...] = ()  # perturbations that failed
+    extra: tuple[str, ...] = ()  # those of both that nobody had asked for
+    wells: int = 0  # how many wells were new
+    already: int = 0  # how many wells had been told before, and were left alone
+    pending: int = 0  # how many wells are still to come
+    controls: int = 0  # how many control wells were left out
     flagged: tuple[str, ...] = ()
-    sequence: int | None = None
+    sequence: int | None = None  # number of the event, ``None`` if there was nothing new
 
     @property
     def words(self) -> str:

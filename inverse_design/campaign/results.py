@@ -23,31 +23,18 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Results:
-    """Wells of a told table; those that are pending, and controls, are left out.
+    """Wells of a told table; those that are pending, and controls, are left out."""
 
-    Attributes:
-        lines: Line of each well in the file, of which the first is the header.
-        labels: Canonical label of its perturbation.
-        genes: Vocabulary ids of it, ``-1`` where empty.
-        replicates: Name of the replicate, ``"1"`` where none is stated.
-        rounds: In which it was proposed, ``None`` where not stated.
-        failed: Whether it gave no values.
-        values: Measured effects, NaN where failed.
-        pending: How many wells are still to come.
-        controls: What the control wells say.
-        digest: SHA-256 of all this, whatever the order of lines and columns.
-    """
-
-    lines: tuple[int, ...]
-    labels: tuple[str, ...]
-    genes: Int[np.ndarray, "m k"]
-    replicates: tuple[str, ...]
-    rounds: tuple[int | None, ...]
-    failed: Bool[np.ndarray, "m"]
-    values: Float[np.ndarray, "m g"]
-    pending: int
-    controls: Controls
-    digest: str
+    lines: tuple[int, ...]  # line of each well in the file, of which the first is the header
+    labels: tuple[str, ...]  # canonical label of its perturbation
+    genes: Int[np.ndarray, "m k"]  # vocabulary ids of it, ``-1`` where empty
+    replicates: tuple[str, ...]  # name of the replicate, ``"1"`` where none is stated
+    rounds: tuple[int | None, ...]  # in which it was proposed, ``None`` where not stated
+    failed: Bool[np.ndarray, "m"]  # whether it gave no values
+    values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed
+    pending: int  # how many wells are still to come
+    controls: Controls  # what the control wells say
+    digest: str  # SHA-256 of all this, whatever the order of lines and columns
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -15,7 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
 from inverse_design.errors import SettingsError
-from inverse_design.problem.question import Order
+from inverse_design.problem.problem import Order
 from surrogates.errors import nearest_hint
 
 PlateSize = Literal[24, 96, 384]

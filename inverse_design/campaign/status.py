@@ -21,40 +21,24 @@ from surrogates.data.screen import Screen
 
 @dataclass(frozen=True)
 class Prospect:
-    """What is known when another round is considered.
+    """What is known when another round is considered."""
 
-    Attributes:
-        expected_gain: Of the round, in units of the utility; ``None`` if the planner could not say.
-        gain: By how much the best utility has risen since the campaign began.
-        noise: Standard error of a measured utility, ``None`` if there are no replicates.
-        cost: Of the round.
-        spent: On all rounds so far.
-        measured: How many asked experiments have been measured.
-    """
-
-    expected_gain: float | None
-    gain: float
-    noise: float | None
-    cost: float
-    spent: float
-    measured: int
+    expected_gain: float | None  # of the round, in units of the utility; ``None`` if the planner could not say
+    gain: float  # by how much the best utility has risen since the campaign began
+    noise: float | None  # standard error of a measured utility, ``None`` if there are no replicates
+    cost: float  # of the round
+    spent: float  # on all rounds so far
+    measured: int  # how many asked experiments have been measured
 
 
 @dataclass(frozen=True)
 class Advice:
-    """Whether another round is worth it.
+    """Whether another round is worth it."""
 
-    Attributes:
-        stop: Whether to stop.
-        reason: In words, with the numbers.
-        expected_gain: Of the round, in units of the utility.
-        cost: Of the round.
-    """
-
-    stop: bool
-    reason: str
-    expected_gain: float | None
-    cost: float
+    stop: bool  # whether to stop
+    reason: str  # in words, with the numbers
+    expected_gain: float | None  # of the round, in units of the utility
+    cost: float  # of the round
 
 
 def advise(prospect: Prospect, settings: CampaignSettings) -> Advice:
@@ -100,35 +84,20 @@ def _against_past(prospect: Prospect, gain: float, least: float) -> tuple[bool, 
 
 @dataclass(frozen=True)
 class Status:
-    """Where a campaign stands.
+    """Where a campaign stands."""
 
-    Attributes:
-        key: Identity of the campaign.
-        rounds: How many were proposed.
-        counts: How many experiments are in each state; extra ones count, too.
-        extras: How many of them nobody had asked for.
-        wells: How many wells gave values.
-        open: Perturbations whose results are still to come.
-        best: The best perturbation that is known.
-        utility: Its utility: minus a distance, or a projection.
-        gain: By how much that is more than the best of the starting screen.
-        noise: Standard error of a measured utility, ``None`` if there are no replicates.
-        spent: What all rounds cost.
-        flagged: Values that were out of scale, in words.
-    """
-
-    key: str
-    rounds: int
-    counts: Mapping[State, int]
-    extras: int
-    wells: int
-    open: tuple[str, ...]
-    best: str
-    utility: float
-    gain: float
-    noise: float | None
-    spent: float
-    flagged: tuple[str, ...]
+    key: str  # identity of the campaign
+    rounds: int  # how many were proposed
+    counts: Mapping[State, int]  # how many experiments are in each state; extra ones count, too
+    extras: int  # how many of them nobody had asked for
+    wells: int  # how many wells gave values
+    open: tuple[str, ...]  # perturbations whose results are still to come
+    best: str  # the best perturbation that is known
+    utility: float  # its utility: minus a distance, or a projection
+    gain: float  # by how much that is more than the best of the starting screen
+    noise: float | None  # standard error of a measured utility, ``None`` if there are no replicates
+    spent: float  # what all rounds cost
+    flagged: tuple[str, ...]  # values that were out of scale, in words
 
 
 def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings: CampaignSettings) -> Status:

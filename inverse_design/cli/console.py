@@ -26,15 +26,10 @@ def examples(*lines: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What was typed, and when.
+    """What was typed, and when."""
 
-    Attributes:
-        arguments: The words behind the name of the program.
-        started: When the work began.
-    """
-
-    arguments: tuple[str, ...] = ()
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))
+    arguments: tuple[str, ...] = ()  # the words behind the name of the program
+    started: datetime = field(default_factory=lambda: datetime.now(UTC))  # when the work began
 
     @property
     def command(self) -> str:

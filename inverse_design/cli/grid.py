@@ -19,32 +19,20 @@ _GAP, _NARROW_GAP = 2, 1
 
 @dataclass(frozen=True)
 class Column:
-    """One column.
+    """One column."""
 
-    Attributes:
-        header: Its name.
-        cells: Its text, one for each row.
-        justify: Numbers stand right.
-        below: Whether it moves under its row where a terminal is too narrow for all columns.
-        most: How wide it may be on such a terminal.
-    """
-
-    header: str
-    cells: tuple[str, ...]
-    justify: Literal["left", "right"] = "left"
-    below: bool = False
-    most: int = 30
+    header: str  # its name
+    cells: tuple[str, ...]  # its text, one for each row
+    justify: Literal["left", "right"] = "left"  # numbers stand right
+    below: bool = False  # whether it moves under its row where a terminal is too narrow for all columns
+    most: int = 30  # how wide it may be on such a terminal
 
 
 @dataclass(frozen=True)
 class Grid:
-    """A table of text.
+    """A table of text."""
 
-    Attributes:
-        columns: At least one, all of one length.
-    """
-
-    columns: tuple[Column, ...]
+    columns: tuple[Column, ...]  # at least one, all of one length
 
     def show(self, console: Console) -> None:
         """Print the table: whole lines into a file, within its width on a terminal.

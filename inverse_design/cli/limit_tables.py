@@ -128,15 +128,10 @@ LABEL_COLUMNS = ("perturbation", "experiment", "condition", "combination", "pair
 
 @dataclass(frozen=True)
 class ExperimentList:
-    """Experiments as their author wrote them.
+    """Experiments as their author wrote them."""
 
-    Attributes:
-        labels: One per row, parts joined by ``+``.
-        costs: Of each, ``None`` if no column was asked for.
-    """
-
-    labels: tuple[str, ...]
-    costs: tuple[float, ...] | None
+    labels: tuple[str, ...]  # one per row, parts joined by ``+``
+    costs: tuple[float, ...] | None  # of each, ``None`` if no column was asked for
 
 
 def read_experiments(

@@ -36,23 +36,14 @@ _GOALS: Mapping[str, Literal["maximise", "minimise", "reach"]] = {
 
 @dataclass(frozen=True)
 class ProfileFile:
-    """A wanted effect: a table, or values written into the file.
+    """A wanted effect: a table, or values written into the file."""
 
-    Attributes:
-        kind: The tag.
-        name: What to call the target.
-        table: Path of a table of readout values.
-        readout: Its column of readouts, where that is not plain.
-        value: Its column of values, where that is not plain.
-        values: The values themselves, instead of a table.
-    """
-
-    kind: Literal["profile"]
-    name: str | None = None
-    table: str | None = None
-    readout: str | None = None
-    value: str | None = None
-    values: dict[str, float] | None = None
+    kind: Literal["profile"]  # the tag
+    name: str | None = None  # what to call the target
+    table: str | None = None  # path of a table of readout values
+    readout: str | None = None  # its column of readouts, where that is not plain
+    value: str | None = None  # its column of values, where that is not plain
+    values: dict[str, float] | None = None  # the values themselves, instead of a table
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:
@@ -68,19 +59,12 @@ class ProfileFile:
 
 @dataclass(frozen=True)
 class SignatureFile:
-    """Readouts that should rise and fall.
+    """Readouts that should rise and fall."""
 
-    Attributes:
-        kind: The tag.
-        name: What to call the target.
-        up: Readouts that should rise: a list, or a table of weights.
-        down: Readouts that should fall.
-    """
-
-    kind: Literal["signature"]
-    name: str | None = None
-    up: Weights = field(default_factory=list)
-    down: Weights = field(default_factory=list)
+    kind: Literal["signature"]  # the tag
+    name: str | None = None  # what to call the target
+    up: Weights = field(default_factory=list)  # readouts that should rise: a list, or a table of weights
+    down: Weights = field(default_factory=list)  # readouts that should fall
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:  # noqa: ARG002 - one form for all kinds
@@ -90,23 +74,14 @@ class SignatureFile:
 
 @dataclass(frozen=True)
 class ShiftFile:
-    """From one state to another: two tables of readout values, or two groups of cells.
+    """From one state to another: two tables of readout values, or two groups of cells."""
 
-    Attributes:
-        kind: The tag.
-        start: Table or group that the cells are like now; ``from`` in the file.
-        to: Table or group that they should become like.
-        name: What to call the target.
-        cells: Path of an ``.h5ad`` file of cells.
-        column: Its column of groups.
-    """
-
-    kind: Literal["shift"]
-    start: Annotated[str, Field(alias="from")]
-    to: str
-    name: str | None = None
-    cells: str | None = None
-    column: str | None = None
+    kind: Literal["shift"]  # the tag
+    start: Annotated[str, Field(alias="from")]  # table or group that the cells are like now; ``from`` in the file
+    to: str  # table or group that they should become like
+    name: str | None = None  # what to call the target
+    cells: str | None = None  # path of an ``.h5ad`` file of cells
+    column: str | None = None  # its column of groups
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:
@@ -123,19 +98,12 @@ class ShiftFile:
 
 @dataclass(frozen=True)
 class ScalarFile:
-    """One readout.
+    """One readout."""
 
-    Attributes:
-        kind: The tag.
-        readout: Its name.
-        goal: What is wanted.
-        value: The wanted effect, if the goal is to reach one.
-    """
-
-    kind: Literal["scalar"]
-    readout: str
-    goal: Literal["maximise", "maximize", "minimise", "minimize", "reach"]
-    value: float | None = None
+    kind: Literal["scalar"]  # the tag
+    readout: str  # its name
+    goal: Literal["maximise", "maximize", "minimise", "minimize", "reach"]  # what is wanted
+    value: float | None = None  # the wanted effect, if the goal is to reach one
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:  # noqa: ARG002 - one form for all kinds

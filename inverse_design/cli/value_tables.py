@@ -24,21 +24,13 @@ ERROR_COLUMNS = ("standarderror", "se", "stderr", "lfcse")
 
 @dataclass(frozen=True)
 class ValueTable:
-    """Numbers by name.
+    """Numbers by name."""
 
-    Attributes:
-        origin: The file, and which columns were taken.
-        names: What each row is about; none occurs twice.
-        values: Its number.
-        weights: Its weight, if the table has one.
-        errors: Its standard error, if the table has one.
-    """
-
-    origin: str
-    names: tuple[str, ...]
-    values: tuple[float, ...]
-    weights: tuple[float, ...] | None
-    errors: tuple[float, ...] | None
+    origin: str  # the file, and which columns were taken
+    names: tuple[str, ...]  # what each row is about; none occurs twice
+    values: tuple[float, ...]  # its number
+    weights: tuple[float, ...] | None  # its weight, if the table has one
+    errors: tuple[float, ...] | None  # its standard error, if the table has one
 
 
 def read_value_table(

@@ -49,18 +49,15 @@ class Limits:
     """Groups, incompatible pairs and costs, in the numbers of one vocabulary.
 
     Attributes:
-        groups: The vocabulary ids of each group, ascending.
-        at_most: How many of each group a candidate may hold.
         apart: Ids of two entries that may not stand together, the smaller first; ascending.
         costs: Cost of each vocabulary entry in :data:`MILLIONTHS`; empty where there is no budget.
-        budget: The most that the entries of a candidate may cost together, in the same unit.
     """
 
-    groups: tuple[tuple[int, ...], ...] = ()
-    at_most: tuple[int, ...] = ()
+    groups: tuple[tuple[int, ...], ...] = ()  # the vocabulary ids of each group, ascending
+    at_most: tuple[int, ...] = ()  # how many of each group a candidate may hold
     apart: tuple[tuple[int, int], ...] = ()
     costs: tuple[int, ...] = ()
-    budget: int | None = None
+    budget: int | None = None  # the most that the entries of a candidate may cost together, in the same unit
 
     @property
     def free(self) -> bool:
@@ -139,17 +136,11 @@ def in_millionths(name: str, amount: float) -> int:
 
 @dataclass(frozen=True)
 class Selection:
-    """Constraints in the numbers of one vocabulary.
+    """Constraints in the numbers of one vocabulary."""
 
-    Attributes:
-        entries: Vocabulary ids that may be used, ascending.
-        required: For each required target, the ids of which every candidate holds one.
-        limits: What may not stand together.
-    """
-
-    entries: Int[Tensor, "v"]
-    required: tuple[tuple[int, ...], ...]
-    limits: Limits
+    entries: Int[Tensor, "v"]  # vocabulary ids that may be used, ascending
+    required: tuple[tuple[int, ...], ...]  # for each required target, the ids of which every candidate holds one
+    limits: Limits  # what may not stand together
 
 
 @dataclass(frozen=True)

@@ -35,14 +35,10 @@ class CombinationNumbers:
     """Numbers all combinations of some orders from zero.
 
     Orders ascend; within an order the combinations stand in the order of :func:`itertools.combinations`.
-
-    Attributes:
-        items: How many items there are.
-        orders: How many are taken together, ascending.
     """
 
-    items: int
-    orders: tuple[int, ...]
+    items: int  # how many items there are
+    orders: tuple[int, ...]  # how many are taken together, ascending
 
     def span(self, order: int) -> tuple[int, int]:
         """Find where the combinations of one order stand.
@@ -120,15 +116,10 @@ _NONE: _Ways = {(0, 0): 1}
 
 @dataclass(frozen=True)
 class Count:
-    """A number of sets.
+    """A number of sets."""
 
-    Attributes:
-        number: How many, or at most how many.
-        exact: Whether it is the number itself.
-    """
-
-    number: int
-    exact: bool = True
+    number: int  # how many, or at most how many
+    exact: bool = True  # whether it is the number itself
 
     def words(self, order: int) -> str:
         """Say the number, such as ``5,460 pairs`` or ``at most 20 of order 4``."""
@@ -206,21 +197,13 @@ def _of_costs(costs: Iterable[int]) -> _Ways:
 
 @dataclass(frozen=True)
 class _Component:
-    """Entries whose targets groups and incompatible pairs tie together.
+    """Entries whose targets groups and incompatible pairs tie together."""
 
-    Attributes:
-        ids: Vocabulary ids, ascending.
-        targets: Number of the target of each.
-        costs: Of each.
-        required: Of the targets that are required, the ids of which a set holds one.
-        limits: Among them, without a budget.
-    """
-
-    ids: tuple[int, ...]
-    targets: tuple[int, ...]
-    costs: tuple[int, ...]
-    required: tuple[tuple[int, ...], ...]
-    limits: Limits
+    ids: tuple[int, ...]  # vocabulary ids, ascending
+    targets: tuple[int, ...]  # number of the target of each
+    costs: tuple[int, ...]  # of each
+    required: tuple[tuple[int, ...], ...]  # of the targets that are required, the ids of which a set holds one
+    limits: Limits  # among them, without a budget
 
     def ways(self, order: int) -> tuple[_Ways, bool]:
         """Count the sets of up to ``order`` members; a bound if they are too many to be listed."""

@@ -50,15 +50,13 @@ class Contribution:
     """What a candidate does to one readout.
 
     Attributes:
-        readout: Its name.
         gain: How much nearer to the target it comes, in standard deviations of the prediction error; negative
             when it moves away.
-        predicted: Predicted effect in the same unit, signed.
     """
 
-    readout: str
+    readout: str  # its name
     gain: float
-    predicted: float
+    predicted: float  # predicted effect in the same unit, signed
 
 
 @dataclass(frozen=True)
@@ -66,21 +64,15 @@ class Explanation:
     """Why one candidate is where it is.
 
     Attributes:
-        fixes: Readouts that come nearest to the target, best first.
-        breaks: Readouts that move away from it, worst first.
-        additive: Length of the sum of the parts' single effects, in standard deviations over the readouts.
-        interaction: Length of the rest of the predicted effect, in the same unit.
-        nearest: The measured perturbation whose effect is most like the predicted one.
-        similarity: Cosine of the two.
         paths: Strongest path of a causal graph to each of the readouts fixed best; none for a model without one.
     """
 
-    fixes: tuple[Contribution, ...]
-    breaks: tuple[Contribution, ...]
-    additive: float
-    interaction: float
-    nearest: str
-    similarity: float
+    fixes: tuple[Contribution, ...]  # readouts that come nearest to the target, best first
+    breaks: tuple[Contribution, ...]  # readouts that move away from it, worst first
+    additive: float  # length of the sum of the parts' single effects, in standard deviations over the readouts
+    interaction: float  # length of the rest of the predicted effect, in the same unit
+    nearest: str  # the measured perturbation whose effect is most like the predicted one
+    similarity: float  # cosine of the two
     paths: tuple[str, ...] = ()
 
     @property

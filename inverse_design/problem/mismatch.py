@@ -40,15 +40,10 @@ _UNIT_WEIGHT = 1.0
 
 @dataclass(frozen=True)
 class KnownEffects:
-    """Measured effects of some perturbations.
+    """Measured effects of some perturbations."""
 
-    Attributes:
-        effects: One row per perturbation.
-        genes: Vocabulary ids of its parts; -1 fills unused columns.
-    """
-
-    effects: Float[Tensor, "n g"]
-    genes: Int[Tensor, "n k"]
+    effects: Float[Tensor, "n g"]  # one row per perturbation
+    genes: Int[Tensor, "n k"]  # vocabulary ids of its parts; -1 fills unused columns
 
     def __len__(self) -> int:
         return len(self.effects)
@@ -56,23 +51,14 @@ class KnownEffects:
 
 @dataclass(frozen=True)
 class AskedState:
-    """One state that is asked for.
+    """One state that is asked for."""
 
-    Attributes:
-        kind: What kind of state it is.
-        asked: What the ranking is told.
-        wanted: What is meant: the same without the noise that was added. True distances are to this.
-        left_out: Number of the candidate that may not be proposed, -1 for none.
-        genes: Vocabulary ids of all that went into it.
-        base: Number of the held-out double that it goes with.
-    """
-
-    kind: str
-    asked: AlignedProfile
-    wanted: AlignedProfile
-    left_out: int
-    genes: tuple[int, ...]
-    base: int
+    kind: str  # what kind of state it is
+    asked: AlignedProfile  # what the ranking is told
+    wanted: AlignedProfile  # what is meant: the same without the noise that was added. True distances are to this
+    left_out: int  # number of the candidate that may not be proposed, -1 for none
+    genes: tuple[int, ...]  # vocabulary ids of all that went into it
+    base: int  # number of the held-out double that it goes with
 
     def distances(self, effects: Float[Tensor, "n g"]) -> Float[Tensor, "n"]:
         """Find how far each candidate truly is."""

@@ -70,13 +70,9 @@ def squared_distance(posterior: Posterior, target: AlignedProfile) -> ScalarPost
 
 @dataclass(frozen=True)
 class Distance:
-    """The root mean square distance of an effect to a profile, over its readouts, in the unit of the screen.
+    """The root mean square distance of an effect to a profile, over its readouts, in the unit of the screen."""
 
-    Attributes:
-        target: The profile, in the coordinates of the screen; weights count as in every mean.
-    """
-
-    target: AlignedProfile
+    target: AlignedProfile  # the profile, in the coordinates of the screen; weights count as in every mean
 
     @property
     def name(self) -> str:
@@ -143,12 +139,9 @@ class SquaredDistance:
 
     With ``y ~ N(m, S)`` and weights ``W``, ``-(t - y)^T W (t - y)`` has mean ``-(t - m)^T W (t - m) - tr(W S)``
     and variance ``2 tr(W S W S) + 4 (t - m)^T W S W (t - m)``.
-
-    Attributes:
-        target: The profile, in the coordinates of the screen.
     """
 
-    target: AlignedProfile
+    target: AlignedProfile  # the profile, in the coordinates of the screen
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates."""
@@ -230,14 +223,10 @@ class Correlation:
     """Weighted Pearson or cosine correlation of the expected effect with a profile.
 
     The variance is that of a first-order expansion in the effect.
-
-    Attributes:
-        target: The profile, in the coordinates of the screen.
-        kind: Whether both are centred first.
     """
 
-    target: AlignedProfile
-    kind: Literal["pearson", "cosine"]
+    target: AlignedProfile  # the profile, in the coordinates of the screen
+    kind: Literal["pearson", "cosine"]  # whether both are centred first
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates."""

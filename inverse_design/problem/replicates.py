@@ -22,15 +22,10 @@ _FEWEST = 20  # held-out doubles whose errors stand for noise
 
 @dataclass(frozen=True)
 class Replicates:
-    """Distances between a target and a new measurement of the perturbation that made it.
+    """Distances between a target and a new measurement of the perturbation that made it."""
 
-    Attributes:
-        distances: Draws of it, ascending, one at least.
-        source: What they are drawn from, in words.
-    """
-
-    distances: Float[Tensor, "s"]
-    source: str
+    distances: Float[Tensor, "s"]  # draws of it, ascending, one at least
+    source: str  # what they are drawn from, in words
 
     @property
     def mean(self) -> float:
@@ -85,19 +80,12 @@ def replicates(
 
 @dataclass(frozen=True)
 class Baselines:
-    """The outcome of doing nothing, and that of the best measured condition.
+    """The outcome of doing nothing, and that of the best measured condition."""
 
-    Attributes:
-        name: What is compared: ``"distance"`` to the target, of which less is better; of a score more is.
-        nothing: Of doing nothing: of a distance, the root mean square of the target over its readouts.
-        best: Of the best measured condition, as it was measured.
-        best_label: Which condition that is.
-    """
-
-    name: str
-    nothing: float
-    best: float
-    best_label: str
+    name: str  # what is compared: ``"distance"`` to the target, of which less is better; of a score more is
+    nothing: float  # of doing nothing: of a distance, the root mean square of the target over its readouts
+    best: float  # of the best measured condition, as it was measured
+    best_label: str  # which condition that is
 
     def beaten(self, outcome: Float[Tensor, "b"]) -> Bool[Tensor, "b"]:
         """Tell which outcomes are better than that of doing nothing."""

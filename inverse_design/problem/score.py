@@ -71,17 +71,11 @@ class PairScore(Protocol):
 
 @dataclass(frozen=True)
 class ProductScore:
-    """The score ``side_i + side_j + left_i · right_j`` of the pair ``i < j``.
+    """The score ``side_i + side_j + left_i · right_j`` of the pair ``i < j``."""
 
-    Attributes:
-        side: What an entry is worth by itself.
-        left: Factor of the first entry.
-        right: Factor of the second entry.
-    """
-
-    side: Float64[Tensor, "v"]
-    left: Float[Tensor, "v d"]
-    right: Float[Tensor, "v d"]
+    side: Float64[Tensor, "v"]  # what an entry is worth by itself
+    left: Float[Tensor, "v d"]  # factor of the first entry
+    right: Float[Tensor, "v d"]  # factor of the second entry
 
     def __post_init__(self) -> None:
         """Refuse factors that are not finite or overflow single precision."""
@@ -163,15 +157,10 @@ def double_block(score: ProductScore, rows: slice, columns: slice) -> Float64[Te
 
 @dataclass(frozen=True)
 class RatioScore:
-    """The correlation ``numerator / sqrt(square)`` of every pair.
+    """The correlation ``numerator / sqrt(square)`` of every pair."""
 
-    Attributes:
-        numerator: A linear form of the pair's effect, at most the root of ``square``.
-        square: The squared length of the pair's effect.
-    """
-
-    numerator: ProductScore
-    square: ProductScore
+    numerator: ProductScore  # a linear form of the pair's effect, at most the root of ``square``
+    square: ProductScore  # the squared length of the pair's effect
 
     @property
     def size(self) -> int:
@@ -205,40 +194,24 @@ class RatioScore:
 
 @dataclass(frozen=True)
 class Projection:
-    """The form ``own_i - left_i · right_j``: an entry's effect times target minus prediction; not symmetric.
+    """The form ``own_i - left_i · right_j``: an entry's effect times target minus prediction; not symmetric."""
 
-    Attributes:
-        own: Term of the entry whose effect it is.
-        left: Factor of that entry.
-        right: Factor of the other entry of the pair.
-    """
-
-    own: Float64[Tensor, "v"]
-    left: Float64[Tensor, "v d"]
-    right: Float64[Tensor, "v d"]
+    own: Float64[Tensor, "v"]  # term of the entry whose effect it is
+    left: Float64[Tensor, "v d"]  # factor of that entry
+    right: Float64[Tensor, "v d"]  # factor of the other entry of the pair
 
 
 @dataclass(frozen=True)
 class LikelihoodScore:
-    """The log density of a target under every pair, by the error law of pairs of seen singles.
+    """The log density of a target under every pair, by the error law of pairs of seen singles."""
 
-    Attributes:
-        law: The error law on the target's readouts.
-        square: Squared length of target minus prediction, whitened.
-        scale: Posterior scale.
-        projection: Each part's whitened effect times target minus prediction.
-        singles: Whitened single effects.
-        log_prior: Log prior weight of each entry.
-        constant: Added to every score.
-    """
-
-    law: ErrorLaw
-    square: ProductScore
-    scale: ProductScore
-    projection: Projection
-    singles: Float64[Tensor, "v m"]
-    log_prior: Float64[Tensor, "v"]
-    constant: float
+    law: ErrorLaw  # the error law on the target's readouts
+    square: ProductScore  # squared length of target minus prediction, whitened
+    scale: ProductScore  # posterior scale
+    projection: Projection  # each part's whitened effect times target minus prediction
+    singles: Float64[Tensor, "v m"]  # whitened single effects
+    log_prior: Float64[Tensor, "v"]  # log prior weight of each entry
+    constant: float  # added to every score
 
     @property
     def size(self) -> int:
@@ -315,13 +288,9 @@ class LikelihoodScore:
 
 @dataclass(frozen=True)
 class PooledScore:
-    """The logarithm of a sum of exponentials of several scores: of posteriors, the log of their weighted mean.
+    """The logarithm of a sum of exponentials of several scores: of posteriors, the log of their weighted mean."""
 
-    Attributes:
-        scores: Of the same pairs; log weights and normalisers are in their constants.
-    """
-
-    scores: tuple[LikelihoodScore, ...]
+    scores: tuple[LikelihoodScore, ...]  # of the same pairs; log weights and normalisers are in their constants
 
     @property
     def size(self) -> int:

@@ -24,15 +24,12 @@ class SetRules:
 
     Attributes:
         entries: Vocabulary ids that may be used, ascending; *position* means a place in this tensor.
-        target: A number for the target of each vocabulary id; entries of one target are neighbours.
-        required: For each required target, the ids of which a candidate must hold one.
-        limits: What may not stand together.
     """
 
     entries: Int[Tensor, "v"]
-    target: Int[Tensor, "w"]
-    required: tuple[tuple[int, ...], ...]
-    limits: Limits
+    target: Int[Tensor, "w"]  # a number for the target of each vocabulary id; entries of one target are neighbours
+    required: tuple[tuple[int, ...], ...]  # for each required target, the ids of which a candidate must hold one
+    limits: Limits  # what may not stand together
 
     def admit(self, genes: Int[Tensor, "b k"]) -> Bool[Tensor, "b"]:
         """Tell which sets may be proposed."""
@@ -124,14 +121,10 @@ class PairMask:
 
     Measured combinations are not looked at. For pairs the mask is exact; for larger orders it only rules out
     what cannot be completed: a budget then has to leave the cheapest entries to the other members.
-
-    Attributes:
-        rules: The rules.
-        order: How many members a candidate has; at least two.
     """
 
-    rules: SetRules
-    order: int = 2
+    rules: SetRules  # the rules
+    order: int = 2  # how many members a candidate has; at least two
 
     @property
     def free(self) -> bool:

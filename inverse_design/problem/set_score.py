@@ -37,20 +37,13 @@ class PairwiseSetScore:
 
     It is the constant plus a sum over pairs of ``P_ij = (side_i + side_j) / (order - 1) + left_i · right_j``.
     Entries are counted in *positions*: place ``i`` is ``space.entries[i]`` of the space that is searched.
-
-    Attributes:
-        side: What an entry is worth by itself.
-        left: Factor of the earlier entry of a pair.
-        right: Factor of the later entry of a pair.
-        constant: What each set is worth.
-        order: How many entries a set has; at least two.
     """
 
-    side: Float64[Tensor, "v"]
-    left: Float64[Tensor, "v d"]
-    right: Float64[Tensor, "v d"]
-    constant: float
-    order: int
+    side: Float64[Tensor, "v"]  # what an entry is worth by itself
+    left: Float64[Tensor, "v d"]  # factor of the earlier entry of a pair
+    right: Float64[Tensor, "v d"]  # factor of the later entry of a pair
+    constant: float  # what each set is worth
+    order: int  # how many entries a set has; at least two
 
     def __post_init__(self) -> None:
         """Refuse sets without pairs, and numbers that are not finite or overflow single precision."""
@@ -223,14 +216,12 @@ class PairBounds:
     Attributes:
         pairs: Symmetric; minus infinity on the diagonal and where no candidate may hold both entries.
         required: Positions of the entries of each required target, the fewest first.
-        order: How many entries a set has; at least three.
-        rules: What makes a set a candidate.
     """
 
     pairs: Float32[np.ndarray, "v v"]
     required: tuple[Int[np.ndarray, "_"], ...]
-    order: int
-    rules: SetRules
+    order: int  # how many entries a set has; at least three
+    rules: SetRules  # what makes a set a candidate
 
     @classmethod
     def of(cls, score: PairwiseSetScore, space: CombinationSpace) -> "PairBounds":

@@ -77,19 +77,12 @@ class ProfileTarget:
 
 @dataclass(frozen=True)
 class AlignedProfile:
-    """A profile in the coordinates of a screen.
+    """A profile in the coordinates of a screen."""
 
-    Attributes:
-        columns: Numbers of the screen's readouts.
-        values: Wanted effect on each.
-        variance: Squared standard error of each, zero when exact.
-        weights: Importance of each, positive.
-    """
-
-    columns: Int[Tensor, "m"]
-    values: Float[Tensor, "m"]
-    variance: Float[Tensor, "m"]
-    weights: Float[Tensor, "m"]
+    columns: Int[Tensor, "m"]  # numbers of the screen's readouts
+    values: Float[Tensor, "m"]  # wanted effect on each
+    variance: Float[Tensor, "m"]  # squared standard error of each, zero when exact
+    weights: Float[Tensor, "m"]  # importance of each, positive
 
     @classmethod
     def exact(cls, columns: Sequence[int], values: Float[Tensor, "m"]) -> "AlignedProfile":

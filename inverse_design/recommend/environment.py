@@ -19,19 +19,12 @@ from surrogates.errors import DataError
 
 @dataclass(frozen=True)
 class Pool:
-    """What a policy knows from the start.
+    """What a policy knows from the start."""
 
-    Attributes:
-        candidates: What may be measured, numbered from zero.
-        before: What was measured before the campaign, such as the singles; it may be empty.
-        target: Where the cells should go; the utility is that of :mod:`inverse_design.campaign.create`.
-        descriptors: What is known of the genes beside the screen.
-    """
-
-    candidates: PerturbationBatch
-    before: Screen
-    target: Target
-    descriptors: tuple[Descriptors, ...] = ()
+    candidates: PerturbationBatch  # what may be measured, numbered from zero
+    before: Screen  # what was measured before the campaign, such as the singles; it may be empty
+    target: Target  # where the cells should go; the utility is that of :mod:`inverse_design.campaign.create`
+    descriptors: tuple[Descriptors, ...] = ()  # what is known of the genes beside the screen
 
     def __len__(self) -> int:
         return len(self.candidates)
@@ -58,17 +51,11 @@ class Pool:
 
 @dataclass(frozen=True)
 class Known:
-    """What was revealed so far, in the order in which it was.
+    """What was revealed so far, in the order in which it was."""
 
-    Attributes:
-        rows: Numbers of the candidates that were measured.
-        effects: What was measured of each.
-        utility: What that is worth, larger is better.
-    """
-
-    rows: Int[Tensor, "m"]
-    effects: Float[Tensor, "m g"]
-    utility: Float[Tensor, "m"]
+    rows: Int[Tensor, "m"]  # numbers of the candidates that were measured
+    effects: Float[Tensor, "m g"]  # what was measured of each
+    utility: Float[Tensor, "m"]  # what that is worth, larger is better
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -98,7 +85,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a policy wants measured next, and what it foretells of it.
+    """What a policy wants measured next, and what it predicts of it.
 
     Attributes:
         rows: Numbers of candidates, each once and none of them measured.
@@ -138,25 +125,17 @@ class Game:
     """A screen in which everything is measured, and the rules by which it is revealed.
 
     Attributes:
-        screen: All measured effects, in one context.
-        target: Where the cells should go.
-        candidates: Rows of the screen that may be chosen.
-        before: Rows that are known from the start.
-        start: How many candidates, drawn at random, are revealed before the first round.
-        rounds: How many rounds are played; fewer if the candidates run out.
-        count: How many experiments there are in a round.
-        name: What to call the game.
         descriptors: What is known of the genes beside the screen.
     """
 
-    screen: Screen = field(repr=False)
-    target: Target
-    candidates: Int[Tensor, "c"] = field(repr=False)
-    before: Int[Tensor, "k"] = field(repr=False)
-    start: int
-    rounds: int
-    count: int
-    name: str = ""
+    screen: Screen = field(repr=False)  # all measured effects, in one context
+    target: Target  # where the cells should go
+    candidates: Int[Tensor, "c"] = field(repr=False)  # rows of the screen that may be chosen
+    before: Int[Tensor, "k"] = field(repr=False)  # rows that are known from the start
+    start: int  # how many candidates, drawn at random, are revealed before the first round
+    rounds: int  # how many rounds are played; fewer if the candidates run out
+    count: int  # how many experiments there are in a round
+    name: str = ""  # what to call the game
     descriptors: tuple[Descriptors, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:

@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.acquisition.gain import LogExpectedImprovement
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.recommend.environment import Choice, Known, Pool
 from inverse_design.recommend.fixed import RandomChoice
 from inverse_design.recommend.pairs import pair_view
@@ -23,12 +23,9 @@ class PairBotorch:
 
     A pair is described by the sum and the absolute difference of what describes its genes: what they do alone, and
     the leading axes of the descriptors of the pool.
-
-    Attributes:
-        axes: How many axes of each descriptor are used.
     """
 
-    axes: int = 3
+    axes: int = 3  # how many axes of each descriptor are used
 
     def __post_init__(self) -> None:
         """Refuse a negative number of axes."""
@@ -69,6 +66,6 @@ def _log_improvement(
     for part in offered.split(_AT_ONCE):
         with torch.no_grad():
             posterior = model.posterior(part)
-            belief = Belief(posterior.mean[:, 0], posterior.variance[:, 0].clamp(min=0))
+            belief = UtilityPosterior(posterior.mean[:, 0], posterior.variance[:, 0].clamp(min=0))
         scores.append(LogExpectedImprovement().score(belief, float(standard.max())))
     return torch.cat(scores)

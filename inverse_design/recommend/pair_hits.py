@@ -30,14 +30,10 @@ class PairTerm:
     """A kernel over unordered pairs, the symmetric product of two kernels over genes.
 
     ``k((i, j), (k, l)) = (P_ik Q_jl + P_il Q_jk + P_jk Q_il + P_jl Q_ik) / 2``
-
-    Attributes:
-        first: Kernel ``P`` over genes.
-        second: Kernel ``Q`` over genes.
     """
 
-    first: Float[Tensor, "v v"]
-    second: Float[Tensor, "v v"]
+    first: Float[Tensor, "v v"]  # kernel ``P`` over genes
+    second: Float[Tensor, "v v"]  # kernel ``Q`` over genes
 
     def between(self, pairs: Int[Tensor, "b 2"], others: Int[Tensor, "m 2"]) -> Float[Tensor, "b m"]:
         """Compare pairs with others."""
@@ -106,24 +102,15 @@ class PairProcess:
         e_ij ~ N(0, s² exp(a max(z_i, z_j) + c (z_i + z_j)))
 
     where each ``f_c`` is a Gaussian process with the kernel of one term.
-
-    Attributes:
-        mean: Expected utility of each pair of genes.
-        alone: What each gene does alone, in standard units.
-        terms: Of the kernel.
-        pairs: What was observed.
-        root: Lower Cholesky factor of the covariance of the observations.
-        logs: Logarithms of the weights of the terms and of ``s²``, then ``a`` and ``c``.
-        scale: Standard deviation of the observed utilities.
     """
 
-    mean: Float[Tensor, "v v"]
-    alone: Float[Tensor, "v"]
-    terms: tuple[PairTerm, ...]
-    pairs: Int[Tensor, "m 2"]
-    root: Float[Tensor, "m m"]
-    logs: Float[Tensor, "h"]
-    scale: float
+    mean: Float[Tensor, "v v"]  # expected utility of each pair of genes
+    alone: Float[Tensor, "v"]  # what each gene does alone, in standard units
+    terms: tuple[PairTerm, ...]  # of the kernel
+    pairs: Int[Tensor, "m 2"]  # what was observed
+    root: Float[Tensor, "m m"]  # lower Cholesky factor of the covariance of the observations
+    logs: Float[Tensor, "h"]  # logarithms of the weights of the terms and of ``s²``, then ``a`` and ``c``
+    scale: float  # standard deviation of the observed utilities
 
     def variance(self, pairs: Int[Tensor, "b 2"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """Say how uncertain the utility of some pairs is."""
@@ -228,18 +215,14 @@ class PairHits:
     the best is the one above which the process expects ``top`` of all pairs, measured ones included.
 
     Attributes:
-        top: How many count as best.
         terms: Of the kernel, see :mod:`inverse_design.recommend.pair_hits`.
-        length: How far apart genes that are near may be, in standard deviations of single utilities.
-        short_list: How many candidates, by expected utility, have their probability worked out.
-        level: Nominal probability of the stated bounds.
     """
 
-    top: int = 100
+    top: int = 100  # how many count as best
     terms: tuple[tuple[Likeness, Likeness], ...] = (("same", "any"), ("same", "near"), ("near", "near"))
-    length: float = 0.7
-    short_list: int = 3000
-    level: float = 0.9
+    length: float = 0.7  # how far apart genes that are near may be, in standard deviations of single utilities
+    short_list: int = 3000  # how many candidates, by expected utility, have their probability worked out
+    level: float = 0.9  # nominal probability of the stated bounds
 
     def __post_init__(self) -> None:
         """Refuse numbers that are out of range, and a kernel without terms."""

@@ -20,15 +20,10 @@ from surrogates.errors import DataError
 
 @dataclass(frozen=True)
 class PairView:
-    """A pool of pairs.
+    """A pool of pairs."""
 
-    Attributes:
-        pairs: Genes of each candidate.
-        alone: Utility of each gene alone, in standard units; zero where it was not measured.
-    """
-
-    pairs: Int[Tensor, "c 2"]
-    alone: Float[Tensor, "v"]
+    pairs: Int[Tensor, "c 2"]  # genes of each candidate
+    alone: Float[Tensor, "v"]  # utility of each gene alone, in standard units; zero where it was not measured
 
     def parts(self) -> Float[Tensor, "c 2"]:
         """Look up what the genes of each candidate are worth alone."""
@@ -56,13 +51,9 @@ def pair_view(pool: Pool) -> PairView:
 
 @dataclass(frozen=True)
 class PairRidge:
-    """Measures the pairs with the largest expected utility, by least squares and a ridge on its residuals.
+    """Measures the pairs with the largest expected utility, by least squares and a ridge on its residuals."""
 
-    Attributes:
-        penalty: On the squared effect of each gene, in units of the squared error of one measurement.
-    """
-
-    penalty: float = 3.0
+    penalty: float = 3.0  # on the squared effect of each gene, in units of the squared error of one measurement
 
     def __post_init__(self) -> None:
         """Refuse a penalty that is not positive."""

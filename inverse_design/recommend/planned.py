@@ -20,16 +20,11 @@ class Planned:
 
     Nothing is drawn at random; standard errors are not known; and one surrogate is fitted, as the choice among
     several (``automatic``) takes ten times as long.
-
-    Attributes:
-        surrogate: Forward model, by its name.
-        gain: By which gain experiments are chosen, by its name.
-        level: Nominal probability of the stated bounds.
     """
 
-    surrogate: str = "interaction"
-    gain: str = "expected_improvement"
-    level: float = 0.9
+    surrogate: str = "interaction"  # forward model, by its name
+    gain: str = "expected_improvement"  # by which gain experiments are chosen, by its name
+    level: float = 0.9  # nominal probability of the stated bounds
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Plan a round.

@@ -22,24 +22,15 @@ class GeneEffects:
 
     Each ``e`` has ``ratio`` times the variance of the noise. All axes share the eigenvectors of the Gram matrix of
     the measured marks, so one decomposition serves them all.
-
-    Attributes:
-        axes: Each column is a direction of readout space.
-        level: Mean effect of a gene along each axis.
-        mean: Posterior mean of each gene's deviation from it.
-        noise: Standard deviation, along each axis, of what the sum over genes does not explain.
-        ratio: Variance of a gene's effect along each axis, in units of ``noise`` squared.
-        turned: Marks of the measured perturbations in the eigenvectors of their Gram matrix.
-        shared: Its eigenvalues.
     """
 
-    axes: Float[Tensor, "g g"]
-    level: Float[Tensor, "g"]
-    mean: Float[Tensor, "v g"]
-    noise: Float[Tensor, "g"]
-    ratio: Float[Tensor, "g"]
-    turned: Float[Tensor, "n v"]
-    shared: Float[Tensor, "n"]
+    axes: Float[Tensor, "g g"]  # each column is a direction of readout space
+    level: Float[Tensor, "g"]  # mean effect of a gene along each axis
+    mean: Float[Tensor, "v g"]  # posterior mean of each gene's deviation from it
+    noise: Float[Tensor, "g"]  # standard deviation, along each axis, of what the sum over genes does not explain
+    ratio: Float[Tensor, "g"]  # variance of a gene's effect along each axis, in units of ``noise`` squared
+    turned: Float[Tensor, "n v"]  # marks of the measured perturbations in the eigenvectors of their Gram matrix
+    shared: Float[Tensor, "n"]  # its eigenvalues
 
     @classmethod
     def of(cls, marks: Float[Tensor, "n v"], effects: Float[Tensor, "n g"]) -> "GeneEffects":

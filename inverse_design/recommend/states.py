@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.acquisition.gain import LogExpectedImprovement
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.problem.objective import Correlation
 from inverse_design.problem.target import AlignedProfile, is_state
 from inverse_design.recommend.environment import Choice, Known, Pool
@@ -43,13 +43,9 @@ class StateGreedy:
 
 @dataclass(frozen=True)
 class StateStatic:
-    """Learns once, from what was revealed first, and goes down the list.
+    """Learns once, from what was revealed first, and goes down the list."""
 
-    Attributes:
-        learnt: How many of the first revealed candidates it learns from.
-    """
-
-    learnt: int
+    learnt: int  # how many of the first revealed candidates it learns from
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
         """Take the next of the list.
@@ -122,12 +118,9 @@ class StateMatch:
 
     Combinations fall short of the sum of their parts by an unknown factor, which differs between pairs; while no
     combination was measured nothing can be learnt of it, and a correlation does not depend on it.
-
-    Attributes:
-        surrogate: Learns from what was measured before and since, anew in each round.
     """
 
-    surrogate: Surrogate
+    surrogate: Surrogate  # learns from what was measured before and since, anew in each round
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Fit, and take the best.
@@ -183,7 +176,9 @@ def _best(inputs: Float[Tensor, "c d"], known: Known, free: Int[Tensor, "f"], co
         # A posterior of many at once is cheaper than many posteriors of one.
         parts = [model.posterior(part) for part in inputs[free].split(_AT_ONCE)]
         mean, variance = (torch.cat([getattr(part, of)[:, 0] for part in parts]) for of in ("mean", "variance"))
-        score = LogExpectedImprovement().score(Belief(mean, variance.clamp(min=0)), float(known.utility.max()))
+        score = LogExpectedImprovement().score(
+            UtilityPosterior(mean, variance.clamp(min=0)), float(known.utility.max())
+        )
         rows = free[score.argsort(descending=True, stable=True)[:count]]
         posterior = model.posterior(inputs[rows], observation_noise=True)
         middle, half = posterior.mean[:, 0], _HALF * posterior.variance[:, 0].sqrt()

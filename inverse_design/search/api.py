@@ -24,10 +24,10 @@ from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.dispatch import Crew, Ledger, dispatch
+from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch
 from inverse_design.search.exhaustive import in_ranges, listable, pair_score, search, search_span
 from inverse_design.search.sets import search_bounded
-from inverse_design.search.tasks import Parcel, identity, plan_shards
+from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult
 from surrogates.data.novelty import novelty_name, seen_code
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -41,21 +41,13 @@ _PAIR_BYTES = 4  # of the matrix of all pairs that bounds are made of
 
 @dataclass(frozen=True)
 class Workload:
-    """What a search will cost, from a small part of it.
+    """What a search will cost, from a small part of it."""
 
-    Attributes:
-        candidates: How many combinations.
-        summary: The same in words.
-        seconds: About how long it takes.
-        cores: On how many cores of this machine.
-        memory: About how many bytes it takes.
-    """
-
-    candidates: int
-    summary: str
-    seconds: float
-    cores: int
-    memory: int
+    candidates: int  # how many combinations
+    summary: str  # the same in words
+    seconds: float  # about how long it takes
+    cores: int  # on how many cores of this machine
+    memory: int  # about how many bytes it takes
 
     @property
     def line(self) -> str:
@@ -194,7 +186,7 @@ class Engine:
             self.approve(workload(objective, fitted, space, score=score))
         if not self.spread or not in_ranges(objective, fitted, space):
             return search(objective, fitted, space, top, score=score, device=self.device, progress=progress)
-        parcel = Parcel.of(objective, fitted, space)
+        parcel = SearchTask.of(objective, fitted, space)
         with self._crew() as crew:
             shards = plan_shards(space, _SHARDS_PER_WORKER * crew.workers)
             ledger = None
@@ -204,10 +196,10 @@ class Engine:
             return dispatch(parcel, top, shards=shards, crew=crew, ledger=ledger, progress=progress)
 
     @contextmanager
-    def _crew(self) -> Iterator[Crew]:
+    def _crew(self) -> Iterator[WorkerPool]:
         if self.scheduler is None:
             threads = max(1, cores() // self.workers)
-            yield Crew(self._processes, self.workers, threads)
+            yield WorkerPool(self._processes, self.workers, threads)
             return
         try:
             from distributed import Client  # noqa: PLC0415 - an extra; seconds to import
@@ -223,7 +215,7 @@ class Engine:
             threads = sum(client.nthreads().values())
             if threads == 0:
                 raise ExecutorError(f"the scheduler {self.scheduler!r} has no workers; start some")
-            yield Crew(client.get_executor, threads, 1)
+            yield WorkerPool(client.get_executor, threads, 1)
 
     def _processes(self) -> Executor:
         return ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))

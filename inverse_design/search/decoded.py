@@ -34,32 +34,20 @@ Scratch: TypeAlias = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class DecodedMember:
-    """A network whose first layer is a sum: ``layers(relu(first_i + first_j + bias))``.
+    """A network whose first layer is a sum: ``layers(relu(first_i + first_j + bias))``."""
 
-    Attributes:
-        first: What each entry of the space adds to the first layer.
-        bias: Of the first layer.
-        layers: All further layers, with rectifiers between them.
-    """
-
-    first: Float[Tensor, "v h"]
-    bias: Float[Tensor, "h"]
-    layers: Layers
+    first: Float[Tensor, "v h"]  # what each entry of the space adds to the first layer
+    bias: Float[Tensor, "h"]  # of the first layer
+    layers: Layers  # all further layers, with rectifiers between them
 
 
 @dataclass(frozen=True)
 class MemberStack:
-    """All members side by side, the target taken in: a squared distance is the squared length of an output.
+    """All members side by side, the target taken in: a squared distance is the squared length of an output."""
 
-    Attributes:
-        first: What each entry adds to the first layer.
-        weights: Of all further layers, outputs by inputs.
-        biases: Of the first layer and of all further ones.
-    """
-
-    first: Float64[Tensor, "s v h"]
-    weights: tuple[Float64[Tensor, "s _ _"], ...]
-    biases: tuple[Float64[Tensor, "s _"], ...]
+    first: Float64[Tensor, "s v h"]  # what each entry adds to the first layer
+    weights: tuple[Float64[Tensor, "s _ _"], ...]  # of all further layers, outputs by inputs
+    biases: tuple[Float64[Tensor, "s _"], ...]  # of the first layer and of all further ones
 
     @classmethod
     def of(cls, members: Sequence[DecodedMember]) -> "MemberStack":
@@ -143,15 +131,12 @@ class DecodedScore:
     """The acquisition of all pairs of a space under an ensemble, as a ``PairScore``; build it with :meth:`of`.
 
     Attributes:
-        members: With the target taken in.
-        space: Whose entries are paired.
-        incumbent: The utility to improve upon, or ``None`` for the mean utility.
         error: Margin on the error of a quick score, 4 times the largest error seen; measured, not proved.
     """
 
-    members: MemberStack
-    space: CombinationSpace
-    incumbent: float | None
+    members: MemberStack  # with the target taken in
+    space: CombinationSpace  # whose entries are paired
+    incumbent: float | None  # the utility to improve upon, or ``None`` for the mean utility
     error: float = 0.0
 
     @classmethod

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inverse_design.errors import ExecutorError, LedgerError
-from inverse_design.search.tasks import Parcel, Shard, ShardAnswer, ShardTask, answer_shard, identity, merged
+from inverse_design.search.tasks import SearchTask, Shard, ShardAnswer, ShardTask, answer_shard, identity, merged
 from inverse_design.search.topk import Progress, SearchResult
 
 _FORMAT = "1"
@@ -28,13 +28,9 @@ CREATE TABLE IF NOT EXISTS answers (
 
 @dataclass(frozen=True)
 class Ledger:
-    """Finished shards of one search. Each is one transaction: it is there whole or not at all.
+    """Finished shards of one search. Each is one transaction: it is there whole or not at all."""
 
-    Attributes:
-        path: The file.
-    """
-
-    path: Path
+    path: Path  # the file
 
     @classmethod
     def open(cls, path: Path, *, name: str, k: int, shards: tuple[Shard, ...]) -> "Ledger":
@@ -105,26 +101,20 @@ _LOOK = 0.5  # seconds between looks for slow shards
 
 
 @dataclass(frozen=True)
-class Crew:
-    """Who works.
+class WorkerPool:
+    """Who works."""
 
-    Attributes:
-        start: Starts an executor; called again when one has died.
-        workers: How many shards it works on at a time.
-        threads: How many threads each worker uses; ``None`` for its own setting.
-    """
-
-    start: Callable[[], Executor]
-    workers: int
-    threads: int | None = None
+    start: Callable[[], Executor]  # starts an executor; called again when one has died
+    workers: int  # how many shards it works on at a time
+    threads: int | None = None  # how many threads each worker uses; ``None`` for its own setting
 
 
 def dispatch(
-    parcel: Parcel,
+    parcel: SearchTask,
     k: int,
     *,
     shards: tuple[Shard, ...],
-    crew: Crew,
+    crew: WorkerPool,
     ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:

@@ -31,29 +31,24 @@ _BATCH = 4096
 
 
 @dataclass(frozen=True)
-class Survey:
-    """The scores of all valid candidates, summed up.
+class Evidence:
+    """The scores of all valid candidates, summed up."""
 
-    Attributes:
-        log_sum: Logarithm of the sum of their exponentials.
-        reached: How many of them are at least as large as the cut.
-    """
-
-    log_sum: float
-    reached: int
+    log_sum: float  # logarithm of the sum of their exponentials
+    reached: int  # how many of them are at least as large as the cut
 
     @classmethod
-    def empty(cls) -> "Survey":
+    def empty(cls) -> "Evidence":
         """Start with no candidate."""
         return cls(-math.inf, 0)
 
-    def merge(self, other: "Survey") -> "Survey":
+    def merge(self, other: "Evidence") -> "Evidence":
         """Add the survey of other candidates."""
         both = torch.tensor([self.log_sum, other.log_sum], dtype=torch.float64)
-        return Survey(float(both.logsumexp(0)), self.reached + other.reached)
+        return Evidence(float(both.logsumexp(0)), self.reached + other.reached)
 
 
-def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math.inf) -> Survey:
+def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math.inf) -> Evidence:
     """Sum the exponentials of the scores of all valid pairs, and count those that reach a cut.
 
     Blocks are in single precision, which is finest near zero: there the likely pairs and the cut have to be.
@@ -63,7 +58,7 @@ def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math
     measured = space.take(torch.as_tensor(inside.astype("int64"))).genes[:, :2].contiguous()
     left_out = torch.searchsorted(space.entries, measured)
     mask = PairMask(space.rules)
-    total = Survey.empty()
+    total = Evidence.empty()
     for start in range(0, score.size, _ROWS):
         stop = min(score.size, start + _ROWS)
         block = score.block(start, stop).double()
@@ -83,10 +78,10 @@ def survey_stream(
     *,
     order: int,
     cut: float = math.inf,
-) -> Survey:
+) -> Evidence:
     """Sum the exponentials of the scores of all valid combinations of an order; count those above a cut."""
     first, last = space.span(order)
-    total = Survey.empty()
+    total = Evidence.empty()
     for start in range(first, last, _BATCH):
         batch = space.batch(start, min(last, start + _BATCH))
         batch = batch.rows(torch.nonzero(space.valid(batch)).flatten())
@@ -94,8 +89,8 @@ def survey_stream(
     return total
 
 
-def _of(scores: Float[Tensor, "m"], cut: float) -> Survey:
-    return Survey(float(scores.logsumexp(0)), int((scores >= cut).sum()))
+def _of(scores: Float[Tensor, "m"], cut: float) -> Evidence:
+    return Evidence(float(scores.logsumexp(0)), int((scores >= cut).sum()))
 
 
 LISTABLE = 1 << 19  # so many larger sets are scored one by one where nothing bounds them
@@ -238,14 +233,14 @@ def survey(
     peak: float,
     cut: float = math.inf,
     score: PairScore | None = None,
-) -> Survey:
+) -> Evidence:
     """Sum the densities of a target under all candidates, and count the candidates that reach a cut."""
 
     def value(some: PerturbationBatch) -> Float[Tensor, "b"]:
         return likelihood.utility(fitted, some).mean - peak
 
     score = score or pair_score(likelihood, fitted, space)
-    total = Survey.empty()
+    total = Evidence.empty()
     for order in space.orders:
         if isinstance(score, LikelihoodScore | PooledScore) and order == 2:
             total = total.merge(survey_pairs(score.shifted(-peak), space, cut=cut - peak))

@@ -49,20 +49,17 @@ class FirstRows:
     """The first rows of some targets, of which the answer is known.
 
     Attributes:
-        probability: Posterior probability of the first row, among all candidates and the rows.
         expected: Distance to the target that its stated error lets expect, if it did not make the target.
         measured: Distance that was measured; zero if it made the target, as the target is that measurement.
-        made: Whether it made the target.
         other_expected: Expected distance of the first row that did not make the target, ``nan`` if there is none.
-        other_measured: Its measured distance.
     """
 
-    probability: Float[Tensor, "n"]
+    probability: Float[Tensor, "n"]  # posterior probability of the first row, among all candidates and the rows
     expected: Float[Tensor, "n"]
     measured: Float[Tensor, "n"]
-    made: Bool[Tensor, "n"]
+    made: Bool[Tensor, "n"]  # whether it made the target
     other_expected: Float[Tensor, "n"]
-    other_measured: Float[Tensor, "n"]
+    other_measured: Float[Tensor, "n"]  # its measured distance
 
     def __len__(self) -> int:
         return len(self.probability)
@@ -70,19 +67,12 @@ class FirstRows:
 
 @dataclass(frozen=True)
 class Bench:
-    """Perturbations that were measured and that a fit has not seen.
+    """Perturbations that were measured and that a fit has not seen."""
 
-    Attributes:
-        stating: The fit, with an error law and stated errors that have not seen them either.
-        batch: The perturbations.
-        effects: What was measured of each.
-        inside: Which of them are candidates of the question.
-    """
-
-    stating: FittedStatedErrors
-    batch: PerturbationBatch
-    effects: Float[Tensor, "b g"]
-    inside: Bool[Tensor, "b"]
+    stating: FittedStatedErrors  # the fit, with an error law and stated errors that have not seen them either
+    batch: PerturbationBatch  # the perturbations
+    effects: Float[Tensor, "b g"]  # what was measured of each
+    inside: Bool[Tensor, "b"]  # which of them are candidates of the question
 
     @property
     def fitted(self) -> FittedCalibrated:
@@ -179,34 +169,21 @@ _NO_NOISE = torch.zeros(1, dtype=torch.float64)
 
 @dataclass(frozen=True)
 class StatedDistances:
-    """What a measurement of some candidates will show.
+    """What a measurement of some candidates will show."""
 
-    Attributes:
-        expected: Expected distance of a new measurement.
-        lower: Lower bounds; zero where the candidate may well have made the target.
-        upper: Upper bounds.
-    """
-
-    expected: Float[Tensor, "b"]
-    lower: Float[Tensor, "b"]
-    upper: Float[Tensor, "b"]
+    expected: Float[Tensor, "b"]  # expected distance of a new measurement
+    lower: Float[Tensor, "b"]  # lower bounds; zero where the candidate may well have made the target
+    upper: Float[Tensor, "b"]  # upper bounds
 
 
 @dataclass(frozen=True)
 class RowLaw:
-    """The distribution of the distance of a row, given its probability and what the error law expects.
+    """The distribution of the distance of a row, given its probability and what the error law expects."""
 
-    Attributes:
-        ratio: Measured over expected distance of first rows that did not make their target.
-        noise: How far a new measurement is from the target that its perturbation made.
-        tail: Probability that is cut off on either side.
-        level: Nominal probability of the bounds.
-    """
-
-    ratio: Float[Tensor, "n"]
-    noise: Replicates
-    tail: float
-    level: float
+    ratio: Float[Tensor, "n"]  # measured over expected distance of first rows that did not make their target
+    noise: Replicates  # how far a new measurement is from the target that its perturbation made
+    tail: float  # probability that is cut off on either side
+    level: float  # nominal probability of the bounds
 
     @classmethod
     def learn(cls, rows: FirstRows, noise: Replicates, level: float) -> "RowLaw":

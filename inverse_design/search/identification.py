@@ -30,11 +30,10 @@ class Total:
     """What turns densities of a target into probabilities.
 
     Attributes:
-        log_sum: Logarithm of the sum over all candidates of their densities, or of what experts say together.
         log_sums: Of each expert, the logarithm of the sum of its densities; none where one law speaks alone.
     """
 
-    log_sum: float
+    log_sum: float  # logarithm of the sum over all candidates of their densities, or of what experts say together
     log_sums: tuple[float, ...] = ()
 
 
@@ -43,30 +42,23 @@ class Identification:
     """The true perturbation of each held-out target among the candidates.
 
     Attributes:
-        gap: Log density of the best candidate minus that of the truth, in nats.
-        rank: How many candidates are at least as likely as the truth, itself among them.
-        surprise: Minus the log posterior probability of the truth, in nats.
         misfit: Minus the log density of the best candidate, or of all candidates under all experts together: large
             if nothing explains the target.
         asked_misfit: The misfit of the question's own target under the same fit, which makes the two comparable.
-        excess: Surprise that a candidate as likely as the best would have.
-        fold: Which of the cross-fits has not seen each target.
         near: Log density of the best minus that of the best few candidates, ascending, infinite where there are
             none.
-        row: Which of the held-out perturbations of that cross-fit each target is.
-        totals: The sums over all candidates of each target, the truth among them.
     """
 
-    gap: Float[Tensor, "n"]
-    rank: Float[Tensor, "n"]
-    surprise: Float[Tensor, "n"]
+    gap: Float[Tensor, "n"]  # log density of the best candidate minus that of the truth, in nats
+    rank: Float[Tensor, "n"]  # how many candidates are at least as likely as the truth, itself among them
+    surprise: Float[Tensor, "n"]  # minus the log posterior probability of the truth, in nats
     misfit: Float[Tensor, "n"]
     asked_misfit: Float[Tensor, "n"]
-    excess: Float[Tensor, "n"]
-    fold: Int[Tensor, "n"]
+    excess: Float[Tensor, "n"]  # surprise that a candidate as likely as the best would have
+    fold: Int[Tensor, "n"]  # which of the cross-fits has not seen each target
     near: Float[Tensor, "n m"]
-    row: Int[Tensor, "n"]
-    totals: tuple[Total, ...] = ()
+    row: Int[Tensor, "n"]  # which of the held-out perturbations of that cross-fit each target is
+    totals: tuple[Total, ...] = ()  # the sums over all candidates of each target, the truth among them
 
     def __len__(self) -> int:
         return len(self.gap)

@@ -42,19 +42,12 @@ _NUMBERS: Mapping[Rule, Callable[[Identification], Float[Tensor, "n"]]] = {
 
 @dataclass(frozen=True)
 class SetRule:
-    """Which candidates are in the set.
+    """Which candidates are in the set."""
 
-    Attributes:
-        rule: By which number.
-        threshold: The largest number that a member has: nats, or a rank.
-        level: Probability that the set holds the truth.
-        support: Number of held-out targets behind it.
-    """
-
-    rule: Rule
-    threshold: float
-    level: float
-    support: int
+    rule: Rule  # by which number
+    threshold: float  # the largest number that a member has: nats, or a rank
+    level: float  # probability that the set holds the truth
+    support: int  # number of held-out targets behind it
 
     def sizes(self, found: Identification) -> Float[Tensor, "n"]:
         """Count the members that the sets of held-out targets would have had."""
@@ -66,21 +59,13 @@ class SetRule:
 
 @dataclass(frozen=True)
 class InverseSet:
-    """The set for one target.
+    """The set for one target."""
 
-    Attributes:
-        rule: Which candidates are in it.
-        size: How many those are.
-        candidates: Of how many.
-        cut: Log density from which a candidate is in it.
-        reachable: Conformal p-value of "some candidate explains this target".
-    """
-
-    rule: SetRule
-    size: int
-    candidates: int
-    cut: float
-    reachable: float
+    rule: SetRule  # which candidates are in it
+    size: int  # how many those are
+    candidates: int  # of how many
+    cut: float  # log density from which a candidate is in it
+    reachable: float  # conformal p-value of "some candidate explains this target"
 
     def holds(self, density: Float[Tensor, "b"]) -> Bool[Tensor, "b"]:
         """Tell which candidates are in the set."""
@@ -175,22 +160,19 @@ _SUMMED = 1 << 28  # effects on single readouts that may be predicted to sum ove
 
 
 @dataclass(frozen=True)
-class Placement:
+class CandidatePosterior:
     """What the whole space says of some candidates.
 
     Attributes:
-        density: Log density of the target under each.
         probability: Posterior probability of each among all; ``nan`` where the sum over all would be too long, and
             where no double could be held out.
-        inverse_set: The set; ``None`` where it cannot be calibrated.
-        notes: Why something is missing.
         found: Where the truths of held-out targets stood among all; ``None`` where none was asked.
     """
 
-    density: Float[Tensor, "b"]
+    density: Float[Tensor, "b"]  # log density of the target under each
     probability: Float[Tensor, "b"]
-    inverse_set: InverseSet | None
-    notes: tuple[str, ...]
+    inverse_set: InverseSet | None  # the set; ``None`` where it cannot be calibrated
+    notes: tuple[str, ...]  # why something is missing
     found: Identification | None = None
 
 
@@ -204,14 +186,14 @@ def place(
     level: float,
     seed: int,
     progress: Progress | None = None,
-) -> Placement:
+) -> CandidatePosterior:
     """Place candidates among all of a space."""
     density = likelihood.utility(fitted, batch).mean
     if not any(bool((fold.codes == SEEN_DOUBLE).any()) for fold in fitted.cross):
         missing = (
             "warning: probability and in_set are not given: no double was held out, so nothing calibrates them"
         )
-        return Placement(density, torch.full_like(density, math.nan), None, (missing,))
+        return CandidatePosterior(density, torch.full_like(density, math.nan), None, (missing,))
     if space.orders[-1] > 2:
         return _among_larger(likelihood, fitted, space, density)
     top = listed or search(likelihood, fitted, space, LISTED).top
@@ -222,18 +204,18 @@ def place(
         found = inverse_set(likelihood, fitted, space, top, log_sum=log_sum, found=held_out, level=level)
     except CalibrationError as error:
         missing = f"warning: the set cannot be calibrated: {error}"
-        return Placement(density, probability, None, (missing,), held_out)
-    return Placement(density, probability, found, (), held_out)
+        return CandidatePosterior(density, probability, None, (missing,), held_out)
+    return CandidatePosterior(density, probability, found, (), held_out)
 
 
 def _among_larger(
     likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace, density: Float[Tensor, "b"]
-) -> Placement:
+) -> CandidatePosterior:
     without = (
         f"in_set is not given: no set of order {space.orders[-1]} was held out, so that nothing calibrates it"
     )
     if space.size * len(fitted.readouts) > _SUMMED:
         unsummed = f"probability is not given: it takes the sum over {space.summary}"
-        return Placement(density, torch.full_like(density, math.nan), None, (unsummed, without))
+        return CandidatePosterior(density, torch.full_like(density, math.nan), None, (unsummed, without))
     log_sum = survey(likelihood, fitted, space, peak=float(density[0])).log_sum
-    return Placement(density, (density - log_sum).exp(), None, (without,))
+    return CandidatePosterior(density, (density - log_sum).exp(), None, (without,))

@@ -20,7 +20,7 @@ from torch import Tensor
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.mismatch import Mismatch, choose_mismatch
 from inverse_design.problem.objective import Objective, SquaredDistance
-from inverse_design.problem.question import Question
+from inverse_design.problem.problem import Problem
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.api import Engine
@@ -34,13 +34,11 @@ class Turns:
     """A list that several searches of one space filled by turns.
 
     Attributes:
-        index: Numbers of the candidates in their space, the first choice first.
-        found_by: Which search named each.
         searches: Every search with its own certificate, by name, in the order of their turns.
     """
 
-    index: Int64[Tensor, "m"]
-    found_by: tuple[str, ...]
+    index: Int64[Tensor, "m"]  # numbers of the candidates in their space, the first choice first
+    found_by: tuple[str, ...]  # which search named each
     searches: dict[str, SearchResult]
 
 
@@ -73,24 +71,16 @@ _LARGEST = 2  # order up to which both searches are exact
 
 @dataclass(frozen=True)
 class Listing:
-    """Candidates in the order in which they are proposed.
+    """Candidates in the order in which they are proposed."""
 
-    Attributes:
-        objective: What they are worth.
-        index: Their numbers in the space, the first choice first.
-        search: The certified search by the objective.
-        turns: All searches, where two of them took turns.
-        notes: How the list came about, unless one search ranked it.
-    """
-
-    objective: Objective
-    index: Int64[Tensor, "m"]
-    search: SearchResult
-    turns: Turns | None = None
-    notes: tuple[str, ...] = ()
+    objective: Objective  # what they are worth
+    index: Int64[Tensor, "m"]  # their numbers in the space, the first choice first
+    search: SearchResult  # the certified search by the objective
+    turns: Turns | None = None  # all searches, where two of them took turns
+    notes: tuple[str, ...] = ()  # how the list came about, unless one search ranked it
 
 
-def need_not_be_made(question: Question, space: CombinationSpace) -> bool:
+def need_not_be_made(question: Problem, space: CombinationSpace) -> bool:
     """Tell whether a state may be of no candidate's making."""
     if not isinstance(question.target, ProfileTarget) or space.orders[-1] > _LARGEST:
         return False

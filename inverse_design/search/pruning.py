@@ -1,6 +1,6 @@
 """What a search asks of the scores of a tile of pairs: those cells only that may reach the best so far.
 
-Pairs scored by one product of factors, sifted in buffers that are used again and again.
+Pairs scored by one product of factors, pruned in buffers that are used again and again.
 
 Pairs scored by their leading columns and a bound on the rest, which leaves few to be scored as a whole.
 """
@@ -22,17 +22,11 @@ _CHUNK = 128  # cells that share one maximum
 
 
 class Tile(NamedTuple):
-    """Some rows and columns of the square of all pairs.
+    """Some rows and columns of the square of all pairs."""
 
-    Attributes:
-        start: First row.
-        stop: One past the last row.
-        columns: First column, not left of the first row, and one past the last.
-    """
-
-    start: int
-    stop: int
-    columns: tuple[int, int]
+    start: int  # first row
+    stop: int  # one past the last row
+    columns: tuple[int, int]  # first column, not left of the first row, and one past the last
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -65,7 +59,7 @@ class Cells(NamedTuple):
 
 
 @runtime_checkable
-class Sifter(Protocol):
+class TilePruner(Protocol):
     """Sifts the tiles of one search; several threads call it at the same time."""
 
     @property
@@ -101,7 +95,7 @@ class Sifter(Protocol):
         """
         ...
 
-    def after(self, tile: Tile, cells: Cells) -> "Sifter":
+    def after(self, tile: Tile, cells: Cells) -> "TilePruner":
         """Say who sifts on, by how a tile went.
 
         Args:
@@ -115,8 +109,8 @@ class Sifter(Protocol):
 
 
 @runtime_checkable
-class SiftedScore(PairScore, Protocol):
-    """A score of pairs that brings its own sifter.
+class PrunedScore(PairScore, Protocol):
+    """A score of pairs that brings its own pruner.
 
     Attributes:
         floor: A score that none falls below and that very many pairs may have; minus infinity if there is none.
@@ -127,19 +121,19 @@ class SiftedScore(PairScore, Protocol):
         """The lowest score."""
         ...
 
-    def sifter(self, *, device: str = "cpu") -> Sifter:
+    def pruner(self, *, device: str = "cpu") -> TilePruner:
         """Start a search.
 
         Args:
             device: Where the products are made.
 
         Returns:
-            A sifter with buffers of its own, one for each thread.
+            A pruner with buffers of its own, one for each thread.
         """
         ...
 
 
-class BlockSifter:
+class BlockPruner:
     """Sifts the blocks of any score."""
 
     rows, columns = 512, 2048
@@ -149,11 +143,11 @@ class BlockSifter:
         self._score, self.error = score, score.error
 
     def sift(self, tile: Tile, cut: float) -> Cells:
-        """Score a whole tile; see :meth:`Sifter.sift`."""
+        """Score a whole tile; see :meth:`TilePruner.sift`."""
         return reaching(self._score.block(*tile), tile, cut)
 
-    def after(self, tile: Tile, cells: Cells) -> "BlockSifter":  # noqa: ARG002 - nothing is learnt
-        """Go on; see :meth:`Sifter.after`."""
+    def after(self, tile: Tile, cells: Cells) -> "BlockPruner":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`TilePruner.after`."""
         return self
 
 
@@ -173,7 +167,7 @@ def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) ->
     """Take the cells above the diagonal that are not below a cut.
 
     Chunks of cells are first reduced to their maximum: one pass in cache over what a product just wrote. The
-    little that remains is sifted by NumPy, in one thread: on a busy machine threads cost more than they bring.
+    little that remains is pruned by NumPy, in one thread: on a busy machine threads cost more than they bring.
     """
     cells = scores.flatten()
     whole = len(cells) // _CHUNK * _CHUNK
@@ -228,7 +222,7 @@ class Products:
         return torch.mm(self.left[tile.start : tile.stop], self.right[slice(*tile.columns)].T, out=out)
 
 
-class ProductSifter:
+class ProductPruner:
     """Sifts the tiles of a whole product."""
 
     bound = ""
@@ -237,16 +231,16 @@ class ProductSifter:
         self.rows, self.columns = _WIDE if score.left.shape[1] > _DEEP else _LARGEST
         self.error = score.error
         self._products = Products(score, device=device)
-        # Large enough for the tiles of either kind: another sifter may choose them.
+        # Large enough for the tiles of either kind: another pruner may choose them.
         cells = min(score.size**2, max(map(math.prod, (_LARGEST, _WIDE))))
         self._buffer = Buffer(cells, device=device)
 
     def sift(self, tile: Tile, cut: float) -> Cells:
-        """Score a whole tile; see :meth:`~inverse_design.search.pruning.Sifter.sift`."""
+        """Score a whole tile; see :meth:`~inverse_design.search.pruning.TilePruner.sift`."""
         return reaching(self._products.into(self._buffer.numbers, tile), tile, cut)
 
-    def after(self, tile: Tile, cells: Cells) -> "ProductSifter":  # noqa: ARG002 - nothing is learnt
-        """Go on; see :meth:`~inverse_design.search.pruning.Sifter.after`."""
+    def after(self, tile: Tile, cells: Cells) -> "ProductPruner":  # noqa: ARG002 - nothing is learnt
+        """Go on; see :meth:`~inverse_design.search.pruning.TilePruner.after`."""
         return self
 
 
@@ -270,36 +264,29 @@ _PATIENCE = 3  # tiles in a row that it may fail on
 
 
 @dataclass(frozen=True)
-class LeadingSifter:
+class LeadingPruner:
     """Sifts by ``l_i · r_j <= l'_i · r'_j + |l_i - Q l'_i| |r_j - Q r'_j|`` with ``l' = Q^T l`` of few columns.
 
     ``Q`` is orthonormal: this is the inequality of Cauchy and Schwarz for the parts of both factors outside its
     span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded less
     than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs,
     which are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
-
-    Attributes:
-        score: Of all pairs, of many columns.
-        whole: Sifts by whole products.
-        bounding: Sifts by the bounds.
-        seen: Cells so far.
-        failed: Tiles in a row that the bound was of no use for.
     """
 
-    score: ProductScore
-    whole: ProductSifter
-    bounding: ProductSifter
-    seen: int = 0
-    failed: int = 0
+    score: ProductScore  # of all pairs, of many columns
+    whole: ProductPruner  # sifts by whole products
+    bounding: ProductPruner  # sifts by the bounds
+    seen: int = 0  # cells so far
+    failed: int = 0  # tiles in a row that the bound was of no use for
     bound: ClassVar[str] = "leading columns"
 
     @classmethod
     def of(
         cls, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu"
-    ) -> "LeadingSifter":
+    ) -> "LeadingPruner":
         """Project the factors."""
         bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
-        return cls(score, ProductSifter(score, device=device), ProductSifter(bounds, device=device))
+        return cls(score, ProductPruner(score, device=device), ProductPruner(bounds, device=device))
 
     @property
     def rows(self) -> int:
@@ -317,7 +304,7 @@ class LeadingSifter:
         return self.score.error
 
     def sift(self, tile: Tile, cut: float) -> Cells:
-        """Bound all pairs of a tile and score those that pass; see :meth:`~.sifting.Sifter.sift`."""
+        """Bound all pairs of a tile and score those that pass; see :meth:`~.pruning.TilePruner.sift`."""
         if self.seen < _SETTLED:
             return self.whole.sift(tile, cut)
         passed = self.bounding.sift(tile, cut).positions
@@ -326,8 +313,8 @@ class LeadingSifter:
         quick = self.score.exact(*passed.unbind(1))
         return Cells(passed, quick, pruned=tile.pairs - len(passed), tried=True)
 
-    def after(self, tile: Tile, cells: Cells) -> "LeadingSifter | ProductSifter":
-        """Give up when the bound has failed too often; see :meth:`~.sifting.Sifter.after`."""
+    def after(self, tile: Tile, cells: Cells) -> "LeadingPruner | ProductPruner":
+        """Give up when the bound has failed too often; see :meth:`~.pruning.TilePruner.after`."""
         rows, columns = tile.shape
         seen, failed = self.seen + rows * columns, self.failed
         if cells.tried:
@@ -335,12 +322,12 @@ class LeadingSifter:
         return self.whole if failed >= _PATIENCE else replace(self, seen=seen, failed=failed)
 
 
-def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingSifter | ProductSifter:
+def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingPruner | ProductPruner:
     """Start the search of a score of many columns."""
     directions, share = leading_directions(score)
     if share < _MOST:
-        return ProductSifter(score, device=device)
-    return LeadingSifter.of(score, directions, device=device)
+        return ProductPruner(score, device=device)
+    return LeadingPruner.of(score, directions, device=device)
 
 
 def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], float]:

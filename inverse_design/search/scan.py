@@ -21,7 +21,15 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.set_rules import PairMask
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.pruning import BlockSifter, Cells, ProductSifter, SiftedScore, Sifter, Tile, deep_sifter
+from inverse_design.search.pruning import (
+    BlockPruner,
+    Cells,
+    ProductPruner,
+    PrunedScore,
+    Tile,
+    TilePruner,
+    deep_sifter,
+)
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
@@ -69,17 +77,11 @@ _FIRST, _GROWTH = 8, 4  # rows of the first tile, and how much taller the next o
 
 @dataclass(frozen=True)
 class _Shortlist:
-    """Pairs whose quick score came near the best so far, and the score that further ones must reach.
+    """Pairs whose quick score came near the best so far, and the score that further ones must reach."""
 
-    Attributes:
-        positions: Of both entries.
-        quick: Their scores, within the sifter's error.
-        cut: Never above the quick score of a pair of the answer.
-    """
-
-    positions: Int64[Tensor, "m 2"]
-    quick: Float[Tensor, "m"]
-    cut: float
+    positions: Int64[Tensor, "m 2"]  # of both entries
+    quick: Float[Tensor, "m"]  # their scores, within the pruner's error
+    cut: float  # never above the quick score of a pair of the answer
 
     @classmethod
     def empty(cls, cut: float) -> "_Shortlist":
@@ -145,18 +147,18 @@ def search_pairs(
     begin, finish = rows or (0, score.size)
     if not 0 <= begin <= finish <= score.size:
         raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
-    sifter, mask = _sifter(score, device), PairMask(space.rules)
-    bound = sifter.bound
-    top, error, rescored, pruned = TopK.empty(k), sifter.error, 0, 0
+    pruner, mask = _sifter(score, device), PairMask(space.rules)
+    bound = pruner.bound
+    top, error, rescored, pruned = TopK.empty(k), pruner.error, 0, 0
     near = _Shortlist.empty(-torch.inf)
-    if isinstance(score, SiftedScore) and score.floor > -torch.inf:
+    if isinstance(score, PrunedScore) and score.floor > -torch.inf:
         top, near = _first_valid(score, k, space, (begin, finish)), _Shortlist.empty(score.floor)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
-    tiles = list(_tiles(begin, finish, score.size, sifter))
-    tasks = (partial(_sifted, sifter, score, tile, near.cut, mask) for tile in tiles)  # of what is known by then
+    tiles = list(_tiles(begin, finish, score.size, pruner))
+    tasks = (partial(_sifted, pruner, score, tile, near.cut, mask) for tile in tiles)  # of what is known by then
     for tile, cells in zip(tiles, pipelined(tasks), strict=True):
         _refuse_endless(cells, space)
-        near, pruned, sifter = near.extended(cells), pruned + cells.pruned, sifter.after(tile, cells)
+        near, pruned, pruner = near.extended(cells), pruned + cells.pruned, pruner.after(tile, cells)
         if len(near) > 2 * k + _SLACK:
             near = near.compacted(k, error, space)
         if len(near) > 2 * k + _SLACK:  # many near-ties: settle them now
@@ -194,31 +196,31 @@ def _first_valid(score: PairScore, k: int, space: CombinationSpace, rows: tuple[
     return top
 
 
-def _sifter(score: PairScore, device: str) -> Sifter:
-    if isinstance(score, SiftedScore):
-        return score.sifter(device=device)
+def _sifter(score: PairScore, device: str) -> TilePruner:
+    if isinstance(score, PrunedScore):
+        return score.pruner(device=device)
     if not isinstance(score, ProductScore):
-        return BlockSifter(score)
+        return BlockPruner(score)
     deep = score.left.shape[1] > _DEEP
-    return deep_sifter(score, device=device) if deep else ProductSifter(score, device=device)
+    return deep_sifter(score, device=device) if deep else ProductPruner(score, device=device)
 
 
-def _tiles(begin: int, finish: int, size: int, sifter: Sifter) -> Iterator[Tile]:
+def _tiles(begin: int, finish: int, size: int, pruner: TilePruner) -> Iterator[Tile]:
     start = begin
     while start < finish:
-        end = min(finish, start + min(sifter.rows, max(_FIRST, (_GROWTH - 1) * (start - begin))))
-        for column in range(start, size, sifter.columns):
-            yield Tile(start, end, (column, min(size, column + sifter.columns)))
+        end = min(finish, start + min(pruner.rows, max(_FIRST, (_GROWTH - 1) * (start - begin))))
+        for column in range(start, size, pruner.columns):
+            yield Tile(start, end, (column, min(size, column + pruner.columns)))
         start = end
 
 
-def _sifted(sifter: Sifter, score: PairScore, tile: Tile, cut: float, mask: PairMask) -> Cells:
+def _sifted(pruner: TilePruner, score: PairScore, tile: Tile, cut: float, mask: PairMask) -> Cells:
     """Find the pairs of a tile that the rules allow and that may be in the answer."""
     allowed = mask.tile(slice(tile.start, tile.stop), slice(*tile.columns))
     if allowed is None:
-        return sifter.sift(tile, cut)
+        return pruner.sift(tile, cut)
     if np.count_nonzero(allowed) * _SPARSE > allowed.size:
-        cells = sifter.sift(tile, cut)
+        cells = pruner.sift(tile, cut)
         row, column = cells.positions.numpy().T
         kept = allowed[row - tile.start, column - tile.columns[0]]
         return cells._replace(positions=cells.positions[kept], quick=cells.quick[kept])

@@ -31,34 +31,20 @@ _Positions = NDArray[np.int64]
 
 
 @dataclass
-class Hunt:
-    """What a branch and bound search has found so far.
+class BranchAndBound:
+    """What a branch and bound search has found so far."""
 
-    Attributes:
-        board: Bounds on the sets that hold a pair.
-        score: Of the sets.
-        space: What may be proposed.
-        deadline: When to stop, as :func:`time.perf_counter` tells the time.
-        top: The best sets so far.
-        compared: Sets whose quick score was compared.
-        rescored: Sets that were scored in double precision.
-        masked: Those among them that may not be proposed.
-        need: The quick score, less the constant, that a set of the answer reaches.
-        pending: Positions of sets that wait for their score.
-        waiting: How many those are.
-    """
-
-    board: PairBounds
-    score: PairwiseSetScore
-    space: CombinationSpace
-    deadline: float
-    top: TopK
-    compared: int = 0
-    rescored: int = 0
-    masked: int = 0
-    need: float = _LOWEST
-    pending: list[_Positions] = field(default_factory=list)
-    waiting: int = 0
+    board: PairBounds  # bounds on the sets that hold a pair
+    score: PairwiseSetScore  # of the sets
+    space: CombinationSpace  # what may be proposed
+    deadline: float  # when to stop, as :func:`time.perf_counter` tells the time
+    top: TopK  # the best sets so far
+    compared: int = 0  # sets whose quick score was compared
+    rescored: int = 0  # sets that were scored in double precision
+    masked: int = 0  # those among them that may not be proposed
+    need: float = _LOWEST  # the quick score, less the constant, that a set of the answer reaches
+    pending: list[_Positions] = field(default_factory=list)  # positions of sets that wait for their score
+    waiting: int = 0  # how many those are
 
     @property
     def late(self) -> bool:
@@ -129,7 +115,7 @@ def search_bounded(
     if total == 0:
         return SearchResult(top, Certificate(0, 0, 0, score.error, time.perf_counter() - began))
     board = PairBounds.of(score, space)
-    hunt = Hunt(board, score, space, math.inf if seconds is None else began + seconds, top)
+    hunt = BranchAndBound(board, score, space, math.inf if seconds is None else began + seconds, top)
     _begin(board, hunt)
     unseen, left = _scan(board, hunt, progress)
     hunt.settle()
@@ -163,7 +149,7 @@ def _refuse(score: PairwiseSetScore, space: CombinationSpace) -> None:
         )
 
 
-def _begin(board: PairBounds, hunt: Hunt) -> None:
+def _begin(board: PairBounds, hunt: BranchAndBound) -> None:
     """Find good sets: grow one from each of many starts, then exchange single members of the best."""
     order = board.order
     starts = board.starts(_LEADS)
@@ -199,7 +185,7 @@ def _masked(weights: _Singles, allowed: NDArray[np.bool_] | None) -> _Singles:
     return weights if allowed is None else np.where(allowed, weights, np.float32(-np.inf))
 
 
-def _scan(board: PairBounds, hunt: Hunt, progress: Progress | None) -> tuple[float, int]:
+def _scan(board: PairBounds, hunt: BranchAndBound, progress: Progress | None) -> tuple[float, int]:
     """Look at the pairs whose bound reaches the threshold; give the best bound not looked at, and how many."""
     squares = []
     for at in range(0, len(board.leads), _TILE):
@@ -224,7 +210,9 @@ def _scan(board: PairBounds, hunt: Hunt, progress: Progress | None) -> tuple[flo
     return -math.inf, 0
 
 
-def _led(board: PairBounds, hunt: Hunt, rows: _Places, start: int) -> Iterator[tuple[float, int, int, int]]:
+def _led(
+    board: PairBounds, hunt: BranchAndBound, rows: _Places, start: int
+) -> Iterator[tuple[float, int, int, int]]:
     """Give the pairs of a square that may matter, the best bound first: it, how many are left, and both places."""
     row, column = np.nonzero(board.square(rows, start, start + _TILE) >= hunt.need)
     first, second = rows[row], column + start
@@ -235,7 +223,7 @@ def _led(board: PairBounds, hunt: Hunt, rows: _Places, start: int) -> Iterator[t
         yield float(bound[at]), len(order) - done, int(first[at]), int(second[at])
 
 
-def _complete(board: PairBounds, hunt: Hunt, i: int, j: int) -> bool:
+def _complete(board: PairBounds, hunt: BranchAndBound, i: int, j: int) -> bool:
     """Look at all sets of which a pair is the largest; tell whether there was time for it."""
     largest, weight = float(board.pairs[i, j]), board.pairs[i] + board.pairs[j]
     cap = max(largest, board.ceiling)
@@ -253,21 +241,13 @@ def _complete(board: PairBounds, hunt: Hunt, i: int, j: int) -> bool:
 
 @dataclass(frozen=True)
 class _Partial:
-    """Some members of a set, and what others would add to it.
+    """Some members of a set, and what others would add to it."""
 
-    Attributes:
-        members: Positions that are chosen.
-        base: Score of their pairs.
-        weight: What each further entry scores with all of them.
-        rest: Which entries those are.
-        cap: The largest score of a pair of further members.
-    """
-
-    members: tuple[int, ...]
-    base: float
-    weight: _Singles
-    rest: _Places
-    cap: float
+    members: tuple[int, ...]  # positions that are chosen
+    base: float  # score of their pairs
+    weight: _Singles  # what each further entry scores with all of them
+    rest: _Places  # which entries those are
+    cap: float  # the largest score of a pair of further members
 
     def having(self, kept: NDArray[np.bool_] | _Places) -> "_Partial":
         return _Partial(self.members, self.base, self.weight[kept], self.rest[kept], self.cap)
@@ -280,7 +260,7 @@ class _Partial:
         return bound
 
 
-def _extend(board: PairBounds, hunt: Hunt, part: _Partial) -> bool:
+def _extend(board: PairBounds, hunt: BranchAndBound, part: _Partial) -> bool:
     """Look at all ways to complete a set that lacks two members or more; tell whether there was time for it."""
     if hunt.late:
         return False
@@ -312,7 +292,7 @@ def _extend(board: PairBounds, hunt: Hunt, part: _Partial) -> bool:
     return True
 
 
-def _add_pairs(board: PairBounds, hunt: Hunt, part: _Partial) -> None:
+def _add_pairs(board: PairBounds, hunt: BranchAndBound, part: _Partial) -> None:
     """Have the sets scored that two further members complete to the threshold."""
     size = len(part.rest)
     step = max(1, _CELLS // max(1, size))

@@ -38,39 +38,24 @@ _HEADER = 8  # bytes that say how long the header of a safetensors file is
 
 
 @dataclass(frozen=True)
-class Parcel:
-    """An objective, a fitted surrogate and a space, as tensors and plain values.
+class SearchTask:
+    """An objective, a fitted surrogate and a space, as tensors and plain values."""
 
-    Attributes:
-        objective: What candidates are worth.
-        fitted: The surrogate, without cross-fits and held-out predictions, which no search needs.
-        vocabulary: Of the space.
-        entries: Vocabulary ids that may be used.
-        orders: How many interventions are given together.
-        required: For each required target, the ids of which a candidate holds one.
-        excluded: Numbers of the measured combinations that are left out.
-        groups: Ids of each group of which a candidate holds few.
-        at_most: How many of each.
-        apart: Ids that may not stand together.
-        costs: Of each entry, in millionths, where there is a budget.
-        budget: In millionths.
-    """
-
-    objective: Any
-    fitted: FittedCalibrated
-    vocabulary: Vocabulary
-    entries: Int[Tensor, "v"]
-    orders: tuple[int, ...]
-    required: tuple[tuple[int, ...], ...]
-    excluded: Int[Tensor, "m"]
-    groups: tuple[tuple[int, ...], ...]
-    at_most: tuple[int, ...]
-    apart: tuple[tuple[int, int], ...]
-    costs: tuple[int, ...]
-    budget: int | None
+    objective: Any  # what candidates are worth
+    fitted: FittedCalibrated  # the surrogate, without cross-fits and held-out predictions, which no search needs
+    vocabulary: Vocabulary  # of the space
+    entries: Int[Tensor, "v"]  # vocabulary ids that may be used
+    orders: tuple[int, ...]  # how many interventions are given together
+    required: tuple[tuple[int, ...], ...]  # for each required target, the ids of which a candidate holds one
+    excluded: Int[Tensor, "m"]  # numbers of the measured combinations that are left out
+    groups: tuple[tuple[int, ...], ...]  # ids of each group of which a candidate holds few
+    at_most: tuple[int, ...]  # how many of each
+    apart: tuple[tuple[int, int], ...]  # ids that may not stand together
+    costs: tuple[int, ...]  # of each entry, in millionths, where there is a budget
+    budget: int | None  # in millionths
 
     @classmethod
-    def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "Parcel":
+    def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "SearchTask":
         """Wrap a question up.
 
         Raises:
@@ -120,7 +105,7 @@ class Parcel:
         return to_bytes(tensors, {_KIND: document})
 
     @classmethod
-    def unpack(cls, content: bytes) -> "Parcel":
+    def unpack(cls, content: bytes) -> "SearchTask":
         """Read what :meth:`pack` has written; nothing of it is ever executed.
 
         Raises:
@@ -171,19 +156,12 @@ def plan_shards(space: CombinationSpace, count: int) -> tuple[Shard, ...]:
 
 @dataclass(frozen=True)
 class ShardAnswer:
-    """What a shard holds, as bytes and text: it travels between processes and is kept in a ledger.
+    """What a shard holds, as bytes and text: it travels between processes and is kept in a ledger."""
 
-    Attributes:
-        shard: Its place in the plan.
-        index: Numbers of the best candidates, little-endian 64-bit integers.
-        score: Their scores, little-endian doubles.
-        certificate: What was looked at, as JSON.
-    """
-
-    shard: int
-    index: bytes
-    score: bytes
-    certificate: str
+    shard: int  # its place in the plan
+    index: bytes  # numbers of the best candidates, little-endian 64-bit integers
+    score: bytes  # their scores, little-endian doubles
+    certificate: str  # what was looked at, as JSON
 
     @classmethod
     def of(cls, shard: int, result: SearchResult) -> "ShardAnswer":
@@ -212,21 +190,13 @@ def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> Searc
 
 @dataclass(frozen=True)
 class ShardTask:
-    """One shard of one search.
+    """One shard of one search."""
 
-    Attributes:
-        name: Identity of the parcel.
-        shard: Its place in the plan.
-        span: First number and one past the last.
-        k: How many candidates are kept.
-        threads: How many threads a worker may use; ``None`` for its own setting.
-    """
-
-    name: str
-    shard: int
-    span: Shard
-    k: int
-    threads: int | None = None
+    name: str  # identity of the parcel
+    shard: int  # its place in the plan
+    span: Shard  # first number and one past the last
+    k: int  # how many candidates are kept
+    threads: int | None = None  # how many threads a worker may use; ``None`` for its own setting
 
 
 class _Desk:
@@ -235,7 +205,7 @@ class _Desk:
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.name = ""
-        self.parcel: Parcel | None = None
+        self.parcel: SearchTask | None = None
         self.score: PairScore | None = None
 
 
@@ -254,7 +224,7 @@ def answer_shard(task: ShardTask, content: bytes | None = None) -> ShardAnswer |
                 return None
             if identity(content) != task.name:
                 raise DataError("the parcel that came with a shard is not that of its search")
-            parcel = Parcel.unpack(content)
+            parcel = SearchTask.unpack(content)
             _DESK.score = pair_score(parcel.objective, parcel.fitted, parcel.space)
             _DESK.name, _DESK.parcel = task.name, parcel
         held, score = _DESK.parcel, _DESK.score

@@ -27,16 +27,11 @@ class TopK:
 
     Merging is associative, commutative and idempotent, so any sharding of the same candidates, in any order,
     gives the same value bit for bit.
-
-    Attributes:
-        k: How many are kept.
-        index: Numbers of the candidates in their space; fewer than ``k`` when fewer were offered.
-        score: Their scores, larger is better.
     """
 
-    k: int
-    index: Int64[Tensor, "m"]
-    score: Float64[Tensor, "m"]
+    k: int  # how many are kept
+    index: Int64[Tensor, "m"]  # numbers of the candidates in their space; fewer than ``k`` when fewer were offered
+    score: Float64[Tensor, "m"]  # their scores, larger is better
 
     def __post_init__(self) -> None:
         """Refuse to keep nothing."""
@@ -90,29 +85,20 @@ class Certificate:
     """What a search looked at, and how far its answer can be from the true one.
 
     Attributes:
-        scanned: Combinations whose score was compared.
-        masked: Those among them that may not be proposed.
-        rescored: Candidates that were scored in double precision before the last cut.
-        error: Bound on the error of the quick scores that the last cut allowed for; 0 if none were used.
-        rank_error: Bound on how far any rank of the answer is off.
-        exact: Whether the answer is the true one, given the bound on the error.
-        seconds: Wall time; that of the parts added where a search was split.
-        pruned: Combinations that were not scored, because a bound shows that they are not in the answer.
-        bound: The name of that bound; empty if none was used.
         gap: How much better than the last of the answer a combination that was not looked at could be: 0 for a
             finished exact search, infinite where no bound is known.
         ruled_out: How many combinations of the whole space may not be proposed, by reason; empty for a part.
     """
 
-    scanned: int
-    masked: int
-    rescored: int
-    error: float
-    seconds: float
-    rank_error: int = 0
-    exact: bool = True
-    pruned: int = 0
-    bound: str = ""
+    scanned: int  # combinations whose score was compared
+    masked: int  # those among them that may not be proposed
+    rescored: int  # candidates that were scored in double precision before the last cut
+    error: float  # bound on the error of the quick scores that the last cut allowed for; 0 if none were used
+    seconds: float  # wall time; that of the parts added where a search was split
+    rank_error: int = 0  # bound on how far any rank of the answer is off
+    exact: bool = True  # whether the answer is the true one, given the bound on the error
+    pruned: int = 0  # combinations that were not scored, because a bound shows that they are not in the answer
+    bound: str = ""  # the name of that bound; empty if none was used
     gap: float = 0.0
     ruled_out: Mapping[str, int] = field(default_factory=dict)
 
@@ -135,15 +121,10 @@ class Certificate:
 
 @dataclass(frozen=True)
 class SearchResult:
-    """The answer of a search.
+    """The answer of a search."""
 
-    Attributes:
-        top: The best candidates.
-        certificate: What was looked at.
-    """
-
-    top: TopK
-    certificate: Certificate
+    top: TopK  # the best candidates
+    certificate: Certificate  # what was looked at
 
     def merge(self, other: "SearchResult") -> "SearchResult":
         """Combine searches of disjoint parts of one space, such as its singles and its pairs."""

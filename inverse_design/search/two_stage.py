@@ -34,17 +34,14 @@ class Plan:
     """How much a search in two stages looks at.
 
     Attributes:
-        keep: How many pairs the proxy selects.
         landmarks: How many entries are paired with all others to make the proxy; by default one in eighty, and at
             least 64.
-        probe: How many random pairs are scored to measure recall.
-        seed: Fixes landmarks and random pairs.
     """
 
-    keep: int = 100_000
+    keep: int = 100_000  # how many pairs the proxy selects
     landmarks: int | None = None
-    probe: int = 200_000
-    seed: int = 0
+    probe: int = 200_000  # how many random pairs are scored to measure recall
+    seed: int = 0  # fixes landmarks and random pairs
 
     def __post_init__(self) -> None:
         """Refuse counts that select nothing."""
@@ -56,32 +53,20 @@ class Plan:
 
 @dataclass(frozen=True)
 class Recall:
-    """How many of the best of some pairs, scored by the ensemble and unknown to the proxy, the proxy lets pass.
+    """How many of the best of some pairs, scored by the ensemble and unknown to the proxy, the proxy lets pass."""
 
-    Attributes:
-        value: The share; ``nan`` if no pair was judged.
-        low: Lower bound of its one-sided 95% Clopper-Pearson interval.
-        judged: How many pairs were the best: a tenth of the share that the proxy lets pass, if they improve.
-        probed: How many pairs they were the best of.
-    """
-
-    value: float
-    low: float
-    judged: int
-    probed: int
+    value: float  # the share; ``nan`` if no pair was judged
+    low: float  # lower bound of its one-sided 95% Clopper-Pearson interval
+    judged: int  # how many pairs were the best: a tenth of the share that the proxy lets pass, if they improve
+    probed: int  # how many pairs they were the best of
 
 
 @dataclass(frozen=True)
 class TwoStageResult:
-    """The answer of a search in two stages.
+    """The answer of a search in two stages."""
 
-    Attributes:
-        result: The best of the selected pairs.
-        recall: Of the selection.
-    """
-
-    result: SearchResult
-    recall: Recall
+    result: SearchResult  # the best of the selected pairs
+    recall: Recall  # of the selection
 
 
 def search_two_stage(

@@ -14,7 +14,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.search.inverse_set import Rule
 from inverse_design.validate.interval_coverage import (
     HeldOutClass,
@@ -49,15 +49,10 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Behind:
-    """The held-out perturbations by which a class is calibrated.
+    """The held-out perturbations by which a class is calibrated."""
 
-    Attributes:
-        count: How many distinct ones; one with parts in two folds over targets is held out twice.
-        line: What they are, in words.
-    """
-
-    count: int
-    line: str
+    count: int  # how many distinct ones; one with parts in two folds over targets is held out twice
+    line: str  # what they are, in words
 
 
 @dataclass(frozen=True)
@@ -65,26 +60,20 @@ class ClassCard:
     """What was found of one novelty class.
 
     Attributes:
-        variant: Which readouts.
-        code: The class.
         judged: Numbers of its held-out perturbations; see :func:`judge_intervals`, :func:`judge_posterior`,
             :func:`inverse_design.validate.set_coverage.judge_sets`, and as ``promised`` of doubles of seen parts
             :func:`inverse_design.validate.judged.promised`.
-        behind: By level, the smallest calibration among the folds.
-        refused: By what could not be calibrated, why.
-        rules: By level, the rule of the sets in each fold.
-        candidates: Of how many the sets are; 0 if none were made.
         nodes: Genes of each held-out perturbation; see
             :func:`surrogates.evaluation.node_intervals.target_nodes`.
     """
 
-    variant: str
-    code: int
+    variant: str  # which readouts
+    code: int  # the class
     judged: Judged
-    behind: Mapping[float, Behind]
-    refused: Mapping[str, str]
-    rules: Mapping[float, tuple[Rule, ...]]
-    candidates: int
+    behind: Mapping[float, Behind]  # by level, the smallest calibration among the folds
+    refused: Mapping[str, str]  # by what could not be calibrated, why
+    rules: Mapping[float, tuple[Rule, ...]]  # by level, the rule of the sets in each fold
+    candidates: int  # of how many the sets are; 0 if none were made
     nodes: Int[Tensor, "n k"]
 
     @property

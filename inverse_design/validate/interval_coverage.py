@@ -30,15 +30,14 @@ from surrogates.uncertainty.posterior import Interval, Outcome, Posterior, Scala
 
 
 @dataclass(frozen=True)
-class RememberedFit:
+class CachedFit:
     """A fitted model that predicts each batch once.
 
     Attributes:
-        fitted: The model.
         known: Its predictions, by the ids of the batch; the doses follow from the ids.
     """
 
-    fitted: Fitted
+    fitted: Fitted  # the model
     known: dict[bytes, Posterior] = field(default_factory=dict)
 
     @property
@@ -65,15 +64,14 @@ class RememberedFit:
 
 
 @dataclass(frozen=True)
-class RememberedOutcome:
-    """An outcome that is foretold of each posterior once.
+class CachedOutcome:
+    """An outcome that is predicted of each posterior once.
 
     Attributes:
-        outcome: What is foretold.
         known: What was, beside the posterior, by the identity of that.
     """
 
-    outcome: Outcome
+    outcome: Outcome  # what is predicted
     known: dict[int, tuple[Posterior, ScalarPosterior]] = field(default_factory=dict)
 
     @property
@@ -94,8 +92,8 @@ class RememberedOutcome:
 
 def remembered(calibrated: FittedConformal) -> FittedConformal:
     """Let all models of a calibration remember."""
-    folds = tuple(HeldOutFit(RememberedFit(fold.fitted), fold.batch, fold.effects) for fold in calibrated.folds)
-    return replace(calibrated, fitted=RememberedFit(calibrated.fitted), folds=folds)
+    folds = tuple(HeldOutFit(CachedFit(fold.fitted), fold.batch, fold.effects) for fold in calibrated.folds)
+    return replace(calibrated, fitted=CachedFit(calibrated.fitted), folds=folds)
 
 
 GROUPS = ("all", "responding", "own")
@@ -106,19 +104,14 @@ class HeldOutClass:
     """Held-out perturbations of one novelty class.
 
     Attributes:
-        code: The class.
-        batch: The perturbations.
-        effects: What was measured of each.
-        own: Readouts that are targets of each.
-        states: Measured effects of held-out perturbations, which are targets in turn.
         asks: For each state the perturbations that have it as a target: never the one that made it.
     """
 
-    code: int
-    batch: PerturbationBatch
-    effects: Float[Tensor, "b g"]
-    own: Bool[Tensor, "b g"]
-    states: Float[Tensor, "t g"]
+    code: int  # the class
+    batch: PerturbationBatch  # the perturbations
+    effects: Float[Tensor, "b g"]  # what was measured of each
+    own: Bool[Tensor, "b g"]  # readouts that are targets of each
+    states: Float[Tensor, "t g"]  # measured effects of held-out perturbations, which are targets in turn
     asks: Bool[Tensor, "t b"]
 
 
@@ -207,7 +200,7 @@ def _of_distances(
         rows = torch.nonzero(asks).flatten()
         if not len(rows):
             continue
-        outcome = RememberedOutcome(Distance(AlignedProfile.exact(range(len(state)), state)))
+        outcome = CachedOutcome(Distance(AlignedProfile.exact(range(len(state)), state)))
         truth = outcome.measured(held.effects[rows])
         for level, each in calibrated.items():
             bounds, band = each.scalar(outcome, held.batch.rows(rows), level), bands[level]

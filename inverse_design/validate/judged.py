@@ -27,15 +27,10 @@ Columns = Mapping[str, Float[Tensor, "n *c"]]
 
 @dataclass(frozen=True)
 class Judged:
-    """Numbers of the held-out perturbations of one novelty class.
+    """Numbers of the held-out perturbations of one novelty class."""
 
-    Attributes:
-        conditions: Rows of the screen, each once.
-        columns: Numbers by name, ``nan`` where undefined.
-    """
-
-    conditions: Int[Tensor, "n"]
-    columns: Columns
+    conditions: Int[Tensor, "n"]  # rows of the screen, each once
+    columns: Columns  # numbers by name, ``nan`` where undefined
 
     def __len__(self) -> int:
         return len(self.conditions)
@@ -68,19 +63,12 @@ AGREE = 2.5  # standard errors between promise and performance that chance is ta
 
 @dataclass(frozen=True)
 class Kept:
-    """Mean log posterior probability of the truth, inside the training data and outside them.
+    """Mean log posterior probability of the truth, inside the training data and outside them."""
 
-    Attributes:
-        promised: As the inner folds of the training data found it, in nats.
-        kept: As the outer folds found it, on perturbations that nothing had seen, in nats.
-        error: Dyadic standard error of ``kept - promised``, in nats.
-        n: Number of held-out perturbations.
-    """
-
-    promised: float
-    kept: float
-    error: float
-    n: int
+    promised: float  # as the inner folds of the training data found it, in nats
+    kept: float  # as the outer folds found it, on perturbations that nothing had seen, in nats
+    error: float  # dyadic standard error of ``kept - promised``, in nats
+    n: int  # number of held-out perturbations
 
     @property
     def difference(self) -> float:
@@ -124,21 +112,13 @@ BINS = 10
 
 @dataclass(frozen=True)
 class Bin:
-    """Predictions of similar probability.
+    """Predictions of similar probability."""
 
-    Attributes:
-        low: Lower edge.
-        high: Upper edge.
-        stated: Mean stated probability.
-        found: Share that came true.
-        n: Number of predictions.
-    """
-
-    low: float
-    high: float
-    stated: float
-    found: float
-    n: int
+    low: float  # lower edge
+    high: float  # upper edge
+    stated: float  # mean stated probability
+    found: float  # share that came true
+    n: int  # number of predictions
 
 
 def reliability(probability: Float[Tensor, "n"], hit: Bool[Tensor, "n"]) -> tuple[Bin, ...]:

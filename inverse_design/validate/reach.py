@@ -59,16 +59,13 @@ class ReachReport:
     """What the protocol measured, and what it rests upon.
 
     Attributes:
-        rows: Regrets by readouts, kind of state and method.
         mismatches: The mismatch that each fold chose inside its training data, by readouts.
-        candidates: How many candidates each fold had.
-        left_out: How many held-out doubles stood in folds with too few candidates.
     """
 
-    rows: list[Row]
+    rows: list[Row]  # regrets by readouts, kind of state and method
     mismatches: Mapping[str, tuple[Mismatch, ...]]
-    candidates: tuple[int, ...]
-    left_out: int
+    candidates: tuple[int, ...]  # how many candidates each fold had
+    left_out: int  # how many held-out doubles stood in folds with too few candidates
 
 
 @dataclass(frozen=True)

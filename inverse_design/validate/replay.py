@@ -29,24 +29,17 @@ class Trace:
     """One game as it was played.
 
     Attributes:
-        game: Name of the game.
-        policy: Name of the policy.
-        seed: What fixed the random start and the policy.
-        rows: Candidates in the order in which they were measured, the random start first.
-        sizes: How many were measured at the start and in each round.
         lower: Lower bound on the utility that was stated before each measurement, ``nan`` where none was.
-        upper: Upper bound.
-        seconds: How long the policy thought, in all rounds; not compared.
     """
 
-    game: str
-    policy: str
-    seed: int
-    rows: Int[Tensor, "m"]
-    sizes: tuple[int, ...]
+    game: str  # name of the game
+    policy: str  # name of the policy
+    seed: int  # what fixed the random start and the policy
+    rows: Int[Tensor, "m"]  # candidates in the order in which they were measured, the random start first
+    sizes: tuple[int, ...]  # how many were measured at the start and in each round
     lower: Float[Tensor, "m"]
-    upper: Float[Tensor, "m"]
-    seconds: float = field(compare=False)
+    upper: Float[Tensor, "m"]  # upper bound
+    seconds: float = field(compare=False)  # how long the policy thought, in all rounds; not compared
 
 
 @dataclass(frozen=True)
@@ -54,12 +47,9 @@ class PermutedFeedback:
     """A policy that is lied to: what was revealed is shuffled among the revealed candidates in every round.
 
     A policy that does not do worse under this than without has learnt nothing from its experiments.
-
-    Attributes:
-        policy: Who is lied to.
     """
 
-    policy: Policy
+    policy: Policy  # who is lied to
 
     def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
         """Shuffle, and let the policy choose."""

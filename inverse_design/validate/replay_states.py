@@ -120,18 +120,15 @@ class Reached:
     Attributes:
         rounds: Rounds until a candidate within the tolerance was measured: 0 if the start held one, one more than
             there are rounds if none did.
-        arrived: Whether one was measured at all.
         regret: Distance to the target of the nearest measured candidate at the start and after each round, less
             that of the best candidate there is.
-        covered: Share of the bounds stated in each game that held, ``nan`` where none was.
-        nodes: Genes of the combination whose state was the target.
     """
 
     rounds: Float[Tensor, "t"]
-    arrived: Bool[Tensor, "t"]
+    arrived: Bool[Tensor, "t"]  # whether one was measured at all
     regret: Float[Tensor, "t r"]
-    covered: Float[Tensor, "t"]
-    nodes: Int[Tensor, "t k"]
+    covered: Float[Tensor, "t"]  # share of the bounds stated in each game that held, ``nan`` where none was
+    nodes: Int[Tensor, "t k"]  # genes of the combination whose state was the target
 
 
 def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float) -> Reached:
@@ -217,23 +214,14 @@ _ITSELF = 1e-9  # a distance that only the target's own measurement has
 
 @dataclass(frozen=True)
 class ReachProtocol:
-    """Games, who plays them, and when a target counts as reached.
+    """Games, who plays them, and when a target counts as reached."""
 
-    Attributes:
-        dataset: Name of the screen.
-        games: One for each target.
-        policies: From names to policies.
-        ours: The policy that the others are compared with.
-        tolerance: Distance to the target that counts as reached.
-        known: What is known from the start, for the reader.
-    """
-
-    dataset: str
-    games: Sequence[Game] = field(repr=False)
-    policies: Mapping[str, Policy]
-    ours: str
-    tolerance: float
-    known: str
+    dataset: str  # name of the screen
+    games: Sequence[Game] = field(repr=False)  # one for each target
+    policies: Mapping[str, Policy]  # from names to policies
+    ours: str  # the policy that the others are compared with
+    tolerance: float  # distance to the target that counts as reached
+    known: str  # what is known from the start, for the reader
 
     def play(self, *, seed: int, workers: int = 1) -> tuple[list[Trace], dict[str, Reached]]:
         """Play all games with all policies."""

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.validate.judged import Kept, calibration_errors, compare, promised, variants_of
@@ -66,15 +66,10 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class RetrievalReport:
-    """What the protocol measured.
+    """What the protocol measured."""
 
-    Attributes:
-        conditions: Rows of the screen that were targets.
-        found: What was found of each target, by variant and method.
-    """
-
-    conditions: Int[Tensor, "n"]
-    found: Mapping[str, Mapping[str, Retrieval]]
+    conditions: Int[Tensor, "n"]  # rows of the screen that were targets
+    found: Mapping[str, Mapping[str, Retrieval]]  # what was found of each target, by variant and method
 
 
 def measure_retrieval(

@@ -35,17 +35,14 @@ class Method:
     """A forward model, and how its pairs are scored.
 
     Attributes:
-        model: What is fitted; a model that several methods share is fitted once.
         score: From the fit, the pairs and the target on all readouts to the score of every pair, ``None`` if it
             does not factorise over pairs.
-        probabilistic: Whether scores are log densities, so that probabilities follow from them.
-        applies: Whether the method exists on a screen.
     """
 
-    model: Calibrated | Automatic
+    model: Calibrated | Automatic  # what is fitted; a model that several methods share is fitted once
     score: Scoring
-    probabilistic: bool
-    applies: Callable[[Screen], bool] = lambda _: True
+    probabilistic: bool  # whether scores are log densities, so that probabilities follow from them
+    applies: Callable[[Screen], bool] = lambda _: True  # whether the method exists on a screen
 
 
 def likelihood_score(

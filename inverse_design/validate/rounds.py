@@ -25,23 +25,17 @@ class Rounds:
     """What was stated before each measurement of a campaign, and what was measured.
 
     Attributes:
-        number: Round of each measurement.
-        lower: Stated lower bound; may be infinite.
-        upper: Stated upper bound; may be infinite.
-        measured: What was found.
         random: Whether it was drawn at random, not designed; ``None`` if that is not known.
-        probability: Stated probability of a hit, ``None`` if none was stated.
-        hit: Whether it was one.
         nodes: Genes of each measurement, -1 in unused columns; ``None`` if they are not known.
     """
 
-    number: Int[Tensor, "n"]
-    lower: Float[Tensor, "n"]
-    upper: Float[Tensor, "n"]
-    measured: Float[Tensor, "n"]
+    number: Int[Tensor, "n"]  # round of each measurement
+    lower: Float[Tensor, "n"]  # stated lower bound; may be infinite
+    upper: Float[Tensor, "n"]  # stated upper bound; may be infinite
+    measured: Float[Tensor, "n"]  # what was found
     random: Bool[Tensor, "n"] | None = None
-    probability: Float[Tensor, "n"] | None = None
-    hit: Bool[Tensor, "n"] | None = None
+    probability: Float[Tensor, "n"] | None = None  # stated probability of a hit, ``None`` if none was stated
+    hit: Bool[Tensor, "n"] | None = None  # whether it was one
     nodes: Int[Tensor, "n k"] | None = None
 
     @property

@@ -37,19 +37,12 @@ _LIKELY = 0.5  # from this probability on a first row is taken as the maker
 
 @dataclass(frozen=True)
 class FirstRowJudge:
-    """A fitted surrogate, what its own held-out doubles say of first rows, and doubles that it has not seen.
+    """A fitted surrogate, what its own held-out doubles say of first rows, and doubles that it has not seen."""
 
-    Attributes:
-        bench: The unseen doubles.
-        rows: First rows of the held-out doubles of the surrogate.
-        training: What it was fitted to.
-        seed: Fixes the draws of noise.
-    """
-
-    bench: Bench
-    rows: FirstRows
-    training: Screen
-    seed: int
+    bench: Bench  # the unseen doubles
+    rows: FirstRows  # first rows of the held-out doubles of the surrogate
+    training: Screen  # what it was fitted to
+    seed: int  # fixes the draws of noise
 
     @classmethod
     def of(
@@ -111,15 +104,12 @@ class JudgedSets:
             ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether
             the truth is among the first ten; ``log_probability`` of the truth, in nats; and what
             :meth:`inverse_design.validate.set_coverage.FirstRowJudge.of_target` says of first rows.
-        rules: By which number the sets of each level were made.
-        candidates: Of how many the sets are.
-        refused: By what could not be calibrated, why.
     """
 
     columns: Columns
-    rules: Mapping[float, Rule]
-    candidates: int
-    refused: Mapping[str, str]
+    rules: Mapping[float, Rule]  # by which number the sets of each level were made
+    candidates: int  # of how many the sets are
+    refused: Mapping[str, str]  # by what could not be calibrated, why
 
 
 def judge_sets(

@@ -53,19 +53,12 @@ class Bilinear:
 
 @dataclass(frozen=True)
 class _Product:
-    """The product for the entries of a vocabulary.
+    """The product for the entries of a vocabulary."""
 
-    Attributes:
-        own: Number of the readout of each entry's own name, ``-1`` if there is none.
-        embedding: Of each entry; ``None`` for the row of its own readout.
-        rank: Number of principal components.
-        penalty: The ridge penalty.
-    """
-
-    own: Int[Tensor, "v"]
-    embedding: Float[Tensor, "v f"] | None
-    rank: int
-    penalty: float
+    own: Int[Tensor, "v"]  # number of the readout of each entry's own name, ``-1`` if there is none
+    embedding: Float[Tensor, "v f"] | None  # of each entry; ``None`` for the row of its own readout
+    rank: int  # number of principal components
+    penalty: float  # the ridge penalty
 
     def __call__(self, train: Int[Tensor, "m"], departures: Float[Tensor, "m g"]) -> Learnt:
         readouts, targets = own_readout_scores(departures, self.own, rank=self.rank)

@@ -57,15 +57,10 @@ class CellSurrogate(Protocol):
 
 @dataclass(frozen=True)
 class Shifts:
-    """How far each perturbation moves a cell.
+    """How far each perturbation moves a cell."""
 
-    Attributes:
-        labels: Label of each perturbation that was measured beside a control.
-        rows: Its shift.
-    """
-
-    labels: tuple[str, ...]
-    rows: Float[Tensor, "n r"]
+    labels: tuple[str, ...]  # label of each perturbation that was measured beside a control
+    rows: Float[Tensor, "n r"]  # its shift
 
     def of(self, perturbation: Perturbation) -> Float[Tensor, "r"]:
         """Look the shift of a perturbation up.
@@ -125,15 +120,10 @@ def checked_cells(values: Float[Tensor, "cells g"], readouts: tuple[str, ...]) -
 
 @dataclass(frozen=True)
 class FittedTwoFactorCells:
-    """Control cells plus the mean effect over the contexts of the training data.
+    """Control cells plus the mean effect over the contexts of the training data."""
 
-    Attributes:
-        readouts: Names of the readouts.
-        shifts: Mean effect of each perturbation.
-    """
-
-    readouts: tuple[str, ...]
-    shifts: Shifts
+    readouts: tuple[str, ...]  # names of the readouts
+    shifts: Shifts  # mean effect of each perturbation
 
     def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
         """Add the effect of a perturbation to control cells.
@@ -171,16 +161,11 @@ class PrincipalAxes:
     """Leading directions of the cells: coordinates in which a small network can stand for all readouts.
 
     The axes are orthonormal, so a squared error of coordinates is that of readouts, up to what no axis carries.
-
-    Attributes:
-        centre: Mean of the cells.
-        axes: Orthonormal rows.
-        scale: Root mean square of the coordinates, by which they are divided.
     """
 
-    centre: Float[Tensor, "g"]
-    axes: Float[Tensor, "r g"]
-    scale: float
+    centre: Float[Tensor, "g"]  # mean of the cells
+    axes: Float[Tensor, "r g"]  # orthonormal rows
+    scale: float  # root mean square of the coordinates, by which they are divided
 
     @classmethod
     def of(cls, cells: Float[Tensor, "cells g"], count: int) -> "PrincipalAxes":
@@ -212,25 +197,15 @@ class PrincipalAxes:
 
 @dataclass(frozen=True)
 class FittedLatentShift:
-    """An autoencoder of cells, and how far each perturbation moves its latent state.
+    """An autoencoder of cells, and how far each perturbation moves its latent state."""
 
-    Attributes:
-        readouts: Names of the readouts.
-        axes: Coordinates in which the networks work.
-        encoder: From coordinates to the mean, then the log variance of the latent state.
-        decoder: From latent states to coordinates.
-        shifts: Latent shift of each perturbation.
-        keep_remainder: Whether predictions keep what the autoencoder loses of a cell.
-        training: How the training went.
-    """
-
-    readouts: tuple[str, ...]
-    axes: PrincipalAxes
-    encoder: Layers
-    decoder: Layers
-    shifts: Shifts
-    keep_remainder: bool
-    training: Training
+    readouts: tuple[str, ...]  # names of the readouts
+    axes: PrincipalAxes  # coordinates in which the networks work
+    encoder: Layers  # from coordinates to the mean, then the log variance of the latent state
+    decoder: Layers  # from latent states to coordinates
+    shifts: Shifts  # latent shift of each perturbation
+    keep_remainder: bool  # whether predictions keep what the autoencoder loses of a cell
+    training: Training  # how the training went
 
     def encode(self, cells: Float[Tensor, "cells g"]) -> Float[Tensor, "cells l"]:
         """Take cells to the mean of their latent states.

@@ -38,20 +38,13 @@ class SaturatingNetworks:
     """Several networks of the same readouts, integrated side by side with the Runge-Kutta method of order four.
 
     The step is fixed: an adaptive one would follow all rows at once and make them depend on each other.
-
-    Attributes:
-        edges: ``W``, from column to row, of each member.
-        gain: ``ε`` of each member and readout.
-        decay: ``α`` of each member and readout.
-        horizon: When the state is read, in the unit of time in which ``α`` starts at one.
-        step: Length of a step of the solver, in the same unit.
     """
 
-    edges: Float[Tensor, "s g g"]
-    gain: Float[Tensor, "s g"]
-    decay: Float[Tensor, "s g"]
-    horizon: float
-    step: float
+    edges: Float[Tensor, "s g g"]  # ``W``, from column to row, of each member
+    gain: Float[Tensor, "s g"]  # ``ε`` of each member and readout
+    decay: Float[Tensor, "s g"]  # ``α`` of each member and readout
+    horizon: float  # when the state is read, in the unit of time in which ``α`` starts at one
+    step: float  # length of a step of the solver, in the same unit
 
     def settle(self, inputs: Float[Tensor, "s b g"]) -> Float[Tensor, "s b g"]:
         """Integrate from zero to the horizon."""
@@ -76,24 +69,17 @@ class FittedSaturatingDynamics:
     """An ensemble of saturating networks, and what each entry puts into them.
 
     Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry's single effect was in the training data.
-        networks: The members.
-        inputs: What a unit of dose of each entry adds to ``u``.
-        unit: Effect that a state of one stands for, in the unit of the screen.
         largest_dose: Largest dose at which the target of each entry was in the training data, 0 if it never was.
-        variance: Error variance of each readout on perturbations that a member has not seen.
     """
 
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    networks: SaturatingNetworks
-    inputs: Float[Tensor, "s v g"]
-    unit: Float[Tensor, "g"]
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    networks: SaturatingNetworks  # the members
+    inputs: Float[Tensor, "s v g"]  # what a unit of dose of each entry adds to ``u``
+    unit: Float[Tensor, "g"]  # effect that a state of one stands for, in the unit of the screen
     largest_dose: Float[Tensor, "v"]
-    variance: Float[Tensor, "g"]
+    variance: Float[Tensor, "g"]  # error variance of each readout on perturbations that a member has not seen
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations, at the doses of the batch."""
@@ -234,18 +220,15 @@ class _Targets:
     """The distinct targets of a vocabulary, whatever their doses.
 
     Attributes:
-        of_entry: Number of each entry's target.
-        largest_dose: Largest trained dose of each target, 0 if it was never trained.
         dose_unit: The dose at which a target's input is one: the largest trained, or else the largest known.
         reach: Which readouts a target acts on directly: itself if it is a readout, otherwise all.
-        own: Which targets are readouts.
     """
 
-    of_entry: Int[Tensor, "v"]
-    largest_dose: Float[Tensor, "t"]
+    of_entry: Int[Tensor, "v"]  # number of each entry's target
+    largest_dose: Float[Tensor, "t"]  # largest trained dose of each target, 0 if it was never trained
     dose_unit: Float[Tensor, "t"]
     reach: Bool[Tensor, "t g"]
-    own: Bool[Tensor, "t"]
+    own: Bool[Tensor, "t"]  # which targets are readouts
 
     @classmethod
     def of(cls, screen: Screen) -> "_Targets":

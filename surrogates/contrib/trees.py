@@ -32,23 +32,14 @@ LEAF = -1
 
 @dataclass(frozen=True)
 class Trees:
-    """A sum of binary regression trees, each padded to the size of the largest.
+    """A sum of binary regression trees, each padded to the size of the largest."""
 
-    Attributes:
-        feature: Which input each node asks for, ``-1`` at a leaf.
-        threshold: Inputs not above it go left.
-        left: Number of the node to the left.
-        right: Number of the node to the right.
-        value: What each leaf adds to the outputs.
-        offset: What the outputs start from.
-    """
-
-    feature: Int[Tensor, "t n"]
-    threshold: Float[Tensor, "t n"]
-    left: Int[Tensor, "t n"]
-    right: Int[Tensor, "t n"]
-    value: Float[Tensor, "t n c"]
-    offset: Float[Tensor, "c"]
+    feature: Int[Tensor, "t n"]  # which input each node asks for, ``-1`` at a leaf
+    threshold: Float[Tensor, "t n"]  # inputs not above it go left
+    left: Int[Tensor, "t n"]  # number of the node to the left
+    right: Int[Tensor, "t n"]  # number of the node to the right
+    value: Float[Tensor, "t n c"]  # what each leaf adds to the outputs
+    offset: Float[Tensor, "c"]  # what the outputs start from
 
     def predict(self, inputs: Float[Tensor, "b f"]) -> Float[Tensor, "b c"]:
         """Walk every row down every tree, and add the leaves up."""
@@ -111,19 +102,12 @@ def no_trees() -> Trees:
 
 @dataclass(frozen=True)
 class FittedTrees:
-    """Trees on the descriptors of entries, on top of the prior.
+    """Trees on the descriptors of entries, on top of the prior."""
 
-    Attributes:
-        prior: The model without departures: measured effects, and the prior elsewhere.
-        trees: From inputs to scores.
-        inputs: Of each entry.
-        basis: Effect of each score.
-    """
-
-    prior: FittedDescribed
-    trees: Trees
-    inputs: Float[Tensor, "v f"]
-    basis: Float[Tensor, "c g"]
+    prior: FittedDescribed  # the model without departures: measured effects, and the prior elsewhere
+    trees: Trees  # from inputs to scores
+    inputs: Float[Tensor, "v f"]  # of each entry
+    basis: Float[Tensor, "c g"]  # effect of each score
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -276,19 +260,12 @@ class GradientBoosting:
 
 @dataclass(frozen=True)
 class _Ensemble:
-    """Grows trees for the entries of a vocabulary.
+    """Grows trees for the entries of a vocabulary."""
 
-    Attributes:
-        inputs: Of each entry.
-        described: Whether it has any.
-        components: Effect components that are predicted.
-        grow: From inputs and scores to trees.
-    """
-
-    inputs: Float[Tensor, "v f"]
-    described: Bool[Tensor, "v"]
-    components: int
-    grow: Callable[[np.ndarray, np.ndarray], Trees]
+    inputs: Float[Tensor, "v f"]  # of each entry
+    described: Bool[Tensor, "v"]  # whether it has any
+    components: int  # effect components that are predicted
+    grow: Callable[[np.ndarray, np.ndarray], Trees]  # from inputs and scores to trees
 
     def __call__(self, train: Int[Tensor, "m"], departures: Float[Tensor, "m g"]) -> Learnt:
         trees, basis = self.grown(train, departures)

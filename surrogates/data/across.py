@@ -70,21 +70,13 @@ class Actions:
 
 @dataclass(frozen=True)
 class ActionTable:
-    """The measured effects of a screen as contexts by actions: equal for any order of its rows.
+    """The measured effects of a screen as contexts by actions: equal for any order of its rows."""
 
-    Attributes:
-        contexts: Names, sorted.
-        vocabulary: What the ids of the actions mean.
-        actions: All perturbations of the screen.
-        measured: Which action was measured in which context.
-        effects: The effects, zero where not measured.
-    """
-
-    contexts: tuple[str, ...]
-    vocabulary: Vocabulary
-    actions: Actions
-    measured: Bool[Tensor, "c a"]
-    effects: Float[Tensor, "c a g"]
+    contexts: tuple[str, ...]  # names, sorted
+    vocabulary: Vocabulary  # what the ids of the actions mean
+    actions: Actions  # all perturbations of the screen
+    measured: Bool[Tensor, "c a"]  # which action was measured in which context
+    effects: Float[Tensor, "c a g"]  # the effects, zero where not measured
 
     @classmethod
     def of(cls, screen: Screen) -> "ActionTable":

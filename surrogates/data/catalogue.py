@@ -133,19 +133,12 @@ GENE_FEATURES = "gene_features"
 
 @dataclass(frozen=True)
 class Dataset:
-    """One dataset of the catalogue.
+    """One dataset of the catalogue."""
 
-    Attributes:
-        folder: Name of its folder.
-        source: Public repository that the numbers are from.
-        unit: Unit of the effects.
-        open: From the folder to the screen.
-    """
-
-    folder: str
-    source: str
-    unit: str
-    open: Callable[[Path], Screen]
+    folder: str  # name of its folder
+    source: str  # public repository that the numbers are from
+    unit: str  # unit of the effects
+    open: Callable[[Path], Screen]  # from the folder to the screen
 
 
 def names() -> tuple[str, ...]:

@@ -25,20 +25,16 @@ class Network:
     """A random directed network of genes; as every gene has parents, it always has a cycle.
 
     Attributes:
-        genes: How many genes, named ``G000``, ``G001`` ...
-        parents: How many other genes act on each gene.
         spectral_radius: Largest absolute eigenvalue of the edges, between 0 and 1: how far effects travel.
-        contexts: Names of the contexts; each has its own weights on the same edges.
         variation: Standard deviation of the relative change of each edge from the first context to another.
-        seed: Fixes the network.
     """
 
-    genes: int = 30
-    parents: int = 3
+    genes: int = 30  # how many genes, named ``G000``, ``G001``
+    parents: int = 3  # how many other genes act on each gene
     spectral_radius: float = 0.6
-    contexts: tuple[str, ...] = ("",)
+    contexts: tuple[str, ...] = ("",)  # names of the contexts; each has its own weights on the same edges
     variation: float = 0.3
-    seed: int = 0
+    seed: int = 0  # fixes the network
 
     def __post_init__(self) -> None:
         """Refuse a network that cannot be drawn or has no steady state."""
@@ -101,16 +97,11 @@ class LinearCausalWorld:
         >>> screen = world.screen(singles_and_doubles(world.network, doubles=20, seed=0), seed=0)
         >>> screen.effects.shape
         torch.Size([30, 10])
-
-    Attributes:
-        network: The edges ``A`` in each context.
-        strength: Input ``u`` of an intervention of dose 1.
-        noise: Standard deviation of the measurement noise of each effect.
     """
 
-    network: Network = field(default_factory=Network)
-    strength: float = 1.0
-    noise: float = 0.1
+    network: Network = field(default_factory=Network)  # the edges ``A`` in each context
+    strength: float = 1.0  # input ``u`` of an intervention of dose 1
+    noise: float = 0.1  # standard deviation of the measurement noise of each effect
 
     def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
         """Compute the effects without noise.
@@ -138,20 +129,13 @@ class SaturatingWorld:
     """Effects that solve ``x = ceiling * tanh((x A + u) / ceiling)``: combinations fall short of their sum.
 
     Small effects are those of :class:`LinearCausalWorld`.
-
-    Attributes:
-        network: The edges ``A`` in each context.
-        strength: Input ``u`` of an intervention of dose 1.
-        noise: Standard deviation of the measurement noise of each effect.
-        ceiling: Largest effect that any gene can show, positive.
-        steps: How many steps of the fixed-point iteration may be taken to settle.
     """
 
-    network: Network = field(default_factory=Network)
-    strength: float = 1.0
-    noise: float = 0.1
-    ceiling: float = 1.5
-    steps: int = 1000
+    network: Network = field(default_factory=Network)  # the edges ``A`` in each context
+    strength: float = 1.0  # input ``u`` of an intervention of dose 1
+    noise: float = 0.1  # standard deviation of the measurement noise of each effect
+    ceiling: float = 1.5  # largest effect that any gene can show, positive
+    steps: int = 1000  # how many steps of the fixed-point iteration may be taken to settle
 
     def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
         """Compute the effects without noise, by fixed-point iteration from the control.

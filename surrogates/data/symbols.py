@@ -15,14 +15,12 @@ class Resolution:
     """What became of some names.
 
     Attributes:
-        approved: From each name that could be resolved to its approved symbol.
         ambiguous: From each name that could mean several genes to their approved symbols; none was chosen.
-        unknown: Names that no gene has or had.
     """
 
-    approved: Mapping[str, str]
+    approved: Mapping[str, str]  # from each name that could be resolved to its approved symbol
     ambiguous: Mapping[str, tuple[str, ...]]
-    unknown: tuple[str, ...]
+    unknown: tuple[str, ...]  # names that no gene has or had
 
 
 @dataclass(frozen=True)
@@ -30,14 +28,12 @@ class Symbols:
     """Approved gene symbols, and the previous and alias symbols that lead to them.
 
     Attributes:
-        approved: Every approved symbol.
         previous: From each previous symbol to the approved symbols of the genes that bore it, sorted.
-        alias: The same for alias symbols.
     """
 
-    approved: frozenset[str]
+    approved: frozenset[str]  # every approved symbol
     previous: Mapping[str, tuple[str, ...]]
-    alias: Mapping[str, tuple[str, ...]]
+    alias: Mapping[str, tuple[str, ...]]  # the same for alias symbols
 
     @classmethod
     def from_table(cls, table: pd.DataFrame) -> "Symbols":

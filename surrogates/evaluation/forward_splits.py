@@ -27,17 +27,11 @@ FEWEST_HELD_OUT = 2
 
 @dataclass(frozen=True)
 class Protocol:
-    """Folds, and the novelty classes that are judged on them.
+    """Folds, and the novelty classes that are judged on them."""
 
-    Attributes:
-        splits: Their held-out rows are of the classes, and each is one row or more.
-        codes: The class of each held-out row, split by split.
-        classes: Codes of :func:`surrogates.data.novelty.novelty_code`.
-    """
-
-    splits: tuple[Split, ...]
-    codes: tuple[Int[Tensor, "_"], ...]
-    classes: tuple[int, ...]
+    splits: tuple[Split, ...]  # their held-out rows are of the classes, and each is one row or more
+    codes: tuple[Int[Tensor, "_"], ...]  # the class of each held-out row, split by split
+    classes: tuple[int, ...]  # codes of :func:`surrogates.data.novelty.novelty_code`
 
     @property
     def novelty(self) -> str:

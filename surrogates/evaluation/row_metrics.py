@@ -144,19 +144,12 @@ _LEVEL = 0.9
 
 @dataclass(frozen=True)
 class HeldOut:
-    """What a model says of the held-out perturbations of one class in one fold, and what was measured.
+    """What a model says of the held-out perturbations of one class in one fold, and what was measured."""
 
-    Attributes:
-        posterior: The prediction.
-        truth: Measured effects.
-        centroid: Mean effect of the training conditions.
-        own: Readouts that are targets of the perturbation itself.
-    """
-
-    posterior: Posterior
-    truth: Float[Tensor, "b g"]
-    centroid: Float[Tensor, "g"]
-    own: Bool[Tensor, "b g"]
+    posterior: Posterior  # the prediction
+    truth: Float[Tensor, "b g"]  # measured effects
+    centroid: Float[Tensor, "g"]  # mean effect of the training conditions
+    own: Bool[Tensor, "b g"]  # readouts that are targets of the perturbation itself
 
     @property
     def mean(self) -> Float[Tensor, "b g"]:
@@ -169,18 +162,14 @@ class RowMetric:
     """One number per perturbation, and what becomes of many.
 
     Attributes:
-        unit: Of the numbers.
         values: From predictions and truth to the numbers; ``nan`` where undefined.
-        summary: From numbers to their statistic.
-        across_readouts: Whether it compares readouts with each other, so that it takes several.
-        across_rivals: Whether it compares the held-out perturbations with each other.
     """
 
-    unit: str
+    unit: str  # of the numbers
     values: Callable[[HeldOut], Float[Tensor, "b"]]
-    summary: Callable[[Float[Tensor, "n"]], RowStatistic]
-    across_readouts: bool = False
-    across_rivals: bool = False
+    summary: Callable[[Float[Tensor, "n"]], RowStatistic]  # from numbers to their statistic
+    across_readouts: bool = False  # whether it compares readouts with each other, so that it takes several
+    across_rivals: bool = False  # whether it compares the held-out perturbations with each other
 
     def of(self, held: HeldOut) -> Float[Tensor, "b"]:
         """Compute the numbers."""

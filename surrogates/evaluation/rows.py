@@ -14,31 +14,20 @@ class Row:
     """A number that a benchmark measured.
 
     Attributes:
-        benchmark: Which protocol, for example ``"forward"``.
-        dataset: On which data.
-        model: Of which model.
-        novelty: On which novelty class.
-        variant: Of the protocol, for example which readouts.
-        metric: What was measured.
-        value: How much; ``nan`` where it is undefined.
-        low: Lower bound of its interval.
-        high: Upper bound of its interval.
-        n: Number of held-out perturbations behind it.
-        unit: Of value and bounds.
         standard_error: Of the value, where perturbations that share genes were allowed for; ``nan`` if not known.
     """
 
-    benchmark: str
-    dataset: str
-    model: str
-    novelty: str
-    variant: str
-    metric: str
-    value: float
-    low: float
-    high: float
-    n: int
-    unit: str
+    benchmark: str  # which protocol, for example ``"forward"``
+    dataset: str  # on which data
+    model: str  # of which model
+    novelty: str  # on which novelty class
+    variant: str  # of the protocol, for example which readouts
+    metric: str  # what was measured
+    value: float  # how much; ``nan`` where it is undefined
+    low: float  # lower bound of its interval
+    high: float  # upper bound of its interval
+    n: int  # number of held-out perturbations behind it
+    unit: str  # of value and bounds
     standard_error: float = math.nan
 
     def to_dict(self) -> dict[str, str | int | float | None]:

@@ -55,13 +55,12 @@ class Cost:
     """Time and memory of one piece of work.
 
     Attributes:
-        seconds: Wall-clock time.
         peak_mb: By how much the resident size of the process grew at its highest, in MB; ``nan`` where the system
             does not tell. Pages that the allocator still held from before are not counted, so a small number
             means "nothing to speak of".
     """
 
-    seconds: float
+    seconds: float  # wall-clock time
     peak_mb: float
 
 
@@ -106,13 +105,11 @@ class Scores:
     """What one model scored on the perturbations of one class, as means over the folds that hold each out.
 
     Attributes:
-        conditions: Rows of the screen, each once.
-        values: One column for each of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`.
         moments: See :func:`surrogates.evaluation.column_metrics.moments`; no readouts where there are many.
     """
 
-    conditions: Int[Tensor, "n"]
-    values: Float[Tensor, "n p"]
+    conditions: Int[Tensor, "n"]  # rows of the screen, each once
+    values: Float[Tensor, "n p"]  # one column for each of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`
     moments: Float[Tensor, "n 5 g"]
 
     def column(self, metric: str) -> Float[Tensor, "n"]:
@@ -122,15 +119,10 @@ class Scores:
 
 @dataclass(frozen=True)
 class Judgement:
-    """One model under one protocol.
+    """One model under one protocol."""
 
-    Attributes:
-        scores: By the code of the novelty class.
-        costs: Of each fit.
-    """
-
-    scores: Mapping[int, Scores]
-    costs: tuple[Cost, ...]
+    scores: Mapping[int, Scores]  # by the code of the novelty class
+    costs: tuple[Cost, ...]  # of each fit
 
 
 def judge(
@@ -205,30 +197,19 @@ _MOST_DRAWS, _FEWEST_DRAWS, _DRAWN = 2000, 200, 2**23
 
 @dataclass(frozen=True)
 class Refusal:
-    """A model that did not take the data.
+    """A model that did not take the data."""
 
-    Attributes:
-        model: Its name.
-        novelty: What it was to predict.
-        reason: What it said.
-    """
-
-    model: str
-    novelty: str
-    reason: str
+    model: str  # its name
+    novelty: str  # what it was to predict
+    reason: str  # what it said
 
 
 @dataclass(frozen=True)
 class ForwardReport:
-    """What the scorecard measured, and who did not take part.
+    """What the scorecard measured, and who did not take part."""
 
-    Attributes:
-        rows: One row for each class, model and metric.
-        refusals: Models that refused the data of a protocol; they have no rows there.
-    """
-
-    rows: list[Row]
-    refusals: tuple[Refusal, ...]
+    rows: list[Row]  # one row for each class, model and metric
+    refusals: tuple[Refusal, ...]  # models that refused the data of a protocol; they have no rows there
 
 
 def score_forward(screen: Screen, surrogates: Mapping[str, Surrogate], *, seed: int) -> list[Row]:
@@ -273,7 +254,8 @@ def measure_forward(
     (fewer, at least 200, for thousands of perturbations); means over perturbations have their dyadic standard
     error.
     ``fit_seconds`` and ``peak_mb`` (see
-    :class:`Cost`) are the sum and the largest over the folds of the protocol, whose classes share the fits, without bounds.
+    :class:`Cost`) are the sum and the largest over the folds of the protocol, whose
+    classes share the fits, without bounds.
 
     Raises:
         DataError: If the screen has several contexts or nothing to hold out, or a surrogate that is no baseline

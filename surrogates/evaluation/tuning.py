@@ -332,15 +332,12 @@ class Tuned:
     """What tuning found.
 
     Attributes:
-        surrogate: The best configuration.
-        value: Its cross-fitted mean squared error, in the squared unit of the effects; optimistic.
-        trials: How many trials of the study have finished, those of earlier runs and other workers included.
         table: One row per trial: its number, state, value, seconds, and what it tried.
     """
 
-    surrogate: Surrogate
-    value: float
-    trials: int
+    surrogate: Surrogate  # the best configuration
+    value: float  # its cross-fitted mean squared error, in the squared unit of the effects; optimistic
+    trials: int  # how many trials of the study have finished, those of earlier runs and other workers included
     table: pd.DataFrame = field(repr=False)
 
 

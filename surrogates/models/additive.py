@@ -17,17 +17,11 @@ from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 @dataclass(frozen=True)
 class CombinationLaw:
-    """How the combinations of one novelty class depart from the sum of their parts: ``scale * sum + offset``.
+    """How the combinations of one novelty class depart from the sum of their parts: ``scale * sum + offset``."""
 
-    Attributes:
-        code: The novelty class, as numbered by :func:`surrogates.data.novelty.novelty_code`.
-        scale: Factor on the sum.
-        offset: What is added to each readout.
-    """
-
-    code: int
-    scale: float
-    offset: Float[Tensor, "g"]
+    code: int  # the novelty class, as numbered by :func:`surrogates.data.novelty.novelty_code`
+    scale: float  # factor on the sum
+    offset: Float[Tensor, "g"]  # what is added to each readout
 
 
 @dataclass(frozen=True)
@@ -35,20 +29,16 @@ class FittedScaledAdditive:
     """Sums of single effects, with a law for each novelty class of combinations that the training data had.
 
     Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry's single effect was in the training data.
         singles: Effect of each entry given alone, the mean single effect where it was not measured alone.
         laws: One per novelty class with training combinations; with none, combinations are plain sums.
-        variance: In-sample error variance of each readout.
     """
 
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
     singles: Float[Tensor, "v g"]
     laws: tuple[CombinationLaw, ...]
-    variance: Float[Tensor, "g"]
+    variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations."""

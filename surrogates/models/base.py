@@ -68,17 +68,11 @@ class Surrogate(Protocol):
 
 @dataclass(frozen=True)
 class PairFactors:
-    """The mean effect of all pairs: ``main_i + main_j + basis^T (scores_i * scores_j)``.
+    """The mean effect of all pairs: ``main_i + main_j + basis^T (scores_i * scores_j)``."""
 
-    Attributes:
-        main: Contribution of each entry.
-        scores: Coordinates of each entry in the space of interactions.
-        basis: Effect of each product of coordinates; no rows when the model is additive.
-    """
-
-    main: Float[Tensor, "v g"]
-    scores: Float[Tensor, "v r"]
-    basis: Float[Tensor, "r g"]
+    main: Float[Tensor, "v g"]  # contribution of each entry
+    scores: Float[Tensor, "v r"]  # coordinates of each entry in the space of interactions
+    basis: Float[Tensor, "r g"]  # effect of each product of coordinates; no rows when the model is additive
 
     @classmethod
     def without_interactions(cls, main: Float[Tensor, "v g"]) -> "PairFactors":
@@ -88,17 +82,11 @@ class PairFactors:
 
 @dataclass(frozen=True)
 class PairScale:
-    """The posterior scale of all pairs: ``side_i + side_j + left_i · right_j``, symmetric in the two.
+    """The posterior scale of all pairs: ``side_i + side_j + left_i · right_j``, symmetric in the two."""
 
-    Attributes:
-        side: Contribution of each entry.
-        left: Left factor.
-        right: Right factor.
-    """
-
-    side: Float[Tensor, "v"]
-    left: Float[Tensor, "v r"]
-    right: Float[Tensor, "v r"]
+    side: Float[Tensor, "v"]  # contribution of each entry
+    left: Float[Tensor, "v r"]  # left factor
+    right: Float[Tensor, "v r"]  # right factor
 
     @classmethod
     def constant(cls, entries: int) -> "PairScale":

@@ -26,20 +26,13 @@ class FittedMean:
     """Predicts the average, over the interventions of a perturbation, of one row per intervention.
 
     The control is predicted to have no effect.
-
-    Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry's single effect was in the training data.
-        rows: What each entry stands for, in the unit of the screen.
-        variance: In-sample residual variance of each readout, see :func:`residual_variance`.
     """
 
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    rows: Float[Tensor, "v g"]
-    variance: Float[Tensor, "g"]
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    rows: Float[Tensor, "v g"]  # what each entry stands for, in the unit of the screen
+    variance: Float[Tensor, "g"]  # in-sample residual variance of each readout, see :func:`residual_variance`
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations."""

@@ -83,15 +83,10 @@ class FittedDescribed:
 
 @dataclass(frozen=True)
 class Learnt:
-    """What a model predicts for each entry of a vocabulary.
+    """What a model predicts for each entry of a vocabulary."""
 
-    Attributes:
-        departures: Of each entry's effect from the prior; zeros where nothing describes it.
-        spread: Predictive variance of each entry, in any unit.
-    """
-
-    departures: Float[Tensor, "v g"]
-    spread: Float[Tensor, "v"]
+    departures: Float[Tensor, "v g"]  # of each entry's effect from the prior; zeros where nothing describes it
+    spread: Float[Tensor, "v"]  # predictive variance of each entry, in any unit
 
     @classmethod
     def nothing(cls, entries: int, departures: Float[Tensor, "m g"]) -> "Learnt":
@@ -118,17 +113,11 @@ class Learner(Protocol):
 
 @dataclass(frozen=True)
 class Prior:
-    """What an unmeasured entry is expected to do when nothing is known of it but its name.
+    """What an unmeasured entry is expected to do when nothing is known of it but its name."""
 
-    Attributes:
-        mean: Mean effect, apart from the own-readout term.
-        own_gain: By how much a target changes the readout of its own name, beyond the mean.
-        own: Number of that readout for each entry, ``-1`` if there is none.
-    """
-
-    mean: Float[Tensor, "g"]
-    own_gain: float
-    own: Int[Tensor, "v"]
+    mean: Float[Tensor, "g"]  # mean effect, apart from the own-readout term
+    own_gain: float  # by how much a target changes the readout of its own name, beyond the mean
+    own: Int[Tensor, "v"]  # number of that readout for each entry, ``-1`` if there is none
 
     @classmethod
     def of(cls, effects: Float[Tensor, "m g"], train: Int[Tensor, "m"], own: Int[Tensor, "v"]) -> "Prior":
@@ -172,14 +161,12 @@ class Trial:
     """How a learner did on held-out targets.
 
     Attributes:
-        trust: Factor on its departures.
         described: Mean squared error of described entries, in units of the model's variance, per unit of spread.
-        undescribed: Mean squared error of the prior in the same unit.
     """
 
-    trust: float
+    trust: float  # factor on its departures
     described: float
-    undescribed: float
+    undescribed: float  # mean squared error of the prior in the same unit
 
 
 @dataclass(frozen=True)
@@ -187,16 +174,13 @@ class MeasuredEntries:
     """The entries of a screen whose effects are measured, alone or only within combinations.
 
     Attributes:
-        additive: The effects, with the law of combinations of entries measured alone.
-        train: Vocabulary ids of the entries with effects.
-        own: Number of each entry's own readout.
         combined: Whether the screen has combinations. Their errors are then the unit of the posterior's scale;
             else the surest unmeasured entry is.
     """
 
-    additive: FittedScaledAdditive
-    train: Int[Tensor, "m"]
-    own: Int[Tensor, "v"]
+    additive: FittedScaledAdditive  # the effects, with the law of combinations of entries measured alone
+    train: Int[Tensor, "m"]  # vocabulary ids of the entries with effects
+    own: Int[Tensor, "v"]  # number of each entry's own readout
     combined: bool
 
     @classmethod

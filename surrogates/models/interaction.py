@@ -39,19 +39,15 @@ class FittedInteraction:
     """The interaction model after it has seen a screen.
 
     Attributes:
-        additive: The scaled additive prediction that it corrects.
-        features: Coordinates of the entries.
-        weights: Posterior mean of the regression weights.
         root: ``root @ root.T`` is the posterior covariance of the weights, in units of the noise.
-        noise: Variance of each readout of a combination around the model.
         unknown: Prior variance that an entry adds to the scale when no training combination contains it.
     """
 
-    additive: FittedScaledAdditive
-    features: Features
-    weights: Float[Tensor, "p g"]
+    additive: FittedScaledAdditive  # the scaled additive prediction that it corrects
+    features: Features  # coordinates of the entries
+    weights: Float[Tensor, "p g"]  # posterior mean of the regression weights
     root: Float[Tensor, "p p"]
-    noise: Float[Tensor, "g"]
+    noise: Float[Tensor, "g"]  # variance of each readout of a combination around the model
     unknown: Float[Tensor, "v"]
 
     @property

@@ -83,19 +83,12 @@ def chosen_descriptors(
 
 @dataclass(frozen=True)
 class _Process:
-    """The Gaussian process over the entries of a vocabulary.
+    """The Gaussian process over the entries of a vocabulary."""
 
-    Attributes:
-        own: Number of the own readout of each entry, ``-1`` if there is none.
-        blocks: Coordinates of the entries, one block per kernel.
-        loadings: Principal components on which own readouts are compared.
-        components: Effect components that are predicted.
-    """
-
-    own: Int[Tensor, "v"]
-    blocks: tuple[Float[Tensor, "v _"], ...]
-    loadings: int
-    components: int
+    own: Int[Tensor, "v"]  # number of the own readout of each entry, ``-1`` if there is none
+    blocks: tuple[Float[Tensor, "v _"], ...]  # coordinates of the entries, one block per kernel
+    loadings: int  # principal components on which own readouts are compared
+    components: int  # effect components that are predicted
 
     def __call__(self, train: Int[Tensor, "m"], departures: Float[Tensor, "m g"]) -> Learnt:
         responses = own_readout_scores(departures, self.own, rank=self.loadings)[1]

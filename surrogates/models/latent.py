@@ -33,24 +33,18 @@ class FittedLatentAdditive:
     """A latent row for each entry, and the network that decodes sums of them.
 
     Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry's single effect was in the training data.
-        rows: What each entry adds to the latent state, its dose and its gates included.
-        gates: How far each latent direction is open to each entry, between 0 and 1.
         decoder: Weights, and the thresholds of the hidden layers; the threshold of the last layer has no effect.
-        unit: Effect that an output of one stands for, in the unit of the screen.
         variance: Error variance of each readout: in-sample, times how much larger the error of the held-out
             perturbations was on average.
     """
 
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    rows: Float[Tensor, "v r"]
-    gates: Float[Tensor, "v r"]
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    rows: Float[Tensor, "v r"]  # what each entry adds to the latent state, its dose and its gates included
+    gates: Float[Tensor, "v r"]  # how far each latent direction is open to each entry, between 0 and 1
     decoder: Layers
-    unit: float
+    unit: float  # effect that an output of one stands for, in the unit of the screen
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
@@ -201,27 +195,16 @@ class LatentAdditive:
 
 @dataclass(frozen=True)
 class _Network:
-    """What training reads and changes, in single precision.
+    """What training reads and changes, in single precision."""
 
-    Attributes:
-        target: Number of each entry's target.
-        dose: Dose of each entry over the largest dose of its target.
-        trained: Which targets occur in the rows that are trained on.
-        described: Coordinates of each entry's descriptors.
-        own: Row of each target.
-        map: From coordinates to the latent state.
-        gate: Logit of each target's gates, infinite where they stay open.
-        decoder: Weights and thresholds.
-    """
-
-    target: Int[Tensor, "v"]
-    dose: Float[Tensor, "v"]
-    trained: Bool[Tensor, "t"]
-    described: Float[Tensor, "v f"]
-    own: Float[Tensor, "t r"]
-    map: Float[Tensor, "f r"]
-    gate: Float[Tensor, "t r"]
-    decoder: Layers
+    target: Int[Tensor, "v"]  # number of each entry's target
+    dose: Float[Tensor, "v"]  # dose of each entry over the largest dose of its target
+    trained: Bool[Tensor, "t"]  # which targets occur in the rows that are trained on
+    described: Float[Tensor, "v f"]  # coordinates of each entry's descriptors
+    own: Float[Tensor, "t r"]  # row of each target
+    map: Float[Tensor, "f r"]  # from coordinates to the latent state
+    gate: Float[Tensor, "t r"]  # logit of each target's gates, infinite where they stay open
+    decoder: Layers  # weights and thresholds
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:

@@ -25,25 +25,15 @@ Columns = Literal["entries", "doses"]
 
 @dataclass(frozen=True)
 class FittedRidge:
-    """A row of effects for each entry, with the uncertainty of the regression.
+    """A row of effects for each entry, with the uncertainty of the regression."""
 
-    Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry's single effect was in the training data.
-        rows: What each entry adds to an effect.
-        root: ``root @ root.T`` is the covariance of the entries' rows, in units of the noise.
-        noise: Noise variance of each readout.
-        penalty: The penalty that was used.
-    """
-
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    rows: Float[Tensor, "v g"]
-    root: Float[Tensor, "v p"]
-    noise: Float[Tensor, "g"]
-    penalty: float
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    rows: Float[Tensor, "v g"]  # what each entry adds to an effect
+    root: Float[Tensor, "v p"]  # ``root @ root.T`` is the covariance of the entries' rows, in units of the noise
+    noise: Float[Tensor, "g"]  # noise variance of each readout
+    penalty: float  # the penalty that was used
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict effects."""

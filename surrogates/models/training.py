@@ -16,23 +16,14 @@ from surrogates.errors import DataError
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long and how fast to train.
+    """How long and how fast to train."""
 
-    Attributes:
-        epochs: At most this many passes over the rows.
-        batch: Rows per step.
-        rate: Step size of Adam.
-        decay: Weight decay, decoupled [Loshchilov 2019].
-        annealing: Factor on the step size after each epoch.
-        patience: Stop after so many epochs without a better held-out loss.
-    """
-
-    epochs: int = 200
-    batch: int = 64
-    rate: float = 1e-3
-    decay: float = 1e-4
-    annealing: float = 1.0
-    patience: int = 20
+    epochs: int = 200  # at most this many passes over the rows
+    batch: int = 64  # rows per step
+    rate: float = 1e-3  # step size of Adam
+    decay: float = 1e-4  # weight decay, decoupled [Loshchilov 2019]
+    annealing: float = 1.0  # factor on the step size after each epoch
+    patience: int = 20  # stop after so many epochs without a better held-out loss
 
     def __post_init__(self) -> None:
         """Refuse a schedule that trains nothing."""
@@ -42,17 +33,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Training:
-    """How a training went.
+    """How a training went."""
 
-    Attributes:
-        epochs: Number of the epoch whose parameters were kept, from 1.
-        loss: Mean training loss of the last epoch.
-        held_out: The best held-out loss, ``nan`` without held-out rows.
-    """
-
-    epochs: int
-    loss: float
-    held_out: float
+    epochs: int  # number of the epoch whose parameters were kept, from 1
+    loss: float  # mean training loss of the last epoch
+    held_out: float  # the best held-out loss, ``nan`` without held-out rows
 
 
 def train(
@@ -134,15 +119,10 @@ def _one_epoch(
 
 @dataclass(frozen=True)
 class Layers:
-    """Linear layers with rectifiers between them.
+    """Linear layers with rectifiers between them."""
 
-    Attributes:
-        weights: One matrix per layer, outputs by inputs.
-        biases: One vector per layer.
-    """
-
-    weights: tuple[Float[Tensor, "_ _"], ...]
-    biases: tuple[Float[Tensor, "_"], ...]
+    weights: tuple[Float[Tensor, "_ _"], ...]  # one matrix per layer, outputs by inputs
+    biases: tuple[Float[Tensor, "_"], ...]  # one vector per layer
 
     @classmethod
     def random(

@@ -30,15 +30,10 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class FactorCovariance:
-    """The covariance ``diag(diagonal) + loadings @ loadings.T`` over readouts.
+    """The covariance ``diag(diagonal) + loadings @ loadings.T`` over readouts."""
 
-    Attributes:
-        diagonal: Variance of each readout that no factor explains; positive.
-        loadings: Factor loadings; the rank may be zero.
-    """
-
-    diagonal: Float[Tensor, "g"]
-    loadings: Float[Tensor, "g r"]
+    diagonal: Float[Tensor, "g"]  # variance of each readout that no factor explains; positive
+    loadings: Float[Tensor, "g r"]  # factor loadings; the rank may be zero
 
     @classmethod
     def independent(cls, variance: Float[Tensor, "g"]) -> "FactorCovariance":
@@ -87,42 +82,25 @@ _OFFSET_PRIOR = 10.0
 
 @dataclass(frozen=True, order=True)
 class LawChoice:
-    """What has to be chosen about an error law; :mod:`surrogates.uncertainty.selection` does it.
+    """What has to be chosen about an error law; :mod:`surrogates.uncertainty.selection` does it."""
 
-    Attributes:
-        rank: Number of factors.
-        shrinkage: Weight of the mean variance in each readout's own variance, 0 to 1.
-        coefficient_variance: Variance ``tau²`` of the coefficients, before tempering.
-        tails: Degrees of freedom of the Student form per readout; infinity is the normal form.
-    """
-
-    rank: int = 0
-    shrinkage: float = 0.5
-    coefficient_variance: float = 0.0
-    tails: float = math.inf
+    rank: int = 0  # number of factors
+    shrinkage: float = 0.5  # weight of the mean variance in each readout's own variance, 0 to 1
+    coefficient_variance: float = 0.0  # variance ``tau²`` of the coefficients, before tempering
+    tails: float = math.inf  # degrees of freedom of the Student form per readout; infinity is the normal form
 
 
 @dataclass(frozen=True)
 class ErrorLaw:
-    """The law of the prediction errors of one novelty class.
+    """The law of the prediction errors of one novelty class."""
 
-    Attributes:
-        offset: Mean error, to be added to predictions.
-        covariance: Of the errors of predictions with scale one.
-        coefficient_variance: Variance of the coefficients of the parts.
-        degrees: Degrees of freedom; infinity for the normal law.
-        temperature: Power of the likelihood.
-        support: Number of held-out perturbations it was learnt from.
-        origin: Name of the novelty class they belong to.
-    """
-
-    offset: Float[Tensor, "g"]
-    covariance: FactorCovariance
-    coefficient_variance: float
-    degrees: float
-    temperature: float
-    support: int
-    origin: str
+    offset: Float[Tensor, "g"]  # mean error, to be added to predictions
+    covariance: FactorCovariance  # of the errors of predictions with scale one
+    coefficient_variance: float  # variance of the coefficients of the parts
+    degrees: float  # degrees of freedom; infinity for the normal law
+    temperature: float  # power of the likelihood
+    support: int  # number of held-out perturbations it was learnt from
+    origin: str  # name of the novelty class they belong to
 
     def log_density(
         self,
@@ -189,19 +167,12 @@ def _many_coefficients(
 
 @dataclass(frozen=True)
 class StandardResiduals:
-    """Held-out residuals in units of their posterior scale, and their principal directions.
+    """Held-out residuals in units of their posterior scale, and their principal directions."""
 
-    Attributes:
-        offset: Mean residual, shrunk towards zero.
-        rows: Residuals minus offset, over the root of the scale.
-        directions: Orthonormal principal directions of the rows, leading first.
-        values: Singular value of each.
-    """
-
-    offset: Float[Tensor, "g"]
-    rows: Float[Tensor, "n g"]
-    directions: Float[Tensor, "r g"]
-    values: Float[Tensor, "r"]
+    offset: Float[Tensor, "g"]  # mean residual, shrunk towards zero
+    rows: Float[Tensor, "n g"]  # residuals minus offset, over the root of the scale
+    directions: Float[Tensor, "r g"]  # orthonormal principal directions of the rows, leading first
+    values: Float[Tensor, "r"]  # singular value of each
 
     @classmethod
     def of(cls, residuals: Float[Tensor, "n g"], scale: Float[Tensor, "n"]) -> "StandardResiduals":

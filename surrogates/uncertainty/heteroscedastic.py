@@ -46,13 +46,11 @@ class Tails:
 
     Attributes:
         lower: Fourth root of the mean fourth power of each readout's errors below zero, in standard deviations.
-        upper: The same above zero.
-        floor: Share of the mean over readouts that is added to the reach of each.
     """
 
     lower: Float[Tensor, "g"]
-    upper: Float[Tensor, "g"]
-    floor: float
+    upper: Float[Tensor, "g"]  # the same above zero
+    floor: float  # share of the mean over readouts that is added to the reach of each
 
     def reach(self, spread: Float[Tensor, "b g"]) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"]]:
         """Say how far below and above the prediction a band goes, up to a factor that is the same for all."""
@@ -127,23 +125,14 @@ Form = Literal["readouts", "effects", "combinations"]
 
 @dataclass(frozen=True)
 class CombinationFactor:
-    """How much larger, or smaller, the errors of a combination are than those of others.
+    """How much larger, or smaller, the errors of a combination are than those of others."""
 
-    Attributes:
-        level: Logarithm of the factor of an average combination.
-        lowest: Smallest trait of those it was learnt from; traits beyond are taken for it.
-        highest: Largest trait of those.
-        centre: Mean of each trait.
-        weights: What each trait adds to the logarithm of the factor, per unit.
-        entries: What each entry adds.
-    """
-
-    level: float
-    lowest: Float[Tensor, "t"]
-    highest: Float[Tensor, "t"]
-    centre: Float[Tensor, "t"]
-    weights: Float[Tensor, "t"]
-    entries: Float[Tensor, "v"]
+    level: float  # logarithm of the factor of an average combination
+    lowest: Float[Tensor, "t"]  # smallest trait of those it was learnt from; traits beyond are taken for it
+    highest: Float[Tensor, "t"]  # largest trait of those
+    centre: Float[Tensor, "t"]  # mean of each trait
+    weights: Float[Tensor, "t"]  # what each trait adds to the logarithm of the factor, per unit
+    entries: Float[Tensor, "v"]  # what each entry adds
 
     def of(self, given: Circumstances) -> Float[Tensor, "b"]:
         """Evaluate the factor."""
@@ -204,19 +193,12 @@ def _regression(
 
 @dataclass(frozen=True)
 class ErrorScale:
-    """How large the errors of one novelty class are.
+    """How large the errors of one novelty class are."""
 
-    Attributes:
-        readouts: Variance of each readout.
-        factor: By how much a combination departs from it.
-        tails: How far a band of all readouts goes.
-        support: Number of held-out perturbations it was learnt from.
-    """
-
-    readouts: ReadoutVariance
-    factor: CombinationFactor
-    tails: Tails
-    support: int
+    readouts: ReadoutVariance  # variance of each readout
+    factor: CombinationFactor  # by how much a combination departs from it
+    tails: Tails  # how far a band of all readouts goes
+    support: int  # number of held-out perturbations it was learnt from
 
     def variance(self, given: Circumstances) -> Float[Tensor, "b g"]:
         """State the variance of each error."""
@@ -250,17 +232,14 @@ class StatedPosterior:
     """A posterior with other variances, and the same mean and correlations.
 
     Attributes:
-        base: The posterior that it is made of, of positive variances.
-        variance: Variance of each effect.
         downwards: How far below the mean a band goes that holds all readouts at once, up to a factor that is the
             same for all perturbations.
-        upwards: How far above.
     """
 
-    base: Posterior
-    variance: Float[Tensor, "b g"]
+    base: Posterior  # the posterior that it is made of, of positive variances
+    variance: Float[Tensor, "b g"]  # variance of each effect
     downwards: Float[Tensor, "b g"]
-    upwards: Float[Tensor, "b g"]
+    upwards: Float[Tensor, "b g"]  # how far above
 
     @property
     def mean(self) -> Float[Tensor, "b g"]:

@@ -26,12 +26,9 @@ class Mixture:
 
     Its variance is the mean of the members' variances plus the variance of their means [Lakshminarayanan 2017,
     section 2.4]: noise that more data would not remove, and disagreement that they would.
-
-    Attributes:
-        members: Posteriors of the same perturbations; at least one.
     """
 
-    members: tuple[Posterior, ...]
+    members: tuple[Posterior, ...]  # posteriors of the same perturbations; at least one
 
     def __post_init__(self) -> None:
         """Refuse a mixture of nothing."""

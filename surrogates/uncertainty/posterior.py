@@ -17,17 +17,11 @@ from surrogates.uncertainty.error_model import FactorCovariance
 
 @dataclass(frozen=True)
 class Interval:
-    """Bounds with names.
+    """Bounds with names."""
 
-    Attributes:
-        lower: Lower bounds.
-        upper: Upper bounds.
-        level: Nominal probability between them.
-    """
-
-    lower: Float[Tensor, "b g"]
-    upper: Float[Tensor, "b g"]
-    level: float
+    lower: Float[Tensor, "b g"]  # lower bounds
+    upper: Float[Tensor, "b g"]  # upper bounds
+    level: float  # nominal probability between them
 
 
 @runtime_checkable
@@ -65,17 +59,11 @@ class Posterior(Protocol):
 
 @dataclass(frozen=True)
 class Scatter:
-    """The coefficients with which parts add up are scattered: effects vary along the parts' own effects.
+    """The coefficients with which parts add up are scattered: effects vary along the parts' own effects."""
 
-    Attributes:
-        effects: Effect of each vocabulary entry.
-        genes: Entries of each perturbation, ``-1`` where empty.
-        deviation: Standard deviation of the coefficients of each perturbation.
-    """
-
-    effects: Float[Tensor, "v g"]
-    genes: Int[Tensor, "b k"]
-    deviation: Float[Tensor, "b"]
+    effects: Float[Tensor, "v g"]  # effect of each vocabulary entry
+    genes: Int[Tensor, "b k"]  # entries of each perturbation, ``-1`` where empty
+    deviation: Float[Tensor, "b"]  # standard deviation of the coefficients of each perturbation
 
     @cached_property
     def directions(self) -> Float[Tensor, "b g k"]:
@@ -94,19 +82,15 @@ class GaussianPosterior:
     With scale ``v``, shared covariance ``C`` and directions ``u_k`` it is ``v C + sum_k u_k u_k^T``.
 
     Attributes:
-        mean: Expected effects.
         scale: Factor on the covariance, one per perturbation: how much surer or less sure the model is here
             than for the held-out perturbations the covariance was learnt from.
-        covariances: The distinct covariances, usually one per novelty class.
-        group: Which of them each perturbation has.
-        scatter: Of the coefficients of each perturbation's parts, ``None`` for none.
     """
 
-    mean: Float[Tensor, "b g"]
+    mean: Float[Tensor, "b g"]  # expected effects
     scale: Float[Tensor, "b"]
-    covariances: tuple[FactorCovariance, ...]
-    group: Int[Tensor, "b"]
-    scatter: Scatter | None = None
+    covariances: tuple[FactorCovariance, ...]  # the distinct covariances, usually one per novelty class
+    group: Int[Tensor, "b"]  # which of them each perturbation has
+    scatter: Scatter | None = None  # of the coefficients of each perturbation's parts, ``None`` for none
 
     @property
     def variance(self) -> Float[Tensor, "b g"]:
@@ -153,35 +137,24 @@ def isotropic(mean: Float[Tensor, "b g"], variance: Float[Tensor, "g"]) -> Gauss
 
 @dataclass(frozen=True)
 class ScalarPosterior:
-    """A distribution over one number of some perturbations, such as their utility.
+    """A distribution over one number of some perturbations, such as their utility."""
 
-    Attributes:
-        mean: Expected value; of a utility, larger is better.
-        variance: Its variance.
-    """
-
-    mean: Float[Tensor, "b"]
-    variance: Float[Tensor, "b"]
+    mean: Float[Tensor, "b"]  # expected value; of a utility, larger is better
+    variance: Float[Tensor, "b"]  # its variance
 
 
 @dataclass(frozen=True)
 class ScalarInterval:
-    """Bounds on one number of some perturbations.
+    """Bounds on one number of some perturbations."""
 
-    Attributes:
-        lower: Lower bounds.
-        upper: Upper bounds.
-        level: Nominal probability between them.
-    """
-
-    lower: Float[Tensor, "b"]
-    upper: Float[Tensor, "b"]
-    level: float
+    lower: Float[Tensor, "b"]  # lower bounds
+    upper: Float[Tensor, "b"]  # upper bounds
+    level: float  # nominal probability between them
 
 
 @runtime_checkable
 class Outcome(Protocol):
-    """A number that can be foretold from a predicted effect, and told from a measured one.
+    """A number that can be predicted from a predicted effect, and told from a measured one.
 
     The distance to a target is one, and so is the score of a signature.
     """

@@ -44,22 +44,17 @@ class Circumstances:
     """What is known of some predictions before anything is measured.
 
     Attributes:
-        mean: Predicted effects.
-        squares: Squared single effects, summed over the parts that were measured alone.
-        products: Absolute products of two single effects, summed over pairs of such parts.
-        own: Which readouts are targets of the perturbation itself.
         traits: Logarithms of the squared lengths of the prediction, of the single effects and of what the
             prediction adds to their sum, absolute log ratio of the longest and the shortest single effect, mean
             cosine between single effects, and log posterior scale.
-        entries: How often each vocabulary entry is part of the perturbation.
     """
 
-    mean: Float[Tensor, "b g"]
-    squares: Float[Tensor, "b g"]
-    products: Float[Tensor, "b g"]
-    own: Bool[Tensor, "b g"]
+    mean: Float[Tensor, "b g"]  # predicted effects
+    squares: Float[Tensor, "b g"]  # squared single effects, summed over the parts that were measured alone
+    products: Float[Tensor, "b g"]  # absolute products of two single effects, summed over pairs of such parts
+    own: Bool[Tensor, "b g"]  # which readouts are targets of the perturbation itself
     traits: Float[Tensor, "b t"]
-    entries: Float[Tensor, "b v"]
+    entries: Float[Tensor, "b v"]  # how often each vocabulary entry is part of the perturbation
 
     @classmethod
     def of(
@@ -121,11 +116,10 @@ class ReadoutVariance:
 
     Attributes:
         usual: Mean squared held-out error of each readout where it is not a target itself, not below its floor.
-        shares: What each term of the module's equation counts.
     """
 
     usual: Float[Tensor, "g"]
-    shares: Float[Tensor, "7"]
+    shares: Float[Tensor, "7"]  # what each term of the module's equation counts
 
     @property
     def moves(self) -> Bool[Tensor, "g"]:
@@ -216,8 +210,8 @@ def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"])
 
 
 def _terms(given: Circumstances, usual: Float[Tensor, "*n g"]) -> tuple[Float[Tensor, "..."], ...]:
-    foretold, own = given.mean.square(), given.own.to(given.mean.dtype)
-    return usual, usual.mean(), own, foretold, given.squares, given.products, own * foretold
+    predicted, own = given.mean.square(), given.own.to(given.mean.dtype)
+    return usual, usual.mean(), own, predicted, given.squares, given.products, own * predicted
 
 
 def _least(usual: Float[Tensor, "g"]) -> float:

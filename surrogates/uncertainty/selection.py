@@ -46,54 +46,35 @@ class HeldOutFold:
     """Combinations that a model has not seen, and the candidates among which they are to be identified.
 
     Attributes:
-        measured: Measured effects of the held-out combinations.
-        truth: Number of each of them among the candidates.
         atoms: Few rows of effects, of which every candidate's predicted effect is a weighted sum.
-        weights: Weight of each row in each candidate's prediction.
-        scale: Posterior scale of the candidates.
-        parts: Vocabulary ids of the two parts of each candidate.
-        singles: Single effect of each vocabulary entry.
-        probed: Which of the combinations are to be identified; all of them lend their residuals.
     """
 
-    measured: Float[Tensor, "n g"]
-    truth: Int[Tensor, "n"]
+    measured: Float[Tensor, "n g"]  # measured effects of the held-out combinations
+    truth: Int[Tensor, "n"]  # number of each of them among the candidates
     atoms: Float[Tensor, "a g"]
-    weights: Float[Tensor, "c a"]
-    scale: Float[Tensor, "c"]
-    parts: Int[Tensor, "c 2"]
-    singles: Float[Tensor, "v g"]
-    probed: Int[Tensor, "p"]
+    weights: Float[Tensor, "c a"]  # weight of each row in each candidate's prediction
+    scale: Float[Tensor, "c"]  # posterior scale of the candidates
+    parts: Int[Tensor, "c 2"]  # vocabulary ids of the two parts of each candidate
+    singles: Float[Tensor, "v g"]  # single effect of each vocabulary entry
+    probed: Int[Tensor, "p"]  # which of the combinations are to be identified; all of them lend their residuals
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A fold to be identified, and the residuals that its law may be learnt from.
+    """A fold to be identified, and the residuals that its law may be learnt from."""
 
-    Attributes:
-        fold: The fold, and candidates as a model predicts them that has not seen it.
-        others: Residuals of all other folds, each under a model that has seen neither of the two.
-    """
-
-    fold: HeldOutFold
-    others: StandardResiduals
+    fold: HeldOutFold  # the fold, and candidates as a model predicts them that has not seen it
+    others: StandardResiduals  # residuals of all other folds, each under a model that has seen neither of the two
 
 
 @dataclass(frozen=True)
 class Selection:
-    """A chosen error law and how well it identifies the held-out combinations that it was chosen on.
+    """A chosen error law and how well it identifies the held-out combinations that it was chosen on."""
 
-    Attributes:
-        choice: What was chosen.
-        temperature: Power of the likelihood at which held-out probabilities score best.
-        log_score: Mean log posterior probability of the truth.
-        support: Number of held-out combinations that were identified.
-    """
-
-    choice: LawChoice
-    temperature: float
-    log_score: float
-    support: int
+    choice: LawChoice  # what was chosen
+    temperature: float  # power of the likelihood at which held-out probabilities score best
+    log_score: float  # mean log posterior probability of the truth
+    support: int  # number of held-out combinations that were identified
 
 
 @dataclass(frozen=True)
@@ -101,16 +82,13 @@ class Promise:
     """What held-out combinations say of how well new ones will be identified.
 
     Attributes:
-        parts: Vocabulary ids of the two parts of each identified combination.
-        fold: Which fold held it out.
         chosen: Its log posterior probability under what was chosen on all folds: what choices are compared by.
-        without: The same under what was chosen without each fold, a line per fold.
     """
 
-    parts: Int[Tensor, "p 2"]
-    fold: Int[Tensor, "p"]
+    parts: Int[Tensor, "p 2"]  # vocabulary ids of the two parts of each identified combination
+    fold: Int[Tensor, "p"]  # which fold held it out
     chosen: Float[Tensor, "p"]
-    without: Float[Tensor, "k p"]
+    without: Float[Tensor, "k p"]  # the same under what was chosen without each fold, a line per fold
 
     @property
     def log_probability(self) -> Float[Tensor, "p"]:
@@ -130,17 +108,11 @@ class Promise:
 
 @dataclass(frozen=True)
 class LawSelection:
-    """The law that was chosen on all folds, those chosen without each, and what they promise.
+    """The law that was chosen on all folds, those chosen without each, and what they promise."""
 
-    Attributes:
-        chosen: On all folds: for the fit to everything.
-        without: On all folds but one, one for each.
-        promise: Scores of the held-out combinations.
-    """
-
-    chosen: Selection
-    without: tuple[Selection, ...]
-    promise: Promise
+    chosen: Selection  # on all folds: for the fit to everything
+    without: tuple[Selection, ...]  # on all folds but one, one for each
+    promise: Promise  # scores of the held-out combinations
 
 
 def select_law(trials: Sequence[Trial]) -> LawSelection:
@@ -222,15 +194,10 @@ def _with_choice(law: ErrorLaw, choice: LawChoice) -> ErrorLaw:
 
 @dataclass(frozen=True)
 class Tempered:
-    """Log posterior probabilities of held-out truths at neighbouring temperatures of a grid.
+    """Log posterior probabilities of held-out truths at neighbouring temperatures of a grid."""
 
-    Attributes:
-        lowest: The first of the temperatures, as a number of the grid.
-        rows: One line per temperature.
-    """
-
-    lowest: int
-    rows: Float[Tensor, "t p"]
+    lowest: int  # the first of the temperatures, as a number of the grid
+    rows: Float[Tensor, "t p"]  # one line per temperature
 
     @property
     def peak(self) -> int:

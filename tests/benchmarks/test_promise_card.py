@@ -5,7 +5,7 @@ from benchmarks.promise_card import PromiseCard, measure_promise
 from benchmarks.worlds import NetworkFamily
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.validate.judged import Judged
 from surrogates.errors import DataError

@@ -14,14 +14,14 @@ from inverse_design.errors import NothingToProposeError, TargetError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, Distance, SignedProjection, SquaredDistance
-from inverse_design.problem.question import ask
+from inverse_design.problem.problem import ask
 from inverse_design.problem.replicates import Replicates, replicates
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.exhaustive import survey
 from inverse_design.search.first_rows import RowLaw, first_rows
 from inverse_design.search.identification import identify
-from inverse_design.search.inverse_set import Placement
+from inverse_design.search.inverse_set import CandidatePosterior
 from inverse_design.statement import Inquiry
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
@@ -230,7 +230,7 @@ def test_a_state_that_may_not_have_been_made_is_taken_so_by_half() -> None:
     wished = replace(inquiry, question=ask(screen(), inquiry.question.target))
     found = (asked().inverse_set, unlikely, asked().inverse_set)
     made, unexplained, free = (
-        each.bounds(batch, Placement(sure, sure, one, ()), law)
+        each.bounds(batch, CandidatePosterior(sure, sure, one, ()), law)
         for each, one in zip((inquiry, inquiry, wished), found, strict=True)
     )
     assert float(made.upper) == pytest.approx(0.01)

@@ -106,15 +106,10 @@ _SQLITE_FAILURES = {
 
 @dataclass(frozen=True)
 class Database:
-    """A database and how to lock it.
+    """A database and how to lock it."""
 
-    Attributes:
-        engine: Of SQLAlchemy.
-        path: The file, for SQLite.
-    """
-
-    engine: Engine
-    path: Path | None
+    engine: Engine  # of SQLAlchemy
+    path: Path | None  # the file, for SQLite
 
     @classmethod
     def at(cls, place: str | Path, *, timeout: float) -> "Database":

@@ -29,17 +29,11 @@ Kind = Literal["created", "asked", "ordered", "told", "withdrawn"]
 
 @dataclass(frozen=True)
 class Created:
-    """The campaign began; the artefact of the event is the starting screen.
+    """The campaign began; the artefact of the event is the starting screen."""
 
-    Attributes:
-        settings: As JSON, see :mod:`inverse_design.campaign.settings`.
-        goal: The target as JSON, see :mod:`inverse_design.campaign.create`.
-        conditions: Rows of the starting screen.
-    """
-
-    settings: dict[str, Any]
-    goal: dict[str, Any]
-    conditions: int
+    settings: dict[str, Any]  # as JSON, see :mod:`inverse_design.campaign.settings`
+    goal: dict[str, Any]  # the target as JSON, see :mod:`inverse_design.campaign.create`
+    conditions: int  # rows of the starting screen
     kind: Literal["created"] = "created"
 
     @property
@@ -50,29 +44,17 @@ class Created:
 
 @dataclass(frozen=True)
 class Asked:
-    """A round was proposed; the artefact of the event is the fitted model, if the planner gave one.
+    """A round was proposed; the artefact of the event is the fitted model, if the planner gave one."""
 
-    Attributes:
-        round: Its number, from 1.
-        first: Number of its first experiment; the others follow.
-        perturbations: Labels, in the order of the table.
-        columns: The table as it was given out.
-        expected_gain: Of the batch, in units of the utility; ``None`` if the planner could not say.
-        notes: Of the planner.
-        count: How many experiments were wanted.
-        seed: That the planner was given.
-        basis: Number of the last event that the planner knew of.
-    """
-
-    round: int
-    first: int
-    perturbations: tuple[str, ...]
-    columns: list[dict[str, Any]]
-    expected_gain: float | None
-    notes: tuple[str, ...]
-    count: int
-    seed: int
-    basis: int
+    round: int  # its number, from 1
+    first: int  # number of its first experiment; the others follow
+    perturbations: tuple[str, ...]  # labels, in the order of the table
+    columns: list[dict[str, Any]]  # the table as it was given out
+    expected_gain: float | None  # of the batch, in units of the utility; ``None`` if the planner could not say
+    notes: tuple[str, ...]  # of the planner
+    count: int  # how many experiments were wanted
+    seed: int  # that the planner was given
+    basis: int  # number of the last event that the planner knew of
     kind: Literal["asked"] = "asked"
 
     @property
@@ -83,13 +65,9 @@ class Asked:
 
 @dataclass(frozen=True)
 class Ordered:
-    """Proposed experiments went to the bench.
+    """Proposed experiments went to the bench."""
 
-    Attributes:
-        numbers: Of the experiments.
-    """
-
-    numbers: tuple[int, ...]
+    numbers: tuple[int, ...]  # of the experiments
     kind: Literal["ordered"] = "ordered"
 
     @property
@@ -100,21 +78,13 @@ class Ordered:
 
 @dataclass(frozen=True)
 class Told:
-    """Results came in; the artefact of the event is the block of their numbers.
+    """Results came in; the artefact of the event is the block of their numbers."""
 
-    Attributes:
-        measured: How many experiments they measured for the first time.
-        failed: How many experiments failed.
-        extra: How many of both had not been asked for.
-        values: How many wells gave values.
-        flagged: What is out of scale, in words.
-    """
-
-    measured: int
-    failed: int
-    extra: int
-    values: int
-    flagged: tuple[str, ...]
+    measured: int  # how many experiments they measured for the first time
+    failed: int  # how many experiments failed
+    extra: int  # how many of both had not been asked for
+    values: int  # how many wells gave values
+    flagged: tuple[str, ...]  # what is out of scale, in words
     kind: Literal["told"] = "told"
 
     @property
@@ -127,15 +97,10 @@ class Told:
 
 @dataclass(frozen=True)
 class Withdrawn:
-    """Experiments will not be done.
+    """Experiments will not be done."""
 
-    Attributes:
-        numbers: Of the experiments.
-        reason: In the user's words.
-    """
-
-    numbers: tuple[int, ...]
-    reason: str
+    numbers: tuple[int, ...]  # of the experiments
+    reason: str  # in the user's words
     kind: Literal["withdrawn"] = "withdrawn"
 
     @property
@@ -152,21 +117,13 @@ _ADAPTERS: dict[str, TypeAdapter[Any]] = {
 
 @dataclass(frozen=True)
 class Recorded:
-    """An event with its place in the log.
+    """An event with its place in the log."""
 
-    Attributes:
-        sequence: Its number, from 1, without gaps.
-        time: When, in UTC, ISO 8601.
-        actor: Who.
-        event: What.
-        artefact: Content hash of the numbers that belong to it.
-    """
-
-    sequence: int
-    time: str
-    actor: str
-    event: Event
-    artefact: str | None
+    sequence: int  # its number, from 1, without gaps
+    time: str  # when, in UTC, ISO 8601
+    actor: str  # who
+    event: Event  # what
+    artefact: str | None  # content hash of the numbers that belong to it
 
 
 def to_json(event: Event) -> str:
@@ -216,22 +173,16 @@ class Block:
     """Wells of one told table.
 
     Attributes:
-        number: Experiment of each well.
         extra: Whether that experiment was made by this very block, because nobody had asked for it.
-        failed: Whether the well gave no values.
-        genes: Vocabulary ids of its perturbation, ``-1`` where empty.
-        values: Measured effects, NaN where failed.
-        labels: Its perturbation, one line per well.
-        replicates: Name of the replicate, one line per well.
     """
 
-    number: Int[np.ndarray, "m"]
+    number: Int[np.ndarray, "m"]  # experiment of each well
     extra: Bool[np.ndarray, "m"]
-    failed: Bool[np.ndarray, "m"]
-    genes: Int[np.ndarray, "m k"]
-    values: Float[np.ndarray, "m g"]
-    labels: str
-    replicates: str
+    failed: Bool[np.ndarray, "m"]  # whether the well gave no values
+    genes: Int[np.ndarray, "m k"]  # vocabulary ids of its perturbation, ``-1`` where empty
+    values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed
+    labels: str  # its perturbation, one line per well
+    replicates: str  # name of the replicate, one line per well
 
     @property
     def label(self) -> list[str]:
@@ -320,33 +271,19 @@ def require_move(name: str, start: State, end: State) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A perturbation that was proposed in a round, or told without having been asked for.
+    """A perturbation that was proposed in a round, or told without having been asked for."""
 
-    Attributes:
-        number: In its campaign, from 1.
-        perturbation: Canonical label.
-        round: In which it was proposed; 0 if it never was.
-        state: Where it stands.
-    """
-
-    number: int
-    perturbation: str
-    round: int
-    state: State
+    number: int  # in its campaign, from 1
+    perturbation: str  # canonical label
+    round: int  # in which it was proposed; 0 if it never was
+    state: State  # where it stands
 
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """Where the values of one well are.
+    """Where the values of one well are."""
 
-    Attributes:
-        number: Of the experiment.
-        replicate: Name of the replicate.
-        sequence: Number of the event that told it.
-        row: In the block of that event.
-    """
-
-    number: int
-    replicate: str
-    sequence: int
-    row: int
+    number: int  # of the experiment
+    replicate: str  # name of the replicate
+    sequence: int  # number of the event that told it
+    row: int  # in the block of that event

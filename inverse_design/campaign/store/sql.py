@@ -162,17 +162,11 @@ _AT_ONCE = 500  # parameters of one statement; SQLite allows some more
 
 @dataclass(frozen=True)
 class SqlLog:
-    """One campaign, as it is in a transaction.
+    """One campaign, as it is in a transaction."""
 
-    Attributes:
-        connection: With the transaction.
-        campaign: Number of the campaign in this database.
-        key: Its identity in whatever database.
-    """
-
-    connection: Connection
-    campaign: int
-    key: str
+    connection: Connection  # with the transaction
+    campaign: int  # number of the campaign in this database
+    key: str  # its identity in whatever database
 
     def head(self) -> int:
         """Give the number of the last event."""
@@ -312,13 +306,9 @@ def _experiment(row: Any) -> Experiment:  # noqa: ANN401 - as above
 
 @dataclass(frozen=True)
 class SqlStore:
-    """A database of the present version.
+    """A database of the present version."""
 
-    Attributes:
-        database: How to reach it.
-    """
-
-    database: Database
+    database: Database  # how to reach it
 
     def names(self) -> tuple[str, ...]:
         """List the campaigns, sorted."""

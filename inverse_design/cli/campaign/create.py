@@ -27,7 +27,7 @@ from inverse_design.cli.tables import show_facts
 from inverse_design.cli.targets import read_target
 from inverse_design.cli.value_tables import read_value_table, text_table
 from inverse_design.errors import LibraryError
-from inverse_design.problem.question import Question, ask, range_remark, scale_remark
+from inverse_design.problem.problem import Problem, ask, range_remark, scale_remark
 from surrogates.data.screen import Screen
 
 COST_COLUMNS = ("cost", "price", "costs")
@@ -106,7 +106,7 @@ def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object
     return {key: value for key, value in flags.items() if value is not None}
 
 
-def _facts(campaign: Campaign, place: Place, question: Question) -> dict[str, str]:
+def _facts(campaign: Campaign, place: Place, question: Problem) -> dict[str, str]:
     settings, screen = campaign.settings, question.training
     source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
     wells = f"{settings.replicates} wells each, {settings.controls} controls per plate of {settings.plate_size}"

@@ -46,19 +46,12 @@ def approval(answer: str) -> Callable[[Workload], None]:
 
 @dataclass(frozen=True)
 class Answer:
-    """A proposal with the question that it answers.
+    """A proposal with the question that it answers."""
 
-    Attributes:
-        screen: The data, the target condition among them.
-        target: As it was read.
-        asking: What was asked.
-        proposal: What was found.
-    """
-
-    screen: Screen
-    target: str | Target
-    asking: Asking
-    proposal: Proposal
+    screen: Screen  # the data, the target condition among them
+    target: str | Target  # as it was read
+    asking: Asking  # what was asked
+    proposal: Proposal  # what was found
 
 
 def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb

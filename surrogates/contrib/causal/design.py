@@ -23,16 +23,13 @@ class Sources:
     virtual node: nothing acts on it, and its value is its input.
 
     Attributes:
-        names: Of the nodes.
-        columns: The readout that each node is, ``-1`` for a virtual node.
-        of_entry: The node on which each vocabulary entry acts.
         dose: Signed input of each entry, for a strength of one; that of a virtual node is relative to its largest
             dose.
     """
 
-    names: tuple[str, ...]
-    columns: Int[Tensor, "q"]
-    of_entry: Int[Tensor, "v"]
+    names: tuple[str, ...]  # of the nodes
+    columns: Int[Tensor, "q"]  # the readout that each node is, ``-1`` for a virtual node
+    of_entry: Int[Tensor, "v"]  # the node on which each vocabulary entry acts
     dose: Float[Tensor, "v"]
 
     @classmethod
@@ -72,17 +69,11 @@ class Sources:
 
 @dataclass(frozen=True)
 class Regression:
-    """What the edges must explain: ``effects = values @ edges + inputs``, apart from the targets' own readouts.
+    """What the edges must explain: ``effects = values @ edges + inputs``, apart from the targets' own readouts."""
 
-    Attributes:
-        effects: Measured effects.
-        inputs: What each condition puts into each node, for a strength of one.
-        columns: The readout that each node is, ``-1`` for a virtual one.
-    """
-
-    effects: Float[Tensor, "n g"]
-    inputs: Float[Tensor, "n q"]
-    columns: Int[Tensor, "q"]
+    effects: Float[Tensor, "n g"]  # measured effects
+    inputs: Float[Tensor, "n q"]  # what each condition puts into each node, for a strength of one
+    columns: Int[Tensor, "q"]  # the readout that each node is, ``-1`` for a virtual one
 
     @property
     def real(self) -> Bool[Tensor, "q"]:

@@ -239,17 +239,11 @@ _KNEE = 0.05  # an edge of this size is penalised half as much as one that vanis
 
 @dataclass(frozen=True)
 class Estimate:
-    """Edges and strengths estimated from one set of conditions.
+    """Edges and strengths estimated from one set of conditions."""
 
-    Attributes:
-        edges: From nodes to readouts.
-        strength: How strongly an input of one acts on each node.
-        responses: Effect of an input of one into each node.
-    """
-
-    edges: Float[Tensor, "q g"]
-    strength: Float[Tensor, "q"]
-    responses: Float[Tensor, "q g"]
+    edges: Float[Tensor, "q g"]  # from nodes to readouts
+    strength: Float[Tensor, "q"]  # how strongly an input of one acts on each node
+    responses: Float[Tensor, "q g"]  # effect of an input of one into each node
 
     @classmethod
     def of(cls, problem: Regression, edges: Float[Tensor, "q g"]) -> "Estimate":
@@ -271,19 +265,12 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Penalty:
-    """How strongly edges are penalised, and how long their objective is minimised.
+    """How strongly edges are penalised, and how long their objective is minimised."""
 
-    Attributes:
-        size: Of an edge of factor one, in the lasso; and in the full objective, if the lasso has removed it.
-        factors: Relative penalty of each edge.
-        idle: Weight of a pseudo-condition, see :meth:`Regression.with_idle_conditions`.
-        steps: Most iterations of the full objective.
-    """
-
-    size: float
-    factors: Float[Tensor, "q g"]
-    idle: float
-    steps: int
+    size: float  # of an edge of factor one, in the lasso; and in the full objective, if the lasso has removed it
+    factors: Float[Tensor, "q g"]  # relative penalty of each edge
+    idle: float  # weight of a pseudo-condition, see :meth:`Regression.with_idle_conditions`
+    steps: int  # most iterations of the full objective
 
     def estimate(self, problem: Regression) -> Estimate:
         """Estimate edges by lasso and full objective, and again with the node values that these predict.

@@ -99,32 +99,23 @@ class FittedCausal:
     """A causal linear model with its edges.
 
     Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry's single effect was in the training data.
-        rows: Effect of each entry.
-        sources: The nodes that may act on readouts.
-        edges: Effect of a change of one in each node on each readout, on the direct way.
-        inputs: What each entry puts into its node: signed dose times estimated strength.
-        penalty: Penalty of the lasso that found the edges.
         trust: Share of the prediction that is kept for nodes never acted on: 0 says that the edges predicted
             nothing about held-out targets.
         residual_weight: Share of the least-squares residual that is kept for seen nodes: 1 says that edges do not
             help there, 0 that they say it all.
-        variance: In-sample error variance of each readout.
     """
 
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    rows: Float[Tensor, "v g"]
-    sources: Sources
-    edges: Float[Tensor, "q g"]
-    inputs: Float[Tensor, "v"]
-    penalty: float
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    rows: Float[Tensor, "v g"]  # effect of each entry
+    sources: Sources  # the nodes that may act on readouts
+    edges: Float[Tensor, "q g"]  # effect of a change of one in each node on each readout, on the direct way
+    inputs: Float[Tensor, "v"]  # what each entry puts into its node: signed dose times estimated strength
+    penalty: float  # penalty of the lasso that found the edges
     trust: float
     residual_weight: float
-    variance: Float[Tensor, "g"]
+    variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations: sums over their interventions."""

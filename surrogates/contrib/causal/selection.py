@@ -25,30 +25,19 @@ _CAUTION = 0.25  # of that ratio; trust corrects what is too bold
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Conditions to learn from and conditions to predict.
+    """Conditions to learn from and conditions to predict."""
 
-    Attributes:
-        train: For the fit.
-        test: For the judgement.
-    """
-
-    train: Regression
-    test: Regression
+    train: Regression  # for the fit
+    test: Regression  # for the judgement
 
 
 @dataclass(frozen=True)
 class Selected:
-    """What was learnt from held-out data.
+    """What was learnt from held-out data."""
 
-    Attributes:
-        penalty: For the final fit.
-        residual_weight: Share of the least-squares residual that is kept for seen nodes.
-        trust: Share of a prediction that is kept for nodes never acted on.
-    """
-
-    penalty: Penalty
-    residual_weight: float
-    trust: float
+    penalty: Penalty  # for the final fit
+    residual_weight: float  # share of the least-squares residual that is kept for seen nodes
+    trust: float  # share of a prediction that is kept for nodes never acted on
 
 
 def held_out(screen: Screen, problem: Regression, *, seed: int) -> tuple[HeldOut, ...]:

@@ -28,15 +28,12 @@ class Member:
 
     Attributes:
         entries: Embedding of each vocabulary entry; ``e_P`` is the mean over the parts of a perturbation.
-        readouts: Embedding ``e_R`` of each readout.
-        contexts: Embedding ``e_C`` of each context.
-        layers: The network, from the three side by side.
     """
 
     entries: Float[Tensor, "v d"]
-    readouts: Float[Tensor, "g d"]
-    contexts: Float[Tensor, "c d"]
-    layers: Layers
+    readouts: Float[Tensor, "g d"]  # embedding ``e_R`` of each readout
+    contexts: Float[Tensor, "c d"]  # embedding ``e_C`` of each context
+    layers: Layers  # the network, from the three side by side
 
     @classmethod
     def random(cls, sizes: tuple[int, int, int], width: int, hidden: tuple[int, ...], *, seed: int) -> "Member":
@@ -94,24 +91,15 @@ class LargePerturbationInContext:
 
     A perturbation with a part that no training condition holds is predicted by the two-factor model, which
     :meth:`falls_back` tells, and the posterior by a group of its own.
-
-    Attributes:
-        readouts: Names of the readouts.
-        context: Number of the context.
-        members: Networks, whose predictions are averaged.
-        trained: Whether each entry occurs in the training data.
-        unit: What the networks' values are multiplied with.
-        fallback: The two-factor model.
-        variance: Error variance of each readout.
     """
 
-    readouts: tuple[str, ...]
-    context: int
-    members: tuple[Member, ...]
-    trained: Bool[Tensor, "v"]
-    unit: float
-    fallback: ActionEffects
-    variance: Float[Tensor, "g"]
+    readouts: tuple[str, ...]  # names of the readouts
+    context: int  # number of the context
+    members: tuple[Member, ...]  # networks, whose predictions are averaged
+    trained: Bool[Tensor, "v"]  # whether each entry occurs in the training data
+    unit: float  # what the networks' values are multiplied with
+    fallback: ActionEffects  # the two-factor model
+    variance: Float[Tensor, "g"]  # error variance of each readout
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -144,15 +132,10 @@ class LargePerturbationInContext:
 
 @dataclass(frozen=True)
 class FittedLargePerturbation:
-    """The large perturbation model after it has seen a screen.
+    """The large perturbation model after it has seen a screen."""
 
-    Attributes:
-        contexts: The contexts of the training data.
-        view: What they see; its context is the first one.
-    """
-
-    contexts: tuple[str, ...]
-    view: LargePerturbationInContext
+    contexts: tuple[str, ...]  # the contexts of the training data
+    view: LargePerturbationInContext  # what they see; its context is the first one
 
     def in_context(self, context: str) -> LargePerturbationInContext:
         """View the model in one context.

@@ -28,19 +28,14 @@ class FittedSyntheticInContext:
     two-factor model, which :meth:`falls_back` tells, and the posterior by a group of its own.
 
     Attributes:
-        readouts: Names of the readouts.
-        context: Number of the context.
-        table: All training data.
-        energy: Share of the squared singular values that is kept.
-        fallback: The two-factor model.
         variance: Error variance of synthetic predictions of measured actions, which these never saw.
     """
 
-    readouts: tuple[str, ...]
-    context: int
-    table: ActionTable
-    energy: float
-    fallback: ActionEffects
+    readouts: tuple[str, ...]  # names of the readouts
+    context: int  # number of the context
+    table: ActionTable  # all training data
+    energy: float  # share of the squared singular values that is kept
+    fallback: ActionEffects  # the two-factor model
     variance: Float[Tensor, "g"]
 
     @property
@@ -73,21 +68,13 @@ class FittedSyntheticInContext:
 
 @dataclass(frozen=True)
 class FittedSyntheticInterventions:
-    """Synthetic interventions in several contexts.
+    """Synthetic interventions in several contexts."""
 
-    Attributes:
-        readouts: Names of the readouts.
-        table: All training data.
-        energy: Share of the squared singular values that is kept.
-        fallback: The two-factor model.
-        variance: Error variance of the synthetic predictions of each context.
-    """
-
-    readouts: tuple[str, ...]
-    table: ActionTable
-    energy: float
-    fallback: ActionEffects
-    variance: Float[Tensor, "c g"]
+    readouts: tuple[str, ...]  # names of the readouts
+    table: ActionTable  # all training data
+    energy: float  # share of the squared singular values that is kept
+    fallback: ActionEffects  # the two-factor model
+    variance: Float[Tensor, "c g"]  # error variance of the synthetic predictions of each context
 
     @property
     def contexts(self) -> tuple[str, ...]:

@@ -38,23 +38,16 @@ class PairLaw:
     """A fitted law, of any number of readouts; with nothing learnt it is additive.
 
     Attributes:
-        singles: Effect of each entry alone.
-        centre: Of the curve's terms over the training combinations.
-        spread: Of the same.
-        curve: Weight of each of the curve's terms, the first of which is constant.
-        offset: What each entry adds to any combination.
-        slope: What each entry adds per standardised effect of its partners.
-        elsewhere: Weight of each quantity known from elsewhere.
         variance: Error variance of each readout of a combination, by generalised cross-validation.
     """
 
-    singles: Float[Tensor, "v g"]
-    centre: Float[Tensor, "t g"]
-    spread: Float[Tensor, "t g"]
-    curve: Float[Tensor, "t g"]
-    offset: Float[Tensor, "v g"]
-    slope: Float[Tensor, "v g"]
-    elsewhere: Float[Tensor, "e g"]
+    singles: Float[Tensor, "v g"]  # effect of each entry alone
+    centre: Float[Tensor, "t g"]  # of the curve's terms over the training combinations
+    spread: Float[Tensor, "t g"]  # of the same
+    curve: Float[Tensor, "t g"]  # weight of each of the curve's terms, the first of which is constant
+    offset: Float[Tensor, "v g"]  # what each entry adds to any combination
+    slope: Float[Tensor, "v g"]  # what each entry adds per standardised effect of its partners
+    elsewhere: Float[Tensor, "e g"]  # weight of each quantity known from elsewhere
     variance: Float[Tensor, "g"]
 
     def mean(self, batch: PerturbationBatch, elsewhere: Float[Tensor, "b e g"]) -> Float[Tensor, "b g"]:
@@ -201,13 +194,11 @@ class Elsewhere:
 
     Attributes:
         laws: The law of each other context that has combinations, learnt from that context alone.
-        actions: The combinations measured in any of them.
-        residuals: Mean over those that measured it of measured minus lawful effect.
     """
 
     laws: tuple[PairLaw, ...]
-    actions: Actions
-    residuals: Float[Tensor, "a g"]
+    actions: Actions  # the combinations measured in any of them
+    residuals: Float[Tensor, "a g"]  # mean over those that measured it of measured minus lawful effect
 
     def of(self, batch: PerturbationBatch) -> Float[Tensor, "b e g"]:
         """Look combinations up."""
@@ -222,21 +213,13 @@ class Elsewhere:
 
 @dataclass(frozen=True)
 class TransferInContext:
-    """The transfer model in one context.
+    """The transfer model in one context."""
 
-    Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry was measured alone, in any context.
-        law: What combinations do here.
-        elsewhere: What the other contexts say of them.
-    """
-
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    law: PairLaw
-    elsewhere: Elsewhere
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry was measured alone, in any context
+    law: PairLaw  # what combinations do here
+    elsewhere: Elsewhere  # what the other contexts say of them
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations."""
@@ -245,15 +228,10 @@ class TransferInContext:
 
 @dataclass(frozen=True)
 class FittedTransfer:
-    """The transfer model after it has seen a screen.
+    """The transfer model after it has seen a screen."""
 
-    Attributes:
-        contexts: The contexts of the training data.
-        views: The model in each of them.
-    """
-
-    contexts: tuple[str, ...]
-    views: tuple[TransferInContext, ...]
+    contexts: tuple[str, ...]  # the contexts of the training data
+    views: tuple[TransferInContext, ...]  # the model in each of them
 
     def in_context(self, context: str) -> TransferInContext:
         """View the model in one context.

@@ -21,26 +21,16 @@ class ActionEffects:
 
     An action never measured is predicted as the sum of its parts when each was measured alone, and otherwise as
     the mean over all actions. The control is predicted to have no effect.
-
-    Attributes:
-        vocabulary: What the ids of a batch mean.
-        readouts: Names of the readouts.
-        measured_alone: Whether each entry was measured alone, in any context.
-        actions: The measured actions.
-        effects: Effect of each, over contexts.
-        parts: Effect of each entry alone, zero where it was not measured alone.
-        shift: What the context adds to every action.
-        variance: In-sample error variance of each readout.
     """
 
-    vocabulary: Vocabulary
-    readouts: tuple[str, ...]
-    measured_alone: Bool[Tensor, "v"]
-    actions: Actions
-    effects: Float[Tensor, "a g"]
-    parts: Float[Tensor, "v g"]
-    shift: Float[Tensor, "g"]
-    variance: Float[Tensor, "g"]
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry was measured alone, in any context
+    actions: Actions  # the measured actions
+    effects: Float[Tensor, "a g"]  # effect of each, over contexts
+    parts: Float[Tensor, "v g"]  # effect of each entry alone, zero where it was not measured alone
+    shift: Float[Tensor, "g"]  # what the context adds to every action
+    variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations."""
@@ -54,15 +44,10 @@ class ActionEffects:
 
 @dataclass(frozen=True)
 class FittedTwoFactor:
-    """Effects of actions that hold in any context.
+    """Effects of actions that hold in any context."""
 
-    Attributes:
-        contexts: The contexts of the training data.
-        view: What every context sees.
-    """
-
-    contexts: tuple[str, ...]
-    view: ActionEffects
+    contexts: tuple[str, ...]  # the contexts of the training data
+    view: ActionEffects  # what every context sees
 
     def in_context(self, context: str) -> ActionEffects:  # noqa: ARG002 - the same in each
         """View the model in one context, which may be one never seen: effects are relative to its own control."""
@@ -97,17 +82,11 @@ class TwoFactor:
 
 @dataclass(frozen=True)
 class FittedTwoWay:
-    """Effects of actions, and a shift of each context.
+    """Effects of actions, and a shift of each context."""
 
-    Attributes:
-        contexts: The contexts of the training data.
-        view: What they see, without shift.
-        shifts: What each context adds to every action; they sum to zero.
-    """
-
-    contexts: tuple[str, ...]
-    view: ActionEffects
-    shifts: Float[Tensor, "c g"]
+    contexts: tuple[str, ...]  # the contexts of the training data
+    view: ActionEffects  # what they see, without shift
+    shifts: Float[Tensor, "c g"]  # what each context adds to every action; they sum to zero
 
     def in_context(self, context: str) -> ActionEffects:
         """View the model in one context.
@@ -145,17 +124,11 @@ class TwoWay:
 
 @dataclass(frozen=True)
 class FittedContextMean:
-    """One mean effect per context.
+    """One mean effect per context."""
 
-    Attributes:
-        contexts: The contexts of the training data.
-        view: What they see, with the mean over all of them.
-        means: Mean effect of each.
-    """
-
-    contexts: tuple[str, ...]
-    view: FittedMean
-    means: Float[Tensor, "c g"]
+    contexts: tuple[str, ...]  # the contexts of the training data
+    view: FittedMean  # what they see, with the mean over all of them
+    means: Float[Tensor, "c g"]  # mean effect of each
 
     def in_context(self, context: str) -> FittedMean:
         """View the model in one context.

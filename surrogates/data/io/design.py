@@ -21,15 +21,12 @@ class Design:
 
     Attributes:
         codes: Number of the condition of each row, ``-1`` where the row is of a mode that is not read.
-        perturbations: What was done in each condition.
-        contexts: Context of each condition, empty when the table has none.
-        detection: How this was found.
     """
 
     codes: Int[np.ndarray, "rows"]
-    perturbations: tuple[Perturbation, ...]
-    contexts: tuple[str, ...]
-    detection: Detection
+    perturbations: tuple[Perturbation, ...]  # what was done in each condition
+    contexts: tuple[str, ...]  # context of each condition, empty when the table has none
+    detection: Detection  # how this was found
 
     def __len__(self) -> int:
         return len(self.perturbations)

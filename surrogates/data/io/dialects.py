@@ -60,43 +60,29 @@ class Dialect:
     """What the caller states about a table; whatever is ``None`` is to be found.
 
     Attributes:
-        target_col: The column of labels, or several columns with one part each.
         reference_key: The label of the control; empty when no label is one (``CTRL`` is a gene, too).
-        dose_col: The column of doses.
-        group_col: The column of contexts.
-        sep: What stands between the parts of a combination.
         mode: How targets are acted upon; where the table names several modes, only rows of this one are read.
     """
 
-    target_col: str | Sequence[str] | None = None
+    target_col: str | Sequence[str] | None = None  # the column of labels, or several columns with one part each
     reference_key: str | None = None
-    dose_col: str | None = None
-    group_col: str | None = None
-    sep: str | None = None
+    dose_col: str | None = None  # the column of doses
+    group_col: str | None = None  # the column of contexts
+    sep: str | None = None  # what stands between the parts of a combination
     mode: Mode | None = None
 
 
 @dataclass(frozen=True)
 class Detection:
-    """What was found in a table, and by which rule.
+    """What was found in a table, and by which rule."""
 
-    Attributes:
-        target_cols: Columns that name what was done.
-        dose_cols: Columns of doses, if any.
-        context_col: Column of contexts, if any.
-        mode_col: Column of modes, if any.
-        modes: The modes that are read; the first one holds where ``mode_col`` is silent.
-        label_format: How labels are read.
-        rules: For each finding a sentence on what was taken and why.
-    """
-
-    target_cols: Columns
-    dose_cols: Columns
-    context_col: str | None
-    mode_col: str | None
-    modes: tuple[Mode, ...]
-    label_format: LabelFormat
-    rules: Mapping[str, str]
+    target_cols: Columns  # columns that name what was done
+    dose_cols: Columns  # columns of doses, if any
+    context_col: str | None  # column of contexts, if any
+    mode_col: str | None  # column of modes, if any
+    modes: tuple[Mode, ...]  # the modes that are read; the first one holds where ``mode_col`` is silent
+    label_format: LabelFormat  # how labels are read
+    rules: Mapping[str, str]  # for each finding a sentence on what was taken and why
 
     @property
     def columns(self) -> Columns:

@@ -62,19 +62,12 @@ def screen_of_effects(
 
 @dataclass(frozen=True)
 class EffectRows:
-    """Effects as they were measured.
+    """Effects as they were measured."""
 
-    Attributes:
-        labels: Canonical label of each condition; empty for a control.
-        contexts: Its context, empty if there is none.
-        readouts: What was measured.
-        effects: One row per condition; nothing is left out because it never changes.
-    """
-
-    labels: tuple[str, ...]
-    contexts: tuple[str, ...]
-    readouts: tuple[str, ...]
-    effects: Float[np.ndarray, "n g"]
+    labels: tuple[str, ...]  # canonical label of each condition; empty for a control
+    contexts: tuple[str, ...]  # its context, empty if there is none
+    readouts: tuple[str, ...]  # what was measured
+    effects: Float[np.ndarray, "n g"]  # one row per condition; nothing is left out because it never changes
 
 
 def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = None) -> EffectRows:

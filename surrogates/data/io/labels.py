@@ -31,14 +31,12 @@ class LabelFormat:
     """How the labels of one table are to be read.
 
     Attributes:
-        sep: What stands between the parts of a combination; ``None`` when labels are single parts.
-        controls: Case-folded tokens that mean that nothing was done.
         singles: When given, ``sep`` divides a label only between two of these names; for underscores, which
             also occur inside names.
     """
 
-    sep: str | None
-    controls: frozenset[str]
+    sep: str | None  # what stands between the parts of a combination; ``None`` when labels are single parts
+    controls: frozenset[str]  # case-folded tokens that mean that nothing was done
     singles: frozenset[str] | None = None
 
     def split(self, label: str) -> tuple[str, ...]:

@@ -31,17 +31,11 @@ class CellMatrix(Protocol):
 
 @dataclass(frozen=True)
 class Moments:
-    """Sums over the cells of each condition.
+    """Sums over the cells of each condition."""
 
-    Attributes:
-        count: Number of cells.
-        total: Sum over the cells.
-        square: Sum of squares over the cells.
-    """
-
-    count: Int[np.ndarray, "c"]
-    total: Float[np.ndarray, "c g"]
-    square: Float[np.ndarray, "c g"]
+    count: Int[np.ndarray, "c"]  # number of cells
+    total: Float[np.ndarray, "c g"]  # sum over the cells
+    square: Float[np.ndarray, "c g"]  # sum of squares over the cells
 
     @property
     def mean(self) -> Float[np.ndarray, "c g"]:
@@ -92,17 +86,13 @@ class CellEffects:
 
     Attributes:
         conditions: Number of each condition in the design; those of too few cells are not among them.
-        effects: Difference of the means.
-        errors: Standard errors of it.
-        enough: Whether each condition of the design has the fewest cells that are needed.
-        cells: How many cells were read.
     """
 
     conditions: Int[np.ndarray, "n"]
-    effects: Float[np.ndarray, "n g"]
-    errors: Float[np.ndarray, "n g"]
-    enough: Bool[np.ndarray, "c"]
-    cells: int
+    effects: Float[np.ndarray, "n g"]  # difference of the means
+    errors: Float[np.ndarray, "n g"]  # standard errors of it
+    enough: Bool[np.ndarray, "c"]  # whether each condition of the design has the fewest cells that are needed
+    cells: int  # how many cells were read
 
 
 def effects_of_cells(matrix: CellMatrix, design: Design, *, chunk: int = CHUNK) -> CellEffects:

@@ -15,19 +15,12 @@ RAW_HOST = "https://raw.githubusercontent.com"
 
 @dataclass(frozen=True)
 class PublicFile:
-    """One file of a public repository, at one commit, with its known checksum.
+    """One file of a public repository, at one commit, with its known checksum."""
 
-    Attributes:
-        repository: Owner and name on GitHub.
-        commit: The full hash of the commit.
-        path: Path of the file in the repository.
-        sha256: Of its content.
-    """
-
-    repository: str
-    commit: str
-    path: str
-    sha256: str
+    repository: str  # owner and name on GitHub
+    commit: str  # the full hash of the commit
+    path: str  # path of the file in the repository
+    sha256: str  # of its content
 
     @property
     def url(self) -> str:

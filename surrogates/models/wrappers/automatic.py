@@ -103,19 +103,14 @@ class _Part:
     """What one split held out of a novelty class.
 
     Attributes:
-        batch: The perturbations.
-        effects: What was measured of each.
-        hidden: Unseen targets of each.
-        errors: Measured minus predicted effects of each surrogate.
-        scales: Posterior scale of each prediction.
         products: Inner products of the surrogates' errors: weights of any selection of rows are cheap.
     """
 
-    batch: PerturbationBatch
-    effects: Float[Tensor, "b g"]
-    hidden: tuple[frozenset[str], ...]
-    errors: Float[Tensor, "m b g"]
-    scales: Float[Tensor, "m b"]
+    batch: PerturbationBatch  # the perturbations
+    effects: Float[Tensor, "b g"]  # what was measured of each
+    hidden: tuple[frozenset[str], ...]  # unseen targets of each
+    errors: Float[Tensor, "m b g"]  # measured minus predicted effects of each surrogate
+    scales: Float[Tensor, "m b"]  # posterior scale of each prediction
     products: Float[Tensor, "b m m"]
 
     @classmethod
@@ -176,13 +171,11 @@ class _Learnt:
     """What was learnt of a novelty class from some parts.
 
     Attributes:
-        weights: Of the surrogates.
-        law: Of the errors that they leave.
         evidence: The held-out predictions behind the law: those of each part under weights of the others.
     """
 
-    weights: ClassWeights
-    law: ErrorLaw
+    weights: ClassWeights  # of the surrogates
+    law: ErrorLaw  # of the errors that they leave
     evidence: HeldOutPredictions
 
     @classmethod

@@ -38,17 +38,11 @@ from surrogates.uncertainty.selection import Promise, Selection, Trial, select_l
 
 @dataclass(frozen=True)
 class HeldOutError:
-    """Cross-fitted squared error of a model beside that of the additive one, on the same combinations.
+    """Cross-fitted squared error of a model beside that of the additive one, on the same combinations."""
 
-    Attributes:
-        model: Sum over held-out combinations and readouts.
-        additive: The same for the sum of the measured single effects.
-        conditions: Number of held-out combinations.
-    """
-
-    model: float
-    additive: float
-    conditions: int
+    model: float  # sum over held-out combinations and readouts
+    additive: float  # the same for the sum of the measured single effects
+    conditions: int  # number of held-out combinations
 
     @property
     def ratio(self) -> float:
@@ -58,15 +52,10 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class Expert:
-    """A surrogate with its law, and how much its posterior over candidates counts beside those of others.
+    """A surrogate with its law, and how much its posterior over candidates counts beside those of others."""
 
-    Attributes:
-        weight: Positive; those of all experts add up to one.
-        fitted: The surrogate, without cross-fits and experts of its own.
-    """
-
-    weight: float
-    fitted: "FittedCalibrated"
+    weight: float  # positive; those of all experts add up to one
+    fitted: "FittedCalibrated"  # the surrogate, without cross-fits and experts of its own
 
 
 @dataclass(frozen=True)
@@ -74,12 +63,6 @@ class FittedCalibrated:
     """A fitted surrogate and its error laws.
 
     Attributes:
-        base: The surrogate, fitted on all the data.
-        laws: Error law of each novelty class that has one, by the class's code.
-        singles: Single effect of each entry: the directions along which coefficients scatter.
-        selection: How the law of doubles of seen singles was chosen, ``None`` without such doubles.
-        held_out: Cross-fitted error beside the additive model's.
-        name: What the surrogate is made of.
         cross: The cross-fits, each with the perturbations that it has not seen and laws that have not seen them
             either, at any depth: what conformal intervals and sets are calibrated on.
         evidence: By the code of a novelty class, the held-out predictions that its law was learnt from. Those of a
@@ -90,12 +73,12 @@ class FittedCalibrated:
             this one speaks alone.
     """
 
-    base: Fitted
-    laws: Mapping[int, ErrorLaw]
-    singles: Float[Tensor, "v g"]
-    selection: Selection | None
-    held_out: HeldOutError
-    name: str = ""
+    base: Fitted  # the surrogate, fitted on all the data
+    laws: Mapping[int, ErrorLaw]  # error law of each novelty class that has one, by the class's code
+    singles: Float[Tensor, "v g"]  # single effect of each entry: the directions along which coefficients scatter
+    selection: Selection | None  # how the law of doubles of seen singles was chosen, ``None`` without such doubles
+    held_out: HeldOutError  # cross-fitted error beside the additive model's
+    name: str = ""  # what the surrogate is made of
     cross: tuple[HeldOutFit, ...] = ()
     evidence: Mapping[int, HeldOutPredictions] = field(default_factory=dict)
     promise: Promise | None = None

@@ -54,17 +54,11 @@ _NUMBERS_AT_ONCE = 2**17
 
 @dataclass(frozen=True)
 class Reach:
-    """A prediction, and what its errors are in units of.
+    """A prediction, and what its errors are in units of."""
 
-    Attributes:
-        centre: What is predicted.
-        downwards: Unit of errors below it.
-        upwards: Unit of errors above it.
-    """
-
-    centre: Float[Tensor, "b *g"]
-    downwards: Float[Tensor, "b *g"]
-    upwards: Float[Tensor, "b *g"]
+    centre: Float[Tensor, "b *g"]  # what is predicted
+    downwards: Float[Tensor, "b *g"]  # unit of errors below it
+    upwards: Float[Tensor, "b *g"]  # unit of errors above it
 
     @classmethod
     def alike(cls, centre: Float[Tensor, "b *g"], spread: Float[Tensor, "b *g"]) -> "Reach":
@@ -101,16 +95,14 @@ class Bounded:
     """What is bounded.
 
     Attributes:
-        view: From a posterior to the prediction and the unit of its errors.
         measured: From measured effects to the numbers that are bounded.
-        at_once: Whether the bounds hold all numbers of a perturbation at once, by its largest error.
         own_apart: Whether readouts that are targets of the perturbation itself are calibrated by such readouts
             only, where there are enough.
     """
 
-    view: Callable[[Posterior], Reach]
+    view: Callable[[Posterior], Reach]  # from a posterior to the prediction and the unit of its errors
     measured: Callable[[Float[Tensor, "b g"]], Float[Tensor, "b *g"]] = lambda effects: effects
-    at_once: bool = False
+    at_once: bool = False  # whether the bounds hold all numbers of a perturbation at once, by its largest error
     own_apart: bool = False
 
     def of(self, fitted: Fitted, batch: PerturbationBatch) -> Reach:

@@ -76,19 +76,12 @@ class HeldOutFit:
 
 @dataclass(frozen=True)
 class HeldOutPredictions:
-    """What models predicted of perturbations that none of them had seen.
+    """What models predicted of perturbations that none of them had seen."""
 
-    Attributes:
-        batch: The perturbations; one that several models held out stands there as often.
-        measured: Measured effect of each.
-        mean: Predicted effect of each.
-        scale: Posterior scale of each prediction.
-    """
-
-    batch: PerturbationBatch
-    measured: Float[Tensor, "n g"]
-    mean: Float[Tensor, "n g"]
-    scale: Float[Tensor, "n"]
+    batch: PerturbationBatch  # the perturbations; one that several models held out stands there as often
+    measured: Float[Tensor, "n g"]  # measured effect of each
+    mean: Float[Tensor, "n g"]  # predicted effect of each
+    scale: Float[Tensor, "n"]  # posterior scale of each prediction
 
     def __len__(self) -> int:
         return len(self.measured)
@@ -127,16 +120,13 @@ class HeldOutErrors:
     """Cross-fitted errors of some surrogates on the conditions of one novelty class.
 
     Attributes:
-        code: The class, as numbered by :func:`surrogates.data.novelty.novelty_code`.
-        errors: Measured minus predicted effects of each surrogate.
-        scales: Posterior scale of each prediction.
         shares: How much each condition counts, so that all targets that the fits had not seen count the same:
             conditions of one target err alike. One where every part was seen.
     """
 
-    code: int
-    errors: Float[Tensor, "m b g"]
-    scales: Float[Tensor, "m b"]
+    code: int  # the class, as numbered by :func:`surrogates.data.novelty.novelty_code`
+    errors: Float[Tensor, "m b g"]  # measured minus predicted effects of each surrogate
+    scales: Float[Tensor, "m b"]  # posterior scale of each prediction
     shares: Float[Tensor, "b"]
 
     @property
@@ -152,27 +142,16 @@ class HeldOutErrors:
 
 @dataclass(frozen=True)
 class SplitFit:
-    """Fits to the training part of a split, and what they make of the conditions that they have not seen.
+    """Fits to the training part of a split, and what they make of the conditions that they have not seen."""
 
-    Attributes:
-        fits: One per surrogate.
-        training: Numbers of the rows that they were fitted to.
-        batch: The held-out perturbations.
-        effects: What was measured of them.
-        codes: Novelty class of each with respect to the training part.
-        hidden: Targets of each that are not in the training part alone.
-        errors: Measured minus predicted effects of each surrogate.
-        scales: Posterior scale of each prediction.
-    """
-
-    fits: tuple[Fitted, ...]
-    training: Int[Tensor, "n"]
-    batch: PerturbationBatch
-    effects: Float[Tensor, "b g"]
-    codes: Int[Tensor, "b"]
-    hidden: tuple[frozenset[str], ...]
-    errors: Float[Tensor, "m b g"]
-    scales: Float[Tensor, "m b"]
+    fits: tuple[Fitted, ...]  # one per surrogate
+    training: Int[Tensor, "n"]  # numbers of the rows that they were fitted to
+    batch: PerturbationBatch  # the held-out perturbations
+    effects: Float[Tensor, "b g"]  # what was measured of them
+    codes: Int[Tensor, "b"]  # novelty class of each with respect to the training part
+    hidden: tuple[frozenset[str], ...]  # targets of each that are not in the training part alone
+    errors: Float[Tensor, "m b g"]  # measured minus predicted effects of each surrogate
+    scales: Float[Tensor, "m b"]  # posterior scale of each prediction
 
 
 def fit_splits(

@@ -33,15 +33,10 @@ FOLDS = 5
 
 @dataclass(frozen=True)
 class Shrinkage:
-    """How strongly single effects are shrunk towards what conditions have in common.
+    """How strongly single effects are shrunk towards what conditions have in common."""
 
-    Attributes:
-        components: Number of leading directions that are kept as they are.
-        noise: How much of the remainder passes for noise; 0 changes nothing.
-    """
-
-    components: int = 30
-    noise: float = 0.0
+    components: int = 30  # number of leading directions that are kept as they are
+    noise: float = 0.0  # how much of the remainder passes for noise; 0 changes nothing
 
     def __post_init__(self) -> None:
         """Refuse what is no strength."""
@@ -152,21 +147,13 @@ def shrink_singles(screen: Screen, directions: Float[Tensor, "c g"], *, noise: f
 
 @dataclass(frozen=True)
 class _Remainder:
-    """What single effects do not have in common with other conditions, before any of it is taken for noise.
+    """What single effects do not have in common with other conditions, before any of it is taken for noise."""
 
-    Attributes:
-        single: Which rows of the screen are singles.
-        common: Their projections on the leading directions.
-        rest: What is left of them.
-        power: Its square.
-        expected: The square that its row and its column, combinations included, let expect.
-    """
-
-    single: Bool[Tensor, "n"]
-    common: Float[Tensor, "s g"]
-    rest: Float[Tensor, "s g"]
-    power: Float[Tensor, "s g"]
-    expected: Float[Tensor, "s g"]
+    single: Bool[Tensor, "n"]  # which rows of the screen are singles
+    common: Float[Tensor, "s g"]  # their projections on the leading directions
+    rest: Float[Tensor, "s g"]  # what is left of them
+    power: Float[Tensor, "s g"]  # its square
+    expected: Float[Tensor, "s g"]  # the square that its row and its column, combinations included, let expect
 
     @classmethod
     def of(cls, screen: Screen, directions: Float[Tensor, "c g"]) -> "_Remainder":

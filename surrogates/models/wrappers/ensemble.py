@@ -50,11 +50,10 @@ class FittedEnsemble:
     """Fits of one surrogate, each as likely as any other to be right.
 
     Attributes:
-        members: The fits; all have the same vocabulary and readouts.
         measured_alone: Whether each entry's single effect was in the training data of the ensemble.
     """
 
-    members: tuple[Fitted, ...]
+    members: tuple[Fitted, ...]  # the fits; all have the same vocabulary and readouts
     measured_alone: Bool[Tensor, "v"]
 
     @property
@@ -192,19 +191,12 @@ FEWEST_HELD_OUT = 8
 
 @dataclass(frozen=True)
 class ClassWeights:
-    """How much each member counts in one novelty class.
+    """How much each member counts in one novelty class."""
 
-    Attributes:
-        code: The class, as numbered by :func:`surrogates.data.novelty.novelty_code`.
-        weights: One per member, not negative, of sum one.
-        variance: Cross-fitted error variance of each readout, for a scale of one.
-        support: Number of held-out conditions behind them; 0 if nothing was held out.
-    """
-
-    code: int
-    weights: Float[Tensor, "m"]
-    variance: Float[Tensor, "g"]
-    support: int
+    code: int  # the class, as numbered by :func:`surrogates.data.novelty.novelty_code`
+    weights: Float[Tensor, "m"]  # one per member, not negative, of sum one
+    variance: Float[Tensor, "g"]  # cross-fitted error variance of each readout, for a scale of one
+    support: int  # number of held-out conditions behind them; 0 if nothing was held out
 
 
 @dataclass(frozen=True)
@@ -212,15 +204,12 @@ class FittedStacked:
     """Fitted members and their weights.
 
     Attributes:
-        members: The fitted surrogates.
-        alone: Weights for the control and for singles that were measured.
-        combined: Weights for combinations of entries measured alone.
         unseen: Weights of each class with unseen parts that was held out; others borrow from the nearest.
     """
 
-    members: tuple[Fitted, ...]
-    alone: ClassWeights
-    combined: ClassWeights
+    members: tuple[Fitted, ...]  # the fitted surrogates
+    alone: ClassWeights  # weights for the control and for singles that were measured
+    combined: ClassWeights  # weights for combinations of entries measured alone
     unseen: tuple[ClassWeights, ...]
 
     @property
@@ -394,17 +383,11 @@ def _required(factored: PairFactored | None) -> PairFactored:
 
 @dataclass(frozen=True)
 class FittedResidual:
-    """The sum of a model and of the correction learnt on its residuals.
+    """The sum of a model and of the correction learnt on its residuals."""
 
-    Attributes:
-        base: The first model.
-        correction: The second, of the first one's residuals.
-        variance: In-sample error variance of each readout.
-    """
-
-    base: Fitted
-    correction: Fitted
-    variance: Float[Tensor, "g"]
+    base: Fitted  # the first model
+    correction: Fitted  # the second, of the first one's residuals
+    variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 
     @property
     def vocabulary(self) -> Vocabulary:

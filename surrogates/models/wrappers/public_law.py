@@ -44,17 +44,11 @@ _DRAWN_SINGLES = 2000
 
 @dataclass(frozen=True)
 class SingleSpread:
-    """How single effects spread over targets: the unit in which errors of combinations are stated.
+    """How single effects spread over targets: the unit in which errors of combinations are stated."""
 
-    Attributes:
-        departures: Single effects of the entries measured alone minus their mean.
-        variance: Of each readout, shrunk half to the mean of all readouts; positive.
-        sizes: Mean squared departure of each entry in units of the variance, of mean one.
-    """
-
-    departures: Float[Tensor, "n g"]
-    variance: Float[Tensor, "g"]
-    sizes: Float[Tensor, "v"]
+    departures: Float[Tensor, "n g"]  # single effects of the entries measured alone minus their mean
+    variance: Float[Tensor, "g"]  # of each readout, shrunk half to the mean of all readouts; positive
+    sizes: Float[Tensor, "v"]  # mean squared departure of each entry in units of the variance, of mean one
 
     @classmethod
     def of(cls, singles: Float[Tensor, "v g"], alone: Bool[Tensor, "v"]) -> "SingleSpread":
@@ -100,25 +94,17 @@ class PublicScreen:
     """What one public screen tells of sums of two single effects.
 
     Attributes:
-        name: Of the dataset in the catalogue.
-        source: The publication.
-        readouts: How many.
-        doubles: How many combinations of two measured singles.
-        scale: Factor on sums.
-        ratio: Of squared errors to the spread of singles, see the module's equation.
-        share: What strong singles are missed by more, see there.
-        sums: Mean square of sums in the same unit: what an error of the scale costs.
         within: Variance of the logarithm of a double's squared error, beyond that of as many independent readouts.
     """
 
-    name: str
-    source: str
-    readouts: int
-    doubles: int
-    scale: float
-    ratio: float
-    share: float
-    sums: float
+    name: str  # of the dataset in the catalogue
+    source: str  # the publication
+    readouts: int  # how many
+    doubles: int  # how many combinations of two measured singles
+    scale: float  # factor on sums
+    ratio: float  # of squared errors to the spread of singles, see the module's equation
+    share: float  # what strong singles are missed by more, see there
+    sums: float  # mean square of sums in the same unit: what an error of the scale costs
     within: float
 
     @classmethod
@@ -160,21 +146,13 @@ class PublicScreen:
 
 @dataclass(frozen=True)
 class PublicLaw:
-    """What a screen borrows.
+    """What a screen borrows."""
 
-    Attributes:
-        scale: Factor on sums.
-        share: What strong singles are missed by more.
-        ratio: Expected squared error in the unit of the module.
-        level: Squared scale of the Student law of errors in the same unit.
-        degrees: Its degrees of freedom.
-    """
-
-    scale: float
-    share: float
-    ratio: float
-    level: float
-    degrees: float
+    scale: float  # factor on sums
+    share: float  # what strong singles are missed by more
+    ratio: float  # expected squared error in the unit of the module
+    level: float  # squared scale of the Student law of errors in the same unit
+    degrees: float  # its degrees of freedom
 
     @classmethod
     def of(cls, screens: Sequence[PublicScreen]) -> "PublicLaw":

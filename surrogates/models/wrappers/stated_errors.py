@@ -28,15 +28,10 @@ from surrogates.uncertainty.readout_variance import Circumstances
 
 @dataclass(frozen=True)
 class FittedStatedErrors:
-    """A calibrated surrogate and the scales of its errors.
+    """A calibrated surrogate and the scales of its errors."""
 
-    Attributes:
-        fitted: The surrogate.
-        scales: Scale of each novelty class that has one, by the class's code.
-    """
-
-    fitted: FittedCalibrated
-    scales: Mapping[int, ErrorScale]
+    fitted: FittedCalibrated  # the surrogate
+    scales: Mapping[int, ErrorScale]  # scale of each novelty class that has one, by the class's code
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -83,15 +78,10 @@ class FittedStatedErrors:
 
 @dataclass(frozen=True)
 class StatedErrors:
-    """A calibrated surrogate and its cross-fits, which all state their errors.
+    """A calibrated surrogate and its cross-fits, which all state their errors."""
 
-    Attributes:
-        whole: The surrogate.
-        folds: Its cross-fits, each with the perturbations that it has not seen.
-    """
-
-    whole: FittedStatedErrors
-    folds: tuple[HeldOutFit, ...]
+    whole: FittedStatedErrors  # the surrogate
+    folds: tuple[HeldOutFit, ...]  # its cross-fits, each with the perturbations that it has not seen
 
     @classmethod
     def of(cls, fitted: FittedCalibrated) -> "StatedErrors":

@@ -167,13 +167,9 @@ class DrawLaw(Protocol):
 
 @dataclass(frozen=True)
 class Softmax:
-    """Weights ``exp(utility / temperature)``.
+    """Weights ``exp(utility / temperature)``."""
 
-    Attributes:
-        temperature: Utility that makes a candidate ``e`` times as likely, positive; infinite draws uniformly.
-    """
-
-    temperature: float
+    temperature: float  # utility that makes a candidate ``e`` times as likely, positive; infinite draws uniformly
 
     def __post_init__(self) -> None:
         """Refuse a temperature that orders nothing."""
@@ -187,13 +183,9 @@ class Softmax:
 
 @dataclass(frozen=True)
 class UniformAbove:
-    """The same weight for every candidate that is good enough, none for the others.
+    """The same weight for every candidate that is good enough, none for the others."""
 
-    Attributes:
-        least: Smallest utility that may be drawn.
-    """
-
-    least: float
+    least: float  # smallest utility that may be drawn
 
     @classmethod
     def top(cls, utility: Float[Tensor, "c"], share: float) -> "UniformAbove":

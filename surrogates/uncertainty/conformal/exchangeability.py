@@ -33,27 +33,20 @@ class Health:
     too lax.
 
     Attributes:
-        level: Nominal probability of the intervals.
-        adaptive: Whether their level follows the misses.
-        rounds: Number of past rounds of designs.
-        random: Number of random held-out perturbations.
-        picked: Number of designed candidates that were measured.
-        missed: How many of these were outside their intervals.
         p_random: How surprising the order of the random scores is, if they are exchangeable; ``nan`` for fewer
             than two.
         p_designed: The same of random scores followed by those of designed candidates; ``nan`` before any pick.
-        p_missed: Probability of as many misses or more at the nominal level (exact binomial).
     """
 
-    level: float
-    adaptive: bool
-    rounds: int
-    random: int
-    picked: int
-    missed: int
+    level: float  # nominal probability of the intervals
+    adaptive: bool  # whether their level follows the misses
+    rounds: int  # number of past rounds of designs
+    random: int  # number of random held-out perturbations
+    picked: int  # number of designed candidates that were measured
+    missed: int  # how many of these were outside their intervals
     p_random: float
     p_designed: float
-    p_missed: float
+    p_missed: float  # probability of as many misses or more at the nominal level (exact binomial)
 
     @property
     def holds_for_random(self) -> bool:

@@ -173,19 +173,12 @@ def plus_bounds(
 
 @dataclass(frozen=True)
 class ClassRows:
-    """The held-out perturbations by which one novelty class is calibrated.
+    """The held-out perturbations by which one novelty class is calibrated."""
 
-    Attributes:
-        code: The class, a value of :func:`surrogates.data.novelty.novelty_code`.
-        rows: Numbers of the perturbations.
-        origin: Where they are from: the class's own name, or that of the coarser class lent from.
-        borrowed: Whether the class had too few of its own.
-    """
-
-    code: int
-    rows: Int[Tensor, "n"]
-    origin: str
-    borrowed: bool
+    code: int  # the class, a value of :func:`surrogates.data.novelty.novelty_code`
+    rows: Int[Tensor, "n"]  # numbers of the perturbations
+    origin: str  # where they are from: the class's own name, or that of the coarser class lent from
+    borrowed: bool  # whether the class had too few of its own
 
     @property
     def line(self) -> str:

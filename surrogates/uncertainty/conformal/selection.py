@@ -33,21 +33,13 @@ from surrogates.uncertainty.conformal.quantiles import refuse_nan, require_level
 
 @dataclass(frozen=True)
 class ConformalSelection:
-    """Candidates that reach a utility, few of them falsely.
+    """Candidates that reach a utility, few of them falsely."""
 
-    Attributes:
-        p_values: Of each candidate; small says that it reaches the utility.
-        selected: Which are selected.
-        threshold: The utility to be reached.
-        rate: Expected share of false ones among the selected, at most.
-        count: Number of calibration perturbations.
-    """
-
-    p_values: Float[Tensor, "m"]
-    selected: Bool[Tensor, "m"]
-    threshold: float
-    rate: float
-    count: int
+    p_values: Float[Tensor, "m"]  # of each candidate; small says that it reaches the utility
+    selected: Bool[Tensor, "m"]  # which are selected
+    threshold: float  # the utility to be reached
+    rate: float  # expected share of false ones among the selected, at most
+    count: int  # number of calibration perturbations
 
     @property
     def smallest_p(self) -> float:

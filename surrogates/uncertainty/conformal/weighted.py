@@ -31,15 +31,12 @@ class WeightedBound:
 
     Attributes:
         quantile: For each candidate; infinite where the weight of the finite scores is not enough.
-        level: Nominal probability that a candidate's score is not above it.
-        count: Number of calibration perturbations.
-        effective_count: Number of equally weighted ones that are worth as much.
     """
 
     quantile: Float[Tensor, "b"]
-    level: float
-    count: int
-    effective_count: float
+    level: float  # nominal probability that a candidate's score is not above it
+    count: int  # number of calibration perturbations
+    effective_count: float  # number of equally weighted ones that are worth as much
 
     @property
     def share_infinite(self) -> float:

@@ -9,17 +9,17 @@ from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
 from inverse_design.acquisition.batch import (
+    BatchAcquisition,
     BatchRules,
     Determinantal,
     FacilityLocation,
+    Fallback,
     Fixed,
-    Followed,
     Pool,
-    Preference,
     Thompson,
     choose_batch,
 )
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
 from surrogates.uncertainty.conformal.adaptive import MixedBatch, Softmax
@@ -31,7 +31,7 @@ def drawn(seed: int = 0) -> DrawnMaximum:
     return DrawnMaximum.of(normal(40, len(PAIRS), seed=seed), 0.5)
 
 
-def chosen(preference: Preference, rules: BatchRules, pool: Pool | None = None, seed: int = 0) -> MixedBatch:
+def chosen(preference: BatchAcquisition, rules: BatchRules, pool: Pool | None = None, seed: int = 0) -> MixedBatch:
     generator = torch.Generator().manual_seed(seed)
     return choose_batch(preference, pool or Pool.free(PAIRS), rules, generator=generator)
 
@@ -201,9 +201,11 @@ def test_what_no_batch_can_keep_is_refused() -> None:
 
 
 def test_what_gains_nothing_follows_in_the_order_of_the_second_preference() -> None:
-    belief = Belief.of_members(torch.tensor([[1.0, 3.0, 0.0, 0.0, 2.5], [2.0, 0.0, 0.0, 0.0, 2.5]]).double())
+    belief = UtilityPosterior.of_members(
+        torch.tensor([[1.0, 3.0, 0.0, 0.0, 2.5], [2.0, 0.0, 0.0, 0.0, 2.5]]).double()
+    )
     score = torch.tensor([9.0, 8.0, -5.0, 7.0, 1.0]).double()
-    both = Followed(DrawnMaximum.of(belief.joint(), 0.5), Fixed(score))
+    both = Fallback(DrawnMaximum.of(belief.joint(), 0.5), Fixed(score))
     pool, rules = Pool.free(torch.arange(5)[:, None]), BatchRules(size=5, most_per_gene=None, random_share=0.0)
     chosen = choose_batch(both, pool, rules, generator=torch.Generator().manual_seed(0)).numbers.tolist()
     assert chosen == [4, 1, 0, 3, 2]  # the best on average, the best in a draw, then by the score

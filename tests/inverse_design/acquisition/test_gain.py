@@ -22,13 +22,15 @@ from inverse_design.acquisition.gain import (
     log_hinge,
     per_cost,
 )
-from inverse_design.acquisition.posterior import Belief, Optimum
+from inverse_design.acquisition.posterior import Optimum, UtilityPosterior
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.uncertainty.posterior import ScalarPosterior
 
 
-def believed(mean: list[float], deviation: list[float]) -> Belief:
-    return Belief(torch.tensor(mean, dtype=torch.float64), torch.tensor(deviation, dtype=torch.float64).square())
+def believed(mean: list[float], deviation: list[float]) -> UtilityPosterior:
+    return UtilityPosterior(
+        torch.tensor(mean, dtype=torch.float64), torch.tensor(deviation, dtype=torch.float64).square()
+    )
 
 
 @settings(max_examples=25)
@@ -48,7 +50,7 @@ def test_expected_improvement_is_the_integral(mean: float, deviation: float, inc
 
 def test_improvement_by_members_agrees_with_the_closed_form() -> None:
     draws = torch.tensor([0.3, -1.0]) + torch.tensor([0.5, 2.0]) * normal(200_000, 2, seed=1)
-    belief = Belief.of_members(draws)
+    belief = UtilityPosterior.of_members(draws)
     torch.testing.assert_close(
         MemberImprovement().score(belief, 0.1), ExpectedImprovement().score(belief, 0.1), rtol=0.02, atol=0.0
     )
@@ -91,18 +93,18 @@ def test_bounds_means_and_thresholds() -> None:
 @given(st.integers(1, 5), st.integers(0, 99))
 def test_shares_of_the_optimum_sum_to_k(k: int, seed: int) -> None:
     draws = normal(7, 5, seed=seed).round()  # rounded, so that some tie
-    shares = Optimum(k).score(Belief.of_members(draws), 0.0)
+    shares = Optimum(k).score(UtilityPosterior.of_members(draws), 0.0)
     assert float(shares.sum()) == pytest.approx(k)
     assert bool(((shares >= 0) & (shares <= 1)).all())
 
 
 def test_the_share_of_the_optimum_counts_draws() -> None:
     draws = torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.5], [2.0, 0.0, 0.0], [0.0, 0.0, -1.0]])
-    assert Optimum().score(Belief.of_members(draws), 0.0).tolist() == [0.625, 0.375, 0.0]
+    assert Optimum().score(UtilityPosterior.of_members(draws), 0.0).tolist() == [0.625, 0.375, 0.0]
 
 
 def test_every_registered_gain_scores_a_belief() -> None:
-    belief = Belief.of_members(normal(6, 4, seed=3))
+    belief = UtilityPosterior.of_members(normal(6, 4, seed=3))
     for name in GAINS.names():
         gain = GAINS.load(name)()
         assert isinstance(gain, Gain)
@@ -123,13 +125,13 @@ def test_gain_per_cost() -> None:
 def test_a_belief_refuses_what_is_no_belief() -> None:
     one = torch.ones(1).double()
     with pytest.raises(DataError, match="not finite"):
-        Belief(one * math.nan, one)
+        UtilityPosterior(one * math.nan, one)
     with pytest.raises(DataError, match="negative"):
-        Belief(one, -one)
+        UtilityPosterior(one, -one)
     with pytest.raises(DataError, match="at least one"):
-        Belief.of_members(torch.ones(0, 2).double())
+        UtilityPosterior.of_members(torch.ones(0, 2).double())
     with pytest.raises(DataError, match="joint draws"):
-        MemberImprovement().score(Belief.of(ScalarPosterior(one, one)), 0.0)
+        MemberImprovement().score(UtilityPosterior.of(ScalarPosterior(one, one)), 0.0)
     with pytest.raises(DataError, match="beta"):
         UpperBound(-1.0)
     with pytest.raises(DataError, match="threshold"):
@@ -137,11 +139,11 @@ def test_a_belief_refuses_what_is_no_belief() -> None:
     with pytest.raises(DataError, match="k is 0"):
         Optimum(0)
     with pytest.raises(DataError, match="smaller k"):
-        Optimum(3).score(Belief.of_members(torch.ones(2, 2).double()), 0.0)
+        Optimum(3).score(UtilityPosterior.of_members(torch.ones(2, 2).double()), 0.0)
 
 
 def test_rows_of_a_belief_keep_their_draws() -> None:
-    belief = Belief.of_members(normal(3, 4, seed=5))
+    belief = UtilityPosterior.of_members(normal(3, 4, seed=5))
     some = belief.rows(torch.tensor([2, 0]))
     assert len(some) == 2
     torch.testing.assert_close(some.joint(), belief.joint()[:, [2, 0]])

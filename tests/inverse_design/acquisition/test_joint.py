@@ -5,13 +5,13 @@ from strategies.screens import normal
 
 from inverse_design.acquisition.batch import BatchRules, Pool, choose_batch
 from inverse_design.acquisition.joint import LogImprovement
-from inverse_design.acquisition.posterior import Belief
+from inverse_design.acquisition.posterior import UtilityPosterior
 from surrogates.errors import DataError
 
 # BoTorch's own libraries compile some functions when they are imported.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
-BELIEF = Belief.of_members(normal(64, 12, seed=1))
+BELIEF = UtilityPosterior.of_members(normal(64, 12, seed=1))
 
 
 def together(numbers: list[int], incumbent: float | torch.Tensor) -> float:
@@ -39,7 +39,7 @@ def test_batches_are_those_of_the_expected_maximum() -> None:
 
 
 def test_an_unsure_incumbent_is_compared_draw_by_draw() -> None:
-    measured = Belief.of_members(normal(64, 2, seed=2) / 2)
+    measured = UtilityPosterior.of_members(normal(64, 2, seed=2) / 2)
     found = LogImprovement.noisy(BELIEF, measured).gains()
     rival = measured.joint().amax(1)
     expected = torch.tensor([together([number], rival) for number in range(12)]).double()
@@ -47,7 +47,7 @@ def test_an_unsure_incumbent_is_compared_draw_by_draw() -> None:
 
 
 def test_where_nothing_improves_the_nearest_is_still_first() -> None:
-    one_better = Belief.of_members(BELIEF.joint() + torch.eye(12)[5].double())
+    one_better = UtilityPosterior.of_members(BELIEF.joint() + torch.eye(12)[5].double())
     hopeless = LogImprovement.of(one_better, 6.0).gains()
     assert float(DrawnMaximum.of(one_better.joint(), 6.0).gains().max()) == 0.0
     assert bool((hopeless > 0).all())

@@ -11,7 +11,7 @@ from inverse_design.acquisition.joint_gain import JointEffects, gene_correlation
 from inverse_design.acquisition.utility import (
     Advance,
     Nearness,
-    Worth,
+    Utility,
     best_measured,
     shrunk,
     utility_error,
@@ -37,7 +37,7 @@ def effects() -> JointEffects:
     return joint_effects(question_model(), space.take(torch.arange(8)), COLUMNS, question_screen())
 
 
-def first(readouts: int) -> Worth:
+def first(readouts: int) -> Utility:
     """The first readout, to look at the draws themselves."""
     return Advance(AlignedProfile.exact(range(readouts), torch.eye(readouts).double()[0]))
 
@@ -97,7 +97,7 @@ def test_genes_explain_no_more_than_all_of_an_error() -> None:
 
 
 @pytest.mark.parametrize("worth", [Nearness(TARGET), Advance(TARGET)], ids=["distance", "projection"])
-def test_single_precision_changes_no_utility_that_matters(worth: Worth) -> None:
+def test_single_precision_changes_no_utility_that_matters(worth: Utility) -> None:
     drawn = question_screen().effects[:, COLUMNS]
     assert worth.utility(drawn.float()).dtype == torch.float32
     torch.testing.assert_close(worth.utility(drawn.float()).double(), worth.utility(drawn), rtol=1e-5, atol=1e-6)
@@ -144,7 +144,7 @@ def test_errors_that_come_with_genes_are_recognised() -> None:
 
 
 @pytest.mark.parametrize("worth", [Nearness(TARGET), Advance(TARGET)], ids=["distance", "projection"])
-def test_improvement_in_closed_form_is_that_of_draws(worth: Worth) -> None:
+def test_improvement_in_closed_form_is_that_of_draws(worth: Utility) -> None:
     utilities = effects().believe(worth, 20_000, seed=2)
     incumbent = float(utilities.mean.max())
     found = worth.improvement(effects().marginal(), incumbent)
@@ -166,14 +166,14 @@ def test_each_target_has_its_worth() -> None:
         (SignatureTarget("s", {"r1": 1.0}, {"r2": 2.0}), "projection"),
     ):
         worth = worth_of(target, target.on(screen.readouts))
-        assert isinstance(worth, Worth)
+        assert isinstance(worth, Utility)
         assert worth.name == name
     down = worth_of(ScalarTarget("r1", "minimise"), ScalarTarget("r1", "minimise").on(screen.readouts))
     assert down.utility(torch.tensor([[2.0]]).double()).tolist() == [-2.0]
 
 
 @pytest.mark.parametrize("worth", [Nearness(TARGET), Advance(TARGET)], ids=["distance", "projection"])
-def test_noise_of_a_utility_is_that_of_repeated_measurements(worth: Worth) -> None:
+def test_noise_of_a_utility_is_that_of_repeated_measurements(worth: Utility) -> None:
     truth, noise = question_screen().effects[:1, COLUMNS] + 1.0, torch.tensor([[0.04, 0.01, 0.02]]).double()
     readings = truth + noise.sqrt() * normal(20_000, 3, seed=4)
     assert float(worth.variance(truth, noise)) == pytest.approx(float(worth.utility(readings).var()), rel=0.06)

@@ -14,7 +14,7 @@ from inverse_design.problem.objective import Correlation, SignedProjection, Squa
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import search
-from inverse_design.search.tasks import Parcel
+from inverse_design.search.tasks import SearchTask
 from inverse_design.search.topk import search_stream
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -87,7 +87,7 @@ def test_the_question_travels(fitted: FittedCalibrated, space: CombinationSpace)
         EnsembleGain(base, UpperBound(1.5)),
         EnsembleDraw(base, 1),
     ):
-        arrived = Parcel.unpack(Parcel.of(objective, fitted, space).pack())
+        arrived = SearchTask.unpack(SearchTask.of(objective, fitted, space).pack())
         here, there = search(objective, fitted, space, 5), search(arrived.objective, arrived.fitted, space, 5)
         assert torch.equal(here.top.index, there.top.index)
         assert torch.equal(here.top.score, there.top.score)

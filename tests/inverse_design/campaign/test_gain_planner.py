@@ -15,7 +15,7 @@ from inverse_design.campaign.planner import PLAN_COLUMNS, Planner
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import ask, candidate_space
+from inverse_design.problem.problem import ask, candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.perturbation import Perturbation

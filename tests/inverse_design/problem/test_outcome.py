@@ -204,7 +204,7 @@ PAIRS = SCREEN.vocabulary.dosed(torch.combinations(torch.arange(7), 2))
     ],
 )
 @targets
-def test_what_is_foretold_of_a_direction_is_its_utility(
+def test_what_is_predicted_of_a_direction_is_its_utility(
     make: type[SignedProjection], target: AlignedProfile
 ) -> None:
     objective = make(target)
@@ -214,7 +214,7 @@ def test_what_is_foretold_of_a_direction_is_its_utility(
     utility, found = objective.utility(FITTED, PAIRS), outcome.predicted(FITTED.predict(PAIRS))
     assert torch.equal(found.mean, utility.mean)
     assert torch.equal(found.variance, utility.variance)
-    # What is measured of the expected effect is what was foretold.
+    # What is measured of the expected effect is what was predicted.
     torch.testing.assert_close(outcome.measured(FITTED.predict(PAIRS).mean), found.mean)
 
 

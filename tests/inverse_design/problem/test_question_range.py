@@ -9,7 +9,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
 from inverse_design.errors import TargetError
-from inverse_design.problem.question import range_remark
+from inverse_design.problem.problem import range_remark
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target
 
 SCREEN = planted_screen(alone=range(5), together=pairs_of(5, 4), readouts=6)

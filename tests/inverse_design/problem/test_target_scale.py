@@ -2,7 +2,7 @@ import pytest
 from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
-from inverse_design.problem.question import Question, ask, scale_remark
+from inverse_design.problem.problem import Problem, ask, scale_remark
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, scale_misfit
 
 READOUTS = 20
@@ -52,8 +52,8 @@ def test_directions_have_no_size_and_conditions_are_in_the_unit_of_the_screen() 
     for target in (ScalarTarget("r0", "maximise"), SignatureTarget("up", {"r0": 1e6}, {})):
         assert misfit(target) == ()
     far = profile(100 * SCREEN.effects[7])
-    (note,) = scale_remark(Question(SCREEN, far), far.on(SCREEN.readouts))
+    (note,) = scale_remark(Problem(SCREEN, far), far.on(SCREEN.readouts))
     assert note.startswith("warning: target 'wanted' does not seem to be a change against the control in the unit")
     condition = ask(SCREEN, SCREEN.labels[7])
     assert condition.maker is not None
-    assert scale_remark(Question(SCREEN, far, condition.maker), far.on(SCREEN.readouts)) == ()
+    assert scale_remark(Problem(SCREEN, far, condition.maker), far.on(SCREEN.readouts)) == ()

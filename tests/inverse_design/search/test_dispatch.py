@@ -11,21 +11,21 @@ from strategies.questions import question_model, question_objective, question_sp
 
 from inverse_design.errors import ExecutorError
 from inverse_design.search import dispatch as module
-from inverse_design.search.dispatch import Crew, Ledger, dispatch
+from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch
 from inverse_design.search.exhaustive import search
-from inverse_design.search.tasks import Parcel, ShardAnswer, ShardTask, answer_shard, identity, plan_shards
+from inverse_design.search.tasks import SearchTask, ShardAnswer, ShardTask, answer_shard, identity, plan_shards
 from inverse_design.search.topk import SearchResult, TopK
 
 
-def parcel() -> Parcel:
-    return Parcel.of(question_objective(), question_model(), question_space(1, 2))
+def parcel() -> SearchTask:
+    return SearchTask.of(question_objective(), question_model(), question_space(1, 2))
 
 
-def threads(count: int) -> Crew:
-    return Crew(lambda: ThreadPoolExecutor(count), count)
+def threads(count: int) -> WorkerPool:
+    return WorkerPool(lambda: ThreadPoolExecutor(count), count)
 
 
-def found(crew: Crew, count: int, **words: Any) -> SearchResult:
+def found(crew: WorkerPool, count: int, **words: Any) -> SearchResult:
     return dispatch(parcel(), 9, shards=plan_shards(parcel().space, count), crew=crew, **words)
 
 
@@ -98,7 +98,7 @@ def test_an_executor_that_dies_costs_the_shards_it_had() -> None:
         started.append(Mortal(3))
         return started[-1]
 
-    assert same(found(Crew(start, 2), 8).top, whole())
+    assert same(found(WorkerPool(start, 2), 8).top, whole())
     assert len(started) > 1
 
 
@@ -106,7 +106,7 @@ def test_executors_that_always_die_are_given_up(tmp_path: Path) -> None:
     shards = plan_shards(parcel().space, 5)
     ledger = Ledger.open(tmp_path / "scan.db", name=identity(parcel().pack()), k=9, shards=shards)
     with pytest.raises(ExecutorError, match="died 3 times, 0 of"):
-        found(Crew(lambda: Mortal(0), 2), 5, ledger=ledger)
+        found(WorkerPool(lambda: Mortal(0), 2), 5, ledger=ledger)
     assert same(found(threads(1), 5, ledger=ledger).top, whole())
 
 

@@ -8,7 +8,7 @@ from inverse_design.problem.score import ProductScore
 from inverse_design.search import pruning as leading
 from inverse_design.search import pruning as product_sifter
 from inverse_design.search import scan as pairs
-from inverse_design.search.pruning import LeadingSifter, Tile, leading_directions
+from inverse_design.search.pruning import LeadingPruner, Tile, leading_directions
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import SearchResult
 
@@ -83,7 +83,7 @@ def test_no_pair_is_above_its_bound(decay: float, monkeypatch: pytest.MonkeyPatc
     score = drawn(decay=decay, seed=5)
     cut = float(torch.tensor(brute_force_scores(score)).quantile(0.9))
     found = (
-        LeadingSifter.of(score, leading_directions(score)[0])
+        LeadingPruner.of(score, leading_directions(score)[0])
         .sift(Tile(0, SIZE // 9, (0, 20)), cut - score.error)
         .positions.tolist()
     )

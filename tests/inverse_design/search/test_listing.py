@@ -10,7 +10,7 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.mismatch import choose_mismatch
 from inverse_design.problem.objective import SquaredDistance
-from inverse_design.problem.question import ask, candidate_space
+from inverse_design.problem.problem import ask, candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.api import Engine

@@ -13,8 +13,8 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search import pruning
 from inverse_design.search import pruning as product_sifter
-from inverse_design.search import pruning as sifting
 from inverse_design.search import scan as pairs
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import TopK, search_stream
@@ -66,7 +66,7 @@ def test_several_blocks_and_settlings_change_nothing(
     wanted = brute_force(score, k, space)
     assert answer(score, k, space) == wanted
     monkeypatch.setattr(product_sifter, "_LARGEST", (7, 20))
-    monkeypatch.setattr(sifting, "_CHUNK", 16)
+    monkeypatch.setattr(pruning, "_CHUNK", 16)
     monkeypatch.setattr(pairs, "_SLACK", 3)
     assert answer(score, k, space) == wanted
 
@@ -75,7 +75,7 @@ def test_several_blocks_and_settlings_change_nothing(
 def test_limits_inside_the_scan_change_nothing_but_what_is_allowed(
     k: int, seed: int, step: float | None, data: st.DataObject
 ) -> None:
-    """Several tiles, of which some are skipped, some scored pair by pair, and some sifted as a whole."""
+    """Several tiles, of which some are skipped, some scored pair by pair, and some pruned as a whole."""
     vocabulary = plain_space(31).vocabulary
     groups, incompatible, costs, budget = data.draw(limits(sorted(vocabulary.targets), dearest=20))
     prices = {name: cost / 2 for name, cost in costs}

@@ -12,7 +12,15 @@ from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.problem.counting import pair_row
 from inverse_design.search import tasks as shards
 from inverse_design.search.exhaustive import search
-from inverse_design.search.tasks import Parcel, ShardAnswer, ShardTask, answer_shard, identity, merged, plan_shards
+from inverse_design.search.tasks import (
+    SearchTask,
+    ShardAnswer,
+    ShardTask,
+    answer_shard,
+    identity,
+    merged,
+    plan_shards,
+)
 from inverse_design.search.topk import TopK
 from surrogates.errors import DataError
 
@@ -80,7 +88,7 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole(
     objective, model = question_objective(kind), question_model()
     space = question_space(*orders, constraints=constraints)
     whole = search(objective, model, space, 9)
-    content = Parcel.of(objective, model, space).pack()
+    content = SearchTask.of(objective, model, space).pack()
     plan = plan_shards(space, count)
     tasks = [ShardTask(identity(content), number, span, 9) for number, span in enumerate(plan)]
     answers = [answer_shard(task, content) for task in reversed(tasks)]
@@ -98,7 +106,7 @@ def _bytes(top: TopK) -> tuple[bytes, bytes]:
 
 def test_the_parcel_is_needed_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards, "_DESK", shards._Desk())
-    parcel = Parcel.of(question_objective(), question_model(), question_space())
+    parcel = SearchTask.of(question_objective(), question_model(), question_space())
     content = parcel.pack()
     tasks = [
         ShardTask(identity(content), number, span, 3) for number, span in enumerate(plan_shards(parcel.space, 3))
@@ -123,9 +131,9 @@ def test_answers_survive_the_way() -> None:
 
 def test_parcels_hold_the_question_and_only_that() -> None:
     space = question_space(1, 2, constraints=LIMITS)
-    parcel = Parcel.of(question_objective(), question_model(), space)
+    parcel = SearchTask.of(question_objective(), question_model(), space)
     content = parcel.pack()
-    again = Parcel.unpack(content)
+    again = SearchTask.unpack(content)
     assert again.pack() == content
     assert again.fitted.cross == ()
     assert again.space.summary == space.summary
@@ -138,6 +146,6 @@ def test_parcels_hold_the_question_and_only_that() -> None:
     "spoil", [lambda _: b"", lambda content: content[:50], lambda content: b"x" * len(content)]
 )
 def test_what_is_no_parcel_is_refused(spoil: object) -> None:
-    content = Parcel.of(question_objective(), question_model(), question_space()).pack()
+    content = SearchTask.of(question_objective(), question_model(), question_space()).pack()
     with pytest.raises(DataError, match="not an intact"):
-        Parcel.unpack(spoil(content))  # type: ignore[operator]
+        SearchTask.unpack(spoil(content))  # type: ignore[operator]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inverse_design.problem.score import ProductScore
-from inverse_design.search.pruning import BlockSifter, ProductSifter, Tile, reaching
+from inverse_design.search.pruning import BlockPruner, ProductPruner, Tile, reaching
 
 
 @given(st.integers(0, 6), st.integers(0, 6), st.integers(0, 6), st.integers(0, 6))
@@ -39,9 +39,9 @@ def test_products_in_buffers_are_the_blocks(device: str) -> None:
         torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((30,), (30, 4), (30, 4))
     )
     score = ProductScore(side, left, right)
-    product, block = ProductSifter(score, device=device), BlockSifter(score)
+    product, block = ProductPruner(score, device=device), BlockPruner(score)
     for tile in (Tile(0, 8, (0, 30)), Tile(8, 30, (8, 17)), Tile(8, 30, (17, 30))):
-        one, other = (sifter.sift(tile, 0.5) for sifter in (product, block))
+        one, other = (pruner.sift(tile, 0.5) for pruner in (product, block))
         assert torch.equal(one.positions, other.positions)
         torch.testing.assert_close(one.quick, other.quick, atol=2 * score.error, rtol=0)
     assert product.error == block.error == score.error

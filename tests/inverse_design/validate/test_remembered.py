@@ -6,7 +6,7 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.validate.interval_coverage import RememberedFit, RememberedOutcome, remembered
+from inverse_design.validate.interval_coverage import CachedFit, CachedOutcome, remembered
 from surrogates.data.screen import Screen
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.uncertainty.posterior import Posterior, ScalarPosterior
@@ -23,7 +23,7 @@ def calibrated() -> FittedConformal:
 
 
 class Counting(Distance):
-    """A distance that counts how often it is foretold."""
+    """A distance that counts how often it is predicted."""
 
     asked = 0
 
@@ -36,7 +36,7 @@ def test_bounds_are_the_same_and_predicted_once() -> None:
     batch = screen().batch.rows(torch.arange(8, 20))
     quick = remembered(calibrated())
     target = AlignedProfile.exact(range(5), screen().effects[9])
-    outcome = RememberedOutcome(Counting(target))
+    outcome = CachedOutcome(Counting(target))
     for level in (0.5, 0.8):
         assert torch.equal(quick.interval(batch, level).lower, calibrated().interval(batch, level).lower)
         assert torch.equal(quick.band(batch, level).upper, calibrated().band(batch, level).upper)
@@ -51,7 +51,7 @@ def test_bounds_are_the_same_and_predicted_once() -> None:
 
 
 def test_the_same_batch_gives_the_same_object() -> None:
-    fit = RememberedFit(calibrated().fitted)
+    fit = CachedFit(calibrated().fitted)
     batch = screen().batch.rows(torch.arange(3))
     assert fit.predict(batch) is fit.predict(screen().batch.rows(torch.arange(3)))
     assert fit.predict(batch) is not fit.predict(screen().batch.rows(torch.arange(4)))

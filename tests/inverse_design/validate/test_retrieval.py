@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose

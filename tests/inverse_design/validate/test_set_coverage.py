@@ -7,7 +7,7 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.question import candidate_space
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
 from inverse_design.validate.set_coverage import JudgedSets, judge_sets

@@ -99,7 +99,7 @@ def test_coverage_counts_readouts_within_their_marginal_intervals(
     assert interval_coverage_rows(posterior, posterior.mean, level).tolist() == [1] * len(truth)
 
 
-def test_an_honest_posterior_covers_its_level_and_foretells_its_errors() -> None:
+def test_an_honest_posterior_covers_its_level_and_predicts_its_errors() -> None:
     loadings = normal(30, 2, seed=0)
     posterior = GaussianPosterior(
         normal(4, 30, seed=1),

@@ -32,37 +32,35 @@ _ORDERS: Mapping[Order, tuple[int, ...]] = {
 
 
 @dataclass(frozen=True)
-class Question:
+class Problem:
     """A screen to learn from, and what is asked of it.
 
     Attributes:
-        training: The screen without the target condition.
-        target: Where the cells should go.
         maker: The condition of the screen whose profile the target is; ``None`` for any other target.
         standard_errors: Of the target condition, on all readouts, if the screen has them: how far a new
             measurement of it may be. They are no part of the target: the error laws are learnt from measured
             effects, and hold that noise already.
     """
 
-    training: Screen
-    target: Target
+    training: Screen  # the screen without the target condition
+    target: Target  # where the cells should go
     maker: Perturbation | None = None
     standard_errors: Float[Tensor, "g"] | None = None
 
 
-def ask(screen: Screen, target: str | Target) -> Question:
+def ask(screen: Screen, target: str | Target) -> Problem:
     """Turn a condition of the screen into a target, taking it out of the training data.
 
     Raises:
         UnknownNameError: If there is no such condition; the message names the nearest ones.
     """
     if not isinstance(target, str):
-        return Question(screen, target)
+        return Problem(screen, target)
     maker = screen.vocabulary.parse(target)
     row = screen.row_of(maker)
     profile = ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row])
     errors = None if screen.standard_errors is None else screen.standard_errors[row]
-    return Question(screen.rows([each for each in range(len(screen)) if each != row]), profile, maker, errors)
+    return Problem(screen.rows([each for each in range(len(screen)) if each != row]), profile, maker, errors)
 
 
 def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> tuple[str, ...]:
@@ -89,7 +87,7 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
     return (f"warning: {beyond:,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)
 
 
-def scale_remark(question: Question, aligned: AlignedProfile) -> tuple[str, ...]:
+def scale_remark(question: Problem, aligned: AlignedProfile) -> tuple[str, ...]:
     """Say if a target as a whole does not look as if it were in the unit of the screen."""
     if question.maker is not None:
         return ()
