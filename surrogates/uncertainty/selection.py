@@ -38,6 +38,8 @@ _MOST_SWEEPS = 3
 _STEP = 0.25
 _LOWEST, _HIGHEST = -48, 4  # of the grid: temperatures of 6e-6 to 2.7
 _COARSE = 8  # every so many points of the grid are looked at first
+_NOTHING = -80.0  # log probabilities below are none; those of denormal numbers take ten times as long
+_BLOCK = 2**18  # scores of so many rows and candidates are worked out together
 _REACH = 3  # points of the grid that are looked at on either side of the best of the law before
 
 
@@ -46,17 +48,29 @@ class HeldOutFold:
     """Combinations that a model has not seen, and the candidates among which they are to be identified.
 
     Attributes:
-        atoms: Few rows of effects, of which every candidate's predicted effect is a weighted sum.
+        atoms: Few rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
     """
 
     measured: Float[Tensor, "n g"]  # measured effects of the held-out combinations
     truth: Int[Tensor, "n"]  # number of each of them among the candidates
     atoms: Float[Tensor, "a g"]
-    weights: Float[Tensor, "c a"]  # weight of each row in each candidate's prediction
+    summed: Int[Tensor, "c k"]  # which of the atoms are summed for each candidate
+    basis: Float[Tensor, "r g"]  # few more rows of effects
+    products: Float[Tensor, "c r"]  # weight of each basis row in each candidate's prediction
     scale: Float[Tensor, "c"]  # posterior scale of the candidates
     parts: Int[Tensor, "c 2"]  # vocabulary ids of the two parts of each candidate
     singles: Float[Tensor, "v g"]  # single effect of each vocabulary entry
     probed: Int[Tensor, "p"]  # which of the combinations are to be identified; all of them lend their residuals
+
+    @property
+    def predictions(self) -> Float[Tensor, "c g"]:
+        """Predicted effect of every candidate."""
+        return self.atoms[self.summed].sum(1) + self.products @ self.basis
+
+    @property
+    def truths(self) -> tuple[Int[Tensor, "_p"], ...]:
+        """Number of the true candidate of each probed row, in blocks of rows that stay in a processor's cache."""
+        return tuple(self.truth[self.probed].split(max(1, _BLOCK // len(self.parts))))
 
 
 @dataclass(frozen=True)
@@ -173,14 +187,16 @@ class _Scores:
         shapes: dict[tuple[int, float], list[LawChoice]] = {}
         for choice in choices:
             shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
-        truths = [trial.fold.truth[trial.fold.probed] for trial in self._trials]
+        truths = [block for trial in self._trials for block in trial.fold.truths]
         folds = [self.fold == each for each in range(len(self._trials))]
         for shared in shapes.values():
             laws = [trial.others.law(shared[0]) for trial in self._trials]
             forms = [_whitened_forms(trial.fold, law) for trial, law in zip(self._trials, laws, strict=True)]
             for choice in shared:
                 densities = [
-                    _with_choice(law, choice).log_density(*form) for law, form in zip(laws, forms, strict=True)
+                    _with_choice(law, choice).log_density(*block)
+                    for law, blocks in zip(laws, forms, strict=True)
+                    for block in blocks
                 ]
                 last = next(reversed(self._tempered.values()), None)
                 self._tempered[choice] = temper(densities, truths, folds, start=last.peak if last else None)
@@ -237,15 +253,18 @@ def temper(
     The mean log probability is concave in the power, so that a best one which lies inside a range is the best of
     all; the range grows until that holds on all rows, and on all rows but those of each subset.
     """
+    tops = [density.amax(1, keepdim=True) for density in densities]
+    own = [density.gather(1, truth[:, None]) for density, truth in zip(densities, truths, strict=True)]
+    lost = torch.cat([one - top for one, top in zip(own, tops, strict=True)])[:, 0]
+    # Distances to the best are small where they count: single precision is exact enough, and fast.
+    below = [(density - top).float() for density, top in zip(densities, tops, strict=True)]
     known: dict[int, Tensor] = {}
 
     def rows(number: int) -> Float[Tensor, "p"]:
         if number not in known:
             power = math.exp(number * _STEP)
-            known[number] = torch.cat([
-                (power * density).log_softmax(1).gather(1, truth[:, None])[:, 0]
-                for density, truth in zip(densities, truths, strict=True)
-            ])  # fmt: skip
+            sums = torch.cat([(power * each).clamp_(min=_NOTHING).exp_().sum(1) for each in below])
+            known[number] = power * lost - sums.double().log()
         return known[number]
 
     if start is None:
@@ -264,21 +283,45 @@ def temper(
             return Tempered(low, table)
 
 
-def _whitened_forms(
-    fold: HeldOutFold, law: ErrorLaw
-) -> tuple[
-    Float[Tensor, "p c"],
-    tuple[Float[Tensor, "p c"], ...],
+# What :meth:`ErrorLaw.log_density` is given.
+_Forms = tuple[
+    Float[Tensor, "_p c"],
+    tuple[Float[Tensor, "_p c"], ...],
     tuple[Float[Tensor, "c"], ...],
     Float[Tensor, "c"],
-]:
-    """The inner products that :meth:`ErrorLaw.log_density` needs, for all probed rows and candidates."""
-    atoms = law.covariance.whiten(fold.atoms)
-    target = law.covariance.whiten(fold.measured[fold.probed] - law.offset)
+]
+
+
+def _whitened_forms(fold: HeldOutFold, law: ErrorLaw) -> list[_Forms]:
+    """The inner products of all probed rows and candidates, in the blocks of rows of the truths."""
+    atoms, basis = law.covariance.whiten(fold.atoms), law.covariance.whiten(fold.basis)
     singles = law.covariance.whiten(fold.singles)
-    lengths = ((fold.weights @ (atoms @ atoms.T)) * fold.weights).sum(1)
-    square = target.square().sum(1)[:, None] - 2 * (target @ atoms.T) @ fold.weights.T + lengths
-    on_single, gram, mixed = target @ singles.T, singles @ singles.T, singles @ atoms.T
+    lengths = _lengths(fold, atoms, basis)
+    gram, on_atoms, on_basis = singles @ singles.T, singles @ atoms.T, singles @ basis.T
     first, second = fold.parts.T
-    projections = tuple(on_single[:, part] - (mixed[part] * fold.weights).sum(1) for part in (first, second))
-    return square, projections, (gram[first, first], gram[first, second], gram[second, second]), fold.scale
+    grams = gram[first, first], gram[first, second], gram[second, second]
+    mixed = [
+        on_atoms[part[:, None], fold.summed].sum(1) + (on_basis[part] * fold.products).sum(1)
+        for part in (first, second)
+    ]
+    targets = law.covariance.whiten(fold.measured[fold.probed] - law.offset)
+    forms: list[_Forms] = []
+    for target in targets.split([len(block) for block in fold.truths]):
+        inner = (target @ basis.T) @ fold.products.T
+        for atom in fold.summed.T:
+            inner += (target @ atoms.T).index_select(1, atom)
+        square = torch.add(target.square().sum(1)[:, None] + lengths, inner, alpha=-2)
+        on_single = target @ singles.T
+        projections = tuple(
+            on_single.index_select(1, part) - own for part, own in zip((first, second), mixed, strict=True)
+        )
+        forms.append((square, projections, grams, fold.scale))
+    return forms
+
+
+def _lengths(fold: HeldOutFold, atoms: Float[Tensor, "a g"], basis: Float[Tensor, "r g"]) -> Float[Tensor, "c"]:
+    """Squared length of every candidate's prediction."""
+    gram, across = atoms @ atoms.T, atoms @ basis.T
+    of_atoms = gram[fold.summed[:, :, None], fold.summed[:, None]].sum((1, 2))
+    along = fold.products @ (basis @ basis.T) + 2 * across[fold.summed].sum(1)
+    return of_atoms + (along * fold.products).sum(1)

@@ -155,13 +155,14 @@ class Calibrated:
     Attributes:
         base: The surrogate.
         folds: Number of folds over combinations.
-        candidates: At most this many pairs stand beside the true one when laws are chosen.
+        candidates: All pairs of entries measured alone stand beside the true one when laws are chosen and truths
+            promised; of more than this many (100,000 are those of 447 entries) only a random part does.
         probes: At most this many combinations of each fold are identified to choose the law.
     """
 
     base: Surrogate
     folds: int = 5
-    candidates: int = 6000
+    candidates: int = 100_000
     probes: int = 60
 
     def __post_init__(self) -> None:

@@ -223,13 +223,15 @@ def hold_out(
     rows = split.test
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
-    atoms, weights, scale = _as_sums(fitted, pairs)
+    atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
     order = fold_numbers([screen.labels[int(row)] for row in rows], folds=len(rows), seed=seed).argsort()
     return HeldOutFold(
         measured=screen.effects[rows],
         truth=truth,
         atoms=atoms,
-        weights=weights,
+        summed=summed,
+        basis=basis,
+        products=products,
         scale=scale,
         parts=pairs,
         singles=single_effects(screen.rows(split.train))[0],
@@ -257,19 +259,23 @@ def candidate_pairs(
 
 def _as_sums(
     fitted: Fitted, pairs: Int[Tensor, "c 2"]
-) -> tuple[Float[Tensor, "a g"], Float[Tensor, "c a"], Float[Tensor, "c"]]:
-    """Predictions of pairs as weighted sums of few rows; without factors each is its own row."""
-    batch = fitted.vocabulary.dosed(pairs)
+) -> tuple[
+    Float[Tensor, "a g"], Int[Tensor, "c k"], Float[Tensor, "r g"], Float[Tensor, "c r"], Float[Tensor, "c"]
+]:
+    """Atoms, which are summed, basis, its weights and scale of each pair; without factors each is its own atom."""
     factored = pair_factored(fitted)
     if factored is None:
-        posterior = fitted.predict(batch)
-        return posterior.mean, torch.eye(len(pairs), dtype=torch.float64), posterior.scale
+        posterior = fitted.predict(fitted.vocabulary.dosed(pairs))
+        none = posterior.mean[:0]
+        own = torch.arange(len(pairs))[:, None]
+        return posterior.mean, own, none, none.new_empty(len(pairs), 0), posterior.scale
     factors, scale = factored.pair_factors(), factored.pair_scale()
     first, second = pairs.T
-    products = factors.scores[first] * factors.scores[second]
     return (
-        torch.cat([factors.main, factors.basis]),
-        torch.cat([batch.multi_hot(len(fitted.vocabulary)), products], dim=1),
+        factors.main,
+        pairs,
+        factors.basis,
+        factors.scores[first] * factors.scores[second],
         scale.side[first] + scale.side[second] + (scale.left[first] * scale.right[second]).sum(1),
     )
 

@@ -46,7 +46,9 @@ def folds_of(
             measured=measured[fold::folds],
             truth=order[fold::folds],
             atoms=singles,
-            weights=MARKS,
+            summed=PAIRS,
+            basis=singles[:0],
+            products=singles.new_empty(len(PAIRS), 0),
             scale=1 + (PAIRS.sum(1) % 3) / 4.0,
             parts=PAIRS,
             singles=singles,
@@ -59,7 +61,7 @@ def folds_of(
 def dense_log_densities(fold: HeldOutFold, law: ErrorLaw) -> Tensor:
     """Log density of each probed row under each candidate, each from its own dense covariance."""
     sigma = law.covariance.diagonal.diag() + law.covariance.loadings @ law.covariance.loadings.T
-    predictions = fold.weights @ fold.atoms + law.offset
+    predictions = fold.predictions + law.offset
     columns = []
     for number, parts in enumerate(fold.parts):
         rows = fold.singles[parts]
@@ -71,7 +73,7 @@ def dense_log_densities(fold: HeldOutFold, law: ErrorLaw) -> Tensor:
 def residuals_of(folds: list[HeldOutFold]) -> StandardResiduals:
     """Residuals of some folds, from the definition."""
     return StandardResiduals.of(
-        torch.cat([each.measured - each.weights[each.truth] @ each.atoms for each in folds]),
+        torch.cat([each.measured - each.predictions[each.truth] for each in folds]),
         torch.cat([each.scale[each.truth] for each in folds]),
     )
 
@@ -154,7 +156,7 @@ def test_the_promise_is_the_score_of_each_fold_under_what_the_others_chose() -> 
 def student_from(fold: HeldOutFold, law: ErrorLaw, degrees: float) -> Tensor:
     """Log density of each row under each candidate by the Student form, from dense covariances."""
     sigma = law.covariance.diagonal.diag() + law.covariance.loadings @ law.covariance.loadings.T
-    predictions = fold.weights @ fold.atoms + law.offset
+    predictions = fold.predictions + law.offset
     columns = []
     for number, parts in enumerate(fold.parts):
         rows = fold.singles[parts]
@@ -213,7 +215,13 @@ def test_no_choice_is_scored_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_readout_has_no_factors() -> None:
     folds = [
-        replace(fold, measured=fold.measured[:, :1], atoms=fold.atoms[:, :1], singles=fold.singles[:, :1])
+        replace(
+            fold,
+            measured=fold.measured[:, :1],
+            atoms=fold.atoms[:, :1],
+            basis=fold.basis[:, :1],
+            singles=fold.singles[:, :1],
+        )
         for fold in folds_of(20)
     ]
     chosen = select(folds)
