@@ -1,10 +1,10 @@
-# Six words: setup, demo, test, lint, types, bench.
+# Eight words: setup, demo, test, lint, types, docs, coverage, bench.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types bench
+.PHONY: setup demo test lint types docs coverage bench
 
 setup: $(STAMP)
 
@@ -28,10 +28,12 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
+
 bench: setup
 	$(BIN)/inverse-design benchmark retrieval norman2019_expr
 	$(BIN)/inverse-design benchmark forward norman2019_expr
 	$(BIN)/inverse-design benchmark calibration norman2019_expr
 	$(BIN)/inverse-design benchmark reach norman2019_expr
-	$(BIN)/inverse-design benchmark search
-	for each in promise public_law unseen_parts unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables search; do $(BIN)/python benchmarks/$$each.py || exit 1; done
+	for each in search promise public_law unseen_parts unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables; do $(BIN)/python -m benchmarks $$each || exit 1; done

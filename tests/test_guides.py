@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from strategies.worlds import command
 
@@ -52,7 +53,52 @@ def test_two_rounds_of_a_campaign_run_from_the_guide(
     assert "round     2, proposed now" in said["campaign ask"][1]
 
 
-def test_the_first_round_of_the_readme_is_that_of_the_guide() -> None:
-    first = shell_lines("README.md")
-    assert "inverse-design campaign status" in first
-    assert shell_lines(GUIDE)[: len(first)] == first
+def block(document: str, language: str) -> str:
+    """The one block of a document in a language."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    return str(found)
+
+
+def test_the_readme_prints_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(ROOT)
+    for line in shell_lines("README.md"):
+        run(line, monkeypatch)
+    printed = capsys.readouterr().out.splitlines()
+    shown = block("README.md", "text").splitlines()
+    assert len(shown) > 7
+    assert [line for line in shown if line.strip() and line not in printed] == []
+    exec(compile(block("README.md", "python"), "README.md", "exec"), {})  # noqa: S102 - our own lines
+    assert "G010+G021" in capsys.readouterr().out
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 120
+
+
+def test_the_screen_of_the_examples_is_the_one_that_the_bench_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(ROOT / "examples" / "bench.py"))["main"](["world"])
+    for name in ("screen.csv", "target.csv"):
+        shipped, written = (pd.read_csv(folder / name) for folder in (ROOT / "examples", tmp_path))
+        pd.testing.assert_frame_equal(shipped, written, atol=2e-4, rtol=0)
+
+
+def test_the_architecture_names_every_room_and_no_other_file() -> None:
+    tree = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Words")[0]
+    named = set(re.findall(r"(\w+)/", tree))
+    there = {
+        path.parent.name
+        for package in ("surrogates", "inverse_design")
+        for path in ROOT.glob(f"{package}/*/__init__.py")
+    }
+    assert there <= named
+    for path in re.findall(
+        r"`((?:surrogates|inverse_design)/[\w/.]+)`",
+        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"),
+    ):
+        assert (ROOT / path).exists(), path

@@ -1,1 +1,1 @@
-"""A study of shifts of means in causal models whose graph is unknown."""
+"""Shifts in a causal network that is known, with weights that are not (docs/causal_matching.md)."""

@@ -61,7 +61,7 @@ def with_unseen(
     Weights and laws are learnt on held-out targets, of which each counts the same: five folds of them, ten where
     they are fewer than 50. Those of a cross-fit are learnt from what the other splits held out, and from nothing
     that contains a target which it holds out itself. The fits behind those errors did see its targets; that
-    intervals hold all the same is measured by ``benchmarks/unseen_parts.py``.
+    intervals hold all the same is measured by ``python -m benchmarks unseen_parts``.
     """
     folds = FOLDS_OF_FEW if _targets_alone(screen) < FEW_TARGETS else FOLDS
     splits = fit_splits(surrogates, screen, splits_over_targets(screen, folds=folds, seed=seed), seed=seed)

@@ -225,7 +225,7 @@ def _likeliest_share(errors: Float[Tensor, "b"], sizes: Float[Tensor, "b"]) -> f
     return float(_SHARES[int(criterion.argmin())])
 
 
-# What ``python benchmarks/public_law.py`` prints.
+# What ``python -m benchmarks public_law`` prints.
 PUBLIC_SCREENS: tuple[PublicScreen, ...] = (
     PublicScreen("norman2019_expr", _NORMAN, 2000, 126, 0.646, 0.582, 0.30, 1.29, 0.19),
     PublicScreen("norman2019_fitness", _NORMAN, 1, 6216, 0.825, 0.082, 0.35, 3.88, 0.42),

@@ -4,7 +4,8 @@ Two questions, each with a test. Are the errors of designed candidates those of 
 intervals whose level follows the misses (:mod:`.adaptive`) have a claim. And did the
 intervals of designed candidates miss more often than they say? The first two rounds are never trusted, whatever
 the tests say: in simulated campaigns no kind of interval that is calibrated by random perturbations and past
-picks held in both of them with finite bounds, and so few misses do not show it (``benchmarks/design_shift.py``).
+picks held in both of them with finite bounds, and so few misses do not show it
+(``python -m benchmarks design_shift``).
 """
 
 import math

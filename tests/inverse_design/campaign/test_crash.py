@@ -1,4 +1,4 @@
-"""Killed processes and many writers, bounded; ``benchmarks/campaign_store.py`` does the same at length."""
+"""Killed processes and many writers, bounded; ``python -m benchmarks campaign_store`` does the same at length."""
 
 from pathlib import Path
 from typing import Any
