@@ -59,7 +59,6 @@ ARTEFACT_TYPES: Registry[type[Any]] = Registry(
         "FittedSyntheticInterventions": "surrogates.contrib.contexts.synthetic:FittedSyntheticInterventions",
         "FittedStatedErrors": "surrogates.models.wrappers.stated_errors:FittedStatedErrors",
         "FittedTransfer": "surrogates.contrib.contexts.transfer:FittedTransfer",
-        "FittedTrees": "surrogates.contrib.trees:FittedTrees",
         "FittedTwoFactor": "surrogates.contrib.contexts.two_factor:FittedTwoFactor",
         "FittedTwoFactorCells": "surrogates.contrib.cells:FittedTwoFactorCells",
         "FittedTwoWay": "surrogates.contrib.contexts.two_factor:FittedTwoWay",
@@ -85,7 +84,6 @@ ARTEFACT_TYPES: Registry[type[Any]] = Registry(
         "Tails": "surrogates.uncertainty.heteroscedastic:Tails",
         "Training": "surrogates.models.training:Training",
         "TransferInContext": "surrogates.contrib.contexts.transfer:TransferInContext",
-        "Trees": "surrogates.contrib.trees:Trees",
         "Vocabulary": "surrogates.data.vocabulary:Vocabulary",
     },
 )
