@@ -1,8 +1,7 @@
 """Edges of a causal linear model at given penalties, and what they predict.
 
-The first stage of the causal linear model: each readout's effects regressed on those of the sources.
-
-The second stage of the causal linear model: the full objective on the edges that the first stage found.
+In the first stage a lasso regresses each readout's effects on those of the sources; in the second the full
+objective is minimised on the edges that the first has found.
 """
 
 import math
@@ -22,28 +21,26 @@ _DESCENT = 10.0  # the path starts at this multiple of the penalty
 _PATH = 5
 
 
-def largest_penalty(problem: Regression, factors: Float[Tensor, "q g"]) -> float:
+def largest_penalty(problem: Regression) -> float:
     """Find the smallest penalty at which there is no edge."""
-    gradient = problem.values.T @ (problem.weights * problem.effects) / factors
+    gradient = problem.values.T @ (problem.weights * problem.effects)
     real = problem.real
     gradient[real, problem.columns[real]] = 0
     return float(gradient.abs().max())
 
 
-def lasso_edges(
-    problem: Regression, values: Float[Tensor, "n q"], penalty: float, factors: Float[Tensor, "q g"]
-) -> Float[Tensor, "q g"]:
-    """Minimise ``½ ‖W ∘ (X - Z A)‖² + penalty · ‖factors ∘ A‖₁`` over the edges ``A``.
+def lasso_edges(problem: Regression, values: Float[Tensor, "n q"], penalty: float) -> Float[Tensor, "q g"]:
+    """Minimise ``½ ‖W ∘ (X - Z A)‖² + penalty · ‖A‖₁`` over the edges ``A``.
 
     As the design is the only cause of variation, this is two-stage least squares with the design as instrument.
     The columns of ``A`` are independent problems, solved by coordinate descent on one Gram matrix, down a path of
     penalties on which each is started where the last one ended.
     """
-    z, effects, keep, scale = (each.numpy() for each in (values, problem.effects, problem.weights, factors))
+    z, effects, keep = (each.numpy() for each in (values, problem.effects, problem.weights))
     columns = problem.columns.numpy()
     moved = (z != 0).any(0)
     gram = z.T @ z
-    edges = np.zeros(scale.shape)
+    edges = np.zeros((z.shape[1], effects.shape[1]))
     for response in range(effects.shape[1]):
         allowed = np.flatnonzero((columns != response) & moved)
         hit = keep[:, response] == 0
@@ -51,12 +48,8 @@ def lasso_edges(
         if hit.any():
             left_out = z[np.ix_(hit, allowed)]
             own -= left_out.T @ left_out
-        # Penalising b = factor * a alike for all edges penalises a by its factor.
-        unit = scale[allowed, response]
-        x = np.asfortranarray(z[np.ix_(~hit, allowed)] / unit)
-        edges[allowed, response] = (
-            _coefficients(x, effects[~hit, response], own / np.outer(unit, unit), penalty) / unit
-        )
+        x = np.asfortranarray(z[np.ix_(~hit, allowed)])
+        edges[allowed, response] = _coefficients(x, effects[~hit, response], own, penalty)
     return torch.from_numpy(edges)
 
 
@@ -267,8 +260,7 @@ class Estimate:
 class Penalty:
     """How strongly edges are penalised, and how long their objective is minimised."""
 
-    size: float  # of an edge of factor one, in the lasso; and in the full objective, if the lasso has removed it
-    factors: Float[Tensor, "q g"]  # relative penalty of each edge
+    size: float  # of an edge in the lasso; and in the full objective, if the lasso has removed it
     idle: float  # weight of a pseudo-condition, see :meth:`Regression.with_idle_conditions`
     steps: int  # most iterations of the full objective
 
@@ -284,8 +276,8 @@ class Penalty:
 
     def _refined(self, problem: Regression, widened: Regression, values: Float[Tensor, "n q"]) -> Estimate:
         """Run both stages, the second with penalties that are small for edges that were strong [Zou 2006]."""
-        start = Estimate.of(problem, lasso_edges(widened, values, self.size, self.factors))
+        start = Estimate.of(problem, lasso_edges(widened, values, self.size))
         # Edges between readouts have no unit; those of a virtual node have that of the effects.
         knee = _KNEE * torch.where(problem.real, 1.0, problem.effects.square().mean().sqrt())[:, None]
-        penalty = self.size * self.factors * knee / (start.edges.abs() + knee)
+        penalty = self.size * knee / (start.edges.abs() + knee)
         return Estimate.of(problem, refine(widened, start.strength, start.edges, penalty, steps=self.steps))

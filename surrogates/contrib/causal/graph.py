@@ -1,62 +1,28 @@
-"""The edges of a fitted causal model as a table, how stable they are, and the paths along which effects travel."""
+"""The edges of a fitted causal model as a table, and the paths along which effects travel."""
 
 from collections.abc import Iterator
 
 import pandas as pd
-import torch
-from jaxtyping import Float
-from torch import Tensor
 
-from surrogates.contrib.causal.estimate import lasso_edges, total_effects
-from surrogates.contrib.causal.model import Causal, FittedCausal
-from surrogates.data.screen import Screen
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.contrib.causal.estimate import total_effects
+from surrogates.contrib.causal.model import FittedCausal
+from surrogates.errors import UnknownNameError
 
 _BEAM = 500  # partial paths that are carried on at each length
 
 
-def stability(
-    causal: Causal, screen: Screen, *, penalty: float, draws: int = 20, seed: int
-) -> Float[Tensor, "q g"]:
-    """Measure how often the lasso finds each edge in random halves of the conditions [Meinshausen 2010].
-
-    Raises:
-        DataError: If there is no draw, or the screen is refused by the model.
-    """
-    if draws < 1:
-        raise DataError(f"{draws} draws tell nothing; take 20 or more")
-    ordered = screen.in_canonical_order()
-    _, problem, factors = causal.problem(ordered)
-    generator = torch.Generator().manual_seed(seed)
-    found = torch.zeros_like(factors)
-    for _ in range(draws):
-        half = problem.rows(torch.randperm(len(ordered), generator=generator)[: (len(ordered) + 1) // 2])
-        found += lasso_edges(half, half.values, penalty / 2, factors) != 0
-    return found / draws
-
-
-def edge_table(fitted: FittedCausal, frequency: Float[Tensor, "q g"] | None = None) -> pd.DataFrame:
-    """List the edges.
-
-    Raises:
-        DataError: If the frequencies are those of another model.
-    """
-    often = torch.full_like(fitted.edges, torch.nan) if frequency is None else frequency
-    if often.shape != fitted.edges.shape:
-        raise DataError(f"frequencies of shape {tuple(often.shape)} beside edges of {tuple(fitted.edges.shape)}")
+def edge_table(fitted: FittedCausal) -> pd.DataFrame:
+    """List the edges, the strongest first."""
     start, end = fitted.edges.nonzero(as_tuple=True)
     table = pd.DataFrame(
         {
             "source": [fitted.sources.names[at] for at in start.tolist()],
             "target": [fitted.readouts[at] for at in end.tolist()],
             "weight": fitted.edges[start, end].numpy(),
-            "frequency": often[start, end].numpy(),
         }
     )
-    order = table.assign(size=table["weight"].abs()).sort_values(
-        ["frequency", "size", "source", "target"], ascending=[False, False, True, True]
-    )
-    return table.loc[order.index].reset_index(drop=True)
+    strongest = table.assign(size=-table["weight"].abs()).sort_values(["size", "source", "target"])
+    return table.loc[strongest.index].reset_index(drop=True)
 
 
 def paths(fitted: FittedCausal, entry: str, readout: str, *, count: int = 5, longest: int = 5) -> pd.DataFrame:

@@ -1,14 +1,7 @@
-"""The causal linear model: effects travel along sparse edges between readouts.
+"""The causal linear model: effects travel along sparse edges between readouts."""
 
-Known edges, such as a regulatory network, that a causal model penalises less.
-"""
-
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
@@ -22,76 +15,6 @@ from surrogates.errors import DataError
 from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
 from surrogates.models.baselines import residual_variance
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
-
-_SHOWN = 5
-
-
-@dataclass(frozen=True)
-class PriorGraph:
-    """Edges that are likely before anything is measured.
-
-    Attributes:
-        edges: Source, target, and weight of each edge; the sign of a weight is not used.
-        discount: Relative penalty of an edge of weight one, above 0 and at most 1; ``discount ** abs(weight)`` in
-            general.
-    """
-
-    edges: tuple[tuple[str, str, float], ...]
-    discount: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Refuse a discount out of range and weights that are not finite."""
-        if not 0 < self.discount <= 1:
-            raise DataError(f"discount {self.discount!r} is not above 0 and at most 1")
-        bad = [edge for edge in self.edges if not np.isfinite(edge[2])]
-        if bad:
-            raise DataError(f"{len(bad)} edge(s) of the prior graph have no finite weight, such as {bad[0]!r}")
-
-    @classmethod
-    def from_table(cls, table: pd.DataFrame, *, discount: float = 0.5) -> "PriorGraph":
-        """Read a table of edges.
-
-        Raises:
-            DataError: If a column is missing, a name is empty, or a weight is not finite.
-        """
-        if missing := {"source", "target"} - set(table.columns):
-            raise DataError(
-                f"a prior graph needs columns source and target; missing: {', '.join(sorted(missing))}"
-            )
-        names = table[["source", "target"]]
-        if bool(names.isna().to_numpy().any()):
-            raise DataError(f"{int(names.isna().any(axis=1).sum())} edge(s) of the prior graph have no name")
-        weights = table["weight"] if "weight" in table.columns else pd.Series(1.0, index=table.index)
-        rows = zip(names["source"].astype(str), names["target"].astype(str), weights.astype(float), strict=True)
-        return cls(tuple(rows), discount=discount)
-
-    def factors(self, sources: Sequence[str], readouts: Sequence[str]) -> Float[Tensor, "q g"]:
-        """Turn the graph into relative penalties.
-
-        Raises:
-            DataError: If no edge runs between names of the screen.
-        """
-        row = {name: number for number, name in enumerate(sources)}
-        column = {name: number for number, name in enumerate(readouts)}
-        factors = torch.ones(len(row), len(column), dtype=torch.float64)
-        known = [edge for edge in self.edges if edge[0] in row and edge[1] in column]
-        strangers = sorted({name for edge in self.edges for name in edge[:2]} - row.keys() - column.keys())
-        shown = ", ".join(strangers[:_SHOWN])
-        if not known:
-            raise DataError(
-                f"none of the {len(self.edges)} edges of the prior graph runs from a source to a readout of the"
-                f" screen; {len(strangers)} of its names are unknown here ({shown}): check the symbols"
-            )
-        if strangers:
-            warnings.warn(
-                f"{len(strangers)} names of the prior graph are not in the screen, such as {shown};"
-                f" {len(known)} of {len(self.edges)} edges are used",
-                stacklevel=2,
-            )
-        for source, target, weight in known:
-            at = (row[source], column[target])
-            factors[at] = min(float(factors[at]), self.discount ** abs(weight))
-        return factors
 
 
 @dataclass(frozen=True)
@@ -150,13 +73,11 @@ class Causal:
     Attributes:
         regulators: Readouts that may act besides the targets.
         variable: How many of the most variable readouts to take instead when no regulators are given.
-        prior: Edges that are penalised less, if any are known.
         steps: Most iterations of the full objective.
     """
 
     regulators: tuple[str, ...] = ()
     variable: int = 50
-    prior: PriorGraph | None = None
     steps: int = 100
 
     def __post_init__(self) -> None:
@@ -175,13 +96,14 @@ class Causal:
             The fitted model. Its variance is in-sample, hence optimistic.
 
         Raises:
-            DataError: If the screen has several contexts, or a prior graph has none of its names.
+            DataError: If the screen has several contexts.
             UnknownNameError: If a regulator is not a readout.
         """
         require_one_context(screen)
         ordered = screen.in_canonical_order()
-        sources, problem, factors = self.problem(ordered)
-        chosen = select(ordered, problem, factors, steps=self.steps, seed=seed)
+        sources = Sources.of(ordered, regulators=self.regulators, variable=self.variable)
+        problem = Regression(ordered.effects, sources.inputs(ordered.batch), sources.columns)
+        chosen = select(ordered, problem, steps=self.steps, seed=seed)
         estimate = chosen.penalty.estimate(problem)
         nodes = _node_rows(problem, estimate, trust=chosen.trust, residual_weight=chosen.residual_weight)
         rows = sources.dose[:, None] * nodes[sources.of_entry]
@@ -198,25 +120,6 @@ class Causal:
             residual_weight=chosen.residual_weight,
             variance=residual_variance(ordered.effects - sum_over_interventions(rows, ordered.batch)),
         )
-
-    def problem(self, screen: Screen) -> tuple[Sources, Regression, Float[Tensor, "q g"]]:
-        """Pose the regression of a screen.
-
-        Args:
-            screen: Measured effects in one context.
-
-        Returns:
-            The nodes, the regression, and the relative penalty of each edge.
-
-        Raises:
-            DataError: If a prior graph knows none of the names.
-            UnknownNameError: If a regulator is not a readout.
-        """
-        sources = Sources.of(screen, regulators=self.regulators, variable=self.variable)
-        problem = Regression(screen.effects, sources.inputs(screen.batch), sources.columns)
-        alike = torch.ones(len(sources.names), len(screen.readouts), dtype=torch.float64)
-        factors = alike if self.prior is None else self.prior.factors(sources.names, screen.readouts)
-        return sources, problem, factors
 
 
 def _node_rows(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from surrogates.contrib.causal.design import Regression
@@ -80,9 +80,7 @@ def held_out_targets(problem: Regression, *, seed: int) -> tuple[HeldOut, ...]:
     return tuple(splits)
 
 
-def select(
-    screen: Screen, problem: Regression, factors: Float[Tensor, "q g"], *, steps: int, seed: int
-) -> Selected:
+def select(screen: Screen, problem: Regression, *, steps: int, seed: int) -> Selected:
     """Choose the penalty, the weight of the residual, and the trust in edges.
 
     The penalty is the one with the least held-out error of what the edges predict, on a path that ends where the
@@ -90,14 +88,14 @@ def select(
     """
     keep = _judged_readouts(problem, seed=seed)
     idle = _idle_weight(screen, problem)
-    some, columns = problem.with_readouts(keep), factors[:, keep]
+    some = problem.with_readouts(keep)
     splits = held_out(screen.with_readouts(keep.tolist()), some, seed=seed)
-    top = largest_penalty(some, columns)
+    top = largest_penalty(some)
     if top == 0 or not splits:
-        return Selected(Penalty(max(top, 1.0), factors, idle, steps), 1.0, 0.0)
+        return Selected(Penalty(max(top, 1.0), idle, steps), 1.0, 0.0)
     scores = []
     for share in _PATH:
-        penalty = Penalty(share * top, columns, idle, steps // 2)
+        penalty = Penalty(share * top, idle, steps // 2)
         estimates = [penalty.estimate(split.train) for split in splits]
         error = sum(_error(split, each) for split, each in zip(splits, estimates, strict=True))
         scores.append((error, _residual_weight(splits, estimates), penalty))
@@ -107,7 +105,7 @@ def select(
     _, weight, penalty = scores[least]
     penalty = replace(penalty, size=penalty.size / 2 ** _vertex([score[0] for score in scores], least))
     trust = trust_in_edges(some, penalty, seed=seed)
-    return Selected(replace(penalty, factors=factors, steps=steps), weight, trust)
+    return Selected(replace(penalty, steps=steps), weight, trust)
 
 
 def trust_in_edges(problem: Regression, penalty: Penalty, *, seed: int) -> float:

@@ -8,7 +8,7 @@ from strategies.screens import normal, planted_screen
 from torch import Tensor
 
 from benchmarks.causal_matching.graphs import scale_free_edges
-from surrogates.contrib.causal.model import Causal, FittedCausal, PriorGraph
+from surrogates.contrib.causal.model import Causal, FittedCausal
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
@@ -150,17 +150,6 @@ def test_one_condition_is_predicted_as_measured_and_the_rest_as_none() -> None:
 def test_fewer_conditions_than_parameters_give_finite_predictions() -> None:
     fitted = QUICK.fit(_singles(seed=2).rows(range(4)), seed=0)
     assert bool(torch.isfinite(fitted.rows).all())
-
-
-def test_a_prior_graph_helps_to_find_weak_edges() -> None:
-    edges = scale_free_edges(GENES, seed=4)
-    screen = _singles(seed=4, noise=0.3)
-    known = tuple((NAMES[i], NAMES[j], 1.0) for i, j in edges.nonzero().tolist())
-    plain = QUICK.fit(screen, seed=0)
-    helped = replace(QUICK, prior=PriorGraph(known, discount=0.3)).fit(screen, seed=0)
-    truth = _off(_truth(edges))
-    error, less = (float((_off(each.rows) - truth).square().sum()) for each in (plain, helped))
-    assert less < error
 
 
 def test_an_unknown_regulator_and_a_bad_configuration_are_refused() -> None:

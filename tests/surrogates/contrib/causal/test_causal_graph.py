@@ -1,17 +1,12 @@
-import math
-
 import pytest
 import torch
-from strategies.screens import normal
 
-from benchmarks.causal_matching.graphs import scale_free_edges
 from surrogates.contrib.causal.design import VIRTUAL, Sources
-from surrogates.contrib.causal.graph import edge_table, paths, stability
-from surrogates.contrib.causal.model import Causal, FittedCausal
+from surrogates.contrib.causal.graph import edge_table, paths
+from surrogates.contrib.causal.model import FittedCausal
 from surrogates.data.perturbation import Intervention
-from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import UnknownNameError
 
 
 @pytest.fixture
@@ -81,29 +76,3 @@ def test_the_edge_table_lists_every_edge_strongest_first(fitted: FittedCausal) -
         ["c", "a", 0.2],
         ["a", "c", -0.1],
     ]
-    assert all(math.isnan(each) for each in table["frequency"])
-    often = torch.zeros(4, 4, dtype=torch.float64)
-    often[0, 2] = 0.9
-    assert edge_table(fitted, often).loc[0, ["target", "frequency"]].tolist() == ["c", 0.9]
-    with pytest.raises(DataError, match="frequencies of shape"):
-        edge_table(fitted, often[:2])
-
-
-def test_true_edges_are_found_more_often() -> None:
-    genes = 25
-    edges = scale_free_edges(genes, seed=1)
-    names = tuple(f"G{number:02d}" for number in range(genes))
-    truth = -1.5 * torch.linalg.inv(torch.eye(genes, dtype=torch.float64) - edges)
-    vocabulary = Vocabulary(tuple(Intervention(name, "knockdown") for name in names))
-    screen = Screen.from_labels(
-        truth + 0.05 * normal(genes, genes, seed=0),
-        [vocabulary.perturbation([number]) for number in range(genes)],
-        names,
-    )
-    frequency = stability(Causal(), screen, penalty=0.5, draws=10, seed=0)
-    torch.testing.assert_close(frequency, stability(Causal(), screen, penalty=0.5, draws=10, seed=0))
-    assert bool(((frequency >= 0) & (frequency <= 1)).all())
-    strong = edges.abs() > 0.3
-    assert float(frequency[strong].mean()) > 2 * float(frequency[edges == 0].mean())
-    with pytest.raises(DataError, match="0 draws"):
-        stability(Causal(), screen, penalty=0.5, draws=0, seed=0)
