@@ -10,7 +10,7 @@ from torch import Tensor
 
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
-from surrogates.errors import DataError
+from surrogates.errors import DataError, UnknownNameError
 
 NOT_AN_ACTION = -1
 
@@ -110,6 +110,17 @@ class ActionTable:
         number = torch.full((len(self.vocabulary),), NOT_AN_ACTION)
         number[batch.genes[singles, 0]] = singles
         return number
+
+
+def context_number(context: str, contexts: tuple[str, ...]) -> int:
+    """Look a context up.
+
+    Raises:
+        UnknownNameError: If it was never seen.
+    """
+    if context not in contexts:
+        raise UnknownNameError.from_known("context", context, contexts)
+    return contexts.index(context)
 
 
 def require_several_contexts(screen: Screen, *, what: str) -> None:

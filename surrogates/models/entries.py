@@ -4,10 +4,6 @@ An entry that was measured keeps its measured effect. For any other, a model pre
 the mean effect, and the effect that targets have on their own readout. The departure is multiplied by a trust
 factor ``clip(<P, X> / <P, P>, 0, 1)``, with ``P`` the departures predicted for held-out targets and ``X`` the
 measured ones, so that a model that is no better than the prior becomes the prior.
-
-A fitted descriptor model: measured effects where there are any, predictions elsewhere, and their sums.
-
-What an unmeasured target is expected to do before anything is known of it but its name.
 """
 
 from dataclasses import dataclass, replace
@@ -111,36 +107,25 @@ class Learner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Prior:
-    """What an unmeasured entry is expected to do when nothing is known of it but its name."""
+def prior_rows(
+    effects: Float[Tensor, "m g"], train: Int[Tensor, "m"], own: Int[Tensor, "v"]
+) -> Float[Tensor, "v g"]:
+    """Give every entry the mean effect, and on the readout of its own name what targets have there beyond it.
 
-    mean: Float[Tensor, "g"]  # mean effect, apart from the own-readout term
-    own_gain: float  # by how much a target changes the readout of its own name, beyond the mean
-    own: Int[Tensor, "v"]  # number of that readout for each entry, ``-1`` if there is none
-
-    @classmethod
-    def of(cls, effects: Float[Tensor, "m g"], train: Int[Tensor, "m"], own: Int[Tensor, "v"]) -> "Prior":
-        """Average measured effects.
-
-        The gain is the mean over ``m`` targets with an own readout, shrunk by ``m / (m + 1)``: one target alone
-        could be an accident.
-        """
-        rows = torch.nonzero(own[train] >= 0).flatten()
-        columns = own[train[rows]]
-        values = effects[rows, columns]
-        others = (effects.sum(0)[columns] - values) / max(len(effects) - 1, 1)
-        gain = float((values - others).sum() / (len(rows) + 1)) if len(effects) > 1 else 0.0
-        plain = effects.clone()
-        plain[rows, columns] -= gain
-        return cls(plain.mean(0), gain, own)
-
-    def rows(self) -> Float[Tensor, "v g"]:
-        """Spell the expected effect of every entry out."""
-        rows = self.mean.repeat(len(self.own), 1)
-        having = torch.nonzero(self.own >= 0).flatten()
-        rows[having, self.own[having]] += self.own_gain
-        return rows
+    That is averaged over ``m`` targets with an own readout, and shrunk by ``m / (m + 1)``: one target alone could
+    be an accident.
+    """
+    known = torch.nonzero(own[train] >= 0).flatten()
+    columns = own[train[known]]
+    values = effects[known, columns]
+    others = (effects.sum(0)[columns] - values) / max(len(effects) - 1, 1)
+    gain = float((values - others).sum() / (len(known) + 1)) if len(effects) > 1 else 0.0
+    plain = effects.clone()
+    plain[known, columns] -= gain
+    rows = plain.mean(0).repeat(len(own), 1)
+    having = torch.nonzero(own >= 0).flatten()
+    rows[having, own[having]] += gain
+    return rows
 
 
 def own_readout_scores(
@@ -220,7 +205,7 @@ class MeasuredEntries:
     def departures(self, train: Int[Tensor, "m"]) -> tuple[Float[Tensor, "v g"], Float[Tensor, "m g"]]:
         """Split effects into the prior of some entries and the rest."""
         effects = self.additive.singles[train]
-        prior = Prior.of(effects, train, self.own).rows()
+        prior = prior_rows(effects, train, self.own)
         return prior, effects - prior[train]
 
     def trial(self, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> Trial:

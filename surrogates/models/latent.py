@@ -25,7 +25,6 @@ from surrogates.models.training import Layers, Schedule, Training, train
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 _FOLDS = 10  # one of them is held out to stop
-_OPEN = 2.0  # logit of a gate before training
 
 
 @dataclass(frozen=True)
@@ -41,8 +40,7 @@ class FittedLatentAdditive:
     vocabulary: Vocabulary  # what the ids of a batch mean
     readouts: tuple[str, ...]  # names of the readouts
     measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
-    rows: Float[Tensor, "v r"]  # what each entry adds to the latent state, its dose and its gates included
-    gates: Float[Tensor, "v r"]  # how far each latent direction is open to each entry, between 0 and 1
+    rows: Float[Tensor, "v r"]  # what each entry adds to the latent state, its dose included
     decoder: Layers
     unit: float  # effect that an output of one stands for, in the unit of the screen
     variance: Float[Tensor, "g"]
@@ -64,7 +62,7 @@ class FittedLatentAdditive:
 class LatentAdditive:
     """Trains latent rows and decoder on effects, and stops on held-out perturbations.
 
-    A target's row is proportional to its dose: ``dose / largest dose * gate * (own + map(descriptor))``. A target
+    A target's row is proportional to its dose: ``dose / largest dose * (own + map(descriptor))``. A target
     absent from training gets the mean of the others' own rows, to which its descriptor adds; so do targets that
     are hidden at random while training, by which the map of descriptors is learnt. One of ten perturbations is
     held out to find the number of epochs; the model is then trained on all of them for as long.
@@ -74,8 +72,6 @@ class LatentAdditive:
         hidden: Widths of the decoder's hidden layers.
         descriptors: What is known of the targets.
         rank: Most coordinates of each descriptor.
-        sparsity: Factor of the mean gate, beside the mean squared error in units of the mean squared effect. With
-            zero all gates are open. The gates are the sparse mask of SAMS-VAE [Bereket 2023] without sampling.
         hide: Probability with which a target is treated as one never seen, for training only.
         dropout: Probability with which a hidden unit is left out, for training only.
         schedule: How long and how fast to train.
@@ -86,7 +82,6 @@ class LatentAdditive:
     hidden: tuple[int, ...] = (64,)
     descriptors: tuple[Descriptors, ...] = ()
     rank: int = 64
-    sparsity: float = 0.0
     hide: float = 0.1
     dropout: float = 0.1
     schedule: Schedule = field(default=Schedule(epochs=200, batch=32, rate=2e-3, decay=1e-2, patience=20))
@@ -96,8 +91,8 @@ class LatentAdditive:
         """Refuse widths and probabilities that make no network."""
         if min(self.latent, self.rank, *self.hidden, 1) < 1:
             raise DataError(f"widths latent, hidden and rank must be positive; got {self!r}")
-        if not (0 <= self.hide < 1 and 0 <= self.dropout < 1 and self.sparsity >= 0):
-            raise DataError(f"hide and dropout must be in [0, 1), and sparsity not negative; got {self!r}")
+        if not (0 <= self.hide < 1 and 0 <= self.dropout < 1):
+            raise DataError(f"hide and dropout must be in [0, 1); got {self!r}")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedLatentAdditive:
         """Train the model.
@@ -127,7 +122,6 @@ class LatentAdditive:
             screen.readouts,
             screen.single_rows >= 0,
             network.rows().detach().double().cpu(),
-            network.gates().detach().double().cpu(),
             network.decoder.to(device="cpu", dtype=torch.float64),
             unit,
             torch.ones(len(screen.readouts), dtype=torch.float64),
@@ -154,8 +148,7 @@ class LatentAdditive:
             return (decoded_departure(network.decoder, latent, dropout=dropout) - wanted[rows]).square().mean()
 
         def loss(part: Int[Tensor, "m"]) -> Tensor:
-            fit = error(kept[part], hide=self.hide, dropout=self.dropout)
-            return fit + self.sparsity * network.gates().mean()
+            return error(kept[part], hide=self.hide, dropout=self.dropout)
 
         outcome = train(
             network.parameters,
@@ -188,7 +181,6 @@ class LatentAdditive:
             described=described.float().to(self.device),
             own=own.to(self.device),
             map=torch.zeros(described.shape[1], self.latent, device=self.device),
-            gate=torch.full_like(own, _OPEN if self.sparsity > 0 else torch.inf, device=self.device),
             decoder=Layers.random(sizes, generator=generator).to(device=self.device, dtype=torch.float32),
         )
 
@@ -203,19 +195,13 @@ class _Network:
     described: Float[Tensor, "v f"]  # coordinates of each entry's descriptors
     own: Float[Tensor, "t r"]  # row of each target
     map: Float[Tensor, "f r"]  # from coordinates to the latent state
-    gate: Float[Tensor, "t r"]  # logit of each target's gates, infinite where they stay open
     decoder: Layers  # weights and thresholds
 
     @property
     def parameters(self) -> tuple[Tensor, ...]:
         """What is trained."""
-        gate = () if bool(self.gate.isinf().any()) else (self.gate,)
         mapped = (self.map,) if len(self.map) else ()
-        return (self.own, *gate, *mapped, *self.decoder.parameters)
-
-    def gates(self) -> Float[Tensor, "v r"]:
-        """How far each latent direction is open to each entry."""
-        return self.gate.sigmoid()[self.target]
+        return (self.own, *mapped, *self.decoder.parameters)
 
     def rows(self, *, hide: float = 0.0) -> Float[Tensor, "v r"]:
         """Latent rows, with some targets treated as if they were unseen."""
@@ -224,7 +210,7 @@ class _Network:
             known = known & (torch.rand(len(known), device=known.device) >= hide)
         mean = self.own[self.trained].mean(0)
         own = torch.where(known[:, None], self.own, mean)[self.target]
-        return self.dose[:, None] * self.gates() * (own + self.described @ self.map)
+        return self.dose[:, None] * (own + self.described @ self.map)
 
 
 def _unit(screen: Screen) -> float:

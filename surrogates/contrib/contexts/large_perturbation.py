@@ -8,10 +8,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.contrib.contexts.two_factor import ActionEffects, TwoFactor
+from surrogates.data.across import context_number
 from surrogates.data.screen import Screen
 from surrogates.data.splits import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError
 from surrogates.models.base import sum_over_interventions
 from surrogates.models.baselines import residual_variance
 from surrogates.models.training import Layers, Schedule, train
@@ -143,9 +144,7 @@ class FittedLargePerturbation:
         Raises:
             UnknownNameError: If the context was never seen: it has no embedding.
         """
-        if context not in self.contexts:
-            raise UnknownNameError.from_known("context", context, self.contexts)
-        return replace(self.view, context=self.contexts.index(context))
+        return replace(self.view, context=context_number(context, self.contexts))
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.contrib.contexts.two_factor import ActionEffects, TwoFactor
-from surrogates.data.across import ActionTable, require_several_contexts
+from surrogates.data.across import ActionTable, context_number, require_several_contexts
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError
 from surrogates.models.baselines import residual_variance
 from surrogates.uncertainty.error_model import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior
@@ -87,9 +87,7 @@ class FittedSyntheticInterventions:
         Raises:
             UnknownNameError: If the context was never seen: no donor was measured in it.
         """
-        if context not in self.contexts:
-            raise UnknownNameError.from_known("context", context, self.contexts)
-        number = self.contexts.index(context)
+        number = context_number(context, self.contexts)
         return FittedSyntheticInContext(
             self.readouts, number, self.table, self.energy, self.fallback, self.variance[number]
         )

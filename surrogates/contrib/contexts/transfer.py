@@ -1,8 +1,7 @@
 """Transfer of combinations: a context learns from few of its own and from those of the other contexts.
 
-What combinations do beyond the sum of their parts, learnt from few of them: curve, offsets and slopes.
-
-For a combination of entries ``i, j, ...`` with single effects ``s`` the effect on one readout is
+What combinations do beyond the sum of their parts is a curve, offsets and slopes. For a combination of entries
+``i, j, ...`` with single effects ``s`` the effect on one readout is
 
     sum s + curve(sum s, (sum s)^2, sum of products, least) + sum_i (offset_i + slope_i * sum_{j != i} z_j)
           + what is known of it elsewhere,
@@ -18,10 +17,10 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from surrogates.data.across import Actions, ActionTable, require_several_contexts
+from surrogates.data.across import Actions, ActionTable, context_number, require_several_contexts
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError
 from surrogates.models.base import sum_over_interventions
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
@@ -239,9 +238,7 @@ class FittedTransfer:
         Raises:
             UnknownNameError: If the context was never seen: its single effects are not known.
         """
-        if context not in self.contexts:
-            raise UnknownNameError.from_known("context", context, self.contexts)
-        return self.views[self.contexts.index(context)]
+        return self.views[context_number(context, self.contexts)]
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,9 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from surrogates.data.across import Actions, ActionTable
+from surrogates.data.across import Actions, ActionTable, context_number
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.errors import UnknownNameError
 from surrogates.models.base import sum_over_interventions
 from surrogates.models.baselines import FittedMean, residual_variance
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
@@ -94,7 +93,7 @@ class FittedTwoWay:
         Raises:
             UnknownNameError: If the context was never seen: its shift is not known.
         """
-        return replace(self.view, shift=self.shifts[_number(context, self.contexts)])
+        return replace(self.view, shift=self.shifts[context_number(context, self.contexts)])
 
 
 @dataclass(frozen=True)
@@ -136,7 +135,7 @@ class FittedContextMean:
         Raises:
             UnknownNameError: If the context was never seen: its mean is not known.
         """
-        mean = self.means[_number(context, self.contexts)]
+        mean = self.means[context_number(context, self.contexts)]
         return replace(self.view, rows=mean.repeat(len(self.view.vocabulary), 1))
 
 
@@ -187,9 +186,3 @@ def _context_shifts(table: ActionTable) -> Float[Tensor, "c g"]:
     # takes the solution whose shifts sum to zero.
     shifts: Tensor = torch.linalg.pinv(system, hermitian=True) @ right
     return shifts
-
-
-def _number(context: str, contexts: tuple[str, ...]) -> int:
-    if context not in contexts:
-        raise UnknownNameError.from_known("context", context, contexts)
-    return contexts.index(context)

@@ -52,8 +52,8 @@ def _line_screen(unseen: int = 3) -> tuple[Screen, Screen, Descriptors]:
 
 @pytest.mark.parametrize(
     "surrogate",
-    [QUICK, replace(QUICK, sparsity=0.1, hidden=(8, 8)), Residual(ScaledAdditive(), QUICK)],
-    ids=["plain", "gated, two layers", "residual"],
+    [QUICK, replace(QUICK, hidden=(8, 8)), Residual(ScaledAdditive(), QUICK)],
+    ids=["plain", "two layers", "residual"],
 )
 def test_contract(surrogate: LatentAdditive | Residual) -> None:
     check_surrogate(surrogate, SCREEN)
@@ -132,16 +132,6 @@ def test_the_variance_is_at_least_that_of_the_residuals() -> None:
     torch.testing.assert_close(ratio, ratio[:1].expand(6))
 
 
-def test_sparsity_closes_gates() -> None:
-    schedule = Schedule(epochs=40, batch=16, rate=4e-2)
-    opened, closed = (
-        replace(QUICK, sparsity=sparsity, schedule=schedule).fit(SCREEN, seed=0).gates for sparsity in (0.0, 1.0)
-    )
-    assert (opened == 1).all()
-    assert closed.mean() < 0.8 * torch.tensor(2.0).sigmoid()
-    assert (closed > 0).all()
-
-
 def test_a_fit_leaves_the_global_generator_alone() -> None:
     before = torch.get_rng_state()
     one, other = QUICK.fit(SCREEN, seed=1), QUICK.fit(SCREEN, seed=2)
@@ -171,7 +161,7 @@ def test_empty_layers_are_refused(wrong: dict[str, int]) -> None:
         LatentAdditive(**wrong)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("wrong", [{"hide": 1.0}, {"dropout": -0.1}, {"sparsity": -1.0}])
+@pytest.mark.parametrize("wrong", [{"hide": 1.0}, {"dropout": -0.1}])
 def test_impossible_rates_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(DataError, match="hide and dropout"):
         LatentAdditive(**wrong)  # type: ignore[arg-type]
