@@ -1,7 +1,4 @@
-"""The table of ranked candidates: what each is worth, and between which bounds an experiment will find it.
-
-Bounds on outcomes where no combination was held out: errors are drawn from the law that public screens lend.
-"""
+"""The table of ranked candidates: the utility of each, and the bounds on what an experiment will show."""
 
 import math
 from dataclasses import dataclass

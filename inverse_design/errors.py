@@ -1,7 +1,4 @@
-"""What can go wrong between a question and its answer.
-
-Passwords in the URLs of databases: never shown, and never written down.
-"""
+"""What can go wrong between a problem and its answer; passwords in URLs of databases are never shown."""
 
 import re
 

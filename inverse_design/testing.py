@@ -1,10 +1,6 @@
-"""Contract checks that spaces, pair scores and searches of plug-in authors are held to.
+"""Contract checks for authors of plug-ins: spaces, pair scores, searches, and stores of campaigns.
 
 Each check raises :class:`AssertionError` with what was expected and what was found.
-
-The contract of stores of campaigns, for authors of further ones.
-
-The check raises :class:`AssertionError` with what was expected and what was found.
 """
 
 import itertools

@@ -1,7 +1,4 @@
-"""A batch of experiments: chosen one by one, with the rules of the bench kept at every step.
-
-What one more candidate adds to those that are chosen already: the steps of every greedy batch.
-"""
+"""Greedy batches: experiments chosen one by one by what each adds, within the rules of the bench."""
 
 import math
 from dataclasses import dataclass, replace

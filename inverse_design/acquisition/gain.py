@@ -1,14 +1,13 @@
-"""Gains: what measuring one more candidate is worth, from what is believed of its utility.
+"""Acquisitions of single experiments, from the posterior of their utility.
 
-With ``u ~ N(m, v)`` the utility of a candidate and ``u*`` the incumbent, ``z = (m - u*) / √v``:
+With ``u ~ N(m, v)`` the utility of a candidate, ``u*`` the best observed one and ``z = (m - u*) / √v``:
 
     expected improvement     E[max(u - u*, 0)] = √v (phi(z) + z Phi(z))
     probability of it        P(u > u*) = Phi(z)
     upper bound              m + √(beta v)
 
-Utilities that are distances are no normal numbers: :mod:`inverse_design.acquisition.quadratic` has their gains.
-
-The standard normal law, as the gains need it: also where its tail is smaller than any float.
+The normal law is computed so that tails smaller than any float keep their relative accuracy. Distances are no
+normal numbers: :mod:`inverse_design.acquisition.quadratic` has their gains.
 """
 
 import math

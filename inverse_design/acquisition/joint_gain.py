@@ -1,34 +1,29 @@
 """What a set of experiments gains together: exact for each alone, by scenarios for how they depend on each other.
 
 Each scenario says how candidates fare relative to what was expected of them; given the scenario they are
-independent. With ``P_j(y)`` the chance that ``j`` improves by more than ``y``, and ``p_js(y)`` that in scenario
-``s``,
+independent. With ``P_j(y)`` the probability that ``j`` improves by more than ``y``, and ``p_js(y)`` that in
+scenario ``s``,
 
     f(S) = mean over s of  integral of  1 - prod_{j in S} (1 - p_js(y))  dy,      mean over s of p_js(y) = P_j(y)
 
-so that ``f({j})`` is the expected gain of ``j``, to the last digit, whatever the scenarios are, and every
-candidate that may gain adds something. ``f`` is monotone and submodular: for each ``s`` and ``y`` it is a
-coverage. Draws of the improvement itself have none of this: where they all miss, nothing gains. ``p_js`` is a
-normal copula, smoothed so that the chance is never all in one scenario,
+so that ``f({j})`` is the expected gain of ``j`` whatever the scenarios are. ``f`` is monotone and submodular: for
+each ``s`` and ``y`` it is a coverage. ``p_js`` is a normal copula, smoothed so that the probability is never all
+in one scenario,
 
     p_js(y) = Phi((t_j(y) + (1 - h²)^1/2 e_js) / h)
 
 with ``e_js`` the normal score of the rank of ``j``'s utility in joint draw ``s``, and ``t_j(y)`` such that the
-mean is ``P_j(y)``. Scenarios are the same for every seed.
+mean is ``P_j(y)``. Scenarios are the same for every seed. They are drawn from the joint posterior of effects, in
+which the error of a prediction has three parts:
 
-How sure a fitted model is of many effects at once: the joint law behind every gain of a batch.
+* the uncertainty of the model, which all candidates share: the delete-a-group jackknife over cross-fits, with the
+  covariance ``(K - 1) / K sum_k d_k d_k^T`` of their deviations ``d_k`` [Quenouille 1956; Kott 2001];
+* the error of a gene: held-out errors of combinations that share a gene are alike, with a correlation that is
+  estimated from them;
+* the rest of the error model, independent.
 
-The error of a prediction has three parts, and only the last is the candidate's own:
-
-* the **doubt of the model**: what other data would have taught it. The cross-fits, each without one part of the
-  combinations, give it by the delete-a-group jackknife: the covariance ``(K - 1) / K sum_k d_k d_k^T`` of their
-  deviations ``d_k`` [Quenouille 1956; Kott 2001], which all candidates share;
-* the **error of a gene**: held-out errors of combinations that share a gene are alike; the correlation is
-  estimated from them, and candidates that share a gene miss together;
-* the rest of the error law, independent.
-
-The noise of a measurement is taken off: the law is that of the state of the cells, not of a lucky reading.
-Together the parts have the variance of the error law, less that noise; the scatter of coefficients is left out.
+The noise of a measurement is taken off: the posterior is that of the state of the cells. The scatter of
+coefficients is left out.
 """
 
 import math

@@ -1,10 +1,8 @@
-"""What pairs are worth by the utilities that the members of an ensemble give them.
+"""Acquisitions of all pairs under an ensemble, searched exactly by the products of its members.
 
 Each acquisition has two faces: its value, from utilities in double precision, and a *screen*, an upper bound of
 the value in single precision and in place, by which a search leaves out almost all pairs. Mean and deviation are
-those of the members, each as likely as any other; the incumbent is the utility to improve upon.
-
-Acquisitions of all pairs under an ensemble, searched exactly by the products of its members.
+those of the members, each as likely as any other; improvement is on the best observed utility.
 """
 
 import math

@@ -1,12 +1,8 @@
-"""What is believed of the utility of some candidates: the argument of every gain.
+"""Posteriors of the utility of some candidates: the argument of every acquisition.
 
-Information about the optimum: in how many draws a candidate is among the best.
-
-What one more experiment would teach: expected gain after its result, by members, on a short list.
-
-A result at ``x`` makes the members that predicted it more credible, with weights ``p(y | member)``; what is then
-believed of all candidates may have another best. The knowledge gradient is the expected rise of that best [Frazier
-2008]: zero where the result could change no decision, however unsure it is.
+Two acquisitions are read off the members directly: the share of draws in which a candidate is the best, and the
+knowledge gradient [Frazier 2008]. A result at ``x`` gives the members weights ``p(y | member)``; the gradient is
+the expected rise of the best expected utility after it, zero where the result could change no decision.
 """
 
 import math

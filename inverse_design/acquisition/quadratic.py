@@ -7,20 +7,16 @@ has
 
 At the ``s`` where ``-K'(s) = q`` the signed root ``r = -sign(s) (-2 (K(s) + s q))^1/2`` and ``u = -s K''(s)^1/2``
 give ``P(Q < q) = Phi(r + log(u / r) / r)`` [Lugannani and Rice 1980; Barndorff-Nielsen 1986]: however small, it is
-within a percent of the chance itself where errors have many directions, and within a tenth where they have one. A
-gamma law of the same three moments is as close in the middle, and off by orders of magnitude, or zero, where a
-distance is far better than expected. The inversion of :mod:`inverse_design.acquisition.exact_square` has the law
-itself and is the test of this one. ``V`` is low rank plus diagonal, and never a dense matrix.
+within a percent of the true probability where errors have many directions, and within a tenth where they have one.
+The tests hold it against a numerical inversion. ``V`` is low rank plus diagonal, and never a dense matrix.
 
-How much better than the best candidates will be: laws given by their normal scores.
-
-The chance that a candidate improves by more than ``y`` is ``Phi(z(y))``. For a normal utility the score ``z`` is a
-straight line; for others it bends little, so that straight pieces between a few nodes are close, and integrals of
+The probability to improve by more than ``y`` is kept as ``Phi(z(y))``. The score ``z`` is a straight line for a
+normal utility and bends little for others, so that straight pieces between a few nodes are close, and integrals of
 ``Phi`` along them have a closed form: with ``h(z) = phi(z) + z Phi(z)``, whose derivative is ``Phi``,
 
     integral of Phi(z(t)) over a piece  =  (h(z_left) - h(z_right)) / slope
 
-Everything is positive and keeps its relative accuracy where chances are tiny: no draw has to hit them.
+Everything is positive and keeps its relative accuracy where probabilities are tiny.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,7 @@
-"""What an effect is worth: minus its distance to a state, or how far it goes in a direction.
+"""Utilities in the unit of a measurement: minus the distance to a state, or the projection on a direction.
 
-Gains are read in the unit of the outcome that an experiment shows (a distance, a projection), so that an expected
-gain can be compared with a price. Likelihoods identify better, but theirs is no unit that a bench would pay for.
-
-The incumbent: the best that was measured, as far as its noise lets one say so.
+Gains are read in the unit of what an experiment shows, so that an expected gain can be compared with a price. The
+best observed utility is corrected for measurement noise where its size is known.
 """
 
 from dataclasses import dataclass

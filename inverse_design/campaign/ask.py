@@ -1,8 +1,7 @@
 """Asking for a round: planned without a lock, recorded under one.
 
-What a campaign knows: the starting screen and all told values, averaged over replicates.
-
-What experiments cost: reagents, wells, and a fee for each round.
+The plan rests on the starting screen and all results so far, averaged over replicates, and on what experiments
+cost: reagents, wells, and a fee for each round.
 """
 
 import hashlib

@@ -1,9 +1,4 @@
-"""The beginning of a campaign: what is checked and written before the first round.
-
-The starting screen of a campaign as an artefact: the content of a safetensors file.
-
-The target of a campaign, as it is written into its log.
-"""
+"""The start of a campaign: its screen and target are checked, and written into the log before the first round."""
 
 import json
 import re

@@ -1,18 +1,17 @@
-"""Bounds for designed picks: calibrated by the best pick of every round that can be replayed on what is known.
+"""Bounds for designed picks: calibrated on the best pick of every round that can be replayed on known data.
 
-Picks are the best of many, and those err unlike random candidates. For a state they are nearer than expected: they
-resemble what made the target, and so do their errors. For a direction they fall short of it. Both are seen in
-rounds that are played again on what is known already. A fit that has not seen some perturbations picks the best of
-them, and the error of that pick counts, signed and in standard deviations that the model states:
+Picks are the best of many, and their errors differ from those of random candidates. For a state they are nearer
+than expected: they resemble what made the target, and so do their errors. For a direction they fall short of it.
+Both are seen in rounds that are replayed on known data. A fit that has not seen some perturbations picks the best
+of them, and the error of that pick counts, signed and in standard deviations that the model states:
 
 * for a state, every held-out perturbation is a target once, and the others of its fold are the candidates; the
   wanted target is one more for every fold;
 * for a direction, the candidates are small groups of held-out perturbations, as large as leaves 20 rounds.
 
 A pick is bounded by the conformal quantiles of these errors on either side, and never more narrowly than a random
-candidate. One that may have made a state itself, as its share of the posterior and the densities of held-out
-makers tell, can be as near as noise lets it. Errors of past picks are among
-the replayed ones, as they are known by now; and the level follows the misses of past rounds
+candidate. One that may have made a state itself, by its posterior probability, can be as near as noise lets it.
+Errors of past picks are among the replayed ones, and the level follows the misses of past rounds
 (:mod:`surrogates.uncertainty.conformal.adaptive`).
 """
 

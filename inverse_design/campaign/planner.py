@@ -1,7 +1,4 @@
-"""Who plans a round: what a planner is given, and what it answers.
-
-The experiments of a round as they are given out, with where each of them stands.
-"""
+"""What a planner is given and what it answers, and the experiments of a round with where each of them stands."""
 
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable

@@ -1,7 +1,4 @@
-"""Plates: which well gets which experiment, at random by seed, with controls all over the plate.
-
-Control wells of a told table: left out of the results, and looked at for drift.
-"""
+"""Plates: experiments and controls in wells, at random by seed; control wells of results, checked for drift."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence

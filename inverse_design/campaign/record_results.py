@@ -1,14 +1,8 @@
-"""Telling results: checked, matched with experiments, and recorded in one transaction.
+"""Recording results: checked, matched with experiments, and written in one transaction.
 
-Values that are out of scale are flagged: a wrong unit is commoner than a true value so far out.
-
-What is usual of a readout is learnt from all conditions, of which few act on the readout's own gene. Activation
-raises that one far above all others, and a knock-down lowers it: a perturbation's own readout, in the direction of
-its mode, is compared with other own readouts.
-
-Which experiment each told well belongs to, and which wells were told before.
-
-Moves that a user states: experiments that go to the bench, and experiments that will not be done.
+Values out of scale are flagged: a wrong unit is commoner than a true value so far out. The usual scale of a
+readout is learnt from all conditions, of which few act on the readout's own gene; a perturbation's own readout, in
+the direction of its mode, is compared with other own readouts.
 """
 
 import math

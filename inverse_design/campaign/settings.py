@@ -1,7 +1,4 @@
-"""The settings of a campaign: a frozen dataclass that is also the schema of its file.
-
-The file of a campaign's settings: TOML, with the keys of :class:`CampaignSettings`.
-"""
+"""The settings of a campaign: a frozen dataclass that is also the schema of its TOML file."""
 
 import json
 import math

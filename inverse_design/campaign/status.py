@@ -1,9 +1,4 @@
-"""Where a campaign stands.
-
-The stop rule: what another round is expected to gain, against what it costs.
-
-What happened to a campaign, as a table.
-"""
+"""Where a campaign stands, what happened in it, and whether another round is worth its cost."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""One invocation of the command line.
-
-Where text goes: results to standard output, talk and errors to standard error.
-"""
+"""One invocation of the command line: results go to standard output, messages and errors to standard error."""
 
 import shlex
 import sys

@@ -1,7 +1,4 @@
-"""Aligned columns of text, the same on a terminal and in a file.
-
-Numbers as people read them.
-"""
+"""Aligned columns of text, the same on a terminal and in a file, with numbers as people read them."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,4 @@
-"""Tables of limits: groups of targets, incompatible pairs, costs, doses.
-
-A user's list of experiments: one per row, maybe with what each costs.
-"""
+"""Tables that a user brings: groups, incompatible pairs, costs, doses, and experiments to rank."""
 
 import math
 from dataclasses import dataclass

@@ -1,15 +1,4 @@
-"""The options that several verbs share, as the command line and its help know them.
-
-The options of the benchmark of calibration, as the command line and its help know them.
-
-The options of the benchmark of forward models, as the command line and its help know them.
-
-The options of the benchmark of reach, as the command line and its help know them.
-
-The options of the verb ``rank``, as the command line and its help know them.
-
-The options of the verb ``replay``, as the command line and its help know them.
-"""
+"""The options of the verbs, as the command line and its help know them."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal, TypeAlias

@@ -1,7 +1,4 @@
-"""Files that a verb writes: checked before the work, written whole or not at all.
-
-What a result rests upon: versions, data, seed and the command as typed.
-"""
+"""Files that a verb writes, checked before the work and written whole or not at all; and their manifest."""
 
 import json
 import math

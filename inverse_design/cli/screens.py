@@ -1,9 +1,4 @@
-"""The screen that a verb works on: a dataset of the catalogue or a file, in one context.
-
-Names that a user gives on the command line or in a file with one name per line.
-
-The forward model that a command line names.
-"""
+"""The screen, the names and the forward model that a command line states."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace

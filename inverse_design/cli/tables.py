@@ -1,9 +1,4 @@
-"""The tables and sentences that verbs print.
-
-The card of one candidate: what it fixes and breaks, what is additive, what was measured near it.
-
-What ``benchmark retrieval`` prints.
-"""
+"""The tables, cards and sentences that verbs print."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,4 @@
-"""The target as a user gives it: a condition of the screen, a table of values, or a TOML file.
-
-The way from one group of cells to another, as a target.
-"""
+"""The target as a user gives it: a condition, a table of values, a TOML file, or two groups of cells."""
 
 import tomllib
 from collections.abc import Mapping, Sequence

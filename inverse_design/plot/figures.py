@@ -1,7 +1,4 @@
-"""The ranking and the scorecard as pictures: a dot and an interval for each line, as plain SVG.
-
-The curves of a replay as a picture: one line for each policy, with its interval after each round.
-"""
+"""The ranking, the scorecard and the curves of a replay as plain SVG."""
 
 import math
 from collections.abc import Sequence

@@ -1,7 +1,4 @@
-"""What may be proposed: by name, mode and dose, and what may not stand together in one candidate.
-
-What may not stand together in one candidate: many of a group, incompatible pairs, more than a budget buys.
-"""
+"""What may be proposed: by name, mode and dose, and what may not stand together in one candidate."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,11 +1,10 @@
-"""How many sets of entries the rules of a space allow, without listing them where that can be helped.
+"""How many sets of entries the rules of a space allow, and which set has which number.
 
 Targets that no group and no incompatible pair ties together are independent: the number of sets is the coefficient
 of a product of small polynomials, one per tied component, in the number of members and in their cost. A component
 that is one group has the product of its targets' polynomials, cut off at what the group allows; any other one is
-listed. Pairs are counted by their mask, and small spaces set by set. All numbers are whole and of any size.
-
-Numbers for combinations: lazy ranking and unranking in the combinatorial number system, for any size.
+listed. Pairs are counted by their mask, and small spaces set by set. Sets are numbered in the combinatorial number
+system, lazily and for any size.
 """
 
 import math

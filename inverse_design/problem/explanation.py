@@ -1,7 +1,4 @@
-"""Why a candidate: what it fixes and breaks, what is additive, and what was measured near it.
-
-The paths along which a candidate reaches the readouts that it fixes, if the model has a graph.
-"""
+"""Why a candidate: what it fixes and breaks, what is additive, what was measured near it, and causal paths."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,15 +1,10 @@
 """How far a wanted state may be from all that candidates can make, learnt from held-out doubles.
 
-The likelihood asks which candidate *made* a state. A state that somebody wishes for need not have been made by
-any: then it is a candidate's effect plus a mismatch, and readouts on which predictions are sharp no longer decide
-alone. The mismatch is independent noise of one variance on all readouts, a multiple of the mean squared
-standardised held-out residual; it adds to the target's own uncertainty, so that the search over all pairs stays
-one of products.
-
-States that a user may ask for, some of which no candidate makes, and how far each candidate is from them.
-
-They are built from measured effects, so that the true distance of every candidate is known: what a ranking costs
-against the best choice can be measured, also where there is no truth to retrieve.
+The likelihood asks which candidate *made* a state. A wanted state need not have been made by any: then it is a
+candidate's effect plus a mismatch, independent noise of one variance on all readouts, a multiple of the mean
+squared standardised held-out residual. It adds to the target's own uncertainty, so that the search over all pairs
+stays one of products. The multiple is judged on states built from measured effects, some of which no candidate
+makes: the true distance of every candidate is known, and with it what a ranking costs against the best choice.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,6 @@
-"""Objectives: what a predicted effect is worth, with its uncertainty.
+"""Objectives: the utility of a predicted effect with its uncertainty, and what an experiment will show.
 
-What an experiment will show of a candidate: numbers that a measurement can prove wrong.
-
-Quadratic forms of a posterior's covariance, never as a dense matrix.
+Quadratic forms of a posterior's covariance are computed without a dense matrix.
 """
 
 from dataclasses import dataclass

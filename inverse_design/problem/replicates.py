@@ -1,7 +1,4 @@
-"""How far two measurements of one perturbation are apart: what is left of a distance when the target is met.
-
-What a candidate has to beat: doing nothing, and the best condition that was measured.
-"""
+"""What a distance is compared with: replicates, no treatment, and the best measured condition."""
 
 from dataclasses import dataclass, replace
 

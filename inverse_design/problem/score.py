@@ -1,9 +1,7 @@
 """Scores of all pairs: the contract between an objective and the search.
 
-Scores of pairs that are functions of several products, computed in double precision.
-
-A likelihood is a small difference of large forms, so single precision would need wide margins; one product in
-double costs two in single, and exactness stays simple.
+A score is one product of factors, or a function of several. A likelihood is a small difference of large forms, so
+that single precision would need wide margins: its products are in double precision, which costs two in single.
 """
 
 import math

@@ -1,7 +1,4 @@
-"""What makes a set of entries a candidate: targets that differ, required ones that are there, limits that hold.
-
-Which pairs of entries can stand together in a candidate, tile by tile: constraints inside the scan.
-"""
+"""Which sets of entries are candidates, and which pairs can stand together in one, tile by tile."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

@@ -1,8 +1,6 @@
-"""Scores of sets of three and more entries as sums over their pairs.
+"""Scores of sets of three and more entries as sums over their pairs, where the model makes them so.
 
-Objectives over sets of three and more, as sums over pairs, where the model makes them so.
-
-Quick scores of all pairs of a space, and bounds on the sets that hold a pair.
+All pairs of a space are scored quickly, with bounds on the sets that hold a pair.
 """
 
 import math

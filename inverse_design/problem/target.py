@@ -1,6 +1,6 @@
-"""Where the cells should go: a profile, a signature, or one readout.
+"""The target: a profile, a signature, or one readout.
 
-Does a target look as if it were in the unit of the screen? What does not fit gets no probability.
+A target that does not look as if it were in the unit of the screen is given no probability.
 """
 
 import math

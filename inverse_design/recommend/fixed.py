@@ -1,7 +1,4 @@
-"""Policies that learn nothing: chance, and the prior.
-
-The policies that can be chosen by name: each name stands for what makes one.
-"""
+"""Recommenders that learn nothing (chance, and additive effects), and the names of all."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,8 +1,7 @@
-"""Our policy for pairs: the candidates that are most probably among the best of the whole pool.
+"""The pairs that are most probably among the best of all candidates.
 
-What may make two pairs alike: terms of a kernel over pairs, each of two matrices over genes.
-
-A Gaussian process over pairs of genes, whose mean over all pairs is a few matrix products.
+A Gaussian process over pairs of genes, whose kernel is a sum of terms, each of two matrices over genes: its mean
+over all pairs is a few matrix products.
 """
 
 import math

@@ -1,8 +1,7 @@
-"""How policies for pairs see a pool: two genes for each candidate, and what each gene is worth alone.
+"""Pairs of genes as candidates, and the yardsticks on them.
 
-The greedy yardstick: a line in the two singles plus a ridge of genes, and no thought of what is uncertain.
-
-The tree-structured Parzen estimator of Optuna, on the two singles of a pair.
+Greedy is a line in the two single effects plus a ridge of genes, without uncertainty; the other is Optuna's
+tree-structured Parzen estimator on the two singles.
 """
 
 import warnings

@@ -1,12 +1,8 @@
-"""Ways to reach a state by what genes are expected to do: anew in each round, and once for all.
+"""Recommenders that reach a state, from profiles of combinations.
 
-The target is a profile: candidates are ranked by how likely just this is measured, and by how near they are.
-
-A surrogate is fitted to all that is known, and candidates are compared with the target in its direction.
-
-A Gaussian process on the distance alone, by BoTorch: what is usual when a state is to be reached.
-
-The tree-structured Parzen estimator of Optuna, to which the genes of a pair are two names.
+Ours ranks by the likelihood of the target and by the expected distance, in turns. Beside it stand greedy and
+static additive effects, a surrogate compared in the target's direction, BoTorch's Gaussian process on the
+distance, and Optuna's tree-structured Parzen estimator on the names of the genes.
 """
 
 from collections import defaultdict

@@ -1,9 +1,4 @@
-"""How a space is searched: in this process, on several processes, or on the workers of a scheduler.
-
-What a search will cost, found out by searching a little.
-
-What the reader of an answer should know of its search.
-"""
+"""How a space is searched: in this process, in several, or on a scheduler; and what a search will cost."""
 
 import math
 import os

@@ -2,9 +2,8 @@
 
 The first layer of a pair is a sum, and its rectifier is ``relu(u_i + u_j) = max(u_i, -u_j) + u_j``. What stands
 behind the plus depends on one entry alone, and is taken through all matrices once for each entry. A pair then
-costs one maximum for each rectifier, the products of the layers, and one squared norm.
-
-All members of an ensemble of networks side by side: squared distances of pairs, quickly or exactly.
+costs one maximum for each rectifier, the products of the layers, and one squared norm. The members of an ensemble
+are scored side by side.
 """
 
 import math

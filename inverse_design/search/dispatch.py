@@ -1,6 +1,6 @@
-"""Shards handed to any executor: resumed from a ledger, re-issued when slow, repeated when a worker is lost.
+"""Search tasks on any executor: issued again when slow, and repeated when a worker is lost.
 
-The ledger of a search: finished shards in one SQLite file, so that a killed search goes on where it stopped.
+A ledger, one SQLite file, keeps what is finished, so that a killed search goes on where it stopped.
 """
 
 import sqlite3

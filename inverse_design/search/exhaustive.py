@@ -1,6 +1,6 @@
-"""The best candidates of a space, and what the whole space says of a target, by the fastest exact route.
+"""The best candidates of a space, and its log evidence for a target, by the fastest exact route.
 
-What a whole space says of a target: the sum that turns log densities into probabilities, and a count.
+The evidence is the sum over the whole space that turns log densities into probabilities.
 """
 
 import math

@@ -1,23 +1,18 @@
-"""What the first rows of held-out targets said, and what was measured: rows of proposals are calibrated on it.
+"""What an experiment on a listed candidate will show, calibrated on the first rows of held-out targets.
 
 A proposal picks the best of thousands by their likeness to the target, so that its first rows are no random
-perturbations, and the likeliest of them is often the very one that made the target. Both are seen among held-out
-perturbations. Each held-out double is a target once, under a fit and an error law that have not seen it; the rows
-are the held-out doubles of the same fold, itself among them, as of these it is known what would be measured.
-
-One statement per row: it made the target and only noise is left, or it did not and is as far as such rows are.
+perturbations, and the likeliest of them often made the target. Both are seen among held-out perturbations: each
+held-out double is a target once, under a fit and an error model that have not seen it, and the rows are the
+held-out doubles of the same fold, itself among them, as of these it is known what would be measured.
 
 With probability ``P`` the candidate of a row made the target. Then a new measurement of it differs from the target
 by the noise of two measurements, and the measurement that is the target itself by nothing. Otherwise its distance
-is ``c rho``: ``c`` is what its stated error lets expect, and ``rho`` a ratio of measured to expected distances, of
-first rows of held-out targets that had not made them. Such rows are nearer than expected, as they were chosen for
-their likeness to the target: what makes them alike is in the errors as well.
-
-The distribution of a row is the mixture of both. Its quantiles are taken as conformal ones: each of ``n`` ratios
-weighs ``1 / (n + 1)``, shared by the two sides of their median, and the rest lies at zero and at infinity. The
-maker's part counts as zero for lower bounds and as noise for upper ones, so that bounds hold of both readings. The
-tails that are cut off are the nominal ones, or smaller ones if the first rows of held-out targets, with the makers
-among them, would have left their bounds more often than was promised.
+is ``c rho``: ``c`` is what its stated error lets expect, and ``rho`` a ratio of measured to expected distances of
+first rows of held-out targets that had not made them. The distribution of a row is the mixture of both. Its
+quantiles are conformal: each of ``n`` ratios weighs ``1 / (n + 1)``, shared by the two sides of their median, and
+the rest lies at zero and at infinity. The maker's part counts as zero for lower bounds and as noise for upper
+ones, so that bounds hold of both readings. The tails that are cut off are the nominal ones, or smaller ones if the
+first rows of held-out targets would have left their bounds more often than promised.
 """
 
 import math

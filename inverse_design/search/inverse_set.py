@@ -1,13 +1,11 @@
 """The inverse conformal set: the smallest list of candidates that holds the perturbation behind a target.
 
-Held-out perturbations are targets of which the answer is known. For each, one number says how far down the truth
-stood: its *gap* to the best candidate in log density, its *rank*, or its *surprise* (minus its log posterior
-probability). If the perturbation behind a new target is exchangeable with them, its number is at most their
-conformal quantile with the stated probability; the set is all candidates with numbers up to it [Vovk 2005; for
-probabilities Sadinle 2019]. The misfit of the best candidate, ranked among those of the held-out targets under the
-fits that have not seen them, is a p-value for "some candidate explains this target".
-
-Where listed candidates stand among all: their probability, and the inverse conformal set.
+For each held-out perturbation as a target, one number says how far down the truth stood: its *gap* to the best
+candidate in log density, its *rank*, or its *surprise* (minus its log posterior probability). If the perturbation
+behind a new target is exchangeable with them, its number is at most their conformal quantile with the stated
+probability; the set is all candidates with numbers up to it [Vovk 2005; for probabilities Sadinle 2019]. The
+misfit of the best candidate, ranked among those of the held-out targets under the fits that have not seen them, is
+a p-value for "some candidate explains this target".
 """
 
 import math

@@ -1,14 +1,9 @@
 """What is listed for a target: the best by one objective, or by two that take turns.
 
-A file, a profile or cells of another kind need not be of any candidate's making. Then the likelihood allows for a
-mismatch, and takes turns with the expected distance: the first finds what made the state, or part of it; the
-second is right where nothing did.
-
-One list from two searches that disagree: by turns, each names its best candidate that is not listed yet.
-
-For every ``k`` the first ``k`` of the list hold the best ``ceil(k / 2)`` of the first search and the best
-``floor(k / 2)`` of the second (team-draft interleaving without a coin [Radlinski 2008]), so that what either
-search proves of its own order holds in the list.
+A file, a profile or cells of another kind need not have been made by any candidate. Then a likelihood that allows
+for a mismatch takes turns with the expected distance: for every ``k`` the first ``k`` of the list hold the best
+``ceil(k / 2)`` of the first search and the best ``floor(k / 2)`` of the second (team-draft interleaving without a
+coin [Radlinski 2008]), so that what either search proves of its own order holds in the list.
 """
 
 from dataclasses import dataclass, replace

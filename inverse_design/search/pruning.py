@@ -1,8 +1,7 @@
-"""What a search asks of the scores of a tile of pairs: those cells only that may reach the best so far.
+"""Tile pruners: which cells of a tile of pairs may reach the best so far.
 
-Pairs scored by one product of factors, pruned in buffers that are used again and again.
-
-Pairs scored by their leading columns and a bound on the rest, which leaves few to be scored as a whole.
+Scores of one product are pruned in buffers that are used again; wide ones first by their leading columns and a
+bound on the rest, which leaves few to be scored as a whole.
 """
 
 import math

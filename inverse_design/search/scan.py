@@ -1,7 +1,4 @@
-"""Exact search over all pairs by blocked matrix products.
-
-Work of a search in several threads, the results of which do not depend on how many there are.
-"""
+"""Exact search over all pairs by blocked matrix products, in threads whose number does not change the answer."""
 
 import math
 import time

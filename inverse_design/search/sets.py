@@ -1,8 +1,6 @@
-"""Exact search over triples and larger sets, with bounds that skip nearly all of them.
+"""Search over triples and larger sets: branch and bound with a proof, or a beam without one.
 
-The state of a branch and bound search: the best sets so far, and what waits to be scored.
-
-Beam search with exchanges of single members: good sets of any order under any score, without a proof.
+The beam exchanges single members of good sets, for scores of any kind.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""A question with everything that is needed to answer it, as bytes that travel to other processes and machines.
+"""Search tasks: a problem as bytes that travel to other processes, and ranges of candidate numbers to search.
 
-A search cut into shards: ranges of numbers that are searched anywhere, in any order, with the same answer.
+The ranges are searched anywhere, in any order, with the same answer.
 """
 
 import hashlib

@@ -1,7 +1,4 @@
-"""The best of many scores as a mergeable reduction, and the answer of a search.
-
-Exact search by scoring every combination of a range in turn, for any score.
-"""
+"""The best of many scores as a mergeable reduction, and search by scoring every candidate of a range in turn."""
 
 import time
 from collections import Counter

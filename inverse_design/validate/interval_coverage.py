@@ -1,7 +1,4 @@
-"""How often conformal bounds hold of held-out perturbations, beside the posterior's own, and how wide they are.
-
-Predictions that are made once: bounds of several kinds, levels and targets ask the same models the same.
-"""
+"""How often conformal bounds hold of held-out perturbations, beside the posterior's own, and how wide they are."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

@@ -1,14 +1,9 @@
-"""What was found of held-out perturbations: named numbers, one for each perturbation.
+"""What was found of held-out perturbations: numbers for each, promises and what was kept, reliability.
 
-What a model promised of perturbations that it was to identify, beside what it kept.
-
-A fit promises by the perturbations that it holds out inside its training data; what it keeps is seen on those that
-were held out of them. Each perturbation stands in the training data of all outer folds but one, so that the same
-ones are compared with themselves.
-
-Do stated probabilities hold? Binned reliability and the expected calibration error.
-
-A screen without the readouts that give the answer away, and with all of them.
+A fit promises by the perturbations that it holds out inside its training data; what it keeps is seen on those held
+out of them. Each perturbation is in the training data of all outer folds but one, so that the same ones are
+compared with themselves. Reliability is that of stated probabilities, binned, with the expected calibration error.
+Everything is asked with all readouts, and without those that are targets themselves.
 """
 
 from collections.abc import Mapping, Sequence

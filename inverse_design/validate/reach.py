@@ -1,9 +1,9 @@
-"""Protocol ``reach``: how near do the first candidates come to states that need not be of any candidate's making?
+"""Protocol ``reach``: how near the first candidates come to states that no candidate need have made.
 
 For each fold of doubles everything is learnt from all singles and the other folds' doubles. The held-out doubles
 are the candidates: their effects are known and no model has seen them, so that the true distance of each to any
-state is known too. States of every kind of :func:`~inverse_design.problem.mismatch.asked_states` are asked
-for, and the regret of the best of the first k candidates is measured against the best and the mean of all.
+state is known too. States of every kind of :func:`~inverse_design.problem.mismatch.asked_states` are asked for,
+and the regret of the best of the first k candidates is measured against the best and the mean of all.
 """
 
 import math

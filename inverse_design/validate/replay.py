@@ -1,7 +1,4 @@
-"""Replay of a campaign on a fully measured screen: many policies, many seeds, in parallel.
-
-Curves of a replayed game: how good, and how much of the best, after each round.
-"""
+"""Replay of a campaign on a fully measured screen: recommenders, seeds, in parallel, and their regret."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor

@@ -1,4 +1,4 @@
-"""How policies did on one game, over many seeds: curves with intervals, and paired differences.
+"""How recommenders did on one screen, over many seeds: curves with intervals, and paired differences.
 
 Two things could have been others: what a seed drew, and which genes the screen happens to hold; a few genes carry
 most of the best pairs. Each is resampled alone, and as they are independent, their distances from the mean are

@@ -1,8 +1,7 @@
-"""Protocols in which a state is to be reached: whose profile, from what start, and against which policies.
+"""Replays in which a state is to be reached: the profile of a measured combination, as if it were not known which.
 
-Games in which a state is to be reached: the profile of a measured combination, as if nobody knew which.
-
-How soon policies reach a state: rounds, share that arrives, distance that is left, and paired differences.
+Measured are the rounds until it is reached, the share that arrives, the distance that is left, and paired
+differences.
 """
 
 import itertools

@@ -1,10 +1,9 @@
-"""Protocol ``retrieval``: how often is the perturbation that made a held-out state found among all pairs?
+"""Protocol ``retrieval``: how often the perturbation that made a held-out state is found among all pairs.
 
-For each fold of doubles everything (model, error law, temperature) is learnt from all singles and the other folds'
-doubles; each held-out double whose two singles are measured is the target once, and all pairs of the singles are
-ranked. The rank of the truth counts ties against it.
-
-The numbers of the protocol ``retrieval``: means over targets, paired gains, and promises kept.
+For each fold of doubles everything (model, error model, temperature) is learnt from all singles and the other
+folds' doubles; each held-out double whose two singles are measured is the target once, and all pairs of the
+singles are ranked. The rank of the truth counts ties against it. Means over targets are given with paired gains,
+and promises with what was kept.
 """
 
 import math

@@ -1,6 +1,4 @@
-"""How often the inverse conformal set holds the perturbation behind a held-out state, and how large it is.
-
-How often the bounds of a first row hold the distance that was measured, the maker of the target among the rows.
+"""How often the inverse conformal set holds the truth, and how often the bounds of a first row hold its distance.
 
 A held-out double is the target. The rows are the held-out doubles of the fold, which nothing has seen and of which
 it is known what was measured; the first of them is the one that a proposal would put first. Its distance is zero

@@ -1,6 +1,6 @@
-"""Predicting the cells of a new context by one shift per perturbation, and the two-factor baseline of it.
+"""Models of single cells: a shift added to control cells, as they are or in the latent space of an autoencoder.
 
-Cells of a new context by a shift in the latent space of a variational autoencoder, the form of scGen.
+The first is the two-factor baseline; the second has the form of scGen.
 """
 
 from dataclasses import dataclass, field, replace

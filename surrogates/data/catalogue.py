@@ -1,9 +1,4 @@
-"""The datasets that are known by name, each opened as one screen.
-
-The public bundle of the screen of Norman et al. 2019, for machines without the reshaped dataset.
-
-The double knock-down screen of Laufer et al. 2013 as one screen of singles and pairs.
-"""
+"""The public datasets that are known by name, each opened as one screen."""
 
 import zipfile
 from collections.abc import Callable, Mapping

@@ -1,7 +1,4 @@
-"""Descriptors: tables of vectors that say what perturbation targets are like, measured or not.
-
-Descriptors of compounds: Morgan fingerprints of their structures.
-"""
+"""Descriptors of targets, measured or not: tables of vectors for genes, Morgan fingerprints for compounds."""
 
 import hashlib
 from collections.abc import Mapping, Sequence

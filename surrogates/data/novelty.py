@@ -1,8 +1,7 @@
 """Novelty classes: how far a perturbation is from what was measured.
 
-Which readouts are targets of a perturbation itself: activation raises its own gene.
-
-Targets that a screen has not measured, as entries of its vocabulary.
+Beside them, which readouts are targets of a perturbation itself (activation raises its own gene), and targets that
+a screen has not measured, as entries of its vocabulary.
 """
 
 from collections.abc import Iterable, Sequence

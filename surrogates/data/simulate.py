@@ -1,7 +1,4 @@
-"""Simulated worlds whose true effects are known: a linear causal one, and one that saturates.
-
-A random network of genes that act on each other: the mechanism of the simulated worlds.
-"""
+"""Simulated worlds with known effects: a random network of genes, with linear effects or with saturating ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace

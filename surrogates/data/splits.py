@@ -1,6 +1,6 @@
 """Which conditions are held out together: splits are by perturbation, never by cell.
 
-Fold numbers for names: independent of the order in which the names come.
+Folds are numbered by the names of the perturbations, whatever the order in which they come.
 """
 
 from collections.abc import Sequence

@@ -1,9 +1,8 @@
-"""How well the differences between perturbations are predicted, readout by readout: for screens of few readouts.
+"""How well differences between perturbations are predicted, readout by readout: for screens of few readouts.
 
-A correlation over perturbations is no mean of numbers of single perturbations, but a function of such means: of
-the first and second moments. So each perturbation brings its moments, and drawn perturbations average them.
-
-Which readouts differ between two groups of cells, and by how much.
+A correlation over perturbations is a function of means, of the first and second moments. Each perturbation gives
+its moments, and resampled perturbations average them. Differential expression between two groups of cells stands
+here, too.
 """
 
 import torch

@@ -1,9 +1,7 @@
-"""Do stated bounds hold? Coverage, width and probability integral transform, one perturbation per row.
+"""Coverage and width of stated bounds, and the fit of whole posteriors, one perturbation per row.
 
 Readouts of one perturbation err together, so that the perturbation is the unit: each row gives one share, and
 shares are averaged and resampled over rows.
-
-Does a posterior know how far from the truth it is?
 """
 
 import math

@@ -1,10 +1,9 @@
-"""How far predicted effects are from measured ones, row by row, and how sure we are of an average over rows.
+"""How far predicted effects are from measured ones, row by row, and how sure an average over rows is.
 
 Every metric takes predicted and measured effects, one perturbation per row, and gives one number per row, so that
 perturbations can be resampled. Effects are changes against the control in the unit of the screen, often log fold
-change; what a metric returns is in that unit, in its square, or a pure number, as its documentation says.
-
-How far two populations of cells are apart as distributions.
+change; a metric is in that unit, in its square, or a pure number, as its documentation says. Distances between
+populations of cells stand here, too.
 """
 
 import math

@@ -1,8 +1,7 @@
 """The metrics of the scorecard by name: one number for each held-out perturbation, and how they are summed up.
 
-Is a prediction nearer to what its own perturbation did than to what the others did?
-
-Do the readouts that a model ranks first change most, or at all?
+Beside errors they measure whether a prediction is nearer to its own perturbation than to the others, and whether
+the readouts that a model ranks first change most.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,12 +1,8 @@
-"""How well do forward models predict perturbations that they have not seen, beside the baselines?
+"""How well forward models predict perturbations that they have not seen, beside the baselines, and at what cost.
 
 Two protocols hold perturbations out. Folds over doubles judge doubles of two seen parts. Folds over targets, from
 whose training data all that touches a held-out target is removed, judge the three classes with unseen parts. Every
 model is fitted to the same folds; what is resampled are the genes, which perturbations share.
-
-What a model scores on each held-out perturbation, fold by fold.
-
-What a piece of work costs: seconds and memory.
 """
 
 import ctypes

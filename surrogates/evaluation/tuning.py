@@ -1,11 +1,7 @@
-"""Choosing the fields of a surrogate by cross-fitted error, with Optuna.
+"""Choosing the fields of a surrogate by cross-fitted error, as an Optuna study that can be stored and resumed.
 
 The error of the chosen configuration is the smallest of many on the same folds, hence optimistic: judge the
 configuration on perturbations that were not in the screen it was tuned on.
-
-How the trials of a tuning are judged, cut short, and kept: an Optuna study.
-
-What values the fields of a configuration may take when it is tuned.
 """
 
 import math

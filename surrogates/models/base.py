@@ -1,8 +1,6 @@
-"""The protocols of forward models, and the optional capability that makes a search over pairs exact.
+"""The protocols of forward models, and the optional ones that make a search over pairs exact.
 
-The one context that a forward model learns from.
-
-The effects of interventions given alone, and sums of them: what additive models are made of.
+Beside them, what additive models are made of: the effects of interventions given alone, and sums of them.
 """
 
 from dataclasses import dataclass

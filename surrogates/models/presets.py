@@ -1,7 +1,4 @@
-"""Surrogates made of others, under the names by which they are chosen.
-
-The forward models that can be chosen by name: each name stands for what makes a configuration.
-"""
+"""The forward models that can be chosen by name: each name stands for what makes a configuration."""
 
 from collections.abc import Callable
 

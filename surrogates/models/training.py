@@ -1,7 +1,4 @@
-"""Training by gradient: Adam over minibatches, with early stopping on a held-out loss.
-
-A multilayer perceptron as a value: what the neural models are made of, and what an artefact stores.
-"""
+"""Multilayer perceptrons as values, and their training: Adam over minibatches, stopped on a held-out loss."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

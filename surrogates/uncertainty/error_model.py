@@ -1,9 +1,10 @@
-"""The error law: how held-out predictions of one novelty class miss, and how likely a target is under it.
+"""The error model: what held-out errors of one novelty class are like, and how likely a target is under it.
 
 A candidate with prediction ``m``, scale ``v`` and parts with single effects ``a_1 ... a_k`` explains a target
 ``t`` with the covariance ``v Sigma + tau² sum_k a_k a_k^T``: the first term is the model's error, the second says
-that the coefficients with which parts add up are scattered (Norman et al. 2019 fit them per combination). With
-everything whitened by ``Sigma`` it needs inner products only:
+that the coefficients with which parts add up are scattered (Norman et al. 2019 fit them per combination).
+``Sigma`` is low rank plus diagonal and never a dense matrix. With everything whitened by it, inner products are
+enough, and one matrix product gives them for all pairs:
 
     square = |t - m|²,  projections_k = a_k · (t - m),  gram_kl = a_k · a_l
     quad = (square - p^T (gram + (v / tau²) I)^-1 p) / v
@@ -11,12 +12,8 @@ everything whitened by ``Sigma`` it needs inner products only:
     log p(t | d) = -1/2 log |cov| - 1/2 quad                             normal
                  = -1/2 log |cov| - (nu + g)/2 log(1 + quad / nu)        Student, nu degrees of freedom
 
-Readouts are far from independent even after whitening, so the likelihood is raised to a power (its
-*temperature*, Grünwald 2012) that held-out perturbations choose.
-
-A covariance of readouts as low rank plus diagonal: never a dense g x g matrix.
-
-Quadratic forms of pairs as inner products, so that one matrix product gives them for all pairs.
+Readouts are far from independent even after whitening, so the likelihood is raised to a power (its *temperature*,
+Grünwald 2012) that held-out perturbations choose.
 """
 
 import math

@@ -3,21 +3,14 @@
 The variance of the error of readout ``g`` of combination ``i`` is ``s_i h_ig``. The readout variance ``h`` is that
 of :mod:`surrogates.uncertainty.readout_variance`. The factor ``s_i`` is learnt from the logarithms of the mean
 squared held-out errors in units of ``h``, by Bayesian regression on two terms: traits of the combination, and its
-entries, as combinations of one gene are hard, or easy, together. How much each term varies is chosen by the
-marginal likelihood.
+entries, as combinations of one gene are hard, or easy, together. The marginal likelihood chooses how much each
+term varies. Where that says more than the errors bear out, simpler forms are used: without factors, or with one
+variance for each readout. How errors go together stays as it was.
 
-Where that says more than the errors bear out, simpler forms of the same stand beside it: without factors, and with
-one variance for each readout.
-
-How far a band goes that holds all readouts at once.
-
-Such a band is made by the few readouts that are missed most. Beside the standard deviation it therefore knows how
-heavy the tails of each readout's errors are, the lower and the upper one apart where held-out errors say that this
-makes bands narrower: a readout that is silent unless it is activated is missed on one side only. And it has a
-floor, a share of what is usual for the perturbation: a readout that was silent in the rows at hand need not stay
-so. The floor is chosen alike, each held-out perturbation judged by the tails of the others.
-
-A posterior whose variances were learnt from held-out errors; how errors go together stays as it was.
+A band over all readouts is made by the few that are missed most. It therefore knows how heavy the tails of each
+readout's errors are, lower and upper apart where that makes bands narrower (a readout that is silent unless it is
+activated is missed on one side only), and it has a floor, a share of what is usual for the perturbation: a readout
+that was silent so far need not stay so. Both are chosen with each held-out perturbation judged by the others.
 """
 
 import math

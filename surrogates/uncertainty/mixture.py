@@ -1,10 +1,8 @@
-"""The posterior of an ensemble: each member is as likely as any other to be right.
+"""Mixtures: the posterior of an ensemble, and the weights of a linear opinion pool.
 
-Weights of a linear opinion pool: how much each of several probabilities of the same thing should count.
-
-The pool ``sum_m w_m p_m`` [Stone 1961] scores at least as well as the mean of its members whatever happens, and an
-expert that is sure and wrong costs it ``-log`` of the weight of the others at most. The weights are those of a
-mixture: they maximise the mean log probability of what came true, by expectation maximisation.
+The pool ``sum_m w_m p_m`` [Stone 1961] scores at least as well as the mean of its members, and an expert that is
+sure and wrong costs it ``-log`` of the weight of the others at most. The weights maximise the mean log probability
+of what came true, by expectation maximisation.
 """
 
 from dataclasses import dataclass

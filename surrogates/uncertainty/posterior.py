@@ -1,7 +1,4 @@
-"""Distributions over effects: what every fitted surrogate returns.
-
-One number per perturbation: what is expected of it, and between which bounds it will be.
-"""
+"""Distributions over effects, which every fitted surrogate returns, and over one number per perturbation."""
 
 from dataclasses import dataclass
 from functools import cached_property

@@ -7,11 +7,9 @@ single effects of the parts that were measured alone, the variance of the error 
            + c3 m_ig² + c4 sum_k a_kg² + c5 sum_{k<l} |a_kg a_lg| + c6 own_ig m_ig²
 
 where ``own`` marks the readouts that are targets of the perturbation itself, which ``D_g`` leaves out. The shares
-``c >= 0`` maximise the normal likelihood of held-out errors, each judged by a ``D_g`` of other perturbations. So
-large effects are expected to be missed by more than small ones. A readout that was silent in the few rows at hand
-is not taken for one that never moves: ``D_g`` has a floor, and readouts below it say nothing of the shares.
-
-Sums over all held-out perturbations but one: so that what judges a perturbation does not know its error.
+``c >= 0`` maximise the normal likelihood of held-out errors, each judged by a ``D_g`` of all other perturbations.
+So large effects are expected to be missed by more than small ones. ``D_g`` has a floor, as a readout that was
+silent in a few rows need not stay so, and readouts below it say nothing of the shares.
 """
 
 from dataclasses import dataclass

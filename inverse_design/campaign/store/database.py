@@ -1,13 +1,9 @@
-"""Connections to the database of a store: transactions that lock, and failures in the user's words.
+"""The database of a store: connections, transactions that lock, tables, and their version.
 
-Where a file lies: SQLite cannot be trusted on network file systems, whose locks come and go.
-
-The version of a database: made when it is new, migrated when it is old, refused when it is newer.
-
-The tables of a store: an append-only log, the blocks of numbers it names, and what follows from both.
-
-``experiments`` and ``measurements`` are projections: replaying the log makes them again. The shape is written
-twice, here for queries and in ``migrations`` for the databases that exist; a test holds the two together.
+A database is made when it is new, migrated when it is old, and refused when it is newer; SQLite on a network file
+system is refused, as its locks cannot be trusted. ``experiments`` and ``measurements`` are projections: replaying
+the log makes them again. The tables are written twice, here for queries and in ``migrations``; a test holds the
+two together.
 """
 
 import os

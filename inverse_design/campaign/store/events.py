@@ -1,12 +1,7 @@
-"""What can happen to a campaign: the values that its log is made of, and their words.
+"""What can happen to a campaign, and the states of an experiment between which events move it.
 
-A block: the numbers of one told table, as the content of a safetensors file.
-
-Bulk numbers are never rows of a database: a campaign of many measurements is read block by block, as arrays.
-
-The states of an experiment, and the moves between them.
-
-One experiment of a campaign, and one of its measurements, as the store keeps them.
+The numbers of a table of results are one safetensors block, never rows of a database: a campaign of many
+measurements is read block by block, as arrays.
 """
 
 import hashlib

@@ -1,10 +1,7 @@
 """Campaigns in a database: SQLite for one person, PostgreSQL for a team, with the same statements.
 
-The log of one campaign inside one transaction of a database.
-
-What follows from the log: the state of each experiment, and where each measurement is.
-
-Every event is projected in the transaction that appends it. Replaying the log gives the same rows.
+Every event is projected in the transaction that appends it: the state of each experiment, and where each
+measurement is. Replaying the log gives the same rows.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,4 @@
-"""The verbs ``campaign status`` and ``campaign history``: where a campaign stands, and how it came there.
-
-The tables and sentences that the verbs of a campaign print.
-"""
+"""The verbs ``campaign status`` and ``campaign history``, and the tables of a campaign."""
 
 import math
 from collections.abc import Sequence

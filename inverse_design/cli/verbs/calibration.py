@@ -1,7 +1,4 @@
-"""The verb ``benchmark calibration``: do the stated bounds, sets and probabilities hold?
-
-The tables and sentences of a calibration card.
-"""
+"""The verb ``benchmark calibration``: whether stated bounds, sets and probabilities hold, and its tables."""
 
 import math
 from collections import Counter

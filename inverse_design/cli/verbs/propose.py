@@ -1,7 +1,4 @@
-"""The verb ``propose``: rank a whole space for a target.
-
-Say what a long search will cost before it is done.
-"""
+"""The verb ``propose``: rank a whole space for a target, after saying what a long search will cost."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass

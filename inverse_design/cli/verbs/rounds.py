@@ -1,7 +1,4 @@
-"""The verb ``benchmark rounds``: the calibration card of a finished campaign.
-
-Tables of a finished campaign: what was stated before each round, and what was measured.
-"""
+"""The verb ``benchmark rounds``: what a campaign stated before each round beside what was measured."""
 
 from collections.abc import Sequence
 from dataclasses import asdict

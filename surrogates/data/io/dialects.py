@@ -1,7 +1,4 @@
-"""Which columns of a table say what was done, and how: found by rules, never guessed on a tie.
-
-Names of columns and techniques in use, and the values of columns as text.
-"""
+"""Which columns of a table say what was done, and in which words: found by rules, and refused on a tie."""
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,4 @@
-"""A screen from a table that already holds effects, one row per condition.
-
-Measured effects of an AnnData file as rows, however few: the results of a day are no screen to learn from.
-"""
+"""Tables that already hold effects: as a screen to learn from, or as the rows of a few new measurements."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,4 @@
-"""Reading a screen from a file that a user brings.
-
-Screens from wide tables: one row per condition, one numeric column per readout.
-"""
+"""Reading a screen from a file: an AnnData file, or a wide table with one row per condition."""
 
 import re
 import zlib

@@ -1,10 +1,8 @@
-"""The surrogate that the data choose: the default.
+"""The default surrogate: the data choose among several, and mix them for perturbations with unseen parts.
 
-Predictions and error laws of perturbations with parts that were never measured alone.
-
-Such a perturbation is predicted by a convex combination of surrogates, with weights for each novelty class that
-were learnt on held-out targets (see :mod:`surrogates.models.stacked`). So is its error law, from the residuals of
-each fold under weights that the other folds chose.
+The latter are predicted by a convex combination of surrogates, with weights for each novelty class that were
+learnt on held-out targets (:mod:`surrogates.models.wrappers.ensemble`). Their error model comes from the residuals
+of each fold under weights that the other folds chose.
 """
 
 import math

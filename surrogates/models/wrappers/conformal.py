@@ -8,17 +8,11 @@ Three promises, each calibrated on its own, by novelty class:
 * an interval of one number, such as the distance to a target. The bounds that a band implies for it would be
   several times as wide.
 
-Errors are taken as they are, in standard deviations of the posterior, or in those that were learnt from held-out
-errors (:mod:`surrogates.models.stated_errors`): then readouts that are targets of the perturbation itself are a
-class of their own, and a band knows how heavy the tails of each readout are.
-
-What they do not promise: anything for candidates that were chosen because their prediction looked good. See
-``docs/guides/intervals.md``.
-
-Bounds on what new perturbations will show, class by class, by the errors of held-out ones.
-
-The errors of the held-out perturbations of a novelty class are laid around what each cross-fit predicts of the new
-ones, see :mod:`surrogates.uncertainty.plus`.
+The errors of held-out perturbations are laid around what each cross-fit predicts of the new ones
+(:mod:`surrogates.uncertainty.conformal.quantiles`): as they are, in standard deviations of the posterior, or in
+those that were learnt from held-out errors (:mod:`surrogates.models.wrappers.stated_errors`), where own readouts
+are a class of their own. Nothing is promised for candidates that were chosen because their prediction looked good:
+see ``docs/guides/intervals.md``.
 """
 
 from collections.abc import Callable, Iterator, Sequence

@@ -1,10 +1,7 @@
 """Perturbations that a fit has not seen, and what it predicts of them: the material of every calibration.
 
-Errors of surrogates on conditions that they have not seen, by novelty class.
-
-Held-out doubles and the pairs beside which a model has to name them.
-
-The error law where no prediction could be held out: what other screens and the measurement tell stands in.
+Errors on held-out conditions are kept by novelty class, with the pairs among which a held-out double is to be
+identified. Where nothing could be held out, the error model is borrowed from other screens and the measurement.
 """
 
 from collections import defaultdict

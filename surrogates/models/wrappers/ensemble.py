@@ -1,12 +1,9 @@
-"""Many fits of one surrogate to parts of the data: what they agree on, and how far they disagree.
+"""Models made of several: fits to parts of the data, stacks of surrogates, and models of residuals.
 
-A convex combination of surrogates, with weights for each novelty class learnt from cross-fitted predictions.
-
-Stacked regression [Breiman 1996]: with ``e_m`` the error of member ``m`` on conditions that it has not seen, the
-weights minimise ``|sum_m w_m e_m|²`` over ``w >= 0``, ``sum w = 1``. Where targets were held out, every target
-counts the same however many conditions contain it: conditions that share an unseen target miss it alike.
-
-A model of what another model leaves over.
+A stack is a convex combination with weights for each novelty class [Breiman 1996]: with ``e_m`` the error of
+member ``m`` on conditions that it has not seen, the weights minimise ``|sum_m w_m e_m|²`` over ``w >= 0``, ``sum w
+= 1``. Where targets were held out, every target counts the same however many conditions contain it: conditions
+that share an unseen target have similar errors.
 """
 
 import math

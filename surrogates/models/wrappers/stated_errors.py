@@ -1,11 +1,9 @@
-"""A calibrated surrogate that states how large its errors are, as it learnt from its held-out predictions.
+"""A calibrated surrogate that states how large its errors are, as learnt from its held-out predictions.
 
-The variances of an error law differ by readout; those stated here differ by combination and by the size of the
+The variances of an error model differ by readout; those stated here differ by combination and by the size of the
 effect as well, see :mod:`surrogates.uncertainty.heteroscedastic`. The scale that states the errors of a cross-fit
-is learnt from the evidence of the cross-fit: from predictions of models that had seen neither what they predict
-nor what the cross-fit holds out.
-
-Why a prediction is unsure: what more data would tell, and what they would not.
+is learnt from predictions of models that had seen neither what they predict nor what the cross-fit holds out.
+``decompose`` splits a prediction's uncertainty into what more data would remove and what they would not.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,7 @@
-"""Adaptive conformal inference: a level that follows the misses of the rounds before.
+"""Adaptive conformal inference for designed batches, and batches of which a part is drawn with known probability.
 
 Designed candidates are harder to predict than random ones, so that intervals calibrated by random ones miss them
-too often. After each round the miscoverage ``alpha`` at which the next intervals are made is moved by what was
-missed,
+too often. After each round the miscoverage ``alpha`` at which the next intervals are made is moved by the misses,
 
     alpha <- alpha + gamma (target - missed share)
 
@@ -11,14 +10,12 @@ missed,
 
     (max(alpha_1, 1 - alpha_1) + gamma) / (gamma T)
 
-[their proposition 4.1]. That is a statement about many rounds: it says nothing of the first ones, see
-:mod:`surrogates.uncertainty.exchangeability`. And it may be kept by infinite bounds: report how many are.
+[their proposition 4.1]. That says nothing of the first rounds, see
+:mod:`surrogates.uncertainty.conformal.exchangeability`, and it may be kept by infinite bounds: report how many
+are.
 
-A batch of which a part is drawn with known probabilities: what later weights and checks stand upon.
-
-Greedy picks have no probability other than one, so that they say nothing of what was not picked. Some drawn
-picks in each batch do, and their logged probabilities make the weights of
-:mod:`surrogates.uncertainty.weighted`. Drawn picks come first, from the whole pool; greedy ones fill the rest.
+Greedy picks say nothing of what was not picked. Drawn picks do, and their logged probabilities make the weights of
+:mod:`surrogates.uncertainty.conformal.weighted`. They come first, from all candidates; greedy ones fill the rest.
 """
 
 import math

@@ -1,27 +1,23 @@
-"""Conformal quantiles: the rank statistics on which every calibrated statement of this project stands.
+"""Conformal quantiles and intervals: the rank statistics behind every calibrated statement of this project.
 
 Scores say how far held-out perturbations were from what was predicted of them. If the next perturbation is
 exchangeable with them, its score is at most the ``k``-th smallest of ``n``, ``k = ceil((n + 1) level)``, with a
 probability between ``level`` and ``level + 1 / (n + 1)`` [Vovk 2005; Lei 2018, theorem 2.2]. That is an average
 over calibration sets: the coverage of one set is a draw from ``Beta(k, n + 1 - k)`` [Vovk 2012].
 
-Intervals from cross-fitted scores, each around the prediction of the fit that made it: split, CV+, jackknife+.
-
-With scores ``R_i`` of held-out perturbations, ``k(i)`` the fit that has not seen ``i``, and predictions ``m_k(x)``
-with spreads ``s_k(x)``, the interval of a new perturbation ``x`` reaches
+With scores ``R_i``, ``k(i)`` the fit that has not seen ``i``, and predictions ``m_k(x)`` with spreads ``s_k(x)``,
+the interval of a new perturbation ``x`` reaches
 
     from the floor((1 - level)(n + 1))-th smallest of  m_k(i)(x) - R_i s_k(i)(x)
     to   the  ceil(     level  (n + 1))-th smallest of  m_k(i)(x) + R_i s_k(i)(x)
 
-[Barber 2021, sections 2 and 3]. One fit is split conformal prediction, one fit per perturbation is jackknife+. For
-exchangeable perturbations the coverage is at least ``level`` with one fit, and at least ``2 level - 1`` (and in
-practice ``level``) with several. If ``R_i`` is the largest score over readouts, the box holds them all at once: it
-contains the set of all effects that cross-conformal prediction would not reject.
+[Barber 2021, sections 2 and 3]. One fit is split conformal prediction, several are CV+, one per perturbation is
+jackknife+. The coverage is at least ``level`` with one fit, and at least ``2 level - 1`` (in practice ``level``)
+with several. If ``R_i`` is the largest score over readouts, the box holds them all at once.
 
-Calibration by novelty class: a class with too few held-out perturbations borrows from the next coarser one.
-
-Calibrating within classes makes intervals hold in each of them (Mondrian conformal prediction [Vovk 2003]).
-Classes of another order lend nothing: how far single effects are missed does not say how far combinations are.
+Scores are taken within novelty classes [Mondrian conformal prediction, Vovk 2003]. A class with too few borrows
+from the next coarser one of the same order: errors of single effects do not say how large those of combinations
+are.
 """
 
 import math
