@@ -19,7 +19,7 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
 from surrogates.errors import UnknownNameError
-from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate, pair_factored
+from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate, latent_factors
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 _MOST_PAIRS = 300
@@ -198,22 +198,28 @@ def _check_unseen_context(fitted: FittedAcrossContexts, screen: Screen) -> None:
 
 
 def check_pair_factors(fitted: Fitted) -> None:
-    """Check that pair factors, if a model has any, give what it predicts for pairs of entries measured alone.
+    """Check that pair factors and networks on sums, if a model has any, give what it predicts for pairs.
 
     Args:
-        fitted: The fitted model.
+        fitted: The fitted model; pairs are of entries measured alone.
 
     Raises:
         AssertionError: If the mean, or the scale of a :class:`GaussianPosterior`, differs.
     """
-    factored = pair_factored(fitted)
-    if factored is None:
+    found = latent_factors(fitted)
+    if found is None:
         return
     pairs = _pairs(fitted)
     posterior = fitted.predict(pairs)
     i, j = pairs.genes.T
-    factors, scale = factored.pair_factors(), factored.pair_scale()
+    factors, scale = found.factors, found.scale
     mean = factors.main[i] + factors.main[j] + (factors.scores[i] * factors.scores[j]) @ factors.basis
+    for each in found.networks:
+        state = each.rows[i] + each.rows[j]
+        for number, threshold in enumerate(each.thresholds):
+            state = state if number == 0 else state @ each.weights[number - 1].T
+            state = (state + threshold).relu() - threshold.relu()
+        mean = mean + state @ each.output.T
     allowed = 1e-8 * float(posterior.mean.abs().max())
     _close(mean, posterior.mean, "pair factors differ from the predicted mean", tolerance=allowed)
     if isinstance(posterior, GaussianPosterior):

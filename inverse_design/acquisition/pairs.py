@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
-from inverse_design.problem.score import ProductScore, double_block
+from inverse_design.problem.score import ProductScore
 from inverse_design.search.pruning import Buffer, Cells, Products, Tile, reaching
 from surrogates.errors import DataError
 
@@ -280,7 +280,7 @@ class PairGain:
     ) -> Float32[Tensor, "rows columns"]:
         """Value the pairs of rows ``start`` to ``stop`` with some columns."""
         one, other = slice(start, stop), slice(*(columns or (start, None)))
-        utilities = torch.stack([double_block(each, one, other) for each in self.members])
+        utilities = torch.stack([each.double_block(one, other) for each in self.members])
         return self.acquisition.value(utilities).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:

@@ -8,13 +8,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.problem.objective import Distance
-from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore, Projection
+from inverse_design.problem.pair_means import PairMeans
+from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import FittedCalibrated
-from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, inner_product, squared_norm
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
 
@@ -127,21 +128,18 @@ class TargetLikelihood:
         return PooledScore(tuple(known)) if len(known) == len(scores) else None
 
     def _score_alone(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
-        if not fitted.factorises:
+        law, columns, entries = law_on(fitted.law(SEEN_DOUBLE), self.target), self.target.columns, space.entries
+        whiten, found = law.covariance.whiten, fitted.latent_factors()
+        means = PairMeans.of(found, space, lambda rows: whiten(rows[:, columns]))
+        if found is None or means is None:
             return None
-        law = law_on(fitted.law(SEEN_DOUBLE), self.target)
-        whiten, columns, entries = law.covariance.whiten, self.target.columns, space.entries
-        factors, scale = fitted.pair_factors(), fitted.pair_scale()
-        scores = factors.scores[entries]
-        main, basis = whiten(factors.main[entries][:, columns]), whiten(factors.basis[:, columns])
-        target = whiten(self.target.values[None])[0]
+        target, scale = whiten(self.target.values[None])[0], found.scale
         singles = whiten(fitted.singles[entries][:, columns])
-        own, left, right = inner_product(singles, main, scores, basis)
         return LikelihoodScore(
             law=law,
-            square=ProductScore(*squared_norm(main - target / 2, scores, basis)),
+            square=means.squared_distance(target),
             scale=ProductScore(scale.side[entries], scale.left[entries], scale.right[entries]),
-            projection=Projection(singles @ target - own, left, right),
+            projection=means.projection(singles, target),
             singles=singles,
             log_prior=self.log_prior[entries],
             constant=class_constant(law),

@@ -3,20 +3,20 @@
 Quadratic forms of a posterior's covariance are computed without a dense matrix.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.problem.pair_means import PairMeans
 from inverse_design.problem.score import PairScore, ProductScore, RatioScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import FittedCalibrated
-from surrogates.uncertainty.error_model import squared_norm
 from surrogates.uncertainty.posterior import Outcome, Posterior, ScalarPosterior
 
 
@@ -153,20 +153,21 @@ class SquaredDistance:
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
         """Factorise the expected utility over all pairs."""
-        if not fitted.factorises:
-            return None
-        factors, scale = fitted.pair_factors(), fitted.pair_scale()
         columns, root, entries = self.target.columns, self.target.weights.sqrt(), space.entries
-        main = (factors.main[entries][:, columns] - self.target.values / 2) * root
-        basis, scores = factors.basis[:, columns] * root, factors.scores[entries]
-        side, left, right = squared_norm(main, scores, basis)
+        found = fitted.latent_factors()
+        means = PairMeans.of(found, space, lambda rows: rows[:, columns] * root)
+        if found is None or means is None:
+            return None
+        score, scale = means.squared_distance(self.target.values * root, sign=-1.0), found.scale
         # the expected utility also loses scale * tr(W Sigma)
         per_scale = float((fitted.law(SEEN_DOUBLE).covariance.variance[columns] * self.target.weights).sum())
-        return ProductScore(
-            -side - per_scale * scale.side[entries],
-            -torch.cat([left, per_scale * scale.left[entries]], dim=1),
-            torch.cat([right, scale.right[entries]], dim=1),
+        product = score if isinstance(score, ProductScore) else score.product
+        lost = ProductScore(
+            product.side - per_scale * scale.side[entries],
+            torch.cat([product.left, -per_scale * scale.left[entries]], dim=1),
+            torch.cat([product.right, scale.right[entries]], dim=1),
         )
+        return lost if isinstance(score, ProductScore) else replace(score, product=lost)
 
 
 @dataclass(frozen=True)
@@ -204,12 +205,8 @@ class SignedProjection:
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
         """Factorise the expected utility over all pairs."""
-        if not fitted.factorises:
-            return None
-        factors, columns = fitted.pair_factors(), self.target.columns
-        scores = factors.scores[space.entries]
-        side = factors.main[space.entries][:, columns] @ self._direction
-        return ProductScore(side, scores * (factors.basis[:, columns] @ self._direction), scores)
+        means = PairMeans.of(fitted.latent_factors(), space, lambda rows: rows[:, self.target.columns])
+        return None if means is None else means.along(self._direction)
 
     @property
     def _direction(self) -> Float[Tensor, "m"]:
@@ -259,15 +256,13 @@ class Correlation:
 
     def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:
         """Factorise the correlation over all pairs into a numerator and a squared length."""
-        if not fitted.factorises:
+        columns = self.target.columns
+        means = PairMeans.of(fitted.latent_factors(), space, lambda rows: self._weighted(rows[:, columns]))
+        if means is None:
             return None
-        factors, columns = fitted.pair_factors(), self.target.columns
-        main = self._weighted(factors.main[space.entries][:, columns])
-        basis, scores = self._weighted(factors.basis[:, columns]), factors.scores[space.entries]
         wanted = self._weighted(self.target.values)
         unit = wanted / wanted.norm().clamp(min=torch.finfo(torch.float64).tiny)
-        along = ProductScore(main @ unit, scores * (basis @ unit), scores)
-        return RatioScore(along, ProductScore(*squared_norm(main, scores, basis)))
+        return RatioScore(means.along(unit), means.squared_distance(torch.zeros_like(wanted)))
 
     def _weighted(self, rows: Float[Tensor, "*b m"]) -> Float[Tensor, "*b m"]:
         """Centre if Pearson, and scale by the root of the weights, so that plain inner products are weighted."""

@@ -131,6 +131,11 @@ class ProductScore:
         left, right = self._folded
         return left[start:stop] @ right[slice(*(columns or (start, None)))].T
 
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score a block of pairs in double precision."""
+        product = self.left[one].double() @ self.right[other].double().T
+        return product + self.side[one, None] + self.side[other]
+
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
         chunk = max(2, _EXACT_CELLS // max(1, self.left.shape[1]))
@@ -144,21 +149,29 @@ class ProductScore:
 
 
 # Rounding a score to single precision is wrong by half a unit in the last place; twice that for safety.
-_ROUNDING = 2.0**-23
+ROUNDING = 2.0**-23
 
 
-def double_block(score: ProductScore, rows: slice, columns: slice) -> Float64[Tensor, "rows columns"]:
-    """Score a block of pairs in double precision."""
-    product = score.left[rows].double() @ score.right[columns].double().T
-    return product + score.side[rows, None] + score.side[columns]
+@runtime_checkable
+class DoubleScore(PairScore, Protocol):
+    """A score whose blocks can also be had in double precision: others are made of several of them."""
+
+    @property
+    def magnitude(self) -> float:
+        """A bound on the size of any pair's score."""
+        ...
+
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score the pairs of some rows and columns; cells below the diagonal mean nothing, but are not NaN."""
+        ...
 
 
 @dataclass(frozen=True)
 class RatioScore:
     """The correlation ``numerator / sqrt(square)`` of every pair."""
 
-    numerator: ProductScore  # a linear form of the pair's effect, at most the root of ``square``
-    square: ProductScore  # the squared length of the pair's effect
+    numerator: DoubleScore  # a linear form of the pair's effect, at most the root of ``square``
+    square: DoubleScore  # the squared length of the pair's effect
 
     @property
     def size(self) -> int:
@@ -168,14 +181,14 @@ class RatioScore:
     @property
     def error(self) -> float:
         """A bound on the rounding error: a correlation is at most one."""
-        return 2 * _ROUNDING
+        return 2 * ROUNDING
 
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
         """Score the pairs of rows ``start`` to ``stop`` with some columns."""
         one, other = slice(start, stop), slice(*(columns or (start, None)))
-        numerator, square = (double_block(each, one, other) for each in (self.numerator, self.square))
+        numerator, square = (each.double_block(one, other) for each in (self.numerator, self.square))
         return self._ratio(numerator, square).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
@@ -186,8 +199,23 @@ class RatioScore:
         # Cells below the diagonal mean nothing and may hold a negative "square". What is rounding depends on the
         # unit of the effects: it is relative to the largest entry.
         double = torch.finfo(torch.float64)
-        floor = (self.square.side.max() * double.eps).clamp(min=double.tiny)
+        floor = max(self.square.magnitude * double.eps, double.tiny)
         return (numerator / square.clamp(min=floor).sqrt()).clamp(-1.0, 1.0)
+
+
+@runtime_checkable
+class PairProjection(Protocol):
+    """Each part's own effect times target minus prediction, for both parts of every pair."""
+
+    def block(self, one: slice, other: slice) -> tuple[Float64[Tensor, "r c"], Float64[Tensor, "r c"]]:
+        """The numbers of a block of pairs: of the first entries, and of the second ones."""
+        ...
+
+    def exact(
+        self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]
+    ) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m"]]:
+        """The numbers of chosen pairs."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -198,15 +226,31 @@ class Projection:
     left: Float64[Tensor, "v d"]  # factor of that entry
     right: Float64[Tensor, "v d"]  # factor of the other entry of the pair
 
+    def block(self, one: slice, other: slice) -> tuple[Float64[Tensor, "r c"], Float64[Tensor, "r c"]]:
+        """The form of both entries of a block of pairs."""
+        return (
+            self.own[one, None] - self.left[one] @ self.right[other].T,
+            self.own[other] - self.right[one] @ self.left[other].T,
+        )
+
+    def exact(
+        self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]
+    ) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m"]]:
+        """The form of both entries of chosen pairs."""
+        one, other = (
+            self.own[i] - (self.left[i] * self.right[j]).sum(1) for i, j in ((first, second), (second, first))
+        )
+        return one, other
+
 
 @dataclass(frozen=True)
 class LikelihoodScore:
     """The log density of a target under every pair, by the error law of pairs of seen singles."""
 
     law: ErrorLaw  # the error law on the target's readouts
-    square: ProductScore  # squared length of target minus prediction, whitened
+    square: DoubleScore  # squared length of target minus prediction, whitened
     scale: ProductScore  # posterior scale
-    projection: Projection  # each part's whitened effect times target minus prediction
+    projection: PairProjection  # each part's whitened effect times target minus prediction
     singles: Float64[Tensor, "v m"]  # whitened single effects
     log_prior: Float64[Tensor, "v"]  # log prior weight of each entry
     constant: float  # added to every score
@@ -223,7 +267,7 @@ class LikelihoodScore:
         readouts = len(self.law.offset)
         volume = readouts * (1 + self.scale.magnitude) + 2 * (1 + self.law.coefficient_variance * square)
         largest = self.law.temperature / 2 * (square + volume) + 2 * float(self.log_prior.abs().max())
-        return (largest + abs(self.constant)) * _ROUNDING
+        return (largest + abs(self.constant)) * ROUNDING
 
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
@@ -233,15 +277,12 @@ class LikelihoodScore:
 
     def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
         """Score a block of pairs in double precision."""
-        square, scale = (double_block(each, one, other) for each in (self.square, self.scale))
+        square, scale = (each.double_block(one, other) for each in (self.square, self.scale))
         projections: tuple[Tensor, ...] = ()
         gram: tuple[Tensor, ...] = ()
         if self.law.coefficient_variance > 0:
-            form, lengths = self.projection, self._lengths
-            projections = (
-                form.own[one, None] - form.left[one] @ form.right[other].T,
-                form.own[other] - form.right[one] @ form.left[other].T,
-            )
+            lengths = self._lengths
+            projections = self.projection.block(one, other)
             inner = self.singles[one] @ self.singles[other].T
             gram = (lengths[one, None].expand_as(inner), inner, lengths[other].expand_as(inner))
         prior = self.log_prior[one, None] + self.log_prior[other]
@@ -253,15 +294,11 @@ class LikelihoodScore:
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
-        form, lengths = self.projection, self._lengths
-        projections = tuple(
-            form.own[one] - (form.left[one] * form.right[other]).sum(1)
-            for one, other in ((first, second), (second, first))
-        )
+        lengths = self._lengths
         inner = (self.singles[first] * self.singles[second]).sum(1)
         return self._density(
             self.square.exact(first, second),
-            projections,
+            self.projection.exact(first, second) if self.law.coefficient_variance > 0 else (),
             (lengths[first], inner, lengths[second]),
             self.scale.exact(first, second),
             self.log_prior[first] + self.log_prior[second],
@@ -298,7 +335,7 @@ class PooledScore:
     @property
     def error(self) -> float:
         """A bound on the rounding: the sum is made in double precision and is no larger than its largest term."""
-        return max(each.error for each in self.scores) + math.log(len(self.scores)) * _ROUNDING
+        return max(each.error for each in self.scores) + math.log(len(self.scores)) * ROUNDING
 
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None

@@ -3,7 +3,7 @@
 Beside them, what additive models are made of: the effects of interventions given alone, and sums of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -151,20 +151,65 @@ def pair_factored(fitted: Fitted) -> PairFactored | None:
     return fitted if isinstance(fitted, PairFactored) and fitted.factorises else None
 
 
-@runtime_checkable
-class LatentSum(Protocol):
-    """A fitted model that sums one latent row per intervention and decodes the sum.
+@dataclass(frozen=True)
+class LatentNetwork:
+    """What a network of rectifiers adds to the mean of all pairs: ``output @ hidden(rows_i + rows_j)``.
 
-    The first layer is then precomputed per entry, and a scan over combinations only adds rows and decodes.
+    Layer by layer ``hidden`` is ``relu(threshold + W h) - relu(threshold)``, so that zeros give zeros.
     """
 
-    def latent_rows(self) -> Float[Tensor, "v r"]:
-        """What each entry adds to the latent state."""
+    rows: Float[Tensor, "v h"]  # what each entry adds to the first hidden layer, before its rectifiers
+    thresholds: tuple[Float[Tensor, "_"], ...]  # what each hidden layer receives in the control
+    weights: tuple[Float[Tensor, "_ _"], ...]  # from each hidden layer to the next, outputs by inputs
+    output: Float[Tensor, "g w"]  # from the last hidden layer to effects
+
+
+@dataclass(frozen=True)
+class LatentFactors:
+    """The mean effect of all pairs: sums and products as in :class:`PairFactors`, and what networks add."""
+
+    factors: PairFactors  # sums and products
+    scale: PairScale  # posterior scale of all pairs
+    networks: tuple[LatentNetwork, ...] = ()  # none where products say it all
+
+    def weighted(self, weight: float) -> "LatentFactors":
+        """Multiply the mean effect."""
+        factors = replace(self.factors, main=weight * self.factors.main, basis=weight * self.factors.basis)
+        networks = tuple(replace(each, output=weight * each.output) for each in self.networks)
+        return replace(self, factors=factors, networks=networks)
+
+    def plus(self, other: "LatentFactors") -> "LatentFactors":
+        """Add the mean effect of another model, and keep the scale of this one."""
+        one, two = self.factors, other.factors
+        factors = PairFactors(
+            one.main + two.main, torch.cat([one.scores, two.scores], dim=1), torch.cat([one.basis, two.basis])
+        )
+        return replace(self, factors=factors, networks=(*self.networks, *other.networks))
+
+
+@runtime_checkable
+class LatentSum(Protocol):
+    """A fitted model that may decode sums of one latent row per intervention.
+
+    The first layer is then a sum of two rows that are computed once for each entry, and what a target asks of the
+    effects is taken into the last one: a search over all pairs never makes their effects.
+    """
+
+    def latent_factors(self) -> LatentFactors | None:
+        """Find what each entry adds, and the networks that decode the sums.
+
+        Returns:
+            Sums, products and networks that give the mean effect and the scale of all pairs of entries measured
+            alone; ``None`` if the model is not of this form.
+        """
         ...
 
-    def decode(self, latent: Float[Tensor, "b r"]) -> Float[Tensor, "b g"]:
-        """Mean effects of summed latent rows; zeros give the effect of the control, which is none."""
-        ...
+
+def latent_factors(fitted: Fitted) -> LatentFactors | None:
+    """Ask a model for the mean effect of all pairs, by products or by networks on sums."""
+    if (factored := pair_factored(fitted)) is not None:
+        return LatentFactors(factored.pair_factors(), factored.pair_scale())
+    return fitted.latent_factors() if isinstance(fitted, LatentSum) else None
 
 
 @runtime_checkable

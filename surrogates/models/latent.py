@@ -19,7 +19,14 @@ from surrogates.data.screen import FEWEST_CONDITIONS, Screen
 from surrogates.data.splits import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
-from surrogates.models.base import require_one_context, sum_over_interventions
+from surrogates.models.base import (
+    LatentFactors,
+    LatentNetwork,
+    PairFactors,
+    PairScale,
+    require_one_context,
+    sum_over_interventions,
+)
 from surrogates.models.baselines import residual_variance
 from surrogates.models.training import Layers, Schedule, Training, train
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
@@ -49,9 +56,15 @@ class FittedLatentAdditive:
         """Predict the effects of some perturbations."""
         return isotropic(self.decode(sum_over_interventions(self.rows, batch)), self.variance)
 
-    def latent_rows(self) -> Float[Tensor, "v r"]:
-        """What each entry adds to the latent state."""
-        return self.rows
+    def latent_factors(self) -> LatentFactors:
+        """Rows of the first hidden layer, and all that follows; see :class:`LatentSum`."""
+        (*weights, last), (*thresholds, _) = self.decoder.weights, self.decoder.biases
+        scale, output = PairScale.constant(len(self.rows)), self.unit * last
+        if not weights:
+            return LatentFactors(PairFactors.without_interactions(self.rows @ output.T), scale)
+        none = PairFactors.without_interactions(self.rows.new_zeros(len(self.rows), len(output)))
+        network = LatentNetwork(self.rows @ weights[0].T, tuple(thresholds), tuple(weights[1:]), output)
+        return LatentFactors(none, scale, (network,))
 
     def decode(self, latent: Float[Tensor, "b r"]) -> Float[Tensor, "b g"]:
         """Decode summed latent rows."""

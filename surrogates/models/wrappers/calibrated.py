@@ -15,10 +15,12 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import (
     Fitted,
+    LatentFactors,
     PairFactored,
     PairFactors,
     PairScale,
     Surrogate,
+    latent_factors,
     pair_factored,
     set_rows,
     single_effects,
@@ -137,6 +139,14 @@ class FittedCalibrated:
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
         return _pair_factored(self.base).pair_scale()
+
+    def latent_factors(self) -> LatentFactors | None:
+        """The mean effect of all pairs of entries measured alone, by products or by networks on sums."""
+        found = latent_factors(self.base)
+        if found is None:
+            return None
+        main = found.factors.main + self.laws[SEEN_DOUBLE].offset / 2
+        return replace(found, factors=replace(found.factors, main=main))
 
     def set_rows(self, order: int) -> Float[Tensor, "v g"] | None:
         """Rows of the surrogate (see :class:`SetAdditive`), with the offset of a class of combinations."""

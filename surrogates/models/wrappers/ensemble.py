@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import partial, reduce
 from typing import Literal, get_args
 
 import numpy as np
@@ -26,10 +26,12 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import (
     Fitted,
+    LatentFactors,
     PairFactored,
     PairFactors,
     PairScale,
     Surrogate,
+    latent_factors,
     pair_factored,
     require_one_context,
     set_rows,
@@ -92,6 +94,21 @@ class FittedEnsemble:
             left=torch.cat([scale.left for scale in each], dim=1) / len(each),
             right=torch.cat([scale.right for scale in each], dim=1),
         )
+
+    def latent_factors(self) -> LatentFactors | None:
+        """Average the mean effects of all members; see :class:`LatentSum`."""
+        parts = [latent_factors(each) for each in self.members]
+        known = [each.weighted(1 / len(parts)) for each in parts if each is not None]
+        alike = all(torch.equal(each.measured_alone, self.measured_alone) for each in self.members)
+        if len(known) < len(parts) or not alike:
+            return None
+        spread = [replace(each.scale, left=each.scale.left / len(known)) for each in known]
+        scale = PairScale(
+            _mean(each.side for each in spread),
+            torch.cat([each.left for each in spread], dim=1),
+            torch.cat([each.right for each in spread], dim=1),
+        )
+        return replace(reduce(LatentFactors.plus, known), scale=scale)
 
     def _factored(self) -> list[PairFactored]:
         factored = [each for member in self.members if (each := pair_factored(member)) is not None]
@@ -404,6 +421,13 @@ class FittedResidual:
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations."""
         return isotropic(self.base.predict(batch).mean + self.correction.predict(batch).mean, self.variance)
+
+    def latent_factors(self) -> LatentFactors | None:
+        """Add up the mean effects of both models; see :class:`LatentSum`."""
+        base, correction = latent_factors(self.base), latent_factors(self.correction)
+        if base is None or correction is None:
+            return None
+        return replace(base.plus(correction), scale=PairScale.constant(len(base.factors.main)))
 
 
 @dataclass(frozen=True)

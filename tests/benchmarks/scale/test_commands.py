@@ -25,7 +25,7 @@ def test_neural(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPa
     assert run(monkeypatch, "neural", "--genes", 40) == 0
     said = capsys.readouterr().out
     assert "all 780 pairs" in said
-    assert "two_stage_ratio" in said
+    assert "ratio_to_scan" in said
 
 
 def test_without_a_name_all_are_listed(

@@ -13,7 +13,6 @@ from inverse_design.problem.score import (
     ProductScore,
     Projection,
     RatioScore,
-    double_block,
 )
 from inverse_design.testing import check_pair_score
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, squared_norm
@@ -61,7 +60,7 @@ def test_double_blocks_hold_exact_scores(entries: int, columns: int, seed: int) 
     score = ProductScore(normal(entries, seed=seed + 1), factors[0], factors[1])
     first, second = every_pair(score)
     start = entries // 3
-    block = double_block(score, slice(start, entries), slice(start, None))
+    block = score.double_block(slice(start, entries), slice(start, None))
     assert block.shape == (entries - start, entries - start)
     inside = first >= start
     torch.testing.assert_close(

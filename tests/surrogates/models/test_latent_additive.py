@@ -29,7 +29,7 @@ def check_latent_sum(fitted: FittedLatentAdditive, screen: Screen) -> None:
     """Summed rows, decoded, are the predicted means, and zeros among other rows decode to exactly nothing."""
     assert isinstance(fitted, LatentSum)
     probe = probe_batch(screen)
-    latent = sum_over_interventions(fitted.latent_rows(), probe)
+    latent = sum_over_interventions(fitted.rows, probe)
     mean = fitted.predict(probe).mean
     torch.testing.assert_close(fitted.decode(latent), mean)
     assert not bool(mean[probe.order == 0].any())

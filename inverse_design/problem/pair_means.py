@@ -1,0 +1,217 @@
+"""The mean effects of all pairs in the coordinates of a question, and the forms of them that scores are made of.
+
+A mean is a sum of two rows and of products, to which networks on sums of rows may add ``output @ hidden_ij``. A
+linear form of it is then a product and a linear form of the last hidden layer. A squared length also has a square
+of that layer, which is rotated to as few numbers as it has units: no pair costs more for more readouts.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import torch
+from jaxtyping import Float, Float32, Float64, Int
+from torch import Tensor
+
+from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, Projection
+from inverse_design.problem.space import CombinationSpace
+from surrogates.models.base import LatentFactors, LatentNetwork
+from surrogates.uncertainty.error_model import inner_product, squared_norm
+
+_TOGETHER = 1 << 18  # numbers of a hidden layer that are made at a time: they stay in the cache
+_EXACT = 16  # pairs scored by sums along rows together, always as many
+
+
+@dataclass(frozen=True)
+class HiddenPairs:
+    """The last hidden layer of each pair of entries, of all networks side by side."""
+
+    networks: tuple[LatentNetwork, ...]  # one at least; their rows are those of the entries of a space
+
+    @property
+    def width(self) -> int:
+        """How many units there are."""
+        return sum(each.output.shape[1] for each in self.networks)
+
+    @cached_property
+    def length(self) -> float:
+        """A bound on the length of any pair's layer: rectifiers lengthen no difference."""
+        square = 0.0
+        for each in self.networks:
+            longest = 2 * float(torch.linalg.vector_norm(each.rows, dim=1).max()) if len(each.rows) else 0.0
+            for weight in each.weights:
+                longest *= float(torch.linalg.matrix_norm(weight, 2))
+            square += longest**2
+        return math.sqrt(square)
+
+    def tile(self, rows: slice, columns: slice) -> Float64[Tensor, "rows columns w"]:
+        """Compute the layers of the pairs of a tile."""
+        return self._through(
+            lambda each: (each.rows[rows] + each.thresholds[0])[:, None] + each.rows[None, columns],
+            lambda state, weight: state @ weight.T,
+        )
+
+    def chosen(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m w"]:
+        """Compute the layers of chosen pairs by sums along rows, which do not depend on how many are asked for."""
+        return self._through(lambda each: each.rows[first] + each.thresholds[0] + each.rows[second], _rowwise)
+
+    def _through(
+        self, entering: Callable[[LatentNetwork], Tensor], times: Callable[[Tensor, Tensor], Tensor]
+    ) -> Tensor:
+        layers = []
+        for each in self.networks:
+            state, (own, *others) = entering(each), each.thresholds
+            state = state.clamp_(min=0).sub_(own.relu())
+            for weight, threshold in zip(each.weights, others, strict=True):
+                state = times(state, weight).add_(threshold).clamp_(min=0).sub_(threshold.relu())
+            layers.append(state)
+        return layers[0] if len(layers) == 1 else torch.cat(layers, dim=-1)
+
+
+@dataclass(frozen=True)
+class NetworkScore:
+    """The score ``product_ij + sign |root h_ij|² + (first_i + second_j) · h_ij`` with ``h`` the hidden layer."""
+
+    product: ProductScore  # what needs no network
+    hidden: HiddenPairs  # the last hidden layer of every pair
+    first: Float64[Tensor, "v w"]  # how the layer counts for the first entry
+    second: Float64[Tensor, "v w"]  # how it counts for the second
+    root: Float64[Tensor, "q w"]  # how its square counts; no rows for a linear form
+    sign: float = 1.0  # of the square
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.product.size
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding of a score, which is made in double precision."""
+        return self.magnitude * ROUNDING
+
+    @cached_property
+    def magnitude(self) -> float:
+        """A bound on the size of any pair's score."""
+        length = self.hidden.length
+        linear = sum(float(torch.linalg.vector_norm(each, dim=1).max()) for each in (self.first, self.second))
+        square = float(torch.linalg.matrix_norm(self.root, 2)) ** 2 if len(self.root) else 0.0
+        return self.product.magnitude + linear * length + square * length**2
+
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns."""
+        return self.double_block(slice(start, stop), slice(*(columns or (start, None)))).float()
+
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score a block of pairs in double precision; networks are asked above the diagonal only."""
+        out = self.product.double_block(one, other)
+        start, stop, _ = one.indices(self.size)
+        left, right, _ = other.indices(self.size)
+        step = max(1, _TOGETHER // self.hidden.width)
+        for row in range(start, stop):
+            for at in range(max(left, row + 1), right, step):
+                part = slice(at, min(right, at + step))
+                layer = self.hidden.tile(slice(row, row + 1), part)[0]
+                value = layer @ self.first[row] + torch.linalg.vecdot(layer, self.second[part])
+                if len(self.root):
+                    turned = layer @ self.root.T
+                    value = value.add_(torch.linalg.vecdot(turned, turned), alpha=self.sign)
+                out[row - start, part.start - left : part.stop - left] += value
+        return out
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision."""
+        scores = self.product.exact(first, second)
+        for at in torch.arange(len(first)).split(_EXACT):
+            full = torch.cat([at, at[-1:].expand(_EXACT - len(at))])
+            i, j = first[full], second[full]
+            layer = self.hidden.chosen(i, j)
+            value = ((self.first[i] + self.second[j]) * layer).sum(1)
+            if len(self.root):
+                value = value + self.sign * _rowwise(layer, self.root).square().sum(1)
+            scores[at] += value[: len(at)]
+        return scores
+
+
+@dataclass(frozen=True)
+class NetworkProjection:
+    """Each part's row times target minus prediction, where networks add to predictions."""
+
+    product: Projection  # what needs no network
+    forms: tuple[NetworkScore, NetworkScore]  # what networks take off for the first entry, and for the second
+
+    def block(self, one: slice, other: slice) -> tuple[Float64[Tensor, "r c"], Float64[Tensor, "r c"]]:
+        """Project the predictions of a block of pairs on the rows of both entries."""
+        first, second = self.product.block(one, other)
+        return first - self.forms[0].double_block(one, other), second - self.forms[1].double_block(one, other)
+
+    def exact(
+        self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]
+    ) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m"]]:
+        """Project the predictions of chosen pairs."""
+        one, other = self.product.exact(first, second)
+        return one - self.forms[0].exact(first, second), other - self.forms[1].exact(first, second)
+
+
+@dataclass(frozen=True)
+class PairMeans:
+    """The mean effects of all pairs of a space, in some coordinates."""
+
+    main: Float64[Tensor, "v m"]  # contribution of each entry
+    scores: Float64[Tensor, "v r"]  # coordinates of each entry in the space of interactions
+    basis: Float64[Tensor, "r m"]  # effect of each product of coordinates
+    output: Float64[Tensor, "w m"]  # effect of each unit of the hidden layer; no rows without networks
+    networks: tuple[LatentNetwork, ...]
+
+    @classmethod
+    def of(
+        cls,
+        found: LatentFactors | None,
+        space: CombinationSpace,
+        coordinates: Callable[[Float[Tensor, "n g"]], Float[Tensor, "n m"]],
+    ) -> "PairMeans | None":
+        """Take the means of a space's pairs to other coordinates, by a linear map."""
+        if found is None or (found.networks and len(found.factors.basis)):
+            return None  # a product of interactions and networks is no form of either
+        entries, factors = space.entries, found.factors
+        networks = tuple(replace(each, rows=each.rows[entries]) for each in found.networks)
+        main, basis = coordinates(factors.main[entries]), coordinates(factors.basis)
+        output = torch.cat([basis[:0], *(coordinates(each.output.T.contiguous()) for each in networks)])
+        return cls(main, factors.scores[entries], basis, output, networks)
+
+    def along(self, direction: Float64[Tensor, "m"]) -> ProductScore | NetworkScore:
+        """Score pairs by their mean along a direction."""
+        product = ProductScore(self.main @ direction, self.scores * (self.basis @ direction), self.scores)
+        if not self.networks:
+            return product
+        half = (self.output @ direction / 2).expand(len(self.main), -1)
+        return NetworkScore(product, HiddenPairs(self.networks), half, half, half[:0])
+
+    def squared_distance(self, target: Float64[Tensor, "m"], *, sign: float = 1.0) -> ProductScore | NetworkScore:
+        """Score pairs by the squared distance of their mean to a target, or by minus that."""
+        main = self.main - target / 2
+        side, left, right = squared_norm(main, self.scores, self.basis)
+        product = ProductScore(sign * side, sign * left, right)
+        if not self.networks:
+            return product
+        slope = 2 * sign * main @ self.output.T
+        rotated = torch.linalg.qr(self.output.T.contiguous(), mode="r").R  # a rotation leaves the length as it is
+        return NetworkScore(product, HiddenPairs(self.networks), slope, slope, rotated, sign)
+
+    def projection(self, rows: Float64[Tensor, "v m"], target: Float64[Tensor, "m"]) -> PairProjection:
+        """Project target minus mean on a row of each entry."""
+        own, left, right = inner_product(rows, self.main, self.scores, self.basis)
+        product = Projection(rows @ target - own, left, right)
+        if not self.networks:
+            return product
+        mine = rows @ self.output.T
+        none = ProductScore(own.new_zeros(len(own)), own.new_zeros(len(own), 0), own.new_zeros(len(own), 0))
+        empty, hidden = mine[:0], HiddenPairs(self.networks)
+        first = NetworkScore(none, hidden, mine, torch.zeros_like(mine), empty)
+        return NetworkProjection(product, (first, replace(first, first=first.second, second=mine)))
+
+
+def _rowwise(state: Float64[Tensor, "m n"], weight: Float64[Tensor, "q n"]) -> Float64[Tensor, "m q"]:
+    return (state[:, None] * weight).sum(2)
