@@ -159,11 +159,13 @@ class SquaredDistance:
         if found is None or means is None:
             return None
         score, scale = means.squared_distance(self.target.values * root, sign=-1.0), found.scale
-        # the expected utility also loses scale * tr(W Sigma)
-        per_scale = float((fitted.law(SEEN_DOUBLE).covariance.variance[columns] * self.target.weights).sum())
+        # the expected utility also loses scale * tr(W Sigma), and what the coefficients of both parts scatter
+        law, weights = fitted.law(SEEN_DOUBLE), self.target.weights
+        per_scale = float((law.covariance.variance[columns] * weights).sum())
+        scattered = law.coefficient_variance * (fitted.singles[entries][:, columns].square() @ weights)
         product = score if isinstance(score, ProductScore) else score.product
         lost = ProductScore(
-            product.side - per_scale * scale.side[entries],
+            product.side - per_scale * scale.side[entries] - scattered,
             torch.cat([product.left, -per_scale * scale.left[entries]], dim=1),
             torch.cat([product.right, scale.right[entries]], dim=1),
         )

@@ -148,7 +148,8 @@ def set_score(
     If the mean effect is a sum of rows and the posterior scale is one, a squared distance has terms of one and of
     two members only, whatever the covariance it is measured in; so has a projection. The log density of the
     normal law is such a distance. That of the Student law falls with it, and ranks alike where the prior is flat.
-    Scattered coefficients, interactions and correlations couple all members of a set: they have no such sum.
+    Scattered coefficients couple all members in a density (in a distance each adds its own), and so do interactions
+    and correlations: they have no such sum.
     """
     if isinstance(objective, SetScored):
         return objective.set_score(fitted, space, order)
@@ -157,7 +158,7 @@ def set_score(
         return None
     rows = rows[space.entries]
     if isinstance(objective, SquaredDistance):
-        return _of_distance(objective, rows, fitted, order)
+        return _of_distance(objective, rows, fitted, fitted.singles[space.entries], order=order)
     if isinstance(objective, SignedProjection):
         none = rows.new_zeros(len(rows), 1)
         return PairwiseSetScore(objective.measured(rows), none, none, 0.0, order)
@@ -167,13 +168,19 @@ def set_score(
 
 
 def _of_distance(
-    objective: SquaredDistance, rows: Float64[Tensor, "v g"], fitted: FittedCalibrated, order: int
+    objective: SquaredDistance,
+    rows: Float64[Tensor, "v g"],
+    fitted: FittedCalibrated,
+    singles: Float64[Tensor, "v g"],
+    *,
+    order: int,
 ) -> PairwiseSetScore:
-    target = objective.target
-    root = target.weights.sqrt()
-    spread = float((fitted.law(seen_code(order)).covariance.variance[target.columns] * target.weights).sum())
-    score = PairwiseSetScore.of_distance(rows[:, target.columns] * root, target.values * root, order)
-    return replace(score, constant=-spread)
+    target, law = objective.target, fitted.law(seen_code(order))
+    root, columns = target.weights.sqrt(), target.columns
+    spread = float((law.covariance.variance[columns] * target.weights).sum())
+    scattered = law.coefficient_variance * (singles[:, columns].square() @ target.weights)
+    score = PairwiseSetScore.of_distance(rows[:, columns] * root, target.values * root, order)
+    return replace(score, side=score.side - scattered, constant=-spread)
 
 
 def _of_likelihood(

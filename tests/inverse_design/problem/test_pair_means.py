@@ -10,7 +10,7 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Correlation, Objective, SignedProjection
+from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
 from inverse_design.problem.pair_means import NetworkScore
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
@@ -45,6 +45,7 @@ TARGET = AlignedProfile(
 )
 OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "likelihood": lambda: TargetLikelihood(TARGET, torch.linspace(-1, 1, 9, dtype=torch.float64)),
+    "distance": lambda: SquaredDistance(TARGET),
     "projection": lambda: SignedProjection(TARGET),
     "pearson": lambda: Correlation(TARGET, "pearson"),
     "cosine": lambda: Correlation(TARGET, "cosine"),

@@ -65,6 +65,12 @@ def test_a_sum_over_pairs_is_the_worth_of_the_set(objective: Objective, order: i
     torch.testing.assert_close(found, wanted)
 
 
+@pytest.mark.parametrize("order", [3, 4])
+def test_scattered_coefficients_add_to_a_distance(order: int) -> None:
+    wanted, found = worth(SquaredDistance(TARGET), with_law(coefficient_variance=0.2), order)
+    torch.testing.assert_close(found, wanted)
+
+
 def test_under_the_student_law_it_ranks_the_same() -> None:
     objective = TargetLikelihood(TARGET, torch.full((GENES,), -1.0, dtype=torch.float64))
     wanted, found = worth(objective, with_law(coefficient_variance=0.0, degrees=5.0), 3)
