@@ -97,7 +97,7 @@ def begin(place: str) -> Campaign:
     screen = Screen(effects, batch, vocabulary, (READOUT,), ("",) * GENES)
     settings = CampaignSettings(name=NAME, target=READOUT)
     target = ScalarTarget(READOUT, "minimise")
-    return Campaign.create(open_store(place, create=True), settings, screen, target=target, actor="benchmark")
+    return Campaign.create(screen, target=target, settings=settings, store=place, actor="benchmark")
 
 
 def work(place: str, ledger: Path, seed: int) -> None:

@@ -1,8 +1,12 @@
 from .campaign.campaign import Campaign as Campaign
 from .campaign.settings import CampaignSettings as CampaignSettings
 from .campaign.store.protocol import open_store as open_store
+from .cell_targets import state_of_cells as state_of_cells
 from .errors import InverseDesignError as InverseDesignError
 from .errors import NothingToProposeError as NothingToProposeError
+from .fitting import Prediction as Prediction
+from .fitting import ScreenFit as ScreenFit
+from .fitting import fit as fit
 from .problem.constraints import Constraints as Constraints
 from .problem.constraints import Group as Group
 from .problem.space import CombinationSpace as CombinationSpace
@@ -12,7 +16,10 @@ from .problem.target import SignatureTarget as SignatureTarget
 from .problem.target import shift as shift
 from .proposal import Proposal as Proposal
 from .proposal import propose as propose
+from .ranking import Ranking as Ranking
 from .ranking import rank as rank
+from .screens import Screen as Screen
+from .screens import read_screen as read_screen
 from .search.scan import search_pairs as search_pairs
 from .search.topk import search_stream as search_stream
 from .validate.retrieval import measure_retrieval as measure_retrieval

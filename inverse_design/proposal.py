@@ -9,10 +9,12 @@ import torch
 
 from inverse_design.candidates import candidates_table, spread_table
 from inverse_design.errors import NothingToProposeError
+from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
+from inverse_design.problem.function_objective import FunctionObjective, OwnObjective
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import DISTANCE, SquaredDistance
+from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
 from inverse_design.problem.problem import Order, ask, candidate_space, log_prior, range_remark, scale_remark
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.replicates import Baselines, baselines
@@ -25,12 +27,12 @@ from inverse_design.search.inverse_set import LISTED, CandidatePosterior, Invers
 from inverse_design.search.listing import Turns, best_by, best_by_turns, need_not_be_made
 from inverse_design.search.topk import Progress, SearchResult, TopK
 from inverse_design.statement import Inquiry
+from inverse_design.targets import TargetLike, target_of
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.models.base import Surrogate
-from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
+from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
@@ -81,17 +83,42 @@ class Proposal:
     inverse_set: InverseSet | None = None
     turns: Turns | None = None
 
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence: the first row, and how sure it is."""
+        best = self.table.iloc[0]
+        said = [f"{best['perturbation']} comes first of {self.space.count_valid:,} candidates"]
+        if not math.isnan(best["probability"]):
+            said.append(f"probability {best['probability']:.2g}")
+        bounded = DISTANCE if DISTANCE in self.table else "utility"
+        bounds = "" if math.isnan(best["lower"]) else f" ({best['lower']:.3g} to {best['upper']:.3g})"
+        return ", ".join([*said, f"{bounded} {best[bounded]:.3g}{bounds}"])
+
+    def __repr__(self) -> str:
+        warnings = [note for note in self.notes if note.startswith("warning")]
+        more = f" (and {len(warnings) - 1} more warnings)" if len(warnings) > 1 else ""
+        return lines_of(
+            f"Proposal for {self.target.name!r}: {self.verdict}",
+            f"{self.baselines.name}: {self.baselines.line}; model {self.fitted.name}",
+            self.inverse_set.line if self.inverse_set is not None else "",
+            *warnings[:1],
+            f"table of {len(self.table)} rows, explanations, notes{more}",
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines()[:-1], self.table.drop(columns=["order", "reason"]), rows=20)
+
 
 def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     screen: Screen,
-    target: str | Target,
+    target: TargetLike,
     *,
     order: Order = "2",
     top: int = 20,
-    objective: ObjectiveName | None = None,
+    objective: ObjectiveName | OwnObjective | None = None,
     constraints: Constraints | None = None,
     prior: Mapping[str, float] | None = None,
-    surrogate: Surrogate | None = None,
+    surrogate: SurrogateLike = None,
     level: float = 0.9,
     seed: int = 0,
     engine: Engine | None = None,
@@ -99,16 +126,25 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
 ) -> Proposal:
     """Rank every candidate of a space by how well it reaches a target.
 
+    Example:
+        >>> propose(screen, "KLF1+CEBPE").table  # doctest: +SKIP
+        >>> propose(screen, {"GATA1": 2.0, "SPI1": -1.0}, surrogate="additive")  # doctest: +SKIP
+
     Args:
         screen: Measured effects in one context.
-        target: A condition of the screen (its profile is then left out of the training data), or a target.
+        target: The label of a condition of the screen (its profile is then left out of the training data); the
+            path of a table or a ``.toml`` file; a Series or dict of wanted effects by readout; an ``AnnData`` of
+            cells in the wanted state and of their control; or a target.
         order: How many interventions are given together; ``both`` for singles and pairs. Three and more are
             searched exactly where the worth is a sum over pairs, and by a beam where not: the notes tell.
         top: How many candidates to return.
-        objective: ``likelihood`` by default for profiles, ``projection`` for signatures and scalars.
+        objective: ``likelihood`` by default for profiles, ``projection`` for signatures and scalars; or a function
+            of mean and variance of the predicted effects, both candidates by readouts of the screen, that gives
+            one number for each candidate, of which larger is better.
         constraints: What may be proposed.
         prior: Prior weight of genes, one where not named.
-        surrogate: The forward model; by default the one that identifies held-out doubles best.
+        surrogate: The forward model: a name, a configuration, or a regressor of scikit-learn; no other is then
+            fitted. By default the one that identifies held-out doubles best.
         level: Probability of the bounds, and of the set.
         seed: Fixes everything that is random.
         engine: Where the search runs; by default in this process. The answer does not depend on it.
@@ -123,14 +159,18 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         ExecutorError: If the workers of the engine die again and again.
     """
     require_level(level)
-    question = ask(screen, target)
+    question = ask(screen, target_of(target, screen))
     space = candidate_space(question.training, order, constraints)
     aligned = question.target.on(screen.readouts)
     range_remark(question.target, aligned, question.training)  # refuses what no fit can reach
     weights = log_prior(screen, prior)
-    chosen = make_objective(question.target, aligned, objective, weights)
-    models = Automatic() if surrogate is None else Automatic((surrogate,))
-    fitted = models.fit(question.training, seed=seed)
+    chosen: Objective = (
+        FunctionObjective(objective)
+        if callable(objective)
+        else make_objective(question.target, aligned, objective, weights)
+    )
+    # All candidates have parts that were measured alone.
+    fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed)
     likelihood = None
     if isinstance(question.target, ProfileTarget):
         likelihood = normalised(TargetLikelihood(aligned, weights), fitted, space)

@@ -13,16 +13,17 @@ from torch import Tensor
 from inverse_design.acquisition.affordable import Affordable, best_affordable
 from inverse_design.acquisition.joint_gain import LIKELY, joint_gain
 from inverse_design.errors import NothingToProposeError
+from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.problem.problem import ask, range_remark, scale_remark
 from inverse_design.problem.target import Target
+from inverse_design.targets import TargetLike, target_of
 from inverse_design.valuation import Aim, Valuation, value
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.models.base import Surrogate
-from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 MEASURED = "measured"
@@ -51,15 +52,29 @@ class Ranking:
     target: Target  # what was asked for
     notes: tuple[str, ...]  # what the reader should know, warnings first
 
+    def __repr__(self) -> str:
+        first, bought = self.table.iloc[0], self.affordable
+        return lines_of(
+            f"Ranking for {self.target.name!r}: {first['perturbation']} comes first of {len(self.table)}"
+            f" experiments, expected gain {first['expected_gain']:.3g}",
+            f"best measured: {self.incumbent}, {self.best:.3g}; model {self.fitted.name}",
+            "" if bought is None else f"the budget buys {len(bought.numbers)} for {bought.cost:,.6g}",
+            *[note for note in self.notes if note.startswith("warning")][:1],
+            f"table of {len(self.table)} rows, notes",
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines()[:-1], self.table.drop(columns="reason"), rows=20)
+
 
 def rank(
     screen: Screen,
-    target: str | Target,
+    target: TargetLike,
     experiments: Sequence[str | Perturbation],
     *,
     costs: Sequence[float] | None = None,
     budget: float | None = None,
-    surrogate: Surrogate | None = None,
+    surrogate: SurrogateLike = None,
     level: float = 0.9,
     seed: int = 0,
 ) -> Ranking:
@@ -70,11 +85,12 @@ def rank(
 
     Args:
         screen: Measured effects in one context.
-        target: A condition of the screen (its profile is then left out of the training data), or a target.
+        target: A condition of the screen (its profile is then left out of the training data), or anything else
+            that :func:`propose` takes as a target.
         experiments: Labels or perturbations, of any order; those that were measured are listed without gain.
         costs: Of each experiment, in any unit; not negative.
         budget: In the unit of the costs; every experiment costs one if no costs are given.
-        surrogate: The forward model; by default the one that identifies held-out doubles best.
+        surrogate: The forward model, as in :func:`propose`.
         level: Probability of all bounds.
         seed: Fixes the folds of the fit; nothing else is random.
 
@@ -88,7 +104,7 @@ def rank(
         NothingToProposeError: If the budget is below the cheapest experiment, or all were measured.
     """
     require_level(level)
-    question = ask(screen, target)
+    question = ask(screen, target_of(target, screen))
     batch = _parsed(experiments, question.training)
     prices = _prices(costs, len(batch))
     aim = Aim.at(question.target, question.training)
@@ -96,8 +112,9 @@ def rank(
     remark += range_remark(question.target, aim.aligned, question.training)
     done = _measured(batch, question.training)
     _require_new(done, prices, budget)
-    models = Automatic() if surrogate is None else Automatic((surrogate,))
-    fitted = models.fit(question.training, seed=seed)
+    measured_alone = question.training.single_rows >= 0
+    unseen = bool((~measured_alone[batch.genes.clamp(min=0)] & batch.present).any())
+    fitted = calibrated_fit(question.training, surrogate, unseen=unseen, seed=seed)
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
     valuation = value(fitted, batch.rows(new), aim, question.training, level=level)
     bought = None

@@ -49,6 +49,7 @@ from .models.interaction import Interaction as Interaction
 from .models.kernel import KernelRidge as KernelRidge
 from .models.latent import LatentAdditive as LatentAdditive
 from .models.linear import Ridge as Ridge
+from .models.regressor import FromRegressor as FromRegressor
 from .models.wrappers.automatic import Automatic as Automatic
 from .models.wrappers.calibrated import Calibrated as Calibrated
 from .models.wrappers.conformal import Conformal as Conformal

@@ -3,21 +3,26 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
 from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost
-from inverse_design.campaign.create import begin, beginning_of, start_of, target_of
+from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of, user_name
 from inverse_design.campaign.planner import PERTURBATION, Batch, Plan, Planner, batch_of, open_round, stated_round
 from inverse_design.campaign.record_results import Scale, Telling, order, tell, withdraw
 from inverse_design.campaign.results import results_of
 from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of
-from inverse_design.campaign.store.protocol import Store
+from inverse_design.campaign.store.protocol import Store, memory_store, open_store
 from inverse_design.errors import StoreError
+from inverse_design.problem.problem import ask
 from inverse_design.problem.target import Target
+from inverse_design.targets import TargetLike
+from inverse_design.targets import target_of as wanted_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
+from surrogates.summary import lines_of
 
 _ATTEMPTS = 5
 
@@ -27,10 +32,10 @@ class Campaign:
     """A campaign in a store. All that changes is in the store: two handles of one campaign see the same.
 
     Example:
-        >>> campaign = Campaign.open(open_store("screens.db"), "reprogramming", actor="ann")  # doctest: +SKIP
-        >>> batch = campaign.ask(24, planner)  # doctest: +SKIP
-        >>> campaign.tell(pd.read_csv("results.csv")).words  # doctest: +SKIP
-        '24 wells told, 24 experiments measured, 0 failed'
+        >>> campaign = Campaign.create(screen, target="CEBPE+KLF1", batch_size=8)  # doctest: +SKIP
+        >>> batch = campaign.ask()  # doctest: +SKIP
+        >>> campaign.tell(measured(batch.labels)).words  # doctest: +SKIP
+        '8 wells told, 8 experiments measured, 0 failed'
 
     Attributes:
         store: Where it is kept.
@@ -50,37 +55,58 @@ class Campaign:
 
     @classmethod
     def create(
-        cls, store: Store, settings: CampaignSettings, screen: Screen, *, target: Target, actor: str
+        cls,
+        screen: Screen,
+        *misplaced: object,
+        target: TargetLike,
+        settings: CampaignSettings | None = None,
+        store: Store | str | Path | None = None,
+        actor: str | None = None,
+        **stated: object,
     ) -> "Campaign":
         """Begin a campaign.
 
         Args:
-            store: Where to keep it.
-            settings: Its name is that of the campaign.
-            screen: What is known already, in one context and without the target condition itself. Its vocabulary
-                is what can be proposed and told.
-            target: Where the cells should go.
-            actor: Who begins it.
+            screen: What is known already, in one context. Its vocabulary is what can be proposed and told.
+            misplaced: Nothing: all else is named.
+            target: Where the cells should go: anything that :func:`inverse_design.propose` takes. The label of a
+                condition takes that condition out of what is known.
+            settings: Of the campaign; its name is that of the campaign.
+            store: Where to keep it: a store, the path of a file, or the URL of a database; by default in memory,
+                without a file, as long as the process lives.
+            actor: Who begins it; by default the user.
+            stated: Single settings, such as ``batch_size=8``.
 
         Returns:
             The campaign.
 
         Raises:
             StoreError: If the store has a campaign of that name, or cannot be written.
+            SettingsError: If a setting is unknown or out of range.
             UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
             TargetError: If the target has nothing in common with the screen.
+            TypeError: If the call is one of an older release, with the store first.
         """
-        begin(store, settings, screen, target=target, actor=actor)
-        return cls.open(store, settings.name, actor=actor)
+        if misplaced or not isinstance(screen, Screen):
+            raise TypeError(
+                "write Campaign.create(screen, target=..., settings=..., store=..., actor=...): the screen comes"
+                " first, and all else by name"
+            )
+        question = ask(screen, wanted_of(target, screen))
+        called = question.target.name if question.maker is None else question.maker.label
+        chosen = settings_for(settings, stated, called)
+        place = memory_store() if store is None else _opened(store, create=True)
+        begin(place, chosen, question.training, target=question.target, actor=actor or user_name())
+        return cls.open(place, chosen.name, actor=actor)
 
     @classmethod
-    def open(cls, store: Store, name: str, *, actor: str) -> "Campaign":
+    def open(cls, store: Store | str | Path, name: str, *, actor: str | None = None) -> "Campaign":
         """Open a campaign.
 
         Args:
-            store: Where it is kept.
+            store: Where it is kept: a store, the path of a file, or the URL of a database.
             name: In the store.
-            actor: Who acts through this handle.
+            actor: Who acts through this handle; by default the user.
 
         Returns:
             The campaign.
@@ -89,9 +115,21 @@ class Campaign:
             UnknownNameError: If there is no such campaign; the message names the nearest ones.
             StoreError: If the store cannot be read.
         """
-        with store.reading(name) as log:
+        place = _opened(store, create=False)
+        with place.reading(name) as log:
             key, created = log.key, beginning_of(log)
-        return cls(store, name, key, actor, settings_of(created.settings), target_of(created.goal))
+        settings, target = settings_of(created.settings), target_of(created.goal)
+        return cls(place, name, key, actor or user_name(), settings, target)
+
+    def __repr__(self) -> str:
+        with self.store.reading(self.name) as log:
+            counts = {state: count for state, count in log.counts().items() if count}
+        done = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing asked for yet"
+        return lines_of(
+            f"Campaign {self.name!r} for {self.target.name!r}: {done}",
+            f"started from {len(self._start):,} conditions on {len(self.readouts):,} readouts",
+            "ask() for a round, tell(table) its results; status(), history()",
+        )
 
     @property
     def readouts(self) -> tuple[str, ...]:
@@ -103,12 +141,12 @@ class Campaign:
         """What can be proposed and told."""
         return self._start.vocabulary
 
-    def ask(self, count: int, planner: Planner) -> Batch:
+    def ask(self, count: int | None = None, planner: Planner | None = None) -> Batch:
         """Ask for the next round. As long as it has results to come, asking again gives the same round.
 
         Args:
-            count: How many experiments are wanted.
-            planner: Who plans, if there is no open round.
+            count: How many experiments are wanted; by default the batch size of the settings.
+            planner: Who plans, if there is no open round; by default as the settings say.
 
         Returns:
             The round.
@@ -124,12 +162,12 @@ class Campaign:
                 return batch_of(log, there)
         return self._propose(count, planner, beside=False)
 
-    def ask_more(self, count: int, planner: Planner) -> Batch:
+    def ask_more(self, count: int | None = None, planner: Planner | None = None) -> Batch:
         """Ask for a further round beside the open ones, whose experiments the planner takes into account.
 
         Args:
-            count: How many experiments are wanted.
-            planner: Who plans.
+            count: How many experiments are wanted; by default the batch size of the settings.
+            planner: Who plans; by default as the settings say.
 
         Returns:
             The round.
@@ -139,12 +177,12 @@ class Campaign:
         """
         return self._propose(count, planner, beside=True)
 
-    def preview(self, count: int, planner: Planner) -> Plan:
+    def preview(self, count: int | None = None, planner: Planner | None = None) -> Plan:
         """Plan the next round without recording it: what :meth:`ask` would propose.
 
         Args:
-            count: How many experiments are wanted.
-            planner: Who plans.
+            count: How many experiments are wanted; by default the batch size of the settings.
+            planner: Who plans; by default as the settings say.
 
         Returns:
             The plan.
@@ -152,7 +190,7 @@ class Campaign:
         Raises:
             NothingToProposeError, PlanError: As :meth:`ask`.
         """
-        return planned(planner, count, self._basis(), self.settings)
+        return planned(planner or self._planner(), self._count(count), self._basis(), self.settings)
 
     def batch(self, round_number: int | None = None) -> Batch:
         """Give a round out again.
@@ -206,9 +244,9 @@ class Campaign:
         """Tell results: all of them are taken, or none.
 
         Args:
-            table: One row per well: ``perturbation`` and every readout; ``replicate``, ``status`` (measured,
-                failed, pending), ``campaign`` and ``round`` count if they are there, see
-                :func:`inverse_design.campaign.results.results_of`.
+            table: One row per well: ``perturbation`` (a column, or the row names) and every readout;
+                ``replicate``, ``status`` (measured, failed, pending), ``campaign`` and ``round`` count if they are
+                there, see :func:`inverse_design.campaign.results.results_of`.
             allow_extra: Whether results of experiments that nobody asked for are taken.
 
         Returns:
@@ -218,6 +256,8 @@ class Campaign:
             DataError: If the table is refused; the message names line, column and value.
             StoreError: If the store cannot be written.
         """
+        if PERTURBATION not in table and not pd.api.types.is_numeric_dtype(table.index):
+            table = table.reset_index(names=PERTURBATION)
         results = results_of(table, vocabulary=self.vocabulary, readouts=self.readouts, key=self.key)
         scale = Scale.of(self.screen())
         with self.store.writing(self.name) as log:
@@ -275,7 +315,19 @@ class Campaign:
         with self.store.reading(self.name) as log:
             return basis_of(log, start, self.settings)
 
-    def _propose(self, count: int, planner: Planner, *, beside: bool) -> Batch:
+    def _count(self, stated: int | None) -> int:
+        return self.settings.batch_size if stated is None else stated
+
+    def _planner(self) -> Planner:
+        """Choose who plans, as the settings say."""
+        # What plans needs most of this package, and what a campaign records nearly nothing of it.
+        from inverse_design.campaign.gain_planner import GainPlanner  # noqa: PLC0415
+        from inverse_design.campaign.outcomes import missed_shares, outcomes  # noqa: PLC0415
+
+        return GainPlanner(self.settings, self.target, missed=missed_shares(outcomes(self)))
+
+    def _propose(self, stated: int | None, planner: Planner | None, *, beside: bool) -> Batch:
+        count, planner = self._count(stated), planner or self._planner()
         for _ in range(_ATTEMPTS):
             basis = self._basis()
             plan = planned(planner, count, basis, self.settings)
@@ -289,3 +341,7 @@ class Campaign:
 
     def _labels(self, names: Sequence[str]) -> list[str]:
         return list(dict.fromkeys(self.vocabulary.parse(name).label for name in names))
+
+
+def _opened(store: Store | str | Path, *, create: bool) -> Store:
+    return open_store(store, create=create) if isinstance(store, str | Path) else store

@@ -1,5 +1,6 @@
 """The start of a campaign: its screen and target are checked, and written into the log before the first round."""
 
+import getpass
 import json
 import re
 import secrets
@@ -12,7 +13,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from inverse_design.campaign.settings import CampaignSettings, settings_as_json
+from inverse_design.campaign.settings import CampaignSettings, settings_as_json, settings_of
 from inverse_design.campaign.store.events import Created
 from inverse_design.campaign.store.protocol import Log, Store
 from inverse_design.errors import StoreError
@@ -121,6 +122,25 @@ def screen_from_bytes(content: bytes) -> Screen:
         annotations=pd.DataFrame(index=range(len(batch))),
         provenance=names["provenance"],
     )
+
+
+def settings_for(settings: CampaignSettings | None, stated: Mapping[str, object], target: str) -> CampaignSettings:
+    """Complete the settings of a campaign by what is stated beside them.
+
+    Raises:
+        SettingsError: If a key is unknown (the message names the nearest one), or a value is refused.
+    """
+    first = {"name": "campaign", "target": " ".join(target.split())}
+    known = first if settings is None else settings_as_json(settings)
+    return settings_of({**known, **stated})
+
+
+def user_name() -> str:
+    """Say who acts, unless it is stated."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container may run under a number without a name
+        return "unknown"
 
 
 def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: Target, actor: str) -> None:

@@ -12,6 +12,7 @@ from inverse_design.errors import PlanError
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
+from surrogates.summary import as_html, counted, lines_of
 
 PERTURBATION = "perturbation"
 PLAN_COLUMNS = (
@@ -86,6 +87,22 @@ class Batch:
     expected_gain: float | None
     notes: tuple[str, ...]  # of the planner
     fresh: bool = False  # whether it was proposed just now
+
+    @property
+    def labels(self) -> list[str]:
+        """The perturbations of the round, as they were proposed."""
+        return [str(each) for each in self.table[PERTURBATION]]
+
+    def __repr__(self) -> str:
+        gain = "" if self.expected_gain is None else f", expected gain {self.expected_gain:.3g}"
+        return lines_of(
+            f"Batch: round {self.round} of {len(self.table)} experiments, {len(self.open)} open{gain}",
+            f"labels: {counted(self.labels)}",
+            *[note for note in self.notes if note.startswith("warning")][:1],
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines(), self.table, rows=len(self.table))
 
     @property
     def open(self) -> tuple[str, ...]:

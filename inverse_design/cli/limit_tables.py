@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from inverse_design.cli.value_tables import NAME_COLUMNS, read_value_table, text_table
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Group
+from inverse_design.value_tables import NAME_COLUMNS, read_value_table, text_table
 from surrogates.errors import DataError, UnknownNameError
 
 COST_COLUMNS = ("cost", "price", "reagentcost")

@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from inverse_design.cli.options import AUTOMATIC, Reading
+from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.readers import TABLE_SUFFIXES, read_screen
@@ -23,14 +24,6 @@ def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[s
         DataError: If a file cannot be read, or something names nothing.
     """
     return tuple(dict.fromkeys(name for text in stated for name in _names(text, known)))
-
-
-def names_a_file(text: str) -> bool:
-    """Tell whether a word on the command line is the path of a file."""
-    try:
-        return Path(text).is_file()
-    except OSError:  # longer than any path
-        return False
 
 
 def _names(text: str, known: Collection[str]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeAlias, Unpack
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.data.io.annotated import AnnotatedMatrix
+from surrogates.data.io.dialects import Stated
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.summary import as_html, counted, lines_of
+
+Numbers: TypeAlias = Float[Tensor, "n g"] | Float[np.ndarray, "n g"] | pd.DataFrame
 
 FEWEST_CONDITIONS = 3
 
@@ -61,22 +67,58 @@ class Screen:
                 raise DataError("a standard error is negative")
 
     @classmethod
+    def from_frame(cls, frame: pd.DataFrame, **stated: Unpack[Stated]) -> "Screen":
+        """Read a table of effects: one row per condition or replicate, one column of numbers per readout.
+
+        Labels such as ``"KLF1+CEBPE"`` are the row names, or a column. What is detected and what is refused is the
+        same as for a file, see :func:`surrogates.read_screen`, which also says what may be stated.
+
+        Args:
+            frame: The table.
+            stated: What is known about its columns, such as ``target_col="condition"``.
+
+        Returns:
+            The screen.
+
+        Raises:
+            DataError: If the table is refused; the message names the value seen and what to do.
+        """
+        return _read(frame, stated)
+
+    @classmethod
+    def from_anndata(cls, adata: AnnotatedMatrix, **stated: Unpack[Stated]) -> "Screen":
+        """Read ``AnnData``: effects, one row per condition, or single cells with those of their control.
+
+        Args:
+            adata: In memory, or backed by a file: cells become effects block by block.
+            stated: What is known about it, with the names that pertpy uses: ``target_col``, ``reference_key``,
+                ``dose_col``, ``group_col``, ``layer_key``, ``sep``; see :func:`surrogates.read_screen`.
+
+        Returns:
+            The screen; of cells, with standard errors.
+
+        Raises:
+            DataError: If it is refused; the message names the value seen and what to do.
+        """
+        return _read(adata, stated)
+
+    @classmethod
     def from_labels(
         cls,
-        effects: Float[Tensor, "n g"],
-        perturbations: Sequence[Perturbation],
+        effects: Numbers,
+        perturbations: Sequence[Perturbation | str],
         readouts: Sequence[str],
         *,
         contexts: Sequence[str] | None = None,
-        standard_errors: Float[Tensor, "n g"] | None = None,
+        standard_errors: Numbers | None = None,
         annotations: pd.DataFrame | None = None,
         provenance: Mapping[str, str] | None = None,
     ) -> "Screen":
         """Build a screen from spelled-out perturbations, with every check that a reader owes.
 
         Args:
-            effects: Measured effects, one row per perturbation.
-            perturbations: What was done in each row; none may be the control.
+            effects: Measured effects, one row per perturbation: a tensor, an array or a table.
+            perturbations: What was done in each row, spelled out or as labels; none may be the control.
             readouts: Names of the columns.
             contexts: Context of each row; one unnamed context by default.
             standard_errors: Of each effect, if known.
@@ -90,22 +132,21 @@ class Screen:
             DataError: On a condition measured twice, a constant readout, fewer than three conditions, a
                 control among the rows, values that are not finite, or shapes that do not fit.
         """
-        context = tuple(contexts) if contexts is not None else ("",) * len(perturbations)
-        if any(one.order == 0 for one in perturbations):
+        done = [Perturbation.parse(each) if isinstance(each, str) else each for each in perturbations]
+        context = tuple(contexts) if contexts is not None else ("",) * len(done)
+        if any(one.order == 0 for one in done):
             raise DataError("the control is among the effects; effects are already relative to it")
-        if len(perturbations) < FEWEST_CONDITIONS:
-            raise DataError(
-                f"{len(perturbations)} condition(s) are too few; a screen needs at least {FEWEST_CONDITIONS}"
-            )
-        vocabulary = Vocabulary.of(perturbations)
+        if len(done) < FEWEST_CONDITIONS:
+            raise DataError(f"{len(done)} condition(s) are too few; a screen needs at least {FEWEST_CONDITIONS}")
+        vocabulary = Vocabulary.of(done)
         screen = cls(
-            effects=effects.to(torch.float64),
-            batch=vocabulary.batch(perturbations),
+            effects=_tensor(effects),
+            batch=vocabulary.batch(done),
             vocabulary=vocabulary,
             readouts=tuple(readouts),
             contexts=context,
-            standard_errors=None if standard_errors is None else standard_errors.to(torch.float64),
-            annotations=pd.DataFrame(index=range(len(perturbations)))
+            standard_errors=None if standard_errors is None else _tensor(standard_errors),
+            annotations=pd.DataFrame(index=range(len(done)))
             if annotations is None
             else annotations.reset_index(drop=True),
             provenance=dict(provenance or {}),
@@ -116,6 +157,39 @@ class Screen:
 
     def __len__(self) -> int:
         return len(self.effects)
+
+    def __repr__(self) -> str:
+        orders = torch.bincount(self.batch.order, minlength=4).tolist()
+        counts = dict(zip(("control", "single", "double", "triple"), orders, strict=False)) | {
+            "larger set": sum(orders[4:])
+        }
+        kinds = [f"{count:,} {name}{'s' * (count > 1)}" for name, count in counts.items() if count]
+        unit, source = (self.provenance.get(key) for key in ("unit", "source"))
+        where = [f"unit: {unit}" if unit else "", f"read from {source}" if source else ""]
+        contexts = sorted({each for each in self.contexts if each})
+        return lines_of(
+            f"Screen: {len(self):,} conditions ({', '.join(kinds)}) on {len(self.readouts):,} readouts"
+            + (", with standard errors" if self.standard_errors is not None else ""),
+            "; ".join(part for part in where if part),
+            f"contexts: {counted(contexts)}" if contexts else "",
+        )
+
+    def _repr_html_(self) -> str:
+        shown = self.rows(range(min(len(self), 5))).with_readouts(range(min(len(self.readouts), 8)))
+        return as_html(repr(self).splitlines(), shown.to_frame())
+
+    def to_frame(self) -> pd.DataFrame:
+        """Lay the effects out as a table, which :meth:`from_frame` reads back.
+
+        Returns:
+            One column per readout; the rows are named ``perturbation`` by their canonical labels, and ``context``
+            where there are contexts (then read back with ``group_col="context"``).
+        """
+        index = pd.Index(self.labels, name="perturbation", dtype=object)
+        frame = pd.DataFrame(self.effects.numpy(), index=index, columns=list(self.readouts))
+        if any(self.contexts):
+            frame = frame.set_index(pd.Index(self.contexts, name="context", dtype=object), append=True)
+        return frame
 
     @cached_property
     def labels(self) -> tuple[str, ...]:
@@ -219,6 +293,20 @@ class Screen:
         singles = torch.nonzero(self.batch.order == 1).flatten().flip(0)
         rows[self.batch.genes[singles, 0]] = singles
         return rows
+
+
+def _read(source: pd.DataFrame | AnnotatedMatrix, stated: Stated) -> Screen:
+    from surrogates.data.io.readers import read_screen  # noqa: PLC0415 - which makes screens itself
+
+    return read_screen(source, **stated)
+
+
+def _tensor(numbers: Numbers) -> Float[Tensor, "n g"]:
+    if isinstance(numbers, pd.DataFrame):
+        if words := [str(name) for name in numbers if not pd.api.types.is_numeric_dtype(numbers[name])]:
+            raise DataError(f"column {words[0]!r} of the effects holds no numbers; drop it, or correct its values")
+        numbers = numbers.to_numpy(dtype=np.float64)
+    return torch.as_tensor(numbers).to(torch.float64)
 
 
 def _refuse_repeats(kind: str, names: Sequence[str]) -> None:

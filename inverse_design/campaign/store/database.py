@@ -35,7 +35,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import NullPool, StaticPool
 
 from inverse_design.errors import StoreError, masked
 
@@ -124,6 +124,14 @@ class Database:
             raise StoreError(f"{_shown(url)!r} is neither an SQLite file nor a PostgreSQL database")
         return cls(_postgresql(url, timeout), None)
 
+    @classmethod
+    def in_memory(cls) -> "Database":
+        """Make an SQLite database that lives as long as this value, on one connection."""
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return cls(engine, None)
+
     @property
     def shown(self) -> str:
         """What to call it, without a password."""
@@ -137,7 +145,7 @@ class Database:
             StoreError: If the database fails.
         """
         with self._translated(), self.engine.connect() as plain:
-            options = {} if self.path is not None else {"isolation_level": "REPEATABLE READ"}
+            options = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
             connection = plain.execution_options(**options)
             with connection.begin() as transaction:
                 yield connection
@@ -374,7 +382,7 @@ def newer(database: Database, version: str) -> StoreError:
 
 def _migrate_in_place(database: Database) -> None:
     with database.writing() as connection:
-        if database.path is None:
+        if database.engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _EVERYONE})
         if version_of(connection) != HEAD:  # another process may have been faster
             migrate(connection)

@@ -169,6 +169,16 @@ def open_store(place: str | Path, *, create: bool = False, timeout: float = TIME
     return SqlStore(database)
 
 
+def memory_store() -> Store:
+    """Make a store that lives as long as the process; no file is left behind."""
+    from inverse_design.campaign.store.database import Database, prepare  # noqa: PLC0415 - SQLAlchemy takes a second
+    from inverse_design.campaign.store.sql import SqlStore  # noqa: PLC0415
+
+    database = Database.in_memory()
+    prepare(database)
+    return SqlStore(database)
+
+
 def _require_place(path: Path, *, create: bool) -> None:
     if path.is_dir():
         raise StoreError(f"{str(path)!r} is a folder; name a file in it")

@@ -24,10 +24,10 @@ from inverse_design.cli.limit_tables import read_pairs
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.cli.tables import show_facts
-from inverse_design.cli.targets import read_target
-from inverse_design.cli.value_tables import read_value_table, text_table
 from inverse_design.errors import LibraryError
 from inverse_design.problem.problem import Problem, ask, range_remark, scale_remark
+from inverse_design.targets import read_target
+from inverse_design.value_tables import read_value_table, text_table
 from surrogates.data.screen import Screen
 
 COST_COLUMNS = ("cost", "price", "costs")
@@ -57,7 +57,9 @@ def run_create(
     aligned = question.target.on(screen.readouts)
     remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
     store = open_store(place.store, create=True)
-    campaign = Campaign.create(store, settings, question.training, target=question.target, actor=actor_of(place))
+    campaign = Campaign.create(
+        question.training, target=question.target, settings=settings, store=store, actor=actor_of(place)
+    )
     console = output()
     for remark in remarks:
         say(console, remark, "bold yellow")

@@ -1,8 +1,7 @@
 """The campaign that a command line names."""
 
-import getpass
-
 from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.create import user_name
 from inverse_design.campaign.gain_planner import GainPlanner
 from inverse_design.campaign.outcomes import missed_shares, outcomes
 from inverse_design.campaign.planner import Planner
@@ -24,12 +23,7 @@ def open_campaign(place: Place) -> Campaign:
 
 def actor_of(place: Place) -> str:
     """Say who acts."""
-    if place.actor is not None:
-        return place.actor
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a container may run under a number without a name
-        return "unknown"
+    return user_name() if place.actor is None else place.actor
 
 
 def planner_of(campaign: Campaign) -> Planner:

@@ -10,8 +10,7 @@ from inverse_design.campaign.plate import CONTROL_LABEL
 from inverse_design.campaign.results import PERTURBATION
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import stated_dialect
-from inverse_design.cli.value_tables import TABLE_ENDINGS, text_table
-from surrogates.data.io.effects import read_effect_rows
+from inverse_design.value_tables import TABLE_ENDINGS, text_table
 from surrogates.errors import DataError
 
 H5AD = ".h5ad"
@@ -35,6 +34,8 @@ def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.Dat
 
 
 def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
+    from surrogates.data.io.read_h5ad import read_effect_rows  # noqa: PLC0415 - AnnData takes seconds to import
+
     found = read_effect_rows(Path(path), stated_dialect(reading), layer_key=reading.layer_key)
     if len(set(found.contexts)) > 1:
         names = ", ".join(sorted(map(repr, set(found.contexts)))[:5])

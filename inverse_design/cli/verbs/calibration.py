@@ -10,7 +10,7 @@ from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.options import Judging, Reading
 from inverse_design.cli.outputs import check_writable, manifest
-from inverse_design.cli.screens import loaded_model, names_a_file, one_context, open_screen, read_names
+from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
 from inverse_design.cli.tables import reliability_grid
 from inverse_design.plot.calibration import calibration_svg
 from inverse_design.plot.figures import write_svg
@@ -18,6 +18,7 @@ from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calib
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.validate.interval_coverage import percent
 from inverse_design.validate.judged import AGREE, Bin, reliability
+from inverse_design.value_tables import names_a_file
 from surrogates.errors import CalibrationError, UnknownNameError
 from surrogates.evaluation.forward_splits import CLASSES
 from surrogates.evaluation.rows import Row, write_json

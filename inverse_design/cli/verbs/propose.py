@@ -11,10 +11,8 @@ from inverse_design.cli.console import Run, complaints, output, say, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
-from inverse_design.cli.screens import loaded_model, names_a_file, one_context, open_screen, read_names
+from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_facts, show_search, show_set, show_warnings
-from inverse_design.cli.targets import read_target
-from inverse_design.cli.value_tables import WEIGHT_COLUMNS, read_value_table
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.objective import DISTANCE
@@ -22,6 +20,8 @@ from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.api import Engine, Workload
 from inverse_design.search.listing import Turns
+from inverse_design.targets import read_target
+from inverse_design.value_tables import WEIGHT_COLUMNS, names_a_file, read_value_table
 from surrogates.data.screen import Screen
 from surrogates.models.wrappers.public_law import BORROWED
 

@@ -8,11 +8,12 @@ from rich.console import Console
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.options import Reading, Scoring
 from inverse_design.cli.outputs import check_writable, manifest
-from inverse_design.cli.screens import names_a_file, one_context, open_screen, read_names
+from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.cli.tables import show_retrieval, show_scorecard
 from inverse_design.plot.figures import scorecard_svg, write_svg
 from inverse_design.validate.forward import DEFAULT_MODELS, forward_report, losses, named_surrogates
 from inverse_design.validate.retrieval import measure_retrieval, retrieval_rows
+from inverse_design.value_tables import names_a_file
 from surrogates.data.screen import Screen
 from surrogates.evaluation.forward_splits import CLASSES
 from surrogates.evaluation.node_intervals import target_nodes

@@ -15,9 +15,9 @@ from inverse_design.cli.console import Run, output, say
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.outputs import check_writable, manifest, strict
 from inverse_design.cli.tables import reliability_grid
-from inverse_design.cli.value_tables import text_table
 from inverse_design.validate.judged import reliability
 from inverse_design.validate.rounds import ALL, Rounds, health_of, rounds_rows, uncovered
+from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypedDict
 
 import numpy as np
 import pandas as pd
@@ -50,6 +51,19 @@ def modes_of(column: pd.Series) -> tuple[Mode | None, ...]:
 def _text(value: object) -> str:
     text = str(value).strip()
     return text.removesuffix(".0") if isinstance(value, float | np.floating) else text
+
+
+class Stated(TypedDict, total=False):
+    """What may be stated when a screen is read; see :func:`surrogates.data.io.readers.read_screen`."""
+
+    target_col: str | Sequence[str] | None
+    reference_key: str | None
+    dose_col: str | None
+    group_col: str | None
+    layer_key: str | None
+    sep: str | None
+    mode: Mode | None
+    readouts: Sequence[str] | None
 
 
 @dataclass(frozen=True)

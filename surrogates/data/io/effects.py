@@ -1,18 +1,13 @@
-"""Tables that already hold effects: as a screen to learn from, or as the rows of a few new measurements."""
+"""A screen from a table that already holds effects, one row per condition, or one per replicate."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from surrogates.data.io.design import LEFT_OUT, Design, design_of
-from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, opened
-from surrogates.data.io.pseudobulk import effects_of_cells
+from surrogates.data.io.design import LEFT_OUT, Design
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
@@ -25,8 +20,9 @@ def screen_of_effects(
     standard_errors: Float[np.ndarray, "rows g"] | None,
     annotations: pd.DataFrame,
     provenance: Mapping[str, str],
+    replicated: bool = False,
 ) -> Screen:
-    """Take the rows of a table of effects.
+    """Take the rows of a table of effects; those of one condition are averaged if they are known as replicates.
 
     Raises:
         DataError: If a row is the control, or on anything that :meth:`Screen.from_labels` refuses.
@@ -41,52 +37,38 @@ def screen_of_effects(
                 " reference_key='' if its label is the name of a target"
             )
     other_mode = len(effects) - len(kept)
+    known = {
+        **provenance,
+        "unit": provenance.get("unit", "as in the source"),
+        "rows": f"{len(effects)} conditions",
+        **({"dropped rows": f"{other_mode} of another mode"} if other_mode else {}),
+    }
+    codes, values = design.codes[kept], effects[kept]
+    errors = None if standard_errors is None else standard_errors[kept]
+    first = np.arange(len(kept))
+    if replicated and len(np.unique(codes)) < len(codes):
+        first, values, errors = _averaged(codes, values)
+        known["rows"] = f"{len(effects)} replicates of {len(first)} conditions"
+        known["standard errors"] = "spread of replicates, pooled over conditions, / sqrt(replicates)"
     return Screen.from_labels(
-        torch.from_numpy(effects[kept]),
-        done,
+        torch.from_numpy(values),
+        [done[row] for row in first],
         readouts,
-        contexts=[design.contexts[code] for code in design.codes[kept]],
-        standard_errors=None if standard_errors is None else torch.from_numpy(standard_errors[kept]),
-        annotations=annotations.iloc[kept],
-        provenance={
-            **provenance,
-            "unit": provenance.get("unit", "as in the source"),
-            "rows": f"{len(effects)} conditions",
-            **({"dropped rows": f"{other_mode} of another mode"} if other_mode else {}),
-        },
+        contexts=[design.contexts[code] for code in codes[first]],
+        standard_errors=None if errors is None else torch.from_numpy(errors),
+        annotations=annotations.iloc[kept[first]],
+        provenance=known,
     )
 
 
-@dataclass(frozen=True)
-class EffectRows:
-    """Effects as they were measured."""
-
-    labels: tuple[str, ...]  # canonical label of each condition; empty for a control
-    contexts: tuple[str, ...]  # its context, empty if there is none
-    readouts: tuple[str, ...]  # what was measured
-    effects: Float[np.ndarray, "n g"]  # one row per condition; nothing is left out because it never changes
-
-
-def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = None) -> EffectRows:
-    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
-
-    Raises:
-        DataError: If the file is damaged, is not AnnData, or cells have no control.
-    """
-    with opened(path) as file:
-        table = design_table(frame(file, "obs"), stated)
-        readouts = tuple(frame(file, "var").index.map(str))
-        stored = matrix(file, layer_key, rows=len(table))
-        design = design_of(table, stated)
-        if design.is_replicated:
-            found = effects_of_cells(stored, design)
-            conditions, effects = found.conditions, found.effects
-        else:
-            kept = np.flatnonzero(design.codes != LEFT_OUT)
-            conditions, effects = design.codes[kept], in_memory(stored)[kept]
-    return EffectRows(
-        labels=tuple(design.perturbations[code].label for code in conditions),
-        contexts=tuple(design.contexts[code] for code in conditions),
-        readouts=readouts,
-        effects=effects,
-    )
+def _averaged(
+    codes: Int[np.ndarray, "rows"], values: Float[np.ndarray, "rows g"]
+) -> tuple[Int[np.ndarray, "n"], Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+    """Average the rows of each condition; the spread of two or three says little, so it is pooled over all."""
+    _, first, place, count = np.unique(codes, return_index=True, return_inverse=True, return_counts=True)
+    mean = np.zeros((len(first), values.shape[1]))
+    np.add.at(mean, place, values)
+    mean /= count[:, None]
+    spread = np.sqrt(np.square(values - mean[place]).sum(0) / (len(codes) - len(first)))
+    order = np.argsort(first)  # as they stand in the table
+    return first[order], mean[order], spread / np.sqrt(count[order, None])

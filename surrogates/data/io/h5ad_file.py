@@ -1,4 +1,4 @@
-"""The parts of an AnnData file, read one by one, with a reason where one is missing."""
+"""The parts of AnnData, in a file or in memory, read one by one, with a reason where one is missing."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ from anndata.io import read_elem, sparse_dataset
 from jaxtyping import Float
 from scipy import sparse
 
+from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.pseudobulk import CellMatrix
 from surrogates.errors import DataError, UnknownNameError
 
 
@@ -61,16 +61,41 @@ def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
         DataError: If there is no ``X``, or the number of rows differs.
     """
     layers = list(file["layers"]) if "layers" in file else []
-    if layer_key is not None and layer_key not in layers:
-        raise UnknownNameError.from_known("layer", layer_key, layers)
+    _refuse_unknown_layer(layer_key, layers)
     key = "X" if layer_key is None else f"layers/{layer_key}"
     if key not in file:
-        raise DataError(f"the file has no X; name one of its layers ({', '.join(layers)}) with layer_key=")
+        raise _no_values("the file", layers)
     stored = file[key]
     values: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
     if values.shape[0] != rows:
         raise DataError(f"{key} has {values.shape[0]} rows beside {rows} rows of obs; the file is damaged")
     return values
+
+
+def matrix_in_memory(source: AnnotatedMatrix, layer_key: str | None, *, rows: int) -> CellMatrix:
+    """Find the matrix of values of an ``AnnData``.
+
+    Raises:
+        UnknownNameError: If there is no such layer.
+        DataError: If there is no ``X``, or it is empty.
+    """
+    layers = list(source.layers)
+    _refuse_unknown_layer(layer_key, layers)
+    stored = source.X if layer_key is None else source.layers[layer_key]
+    if stored is None:
+        raise _no_values("the AnnData", layers)
+    if not rows:
+        raise DataError("the AnnData has no rows; give cells, or one row per condition")
+    return stored
+
+
+def _refuse_unknown_layer(layer_key: str | None, layers: Sequence[str]) -> None:
+    if layer_key is not None and layer_key not in layers:
+        raise UnknownNameError.from_known("layer", layer_key, layers)
+
+
+def _no_values(what: str, layers: Sequence[str]) -> DataError:
+    return DataError(f"{what} has no X; name one of its layers ({', '.join(layers)}) with layer_key=")
 
 
 def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:

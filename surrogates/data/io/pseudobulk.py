@@ -2,31 +2,19 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 from scipy import sparse
 
+from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.design import LEFT_OUT, Design
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
 CHUNK = 1024
 FEWEST_CELLS = 2
-
-
-@runtime_checkable
-class CellMatrix(Protocol):
-    """Cells by readouts, in memory or on disk, dense or sparse; slices of it fit into memory."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Numbers of cells and readouts."""
-
-    def __getitem__(self, key: object, /) -> object:
-        """Read a block of rows or columns."""
 
 
 @dataclass(frozen=True)

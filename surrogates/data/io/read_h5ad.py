@@ -1,16 +1,32 @@
-"""Screens from AnnData files: effects of conditions, or single cells read block by block."""
+"""Screens from AnnData, in a file or in memory: effects of conditions, or single cells read block by block.
+
+Measured effects of an AnnData file as rows, however few: the results of a day are no screen to learn from.
+"""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import numpy as np
+import pandas as pd
 from anndata.io import read_elem
+from jaxtyping import Float
 
-from surrogates.data.io.design import design_of
+from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
+from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
-from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, opened, positions
-from surrogates.data.io.pseudobulk import screen_of_cells
+from surrogates.data.io.h5ad_file import (
+    design_table,
+    frame,
+    in_memory,
+    matrix,
+    matrix_in_memory,
+    opened,
+    positions,
+)
+from surrogates.data.io.pseudobulk import effects_of_cells, screen_of_cells
 from surrogates.data.screen import Screen
 
 
@@ -31,21 +47,82 @@ def screen_of_h5ad(
         table = design_table(frame(file, "obs"), stated)
         names = tuple(frame(file, "var").index.map(str))
         stored = matrix(file, layer_key, rows=len(table))
-        design = design_of(table, stated)
-        known = {**provenance, **_unit(file), **design.provenance}
-        if design.is_replicated:
-            screen = screen_of_cells(stored, design, names, known)
-            return screen if readouts is None else screen.with_readouts(positions(readouts, screen.readouts))
-        keep = positions(names if readouts is None else readouts, names)
-        return screen_of_effects(
-            in_memory(stored)[:, keep],
-            design,
-            [names[column] for column in keep],
-            standard_errors=None,
-            annotations=table,
-            provenance=known,
-        )
+        return _screen_of(table, stored, names, stated, readouts=readouts, known={**provenance, **_unit(file)})
+
+
+def screen_of_annotated(
+    source: AnnotatedMatrix, stated: Dialect, *, layer_key: str | None, readouts: Sequence[str] | None
+) -> Screen:
+    """Read an ``AnnData``, as a file with the same content is read.
+
+    Raises:
+        DataError: If its content is refused.
+    """
+    table, names = design_table(source.obs, stated), tuple(map(str, source.var_names))
+    stored = matrix_in_memory(source, layer_key, rows=len(table))
+    known = {"source": "AnnData", **({"unit": str(source.uns["value"])} if "value" in source.uns else {})}
+    return _screen_of(table, stored, names, stated, readouts=readouts, known=known)
+
+
+def _screen_of(
+    table: pd.DataFrame,
+    stored: CellMatrix,
+    names: Sequence[str],
+    stated: Dialect,
+    *,
+    readouts: Sequence[str] | None,
+    known: Mapping[str, str],
+) -> Screen:
+    design = design_of(table, stated)
+    known = {**known, **design.provenance}
+    if design.is_replicated:
+        screen = screen_of_cells(stored, design, names, known)
+        return screen if readouts is None else screen.with_readouts(positions(readouts, screen.readouts))
+    keep = positions(names if readouts is None else readouts, names)
+    return screen_of_effects(
+        in_memory(stored)[:, keep],
+        design,
+        [names[column] for column in keep],
+        standard_errors=None,
+        annotations=table,
+        provenance=known,
+    )
 
 
 def _unit(file: h5py.File) -> dict[str, str]:
     return {"unit": str(read_elem(file["uns/value"]))} if "uns/value" in file else {}
+
+
+@dataclass(frozen=True)
+class EffectRows:
+    """Effects as they were measured."""
+
+    labels: tuple[str, ...]  # canonical label of each condition; empty for a control
+    contexts: tuple[str, ...]  # its context, empty if there is none
+    readouts: tuple[str, ...]  # what was measured
+    effects: Float[np.ndarray, "n g"]  # one row per condition; nothing is left out because it never changes
+
+
+def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = None) -> EffectRows:
+    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
+
+    Raises:
+        DataError: If the file is damaged, is not AnnData, or cells have no control.
+    """
+    with opened(path) as file:
+        table = design_table(frame(file, "obs"), stated)
+        readouts = tuple(frame(file, "var").index.map(str))
+        stored = matrix(file, layer_key, rows=len(table))
+        design = design_of(table, stated)
+        if design.is_replicated:
+            found = effects_of_cells(stored, design)
+            conditions, effects = found.conditions, found.effects
+        else:
+            kept = np.flatnonzero(design.codes != LEFT_OUT)
+            conditions, effects = design.codes[kept], in_memory(stored)[kept]
+    return EffectRows(
+        labels=tuple(design.perturbations[code].label for code in conditions),
+        contexts=tuple(design.contexts[code] for code in conditions),
+        readouts=readouts,
+        effects=effects,
+    )

@@ -1,4 +1,7 @@
-"""Reading a screen from a file: an AnnData file, or a wide table with one row per condition."""
+"""Reading a screen from what a user brings: a file, a DataFrame, or AnnData in memory.
+
+
+"""
 
 import re
 import zlib
@@ -10,6 +13,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Float
 
+from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect
 from surrogates.data.io.effects import screen_of_effects
@@ -22,20 +26,23 @@ KIND_COLUMN = "kind"
 READ_KINDS = frozenset({"pair", "single", "single_query"})
 OTHER_KINDS = frozenset({"same_gene", "control"})
 BOOKKEEPING = re.compile(r"n_.*|sd_.*|.*__sd|.*_n_guides|kind")
+REPLICATE_COLUMNS = frozenset({"replicate", "rep", "replicate_id"})  # lower case
 MISSING = ("", "NA", "NaN", "nan")
 
 
 def screen_of_table(
-    path: Path, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
+    table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
 ) -> Screen:
     """Read a wide table; columns that are not read become annotations.
 
     Raises:
-        DataError: If the file cannot be read, or its content is refused.
+        DataError: If its content is refused.
     """
-    table, kinds = _measured(_table(path, stated))
+    table, kinds = _measured(table)
     design = design_of(table, stated)
-    names = list(readouts) if readouts is not None else _numeric_columns(table, design.detection.columns)
+    replicate = next((str(name) for name in table if str(name).casefold() in REPLICATE_COLUMNS), None)
+    design_columns = [*design.detection.columns, *([] if replicate is None else [replicate])]
+    names = list(readouts) if readouts is not None else _numeric_columns(table, design_columns)
     if unknown := next((name for name in names if name not in table), None):
         raise UnknownNameError.from_known("readout", unknown, map(str, table.columns))
     errors = _standard_errors(table, names)
@@ -44,6 +51,7 @@ def screen_of_table(
         design,
         names,
         standard_errors=errors,
+        replicated=replicate is not None,
         annotations=table.drop(columns=names),
         provenance={
             **provenance,
@@ -58,6 +66,23 @@ def screen_of_table(
 def _shown(names: Sequence[str]) -> str:
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(map(repr, names[:5])) + more
+
+
+def _table_of_frame(frame: pd.DataFrame) -> pd.DataFrame:
+    """Make columns of row names, as a file would have them; row numbers of pandas are no names and go."""
+    if isinstance(frame.columns, pd.MultiIndex):
+        raise DataError("the DataFrame has columns of several levels; give it one name per column")
+    if frame.empty:
+        raise DataError(f"the DataFrame of shape {frame.shape} is empty; give one row per condition")
+    named = frame.set_axis(frame.columns.map(str), axis=1)
+    numbers = frame.index.nlevels == 1 and frame.index.name is None and frame.index.dtype.kind in "iu"
+    if numbers:
+        table = named.reset_index(drop=True)
+    else:
+        table = named.reset_index()
+        table.columns = table.columns.map(str)
+    _refuse_repeats(list(table.columns))
+    return table
 
 
 def _table(path: Path, stated: Dialect) -> pd.DataFrame:
@@ -157,7 +182,7 @@ TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 
 
 def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambiguous, as users know them
-    path: str | Path,
+    source: str | Path | pd.DataFrame | AnnotatedMatrix,
     *,
     target_col: str | Sequence[str] | None = None,
     reference_key: str | None = None,
@@ -168,41 +193,70 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
     mode: Mode | None = None,
     readouts: Sequence[str] | None = None,
 ) -> Screen:
-    """Read effects, or single cells, from an ``.h5ad`` file or a table.
+    """Read effects, or single cells, from a file, a DataFrame, or AnnData in memory.
 
     Whatever is not stated is detected, and the provenance of the screen says what was taken and why. Cells
-    (conditions with two rows or more on average, ``.h5ad`` only) become effects with standard errors, block by
-    block, so the file may be larger than memory.
+    (conditions with two rows or more on average, AnnData only) become effects with standard errors, block by
+    block, so a file may be larger than memory. Rows of one condition that a column ``replicate`` tells apart are
+    averaged.
+
+    Example:
+        >>> labels = ["KLF1", "SPI1", "SPI1+KLF1"]
+        >>> read_screen(pd.DataFrame({"g1": [1.0, 0.5, 1.4], "g2": [0.0, 2.0, 1.8]}, index=labels))
+        Screen: 3 conditions (2 singles, 1 double) on 2 readouts
+        unit: as in the source; read from a DataFrame
 
     Args:
-        path: The file: ``.h5ad``, ``.csv``, ``.tsv`` (both also ``.gz``) or ``.parquet``.
-        target_col: Column of labels, or several columns with one part of the combination each.
+        source: A file (``.h5ad``, ``.csv``, ``.tsv``, both also ``.gz``, or ``.parquet``); a DataFrame with one
+            row per condition or replicate, labels in a column or as row names; or ``AnnData`` of cells or effects.
+        target_col: Column of labels, or several columns with one part of the combination each; the row names of a
+            DataFrame or of ``obs`` are called ``index`` unless they have a name.
         reference_key: Label of the control; empty when no label is one (``CTRL`` is a gene, too).
         dose_col: Column of doses.
         group_col: Column of contexts (cell type, line, batch).
-        layer_key: Layer to read instead of ``X``; ``.h5ad`` only.
+        layer_key: Layer to read instead of ``X``; AnnData only.
         sep: What stands between the parts of a combination.
-        mode: How targets are acted upon; where the file names several modes, only rows of this one are read.
+        mode: How targets are acted upon; where the source names several modes, only rows of this one are read.
         readouts: Names of the readouts; by default all.
 
     Returns:
         The screen.
 
     Raises:
-        DataError: If the file cannot be read, more than one column qualifies, or the content is refused; the
+        DataError: If the source cannot be read, more than one column qualifies, or the content is refused; the
             message names the value seen and what to do.
     """
-    file = Path(path)
-    kind = suffix_of(file)
     stated = Dialect(target_col, reference_key, dose_col, group_col, sep, mode)
+    if isinstance(source, str | Path):
+        return _of_file(Path(source), stated, layer_key=layer_key, readouts=readouts)
+    if isinstance(source, pd.DataFrame):
+        _refuse_layer(layer_key, "the DataFrame")
+        table = _table_of_frame(source)
+        return screen_of_table(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
+    if not is_annotated(source):
+        raise DataError(
+            f"a screen cannot be read from a {type(source).__name__}; give a path, a DataFrame with one row per"
+            " condition, or an AnnData"
+        )
+    from surrogates.data.io.read_h5ad import screen_of_annotated  # noqa: PLC0415 - AnnData takes seconds to import
+
+    return screen_of_annotated(source, stated, layer_key=layer_key, readouts=readouts)
+
+
+def _of_file(file: Path, stated: Dialect, *, layer_key: str | None, readouts: Sequence[str] | None) -> Screen:
+    kind = suffix_of(file)
     provenance = {"source": file.name, "sha256": sha256_of(file)}
     if kind == ".h5ad":
         from surrogates.data.io.read_h5ad import screen_of_h5ad  # noqa: PLC0415 - AnnData takes seconds to import
 
         return screen_of_h5ad(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
+    _refuse_layer(layer_key, repr(file.name))
+    return screen_of_table(_table(file, stated), stated, readouts=readouts, provenance=provenance)
+
+
+def _refuse_layer(layer_key: str | None, what: str) -> None:
     if layer_key is not None:
-        raise DataError(f"layer_key={layer_key!r} is stated, but {file.name!r} is a table, which has no layers")
-    return screen_of_table(file, stated, readouts=readouts, provenance=provenance)
+        raise DataError(f"layer_key={layer_key!r} is stated, but {what} is a table, which has no layers")
 
 
 def suffix_of(file: Path) -> str:

@@ -32,7 +32,9 @@ def local(tmp_path: Path) -> Campaign:
 
 
 def _create(place: str, settings: CampaignSettings = SETTINGS) -> Campaign:
-    return Campaign.create(open_store(place, create=True), settings, starting_screen(), target=TARGET, actor="ann")
+    return Campaign.create(
+        starting_screen(), target=TARGET, settings=settings, store=open_store(place, create=True), actor="ann"
+    )
 
 
 class Stubborn:
@@ -297,7 +299,7 @@ def test_a_campaign_keeps_its_target_and_model(tmp_path: Path) -> None:
         "state", ("r0", "r2"), torch.tensor([0.1, -1 / 3]).double(), weights=torch.tensor([1.0, 2])
     )
     store = open_store(tmp_path / "store.db", create=True)
-    Campaign.create(store, SETTINGS, starting_screen(), target=target, actor="ann")
+    Campaign.create(starting_screen(), target=target, settings=SETTINGS, store=store, actor="ann")
     opened = Campaign.open(store, "test", actor="bob")
     assert isinstance(opened.target, ProfileTarget)
     assert opened.target.values.tolist() == target.values.tolist()
@@ -317,16 +319,18 @@ def test_a_campaign_keeps_its_target_and_model(tmp_path: Path) -> None:
 def test_what_a_campaign_cannot_begin_with_is_refused(tmp_path: Path) -> None:
     store, screen = open_store(tmp_path / "store.db", create=True), starting_screen()
     with pytest.raises(UnknownNameError, match="unknown readout 'r9'"):
-        Campaign.create(store, SETTINGS, screen, target=ScalarTarget("r9", "maximise"), actor="ann")
+        Campaign.create(screen, target=ScalarTarget("r9", "maximise"), settings=SETTINGS, store=store, actor="ann")
     with pytest.raises(UnknownNameError, match=r"'G0'.*did you mean"):
-        Campaign.create(store, replace(SETTINGS, exclude=("G0",)), screen, target=TARGET, actor="ann")
+        Campaign.create(
+            screen, target=TARGET, settings=replace(SETTINGS, exclude=("G0",)), store=store, actor="ann"
+        )
     two = replace(screen, contexts=("a",) * 4 + ("b",) * 4)
     with pytest.raises(DataError, match="one context, and the screen holds 'a', 'b'"):
-        Campaign.create(store, SETTINGS, two, target=TARGET, actor="ann")
+        Campaign.create(two, target=TARGET, settings=SETTINGS, store=store, actor="ann")
     assert store.names() == ()
-    Campaign.create(store, SETTINGS, screen, target=TARGET, actor="ann")
+    Campaign.create(screen, target=TARGET, settings=SETTINGS, store=store, actor="ann")
     with pytest.raises(StoreError, match="has a campaign 'test' already"):
-        Campaign.create(store, SETTINGS, screen, target=TARGET, actor="ann")
+        Campaign.create(screen, target=TARGET, settings=SETTINGS, store=store, actor="ann")
     with pytest.raises(UnknownNameError, match="unknown campaign 'tset': did you mean 'test'"):
         Campaign.open(store, "tset", actor="ann")
     with pytest.raises(DataError, match="no round yet"):

@@ -32,7 +32,7 @@ def _profile() -> ProfileTarget:
 
 def _campaign(folder: Path, target: Target = TARGET) -> Campaign:
     store = open_store(folder / "store.db", create=True)
-    return Campaign.create(store, SETTINGS, starting_screen(), target=target, actor="ann")
+    return Campaign.create(starting_screen(), target=target, settings=SETTINGS, store=store, actor="ann")
 
 
 @pytest.mark.parametrize("target", [TARGET, _profile()], ids=["direction", "state"])

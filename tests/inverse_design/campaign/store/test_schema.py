@@ -31,7 +31,7 @@ def _old_store(place: str) -> None:
 
 
 def _campaign(store: SqlStore) -> Campaign:
-    campaign = Campaign.create(store, SETTINGS, starting_screen(), target=TARGET, actor="ann")
+    campaign = Campaign.create(starting_screen(), target=TARGET, settings=SETTINGS, store=store, actor="ann")
     campaign.ask(2, FirstPairs())
     return campaign
 

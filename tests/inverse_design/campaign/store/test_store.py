@@ -21,7 +21,7 @@ def _store(place: str) -> SqlStore:
 
 def _busy_campaign(store: Store) -> Campaign:
     """A campaign with every kind of event."""
-    campaign = Campaign.create(store, SETTINGS, starting_screen(), target=TARGET, actor="ann")
+    campaign = Campaign.create(starting_screen(), target=TARGET, settings=SETTINGS, store=store, actor="ann")
     batch = campaign.ask(4, FirstPairs())
     first, second, third, last = batch.table["perturbation"]
     campaign.order([first, third])
@@ -72,7 +72,11 @@ def test_two_campaigns_of_one_store_do_not_see_each_other(place: str) -> None:
     store = _store(place)
     _busy_campaign(store)
     other = Campaign.create(
-        store, SETTINGS.__class__(name="other", target="x"), starting_screen(), target=TARGET, actor="bob"
+        starting_screen(),
+        target=TARGET,
+        settings=SETTINGS.__class__(name="other", target="x"),
+        store=store,
+        actor="bob",
     )
     assert sum(other.status().counts.values()) == 0
     assert other.ask(2, FirstPairs()).round == 1
@@ -80,9 +84,9 @@ def test_two_campaigns_of_one_store_do_not_see_each_other(place: str) -> None:
 
 
 def test_stores_of_one_campaign_agree_on_its_plans(tmp_path: Path, place: str) -> None:
-    one = Campaign.create(_store(place), SETTINGS, starting_screen(), target=TARGET, actor="ann")
+    one = Campaign.create(starting_screen(), target=TARGET, settings=SETTINGS, store=_store(place), actor="ann")
     two = Campaign.create(
-        _store(str(tmp_path / "two.db")), SETTINGS, starting_screen(), target=TARGET, actor="bob"
+        starting_screen(), target=TARGET, settings=SETTINGS, store=_store(str(tmp_path / "two.db")), actor="bob"
     )
     tables = [each.ask(4, FirstPairs()).table.drop(columns="campaign") for each in (one, two)]
     assert tables[0].equals(tables[1])

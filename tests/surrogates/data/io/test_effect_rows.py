@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.effects import read_effect_rows
+from surrogates.data.io.read_h5ad import read_effect_rows
 from surrogates.data.io.readers import read_screen
 from surrogates.errors import DataError
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import sparse
 
+from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.pseudobulk import CellMatrix, screen_of_cells, sum_cells
+from surrogates.data.io.pseudobulk import screen_of_cells, sum_cells
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 

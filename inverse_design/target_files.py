@@ -1,4 +1,4 @@
-"""The target as a user gives it: a condition, a table of values, a TOML file, or two groups of cells."""
+"""A target in a TOML file: a profile, a signature, the way between two states, or one readout."""
 
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -6,22 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
-import h5py
-import numpy as np
-import pandas as pd
 import torch
-from anndata.io import read_elem, sparse_dataset
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from inverse_design.cli.screens import names_a_file
-from inverse_design.cli.value_tables import TABLE_ENDINGS, ValueTable, read_value_table
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, shift
-from surrogates.data.io.design import LEFT_OUT
-from surrogates.data.io.pseudobulk import FEWEST_CELLS, CellMatrix, sum_cells
-from surrogates.data.screen import Screen
-from surrogates.errors import UnknownNameError
+from inverse_design.value_tables import read_value_table
 
 Weights: TypeAlias = dict[str, float] | list[str]
 _STRICT = ConfigDict(extra="forbid")
@@ -51,7 +42,7 @@ class ProfileFile:
             values = self.values or {}
             return ProfileTarget(self.name or "profile", tuple(values), torch.tensor([*values.values()]).double())
         table = read_value_table(folder / self.table, name_col=self.readout, value_col=self.value)
-        return profile_of(table, self.name)
+        return table.profile(self.name)
 
 
 @dataclass(frozen=True)
@@ -86,10 +77,10 @@ class ShiftFile:
         if (self.cells is None) != (self.column is None):
             raise TargetError("a shift between groups of cells needs both: cells = a file, column = its groups")
         if self.cells is not None and self.column is not None:
-            from inverse_design.cli.targets import cell_shift  # noqa: PLC0415 - AnnData takes seconds
+            from inverse_design.cell_targets import cell_shift  # noqa: PLC0415 - AnnData takes seconds
 
             return cell_shift(folder / self.cells, column=self.column, start=self.start, end=self.to)
-        start, end = (profile_of(read_value_table(folder / each)) for each in (self.start, self.to))
+        start, end = (read_value_table(folder / each).profile() for each in (self.start, self.to))
         return shift(self.name or f"{self.start} to {self.to}", start, end)
 
 
@@ -114,48 +105,12 @@ TargetFile: TypeAlias = Annotated[
 _ADAPTER: TypeAdapter[ProfileFile | SignatureFile | ShiftFile | ScalarFile] = TypeAdapter(TargetFile)
 
 
-def read_target(text: str, screen: Screen) -> str | Target:
-    """Read what a user names as the target.
+def read_target_file(path: Path) -> Target:
+    """Read a target from TOML.
 
     Raises:
-        UnknownNameError: If it is neither a condition nor a file; the message names the nearest conditions.
-        TargetError: If the file cannot be used; the message names the row and the value, or the key.
+        TargetError: If the file cannot be used; the message names the key and the value.
     """
-    if text.endswith(".toml"):
-        return _of_toml(Path(text))
-    if text.endswith(TABLE_ENDINGS):
-        return profile_of(read_value_table(Path(text)))
-    if text in screen.labels:
-        return text
-    if names_a_file(text):
-        known = ", ".join((*TABLE_ENDINGS, ".toml"))
-        raise TargetError(f"target {text!r} is a file with none of the known endings {known}")
-    return _condition(text, screen)
-
-
-def profile_of(table: ValueTable, name: str | None = None) -> ProfileTarget:
-    """Turn a table of readout values into a target."""
-    return ProfileTarget(
-        name=name or table.origin,
-        readouts=table.names,
-        values=torch.tensor(table.values, dtype=torch.float64),
-        standard_errors=None if table.errors is None else torch.tensor(table.errors, dtype=torch.float64),
-        weights=None if table.weights is None else torch.tensor(table.weights, dtype=torch.float64),
-    )
-
-
-def _condition(text: str, screen: Screen) -> str:
-    if not text.strip():
-        raise TargetError("the target is empty; name a condition of the data, a table or a .toml file")
-    try:
-        return screen.labels[screen.row_of(screen.vocabulary.parse(text))]
-    except UnknownNameError as error:
-        raise UnknownNameError(
-            f"target {text!r} is neither a file nor a condition of the data: {error}"
-        ) from error
-
-
-def _of_toml(path: Path) -> Target:
     try:
         read = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -189,49 +144,3 @@ def _weights(stated: Weights) -> dict[str, float]:
 def _refuse_repeats(names: Sequence[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TargetError(f"the signature names {twice[0]!r} more than once")
-
-
-def cell_shift(path: Path, *, column: str, start: str, end: str) -> ProfileTarget:
-    """Take the difference of means of two groups of cells, block by block.
-
-    Raises:
-        TargetError: If the file cannot be read, or a group has too few cells.
-        UnknownNameError: If there is no such column or group.
-    """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise TargetError(f"{str(path)!r} is not a readable .h5ad file ({error})") from error
-    with file:
-        if not {"obs", "var", "X"} <= set(file):
-            raise TargetError(f"{path.name!r} has no obs, var and X: it is HDF5, but not AnnData")
-        groups = _groups(read_elem(file["obs"]), column)
-        readouts = tuple(read_elem(file["var"]).index.map(str))
-        stored = file["X"]
-        matrix: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
-        moments = sum_cells(matrix, _codes(groups, column, (start, end)), 2)
-    difference, variance = moments.mean[1] - moments.mean[0], moments.mean_variance.sum(0)
-    return ProfileTarget(
-        name=f"{start} to {end} ({path.name}, {column!r})",
-        readouts=readouts,
-        values=torch.from_numpy(difference),
-        standard_errors=torch.from_numpy(np.sqrt(variance)),
-    )
-
-
-def _groups(obs: pd.DataFrame, column: str) -> pd.Series:
-    if column not in obs:
-        raise UnknownNameError.from_known("column of cells", column, map(str, obs.columns))
-    return obs[column].astype(str)
-
-
-def _codes(groups: pd.Series, column: str, wanted: tuple[str, str]) -> np.ndarray:
-    codes = np.full(len(groups), LEFT_OUT, dtype=np.int64)
-    for code, name in enumerate(wanted):
-        chosen = (groups == name).to_numpy()
-        if not chosen.any():
-            raise UnknownNameError.from_known(f"group of {column!r}", name, groups.unique())
-        if chosen.sum() < FEWEST_CELLS:
-            raise TargetError(f"group {name!r} of {column!r} has {chosen.sum()} cell(s); it needs {FEWEST_CELLS}")
-        codes[chosen] = code
-    return codes

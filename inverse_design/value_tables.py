@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import torch
 
 from inverse_design.errors import TargetError
+from inverse_design.problem.target import ProfileTarget
 
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
 # Lower case, without blanks, dots, dashes and underscores.
@@ -31,6 +33,24 @@ class ValueTable:
     values: tuple[float, ...]  # its number
     weights: tuple[float, ...] | None  # its weight, if the table has one
     errors: tuple[float, ...] | None  # its standard error, if the table has one
+
+    def profile(self, name: str | None = None) -> ProfileTarget:
+        """Take the numbers as a wanted effect."""
+        return ProfileTarget(
+            name=name or self.origin,
+            readouts=self.names,
+            values=torch.tensor(self.values, dtype=torch.float64),
+            standard_errors=None if self.errors is None else torch.tensor(self.errors, dtype=torch.float64),
+            weights=None if self.weights is None else torch.tensor(self.weights, dtype=torch.float64),
+        )
+
+
+def names_a_file(text: str) -> bool:
+    """Tell whether a text is the path of a file."""
+    try:
+        return Path(text).is_file()
+    except OSError:  # longer than any path
+        return False
 
 
 def read_value_table(

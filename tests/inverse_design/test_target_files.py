@@ -7,9 +7,9 @@ import pytest
 from scipy import sparse
 from strategies.worlds import save_state, tiny_screen
 
-from inverse_design.cli.targets import read_target
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
+from inverse_design.targets import read_target
 from surrogates.errors import DataError, UnknownNameError
 
 SCREEN = tiny_screen()

@@ -1,0 +1,258 @@
+"""Fitting a forward model to a screen, and what it predicts of named perturbations."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from surrogates.data.novelty import novelty_code, novelty_name
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import CalibrationError, DataError, UnknownNameError
+from surrogates.models.base import Surrogate
+from surrogates.models.presets import SURROGATES
+from surrogates.models.regressor import FromRegressor, Regressor
+from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
+from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.conformal import FittedConformal, conformal
+from surrogates.models.wrappers.public_law import BORROWED
+from surrogates.summary import as_html, lines_of
+from surrogates.uncertainty.conformal.quantiles import require_level
+
+AUTOMATIC = "automatic"
+SurrogateLike: TypeAlias = str | Surrogate | Regressor | None
+
+
+def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
+    """Take what a user names as the forward model; ``None`` for the one that the data choose.
+
+    Raises:
+        UnknownNameError: If there is none of that name; the message names the nearest ones.
+        DataError: If it is no model, such as a class instead of its instance.
+    """
+    if stated is None or stated == AUTOMATIC:
+        return None
+    if isinstance(stated, str):
+        if stated not in SURROGATES.names():
+            raise UnknownNameError.from_known("model", stated, (AUTOMATIC, *SURROGATES.names()))
+        return SURROGATES.load(stated)()
+    if isinstance(stated, type):
+        raise DataError(f"{stated.__name__} is a class; give an instance of it, {stated.__name__}()")
+    if isinstance(stated, Regressor):
+        return FromRegressor(stated)
+    if not isinstance(stated, Surrogate):
+        raise DataError(
+            f"a {type(stated).__name__} is no forward model; give a name such as 'additive', a configuration such"
+            " as Interaction(), or a regressor of scikit-learn"
+        )
+    return stated
+
+
+def calibrated_fit(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int) -> FittedCalibrated:
+    """Fit a model with its error laws: that which is stated and no other, or the one that the data choose.
+
+    ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: their error law
+    takes further fits, of the same model.
+    """
+    surrogate = surrogate_of(stated)
+    if surrogate is None:
+        return Automatic().fit(screen, seed=seed)
+    if isinstance(surrogate, Automatic | Calibrated):
+        return surrogate.fit(screen, seed=seed)
+    if unseen:
+        return Automatic((surrogate,), unseen=()).fit(screen, seed=seed)
+    return best_identifying(calibrated((surrogate,), screen, seed=seed))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What experiments with some perturbations will show.
+
+    Attributes:
+        mean: Expected effects, one row per perturbation as it was named, one column per readout, in the unit of
+            the screen.
+        lower: Lower bounds of what a new measurement shows of each readout; NaN where nothing calibrates them.
+        upper: Upper bounds.
+        in_sample: Whether the fit has seen each perturbation: its prediction is then no forecast, and its bounds
+            are those of perturbations that were not seen.
+        novelty: Of how many parts each is, and how many of them were measured alone.
+        level: Probability of the bounds, for each readout on its own.
+        notes: What stands behind the bounds.
+    """
+
+    mean: pd.DataFrame
+    lower: pd.DataFrame
+    upper: pd.DataFrame
+    in_sample: pd.Series
+    novelty: pd.Series
+    level: float
+    notes: tuple[str, ...]
+
+    def to_frame(self) -> pd.DataFrame:
+        """Lay everything out in one long table.
+
+        Returns:
+            One row per perturbation and readout: perturbation, readout, mean, lower, upper, in_sample, novelty.
+        """
+        size, count = self.mean.shape
+        table = pd.DataFrame({
+            "perturbation": self.mean.index.repeat(count),
+            "readout": list(self.mean.columns) * size,
+            **{name: getattr(self, name).to_numpy().ravel() for name in ("mean", "lower", "upper")},
+        })  # fmt: skip
+        return table.assign(
+            in_sample=self.in_sample.repeat(count).to_numpy(), novelty=self.novelty.repeat(count).to_numpy()
+        )
+
+    def __repr__(self) -> str:
+        (size, count), seen = self.mean.shape, int(self.in_sample.sum())
+        said = f"Prediction: {size} perturbations on {count:,} readouts, with {100 * self.level:.3g} % bounds"
+        return lines_of(said + (f"; {seen} in-sample" if seen else ""), *self.notes)
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines(), self.to_frame())
+
+
+@dataclass(frozen=True)
+class ScreenFit:
+    """A forward model that was fitted to a screen, with the error laws of its held-out predictions.
+
+    Attributes:
+        screen: What it was fitted to.
+        model: The fitted model, for code that speaks in tensors.
+    """
+
+    screen: Screen
+    model: FittedCalibrated
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts that it predicts."""
+        return self.model.readouts
+
+    def predict(self, perturbations: str | Sequence[str | Perturbation], *, level: float = 0.9) -> Prediction:
+        """Predict perturbations by their labels; the order of parts does not matter.
+
+        Args:
+            perturbations: Labels such as ``"KLF1+CEBPE"``, of genes or compounds that the screen holds.
+            level: Probability of the bounds.
+
+        Returns:
+            Mean and bounds of each readout.
+
+        Raises:
+            UnknownNameError: If a gene or compound is unknown; the message names the nearest ones.
+            DataError: If nothing is named, or something twice.
+            CalibrationError: If the level is no probability.
+        """
+        require_level(level)
+        named = [perturbations] if isinstance(perturbations, str) else list(perturbations)
+        labels = [each if isinstance(each, str) else each.label for each in named]
+        parsed = [self.screen.vocabulary.parse(label) for label in labels]
+        _refuse_repeats(labels, parsed)
+        batch = self.screen.vocabulary.batch(parsed)
+        bounds = _Bounds.of(self.model, batch, level)
+        index = pd.Index(labels, name="perturbation", dtype=object)
+        known = set(self.screen.labels)
+        codes = novelty_code(batch, self.model.measured_alone).tolist()
+
+        def table(values: Float[Tensor, "b g"]) -> pd.DataFrame:
+            return pd.DataFrame(values.numpy(), index=index, columns=list(self.readouts))
+
+        return Prediction(
+            mean=table(bounds.mean),
+            lower=table(bounds.lower),
+            upper=table(bounds.upper),
+            in_sample=pd.Series([each.label in known for each in parsed], index=index, name="in_sample"),
+            novelty=pd.Series([novelty_name(code) for code in codes], index=index, name="novelty"),
+            level=level,
+            notes=bounds.notes,
+        )
+
+    def __repr__(self) -> str:
+        held_out = self.model.held_out
+        error = f"squared error {held_out.ratio:.3f} of additive's on {held_out.conditions} held-out doubles"
+        return lines_of(
+            f"ScreenFit: {self.model.name}, fitted to {len(self.screen):,} conditions on"
+            f" {len(self.readouts):,} readouts",
+            error if held_out.conditions else "no held-out combination could test it",
+            "predict(['A+B', ...]) gives mean, lower and upper of each readout",
+        )
+
+
+def fit(screen: Screen, *, surrogate: SurrogateLike = None, seed: int = 0) -> ScreenFit:
+    """Fit a forward model to a screen, and calibrate it on perturbations that it has not seen.
+
+    Example:
+        >>> fit(screen).predict(["KLF1+CEBPE", "KLF1+SPI1"]).to_frame()  # doctest: +SKIP
+
+    Args:
+        screen: Measured effects in one context.
+        surrogate: The name of a model, a configuration, or a regressor of scikit-learn; by default the model that
+            predicts held-out doubles best.
+        seed: Fixes everything that is random.
+
+    Returns:
+        The fitted model; equal input gives equal output.
+
+    Raises:
+        DataError: If the screen has several contexts, or the model refuses it.
+        UnknownNameError: If there is no model of that name.
+    """
+    unseen = bool((screen.single_rows < 0).any())
+    return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed))
+
+
+@dataclass(frozen=True)
+class _Bounds:
+    """Predictions with bounds that held-out errors calibrate, class by class."""
+
+    mean: Float[Tensor, "b g"]
+    lower: Float[Tensor, "b g"]
+    upper: Float[Tensor, "b g"]
+    notes: tuple[str, ...]
+
+    @classmethod
+    def of(cls, model: FittedCalibrated, batch: PerturbationBatch, level: float) -> "_Bounds":
+        mean = model.predict(batch).mean
+        lower, upper = torch.full((2, *mean.shape), math.nan, dtype=torch.float64)
+        codes = novelty_code(batch, model.measured_alone)
+        notes = []
+        for code in codes.unique().tolist():
+            rows = torch.nonzero(codes == code).flatten()
+            lower[rows], upper[rows], note = _of_class(model, batch.rows(rows), code, level)
+            notes.append(note)
+        return cls(mean, lower, upper, tuple(notes))
+
+
+def _of_class(
+    model: FittedCalibrated, batch: PerturbationBatch, code: int, level: float
+) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"], str]:
+    name = novelty_name(code)
+    try:
+        if model.law(code).origin == BORROWED:
+            interval = model.predict(batch).interval(level)
+            return interval.lower, interval.upper, f"warning: bounds of {name!r} are {BORROWED}"
+        known: FittedConformal = conformal(model)
+        interval = known.interval(batch, level)
+        behind = known.calibration(code, level).line
+    except CalibrationError as error:
+        nothing = torch.full((len(batch), len(model.readouts)), math.nan, dtype=torch.float64)
+        return nothing, nothing, f"warning: bounds of {name!r} cannot be calibrated: {error}"
+    return interval.lower, interval.upper, f"bounds of {name!r} by {behind}"
+
+
+def _refuse_repeats(labels: Sequence[str], parsed: Sequence[Perturbation]) -> None:
+    if not labels:
+        raise DataError("the list of perturbations is empty; name one or more, such as ['KLF1+CEBPE']")
+    counts = Counter(each.label for each in parsed)
+    if twice := next((each for each in parsed if counts[each.label] > 1), None):
+        same = [label for label, each in zip(labels, parsed, strict=True) if each == twice]
+        raise DataError(f"{' and '.join(map(repr, same))} are the same perturbation; keep one of them")

@@ -1,0 +1,48 @@
+"""AnnData by its parts, so that nothing has to import it to read one."""
+
+from collections.abc import Mapping
+from typing import Protocol, runtime_checkable
+
+import pandas as pd
+
+
+@runtime_checkable
+class CellMatrix(Protocol):
+    """Cells by readouts, in memory or on disk, dense or sparse; slices of it fit into memory."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Numbers of cells and readouts."""
+
+    def __getitem__(self, key: object, /) -> object:
+        """Read a block of rows or columns."""
+
+
+@runtime_checkable
+class AnnotatedMatrix(Protocol):
+    """What is read of an ``AnnData`` in memory, or backed by a file."""
+
+    @property
+    def X(self) -> CellMatrix | None:  # noqa: N802 - its name in AnnData
+        """Cells or conditions by readouts."""
+
+    @property
+    def obs(self) -> pd.DataFrame:
+        """What was done in each row."""
+
+    @property
+    def var_names(self) -> pd.Index:
+        """Names of the readouts."""
+
+    @property
+    def layers(self) -> Mapping[str, CellMatrix]:
+        """Further matrices of the same shape."""
+
+    @property
+    def uns(self) -> Mapping[str, object]:
+        """Anything else, by name."""
+
+
+def is_annotated(source: object) -> bool:
+    """Tell AnnData by its parts: to compute ``X`` of a view, as a check of the protocol would, copies it."""
+    return all(hasattr(source, part) for part in ("obs", "var_names", "layers", "uns"))
