@@ -35,7 +35,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.cli.console import output, say
-from inverse_design.cli.tables import show_rows
+from inverse_design.cli.measured_tables import show_rows
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space

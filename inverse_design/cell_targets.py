@@ -6,14 +6,13 @@ import h5py
 import numpy as np
 import pandas as pd
 import torch
-from anndata.io import read_elem, sparse_dataset
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
-from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
+from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import design_table, matrix_in_memory
+from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk
 from surrogates.data.io.pseudobulk import FEWEST_CELLS, effects_of_cells, sum_cells
 from surrogates.errors import UnknownNameError
 
@@ -76,10 +75,9 @@ def cell_shift(path: Path, *, column: str, start: str, end: str) -> ProfileTarge
     with file:
         if not {"obs", "var", "X"} <= set(file):
             raise TargetError(f"{path.name!r} has no obs, var and X: it is HDF5, but not AnnData")
-        groups = _groups(read_elem(file["obs"]), column)
-        readouts = tuple(read_elem(file["var"]).index.map(str))
-        stored = file["X"]
-        matrix: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
+        groups = _groups(frame(file, "obs"), column)
+        readouts = tuple(frame(file, "var").index.map(str))
+        matrix = on_disk(file["X"])
         moments = sum_cells(matrix, _codes(groups, column, (start, end)), 2)
     difference, variance = moments.mean[1] - moments.mean[0], moments.mean_variance.sum(0)
     return ProfileTarget(

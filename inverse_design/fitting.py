@@ -17,7 +17,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError, DataError, UnknownNameError
 from surrogates.models.base import Surrogate
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 from surrogates.models.regressor import FromRegressor, Regressor
 from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

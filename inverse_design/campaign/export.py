@@ -1,15 +1,13 @@
 """Tables for the bench: CSV files and workbooks in which no label can act as a formula."""
 
 import math
+import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
-from openpyxl import Workbook
-from openpyxl.cell.cell import ILLEGAL_CHARACTERS_RE, Cell
-from openpyxl.styles import Font
-from openpyxl.utils import get_column_letter
 
 from surrogates.data.io.whole_file import write_whole
 
@@ -17,6 +15,7 @@ EXPORT_ENDINGS = (".xlsx", ".csv")
 # What makes spreadsheet programs compute a cell instead of showing it.
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 _TEXT_MARK = "'"
+_ILLEGAL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # control characters, which a workbook cannot hold
 _NARROWEST, _WIDEST = 8, 60
 
 
@@ -24,7 +23,7 @@ def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, 
     """Write some tables for the bench, each file whole or not at all."""
     places = export_places(path, sheets)
     if path.suffix == ".xlsx":
-        write_whole(path, lambda temporary: _workbook(sheets).save(temporary))
+        write_whole(path, lambda temporary: _write_workbook(sheets, temporary))
         return places
     for place, table in zip(places, sheets.values(), strict=True):
         safe = harmless(table)
@@ -57,7 +56,11 @@ def _marked(value: object) -> object:
     return value
 
 
-def _workbook(sheets: Mapping[str, pd.DataFrame]) -> Workbook:
+def _write_workbook(sheets: Mapping[str, pd.DataFrame], path: Path) -> None:
+    from openpyxl import Workbook  # noqa: PLC0415 - for those who write one
+    from openpyxl.styles import Font  # noqa: PLC0415
+    from openpyxl.utils import get_column_letter  # noqa: PLC0415
+
     book = Workbook()
     book.remove(book.worksheets[0])
     for name, table in sheets.items():
@@ -70,12 +73,12 @@ def _workbook(sheets: Mapping[str, pd.DataFrame]) -> Workbook:
             sheet.cell(1, number).font = Font(bold=True)
             width = min(_WIDEST, max(_NARROWEST, *(len(str(value)) + 2 for value in cells)))
             sheet.column_dimensions[get_column_letter(number)].width = width
-    return book
+    book.save(path)
 
 
-def _fill(cell: Cell, value: object) -> None:
+def _fill(cell: Any, value: object) -> None:  # noqa: ANN401 - a cell of openpyxl, not imported here
     if isinstance(value, str):
-        cell.value = ILLEGAL_CHARACTERS_RE.sub("\N{REPLACEMENT CHARACTER}", value)
+        cell.value = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", value)
         cell.data_type = "s"  # openpyxl takes a leading "=" for a formula
         cell.quotePrefix = value.startswith(_FORMULA_STARTS)  # and so would whoever edits the cell
     elif not (isinstance(value, float) and not math.isfinite(value)):

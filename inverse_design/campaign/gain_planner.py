@@ -38,7 +38,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import UnknownNameError
 from surrogates.models.base import Surrogate, surrogate_name
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.uncertainty.conformal.adaptive import MixedBatch

@@ -19,9 +19,9 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import stats
 from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -189,6 +189,6 @@ def as_near_as_noise(
     nearest = 0.0
     if mean > 0:
         # The square of the noise, by a gamma law of its mean and variance.
-        quantile = stats.gamma.ppf((1 - level) / 2, mean**2 / (2 * square), scale=2 * square / mean)
+        quantile = scipy.stats.gamma.ppf((1 - level) / 2, mean**2 / (2 * square), scale=2 * square / mean)
         nearest = math.sqrt(quantile / float(target.weights.sum()))
     return torch.where(may, lower.clamp(max=nearest), lower)

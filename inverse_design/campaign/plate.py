@@ -9,9 +9,8 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import scipy
 from jaxtyping import Bool, Float
-from scipy import stats
-from scipy.stats import qmc
 
 from inverse_design.errors import PlateError
 from surrogates.data.io.dialects import as_text
@@ -131,7 +130,7 @@ def _places(layout: PlateLayout, plate: int) -> tuple[list[tuple[int, int]], lis
     draw = np.random.default_rng([layout.seed, plate])
     columns = len({column for _, column in layout.places})
     rows = len(layout.places) // columns
-    points = qmc.Sobol(2, seed=draw).random_base2(_LOG_POINTS)
+    points = scipy.stats.qmc.Sobol(2, seed=draw).random_base2(_LOG_POINTS)
     met = (points[:, 0] * rows).astype(int) * columns + (points[:, 1] * columns).astype(int)
     spread = met[np.sort(np.unique(met, return_index=True)[1])]  # each well where the net meets it first
     controls, others = spread[: layout.controls], draw.permutation(spread[layout.controls :])
@@ -209,7 +208,7 @@ def _drifts(plate: str, values: Float[np.ndarray, "c g"], readouts: Sequence[str
     if count < _FEWEST:
         return
     mean, error = values.mean(0), values.std(0, ddof=1) / math.sqrt(count)
-    least = float(stats.t.isf(level / 2, count - 1))
+    least = float(scipy.stats.t.isf(level / 2, count - 1))
     where = f"controls of plate {plate}" if plate else "controls"
     for column in np.flatnonzero((np.abs(mean) > least * error) & (error > 0)).tolist():
         yield (

@@ -13,6 +13,7 @@ from cyclopts import App, CycloptsError, Parameter
 
 from inverse_design.cli.campaign.app import campaign
 from inverse_design.cli.console import PROGRAM, Run, complaints, examples, say
+from inverse_design.cli.early import refuse_early
 from inverse_design.cli.options import (
     ASKING,
     GAME,
@@ -274,6 +275,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: Sequence[str]) -> None:
     command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+    bound.apply_defaults()
+    refuse_early(command.__name__, bound.arguments)
     own = {name: Run(tuple(words)) for name in unparsed}
     command(*bound.args, **{**bound.kwargs, **own})
 

@@ -2,10 +2,11 @@
 
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from textwrap import wrap
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -14,6 +15,7 @@ from rich.text import Text
 from inverse_design.errors import masked
 
 PROGRAM = "inverse-design"
+_LABEL = 10
 
 
 def examples(*lines: str) -> str:
@@ -60,6 +62,22 @@ def printable(text: object) -> str:
 def say(console: Console, text: str = "", style: str = "") -> None:
     """Print one line."""
     console.print(Text(printable(text), style=style), soft_wrap=not console.is_terminal)
+
+
+def show_facts(console: Console, facts: Mapping[str, str]) -> None:
+    """Print facts with their names in front, one in each line, or folded to the width of a terminal."""
+    width = max(_LABEL, *(len(name) + 2 for name in facts)) if facts else _LABEL
+    for name, text in facts.items():
+        lines = wrap(text, console.width - width, break_on_hyphens=False) if console.is_terminal else [text]
+        for number, line in enumerate(lines or [""]):
+            say(console, f"{'' if number else name:<{width}}{line}")
+
+
+def show_warnings(console: Console, notes: Sequence[str]) -> None:
+    """Print the warnings among some notes, which come before everything else."""
+    for note in notes:
+        if note.startswith("warning"):
+            say(console, note, "bold yellow")
 
 
 class Ticker:

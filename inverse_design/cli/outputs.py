@@ -10,8 +10,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from inverse_design.cli.console import Run
@@ -54,6 +52,9 @@ def sidecar_of(path: Path) -> Path:
 def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
     """Write a table with a JSON sidecar, each whole or not at all; a Parquet file holds the manifest, too."""
     if path.suffix == ".parquet":
+        import pyarrow as pa  # noqa: PLC0415 - most verbs write no Parquet file
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
         frame = pa.Table.from_pandas(table, preserve_index=False)
         known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
         frame = frame.replace_schema_metadata({**(frame.schema.metadata or {}), METADATA_KEY: known})

@@ -3,16 +3,20 @@
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from inverse_design.cli.early import is_missing, require_model
 from inverse_design.cli.options import AUTOMATIC, Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.readers import TABLE_SUFFIXES, read_screen
+from surrogates.data.io.readers import read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.base import Surrogate
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
+
+if TYPE_CHECKING:
+    import surrogates.models.base
 
 _LIST_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
 
@@ -106,7 +110,7 @@ def _as_it_is(data: str, reading: Reading) -> Screen:
         raise DataError(
             f"{data!r} is a dataset of the catalogue, read in one way; give reading options for files only"
         )
-    if data not in names() and ("/" in data or data.endswith((".h5ad", *TABLE_SUFFIXES))):
+    if data not in names() and is_missing(data):
         raise DataError(f"there is no file {data!r}")
     return load(data)
 
@@ -123,15 +127,11 @@ def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
     return (columns[0] if len(columns) == 1 else columns) if columns else None
 
 
-def loaded_model(name: str) -> Surrogate | None:
-    """Load a forward model by its name.
+def loaded_model(name: str) -> "surrogates.models.base.Surrogate | None":
+    """Load a forward model by its name, ``None`` for the automatic one.
 
     Raises:
         UnknownNameError: If there is none of that name; the message names the nearest ones.
     """
-    if name == AUTOMATIC:
-        return None
-    if name not in SURROGATES.names():
-        raise UnknownNameError.from_known("model", name, (AUTOMATIC, *SURROGATES.names()))
-    surrogate: Surrogate = SURROGATES.load(name)()
-    return surrogate
+    require_model(name)
+    return None if name == AUTOMATIC else SURROGATES.load(name)()

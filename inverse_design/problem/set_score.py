@@ -148,8 +148,8 @@ def set_score(
     If the mean effect is a sum of rows and the posterior scale is one, a squared distance has terms of one and of
     two members only, whatever the covariance it is measured in; so has a projection. The log density of the
     normal law is such a distance. That of the Student law falls with it, and ranks alike where the prior is flat.
-    Scattered coefficients couple all members in a density (in a distance each adds its own), as do interactions and
-    correlations: they have no such sum.
+    Scattered coefficients couple all members in a density (in a distance each adds its own), as do interactions
+    and correlations: they have no such sum.
     """
     if isinstance(objective, SetScored):
         return objective.set_score(fitted, space, order)

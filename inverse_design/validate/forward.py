@@ -11,7 +11,7 @@ from surrogates.evaluation.forward_splits import CLASSES
 from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scorecard import BASELINES, ForwardReport, Progress, measure_forward
 from surrogates.models.base import Surrogate
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic
 
 AUTOMATIC, ALL = "automatic", "all"

@@ -6,9 +6,9 @@ shares are averaged and resampled over rows.
 
 import math
 
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.stats import beta, betabinom
 from torch import Tensor
 
 from surrogates.evaluation.metrics import RowStatistic, pearson_rows
@@ -93,16 +93,16 @@ def expected_coverage(
     """
     require_count(calibrated, level)
     rank, tail = quantile_rank(calibrated, level), (1 - probability) / 2
-    law = betabinom(held_out, rank, calibrated + 1 - rank)
+    law = scipy.stats.betabinom(held_out, rank, calibrated + 1 - rank)
     return float(law.ppf(tail)) / held_out, float(law.ppf(1 - tail)) / held_out
 
 
 def exact_binomial_interval(hits: int, count: int, *, level: float = 0.95) -> tuple[float, float]:
     """Bound a probability by how often something came true (Clopper and Pearson 1934)."""
-    tail = (1 - level) / 2
-    lower = float(beta.ppf(tail, hits, count - hits + 1)) if hits else 0.0
-    upper = float(beta.ppf(1 - tail, hits + 1, count - hits)) if hits < count else 1.0
-    return lower, upper
+    if not count:
+        return 0.0, 1.0
+    found = scipy.stats.binomtest(hits, count).proportion_ci(confidence_level=level)
+    return float(found.low), float(found.high)
 
 
 def _mean_of(values: Tensor, chosen: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:

@@ -10,9 +10,9 @@ do not. It is computed in weight space, on coordinates whose inner products are 
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import minimize
 from torch import Tensor
 
 from surrogates.data.descriptors import Descriptors, known_to_any
@@ -138,7 +138,8 @@ def evidence_of_kernels(kernels: Float[Tensor, "k m m"], scores: Float[Tensor, "
         return float(value.detach()), gradient.numpy()
 
     start = np.full(len(kernels), _START)
-    found = minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=[_LOG_WEIGHT_BOUNDS] * len(start))
+    bounds = [_LOG_WEIGHT_BOUNDS] * len(start)
+    found = scipy.optimize.minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return torch.tensor(found.x).exp()
 
 

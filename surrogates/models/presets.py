@@ -1,16 +1,12 @@
-"""The forward models that can be chosen by name: each name stands for what makes a configuration."""
-
-from collections.abc import Callable
+"""Surrogates made of others, under the names by which they are chosen."""
 
 from surrogates.models.additive import ScaledAdditive
-from surrogates.models.base import ContextSurrogate, Surrogate
 from surrogates.models.baselines import MatchingMean
 from surrogates.models.interaction import Interaction
 from surrogates.models.latent import LatentAdditive
 from surrogates.models.linear import Ridge
 from surrogates.models.wrappers.denoised import Denoised
 from surrogates.models.wrappers.ensemble import Ensemble, Residual, Stacked
-from surrogates.registry import Registry
 
 
 def least_squares() -> Ridge:
@@ -41,44 +37,3 @@ def ensemble() -> Ensemble:
 def latent_residual() -> Residual:
     """A latent additive network that corrects the scaled additive prediction."""
     return Residual(ScaledAdditive(), LatentAdditive())
-
-
-SURROGATES: Registry[Callable[[], Surrogate]] = Registry(
-    kind="surrogate",
-    group="inverse_design.surrogates",
-    shipped={
-        "no_change": "surrogates.models.baselines:NoChange",
-        "perturbation_mean": "surrogates.models.baselines:PerturbationMean",
-        "matching_mean": "surrogates.models.baselines:MatchingMean",
-        "additive": "surrogates.models.additive:Additive",
-        "scaled_additive": "surrogates.models.additive:ScaledAdditive",
-        "least_squares": "surrogates.models.presets:least_squares",
-        "ridge": "surrogates.models.linear:Ridge",
-        "interaction": "surrogates.models.interaction:Interaction",
-        "denoised_additive": "surrogates.models.presets:denoised_additive",
-        "denoised_interaction": "surrogates.models.presets:denoised_interaction",
-        "stacked": "surrogates.models.presets:stacked",
-        "ensemble": "surrogates.models.presets:ensemble",
-        "causal": "surrogates.contrib.causal.model:Causal",
-        "saturating_dynamics": "surrogates.contrib.dynamics:SaturatingDynamics",
-        "kernel_ridge": "surrogates.models.kernel:KernelRidge",
-        "random_forest": "surrogates.contrib.trees:RandomForest",
-        "gradient_boosting": "surrogates.contrib.trees:GradientBoosting",
-        "bilinear": "surrogates.contrib.bilinear:Bilinear",
-        "latent_additive": "surrogates.models.latent:LatentAdditive",
-        "latent_residual": "surrogates.models.presets:latent_residual",
-    },
-)
-
-CONTEXT_SURROGATES: Registry[Callable[[], ContextSurrogate]] = Registry(
-    kind="surrogate of several contexts",
-    group="inverse_design.context_surrogates",
-    shipped={
-        "context_mean": "surrogates.contrib.contexts.two_factor:ContextMean",
-        "two_factor": "surrogates.contrib.contexts.two_factor:TwoFactor",
-        "two_way": "surrogates.contrib.contexts.two_factor:TwoWay",
-        "synthetic_interventions": "surrogates.contrib.contexts.synthetic:SyntheticInterventions",
-        "large_perturbation": "surrogates.contrib.contexts.large_perturbation:LargePerturbation",
-        "transfer": "surrogates.contrib.contexts.transfer:Transfer",
-    },
-)

@@ -1,9 +1,9 @@
 """Bayesian regression on several terms: how much each term varies, by the marginal likelihood."""
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Float
-from scipy.optimize import minimize
 from torch import Tensor
 
 _LOG_WEIGHT_BOUNDS = (-8.0, 4.0)
@@ -41,7 +41,8 @@ def maximise_evidence(
         return float(value), torch.zeros(len(sizes), dtype=torch.float64).index_add(0, term, slope).numpy()
 
     start = np.full(len(sizes), -3.0)
-    found = minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=[_LOG_WEIGHT_BOUNDS] * len(sizes))
+    bounds = [_LOG_WEIGHT_BOUNDS] * len(sizes)
+    found = scipy.optimize.minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=bounds)
     return torch.tensor(found.x).exp()
 
 

@@ -15,9 +15,9 @@ silent in a few rows need not stay so, and readouts below it say nothing of the 
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import minimize
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch
@@ -202,7 +202,8 @@ def most_likely_shares(squares: Float[Tensor, "n"], terms: Float[Tensor, "t n"])
 
     least = np.where(used.numpy() == 1, _LEAST_COMMON, 0.0)
     start = np.full(len(used), 1 / len(used))
-    found = minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=[(low, None) for low in least])
+    bounds = [(low, None) for low in least]
+    found = scipy.optimize.minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=bounds)
     shares[used] = torch.from_numpy(found.x) * unit / size[used]
     return shares
 

@@ -34,7 +34,7 @@ from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import PerturbationMean
 from surrogates.models.interaction import Interaction
-from surrogates.models.presets import CONTEXT_SURROGATES, SURROGATES
+from surrogates.models.registry import CONTEXT_SURROGATES, SURROGATES
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.ensemble import Ensemble
 from surrogates.registry import Registry

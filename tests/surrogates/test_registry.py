@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from surrogates import registry as module
 from surrogates.errors import UnknownNameError
 from surrogates.models.base import Surrogate
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 from surrogates.registry import DuplicateNameError, Registry
 
 GROUP = "inverse_design.tests"

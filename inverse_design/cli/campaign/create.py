@@ -8,7 +8,6 @@ from inverse_design.campaign.ask import round_cost
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import require_beginning
 from inverse_design.campaign.gain_planner import require_plannable
-from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.settings import (
     CampaignSettings,
     read_settings,
@@ -19,15 +18,15 @@ from inverse_design.campaign.settings import (
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.cli.campaign.options import Place, Stated
 from inverse_design.cli.campaign.place import actor_of, shown_store
-from inverse_design.cli.console import output, say, working
+from inverse_design.cli.campaign.results import read_library
+from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.limit_tables import read_pairs
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.cli.tables import show_facts
 from inverse_design.errors import LibraryError
 from inverse_design.problem.problem import Problem, ask, range_remark, scale_remark
 from inverse_design.targets import read_target
-from inverse_design.value_tables import read_value_table, text_table
+from inverse_design.value_tables import read_value_table
 from surrogates.data.screen import Screen
 
 COST_COLUMNS = ("cost", "price", "costs")
@@ -71,15 +70,6 @@ def run_schema() -> None:
     console = output()
     for line in settings_schema().splitlines():
         say(console, line)
-
-
-def read_library(path: str) -> ReagentLibrary:
-    """Read the user's library of reagents.
-
-    Raises:
-        DataError: If it cannot be read or used.
-    """
-    return ReagentLibrary.of_table(text_table(Path(path)))
 
 
 def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen) -> CampaignSettings:

@@ -12,13 +12,12 @@ from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.planner import PERTURBATION, Batch
 from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
-from inverse_design.cli.campaign.create import read_library
 from inverse_design.cli.campaign.options import Place, Plates
 from inverse_design.cli.campaign.place import open_campaign
+from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.campaign.rounds import round_facts
-from inverse_design.cli.console import Run, output, say
+from inverse_design.cli.console import Run, output, say, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
-from inverse_design.cli.tables import show_facts
 from inverse_design.errors import PlateError
 
 MAP_SHEET, REAGENT_SHEET, BATCH_SHEET, RESULT_SHEET = "plate map", "reagents", "batch", "results"

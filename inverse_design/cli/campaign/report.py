@@ -8,7 +8,6 @@ import torch
 from rich.console import Console
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.outcomes import MEASURED, outcomes
 from inverse_design.campaign.planner import Batch
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.results import ROUND
@@ -16,17 +15,16 @@ from inverse_design.campaign.status import Advice, Status
 from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign, planner_of
-from inverse_design.cli.console import output, say, working
-from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, probability
-from inverse_design.cli.tables import show_facts
-from inverse_design.cli.verbs.rounds import rounds_grid
+from inverse_design.cli.console import output, say, show_facts, working
+from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, measured, probability
 from inverse_design.errors import NothingToProposeError
-from inverse_design.validate.rounds import Rounds, rounds_rows, uncovered
+from surrogates.evaluation.rows import Row
 
 _BOUNDED = ("predicted", "lower", "upper")
 # These stand in every row alike, or speak to programs.
 _HIDDEN = ("campaign", "round", "log_probability")
 _SHOWN = 8
+_NONE_MEASURED = "no experiment with stated bounds has been measured yet"
 
 
 def batch_grid(batch: Batch) -> Grid:
@@ -70,25 +68,49 @@ def states_grid(batches: Sequence[Batch]) -> Grid:
     ))  # fmt: skip
 
 
-def show_coverage(console: Console, outcomes: pd.DataFrame, level: float) -> None:
+def _show_coverage(console: Console, campaign: Campaign, *, measured: bool) -> None:
     """Print how often the bounds held that were stated before each round."""
-    known = outcomes.dropna(subset=["lower", "upper", MEASURED])
-    if known.empty:
-        say(console, "no experiment with stated bounds has been measured yet", "dim")
+    if not measured:
+        say(console, _NONE_MEASURED, "dim")
         return
-    numbers = {name: torch.tensor(known[name].to_numpy(float)) for name in ("lower", "upper", MEASURED)}
+    from inverse_design.campaign.outcomes import MEASURED, outcomes  # noqa: PLC0415 - only where there are results
+    from inverse_design.validate.rounds import Rounds, rounds_rows, uncovered  # noqa: PLC0415
+
+    level = campaign.settings.level
+    found = outcomes(campaign)
+    known = found.dropna(subset=["lower", "upper", MEASURED])
+    if known.empty:
+        say(console, _NONE_MEASURED, "dim")
+        return
+    chosen = known["chosen"]
     rounds = Rounds(
         number=torch.tensor(known[ROUND].to_numpy(int)),
-        **numbers,
-        random=None
-        if known["chosen"].isna().any()
-        else torch.tensor((known["chosen"] == "random").to_numpy(bool)),
+        lower=torch.tensor(known["lower"].to_numpy(float)),
+        upper=torch.tensor(known["upper"].to_numpy(float)),
+        measured=torch.tensor(known[MEASURED].to_numpy(float)),
+        random=None if chosen.isna().any() else torch.tensor((chosen == "random").to_numpy(bool)),
     )
     rows = rounds_rows(rounds, dataset="campaign", seed=0)
     for line in uncovered(rows, level):
         say(console, line, "bold yellow")
     say(console, f"share of measurements within the bounds stated before, nominal {level:g} [exact 95 % interval]")
     rounds_grid(rows).show(console)
+
+
+def rounds_grid(rows: list[Row]) -> Grid:
+    """Lay coverage out, one line for each round and one for all."""
+    by_place = {(row.variant, row.metric): row for row in rows}
+    parts = tuple(dict.fromkeys(row.variant for row in rows))
+    columns = [
+        Column("round", tuple(part.removeprefix("round ") for part in parts)),
+        Column("n", tuple(str(by_place[part, "coverage"].n) for part in parts), "right"),
+    ]
+    for metric in ("coverage", "coverage_random", "coverage_designed"):
+        found = [by_place.get((part, metric)) for part in parts]
+        if any(found):
+            columns.append(Column(metric.replace("_", ", "), tuple(map(_share, found)), "right"))
+    widths = tuple(f"{by_place[part, 'width'].value:.3g}" for part in parts)
+    return Grid((*columns, Column("width", widths, "right")))
 
 
 def show_advice(console: Console, advice: Advice) -> None:
@@ -122,7 +144,7 @@ def run_status(*, place: Place, quick: bool) -> None:
         say(console)
         states_grid([campaign.batch(number) for number in range(1, status.rounds + 1)]).show(console)
         say(console)
-        show_coverage(console, outcomes(campaign), campaign.settings.level)
+        _show_coverage(console, campaign, measured=bool(status.counts.get("measured")))
     for sentence in status.flagged:
         say(console, f"warning: out of scale: {sentence}", "bold yellow")
     say(console)
@@ -168,3 +190,7 @@ def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quic
         return
     say(console, f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}")
     show_advice(console, campaign.advice(plan))
+
+
+def _share(row: Row | None) -> str:
+    return "-" if row is None else measured(row.value, row.low, row.high, row.unit)

@@ -1,4 +1,4 @@
-"""Files of results: tables of wells, and measured cells or effects."""
+"""Files from the bench: tables of wells, measured cells or effects, and the library of reagents."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from inverse_design.campaign.export import as_meant
+from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.plate import CONTROL_LABEL
 from inverse_design.campaign.results import PERTURBATION
 from inverse_design.cli.options import Reading
@@ -31,6 +32,15 @@ def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.Dat
     if not path.endswith(TABLE_ENDINGS):
         raise DataError(f"results {path!r} have none of the known endings {', '.join((*TABLE_ENDINGS, H5AD))}")
     return _as_meant(text_table(Path(path)))
+
+
+def read_library(path: str) -> ReagentLibrary:
+    """Read the user's library of reagents.
+
+    Raises:
+        DataError: If it cannot be read or used.
+    """
+    return ReagentLibrary.of_table(text_table(Path(path)))
 
 
 def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:

@@ -5,18 +5,15 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.export import harmless
 from inverse_design.campaign.planner import PERTURBATION, Batch
 from inverse_design.campaign.settings import settings_as_json
-from inverse_design.cli.campaign.create import read_library
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign, planner_of
 from inverse_design.cli.campaign.report import batch_grid, listed, show_advice, show_telling
-from inverse_design.cli.campaign.results import read_results
-from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.campaign.results import read_library, read_results
+from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.options import Reading
 from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
-from inverse_design.cli.tables import show_facts, show_warnings
 
 
 def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destination: str | None) -> None:
@@ -28,6 +25,8 @@ def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destinatio
         planner = planner_of(campaign)
         batch = campaign.ask_more(wanted, planner) if more else campaign.ask(wanted, planner)
     if written is not None:
+        from inverse_design.campaign.export import harmless  # noqa: PLC0415 - and openpyxl with it
+
         table = harmless(batch.table) if written.suffix == ".csv" else batch.table
         write_table(table, written, round_facts(run, campaign, batch))
     console = output()

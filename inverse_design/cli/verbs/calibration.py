@@ -8,10 +8,10 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
+from inverse_design.cli.measured_tables import reliability_grid
 from inverse_design.cli.options import Judging, Reading
 from inverse_design.cli.outputs import check_writable, manifest
 from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
-from inverse_design.cli.tables import reliability_grid
 from inverse_design.plot.calibration import calibration_svg
 from inverse_design.plot.figures import write_svg
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration

@@ -5,11 +5,10 @@ from collections.abc import Iterator, Sequence
 import torch
 from rich.console import Console
 
-from inverse_design.cli.console import output, say, working
+from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import in_column
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import open_screen
-from inverse_design.cli.tables import show_facts
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.candidates import borrows
-from inverse_design.cli.console import Run, complaints, output, say, working
+from inverse_design.cli.console import Run, complaints, output, say, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
 from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
-from inverse_design.cli.tables import candidates_grid, show_card, show_facts, show_search, show_set, show_warnings
+from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.objective import DISTANCE

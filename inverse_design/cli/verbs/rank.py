@@ -8,13 +8,12 @@ import pandas as pd
 from rich.console import Console
 
 from inverse_design.acquisition.affordable import Affordable
-from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Reading, Valuing
 from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
 from inverse_design.cli.screens import loaded_model, one_context, open_screen
-from inverse_design.cli.tables import show_facts, show_warnings
 from inverse_design.ranking import Ranking, rank
 from inverse_design.targets import read_target
 from inverse_design.value_tables import names_a_file

@@ -6,10 +6,10 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.measured_tables import show_retrieval, show_scorecard
 from inverse_design.cli.options import Reading, Scoring
 from inverse_design.cli.outputs import check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.cli.tables import show_retrieval, show_scorecard
 from inverse_design.plot.figures import scorecard_svg, write_svg
 from inverse_design.validate.forward import DEFAULT_MODELS, forward_report, losses, named_surrogates
 from inverse_design.validate.retrieval import measure_retrieval, retrieval_rows
@@ -18,7 +18,7 @@ from surrogates.data.screen import Screen
 from surrogates.evaluation.forward_splits import CLASSES
 from surrogates.evaluation.node_intervals import target_nodes
 from surrogates.evaluation.rows import write_json
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 
 
 def run_retrieval(

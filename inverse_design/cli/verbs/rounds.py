@@ -11,10 +11,11 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor
 
+from inverse_design.cli.campaign.report import rounds_grid
 from inverse_design.cli.console import Run, output, say
-from inverse_design.cli.grid import Column, Grid, measured
+from inverse_design.cli.grid import measured
+from inverse_design.cli.measured_tables import reliability_grid
 from inverse_design.cli.outputs import check_writable, manifest, strict
-from inverse_design.cli.tables import reliability_grid
 from inverse_design.validate.judged import reliability
 from inverse_design.validate.rounds import ALL, Rounds, health_of, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
@@ -155,23 +156,3 @@ def show_rounds(console: Console, rounds: Rounds, rows: list[Row], level: float)
         f"expected calibration error {measured(error.value, error.low, error.high, error.unit)}, by chance"
         f" {found['ece_by_chance'].value:.3f}",
     )
-
-
-def rounds_grid(rows: list[Row]) -> Grid:
-    """Lay coverage out, one line for each round and one for all."""
-    by_place = {(row.variant, row.metric): row for row in rows}
-    parts = tuple(dict.fromkeys(row.variant for row in rows))
-    columns = [
-        Column("round", tuple(part.removeprefix("round ") for part in parts)),
-        Column("n", tuple(str(by_place[part, "coverage"].n) for part in parts), "right"),
-    ]
-    for metric in ("coverage", "coverage_random", "coverage_designed"):
-        found = [by_place.get((part, metric)) for part in parts]
-        if any(found):
-            columns.append(Column(metric.replace("_", ", "), tuple(map(_share, found)), "right"))
-    widths = tuple(f"{by_place[part, 'width'].value:.3g}" for part in parts)
-    return Grid((*columns, Column("width", widths, "right")))
-
-
-def _share(row: Row | None) -> str:
-    return "-" if row is None else measured(row.value, row.low, row.high, row.unit)

@@ -12,9 +12,9 @@ with one prior variance for each of the four terms, chosen by the evidence. Read
 
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.sparse import csr_array
 from torch import Tensor
 
 from surrogates.data.across import Actions, ActionTable, context_number, require_several_contexts
@@ -171,7 +171,7 @@ def _regress(designs: _Designs, target: Float[Tensor, "n"], readout: int) -> tup
     )
     for rows in every.split(_ROWS_AT_ONCE):
         # Most regressors mark the few entries of a combination: products of sparse matrices are far cheaper.
-        design = csr_array((designs.of(rows, readout) * root).numpy())
+        design = scipy.sparse.csr_array((designs.of(rows, readout) * root).numpy())
         gram += torch.from_numpy((design.T @ design).toarray())
         onto += torch.from_numpy(design.T @ target[rows].numpy())
     eye = torch.eye(len(root), dtype=torch.float64)

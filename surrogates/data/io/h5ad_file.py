@@ -7,9 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem, sparse_dataset
+import scipy
 from jaxtyping import Float
-from scipy import sparse
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
 from surrogates.data.io.dialects import Dialect
@@ -39,7 +38,7 @@ def frame(file: h5py.File, key: str) -> pd.DataFrame:
     Raises:
         DataError: If there is none.
     """
-    table = read_elem(file[key]) if key in file else None
+    table = element(file[key]) if key in file else None
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"the file has no table {key!r}: it is HDF5, but not AnnData; write it with anndata")
     return table
@@ -66,7 +65,7 @@ def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
     if key not in file:
         raise _no_values("the file", layers)
     stored = file[key]
-    values: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
+    values = on_disk(stored)
     if values.shape[0] != rows:
         raise DataError(f"{key} has {values.shape[0]} rows beside {rows} rows of obs; the file is damaged")
     return values
@@ -98,10 +97,25 @@ def _no_values(what: str, layers: Sequence[str]) -> DataError:
     return DataError(f"{what} has no X; name one of its layers ({', '.join(layers)}) with layer_key=")
 
 
+def element(stored: h5py.Group | h5py.Dataset) -> object:
+    """Read one element of the file as AnnData writes it."""
+    from anndata.io import read_elem  # noqa: PLC0415 - takes half a second
+
+    return read_elem(stored)
+
+
+def on_disk(stored: h5py.Group | h5py.Dataset) -> CellMatrix:
+    """Leave a matrix where it is, sparse or dense."""
+    from anndata.io import sparse_dataset  # noqa: PLC0415 - takes half a second
+
+    matrix: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
+    return matrix
+
+
 def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
     """Read a whole matrix."""
     block = stored[:]
-    dense = sparse.csr_array(block).toarray() if sparse.issparse(block) else block
+    dense = scipy.sparse.csr_array(block).toarray() if scipy.sparse.issparse(block) else block
     return np.asarray(dense, dtype=np.float64)
 
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import sparse
 
 from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.design import LEFT_OUT, Design
@@ -57,7 +57,7 @@ def sum_cells(
         present, local = np.unique(codes[here], return_inverse=True)
         ones = np.ones(len(here))
         shape = (len(present), rows.stop - rows.start)
-        belongs = sparse.csr_array((ones, (local, here - rows.start)), shape=shape)
+        belongs = scipy.sparse.csr_array((ones, (local, here - rows.start)), shape=shape)
         total[present, columns] += _dense(belongs @ block)
         square[present, columns] += _dense(belongs @ (block * block))
     if not np.isfinite(square).all():
@@ -148,13 +148,13 @@ def _blocks(matrix: CellMatrix, chunk: int) -> Iterator[tuple[slice, slice]]:
         yield slice(start, min(start + chunk, cells)), slice(0, readouts)
 
 
-def _float64(block: object) -> "np.ndarray | sparse.csr_array":
-    if sparse.issparse(block):
-        return sparse.csr_array(block, dtype=np.float64)
+def _float64(block: object) -> "np.ndarray | scipy.sparse.csr_array":
+    if scipy.sparse.issparse(block):
+        return scipy.sparse.csr_array(block, dtype=np.float64)
     return np.asarray(block, dtype=np.float64)
 
 
-def _dense(block: "np.ndarray | sparse.csr_array") -> np.ndarray:
+def _dense(block: "np.ndarray | scipy.sparse.csr_array") -> np.ndarray:
     return np.asarray(block) if isinstance(block, np.ndarray) else block.toarray()
 
 

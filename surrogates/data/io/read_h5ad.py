@@ -10,7 +10,6 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pandas as pd
-from anndata.io import read_elem
 from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
@@ -19,6 +18,7 @@ from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
 from surrogates.data.io.h5ad_file import (
     design_table,
+    element,
     frame,
     in_memory,
     matrix,
@@ -90,7 +90,7 @@ def _screen_of(
 
 
 def _unit(file: h5py.File) -> dict[str, str]:
-    return {"unit": str(read_elem(file["uns/value"]))} if "uns/value" in file else {}
+    return {"unit": str(element(file["uns/value"]))} if "uns/value" in file else {}
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,4 @@
-"""Reading a screen from what a user brings: a file, a DataFrame, or AnnData in memory.
-
-
-"""
+"""Reading a screen from what a user brings: a file, a DataFrame, or AnnData in memory."""
 
 import re
 import zlib

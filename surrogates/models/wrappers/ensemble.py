@@ -14,9 +14,9 @@ from functools import partial, reduce
 from typing import Literal, get_args
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import nnls
 from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, class_distance, novelty_code, seen_code
@@ -375,7 +375,8 @@ def convex_weights_of(products: Float[Tensor, "m m"]) -> Float[Tensor, "m"]:
     # The sum of one is a row of its own, so heavy that what is left of it vanishes in the normalisation.
     values, vectors = np.linalg.eigh(gram / size)
     root = np.sqrt(values.clip(min=0))[:, None] * vectors.T
-    weights, _ = nnls(np.vstack([root, np.full((1, len(gram)), 1e3)]), np.append(np.zeros(len(gram)), 1e3))
+    sum_to_one = np.full((1, len(gram)), 1e3)
+    weights, _ = scipy.optimize.nnls(np.vstack([root, sum_to_one]), np.append(np.zeros(len(gram)), 1e3))
     return torch.from_numpy(weights / weights.sum())
 
 

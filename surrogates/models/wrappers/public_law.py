@@ -18,10 +18,9 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
+import scipy
 import torch
 from jaxtyping import Bool, Float
-from scipy.optimize import brentq
-from scipy.special import digamma, polygamma
 from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -136,7 +135,7 @@ class PublicScreen:
             ratio=float((errors / expected).mean()),
             share=share,
             sums=float((sums.square() / (2 * spread.variance)).mean()),
-            within=max(0.0, observed - float(polygamma(1, spread.independent_readouts / 2))),
+            within=max(0.0, observed - float(scipy.special.polygamma(1, spread.independent_readouts / 2))),
         )
 
     def ratio_at(self, scale: float) -> float:
@@ -176,8 +175,8 @@ class PublicLaw:
             scale=scale,
             share=sum(each.share for each in screens) / n,
             ratio=float(ratios.mean()),
-            # The mean logarithm of nu / chi² is log(nu / 2) - digamma(nu / 2).
-            level=math.exp(typical - math.log(half) + float(digamma(half))),
+            # The mean logarithm of nu / chi² is log(nu / 2) - scipy.special.digamma(nu / 2).
+            level=math.exp(typical - math.log(half) + float(scipy.special.digamma(half))),
             degrees=2 * half,
         )
 
@@ -213,8 +212,12 @@ class BorrowedSum:
 
 def _half_degrees(variance: float) -> float:
     """Find ``nu / 2`` of ``log chi²_nu`` of some variance, by the trigamma function."""
-    most, least = (float(polygamma(1, half)) for half in _HALF_DEGREES)
-    return float(brentq(lambda half: polygamma(1, half) - min(max(variance, least), most), *_HALF_DEGREES))
+    most, least = (float(scipy.special.polygamma(1, half)) for half in _HALF_DEGREES)
+    return float(
+        scipy.optimize.brentq(
+            lambda half: scipy.special.polygamma(1, half) - min(max(variance, least), most), *_HALF_DEGREES
+        )
+    )
 
 
 def _likeliest_share(errors: Float[Tensor, "b"], sizes: Float[Tensor, "b"]) -> float:

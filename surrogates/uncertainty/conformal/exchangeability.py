@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import binomtest, rankdata
 from torch import Tensor
 
 from surrogates.errors import CalibrationError
@@ -113,7 +113,7 @@ def campaign_health(pool: ScorePool, missed: Sequence[int], level: float, *, ada
         missed=total,
         p_random=order_p_value(pool.random, seed=seed),
         p_designed=order_p_value(pool.scores, seed=seed) if picked else math.nan,
-        p_missed=float(binomtest(total, picked, 1 - level, alternative="greater").pvalue) if picked else 1.0,
+        p_missed=_too_many(total, picked, 1 - level),
     )
 
 
@@ -145,5 +145,9 @@ def order_p_value(scores: Float[Tensor, "n"], *, seed: int, permutations: int = 
         num_permutations=permutations,
         warn=False,
     )
-    test.run(np.zeros((len(scores), 1)), rankdata(scores.numpy()))
+    test.run(np.zeros((len(scores), 1)), scipy.stats.rankdata(scores.numpy()))
     return float(test.p_values[-1])
+
+
+def _too_many(missed: int, picked: int, share: float) -> float:
+    return float(scipy.stats.binomtest(missed, picked, share, alternative="greater").pvalue) if picked else 1.0

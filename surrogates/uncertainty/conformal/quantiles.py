@@ -24,9 +24,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import scipy
 import torch
 from jaxtyping import Float, Int
-from scipy.stats import beta
 from torch import Tensor
 
 from surrogates.data.novelty import novelty_name
@@ -116,7 +116,7 @@ def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tupl
     require_count(count, level)
     rank = quantile_rank(count, level)
     tail = (1 - probability) / 2
-    low, high = (float(beta.ppf(each, rank, count + 1 - rank)) for each in (tail, 1 - tail))
+    low, high = (float(scipy.stats.beta.ppf(each, rank, count + 1 - rank)) for each in (tail, 1 - tail))
     return low, high
 
 

@@ -15,7 +15,7 @@ from inverse_design.validate.forward import (
 from surrogates.errors import UnknownNameError
 from surrogates.evaluation.rows import Row
 from surrogates.models.interaction import Interaction
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic
 
 RATIO = Row(

@@ -16,7 +16,7 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import Fitted
 from surrogates.models.kernel import KernelRidge
-from surrogates.models.presets import CONTEXT_SURROGATES, SURROGATES
+from surrogates.models.registry import CONTEXT_SURROGATES, SURROGATES
 from surrogates.testing import probe_batch
 
 KNOWN = ("AHR", "BAK1", "CEBPA", "DUSP9", "ETS2", "FOXA1", "KLF1")  # the shipped descriptors know them

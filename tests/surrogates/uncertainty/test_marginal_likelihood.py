@@ -7,7 +7,6 @@ from scipy.optimize import OptimizeResult
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.uncertainty import marginal_likelihood as module
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 Criterion = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -23,7 +22,7 @@ def spied_criterion(
         caught.append(criterion)
         return OptimizeResult(x=start)
 
-    monkeypatch.setattr(module, "minimize", spy)
+    monkeypatch.setattr("scipy.optimize.minimize", spy)
     maximise_evidence(design, sizes, scores)
     return caught[0]
 
