@@ -12,7 +12,7 @@ from inverse_design.problem.target import ProfileTarget
 from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk
+from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk, readout_names
 from surrogates.data.io.pseudobulk import FEWEST_CELLS, effects_of_cells, sum_cells
 from surrogates.errors import UnknownNameError
 
@@ -55,7 +55,7 @@ def state_of_cells(
         )
     return ProfileTarget(
         name=name or labels[0],
-        readouts=tuple(map(str, adata.var_names)),
+        readouts=readout_names(adata.var)[0],
         values=torch.from_numpy(found.effects[0]),
         standard_errors=torch.from_numpy(found.errors[0]),
     )
@@ -76,7 +76,7 @@ def cell_shift(path: Path, *, column: str, start: str, end: str) -> ProfileTarge
         if not {"obs", "var", "X"} <= set(file):
             raise TargetError(f"{path.name!r} has no obs, var and X: it is HDF5, but not AnnData")
         groups = _groups(frame(file, "obs"), column)
-        readouts = tuple(frame(file, "var").index.map(str))
+        readouts, _ = readout_names(frame(file, "var"))
         matrix = on_disk(file["X"])
         moments = sum_cells(matrix, _codes(groups, column, (start, end)), 2)
     difference, variance = moments.mean[1] - moments.mean[0], moments.mean_variance.sum(0)

@@ -30,7 +30,7 @@ from inverse_design.campaign.store.events import (
 from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.errors import ResultsError
 from surrogates.data.novelty import NO_READOUT, own_columns
-from surrogates.data.perturbation import Mode
+from surrogates.data.perturbation import Mode, split_label
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
@@ -248,7 +248,7 @@ class Scale:
 
 def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Iterator[tuple[int, int]]:
     """Column of each own readout of a perturbation, and in which direction its mode moves it."""
-    for part in label.split("+"):
+    for part in split_label(label, "+"):
         if part in vocabulary.ids:
             entry = vocabulary.ids[part]
             column, direction = int(columns[entry]), _DIRECTION.get(vocabulary.entries[entry].mode)

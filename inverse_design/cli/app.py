@@ -274,11 +274,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: Sequence[str]) -> None:
-    command, bound, unparsed = app.parse_args(words, exit_on_error=False, print_error=False)
+    command, bound, unparsed = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
     refuse_early(command.__name__, bound.arguments)
     own = {name: Run(tuple(words)) for name in unparsed}
     command(*bound.args, **{**bound.kwargs, **own})
+
+
+def _joined(words: Sequence[str]) -> list[str]:
+    """Bind a separator that looks like an option, ``--sep -``, to its option."""
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--sep" and word.startswith("-"):
+            joined[-1] = f"--sep={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 def _complain(message: str, code: int) -> int:

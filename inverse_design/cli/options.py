@@ -33,20 +33,27 @@ class Reading:
 
     Attributes:
         target_col: Column of labels; give it again for one column per part of a combination.
-        reference_key: Label of the control; empty when no label is one.
+        reference_key: Label of the control: A,B or repeated for several, which are pooled; empty when no
+            label is one.
         dose_col: Column of doses.
         group_col: Column of contexts (cell type, line, batch).
         layer_key: Layer of an .h5ad file to read instead of X.
+        normalise: Values are counts: scale each cell to the median total and take log(1 + x); --no-normalise
+            takes whole
+            numbers as they are.
+        collapse_guides: Labels name guides, such as KLF1_1 and sgKLF1-2: read them as their gene.
         sep: What stands between the parts of a combination.
         mode: How targets are acted upon; where the file names several modes, only this one is read and proposed.
         readouts: Readouts to read: A,B, repeated, or a file with one name per line.
     """
 
     target_col: Words = ()
-    reference_key: str | None = None
+    reference_key: Words = ()
     dose_col: str | None = None
     group_col: str | None = None
     layer_key: str | None = None
+    normalise: bool | None = None
+    collapse_guides: bool = False
     sep: str | None = None
     mode: Mode | None = None
     readouts: Words = ()

@@ -9,6 +9,7 @@ from inverse_design.cli.early import is_missing, require_model
 from inverse_design.cli.options import AUTOMATIC, Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
+from surrogates.data.io.counts import COUNTS
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.readers import read_screen
 from surrogates.data.screen import Screen
@@ -64,10 +65,12 @@ def open_screen(data: str, reading: Reading) -> Screen:
     screen = read_screen(
         data,
         target_col=_target_col(reading),
-        reference_key=reading.reference_key,
+        reference_key=_reference_key(reading),
         dose_col=reading.dose_col,
         group_col=reading.group_col,
         layer_key=reading.layer_key,
+        normalise=reading.normalise,
+        collapse_guides=reading.collapse_guides,
         sep=reading.sep,
         mode=reading.mode,
         readouts=read_names(reading.readouts) or None,
@@ -80,8 +83,10 @@ def one_context(screen: Screen, context: str | None) -> Screen:
 
     Raises:
         UnknownNameError: If there is no such context.
-        DataError: If there are several and none is named.
+        DataError: If there are several and none is named, or values are counts.
     """
+    if COUNTS in screen.provenance:
+        raise DataError(f"{screen.provenance[COUNTS]}; --no-normalise takes them as they are")
     if context is not None:
         return screen.in_context(context)
     contexts = sorted(set(screen.contexts))
@@ -97,11 +102,12 @@ def stated_dialect(reading: Reading) -> Dialect:
     """Collect what was typed about the columns of a file."""
     return Dialect(
         _target_col(reading),
-        reading.reference_key,
+        _reference_key(reading),
         reading.dose_col,
         reading.group_col,
         reading.sep,
         reading.mode,
+        reading.collapse_guides,
     )
 
 
@@ -125,6 +131,10 @@ def _in_mode(screen: Screen, reading: Reading) -> Screen:
 def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
     columns = reading.target_col
     return (columns[0] if len(columns) == 1 else columns) if columns else None
+
+
+def _reference_key(reading: Reading) -> tuple[str, ...] | None:
+    return tuple(key.strip() for words in reading.reference_key for key in words.split(",")) or None
 
 
 def loaded_model(name: str) -> "surrogates.models.base.Surrogate | None":

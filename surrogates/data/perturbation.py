@@ -13,6 +13,61 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 # A dose stands behind the last "@", a mode behind the last ":"; anything else belongs to the target's name.
 _DOSE = re.compile(r"@([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)$")
 _MODE = re.compile(rf":({'|'.join(MODES)})$")
+_BRACKETS = {")": "(", "]": "[", "}": "{"}
+
+
+def split_label(text: str, sep: str) -> tuple[str, ...]:
+    """Divide a label where a separator stands outside of brackets and double quotes.
+
+    Args:
+        text: The label, such as ``"(+)-JQ1+SAHA"``. Brackets that do not match protect nothing.
+        sep: What stands between the parts.
+
+    Returns:
+        The parts, without the space around them; at least one.
+    """
+    guarded = _guarded(text)
+    cuts, start = [], 0
+    while (at := text.find(sep, start)) >= 0:
+        if not guarded[at]:
+            cuts.append(at)
+        start = at + len(sep)
+    edges = [0, *(cut + len(sep) for cut in cuts)]
+    return tuple(text[first:last].strip() for first, last in zip(edges, [*cuts, len(text)], strict=True))
+
+
+def _stands_alone(name: str) -> bool:
+    """Tell whether a name is read back from a label as it is."""
+    if not any(letter in name for letter in "+@:()[]{}"):
+        return True
+    if _DOSE.search(name) or _MODE.search(name):
+        return False
+    return _in_brackets(name, [False] * len(name)) is not None and len(split_label(name, "+")) == 1
+
+
+def _guarded(text: str) -> list[bool]:
+    """Tell which characters stand in quotes or brackets, the outermost ones included."""
+    inside = [False] * len(text)
+    quotes = [at for at, letter in enumerate(text) if letter == '"']
+    for first, last in zip(quotes[::2], quotes[1::2], strict=False):
+        inside[first : last + 1] = [True] * (last + 1 - first)
+    return _in_brackets(text, inside) or inside
+
+
+def _in_brackets(text: str, inside: list[bool]) -> list[bool] | None:
+    """The same for brackets outside of quotes; ``None`` if they do not match."""
+    within, opened = list(inside), []
+    for at, letter in enumerate(text):
+        if inside[at]:
+            continue
+        if letter in _BRACKETS.values():
+            opened.append(at)
+        elif letter in _BRACKETS:
+            if not opened or text[opened[-1]] != _BRACKETS[letter]:
+                return None
+            first = opened.pop()
+            within[first : at + 1] = [True] * (at + 1 - first)
+    return None if opened else within
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -33,6 +88,10 @@ class Intervention:
         """Refuse an empty target, an unknown mode and a dose that is not positive and finite."""
         if not self.target or self.target != self.target.strip() or not self.target.isprintable():
             raise DataError(f"an intervention needs a printable target name, not {self.target!r}")
+        if '"' in self.target:
+            raise DataError(
+                f"target {self.target!r} holds a double quote, which sets names off in labels; rename it"
+            )
         if self.mode not in MODES:
             raise DataError(f"mode {self.mode!r} of {self.target!r} is not one of {', '.join(MODES)}")
         if not (math.isfinite(self.dose) and self.dose > 0):
@@ -41,6 +100,8 @@ class Intervention:
     @classmethod
     def parse(cls, text: str, *, mode: Mode = "activation") -> "Intervention":
         """Read ``TARGET``, ``TARGET@DOSE``, ``TARGET:MODE`` or ``TARGET:MODE@DOSE``.
+
+        A name that could be read as more than a name stands in double quotes: ``"Vitamin C+E"@5``.
 
         Args:
             text: The label of one intervention.
@@ -54,17 +115,21 @@ class Intervention:
         """
         name = text.strip()
         dose = 1.0
+        quoted = ""
+        if name.startswith('"') and (end := name.find('"', 1)) > 0:
+            quoted, name = name[1:end], name[end + 1 :]
         if found := _DOSE.search(name):
             dose, name = float(found[1]), name[: found.start()]
         if found := _MODE.search(name):
             name = name[: found.start()]
-            return cls(name.strip(), next(known for known in MODES if known == found[1]), dose)
-        return cls(name.strip(), mode, dose)
+            mode = next(known for known in MODES if known == found[1])
+        return cls((quoted + name).strip(), mode, dose)
 
     @property
     def label(self) -> str:
-        """The target, with its dose when that is not one."""
-        return self.target if self.dose == 1.0 else f"{self.target}@{self.dose!r}".removesuffix(".0")
+        """The target, in double quotes if it reads as more than a name, with its dose when that is not one."""
+        name = self.target if _stands_alone(self.target) else f'"{self.target}"'
+        return name if self.dose == 1.0 else f"{name}@{self.dose!r}".removesuffix(".0")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +167,7 @@ class Perturbation:
         """
         if not text.strip():
             return cls()
-        return cls(tuple(Intervention.parse(part, mode=mode) for part in text.split(sep)))
+        return cls(tuple(Intervention.parse(part, mode=mode) for part in split_label(text, sep)))
 
     @property
     def label(self) -> str:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.perturbation import Intervention, Perturbation
+from surrogates.data.io.labels import read_label
+from surrogates.data.perturbation import Intervention, Perturbation, split_label
 from surrogates.errors import DataError, UnknownNameError
 
 EMPTY = -1
@@ -160,6 +161,10 @@ class Vocabulary:
     def parse(self, text: str, *, sep: str = "+") -> Perturbation:
         """Read a label whose parts must all be known.
 
+        A label that is unknown as it stands is read as a file may have written it: with another separator, another
+        case, or a word for the control as one part (``KLF1_CEBPE``, ``klf1+NTC``), if that can mean one
+        thing only.
+
         Args:
             text: A label such as ``"KLF1+CEBPE"``.
             sep: What stands between the parts.
@@ -171,7 +176,13 @@ class Vocabulary:
             UnknownNameError: If a part is not in the vocabulary.
             DataError: If a part occurs twice.
         """
-        return Perturbation(tuple(self.entries[self.id(part)] for part in text.split(sep)))
+        try:
+            return Perturbation(tuple(self.entries[self.id(part)] for part in split_label(text, sep)))
+        except UnknownNameError:
+            meant = read_label(text, self.ids)
+            if meant is None:
+                raise
+            return Perturbation(tuple(self.entries[self.id(each.target)] for each in meant.interventions))
 
     def batch(self, perturbations: Sequence[Perturbation], *, slots: int | None = None) -> PerturbationBatch:
         """Number some perturbations.

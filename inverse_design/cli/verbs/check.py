@@ -9,6 +9,7 @@ from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import in_column
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import open_screen
+from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 
@@ -24,7 +25,10 @@ def run_check(data: str, reading: Reading) -> None:
     show_facts(console, {"data": screen.provenance["dataset"], **contents(screen)})
     say(console)
     say(console, "how it was read", "bold")
-    show_facts(console, {f"  {key}": value for key, value in screen.provenance.items() if key != "dataset"})
+    known = {
+        key: value for key, value in screen.provenance.items() if key != "dataset" and not key.startswith(NOTE)
+    }
+    show_facts(console, {f"  {key}": value for key, value in known.items()})
     _show_concerns(console, tuple(concerns(screen)))
 
 
@@ -58,6 +62,9 @@ def own_readouts(screen: Screen) -> tuple[str, ...]:
 
 def concerns(screen: Screen) -> Iterator[str]:
     """Find what stands between a screen and a good proposal."""
+    if dropped := screen.provenance.get("dropped rows"):
+        yield f"rows left out: {dropped}"
+    yield from (value for key, value in screen.provenance.items() if key.startswith(NOTE))
     contexts = sorted(set(screen.contexts))
     if len(contexts) > 1:
         yield f"{len(contexts)} contexts: propose and benchmark need --context, for example {contexts[0]!r}"

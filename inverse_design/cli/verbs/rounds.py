@@ -19,7 +19,7 @@ from inverse_design.cli.outputs import check_writable, manifest, strict
 from inverse_design.validate.judged import reliability
 from inverse_design.validate.rounds import ALL, Rounds, health_of, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
-from surrogates.data.perturbation import Intervention
+from surrogates.data.perturbation import Intervention, split_label
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
 from surrogates.evaluation.rows import Row, write_json
@@ -74,7 +74,7 @@ def read_rounds(path: Path) -> Rounds:
 def _nodes(labels: Sequence[str]) -> Int[Tensor, "n k"]:
     """Number the targets of each perturbation; what a label says of dose and mode does not matter."""
     parts = [
-        list(dict.fromkeys(Intervention.parse(part).target for part in label.split("+") if part.strip()))
+        list(dict.fromkeys(Intervention.parse(part).target for part in split_label(label, "+") if part))
         for label in labels
     ]
     numbers = {target: number for number, target in enumerate(sorted({each for row in parts for each in row}))}

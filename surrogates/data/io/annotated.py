@@ -14,7 +14,7 @@ class CellMatrix(Protocol):
     def shape(self) -> tuple[int, ...]:
         """Numbers of cells and readouts."""
 
-    def __getitem__(self, key: object, /) -> object:
+    def __getitem__(self, key: tuple[slice, slice], /) -> object:
         """Read a block of rows or columns."""
 
 
@@ -31,8 +31,8 @@ class AnnotatedMatrix(Protocol):
         """What was done in each row."""
 
     @property
-    def var_names(self) -> pd.Index:
-        """Names of the readouts."""
+    def var(self) -> pd.DataFrame:
+        """The readouts, by their names."""
 
     @property
     def layers(self) -> Mapping[str, CellMatrix]:
@@ -45,4 +45,4 @@ class AnnotatedMatrix(Protocol):
 
 def is_annotated(source: object) -> bool:
     """Tell AnnData by its parts: to compute ``X`` of a view, as a check of the protocol would, copies it."""
-    return all(hasattr(source, part) for part in ("obs", "var_names", "layers", "uns"))
+    return all(hasattr(source, part) for part in ("obs", "var", "layers", "uns"))

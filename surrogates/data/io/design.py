@@ -1,18 +1,23 @@
-"""The design of a table: which condition each row belongs to."""
+"""The design of a table: which condition each row belongs to, and which rows belong to none."""
 
-from collections.abc import Mapping
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
-from surrogates.data.io.dialects import MODE_VALUES, Detection, Dialect, as_text, detect
-from surrogates.data.io.labels import dose_parts
-from surrogates.data.perturbation import Perturbation
+from surrogates.data.io.dialects import Detection, Dialect, as_text, detect, mode_of, without_call
+from surrogates.data.io.labels import NO_DOSE, NO_PARTNER, UNITS, dose_parts
+from surrogates.data.io.notes import NOTE, gene_of, notes_on_columns, notes_on_names
+from surrogates.data.perturbation import Mode, Perturbation
 from surrogates.errors import DataError
 
 LEFT_OUT = -1
+_UNIT_OF_COLUMN = re.compile(r"[_ (]([pnuµm]?m)\)?$", re.IGNORECASE)
+_NO_LABEL = "without a label"
 
 
 @dataclass(frozen=True)
@@ -20,73 +25,135 @@ class Design:
     """What was done in each row of a table, and in which context.
 
     Attributes:
-        codes: Number of the condition of each row, ``-1`` where the row is of a mode that is not read.
+        codes: Number of the condition of each row, ``-1`` where the row is not read.
     """
 
     codes: Int[np.ndarray, "rows"]
     perturbations: tuple[Perturbation, ...]  # what was done in each condition
     contexts: tuple[str, ...]  # context of each condition, empty when the table has none
     detection: Detection  # how this was found
+    left_out: Mapping[str, int]  # how many rows are not read, by the reason
+    notes: tuple[str, ...] = ()  # what is worth knowing of labels and other columns
 
     def __len__(self) -> int:
         return len(self.perturbations)
 
     @property
     def provenance(self) -> dict[str, str]:
-        """What was detected, as entries of a screen's provenance."""
-        return {f"detected {finding}": rule for finding, rule in self.detection.rules.items()}
+        """What was detected and left out, as entries of a screen's provenance."""
+        found = {f"detected {finding}": rule for finding, rule in self.detection.rules.items()}
+        if self.left_out:
+            found["dropped rows"] = "; ".join(f"{count:,} {why}" for why, count in self.left_out.items())
+        return {**found, **{f"{NOTE}{number}": note for number, note in enumerate(self.notes, 1)}}
 
     @property
     def is_replicated(self) -> bool:
         """Whether conditions have two rows or more on average: cells then, not effects."""
         return int((self.codes != LEFT_OUT).sum()) >= 2 * len(self)
 
+    def refuse_without_label(self) -> None:
+        """Refuse rows without a label, in tables whose every row is a measurement.
 
-def design_of(table: pd.DataFrame, stated: Dialect) -> Design:
-    """Find what was done in each row.
+        Raises:
+            DataError: If there is one.
+        """
+        if missing := self.left_out.get(_NO_LABEL):
+            raise DataError(
+                f"{missing} row(s) have no label in {' and '.join(map(repr, self.detection.target_cols))};"
+                f" fill it in or"
+                " remove the row"
+            )
+
+
+def design_of(table: pd.DataFrame, stated: Dialect, *, used: Collection[str] = ()) -> Design:
+    """Find what was done in each row; columns that are ``used`` otherwise are not worth a note.
 
     Raises:
-        DataError: If the columns cannot be told, or a label, context, dose or mode is missing or unreadable.
+        DataError: If the columns cannot be told, or a context, dose or mode is missing or unreadable.
     """
     detection = detect(table, stated)
     texts = pd.DataFrame({column: as_text(table[column]) for column in detection.columns})
-    _refuse_missing(texts, detection.target_cols, "label")
-    if detection.context_col is not None:
-        _refuse_missing(texts, (detection.context_col,), "context")
+    group = texts.groupby(list(texts.columns), sort=False).ngroup().to_numpy()
     numbers: dict[tuple[Perturbation, str], int] = {}
-    of_group = []
+    of_group: list[int] = []
+    why_left: dict[int, str] = {}
     for row in texts.drop_duplicates().to_dict("records"):
         condition = _condition({str(name): str(text) for name, text in row.items()}, detection)
-        of_group.append(LEFT_OUT if condition is None else numbers.setdefault(condition, len(numbers)))
-    group = texts.groupby(list(texts.columns), sort=False).ngroup().to_numpy()
+        if isinstance(condition, str):
+            why_left[len(of_group)] = condition
+            of_group.append(LEFT_OUT)
+        else:
+            of_group.append(numbers.setdefault(condition, len(numbers)))
+    codes = np.asarray(of_group, dtype=np.int64)[group]
+    sizes = Counter(group.tolist())
+    left_out: Counter[str] = Counter()
+    for number, why in why_left.items():
+        left_out[why] += sizes[number]
+    perturbations = tuple(perturbation for perturbation, _ in numbers)
     return Design(
-        codes=np.asarray(of_group, dtype=np.int64)[group],
-        perturbations=tuple(perturbation for perturbation, _ in numbers),
+        codes=codes,
+        perturbations=perturbations,
         contexts=tuple(context for _, context in numbers),
         detection=detection,
+        left_out=dict(left_out),
+        notes=(
+            *notes_on_columns(table, codes, {*detection.columns, *used}),
+            *notes_on_names({target for one in perturbations for target in one.targets}),
+        ),
     )
 
 
-def _condition(row: Mapping[str, str], detection: Detection) -> tuple[Perturbation, str] | None:
-    named = None if detection.mode_col is None else MODE_VALUES.get(row[detection.mode_col].casefold())
+def _condition(row: Mapping[str, str], detection: Detection) -> tuple[Perturbation, str] | str:
+    """What was done in a row and in which context, or why the row is not read."""
+    form = detection.label_format
+    first, *partners = (row[column] for column in detection.target_cols)
+    partners = [
+        "" if label.casefold() in NO_PARTNER and label not in form.controls else label for label in partners
+    ]
+    labels = [first, *partners]
+    if not any(labels):
+        return _NO_LABEL
+    if unknown := [label for label in labels if without_call(label, form.controls)]:
+        return f"labelled {unknown[0]!r}, of which nothing is known"
+    context = "" if detection.context_col is None else row[detection.context_col]
+    if detection.context_col is not None and not context:
+        raise DataError(
+            f"the row(s) of {labels[0]!r} have no context in {detection.context_col!r}; fill it in, remove"
+            f" them, or state"
+            " another column with group_col= (--group-col)"
+        )
+    named = None if detection.mode_col is None else mode_of(row[detection.mode_col])
     if named is not None and named not in detection.modes:
-        return None
-    labels = [row[column] for column in detection.target_cols]
-    parts = [part for label in labels for part in detection.label_format.split(label)]
-    doses = [dose for column in detection.dose_cols for dose in dose_parts(row[column]) or ("",)]
-    done = detection.label_format.perturbation(parts, doses, named or detection.modes[0])
-    if done.order and named is None and detection.mode_col is not None:
-        raise DataError(
-            f"column {detection.mode_col!r} says {row[detection.mode_col]!r} for {done.label!r}, which is no"
-            f" mode; write one of {', '.join(sorted(MODE_VALUES))} or remove the column and state mode="
-        )
-    return done, "" if detection.context_col is None else row[detection.context_col]
+        return "of another mode"
+    parts = [part for label in labels for part in form.split(label)]
+    if detection.collapse_guides:
+        parts = [part if part.casefold() in form.controls else gene_of(part) for part in parts]
+    targets = [part for part in parts if part and part not in form.controls]
+    if len(set(targets)) < len(targets) and not detection.dose_cols:
+        return f"that name a target twice, such as {'+'.join(targets)!r}"
+    return form.perturbation(parts, _doses(row, detection), _mode(row, detection, named, targets)), context
 
 
-def _refuse_missing(texts: pd.DataFrame, columns: tuple[str, ...], what: str) -> None:
-    missing = np.flatnonzero((texts[list(columns)] == "").all(axis=1))
-    if len(missing):
+def _mode(row: Mapping[str, str], detection: Detection, named: Mode | None, targets: list[str]) -> Mode:
+    if targets and named is None and detection.mode_col is not None:
         raise DataError(
-            f"{len(missing)} row(s) have no {what} in {' and '.join(map(repr, columns))}, the first is row"
-            f" {missing[0]}; fill it in or remove the row"
+            f"column {detection.mode_col!r} says {row[detection.mode_col]!r} for {'+'.join(targets)!r}, which"
+            f" is no"
+            " technique that is known; write activation, knockdown, knockout or compound, or remove the"
+            " column and state"
+            " mode= (--mode)"
         )
+    return named or detection.modes[0]
+
+
+def _doses(row: Mapping[str, str], detection: Detection) -> list[str]:
+    """The dose of each part as a text with its unit."""
+    doses = []
+    for column in detection.dose_cols:
+        of_column = _UNIT_OF_COLUMN.search(column)
+        unit = row[detection.unit_col] if detection.unit_col else of_column[1] if of_column else ""
+        unit = next((known for known in UNITS if known.casefold() == unit.casefold()), unit)
+        for dose in dose_parts(row[column]) or ("",):
+            bare = dose not in NO_DOSE and not dose[-1:].isalpha()
+            doses.append(f"{dose} {unit}".strip() if bare else dose)
+    return doses

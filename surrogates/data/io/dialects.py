@@ -1,39 +1,102 @@
 """Which columns of a table say what was done, and in which words: found by rules, and refused on a tie."""
 
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
 
 import numpy as np
 import pandas as pd
 
-from surrogates.data.io.labels import CONTROL_LABELS, LabelFormat, find_separator
+from surrogates.data.io.labels import (
+    GENES_AS_WELL,
+    SEPARATORS,
+    WITHOUT_CALL,
+    Controls,
+    LabelFormat,
+    control_family,
+    divided_labels,
+    find_separator,
+    stated_separator,
+)
 from surrogates.data.perturbation import MODES, Mode
 from surrogates.errors import DataError, UnknownNameError
 
 Columns = tuple[str, ...]
 
-# Column names in use, lower case: scPerturb, GEARS, Arc, cell-eval, OP3, LINCS, sci-Plex, two-column tables.
+# Names of a column in use, lower case: scPerturb, GEARS, Arc, cell-eval, OP3, LINCS, sci-Plex, two-column tables.
+_LABELS = (
+    "perturbation", "target", "drug", "gene", "compound", "guide_target", "condition", "target_gene",
+    "gene_symbol",
+    "pert_iname", "pert", "sm_name", "product_name", "drugname", "treatment",
+)  # fmt: skip
+_PARTNERS = tuple(
+    pair
+    for name in _LABELS
+    for pair in (
+        (f"{name}_1", f"{name}_2"), (f"{name}1", f"{name}2"), (f"{name}_a", f"{name}_b"), (f"{name}a", f"{name}b"),
+        (name, f"{name}_2"), (name, f"{name}2"), (name, f"{name}_b"), (name, f"{name}_combination"),
+    )
+)  # fmt: skip
 TARGET_COLUMNS: tuple[Columns, ...] = (
-    ("perturbation", "perturbation_2"), ("target_1", "target_2"), ("drug_1", "drug_2"), ("gene_1", "gene_2"),
-    ("target", "query"), ("id1", "id2"), ("condition",), ("perturbation",), ("target_gene",), ("gene",),
-    ("target",), ("sm_name",), ("pert_iname",), ("product_name",), ("drug",),
+    *_PARTNERS, ("target", "query"), ("id1", "id2"), ("anchor", "library"), ("anchor_gene", "library_gene"),
+    ("row", "col"), ("drug_row", "drug_col"), ("condition",), ("perturbation",), ("target_gene",), ("gene",),
+    ("target",), ("sm_name",), ("pert_iname",), ("product_name",), ("drug",), ("drugname_drugconc",),
+    ("compound",),
 )  # fmt: skip
-COMPOUND_COLUMNS = frozenset({"drug_1", "sm_name", "pert_iname", "product_name", "drug"})
+COMPOUND_COLUMNS = frozenset({
+    *(name for pair in _PARTNERS for name in pair if name.startswith(("drug", "compound"))),
+    "sm_name", "pert_iname", "product_name", "drug", "compound", "drug_row", "drugname_drugconc",
+})  # fmt: skip
+_DOSES = ("dose", "concentration", "conc")
 DOSE_COLUMNS: tuple[Columns, ...] = (
-    ("dose_1", "dose_2"), ("dose_value",), ("dose_val",), ("dose_um",), ("pert_dose",), ("dose",),
+    *(
+        pair
+        for name in _DOSES
+        for pair in ((f"{name}_1", f"{name}_2"), (f"{name}1", f"{name}2"), (f"{name}_a", f"{name}_b"))
+    ),
+    ("conc_row", "conc_col"), ("dose_value",), ("dose_val",), ("pert_dose",), ("pert_idose",), ("drug_dose",),
+    *((f"{name}{unit}",) for name in _DOSES for unit in ("", "_pm", "_nm", "_um", "_µm", "_mm", "_m")),
 )  # fmt: skip
+DOSE_UNIT_COLUMNS = ("dose_unit", "pert_dose_unit", "dose_units", "conc_unit")
 CONTEXT_COLUMNS: tuple[Columns, ...] = (
     ("cell_type",), ("celltype",), ("cell_line",), ("cell_id",), ("cell_iname",),
 )  # fmt: skip
-MODE_COLUMNS: tuple[Columns, ...] = (("perturbation_type",), ("modality",), ("pert_type",))
+MODE_COLUMNS: tuple[Columns, ...] = (
+    ("perturbation_type",), ("modality",), ("pert_type",), ("perturbation_technology",), ("technique",),
+    ("crispr_type",), ("perturbation_method",),
+)  # fmt: skip
+# Techniques as they are written, without what is no letter or digit.
 MODE_VALUES: Mapping[str, Mode] = {
     **{mode: mode for mode in MODES},
-    **dict.fromkeys(("crispra", "overexpression", "orf"), "activation"),
-    **dict.fromkeys(("crispri", "sirna", "shrna", "rnai"), "knockdown"),
-    **dict.fromkeys(("crispr", "crispr-cas9", "crispr/cas9", "crispr-cas", "cas9"), "knockout"),
-    **dict.fromkeys(("drug", "drugs", "small molecule", "trt_cp"), "compound"),
-}
+    **dict.fromkeys(
+        ("crispra", "dcas9vpr", "vpr", "sam", "dcas9sam", "overexpression", "orf", "oe", "cdna", "gain"),
+        "activation"
+    ),
+    **dict.fromkeys(
+        ("crispri", "dcas9krab", "krab", "dcas9kox1krab", "zim3dcas9", "sirna", "shrna", "rnai", "cas13",
+        "cas13d", "aso",
+         "kd", "trtsh"),
+        "knockdown",
+    ),
+    **dict.fromkeys(
+        ("crispr", "crisprcas9", "crisprcas", "crisprko", "crisprnuclease", "crisprn", "cas9", "cas12a",
+        "ko", "genedeletion",
+         "deletion", "knockouts", "trtxpr"),
+        "knockout",
+    ),
+    **dict.fromkeys(
+        ("drug", "drugs", "smallmolecule", "smallmolecules", "chemical", "inhibitor", "ligand", "cytokine",
+        "compounds", "trtcp",
+         "treatment"),
+        "compound",
+    ),
+}  # fmt: skip
+
+
+def mode_of(text: str) -> Mode | None:
+    """Read a technique such as ``CRISPR KO`` or ``dCas9-KRAB``."""
+    return MODE_VALUES.get(re.sub(r"[^a-z0-9]", "", text.casefold()))
 
 
 def as_text(column: pd.Series) -> tuple[str, ...]:
@@ -45,7 +108,7 @@ def as_text(column: pd.Series) -> tuple[str, ...]:
 
 def modes_of(column: pd.Series) -> tuple[Mode | None, ...]:
     """Read the modes of a column such as ``perturbation_type``."""
-    return tuple(MODE_VALUES.get(text.casefold()) for text in as_text(column))
+    return tuple(mode_of(text) for text in as_text(column))
 
 
 def _text(value: object) -> str:
@@ -71,16 +134,17 @@ class Dialect:
     """What the caller states about a table; whatever is ``None`` is to be found.
 
     Attributes:
-        reference_key: The label of the control; empty when no label is one (``CTRL`` is a gene, too).
+        reference_key: The label of the control, or several, which are pooled; empty when no label is one.
         mode: How targets are acted upon; where the table names several modes, only rows of this one are read.
     """
 
     target_col: str | Sequence[str] | None = None  # the column of labels, or several columns with one part each
-    reference_key: str | None = None
+    reference_key: str | Sequence[str] | None = None
     dose_col: str | None = None  # the column of doses
     group_col: str | None = None  # the column of contexts
     sep: str | None = None  # what stands between the parts of a combination
     mode: Mode | None = None
+    collapse_guides: bool = False  # labels name guides, which are read as their gene
 
 
 @dataclass(frozen=True)
@@ -89,16 +153,18 @@ class Detection:
 
     target_cols: Columns  # columns that name what was done
     dose_cols: Columns  # columns of doses, if any
+    unit_col: str | None  # column of their units, if any
     context_col: str | None  # column of contexts, if any
     mode_col: str | None  # column of modes, if any
     modes: tuple[Mode, ...]  # the modes that are read; the first one holds where ``mode_col`` is silent
     label_format: LabelFormat  # how labels are read
+    collapse_guides: bool  # whether parts of labels are guides, to be read as their gene
     rules: Mapping[str, str]  # for each finding a sentence on what was taken and why
 
     @property
     def columns(self) -> Columns:
         """All columns that describe the design."""
-        single = [column for column in (self.context_col, self.mode_col) if column is not None]
+        single = [column for column in (self.unit_col, self.context_col, self.mode_col) if column is not None]
         return (*self.target_cols, *self.dose_cols, *single)
 
     def lines(self) -> tuple[str, ...]:
@@ -118,15 +184,18 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     targets, target_rule = _find_targets(table, stated)
     label_format, format_rules = _label_format(table, targets, stated)
     doses, dose_rule = _find_named(table, DOSE_COLUMNS, stated.dose_col, "dose_col", as_text)
+    units = [unit for (unit,) in _named(table, tuple((name,) for name in DOSE_UNIT_COLUMNS))] if doses else []
     contexts, context_rule = _find_named(table, CONTEXT_COLUMNS, stated.group_col, "group_col", _partition)
     mode_col, modes, mode_rule = _find_mode(table, targets, stated)
     return Detection(
         target_cols=targets,
         dose_cols=doses,
+        unit_col=units[0] if units else None,
         context_col=contexts[0] if contexts else None,
         mode_col=mode_col,
         modes=modes,
         label_format=label_format,
+        collapse_guides=stated.collapse_guides,
         rules={
             "targets": target_rule,
             **format_rules,
@@ -146,12 +215,13 @@ def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:
     other = {name for names in (*DOSE_COLUMNS, *CONTEXT_COLUMNS, *MODE_COLUMNS) for name in names}
     words = table.select_dtypes(exclude=["number", "bool"]).columns.map(str)
     texts = [name for name in words if name.casefold() not in other and name != stated.group_col]
-    wanted = _control_labels(stated)
-    probed = [(name,) for name in texts if wanted.intersection(map(str.casefold, set(as_text(table[name]))))]
+    wanted = _controls(stated)
+    probed = [(name,) for name in texts if any(text in wanted for text in set(as_text(table[name])) - {""})]
     for found, why in (
         (whole, "by name"),
         (probed, "holds a control label"),
-        ([(name,) for name in texts], "only text"),
+        ([(name,) for name in texts if _combines(table[name], wanted)], "holds combinations of its own names"),
+        ([(name,) for name in texts if table[name].nunique() > 1] or [(name,) for name in texts], "only text"),
     ):
         if found:
             return _decide(table, found, _by_stating("target_col"), lambda t, c: _target_sets(t, c, stated), why)
@@ -161,37 +231,84 @@ def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:
     )
 
 
+def _combines(column: pd.Series, controls: Container[str]) -> bool:
+    """Tell whether some values of a column are combinations of others."""
+    labels = frozenset(as_text(column)) - {""}
+    return any(divided_labels(labels, sep, controls) for sep in SEPARATORS)
+
+
 def _label_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple[LabelFormat, dict[str, str]]:
     found, rule = _any_format(table, targets, stated)
-    distinct = {text for column in targets for text in as_text(table[column])}
+    distinct = {text for column in targets for text in as_text(table[column])} - {""}
     parts = {part for label in distinct for part in found.split(label)}
-    tokens = sorted(part for part in parts if part.casefold() in found.controls)
-    folded = frozenset(token.casefold() for token in tokens)
-    if stated.reference_key and not tokens:
-        raise UnknownNameError.from_known("control label", stated.reference_key, parts)
-    if len(folded) > 1:
+    tokens = sorted(part for part in parts if part in found.controls)
+    keys = _reference_keys(stated)
+    for key in keys or ():
+        if key.casefold() not in {token.casefold() for token in tokens}:
+            raise UnknownNameError.from_known("control label", key, parts)
+    families = {str(control_family(token)): token for token in tokens}
+    if keys is None and len(targets) == 1 and len(families) > 1:
+        # Beside another control it is a cell of which no guide was read.
+        tokens = [token for token in tokens if token.casefold() != "negative"]
+        families.pop("negative", None)
+    if keys is None and len(families) > 1:
+        repeated = " ".join(f"--reference-key {token!r}" for token in sorted(families.values()))
         raise DataError(
             f"{_quoted(tokens)} all look like controls in {_quoted(targets)}; say which one is,"
-            f" {_by_stating('reference_key')}"
+            f" {_by_stating('reference_key')},"
+            f" or name all that are: {repeated}"
         )
-    why = "a known control label" if stated.reference_key is None else "as stated"
-    control = f"{_quoted(tokens)} ({why})" if tokens else "none"
+    if keys:
+        _refuse_other_controls(parts, found, targets)
+    why = "a known control label" if keys is None else "as stated"
+    shown = _quoted(tokens[:4]) + (f" and {len(tokens) - 4} more" if len(tokens) > 4 else "")
+    control = f"{shown} ({why}{', pooled' if len(tokens) > 1 else ''})" if tokens else "none"
+    folded = frozenset(token.casefold() for token in tokens)
     return replace(found, controls=folded), {"separator": rule, "control": control}
 
 
+def _refuse_other_controls(parts: Iterable[str], found: LabelFormat, targets: Columns) -> None:
+    """Refuse words for controls that are none of those stated: they would be read as genes."""
+    others = sorted(
+        part
+        for part in parts
+        if part not in found.controls and control_family(part) is not None and part.casefold() not in GENES_AS_WELL
+    )
+    if others:
+        also = " ".join(f"--reference-key {word!r}" for word in others[:4])
+        raise DataError(
+            f"{_quoted(others[:4])} in {_quoted(targets)} looks like a control as well, but is not stated as"
+            f" one; add"
+            f" {also}, or remove those rows"
+        )
+
+
 def _any_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple[LabelFormat, str]:
-    controls = _control_labels(stated)
+    controls = _controls(stated)
     if len(targets) > 1:
         return LabelFormat(None, controls), "none: each part has its column"
+    labels = {text for text in as_text(table[targets[0]]) if text and not without_call(text, controls)}
     if stated.sep is not None:
-        return LabelFormat(stated.sep, controls), f"{stated.sep!r} (as stated)"
-    return find_separator(set(as_text(table[targets[0]])), controls)
+        found, rule = stated_separator(labels, stated.sep, controls)
+        return found, f"{rule} (as stated)"
+    return find_separator(labels, controls)
 
 
-def _control_labels(stated: Dialect) -> frozenset[str]:
+def without_call(text: str, controls: Container[str]) -> bool:
+    """Tell whether a label says that nobody knows what was done to a cell."""
+    return text.casefold() in WITHOUT_CALL and text not in controls
+
+
+def _reference_keys(stated: Dialect) -> tuple[str, ...] | None:
     if stated.reference_key is None:
-        return CONTROL_LABELS
-    return frozenset({stated.reference_key.casefold()} - {""})
+        return None
+    keys = (stated.reference_key,) if isinstance(stated.reference_key, str) else tuple(stated.reference_key)
+    return tuple(key for key in keys if key)
+
+
+def _controls(stated: Dialect) -> Controls:
+    keys = _reference_keys(stated)
+    return Controls() if keys is None else Controls(frozenset(key.casefold() for key in keys), stated=True)
 
 
 def _find_named(
@@ -224,7 +341,12 @@ def _find_mode(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple[
         return None, (stated.mode,), f"{stated.mode} (as stated)"
     if targets[0].casefold() in COMPOUND_COLUMNS:
         return None, ("compound",), f"compound (column {targets[0]!r} names compounds)"
-    return None, ("activation",), "activation (assumed: the table does not say; state it with mode=)"
+    unread = [
+        f"{column!r} says {_quoted(sorted(set(as_text(table[column]))))}"
+        for (column,) in _named(table, MODE_COLUMNS)
+    ]
+    why = f"column {unread[0][:120]}, which is not known" if unread else "the table does not say"
+    return None, ("activation",), f"activation (assumed: {why}; state it with mode=, --mode)"
 
 
 def _named(table: pd.DataFrame, names: tuple[Columns, ...]) -> list[Columns]:

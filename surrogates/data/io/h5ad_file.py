@@ -1,5 +1,7 @@
 """The parts of AnnData, in a file or in memory, read one by one, with a reason where one is missing."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,13 @@ from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
 from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.notes import NOTE
 from surrogates.errors import DataError, UnknownNameError
+
+_ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
+_SYMBOLS = frozenset(
+    {"gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "gene"}
+)
 
 
 @contextmanager
@@ -62,8 +70,8 @@ def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
     layers = list(file["layers"]) if "layers" in file else []
     _refuse_unknown_layer(layer_key, layers)
     key = "X" if layer_key is None else f"layers/{layer_key}"
-    if key not in file:
-        raise _no_values("the file", layers)
+    if key not in file or getattr(file[key], "shape", ()) is None:  # written as null
+        raise _no_values("the file", layers, raw="raw/X" in file)
     stored = file[key]
     values = on_disk(stored)
     if values.shape[0] != rows:
@@ -82,7 +90,7 @@ def matrix_in_memory(source: AnnotatedMatrix, layer_key: str | None, *, rows: in
     _refuse_unknown_layer(layer_key, layers)
     stored = source.X if layer_key is None else source.layers[layer_key]
     if stored is None:
-        raise _no_values("the AnnData", layers)
+        raise _no_values("the AnnData", layers, raw=getattr(source, "raw", None) is not None)
     if not rows:
         raise DataError("the AnnData has no rows; give cells, or one row per condition")
     return stored
@@ -93,8 +101,17 @@ def _refuse_unknown_layer(layer_key: str | None, layers: Sequence[str]) -> None:
         raise UnknownNameError.from_known("layer", layer_key, layers)
 
 
-def _no_values(what: str, layers: Sequence[str]) -> DataError:
-    return DataError(f"{what} has no X; name one of its layers ({', '.join(layers)}) with layer_key=")
+def _no_values(what: str, layers: Sequence[str], *, raw: bool) -> DataError:
+    if layers:
+        return DataError(
+            f"{what} has no X; name one of its layers, {', '.join(layers)}, with layer_key= (--layer-key)"
+        )
+    if raw:
+        return DataError(
+            f"{what} has no X, and values in raw/X only, which may be counts; copy them (in Python:"
+            " adata = adata.raw.to_adata()), normalise them if they are counts, and write the file again"
+        )
+    return DataError(f"{what} has neither X nor layers: there are no values to read")
 
 
 def element(stored: h5py.Group | h5py.Dataset) -> object:
@@ -112,9 +129,44 @@ def on_disk(stored: h5py.Group | h5py.Dataset) -> CellMatrix:
     return matrix
 
 
+def readout_names(var: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Name the readouts: by symbols if the row names are Ensembl ids, and each by a name of its own.
+
+    Returns:
+        The names, and what is to be said of them.
+    """
+    names, said = [str(name) for name in var.index], {}
+    if names and sum(bool(_ENSEMBL.fullmatch(name)) for name in names) > len(names) / 2:
+        column = next((name for name in var if str(name).casefold() in _SYMBOLS), None)
+        if column is not None:
+            symbols = ["" if pd.isna(name) else str(name).strip() for name in var[column]]
+            names = [symbol or name for symbol, name in zip(symbols, names, strict=True)]
+            said["readout names"] = f"from {str(column)!r} of var, as its row names are Ensembl ids"
+    count: Counter[str] = Counter()
+    taken, unique = set(names), []
+    for name in names:
+        again = name
+        while count[name] and again in taken:
+            again = f"{name}-{count[name]}"
+            count[name] += 1
+        count[name] += count[name] == 0
+        taken.add(again)
+        unique.append(again)
+    if (
+        repeated := sorted({name for name in names if names.count(name) > 1})
+        if len(set(names)) < len(names)
+        else []
+    ):
+        said[f"{NOTE}of repeated readouts"] = (
+            f"{len(repeated)} readout name(s) occur more than once ({', '.join(repeated[:4])}); told apart as"
+            f" {repeated[0]!r}, {f'{repeated[0]}-1'!r} and so on"
+        )
+    return tuple(unique), said
+
+
 def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
     """Read a whole matrix."""
-    block = stored[:]
+    block = stored[slice(0, stored.shape[0]), slice(0, stored.shape[1])]
     dense = scipy.sparse.csr_array(block).toarray() if scipy.sparse.issparse(block) else block
     return np.asarray(dense, dtype=np.float64)
 

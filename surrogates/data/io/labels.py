@@ -1,29 +1,94 @@
-"""How a label spells a perturbation: separators, control tokens and doses."""
+"""How a label spells a perturbation: separators, control words, cells without a call, and doses."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from surrogates.data.perturbation import Intervention, Mode, Perturbation
+from surrogates.data.perturbation import Intervention, Mode, Perturbation, split_label
 from surrogates.errors import DataError
 
 CONTROL_LABELS = frozenset(
     label.casefold()
     for label in (
-        "ctrl", "control", "non-targeting", "non_targeting", "NT", "neg", "negctrl", "negative",
-        "safe-targeting", "DMSO", "DMSO_TF", "vehicle", "untreated", "unperturbed", "WT", "PBS", "mock",
-        "Dimethyl Sulfoxide",
+        "ctrl", "control", "controls", "ctl", "NT", "NTC", "neg", "negctrl", "neg ctrl", "negative",
+        "negative control",
+        "non-targeting",
+        "nontarget", "non-target", "no-target", "no target", "no-guide", "no guide", "safe-targeting",
+        "safe-harbor",
+        "intergenic", "scrambled", "scramble", "empty vector", "EV", "DMSO", "DMSO_TF", "Dimethyl Sulfoxide",
+        "vehicle",
+        "ctl_vehicle", "ctl_untrt", "ctl_vector", "untreated", "untrt", "unperturbed", "WT", "PBS", "mock",
+        "mock-treated",
     )
 )  # fmt: skip
-SEPARATORS = ("+", "|", ";", " & ")
+# Words that are names of genes, too: a control only where nothing else is one.
+GENES_AS_WELL = frozenset({"ctrl", "wt", "neg", "nt", "ev", "ctl"})
+# Cells of which nobody knows what was done to them.
+WITHOUT_CALL = frozenset({
+    "unassigned", "not assigned", "nan", "none", "na", "n/a", "<na>", "null", "multiplet", "multiplets", "doublet",
+    "doublets", "negative", "unknown", "empty", "ambiguous", "undetermined", "no call",
+})  # fmt: skip
+NO_PARTNER = frozenset({"nan", "none", "na", "n/a", "<na>", "null", "-", "empty"})  # in the column of a partner
+ALWAYS_JOIN = ("+", "|", ";", " & ")  # between the parts of a combination, whatever these are
+JOIN_KNOWN = (",", "_", "__", "-", "/", ":", "~", "*", "&", " x ", " ")  # only between names that are known alone
+SEPARATORS = (*ALWAYS_JOIN, *JOIN_KNOWN)
 DOSED_SEPARATOR = ","
 LONGEST_LABEL = 200
+UNITS = {  # in µM
+    "": 1.0, "M": 1e6,
+    **{f"{prefix}{m}": size for prefix, size in (("p", 1e-6), ("n", 1e-3), ("u", 1.0), ("µ", 1.0), ("μ",
+    1.0), ("m", 1e3)) for m in "Mm"},
+}  # fmt: skip
+NO_DOSE = frozenset({"", "-666", "-666.0"})  # as LINCS writes it
 
+TUPLES = "[(name, dose, unit)]"  # as Tahoe-100M writes labels
+_WRITTEN_UNITS = ("pM", "nM", "uM", "mM", "M")
+
+_UNIT = "[pnuµμm]?M|[pnuµμm]m"
 _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
-_DOSE = re.compile(rf"^({_NUMBER})\s*([uµμn]M)?$")  # the micro sign and the Greek mu both occur
-_DOSED_PART = re.compile(rf"^(.+?)[@|]\s*({_NUMBER}\s*(?:[uµμn]M)?)$")
+_DOSE = re.compile(rf"^({_NUMBER})\s*({_UNIT})?$")  # the micro sign and the Greek mu both occur
+_DOSED_PART = re.compile(rf"^(.+?)[@|]\s*({_NUMBER}\s*(?:{_UNIT})?)$")
 _DOSED_LIST = re.compile(rf"^[^|,]+\|{_NUMBER}(,[^|,]+\|{_NUMBER})*$")
+_TUPLE = re.compile(rf"\(\s*'([^']+)'\s*,\s*({_NUMBER})\s*,\s*'({_UNIT})'\s*\)")
+_TUPLES = re.compile(rf"\[\s*{_TUPLE.pattern.replace('(', '(?:', 0)}.*\]")
+_NUMBERED = re.compile(
+    r"(neg(ative)?[-_ ]?(ctrl|control)|ntc|non[-_ ]?target(ing)?([-_ ](control|guide|sgrna))?|no[-_"
+    r" ]?(guide|target)"
+    r"|safe[-_ ]?(target(ing)?|harbou?r)|intergenic|scrambled?|(ctrl|control|nt)(?=[-_ ]))[-_ ]?\d+"
+)
+
+
+def control_family(text: str) -> str | None:
+    """Name the kind of control that a word stands for: ``nontargeting`` for ``non-targeting_00012``.
+
+    Spellings of one word with and without hyphens, and numbered guides, are one family.
+    """
+    word = text.strip().casefold()
+    if word[:1] in "-_ " or word[-1:] in "-_ ":
+        return None
+    if (
+        word not in CONTROL_LABELS
+        and word.replace("_", "-") not in CONTROL_LABELS
+        and not _NUMBERED.fullmatch(word)
+    ):
+        squeezed = re.sub(r"[-_ ]", "", word)
+        if squeezed not in {re.sub(r"[-_ ]", "", known) for known in CONTROL_LABELS}:
+            return None
+    return re.sub(r"[-_ ]|\d+$", "", word)
+
+
+@dataclass(frozen=True)
+class Controls:
+    """Which words say that nothing was done."""
+
+    words: frozenset[str] = frozenset()  # case-folded, as stated or as found
+    stated: bool = False  # no other word is one
+
+    def __contains__(self, text: object) -> bool:
+        """Tell whether a word is a control."""
+        word = str(text).strip().casefold()
+        return word in self.words or (not self.stated and control_family(word) is not None)
 
 
 @dataclass(frozen=True)
@@ -31,41 +96,44 @@ class LabelFormat:
     """How the labels of one table are to be read.
 
     Attributes:
-        singles: When given, ``sep`` divides a label only between two of these names; for underscores, which
-            also occur inside names.
+        singles: When given, ``sep`` divides a label only between two of these names; for what also occurs
+            inside of
+            names.
     """
 
     sep: str | None  # what stands between the parts of a combination; ``None`` when labels are single parts
-    controls: frozenset[str]  # case-folded tokens that mean that nothing was done
+    controls: Container[str]  # words that mean that nothing was done, case-folded
     singles: frozenset[str] | None = None
 
     def split(self, label: str) -> tuple[str, ...]:
         """Divide a label into its parts.
 
         Raises:
-            DataError: If an underscore could divide the label in two ways.
+            DataError: If it could be divided in two ways.
         """
-        if self.sep is None:
+        if self.sep is None or label.strip().casefold() in self.controls:
             return (label.strip(),)
         if self.singles is None:
             return _pieces(label, self.sep)
         cuts = [cut for cut in _halvings(label, self.sep) if all(map(self._is_known, cut))]
-        if len(cuts) > 1:
+        ways = sorted({tuple(part for half in cut for part in self.split(half)) for cut in cuts})
+        if len(ways) > 1:
             raise DataError(
-                f"label {label!r} can be {' or '.join('+'.join(cut) for cut in cuts)}: both halves are known"
+                f"label {label!r} can be {' or '.join('+'.join(way) for way in ways)}: both halves are known"
                 " names either way; write combinations with '+' in the file"
             )
-        return cuts[0] if cuts else (label.strip(),)
+        return ways[0] if ways else (label.strip(),)
 
     def _is_known(self, name: str) -> bool:
         return name.casefold() in self.controls or name in (self.singles or ())
 
     def perturbation(self, parts: Sequence[str], doses: Sequence[str], mode: Mode) -> Perturbation:
-        """Build what was done from the parts of a label; control tokens vanish.
+        """Build what was done from the parts of a label; controls, and parts at dose 0, vanish.
 
         Raises:
-            DataError: If a label is too long, a dose is not a positive number, doses and parts do not match,
-                or the name of a target could not be read back from a label.
+            DataError: If a label is too long, a dose is not a number or negative, doses and parts do not
+                match, or a
+                target stands there twice.
         """
         if (length := max(map(len, parts), default=0)) > LONGEST_LABEL:
             raise DataError(
@@ -75,30 +143,80 @@ class LabelFormat:
         if len(doses) not in {0, 1, len(parts)}:
             raise DataError(f"{len(doses)} doses ({', '.join(doses)}) for {len(parts)} parts of {parts!r}")
         each_dose = (list(doses) or [""]) * (len(parts) if len(doses) < 2 else 1)
-        return Perturbation(
-            tuple(
-                _intervention(part, dose, mode)
-                for part, dose in zip(parts, each_dose, strict=True)
-                if part and part.casefold() not in self.controls
-            )
-        )
+        given = [
+            _intervention(part, dose, mode)
+            for part, dose in zip(parts, each_dose, strict=True)
+            if part and part.casefold() not in self.controls
+        ]
+        return Perturbation(tuple(each for each in given if each is not None))
 
 
-def find_separator(labels: Iterable[str], controls: frozenset[str]) -> tuple[LabelFormat, str]:
-    """Find what stands between the parts of combinations."""
+def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[LabelFormat, str]:
+    """Find what stands between the parts of combinations.
+
+    A separator is found where both sides of it are names that stand alone elsewhere. Failing that, ``+`` and the
+    like, which names hardly hold, divide whatever they stand in.
+
+    Raises:
+        DataError: If two separators are found; it names both.
+    """
     known = frozenset(label.strip() for label in labels)
+    if tuples := sorted(label for label in known if _TUPLES.fullmatch(label)):
+        return LabelFormat(TUPLES, controls), f"tuples of name, dose and unit, as in {tuples[-1]!r}"
     if dosed := sorted(label for label in known if _DOSED_LIST.match(label)):
         return LabelFormat(DOSED_SEPARATOR, controls), f"',' between parts, dose behind '|', as in {dosed[-1]!r}"
-    for sep in SEPARATORS:
+    divided = {sep: divided_labels(known, sep, controls) for sep in SEPARATORS}
+    best = max(SEPARATORS, key=lambda sep: len(divided[sep]))  # the first of those with most
+    for sep, others in divided.items():
+        if others - divided[best]:
+            raise DataError(
+                f"{min(divided[best])!r} is a combination by {best!r}, and {min(others - divided[best])!r} by"
+                f" {sep!r}:"
+                " both sides are names that stand alone; write all combinations with '+' in the file, or state one"
+                " with sep= (--sep)"
+            )
+    if divided[best]:
+        return stated_separator(known, best, controls)
+    for sep in ALWAYS_JOIN:
         if joined := sorted(label for label in known if len(_pieces(label, sep)) > 1):
             return LabelFormat(sep, controls), f"{sep!r}, as in {joined[0]!r}"
-    underscored = LabelFormat("_", controls, singles=known)
-    divided = {label for label in known if len(underscored.split(label)) > 1}
+    return LabelFormat(None, controls), "none: no label is a combination"
+
+
+def stated_separator(labels: Iterable[str], sep: str, controls: Container[str]) -> tuple[LabelFormat, str]:
+    """Read labels by a separator; one that names may hold divides between names that stand alone, if any do."""
+    known = frozenset(label.strip() for label in labels)
+    divided = set() if sep in ALWAYS_JOIN else divided_labels(known, sep, controls)
     if not divided:
-        return LabelFormat(None, controls), "none: no label is a combination"
-    whole = sorted(label for label in known - divided if "_" in label and label.casefold() not in controls)
-    kept = f"; {len(whole)} kept whole, such as {whole[0]!r} (sep='_' divides all)" if whole else ""
-    return underscored, f"'_' between names known alone, as in {min(divided)!r}{kept}"
+        joined = sorted(label for label in known if len(_pieces(label, sep)) > 1)
+        return LabelFormat(sep, controls), f"{sep!r}" + (f", as in {joined[0]!r}" if joined else "")
+    whole = sorted(label for label in known - divided if sep in label and label not in controls)
+    kept = f"; {len(whole)} kept whole, such as {whole[0]!r}" if whole else ""
+    between = LabelFormat(sep, controls, singles=_alone(known, sep, controls))
+    return between, f"{sep!r} between names known alone, as in {min(divided)!r}{kept}"
+
+
+def read_label(text: str, targets: Collection[str]) -> Perturbation | None:
+    """Read a label as a user's own file may write it: any separator, in any case, with words for controls.
+
+    Args:
+        text: The label.
+        targets: Names of what can be acted upon.
+
+    Returns:
+        What it says, or ``None`` if some part is no target, or it can be read in two ways.
+    """
+    exact = {target: target for target in targets}
+    folded: dict[str, str | None] = {}
+    for target in targets:
+        folded[target.casefold()] = None if target.casefold() in folded else target
+    found = set()
+    for sep in (None, *SEPARATORS):
+        parts = (text.strip(),) if sep is None else _pieces(text, sep)
+        named = [exact.get(part) or folded.get(part.casefold()) for part in parts if part not in Controls()]
+        if named and all(named) and len(set(named)) == len(named):
+            found.add(tuple(sorted(str(name) for name in named)))
+    return Perturbation(tuple(map(Intervention, found.pop()))) if len(found) == 1 else None
 
 
 def dose_parts(text: str) -> tuple[str, ...]:
@@ -109,34 +227,58 @@ def dose_parts(text: str) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=100_000)
-def _intervention(part: str, dose: str, mode: Mode) -> Intervention:
+def _intervention(part: str, dose: str, mode: Mode) -> Intervention | None:
+    """One part at its dose; ``None`` where the dose is zero, so that it was not given."""
     if dosed := _DOSED_PART.match(part):
         part, dose = dosed[1].strip(), dosed[2]
-    found = Intervention(part, mode, _dose(dose, part) if dose else 1.0)
-    if "+" in found.label or Intervention.parse(found.label, mode=mode) != found:
-        raise DataError(
-            f"target {part!r} could not be told apart in a label, where '+' joins parts and '@' and ':' set off"
-            " doses and modes; rename it in the file"
-        )
-    return found
+    amount = 1.0 if dose in NO_DOSE else _dose(dose, part)
+    return Intervention(part.strip('"'), mode, amount) if amount > 0 else None
 
 
 def _dose(text: str, target: str) -> float:
     found = _DOSE.match(text)
     if found is None:
         raise DataError(
-            f"dose {text!r} of {target!r} is not a number; name the column of doses with dose_col= or remove it"
+            f"dose {text!r} of {target!r} is not a number, alone or in {', '.join(_WRITTEN_UNITS)}; name the"
+            f" column"
+            " of doses with dose_col= (--dose-col), convert it or remove it"
         )
-    return float(found[1]) / (1000.0 if found[2] == "nM" else 1.0)
+    return float(found[1]) * UNITS[found[2] or ""]
 
 
 def _pieces(label: str, sep: str) -> tuple[str, ...]:
-    pieces = tuple(piece.strip() for piece in label.split(sep))
-    # A separator inside brackets belongs to a name, as in "(+)-JQ1".
-    sound = all(piece and piece.count("(") == piece.count(")") for piece in pieces)
-    return pieces if sound else (label.strip(),)
+    if sep == TUPLES:
+        return tuple(f"{name}@{dose}{unit}" for name, dose, unit in _TUPLE.findall(label)) or (label.strip(),)
+    pieces = split_label(label, sep)
+    return pieces if all(pieces) else (label.strip(),)
 
 
 def _halvings(label: str, sep: str) -> list[tuple[str, str]]:
-    words = label.split(sep)
-    return [(sep.join(words[:cut]), sep.join(words[cut:])) for cut in range(1, len(words))]
+    words = split_label(label, sep)
+    strip = str if sep == " " else str.strip
+    joined = [(sep.join(words[:cut]), sep.join(words[cut:])) for cut in range(1, len(words))]
+    return [(strip(one), strip(other)) for one, other in joined if one and other]
+
+
+def _alone(known: frozenset[str], sep: str, controls: Container[str]) -> frozenset[str]:
+    """Names that stand alone, or beside a control, which is another way to be alone."""
+    beside = set()
+    for label in known:
+        for one, other in () if label in controls else _halvings(label, sep):
+            if (one in controls) != (other in controls):
+                beside.add(other if one in controls else one)
+    return known | beside
+
+
+def divided_labels(known: frozenset[str], sep: str, controls: Container[str]) -> set[str]:
+    """Labels that a separator divides into names that stand alone."""
+    alone = _alone(known, sep, controls)
+    return {
+        label
+        for label in known
+        if label not in controls
+        and any(
+            (one in alone or one in controls) and (other in alone or other in controls)
+            for one, other in _halvings(label, sep)
+        )
+    }

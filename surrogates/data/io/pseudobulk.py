@@ -51,7 +51,7 @@ def sum_cells(
     kept = np.flatnonzero(codes != LEFT_OUT)
     total = np.zeros((conditions, matrix.shape[1]))
     square = np.zeros_like(total)
-    for rows, columns in _blocks(matrix, chunk):
+    for rows, columns in blocks_of(matrix, chunk):
         block = _float64(matrix[rows, columns])
         here = kept[slice(*np.searchsorted(kept, (rows.start, rows.stop)))]
         present, local = np.unique(codes[here], return_inverse=True)
@@ -138,7 +138,8 @@ def screen_of_cells(
     )
 
 
-def _blocks(matrix: CellMatrix, chunk: int) -> Iterator[tuple[slice, slice]]:
+def blocks_of(matrix: CellMatrix, chunk: int) -> Iterator[tuple[slice, slice]]:
+    """Divide a matrix as it is stored: by columns if these lie together, else by rows."""
     cells, readouts = matrix.shape
     if getattr(matrix, "format", None) == "csc":
         for start in range(0, readouts, chunk):
@@ -188,10 +189,8 @@ def _refuse_few_controls(design: Design, control: Int[np.ndarray, "c"], enough: 
 
 def _left_out(design: Design, enough: Bool[np.ndarray, "c"], constant: int) -> dict[str, str]:
     few = [str(design.perturbations[code]) for code in np.flatnonzero(~enough)]
-    other_mode = int((design.codes == LEFT_OUT).sum())
     said = {
         "dropped conditions": ", ".join(few) + f" (fewer than {FEWEST_CELLS} cells)" if few else "",
         "dropped readouts": f"{constant} that never change" if constant else "",
-        "dropped cells": f"{other_mode} of another mode" if other_mode else "",
     }
     return {what: text for what, text in said.items() if text}

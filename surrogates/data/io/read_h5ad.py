@@ -13,6 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
+from surrogates.data.io.counts import COUNTS, LogNormalised, holds_counts, log_layers
 from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
@@ -25,6 +26,7 @@ from surrogates.data.io.h5ad_file import (
     matrix_in_memory,
     opened,
     positions,
+    readout_names,
 )
 from surrogates.data.io.pseudobulk import effects_of_cells, screen_of_cells
 from surrogates.data.screen import Screen
@@ -35,6 +37,7 @@ def screen_of_h5ad(
     stated: Dialect,
     *,
     layer_key: str | None,
+    normalise: bool | None = None,
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
@@ -45,22 +48,32 @@ def screen_of_h5ad(
     """
     with opened(path) as file:
         table = design_table(frame(file, "obs"), stated)
-        names = tuple(frame(file, "var").index.map(str))
-        stored = matrix(file, layer_key, rows=len(table))
-        return _screen_of(table, stored, names, stated, readouts=readouts, known={**provenance, **_unit(file)})
+        names, said = readout_names(frame(file, "var"))
+        layers = list(file["layers"]) if "layers" in file else []
+        stored, unit = values(matrix(file, layer_key, rows=len(table)), layer_key, layers, normalise=normalise)
+        known = {**provenance, **_unit(file), **unit, **said}
+        return _screen_of(table, stored, names, stated, readouts=readouts, known=known)
 
 
 def screen_of_annotated(
-    source: AnnotatedMatrix, stated: Dialect, *, layer_key: str | None, readouts: Sequence[str] | None
+    source: AnnotatedMatrix,
+    stated: Dialect,
+    *,
+    layer_key: str | None,
+    normalise: bool | None = None,
+    readouts: Sequence[str] | None,
 ) -> Screen:
     """Read an ``AnnData``, as a file with the same content is read.
 
     Raises:
         DataError: If its content is refused.
     """
-    table, names = design_table(source.obs, stated), tuple(map(str, source.var_names))
-    stored = matrix_in_memory(source, layer_key, rows=len(table))
-    known = {"source": "AnnData", **({"unit": str(source.uns["value"])} if "value" in source.uns else {})}
+    table = design_table(source.obs, stated)
+    names, said = readout_names(source.var)
+    found = matrix_in_memory(source, layer_key, rows=len(table))
+    stored, unit = values(found, layer_key, list(source.layers), normalise=normalise)
+    of_file = {"unit": str(source.uns["value"])} if "value" in source.uns else {}
+    known = {"source": "AnnData", **of_file, **unit, **said}
     return _screen_of(table, stored, names, stated, readouts=readouts, known=known)
 
 
@@ -89,6 +102,24 @@ def _screen_of(
     )
 
 
+def values(
+    stored: CellMatrix, layer_key: str | None, layers: Sequence[str], *, normalise: bool | None
+) -> tuple[CellMatrix, dict[str, str]]:
+    """Make logarithms of counts, or say so if values look like counts and nobody said what to do with them."""
+    if normalise:
+        return LogNormalised.of(stored), {"unit": "log(1 + counts scaled to the median total of a cell)"}
+    if normalise is False or not holds_counts(stored):
+        return stored, {}
+    logs = log_layers(layers)
+    better = f"--layer-key {logs[0]} (layer_key=), or " if logs else ""
+    what = "X" if layer_key is None else repr(layer_key)
+    said = (
+        f"{what} holds whole numbers (counts of molecules): differences of their means follow the size of cells;"
+        f" read it with {better}--normalise (normalise=True)"
+    )
+    return stored, {COUNTS: said}
+
+
 def _unit(file: h5py.File) -> dict[str, str]:
     return {"unit": str(element(file["uns/value"]))} if "uns/value" in file else {}
 
@@ -111,7 +142,7 @@ def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = Non
     """
     with opened(path) as file:
         table = design_table(frame(file, "obs"), stated)
-        readouts = tuple(frame(file, "var").index.map(str))
+        readouts, _ = readout_names(frame(file, "var"))
         stored = matrix(file, layer_key, rows=len(table))
         design = design_of(table, stated)
         if design.is_replicated:

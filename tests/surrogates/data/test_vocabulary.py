@@ -51,3 +51,13 @@ def test_too_few_slots_are_refused() -> None:
     done = Perturbation.parse("A+B")
     with pytest.raises(DataError, match="order 2, more than 1 slots"):
         Vocabulary.of([done]).batch([done], slots=1)
+
+
+@pytest.mark.parametrize("text", ["KLF1_CEBPE", "cebpe+klf1", "KLF1;CEBPE", "CEBPE-KLF1", "KLF1 & CEBPE"])
+def test_labels_are_read_as_a_file_may_write_them(text: str) -> None:
+    entries = tuple(Intervention(name) for name in ("CEBPE", "HLA-A", "KLF1"))
+    assert Vocabulary(entries).parse(text).label == "CEBPE+KLF1"
+    assert Vocabulary(entries).parse("KLF1+NTC").label == "KLF1"
+    assert Vocabulary(entries).parse("HLA-A_KLF1").label == "HLA-A+KLF1"
+    with pytest.raises(UnknownNameError, match="'KLF2'"):
+        Vocabulary(entries).parse("KLF2+CEBPE")

@@ -116,6 +116,118 @@ def test_a_stated_mode_selects_rows_with_their_controls() -> None:
     assert design.codes.tolist() == [LEFT_OUT, LEFT_OUT, 0, 1]
 
 
+@pytest.mark.parametrize("label", ["unassigned", "nan", "None", "Multiplet", "doublet", "negative", "unknown"])
+def test_cells_without_a_call_are_left_out_with_a_count(label: str) -> None:
+    design = design_of(pd.DataFrame({"gene": ["A", label, "B", label, None, "ctrl"]}), NOTHING)
+    assert design.codes.tolist() == [0, LEFT_OUT, 1, LEFT_OUT, LEFT_OUT, 2]
+    assert design.left_out == {f"labelled {label!r}, of which nothing is known": 2, "without a label": 1}
+    assert f"2 labelled {label!r}" in design.provenance["dropped rows"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("drug", "drug2"),
+        ("Drug1", "Drug2"),
+        ("gene", "gene_b"),
+        ("gene1", "gene2"),
+        ("X_1", "X_2"),
+        ("drug", "drug_combination"),
+        ("anchor", "library"),
+        ("row", "col"),
+    ],
+)
+def test_the_column_of_a_partner_is_read_by_its_name(first: str, second: str) -> None:
+    names = {first.replace("X", "target"): ["A", "B", "A"], second.replace("X", "target"): [None, "NT", "B"]}
+    design = design_of(pd.DataFrame({**names, "score": [1.0, 2.0, 3.0]}), NOTHING)
+    assert [one.label for one in design.perturbations] == ["A", "B", "A+B"]
+
+
+def test_several_controls_are_one_when_stated() -> None:
+    table = pd.DataFrame({"gene": ["A", "non-targeting", "untreated", "A+untreated", "B"]})
+    with pytest.raises(DataError, match="--reference-key 'non-targeting' --reference-key 'untreated'"):
+        design_of(table, NOTHING)
+    with pytest.raises(DataError, match="'untreated' in 'gene' looks like a control as well"):
+        design_of(table, Dialect(reference_key="non-targeting"))
+    design = design_of(table, Dialect(reference_key=("non-targeting", "untreated")))
+    assert [one.label for one in design.perturbations] == ["A", "", "B"]
+    assert "pooled" in design.detection.rules["control"]
+    numbered = design_of(pd.DataFrame({"gene": ["A", "NegCtrl0", "NegCtrl10"]}), NOTHING)
+    assert [one.label for one in numbered.perturbations] == ["A", ""]
+
+
+def test_columns_whose_values_are_pooled_are_named() -> None:
+    rows = 12
+    table = pd.DataFrame(
+        {
+            "gene": ["A", "B", "ctrl"] * (rows // 3),
+            "timepoint": ["24h"] * 6 + ["48h"] * 6,
+            "donor": ["x"] * 3 + ["y"] * 9,
+            "n_counts": range(rows),
+            "guide": [f"g{number}" for number in range(rows)],
+        }
+    )
+    notes = design_of(table, NOTHING).notes
+    assert len(notes) == 2
+    assert "'timepoint' varies inside of 3 condition(s) (24h, 48h)" in notes[0]
+    assert "--group-col timepoint" in notes[0]
+    assert "'donor' varies" in notes[1]
+
+
+def test_a_target_that_stands_twice_in_a_label_leaves_its_row_out() -> None:
+    design = design_of(pd.DataFrame({"gene": ["A", "B", "A+B", "A+A"]}), NOTHING)
+    assert design.codes.tolist() == [0, 1, 2, LEFT_OUT]
+    assert design.left_out == {"that name a target twice, such as 'A+A'": 1}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "dose"), [("dose_nM", 10, 0.01), ("concentration", 10, 10.0), ("dose_mM", 1, 1000.0)]
+)
+def test_columns_of_doses_say_their_unit(column: str, value: float, dose: float) -> None:
+    design = design_of(pd.DataFrame({"drug": ["A"], column: [value]}), NOTHING)
+    assert design.perturbations[0].interventions[0].dose == pytest.approx(dose)
+
+
+def test_a_column_of_units_goes_with_the_doses() -> None:
+    table = pd.DataFrame({"drug": ["A", "B"], "dose_val": [10, 2], "dose_unit": ["nM", "mM"]})
+    doses = [one.interventions[0].dose for one in design_of(table, NOTHING).perturbations]
+    assert doses == pytest.approx([0.01, 2000.0])
+
+
+@pytest.mark.parametrize(
+    ("technique", "mode"),
+    [
+        ("CRISPR KO", "knockout"),
+        ("dCas9-KRAB", "knockdown"),
+        ("VPR", "activation"),
+        ("Cas13", "knockdown"),
+        ("gene deletion", "knockout"),
+        ("ORF", "activation"),
+        ("ligand", "compound"),
+        ("shRNA", "knockdown"),
+    ],
+)
+def test_techniques_are_understood_as_they_are_written(technique: str, mode: str) -> None:
+    design = design_of(pd.DataFrame({"gene": ["A"], "perturbation_type": [technique]}), NOTHING)
+    assert design.perturbations[0].interventions[0].mode == mode
+
+
+def test_guides_of_a_gene_are_seen_and_collapsed_when_asked() -> None:
+    labels = ["KLF1_1", "KLF1_2", "sgNKX2-1-1", "sgNKX2-1_2", "NKX2-1", "KLF1_1+NKX2-1", "KLF1_1+KLF1_2", "NTC_1"]
+    table = pd.DataFrame({"gene": labels})
+    design = design_of(table, NOTHING)
+    assert any("look like guides of one gene (4 targets, 2 genes)" in note for note in design.notes)
+    collapsed = design_of(table, Dialect(collapse_guides=True))
+    assert [one.label for one in collapsed.perturbations] == ["KLF1", "NKX2-1", "KLF1+NKX2-1", ""]
+    assert collapsed.left_out == {"that name a target twice, such as 'KLF1+KLF1'": 1}
+
+
+def test_names_that_a_spreadsheet_broke_are_named() -> None:
+    notes = design_of(pd.DataFrame({"gene": ["1-Mar", "KLF1", "klf1"]}), NOTHING).notes
+    assert any("1-Mar among the targets look like dates" in note for note in notes)
+    assert any("KLF1 and klf1" in note for note in notes)
+
+
 def test_a_column_without_a_known_technique_says_nothing() -> None:
     table = pd.DataFrame({"gene": ["A", "B"], "modality": ["RNA", "RNA"]})
     assert detect(table, NOTHING).mode_col is None
@@ -124,13 +236,12 @@ def test_a_column_without_a_known_technique_says_nothing() -> None:
 @pytest.mark.parametrize(
     ("columns", "stated", "message"),
     [
-        ({"gene": ["A", None, "B"]}, NOTHING, "1 row.s. have no label in 'gene', the first is row 1"),
-        ({"gene": ["A", "B"], "cell_type": ["x", None]}, NOTHING, "no context in 'cell_type', the first is row 1"),
+        ({"gene": ["A", "B"], "cell_type": ["x", None]}, NOTHING, "of 'B' have no context in 'cell_type'"),
         ({"gene": ["A"], "modality": ["CRISPRi"]}, Dialect(mode="compound"), "says 'knockdown' only"),
         (
             {"gene": ["A", "B"], "modality": ["CRISPRi", "magic"]},
             NOTHING,
-            "says 'magic' for 'B', which is no mode",
+            "says 'magic' for 'B', which is no technique",
         ),
     ],
 )

@@ -99,7 +99,7 @@ def test_cells_of_another_mode_are_counted() -> None:
     design = design_of(obs, Dialect(mode="activation"))
     found = screen_of_cells(values, design, [f"g{column}" for column in range(7)], {})
     assert set(found.contexts) == {"k"}
-    assert found.provenance["dropped cells"] == f"{(obs['cell_type'] == 'j').sum()} of another mode"
+    assert design.left_out == {"of another mode": (obs["cell_type"] == "j").sum()}
 
 
 def test_cells_without_control_are_refused_with_their_labels() -> None:

@@ -1,0 +1,106 @@
+"""What is worth knowing of a table before anything is computed from it: pooled columns, odd names."""
+
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Int
+
+NOTE = "note "  # begins the keys of a provenance that are worth knowing before anything is computed
+_MOST_VALUES = 50  # a column with more is a measurement or a name of each cell
+_MOST_NUMBERS = 12
+_OF_CELLS = re.compile(
+    r".*(guide|grna|barcode|umi|doublet|cluster|leiden|louvain|phase|percent|pct|n_?counts?|n_?genes?|n_?perts?|total"
+    r"|feature_call|cell_?(name|barcode)|qc|score).*|index|well|cell",
+    re.IGNORECASE,
+)
+OF_REPLICATES = re.compile(
+    r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|well|rep|guide|grna|barcode|index|file|source|id|date|note|comment|kind|type|fold).*|row|col|column|unnamed.*|n",
+    re.IGNORECASE,
+)
+_OF_BATCHES = re.compile(
+    r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
+)
+_DATE = re.compile(r"\d{1,2}-(jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_DAY_NUMBER = re.compile(
+    r"4[0-9]{4}(\.0)?"
+)  # days since 1900 of the years 2009 to 2036, as spreadsheets store dates
+# A gene with a number behind an underscore, or with what says that it is a guide: NKX2-1 is a gene.
+_GUIDE = re.compile(
+    r"(?:sg|sh|si|cr)[_-]?(?P<a>[A-Z][A-Z0-9.-]*?)[_-]#?\d{1,2}|(?P<b>[A-Z][A-Z0-9.-]*?)(?:_|[_-](?:sg|g|guide|sgrna)[_-]?)\d{1,2}",
+    re.IGNORECASE,
+)
+
+
+def notes_on_columns(table: pd.DataFrame, codes: Int[np.ndarray, "rows"], used: Collection[str]) -> Iterator[str]:
+    """Name each column that varies inside of conditions, whose values are pooled then."""
+    kept = codes >= 0
+    if not kept.any():
+        return
+    for column in table.columns:
+        name = str(column)
+        if name in used or _OF_CELLS.fullmatch(name):
+            continue
+        numbers, distinct = pd.factorize(table[column][kept])
+        most = _MOST_NUMBERS if pd.api.types.is_numeric_dtype(table[column]) else _MOST_VALUES
+        if not 1 < len(distinct) <= most or len(distinct) > kept.sum() / 2:
+            continue
+        pairs = np.unique(np.stack([codes[kept], numbers]), axis=1)
+        each = np.bincount(pairs[0])
+        mixed = int((each > 1).sum())
+        if not mixed:
+            continue
+        shown = ", ".join(map(str, distinct[:4])) + (", ..." if len(distinct) > 4 else "")
+        said = f"{name!r} varies inside of {mixed} condition(s) ({shown}), whose rows are pooled"
+        if _OF_BATCHES.fullmatch(name):
+            yield f"{said}: what differs between its values stays in the effects"
+        else:
+            yield f"{said}; keep them apart with --group-col {name} (or --dose-col {name} if it is a dose)"
+
+
+def notes_on_names(names: Collection[str], *, what: str = "targets") -> Iterator[str]:
+    """Name those that a spreadsheet made dates, that differ in case only, or that look like guides of a gene."""
+    dates = sorted(name for name in names if _DATE.fullmatch(name) or _DAY_NUMBER.fullmatch(name))
+    if dates:
+        yield (
+            f"{_shown(dates)} among the {what} look like dates that a spreadsheet made of gene symbols (1-Mar"
+            f" is MARCHF1,"
+            " 2-Sep is SEPTIN2); correct them in the file"
+        )
+    spellings: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        spellings[name.casefold()].append(name)
+    if differing := [each for each in spellings.values() if len(each) > 1]:
+        shown = "; ".join(" and ".join(each) for each in differing[:4]) + ("; ..." if len(differing) > 4 else "")
+        yield f"{len(differing)} of the {what} are spelt in ways that differ in case only, counted as two: {shown}"
+    if what == "targets":
+        yield from _guides(names)
+
+
+def gene_of(name: str) -> str:
+    """The gene of a guide such as ``KLF1_1`` or ``sgKLF1-2``; any other name stays."""
+    found = _GUIDE.fullmatch(name)
+    return found["a"] or found["b"] if found else name
+
+
+def _guides(names: Collection[str]) -> Iterator[str]:
+    guides: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(names):
+        if found := _GUIDE.fullmatch(name):
+            guides[found["a"] or found["b"]].append(name)
+    several = {gene: each for gene, each in guides.items() if len(each) > 1}
+    if several and sum(map(len, several.values())) >= 0.5 * len(names):
+        first = next(iter(several.values()))
+        yield (
+            f"{_shown(first)} look like guides of one gene ({sum(map(len, several.values()))} targets,"
+            f" {len(several)} genes):"
+            " each counts as a gene of its own, and two guides of one gene may be proposed as a pair;"
+            " --collapse-guides"
+            " (collapse_guides=True) reads them as their gene"
+        )
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

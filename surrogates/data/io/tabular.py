@@ -1,0 +1,190 @@
+"""Tables as people save them: delimiters, decimal marks, sheets, row numbers, long and transposed shapes."""
+
+import csv
+import gzip
+import io
+import re
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from surrogates.errors import DataError
+
+MISSING = ("", "NA", "NaN", "nan", "N/A", "#N/A", "NULL", "None", "-")
+DELIMITERS = (",", "\t", ";", "|")
+_PROBED_LINES = 30
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+# What pipelines write beside readouts: row numbers, sizes of cells, tests.
+NO_READOUTS = re.compile(
+    r"unnamed:? ?\d*|index|level_\d+|n_?counts?|n_?genes?|n_?perts?|n_?cells?|num_cells|umi_?counts?|total_counts"
+    r"|(percent|pct|frac)[_.]?(mito|mt|ribo|rb|counts_mt)|n_?umis?|size_?factors?|batch(_id)?|replicate|rep|replicate_id"
+    r"|p[_ .]?val(ue)?s?(_adj)?|p_?adj|padj|fdr|q[_"
+    r" .]?val(ue)?s?|rank|neg\|.*|pos\|.*|plate(_id)?|well(_row|_col)?"
+    r"|n_.*|sd_.*|.*__sd|.*_n_guides|kind",
+    re.IGNORECASE,
+)
+
+
+def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
+    """Read a text table, whatever its delimiter and decimal mark, and say what they are.
+
+    Args:
+        path: The file, which may be compressed with gzip.
+        is_text: Tells which columns stay as they are written, though they look like numbers.
+
+    Raises:
+        DataError: If a column has no name, two share one, or rows have more values than the header has names.
+    """
+    text = _text(path)
+    lines = [line for line in text.splitlines()[: 4 * _PROBED_LINES] if line.strip()][:_PROBED_LINES]
+    if not lines:
+        raise DataError(f"{path.name!r} cannot be read as a table: No columns to parse from file")
+    delimiter = _delimiter(lines)
+    rows = list(csv.reader(lines, delimiter=delimiter))
+    names = [name.strip() for name in rows[0]]
+    if any(len(row) > len(names) for row in rows[1:]):
+        raise DataError(
+            f"{path.name!r} has more values in a row than names in its header; name every column (the"
+            f" delimiter was taken"
+            f" to be {delimiter!r})"
+        )
+    refuse_repeats(names)
+    fields = [field for row in rows[1:] for field in row]
+    decimal = "," if delimiter != "," and any(_DECIMAL_COMMA.fullmatch(field.strip()) for field in fields) else "."
+    as_written: dict[Hashable, type[str]] = {name: str for name in names if is_text(name)}
+    table = pd.read_csv(
+        io.StringIO(text),
+        sep=delimiter,
+        decimal=decimal,
+        dtype=as_written,
+        keep_default_na=False,
+        na_values=list(MISSING),
+        low_memory=False,
+        skipinitialspace=True,
+    )
+    table.columns = table.columns.map(lambda name: str(name).strip())
+    shown = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}[delimiter]
+    return table, f"{shown}, decimal {'comma' if decimal == ',' else 'point'}"
+
+
+def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
+    """Read the only sheet of an Excel file.
+
+    Raises:
+        DataError: If there are several sheets, or names repeat.
+    """
+    with pd.ExcelFile(path, engine="openpyxl") as book:
+        if len(book.sheet_names) > 1:
+            raise DataError(
+                f"{path.name!r} has {len(book.sheet_names)} sheets"
+                f" ({', '.join(map(repr, book.sheet_names[:6]))}); save the"
+                " one that is meant as a file of its own"
+            )
+        sheet = str(book.sheet_names[0])
+        raw = pd.read_excel(book, header=None, dtype=object, keep_default_na=False, na_values=list(MISSING))
+    if raw.empty:
+        raise DataError(f"{path.name!r} holds no table")
+    names = [str(name).strip() for name in raw.iloc[0]]
+    refuse_repeats(names)
+    table = raw.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+    for name in names:
+        if is_text(name):
+            table[name] = table[name].map(lambda value: str(value).removesuffix(".0"), na_action="ignore")
+        else:
+            numbers = pd.to_numeric(table[name], errors="coerce")
+            if bool((numbers.notna() == table[name].notna()).all()):
+                table[name] = numbers
+    return table, f"sheet {sheet!r}"
+
+
+def refuse_repeats(names: Sequence[str]) -> None:
+    """Refuse a header in which a name occurs twice.
+
+    Raises:
+        DataError: If one does.
+    """
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(
+            f"column {twice[0]!r} occurs {names.count(twice[0])} times; names must be unique: rename or remove one"
+        )
+
+
+def no_readouts(table: pd.DataFrame, candidates: Sequence[str]) -> Iterator[str]:
+    """Name the columns of numbers that are row numbers, sizes of cells, tests or ranks, not readouts."""
+    for name in candidates:
+        if NO_READOUTS.fullmatch(name) or (not name.strip() and _counts_rows(table[name])):
+            yield name
+
+
+def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -> tuple[pd.DataFrame, str] | None:
+    """Turn one row per condition and readout into one row per condition, if the table is of that shape.
+
+    Args:
+        table: As it was read.
+        labels: Columns that name what was done and where.
+        others: The other columns that are read.
+    """
+    numbers = [
+        name for name in others if pd.api.types.is_numeric_dtype(table[name]) and not NO_READOUTS.fullmatch(name)
+    ]
+    texts = [name for name in others if not pd.api.types.is_numeric_dtype(table[name])]
+    if len(numbers) != 1 or len(texts) != 1:
+        return None
+    readout, value = texts[0], numbers[0]
+    key = table[[*labels, readout]].astype(str)
+    conditions, readouts = key[list(labels)].drop_duplicates().shape[0], key[readout].nunique()
+    if readouts < 2 or conditions < 2 or key.duplicated().any() or len(table) != conditions * readouts:
+        return None
+    order = list(dict.fromkeys(table[readout].astype(str)))
+    wide = table.assign(**{readout: table[readout].astype(str)}).pivot_table(
+        index=list(labels), columns=readout, values=value, sort=False, dropna=False, observed=True
+    )
+    wide = wide.reset_index()
+    wide.columns = [str(name) for name in wide.columns]
+    said = f"one row per condition and {readout!r}: {conditions} rows of {readouts} readouts ({value!r})"
+    return wide[[*labels, *order]], said
+
+
+def looks_transposed(readouts: Sequence[str], labels: Sequence[str]) -> bool:
+    """Tell whether columns are conditions and rows readouts: columns combine what other columns name."""
+    alone = {name.strip() for name in readouts}
+    pairs = [
+        name
+        for name in alone
+        if len(parts := name.split("+")) > 1 and all(part.strip() in alone for part in parts)
+    ]
+    return len(pairs) >= 2 and not any("+" in label for label in labels)
+
+
+def _text(path: Path) -> str:
+    opened = gzip.open if path.suffix == ".gz" else open
+    with opened(path, "rb") as file:
+        raw: bytes = file.read()
+    if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return raw.decode("utf-16")
+    if b"\0" in raw[:4096]:
+        raise ValueError("it holds bytes that no text has")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return raw.decode("cp1252", errors="strict")
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The delimiter that divides header and lines into the same number of fields, the more the better."""
+
+    def fit(delimiter: str) -> tuple[bool, int]:
+        counts = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        return counts[0] > 1 and all(count == counts[0] for count in counts), counts[0]
+
+    return max(DELIMITERS, key=fit)
+
+
+def _counts_rows(column: pd.Series) -> bool:
+    if not pd.api.types.is_numeric_dtype(column) or column.isna().any():
+        return False
+    values = column.to_numpy()
+    return bool(np.array_equal(values, np.arange(len(values)) + values[0]))

@@ -1,0 +1,127 @@
+"""Tables as people save them are read for what they say."""
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from surrogates.data.io.readers import read_screen
+from surrogates.errors import DataError
+
+LABELS = ("A", "B", "C", "A+B", "A+C", "B+C")
+VALUES = np.random.default_rng(5).normal(size=(len(LABELS), 3)).round(6)
+PLAIN = pd.DataFrame(VALUES, columns=["g1", "g2", "g3"]).assign(condition=LABELS)[["condition", "g1", "g2", "g3"]]
+
+
+def read(path: Path) -> pd.DataFrame:
+    screen = read_screen(path)
+    return pd.DataFrame(screen.effects.numpy(), index=list(screen.labels), columns=list(screen.readouts))
+
+
+def same(found: pd.DataFrame) -> None:
+    wanted = PLAIN.set_index("condition")
+    np.testing.assert_allclose(found.loc[list(LABELS), list(wanted.columns)], wanted, atol=1e-12)
+    assert found.shape == wanted.shape
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    delimiter=st.sampled_from([",", "\t", ";", "|"]),
+    decimal=st.sampled_from(".,"),
+    ending=st.sampled_from([".csv", ".tsv", ".txt", ".csv.gz"]),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig", "utf-16"]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    order=st.permutations(range(len(LABELS))),
+    index=st.sampled_from(["kept", "written"]),
+)
+def test_any_way_to_write_a_table_reads_the_same(
+    tmp_path_factory: pytest.TempPathFactory,
+    delimiter: str,
+    decimal: str,
+    ending: str,
+    encoding: str,
+    newline: str,
+    order: list[int],
+    index: str,
+) -> None:
+    mark = decimal if delimiter != "," else "."
+    table = PLAIN.iloc[list(order)].reset_index(drop=True)
+    text = table.to_csv(sep=delimiter, decimal=mark, index=index == "written", lineterminator=newline)
+    path = tmp_path_factory.mktemp("written") / f"t{ending}"
+    raw = text.encode(encoding)
+    path.write_bytes(gzip.compress(raw) if ending.endswith("gz") else raw)
+    same(read(path))
+
+
+def test_a_sheet_is_read(tmp_path: Path) -> None:
+    PLAIN.to_excel(tmp_path / "t.xlsx", index=False)
+    same(read(tmp_path / "t.xlsx"))
+    with pd.ExcelWriter(tmp_path / "two.xlsx") as book:
+        PLAIN.to_excel(book, sheet_name="a", index=False)
+        PLAIN.to_excel(book, sheet_name="b", index=False)
+    with pytest.raises(DataError, match="2 sheets"):
+        read(tmp_path / "two.xlsx")
+
+
+def test_columns_that_are_no_readouts_are_left_out_in_a_line(tmp_path: Path) -> None:
+    more = {"ncounts": 7.0, "percent_mito": [0.1 * row for row in range(6)], "pval": 0.5, "batch": [1, 2] * 3}
+    PLAIN.assign(**more).to_csv(tmp_path / "t.csv")  # with row numbers
+    same(read(tmp_path / "t.csv"))
+    said = read_screen(tmp_path / "t.csv").provenance["dropped columns"]
+    assert all(name in said for name in ("Unnamed: 0", "ncounts", "percent_mito", "pval"))
+
+
+def test_one_row_per_condition_and_readout_is_turned(tmp_path: Path) -> None:
+    long = PLAIN.melt(id_vars="condition", var_name="readout", value_name="logFC")
+    long.sample(frac=1, random_state=1).to_csv(tmp_path / "t.csv", index=False)
+    same(read(tmp_path / "t.csv"))
+    long.iloc[:-1].to_csv(tmp_path / "short.csv", index=False)
+    with pytest.raises(DataError, match="several values of 'readout'"):
+        read(tmp_path / "short.csv")
+
+
+def test_a_table_of_readouts_by_conditions_is_refused(tmp_path: Path) -> None:
+    PLAIN.set_index("condition").T.rename_axis("gene").to_csv(tmp_path / "t.csv")
+    with pytest.raises(DataError, match="transpose the table"):
+        read(tmp_path / "t.csv")
+
+
+def test_replicates_become_standard_errors_and_controls_are_subtracted(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    parts = [PLAIN.assign(replicate=number) for number in range(1, 4)]
+    control = PLAIN.iloc[:4].assign(condition="NTC", replicate=range(4))
+    control[["g1", "g2", "g3"]] = 2.0
+    table = pd.concat([*parts, control], ignore_index=True)
+    noise = rng.normal(size=(len(table), 3)) * 0.1
+    table[["g1", "g2", "g3"]] += noise
+    table.to_csv(tmp_path / "t.csv", index=False)
+    screen = read_screen(tmp_path / "t.csv")
+    assert screen.provenance["rows"] == "6 conditions in 22 rows; the mean of 4 control row(s) is subtracted"
+    values = table.groupby("condition")[["g1", "g2", "g3"]].mean()
+    np.testing.assert_allclose(screen.effects, values.loc[list(screen.labels)] - values.loc["NTC"], atol=1e-12)
+    residual = table[["g1", "g2", "g3"]] - values.loc[table["condition"]].to_numpy()
+    variance = (residual**2).sum() / (22 - 7)
+    assert screen.standard_errors is not None
+    np.testing.assert_allclose(screen.standard_errors[0], np.sqrt(variance / 3 + variance / 4), rtol=1e-12)
+
+
+def test_both_orders_of_a_pair_are_one_condition(tmp_path: Path) -> None:
+    twice = pd.concat([PLAIN, PLAIN.iloc[3:].assign(condition=["B+A", "C+A", "C+B"])])
+    twice.to_csv(tmp_path / "t.csv", index=False)
+    same(read(tmp_path / "t.csv"))
+
+
+def test_a_readout_that_never_changes_is_left_out_in_a_line(tmp_path: Path) -> None:
+    PLAIN.assign(OFF1=0.0).to_csv(tmp_path / "t.csv", index=False)
+    same(read(tmp_path / "t.csv"))
+    assert read_screen(tmp_path / "t.csv").provenance["dropped readouts"] == "1 that never change"
+
+
+def test_readouts_that_a_spreadsheet_made_dates_are_named(tmp_path: Path) -> None:
+    PLAIN.rename(columns={"g1": "1-Mar", "g2": "44256"}).to_csv(tmp_path / "t.csv", index=False)
+    notes = [text for key, text in read_screen(tmp_path / "t.csv").provenance.items() if key.startswith("note ")]
+    assert any("1-Mar, 44256 among the readouts look like dates" in note for note in notes)
