@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import pandas as pd
 import torch
@@ -14,7 +14,7 @@ from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
 
-TargetLike: TypeAlias = str | Path | Target | pd.Series | Mapping[str, float] | AnnotatedMatrix
+TargetLike: TypeAlias = str | Path | Target | pd.Series | Mapping[str, Any] | AnnotatedMatrix
 
 
 def target_of(wanted: TargetLike, screen: Screen) -> str | Target:
@@ -72,7 +72,7 @@ def _condition(text: str, screen: Screen) -> str:
         ) from error
 
 
-def _profile(wanted: "pd.Series | Mapping[str, float]") -> ProfileTarget:
+def _profile(wanted: "pd.Series | Mapping[str, Any]") -> ProfileTarget:
     """Take wanted values by readout."""
     series = wanted if isinstance(wanted, pd.Series) else pd.Series(dict(wanted), dtype=object)
     numbers = pd.to_numeric(series, errors="coerce")

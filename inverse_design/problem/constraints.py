@@ -14,6 +14,7 @@ from inverse_design.errors import SpaceError
 from surrogates.data.perturbation import Intervention, Mode
 from surrogates.data.vocabulary import EMPTY, Vocabulary
 from surrogates.errors import UnknownNameError
+from surrogates.summary import summary
 
 MILLIONTHS = 1_000_000  # costs are counted in whole millionths of their unit: sums are exact in any order
 _DEAREST = 1e9
@@ -171,6 +172,7 @@ class Constraints:
     incompatible: tuple[tuple[str, str], ...] = ()
     costs: tuple[tuple[str, float], ...] = ()
     budget: float | None = None
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse a range of doses that holds none, and a budget without costs."""

@@ -18,7 +18,7 @@ from surrogates.uncertainty.posterior import Outcome, Posterior, ScalarPosterior
 
 # From mean and variance, both (b, g), readouts in the order of the screen's, to one number for each candidate.
 OwnObjective: TypeAlias = Callable[[Tensor, Tensor], Any]
-_DRAWS = 64
+_BLOCKS, _DRAWS = 8, 32  # so many times so many draws: those of all readouts at once would fill the memory
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class FunctionObjective:
 
     def predicted(self, posterior: Posterior) -> ScalarPosterior:
         """Predict the outcome, with the variance of draws of the effect."""
-        drawn = posterior.sample(_DRAWS, seed=0)
-        values = self.measured(drawn.reshape(-1, drawn.shape[2])).reshape(drawn.shape[:2])
+        blocks = (posterior.sample(_DRAWS, seed=seed) for seed in range(_BLOCKS))
+        values = torch.cat([self.measured(drawn.flatten(0, 1)).reshape(drawn.shape[:2]) for drawn in blocks])
         return ScalarPosterior(self._value(posterior.mean, posterior.variance), values.var(0))
 
     def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:

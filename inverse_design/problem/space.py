@@ -23,6 +23,7 @@ from inverse_design.problem.counting import (
 from inverse_design.problem.set_rules import SetRules
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
+from surrogates.summary import summary
 
 _ABSENT = -2  # beside EMPTY: an entry that may not be used
 
@@ -50,6 +51,7 @@ class CombinationSpace:
     required: tuple[tuple[int, ...], ...]
     excluded: Numbers
     limits: Limits = UNLIMITED
+    __repr__ = summary
 
     @classmethod
     def of(

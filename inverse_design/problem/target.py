@@ -15,6 +15,7 @@ from torch import Tensor
 from inverse_design.errors import TargetError
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError, nearest_hint
+from surrogates.summary import summary
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class ProfileTarget:
     values: Float[Tensor, "m"]
     standard_errors: Float[Tensor, "m"] | None = None
     weights: Float[Tensor, "m"] | None = None
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse repeated readouts, and values, errors or weights that are not finite or out of range."""
@@ -103,6 +105,7 @@ class SignatureTarget:
     name: str
     up: Mapping[str, float]
     down: Mapping[str, float]
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse an empty signature, a readout in both sets, and weights that are not positive."""

@@ -14,6 +14,7 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.space import CombinationSpace
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.summary import summary
 
 Progress: TypeAlias = Callable[[int, int], None]  # called with how many are done, of how many
 
@@ -122,6 +123,7 @@ class SearchResult:
 
     top: TopK  # the best candidates
     certificate: Certificate  # what was looked at
+    __repr__ = summary
 
     def merge(self, other: "SearchResult") -> "SearchResult":
         """Combine searches of disjoint parts of one space, such as its singles and its pairs."""

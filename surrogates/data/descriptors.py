@@ -69,6 +69,11 @@ class Descriptors:
         digest.update(str(self.vectors.dtype).encode() + self.vectors.contiguous().numpy().tobytes())
         object.__setattr__(self, "digest", digest.hexdigest())
 
+    def __repr__(self) -> str:
+        return (
+            f"Descriptors({self.name!r}, {self.kernel}, {len(self.symbols):,} symbols, digest {self.digest[:12]})"
+        )
+
     @classmethod
     def from_table(
         cls, table: pd.DataFrame, *, name: str, kernel: Kernel = "rbf", resolver: Symbols | None = None

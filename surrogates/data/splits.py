@@ -14,6 +14,7 @@ from torch import Tensor
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
+from surrogates.summary import summary
 
 
 def fold_numbers(names: Sequence[str], *, folds: int, seed: int) -> Int[Tensor, "n"]:
@@ -69,6 +70,7 @@ class Split:
 
     train: Int[Tensor, "n"]
     test: Int[Tensor, "b"]
+    __repr__ = summary
 
 
 def splits_over_doubles(screen: Screen, *, folds: int, seed: int) -> list[Split]:

@@ -12,6 +12,7 @@ from torch import Tensor
 from surrogates.data.io.labels import read_label
 from surrogates.data.perturbation import Intervention, Perturbation, split_label
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.summary import summary
 
 EMPTY = -1
 
@@ -27,6 +28,7 @@ class PerturbationBatch:
 
     genes: Int[Tensor, "b k"]
     dose: Float[Tensor, "b k"]
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse ids and doses of different shapes."""
@@ -85,6 +87,7 @@ class Vocabulary:
     """
 
     entries: tuple[Intervention, ...]
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Sort the entries and refuse duplicates and labels that would name two of them."""

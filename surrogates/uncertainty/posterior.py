@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.summary import summary
 from surrogates.uncertainty.error_model import FactorCovariance
 
 
@@ -88,6 +89,7 @@ class GaussianPosterior:
     covariances: tuple[FactorCovariance, ...]  # the distinct covariances, usually one per novelty class
     group: Int[Tensor, "b"]  # which of them each perturbation has
     scatter: Scatter | None = None  # of the coefficients of each perturbation's parts, ``None`` for none
+    __repr__ = summary
 
     @property
     def variance(self) -> Float[Tensor, "b g"]:

@@ -10,9 +10,10 @@ import os
 import re
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from sqlalchemy import (
@@ -106,6 +107,8 @@ class Database:
 
     engine: Engine  # of SQLAlchemy
     path: Path | None  # the file, for SQLite
+    # held by whoever uses the database, where there is one connection only
+    turn: AbstractContextManager[object] = field(default_factory=nullcontext)
 
     @classmethod
     def at(cls, place: str | Path, *, timeout: float) -> "Database":
@@ -127,10 +130,11 @@ class Database:
     @classmethod
     def in_memory(cls) -> "Database":
         """Make an SQLite database that lives as long as this value, on one connection."""
-        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args={"isolation_level": None})
+        options = {"isolation_level": None, "check_same_thread": False}
+        engine = create_engine("sqlite://", poolclass=StaticPool, connect_args=options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
-        return cls(engine, None)
+        return cls(engine, None, RLock())
 
     @property
     def shown(self) -> str:
@@ -178,7 +182,8 @@ class Database:
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
-            yield
+            with self.turn:
+                yield
         except DBAPIError as error:
             raise StoreError(f"{self.shown!r} {_in_words(error)}") from error
 

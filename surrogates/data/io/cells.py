@@ -18,6 +18,7 @@ from surrogates.data.io.sources import sha256_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.summary import summary
 
 CONTROL = Perturbation()
 
@@ -41,6 +42,7 @@ class Cells:
     contexts: tuple[str, ...]
     readouts: tuple[str, ...]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse parts that do not belong together, names that occur twice, and values that are not finite."""

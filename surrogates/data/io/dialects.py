@@ -172,6 +172,12 @@ class Detection:
         return tuple(f"{finding}: {rule}" for finding, rule in self.rules.items())
 
 
+def names_targets(columns: Iterable[object]) -> bool:
+    """Say whether some columns are known by their names to say what was done."""
+    present = {str(column).casefold() for column in columns}
+    return any(present >= set(each) for each in TARGET_COLUMNS)
+
+
 def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     """Find the columns and the format of labels.
 
@@ -212,7 +218,8 @@ def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:
         return _refuse_unknown(table, columns), f"{_quoted(columns)} (as stated)"
     named = [columns for columns in _named(table, TARGET_COLUMNS) if table[list(columns)].notna().any().all()]
     whole = [one for one in named if not any(set(one) < set(wider) for wider in named)]
-    other = {name for names in (*DOSE_COLUMNS, *CONTEXT_COLUMNS, *MODE_COLUMNS) for name in names}
+    known = (*DOSE_COLUMNS, *CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)
+    other = {name for names in known for name in names}
     words = table.select_dtypes(exclude=["number", "bool"]).columns.map(str)
     texts = [name for name in words if name.casefold() not in other and name != stated.group_col]
     wanted = _controls(stated)

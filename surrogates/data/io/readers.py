@@ -115,18 +115,22 @@ def _refuse_layer(layer_key: str | None, normalise: bool | None, what: str) -> N
         raise DataError(f"normalise=True is stated, but {what} is a table of conditions, not of cells with counts")
 
 
-def _table_of_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """Make columns of row names, as a file would have them; row numbers of pandas are no names and go."""
+def _table_of_frame(frame: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
+    """Make columns of row names, as a file would have them; row numbers of pandas are no names and go.
+
+    Texts without a name are the labels, unless it is stated, or a column says by its name, that others are.
+    """
     if isinstance(frame.columns, pd.MultiIndex):
         raise DataError("the DataFrame has columns of several levels; give it one name per column")
     if frame.empty:
         raise DataError(f"the DataFrame of shape {frame.shape} is empty; give one row per condition")
-    named = frame.set_axis(frame.columns.map(str), axis=1)
-    numbers = frame.index.nlevels == 1 and frame.index.name is None and frame.index.dtype.kind in "iu"
-    if numbers:
-        table = named.reset_index(drop=True)
+    table, index = frame.set_axis(frame.columns.map(str), axis=1), frame.index
+    unnamed = index.nlevels == 1 and index.name is None
+    if unnamed and index.dtype.kind in "iu":
+        table = table.reset_index(drop=True)
     else:
-        table = named.reset_index()
+        labels = stated.target_col is None and not names_targets(table.columns)
+        table = table.reset_index(names="perturbation" if labels else "index") if unnamed else table.reset_index()
         table.columns = table.columns.map(str)
     refuse_repeats(list(table.columns))
     return table

@@ -33,6 +33,7 @@ from surrogates.models.wrappers.cross_fitting import (
     hold_out,
     laws_without_held_out,
 )
+from surrogates.summary import summary
 from surrogates.uncertainty.error_model import ErrorLaw
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
 from surrogates.uncertainty.selection import Promise, Selection, Trial, select_law
@@ -85,6 +86,7 @@ class FittedCalibrated:
     evidence: Mapping[int, HeldOutPredictions] = field(default_factory=dict)
     promise: Promise | None = None
     experts: tuple[Expert, ...] = ()
+    __repr__ = summary
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -32,6 +32,7 @@ from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutFit
 from surrogates.models.wrappers.stated_errors import StatedErrors
+from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import (
     ClassRows,
     class_rows,
@@ -211,6 +212,7 @@ class FittedConformal:
     fitted: Fitted
     folds: tuple[HeldOutFit, ...]
     score: Score = "absolute"
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse a calibration by nothing, and an unknown score."""

@@ -20,6 +20,7 @@ from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted, Surrogate, pair_factored, single_effects
 from surrogates.models.wrappers.denoised import fit_together
 from surrogates.models.wrappers.public_law import BORROWED, SingleSpread, public_law
+from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, StandardResiduals
 from surrogates.uncertainty.selection import HeldOutFold
@@ -41,6 +42,7 @@ class HeldOutFit:
     fitted: Fitted
     batch: PerturbationBatch
     effects: Float[Tensor, "n g"]
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse shapes that do not fit, effects that are NaN, and rows that are no perturbations of their own."""

@@ -27,6 +27,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.errors import CalibrationError, DataError
+from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile, refuse_nan, require_level
 
 
@@ -113,6 +114,7 @@ class ScorePool:
 
     random: Float[Tensor, "n"]
     designed: tuple[Float[Tensor, "_b"], ...] = ()
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse scores that are not numbers."""

@@ -19,6 +19,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from surrogates.errors import CalibrationError
+from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan, require_level
 
 # With equal weights the mass of k scores is meant exactly: k of n + 1.
@@ -72,6 +73,7 @@ class ProposalLog:
     now: Float[Tensor, "n"]
     new_then: Float[Tensor, "b"]
     new_now: Float[Tensor, "b"]
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse what is no probability, and what was measured or proposed against all odds."""
