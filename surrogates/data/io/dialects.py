@@ -62,6 +62,7 @@ DOSE_UNIT_COLUMNS = ("dose_unit", "pert_dose_unit", "dose_units", "conc_unit")
 CONTEXT_COLUMNS: tuple[Columns, ...] = (
     ("cell_type",), ("celltype",), ("cell_line",), ("cell_id",), ("cell_iname",),
 )  # fmt: skip
+REPLICATE_COLUMNS: tuple[Columns, ...] = (("replicate",), ("rep",), ("replicate_id",))
 MODE_COLUMNS: tuple[Columns, ...] = (
     ("perturbation_type",), ("modality",), ("pert_type",), ("perturbation_technology",), ("technique",),
     ("crispr_type",), ("perturbation_method",),
@@ -265,7 +266,7 @@ def _label_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tup
             f" {_by_stating('reference_key')},"
             f" or name all that are: {repeated}"
         )
-    if keys:
+    if keys and len(parts) > 2:  # two groups of cells are a comparison
         _refuse_other_controls(parts, found, targets)
     why = "a known control label" if keys is None else "as stated"
     shown = _quoted(tokens[:4]) + (f" and {len(tokens) - 4} more" if len(tokens) > 4 else "")

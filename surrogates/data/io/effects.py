@@ -37,6 +37,8 @@ def screen_of_effects(
         np.flatnonzero(np.ptp(rows.effects, axis=0) != 0) if len(rows.codes) > 1 else np.arange(len(readouts))
     )
     constant = len(readouts) - len(changing)
+    if not len(changing):
+        raise DataError("no readout ever changes: all effects are the same; check which columns are read")
     errors = None if rows.errors is None else rows.errors[:, changing]
     return Screen.from_labels(
         torch.from_numpy(rows.effects[:, changing]),

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
-from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect
+from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect, names_targets
 from surrogates.data.io.sources import sha256_of
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.io.wide import screen_of_table
@@ -54,8 +54,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         target_col: Column of labels, or several columns with one part of the combination each; the row names of a
             DataFrame or of ``obs`` are called ``index`` unless they have a name.
         reference_key: Label of the control, or several, which are pooled; empty when no label is one
-            (``CTRL`` is a
-            gene, too).
+            (``CTRL`` is a gene, too).
         dose_col: Column of doses.
         group_col: Column of contexts (cell type, line, batch).
         layer_key: Layer to read instead of ``X``; AnnData only.
@@ -79,7 +78,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         return _of_file(Path(source), stated, layer_key=layer_key, normalise=normalise, readouts=readouts)
     if isinstance(source, pd.DataFrame):
         _refuse_layer(layer_key, normalise, "the DataFrame")
-        table = _table_of_frame(source)
+        table = _table_of_frame(source, stated)
         return screen_of_table(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
     if not is_annotated(source):
         raise DataError(
