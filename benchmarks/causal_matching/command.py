@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks.causal_matching.figure import distances_svg
+from benchmarks.causal_matching.figure import distances_figure
 from benchmarks.causal_matching.protocol import BOUNDS, CausalProtocol, causal_protocol
 from benchmarks.causal_matching.replay import ShiftTrace
 from benchmarks.causal_matching.rows import (
@@ -27,7 +27,7 @@ from benchmarks.causal_matching.rows import (
 )
 from inverse_design.cli.console import output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
-from inverse_design.plot.figures import write_svg
+from inverse_design.plot.theme import write_figure
 from surrogates.evaluation.rows import Row, write_json
 
 CAUSAL = "causal"
@@ -41,7 +41,7 @@ def main() -> None:
     parser.add_argument("--worlds", type=int, default=20, help="of each family")
     parser.add_argument("--workers", type=int, default=1, help="processes")
     parser.add_argument("--json", type=Path, help="where to write the rows")
-    parser.add_argument("--figure", type=Path, help="where to draw the curves, as .svg")
+    parser.add_argument("--figure", type=Path, help="where to draw the curves, as .svg, .png or .pdf")
     asked = parser.parse_args()
     protocol = causal_protocol(seed=asked.seed, worlds=asked.worlds)
     with working(f"replay: {len(protocol.players)} policies, {asked.worlds} worlds of each family"):
@@ -52,7 +52,7 @@ def main() -> None:
         write_json(rows, asked.json)
     if asked.figure:
         title = "Squared distance to the target mean, as a share of no shift"
-        write_svg(distances_svg(rows, title=title), asked.figure)
+        write_figure(distances_figure(rows, title=title), asked.figure)
 
 
 def show_causal(console: Console, protocol: CausalProtocol, rows: Sequence[Row], played: _Played) -> None:

@@ -201,7 +201,7 @@ def replay(
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
         context: Which context (cell type, line, batch), if the data hold several.
         output: Where to write the numbers, as .json.
-        figure: Where to draw the curves, as .svg.
+        figure: Where to draw the curves, as .svg, .png or .pdf.
         rules: Of the game.
         players: Who plays, and how often.
         reading: How to read a file.

@@ -145,7 +145,7 @@ class Judging:
             were measured alone); by default all.
         seed: Fixes everything that is random.
         json: Where to write all numbers, as .json.
-        picture: Where to draw coverage, transforms and reliability, as .svg.
+        picture: Where to draw coverage, transforms and reliability, as .svg, .png or .pdf.
     """
 
     model: str = AUTOMATIC
@@ -167,7 +167,7 @@ class Scoring:
             were measured alone); by default all.
         seed: Fixes everything that is random.
         json: Where to write all numbers, as .json.
-        picture: Where to draw the errors, as .svg.
+        picture: Where to draw the errors, as .svg, .png or .pdf.
     """
 
     models: Words = ()

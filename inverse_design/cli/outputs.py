@@ -18,6 +18,7 @@ from surrogates.data.io.whole_file import write_whole
 from surrogates.data.screen import Screen
 
 TABLE_ENDINGS = (".csv", ".parquet")
+PICTURE_ENDINGS = (".svg", ".png", ".pdf")
 METADATA_KEY = b"inverse_design"
 _DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number of threads
 

@@ -10,10 +10,8 @@ from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.measured_tables import reliability_grid
 from inverse_design.cli.options import Judging, Reading
-from inverse_design.cli.outputs import check_writable, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
-from inverse_design.plot.calibration import calibration_svg
-from inverse_design.plot.figures import write_svg
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.validate.interval_coverage import percent
@@ -161,7 +159,9 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
     inputs = [data] if names_a_file(data) else []
     place = None if asked.json is None else check_writable(asked.json, endings=(".json",), inputs=inputs)
-    picture = None if asked.picture is None else check_writable(asked.picture, endings=(".svg",), inputs=inputs)
+    picture = (
+        None if asked.picture is None else check_writable(asked.picture, endings=PICTURE_ENDINGS, inputs=inputs)
+    )
     levels, model = read_levels(asked.levels), named_model(asked.model)
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
     for word in classes:
@@ -184,8 +184,11 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
     if place is not None:
         write_json(rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
     if picture is not None:
-        write_svg(
-            calibration_svg(rows, bins, title=f"Calibration on held-out perturbations of {dataset}"), picture
+        from inverse_design.plot.calibration import calibration_figure  # noqa: PLC0415 - matplotlib, for a picture
+        from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+
+        write_figure(
+            calibration_figure(rows, bins, title=f"Calibration on held-out perturbations of {dataset}"), picture
         )
     show_calibration(output(), cards, rows, levels)
     written = [str(each) for each in (place, picture) if each is not None]

@@ -7,7 +7,6 @@ from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.options import Asking
 from inverse_design.cli.outputs import check_writable, manifest
 from inverse_design.cli.verbs.propose import Answer, show_answer, solve, write_answer
-from inverse_design.plot.figures import ranking_svg, write_svg
 from inverse_design.problem.constraints import Constraints
 from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
@@ -62,12 +61,15 @@ def _write(run: Run, answer: Answer, truth: str, place: Path) -> list[Path]:
     asking = answer.asking
     known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
     written = [*write_answer(answer, place, known), place.with_name("ranking.svg")]
-    picture = ranking_svg(
+    from inverse_design.plot.figures import ranking_figure  # noqa: PLC0415 - matplotlib, where something is drawn
+    from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+
+    picture = ranking_figure(
         answer.proposal.table,
         title=f"Which pair reaches {truth}?",
         level=asking.level,
         marked=truth,
         nothing=answer.proposal.baselines.nothing,
     )
-    write_svg(picture, written[-1])
+    write_figure(picture, written[-1])
     return written

@@ -8,9 +8,8 @@ from rich.console import Console
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.options import GameOptions, PlayerOptions, Reading
-from inverse_design.cli.outputs import check_writable, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.plot.figures import curves_svg, write_svg
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.environment import Game, Policy, pairs_game
 from inverse_design.recommend.fixed import POLICIES
@@ -40,7 +39,7 @@ def run_replay(
 ) -> None:
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
     place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[data])
-    drawn = None if figure is None else check_writable(figure, endings=(".svg",), inputs=[data])
+    drawn = None if figure is None else check_writable(figure, endings=PICTURE_ENDINGS, inputs=[data])
     policies = _policies(read_names(players.policy) or DEFAULT)
     screen = one_context(open_screen(data, reading), context)
     game = make_game(screen, rules)
@@ -56,7 +55,12 @@ def run_replay(
         write_json(rows, place, manifest=manifest(run, screen, seed=players.seed, settings=settings))
         say(console, f"wrote {place}")
     if drawn is not None:
-        write_svg(curves_svg(rows, title=f"{game.name}: share of the best {rules.top} pairs measured"), drawn)
+        from inverse_design.plot.figures import curves_figure  # noqa: PLC0415 - matplotlib, where something is drawn
+        from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+
+        write_figure(
+            curves_figure(rows, title=f"{game.name}: share of the best {rules.top} pairs measured"), drawn
+        )
         say(console, f"wrote {drawn}")
 
 

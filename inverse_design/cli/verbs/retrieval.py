@@ -8,9 +8,8 @@ from rich.console import Console
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.measured_tables import show_retrieval, show_scorecard
 from inverse_design.cli.options import Reading, Scoring
-from inverse_design.cli.outputs import check_writable, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.plot.figures import scorecard_svg, write_svg
 from inverse_design.validate.forward import DEFAULT_MODELS, forward_report, losses, named_surrogates
 from inverse_design.validate.retrieval import measure_retrieval, retrieval_rows
 from inverse_design.value_tables import names_a_file
@@ -40,7 +39,7 @@ def run_retrieval(
 
 def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
-    place, picture = _place(asked.json, data), _place(asked.picture, data, ".svg")
+    place, picture = _place(asked.json, data), _place(asked.picture, data, *PICTURE_ENDINGS)
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
@@ -56,8 +55,11 @@ def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, rea
     if place is not None:
         write_json(report.rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
     if picture is not None:
+        from inverse_design.plot.figures import scorecard_figure  # noqa: PLC0415 - matplotlib, where something is drawn
+        from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+
         title = f"Held-out perturbations of {screen.provenance['dataset']}"
-        write_svg(scorecard_svg(report.rows, title=title), picture)
+        write_figure(scorecard_figure(report.rows, title=title), picture)
     console = output()
     for line in losses(report.rows, models):
         say(console, line, "bold yellow")
@@ -72,9 +74,9 @@ def _opened(data: str, context: str | None, reading: Reading) -> Screen:
         return one_context(open_screen(data, reading), context)
 
 
-def _place(path: str | None, data: str, ending: str = ".json") -> Path | None:
+def _place(path: str | None, data: str, *endings: str) -> Path | None:
     inputs = [data] if names_a_file(data) else []
-    return None if path is None else check_writable(path, endings=(ending,), inputs=inputs)
+    return None if path is None else check_writable(path, endings=endings or (".json",), inputs=inputs)
 
 
 def _say_written(console: Console, *places: Path | None) -> None:

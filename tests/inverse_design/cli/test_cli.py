@@ -149,7 +149,7 @@ def test_the_benchmark_of_forward_models(tmp_path: Path, capsys: pytest.CaptureF
     [
         (["--models", "interactoin"], "unknown model 'interactoin': did you mean 'interaction'"),
         (["--classes", "double-3"], "unknown novelty class 'double-3': did you mean 'double-2'"),
-        (["--picture", "errors.png"], "ends with .svg"),
+        (["--picture", "errors.jpg"], "ends with .svg or .png or .pdf"),
     ],
 )
 def test_bad_words_of_the_benchmark_of_forward_models(

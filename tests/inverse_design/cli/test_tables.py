@@ -2,7 +2,6 @@ import io
 import math
 from dataclasses import replace
 
-import pandas as pd
 import pytest
 from rich.console import Console
 from strategies.worlds import tiny_screen
@@ -12,7 +11,6 @@ from inverse_design.cli.measured_tables import reliability_grid, show_rows, show
 from inverse_design.cli.options import Asking
 from inverse_design.cli.tables import candidates_grid, certificate_line, show_card, show_search
 from inverse_design.cli.verbs.propose import Answer, show_answer
-from inverse_design.plot.figures import ranking_svg, scorecard_svg
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.topk import Certificate
 from inverse_design.validate.judged import Bin
@@ -201,23 +199,6 @@ def test_the_scorecard_tells_better_from_worse_at_a_glance() -> None:
     assert "mae" not in text_of(console)
 
 
-def test_the_scorecard_as_a_picture_is_sound_svg() -> None:
-    from xml.etree import ElementTree as ET  # noqa: PLC0415
-
-    root = ET.fromstring(scorecard_svg(SCORES, title="a < b"))  # noqa: S314
-    texts = [each.text for each in root.iter() if each.tag.endswith("text")]
-    assert "single, unseen (n = 20), relative to no_change" in texts
-    models = [text for text in texts if text in {"good", "bad", "open", "<far>", "no_change"}]
-    assert models == ["good", "open", "bad", "<far>"]  # the best first, without the reference
-    circles = [each.attrib for each in root.iter() if each.tag.endswith("circle")]
-    assert [each["fill"] == "white" for each in circles] == [False, True]
-    squares = [each.attrib for each in root.iter() if each.tag.endswith("rect")][1:]
-    assert len(squares) == 2
-    width = float(root.attrib["width"])
-    assert all(float(each.attrib["x2"]) < width for each in root.iter() if each.tag.endswith("line"))
-    assert float(circles[0]["cx"]) < float(circles[1]["cx"]) < float(squares[0]["x"]) < float(squares[1]["x"])
-
-
 def test_reliability_stands_beside_what_came_true() -> None:
     console = piped()
     reliability_grid((Bin(0.0, 0.1, 0.05, 0.04, 7), Bin(0.9, 1.0, 0.98, 1.0, 31))).show(console)
@@ -244,20 +225,3 @@ def test_what_is_meant_by_the_columns_stands_above_them_and_rows_that_beat_nothi
     assert f"compare   distance to the target: {known.line}" in lines
     card = next(line for line in lines if line.startswith("  outcome"))
     assert f"better than doing nothing, {known.nothing:.3g}" in card
-
-
-def test_the_picture_is_sound_svg(proposal: Proposal) -> None:
-    from xml.etree import ElementTree as ET  # noqa: PLC0415
-
-    table = pd.concat([proposal.table, proposal.table.iloc[:1].assign(perturbation="<A&B>")])
-    root = ET.fromstring(ranking_svg(table, title="a < b", level=0.9, marked="<A&B>"))  # noqa: S314
-    texts = [each for each in root.iter() if each.tag.endswith("text")]
-    assert min(float(each.attrib["font-size"]) for each in texts) >= 11
-    assert "<A&B> (truth)" in [each.text for each in texts]
-
-
-def test_doing_nothing_is_a_line_across_the_picture(proposal: Proposal) -> None:
-    plain, lined = (ranking_svg(proposal.table, title="t", level=0.9, nothing=each) for each in (math.nan, 2.5))
-    assert "line across: doing nothing, 2.5" in lined
-    assert "doing nothing" not in plain
-    assert lined.count("<line") == plain.count("<line") + 1

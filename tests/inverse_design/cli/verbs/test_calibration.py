@@ -71,7 +71,7 @@ def test_tables_fit_120_columns_and_say_what_could_not_be_calibrated(
         (["--levels", "0.9,high"], "level 'high' is no number"),
         (["--model", "scaled_aditive"], "unknown model 'scaled_aditive': did you mean 'scaled_additive'"),
         (["--classes", "double-3"], "unknown novelty class 'double-3': did you mean 'double-2'"),
-        (["--picture", "card.png"], "ends with .svg"),
+        (["--picture", "card.jpg"], "ends with .svg or .png or .pdf"),
         (["--json", "card.txt"], "ends with .json"),
     ],
 )
