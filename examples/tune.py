@@ -6,9 +6,10 @@
 # %%
 from pathlib import Path
 
+from optuna.distributions import IntDistribution
 from rich.progress import Progress
 
-from surrogates import Interaction, IntRange, Origin, Study, load_fitted, open_dataset, save_fitted, tune
+from surrogates import Interaction, Origin, Study, load_fitted, open_dataset, save_fitted, tune
 
 TRIALS = 20
 FOLDER = Path("tuning")
@@ -19,7 +20,7 @@ with Progress() as bar:
     task = bar.add_task("tuning", total=TRIALS)
     tuned = tune(
         Interaction(),
-        {"components": IntRange(5, 60), "leading": IntRange(1, 12)},
+        {"components": IntDistribution(5, 60), "leading": IntDistribution(1, 12)},
         screen,
         trials=TRIALS,
         seed=0,

@@ -34,10 +34,6 @@ from .data.vocabulary import Vocabulary as Vocabulary
 from .errors import DataError as DataError
 from .errors import SurrogatesError as SurrogatesError
 from .evaluation.scorecard import score_forward as score_forward
-from .evaluation.tuning import Choice as Choice
-from .evaluation.tuning import IntRange as IntRange
-from .evaluation.tuning import LogRange as LogRange
-from .evaluation.tuning import RealRange as RealRange
 from .evaluation.tuning import Study as Study
 from .evaluation.tuning import tune as tune
 from .models.additive import Additive as Additive

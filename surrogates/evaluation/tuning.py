@@ -15,16 +15,13 @@ from zlib import crc32
 import optuna
 import pandas as pd
 import torch
-from jaxtyping import Float
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning, StorageInternalError
-from optuna.pruners import BasePruner, MedianPruner, NopPruner, WilcoxonPruner
-from optuna.samplers import BaseSampler, TPESampler
-from optuna.storages import BaseStorage, InMemoryStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend
-from optuna.trial import BaseTrial, FixedTrial, FrozenTrial, TrialState
+from optuna.pruners import BasePruner, WilcoxonPruner
+from optuna.samplers import PartialFixedSampler, TPESampler
+from optuna.storages import BaseStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
-from torch import Tensor
 
 from surrogates.artefact import fingerprint
 from surrogates.data.screen import Screen
@@ -34,130 +31,113 @@ from surrogates.evaluation.metrics import squared_errors
 from surrogates.models.base import Surrogate, require_one_context
 
 Configuration = TypeVar("Configuration")
+Task = Literal["doubles", "targets"]
+# By the name of a field ("schedule.rate" is the field of a field): a distribution, or named values of any kind.
+SearchSpace: TypeAlias = Mapping[str, BaseDistribution | Mapping[str, Any]]
+_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 @dataclass(frozen=True)
-class IntRange:
-    """Whole numbers between two bounds, both included.
+class Study:
+    """How trials are judged, cut short, and kept.
 
     Attributes:
-        low: The smallest.
-        high: The largest.
+        task: What is held out: ``"doubles"`` of two entries measured alone, or ``"targets"``, with every condition
+            that contains one of them.
+        folds: Over those; a trial can be cut short after each.
+        pruner: Of Optuna. ``None`` stops a trial whose folds are worse than those of the best one by a signed-rank
+            test (from the fourth fold on). A ``WilcoxonPruner`` sees fold by fold, any other the mean so far.
+        storage: ``None`` for memory, the path of an SQLite file, the URL of a database such as
+            ``postgresql://...``, or a storage of Optuna; for many workers take one of the last two.
+        name: Of the study in the storage; the same name resumes it.
     """
 
-    low: int
-    high: int
+    task: Task = "doubles"
+    folds: int = 8
+    pruner: BasePruner | None = None
+    storage: str | BaseStorage | None = None
+    name: str = "tuning"
 
     def __post_init__(self) -> None:
-        """Refuse an empty range."""
-        _require_order(float(self.low), float(self.high))
-
-    def suggest(self, trial: BaseTrial, name: str) -> int:
-        """Take what a trial proposes.
-
-        Args:
-            trial: The trial.
-            name: Of the field.
-
-        Returns:
-            A value of the field.
-        """
-        return trial.suggest_int(name, self.low, self.high)
-
-    def spelled(self, value: object) -> int | None:
-        """Spell a value the way a trial knows it.
-
-        Args:
-            value: A value of the field.
-
-        Returns:
-            The spelling, ``None`` if the value is outside.
-        """
-        return value if isinstance(value, int) and self.low <= value <= self.high else None
+        """Refuse an unknown task, and folds that leave nothing to learn from."""
+        if self.task not in get_args(Task):
+            raise UnknownNameError.from_known("task", self.task, get_args(Task))
+        if self.folds < 2:
+            raise DataError(f"folds is {self.folds}; take 2 or more")
 
 
 @dataclass(frozen=True)
-class RealRange:
-    """Numbers between two bounds, both included, tried evenly.
+class Tuned:
+    """What tuning found."""
 
-    Attributes:
-        low: The smallest.
-        high: The largest.
+    surrogate: Surrogate  # the best configuration
+    value: float  # its cross-fitted mean squared error, in the squared unit of the effects; optimistic
+    trials: int  # how many trials of the study have finished, those of earlier runs and other workers included
+    table: pd.DataFrame = field(repr=False)  # of each trial its number, state, value, seconds, and what it tried
+
+
+def tune(
+    template: Surrogate,
+    space: SearchSpace,
+    screen: Screen,
+    *,
+    trials: int,
+    seed: int,
+    study: Study | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tuned:
+    """Try configurations of a surrogate and keep the one with the smallest cross-fitted squared error.
+
+    The template itself comes first, if it lies in the space; then the tree-structured Parzen estimator proposes
+    [Bergstra 2011]. What it proposes depends on the seed, the number of the trial and the other trials only: a
+    study that was interrupted goes on as if it had not been, and workers do not repeat each other. A configuration
+    that the surrogate refuses is a failed trial; whatever else interrupts a trial leaves the finished ones stored.
+
+    Example:
+        >>> tune(Interaction(), {"leading": IntDistribution(2, 16)}, screen, trials=30, seed=0)  # doctest: +SKIP
+
+    Args:
+        template: Has the values of all fields that are not tried.
+        space: What to try, by the name of a field; ``"schedule.rate"`` is the field of a field. A distribution of
+            Optuna, or values of any kind by a name of your own, such as ``{"narrow": (64,), "wide": (256, 256)}``.
+        screen: Measured effects in one context.
+        trials: How many finished trials the study is to have; those of earlier runs count.
+        seed: Fixes folds, fits and proposals.
+        study: How trials are judged, cut short, and kept; by default as :class:`Study` says, in memory.
+        progress: Called with the number of finished trials and ``trials``.
+
+    Returns:
+        The best configuration and all trials.
+
+    Raises:
+        DataError: If nothing can be held out, the storage cannot be opened, the stored study is about something
+            else, or no trial succeeds.
+        UnknownNameError: If the space names a field that is not there.
     """
+    require_one_context(screen)
+    settings, ordered = study or Study(), screen.in_canonical_order()
+    first = _spelled(template, space)
+    objective = _Objective(template, space, ordered, _splits(ordered, settings, seed), first, seed)
+    subject = {
+        "template": repr(template),
+        "space": repr(sorted(space.items())),
+        "data": fingerprint(ordered),
+        "folds": f"{settings.folds} over {settings.task}, seed {seed}",
+    }
 
-    low: float
-    high: float
+    def after_each(stored: optuna.Study, _trial: FrozenTrial | None) -> None:
+        done = len(stored.get_trials(deepcopy=False, states=_FINISHED))
+        if progress is not None:
+            progress(min(done, trials), trials)
+        if done >= trials and _trial is not None:
+            stored.stop()
 
-    def __post_init__(self) -> None:
-        """Refuse an empty range."""
-        _require_order(self.low, self.high)
-
-    def suggest(self, trial: BaseTrial, name: str) -> float:
-        """Take what a trial proposes, as :meth:`IntRange.suggest`."""
-        return trial.suggest_float(name, self.low, self.high)
-
-    def spelled(self, value: object) -> float | None:
-        """Spell a value the way a trial knows it, as :meth:`IntRange.spelled`."""
-        return float(value) if isinstance(value, (int, float)) and self.low <= value <= self.high else None
-
-
-@dataclass(frozen=True)
-class LogRange:
-    """Positive numbers between two bounds, both included, whose orders of magnitude are tried evenly.
-
-    Attributes:
-        low: The smallest; positive.
-        high: The largest.
-    """
-
-    low: float
-    high: float
-
-    def __post_init__(self) -> None:
-        """Refuse an empty range, and one that reaches zero."""
-        _require_order(self.low, self.high)
-        if self.low <= 0:
-            raise DataError(f"the range from {self.low!r} has no logarithm; begin above zero")
-
-    def suggest(self, trial: BaseTrial, name: str) -> float:
-        """Take what a trial proposes, as :meth:`IntRange.suggest`."""
-        return trial.suggest_float(name, self.low, self.high, log=True)
-
-    def spelled(self, value: object) -> float | None:
-        """Spell a value the way a trial knows it, as :meth:`IntRange.spelled`."""
-        return float(value) if isinstance(value, (int, float)) and self.low <= value <= self.high else None
-
-
-@dataclass(frozen=True)
-class Choice:
-    """Some values of any kind; trials know them by their ``repr``.
-
-    Attributes:
-        options: The values.
-    """
-
-    options: tuple[Any, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse no options, and options that look alike."""
-        if not self.options or len(self._by_name) < len(self.options):
-            raise DataError(f"there are no options in {self.options!r}, or two of them look alike")
-
-    def suggest(self, trial: BaseTrial, name: str) -> Any:  # noqa: ANN401 - a field can be anything
-        """Take what a trial proposes, as :meth:`IntRange.suggest`."""
-        return self._by_name[trial.suggest_categorical(name, tuple(self._by_name))]
-
-    def spelled(self, value: object) -> str | None:
-        """Spell a value the way a trial knows it, as :meth:`IntRange.spelled`."""
-        return repr(value) if repr(value) in self._by_name else None
-
-    @property
-    def _by_name(self) -> dict[str, Any]:
-        return {repr(each): each for each in self.options}
-
-
-# By the name of a field; "schedule.rate" is the field of a field.
-SearchSpace: TypeAlias = Mapping[str, IntRange | RealRange | LogRange | Choice]
+    with _opened(settings) as stored:
+        _require_subject(stored, subject)
+        after_each(stored, None)
+        if len(stored.get_trials(deepcopy=False, states=_FINISHED)) < trials:
+            stored.optimize(objective, n_trials=trials, callbacks=[after_each], catch=(DataError,))
+        return _result(stored, template, space)
 
 
 def field_of(configuration: object, path: str) -> Any:  # noqa: ANN401 - a field can be anything
@@ -189,207 +169,6 @@ def with_fields(configuration: Configuration, values: Mapping[str, object]) -> C
     return result
 
 
-def _require_order(low: float, high: float) -> None:
-    if not low <= high:
-        raise DataError(f"the range from {low!r} to {high!r} is empty")
-
-
-Task = Literal["doubles", "targets"]
-Pruner = Literal["wilcoxon", "median", "none"]
-
-
-@dataclass(frozen=True)
-class Study:
-    """How trials are judged, cut short, and kept.
-
-    Attributes:
-        task: What is held out: ``"doubles"`` of two entries measured alone, or ``"targets"``, with every condition
-            that contains one of them.
-        folds: Over those; a trial can be cut short after each.
-        pruner: ``"wilcoxon"`` stops a trial whose folds are worse than those of the best one by a signed-rank test
-            (from the fourth fold on), ``"median"`` one whose mean so far is worse than the median of the others.
-        storage: ``None`` for memory, the path of an SQLite file, ``journal:PATH``, or the URL of a database such
-            as ``postgresql://...``; for many workers take one of the last two.
-        name: Of the study in the storage; the same name resumes it.
-    """
-
-    task: Task = "doubles"
-    folds: int = 8
-    pruner: Pruner = "wilcoxon"
-    storage: str | None = None
-    name: str = "tuning"
-
-    def __post_init__(self) -> None:
-        """Refuse unknown names, and folds that leave nothing to learn from."""
-        for what, name, known in (("task", self.task, get_args(Task)), ("pruner", self.pruner, get_args(Pruner))):
-            if name not in known:
-                raise UnknownNameError.from_known(what, name, known)
-        if self.folds < 2:
-            raise DataError(f"folds is {self.folds}; take 2 or more")
-
-
-@contextmanager
-def open_study(settings: Study, *, first: Mapping[str, object], seed: int) -> Iterator[optuna.Study]:
-    """Open a study, or begin it; Optuna is silent meanwhile, and its storage is closed afterwards.
-
-    Raises:
-        DataError: If the storage cannot be opened.
-    """
-    with _quiet(), _opened(settings.storage) as storage:
-        yield optuna.create_study(
-            storage=storage,
-            sampler=_SeededByNumber(first, seed),
-            pruner=_pruner(settings.pruner),
-            study_name=settings.name,
-            direction="minimize",
-            load_if_exists=True,
-        )
-
-
-class _SeededByNumber(BaseSampler):
-    """The Parzen estimator, drawing anew for each trial: nothing depends on when and where a trial is run."""
-
-    def __init__(self, first: Mapping[str, object], seed: int) -> None:
-        self._first = first
-        self._seed = seed
-
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        return self._own(trial, "").infer_relative_search_space(study, trial)
-
-    def sample_relative(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
-        return self._own(trial, "").sample_relative(study, trial, search_space)
-
-    def sample_independent(
-        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
-    ) -> Any:  # noqa: ANN401 - a field can be anything
-        if trial.number == 0 and param_name in self._first:
-            return self._first[param_name]
-        return self._own(trial, param_name).sample_independent(study, trial, param_name, param_distribution)
-
-    def _own(self, trial: FrozenTrial, name: str) -> TPESampler:
-        return TPESampler(seed=crc32(f"{self._seed}/{trial.number}/{name}".encode()))
-
-
-def _pruner(name: Pruner) -> BasePruner:
-    pruners: Mapping[Pruner, Callable[[], BasePruner]] = {
-        "wilcoxon": WilcoxonPruner,
-        "median": MedianPruner,
-        "none": NopPruner,
-    }
-    return pruners[name]()
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence what Optuna tells and that parts of it are experimental, for the time being."""
-    before = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            yield
-    finally:
-        optuna.logging.set_verbosity(before)
-
-
-@contextmanager
-def _opened(address: str | None) -> Iterator[BaseStorage]:
-    # An address can hold a password: it never goes into a message.
-    try:
-        storage = _storage(address)
-    except (SQLAlchemyError, StorageInternalError, OSError, ImportError) as error:
-        raise DataError(
-            f"the storage cannot be opened ({type(error).__name__}); take the path of an SQLite file,"
-            " journal:PATH, or the URL of a database whose driver is installed"
-        ) from error
-    try:
-        yield storage
-    finally:
-        if isinstance(storage, RDBStorage):
-            storage.remove_session()
-            storage.engine.dispose()
-
-
-def _storage(address: str | None) -> BaseStorage:
-    if address is None:
-        return InMemoryStorage()
-    if address.startswith("journal:"):
-        return JournalStorage(JournalFileBackend(address.removeprefix("journal:")))
-    return RDBStorage(address if "://" in address else f"sqlite:///{address}")
-
-
-_FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-@dataclass(frozen=True)
-class Tuned:
-    """What tuning found.
-
-    Attributes:
-        table: One row per trial: its number, state, value, seconds, and what it tried.
-    """
-
-    surrogate: Surrogate  # the best configuration
-    value: float  # its cross-fitted mean squared error, in the squared unit of the effects; optimistic
-    trials: int  # how many trials of the study have finished, those of earlier runs and other workers included
-    table: pd.DataFrame = field(repr=False)
-
-
-def tune(
-    template: Surrogate,
-    space: SearchSpace,
-    screen: Screen,
-    *,
-    trials: int,
-    seed: int,
-    study: Study | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> Tuned:
-    """Try configurations of a surrogate and keep the one with the smallest cross-fitted squared error.
-
-    The template itself comes first, if it lies in the space; then the tree-structured Parzen estimator proposes
-    [Bergstra 2011]. What it proposes depends on the seed, the number of the trial and the other trials only: a
-    study that was interrupted goes on as if it had not been, and workers do not repeat each other. A configuration
-    that the surrogate refuses is a failed trial; whatever else interrupts a trial leaves the finished ones stored.
-
-    Example:
-        >>> tune(Interaction(), {"leading": IntRange(2, 16)}, screen, trials=30, seed=0)  # doctest: +SKIP
-
-    Args:
-        template: Has the values of all fields that are not tried.
-        space: What to try, by the name of a field; ``"schedule.rate"`` is the field of a field.
-        screen: Measured effects in one context.
-        trials: How many finished trials the study is to have; those of earlier runs count.
-        seed: Fixes folds, fits and proposals.
-        study: How trials are judged, cut short, and kept; by default as :class:`Study` says, in memory.
-        progress: Called with the number of finished trials and ``trials``.
-
-    Returns:
-        The best configuration and all trials.
-
-    Raises:
-        DataError: If nothing can be held out, the storage cannot be opened, the stored study is about something
-            else, or no trial succeeds.
-        UnknownNameError: If the space names a field that is not there.
-    """
-    require_one_context(screen)
-    start = {name: each.spelled(field_of(template, name)) for name, each in space.items()}
-    settings, ordered = study or Study(), screen.in_canonical_order()
-    objective = _Objective(template, space, ordered, _splits(ordered, settings, seed), settings.pruner, seed)
-    subject = {
-        "template": repr(template),
-        "space": repr(sorted(space.items())),
-        "data": fingerprint(ordered),
-        "folds": f"{settings.folds} over {settings.task}, seed {seed}",
-    }
-    with open_study(settings, first={} if None in start.values() else start, seed=seed) as stored:
-        _require_subject(stored, subject)
-        _run(stored, objective, trials, progress or (lambda _done, _total: None))
-        return _result(stored, template, space)
-
-
 @dataclass(frozen=True)
 class _Objective:
     """The cross-fitted mean squared error of what a trial proposes."""
@@ -398,18 +177,29 @@ class _Objective:
     space: SearchSpace
     screen: Screen
     splits: list[Split]
-    pruner: Pruner
+    first: dict[str, Any]  # what the first trial tries
     seed: int
 
     def __call__(self, trial: optuna.Trial) -> float:
-        surrogate = with_fields(
-            self.template, {name: each.suggest(trial, name) for name, each in self.space.items()}
-        )
-        errors: list[Tensor] = []
+        # Seeded by its number: nothing depends on when and where a trial is run.
+        sampler = TPESampler(seed=crc32(f"{self.seed}/{trial.number}".encode()))
+        trial.study.sampler = sampler if trial.number else PartialFixedSampler(self.first, sampler)
+        tried = {name: _suggested(trial, name, each) for name, each in self.space.items()}
+        try:
+            return self._error(with_fields(self.template, _meant(self.space, tried)), trial)
+        except DataError as error:
+            trial.set_user_attr("refusal", str(error))
+            raise
+
+    def _error(self, surrogate: Surrogate, trial: optuna.Trial) -> float:
+        errors: list[torch.Tensor] = []
         for step, split in enumerate(self.splits):
-            errors.append(self._errors(surrogate, split))
-            # The signed-rank test compares fold with fold, the median what has been seen so far.
-            value = float((errors[-1] if self.pruner == "wilcoxon" else torch.cat(errors)).mean())
+            fitted = surrogate.fit(self.screen.rows(split.train), seed=self.seed)
+            predicted = fitted.predict(self.screen.batch.rows(split.test)).mean
+            errors.append(squared_errors(predicted, self.screen.effects[split.test]) / len(self.screen.readouts))
+            # The signed-rank test compares fold with fold, others compare what has been seen so far.
+            alone = isinstance(trial.study.pruner, WilcoxonPruner)
+            value = float((errors[-1] if alone else torch.cat(errors)).mean())
             if not math.isfinite(value):
                 raise DataError(f"{surrogate!r} predicts effects that are not finite")
             trial.report(value, step)
@@ -417,10 +207,41 @@ class _Objective:
                 raise optuna.TrialPruned
         return float(torch.cat(errors).mean())
 
-    def _errors(self, surrogate: Surrogate, split: Split) -> Float[Tensor, "b"]:
-        fitted = surrogate.fit(self.screen.rows(split.train), seed=self.seed)
-        predicted = fitted.predict(self.screen.batch.rows(split.test)).mean
-        return squared_errors(predicted, self.screen.effects[split.test]) / len(self.screen.readouts)
+
+def _options(entry: BaseDistribution | Mapping[str, Any]) -> dict[Any, Any]:
+    """List what a field may be by what a trial calls it; nothing for numbers in a range."""
+    if isinstance(entry, CategoricalDistribution):
+        return {each: each for each in entry.choices}
+    return dict(entry) if isinstance(entry, Mapping) else {}
+
+
+def _suggested(trial: optuna.Trial, name: str, entry: BaseDistribution | Mapping[str, Any]) -> object:
+    if isinstance(entry, IntDistribution):
+        return trial.suggest_int(name, entry.low, entry.high, step=entry.step, log=entry.log)
+    if isinstance(entry, FloatDistribution):
+        return trial.suggest_float(name, entry.low, entry.high, step=entry.step, log=entry.log)
+    return trial.suggest_categorical(name, tuple(_options(entry)))
+
+
+def _spelled(template: Surrogate, space: SearchSpace) -> dict[str, Any]:
+    """Spell the template as a trial, empty if it does not lie in the space."""
+    found: dict[str, Any] = {}
+    for name, entry in space.items():
+        value = field_of(template, name)
+        if isinstance(entry, IntDistribution | FloatDistribution):
+            inside = isinstance(value, int | float) and entry.low <= value <= entry.high
+            names = [value] if inside else []
+        else:
+            known = _options(entry).items()
+            names = [each for each, meant in known if type(meant) is type(value) and meant == value]
+        if not names:
+            return {}
+        found[name] = names[0]
+    return found
+
+
+def _meant(space: SearchSpace, tried: Mapping[str, Any]) -> dict[str, object]:
+    return {name: (_options(space[name]) or {value: value})[value] for name, value in tried.items()}
 
 
 def _splits(screen: Screen, settings: Study, seed: int) -> list[Split]:
@@ -433,6 +254,37 @@ def _splits(screen: Screen, settings: Study, seed: int) -> list[Split]:
     return splits
 
 
+@contextmanager
+def _opened(settings: Study) -> Iterator[optuna.Study]:
+    """Open a study, or begin it; Optuna is silent meanwhile, and a storage that is opened here is closed."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    own: RDBStorage | None = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            storage, name, pruner = settings.storage, settings.name, settings.pruner or WilcoxonPruner()
+            if isinstance(storage, str):
+                storage = own = _database(storage)
+            yield optuna.create_study(storage=storage, pruner=pruner, study_name=name, load_if_exists=True)
+    finally:
+        optuna.logging.set_verbosity(before)
+        if own is not None:
+            own.remove_session()
+            own.engine.dispose()
+
+
+def _database(address: str) -> RDBStorage:
+    try:
+        return RDBStorage(address if "://" in address else f"sqlite:///{address}")
+    except (SQLAlchemyError, StorageInternalError, OSError, ImportError) as error:
+        # An address can hold a password: it never goes into a message.
+        raise DataError(
+            f"the storage cannot be opened ({type(error).__name__}); take the path of an SQLite file, or the URL"
+            " of a database whose driver is installed"
+        ) from error
+
+
 def _require_subject(stored: optuna.Study, subject: Mapping[str, str]) -> None:
     """Note what a new study is about; refuse to go on with one that is about something else."""
     noted = stored.user_attrs
@@ -441,52 +293,22 @@ def _require_subject(stored: optuna.Study, subject: Mapping[str, str]) -> None:
             f"the stored study {stored.study_name!r} has another {' and '.join(other)}: its errors do not compare;"
             " give yours another name"
         )
-    for key in subject:
-        if key not in noted:
-            stored.set_user_attr(key, subject[key])
-
-
-def _run(stored: optuna.Study, objective: _Objective, trials: int, progress: Callable[[int, int], None]) -> None:
-    for _ in range(trials):
-        done = _finished(stored)
-        progress(min(done, trials), trials)
-        if done >= trials:
-            return
-        trial = stored.ask()
-        try:
-            value = objective(trial)
-        except optuna.TrialPruned:
-            stored.tell(trial, state=TrialState.PRUNED)
-        except BaseException as error:
-            trial.set_user_attr("refusal", str(error))
-            stored.tell(trial, state=TrialState.FAIL)
-            if not isinstance(error, DataError):
-                raise
-        else:
-            stored.tell(trial, value)
-    progress(min(_finished(stored), trials), trials)
-
-
-def _finished(stored: optuna.Study) -> int:
-    return len(stored.get_trials(deepcopy=False, states=_FINISHED))
+    for key in subject.keys() - noted.keys():
+        stored.set_user_attr(key, subject[key])
 
 
 def _result(stored: optuna.Study, template: Surrogate, space: SearchSpace) -> Tuned:
     trials = stored.get_trials(deepcopy=False)
-    complete = [
-        (each.value, each.number, each)
-        for each in trials
-        if each.state is TrialState.COMPLETE and each.value is not None
-    ]
+    complete = [each for each in trials if each.state is TrialState.COMPLETE]
     if not complete:
         refusals = [each.user_attrs["refusal"] for each in trials if "refusal" in each.user_attrs]
         raise DataError(
             f"none of the {len(trials)} trials succeeded; the last one said: {(refusals or ['-'])[-1]}"
         )
-    value, _, best = min(complete, key=lambda each: each[:2])
-    fixed = FixedTrial(best.params)
-    surrogate = with_fields(template, {name: each.suggest(fixed, name) for name, each in space.items()})
-    return Tuned(surrogate, value, _finished(stored), pd.DataFrame([_row(each) for each in trials]))
+    best = min(complete, key=lambda each: (each.values, each.number))
+    surrogate = with_fields(template, _meant(space, best.params))
+    finished = sum(each.state in _FINISHED for each in trials)
+    return Tuned(surrogate, best.values[0], finished, pd.DataFrame([_row(each) for each in trials]))
 
 
 def _row(trial: FrozenTrial) -> dict[str, object]:
