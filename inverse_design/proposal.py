@@ -1,7 +1,7 @@
 """The main job: from a screen and a target to a ranked list of candidates."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from inverse_design.candidates import candidates_table, spread_table
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
-from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.function_objective import FunctionObjective, OwnObjective
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -116,7 +116,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     order: Order = "2",
     top: int = 20,
     objective: ObjectiveName | OwnObjective | None = None,
-    constraints: Constraints | None = None,
+    constraints: Constraints | Sequence[Constraint] | None = None,
     prior: Mapping[str, float] | None = None,
     surrogate: SurrogateLike = None,
     level: float = 0.9,
@@ -141,7 +141,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         objective: ``likelihood`` by default for profiles, ``projection`` for signatures and scalars; or a function
             of mean and variance of the predicted effects, both candidates by readouts of the screen, that gives
             one number for each candidate, of which larger is better.
-        constraints: What may be proposed.
+        constraints: What may be proposed; a list of constraints, your own among them, does as well.
         prior: Prior weight of genes, one where not named.
         surrogate: The forward model: a name, a configuration, or a regressor of scikit-learn; no other is then
             fitted. By default the one that identifies held-out doubles best.

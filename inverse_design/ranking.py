@@ -14,6 +14,7 @@ from inverse_design.acquisition.affordable import Affordable, best_affordable
 from inverse_design.acquisition.joint_gain import LIKELY, joint_gain
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
+from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.problem import ask, range_remark, scale_remark
 from inverse_design.problem.target import Target
 from inverse_design.targets import TargetLike, target_of
@@ -67,13 +68,14 @@ class Ranking:
         return as_html(repr(self).splitlines()[:-1], self.table.drop(columns="reason"), rows=20)
 
 
-def rank(
+def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     screen: Screen,
     target: TargetLike,
     experiments: Sequence[str | Perturbation],
     *,
     costs: Sequence[float] | None = None,
     budget: float | None = None,
+    constraints: Constraints | Sequence[Constraint] | None = None,
     surrogate: SurrogateLike = None,
     level: float = 0.9,
     seed: int = 0,
@@ -89,6 +91,7 @@ def rank(
             that :func:`propose` takes as a target.
         experiments: Labels or perturbations, of any order; those that were measured are listed without gain.
         costs: Of each experiment, in any unit; not negative.
+        constraints: What may be done; experiments that they rule out are left out of the list.
         budget: In the unit of the costs; every experiment costs one if no costs are given.
         surrogate: The forward model, as in :func:`propose`.
         level: Probability of all bounds.
@@ -101,14 +104,19 @@ def rank(
         UnknownNameError: If an experiment holds a gene that the screen does not know.
         DataError: If the list is empty or names an experiment twice, a cost cannot be one, or the screen or the
             target cannot be used.
-        NothingToProposeError: If the budget is below the cheapest experiment, or all were measured.
+        NothingToProposeError: If the budget is below the cheapest experiment, or all were measured or ruled out.
     """
     require_level(level)
     question = ask(screen, target_of(target, screen))
     batch = _parsed(experiments, question.training)
     prices = _prices(costs, len(batch))
+    kept = _allowed(batch, question.training, constraints)
+    batch, prices, left_out = batch.rows(kept), prices[kept], len(batch) - len(kept)
     aim = Aim.at(question.target, question.training)
-    remark = scale_remark(question, aim.aligned)
+    remark: tuple[str, ...] = ()
+    if left_out:
+        remark = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
+    remark += scale_remark(question, aim.aligned)
     remark += range_remark(question.target, aim.aligned, question.training)
     done = _measured(batch, question.training)
     _require_new(done, prices, budget)
@@ -170,6 +178,15 @@ def _prices(costs: Sequence[float] | None, count: int) -> Float[Tensor, "b"]:
         if not (math.isfinite(cost) and cost >= 0):
             raise DataError(f"cost {cost} of experiment {number} is negative or not finite; give what it costs")
     return torch.tensor(list(costs), dtype=torch.float64)
+
+
+def _allowed(
+    batch: PerturbationBatch, screen: Screen, constraints: Constraints | Sequence[Constraint] | None
+) -> Int[Tensor, "n"]:
+    kept = torch.nonzero(Constraints.of(constraints).allows(batch, screen.vocabulary)).flatten()
+    if not len(kept):
+        raise NothingToProposeError(f"all {len(batch)} experiments of the list are ruled out by the constraints")
+    return kept
 
 
 def _measured(batch: PerturbationBatch, screen: Screen) -> Bool[Tensor, "b"]:

@@ -1,27 +1,110 @@
-"""Contract checks for authors of plug-ins: spaces, pair scores, searches, and stores of campaigns.
+"""Contract checks for authors of plug-ins: objectives, constraints, writers, pair scores, searches and stores.
 
 Each check raises :class:`AssertionError` with what was expected and what was found.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 
 from inverse_design.campaign.store.events import Asked, Block, Created, Ordered, Told, Withdrawn, content_hash
 from inverse_design.campaign.store.protocol import Store
 from inverse_design.errors import StoreError
-from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.constraints import Constraint, Constraints
+from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.topk import SearchResult
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import EMPTY, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 Searcher = Callable[[ProductScore, int, CombinationSpace], SearchResult]
+_MOST = 300  # candidates that an objective or a constraint is asked about
+
+
+def check_objective(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> None:
+    """Check that an objective values each candidate on its own, and pairs by products as one by one.
+
+    Args:
+        objective: What candidates are worth.
+        fitted: A surrogate with its error laws.
+        space: Some candidates, of entries measured alone.
+
+    Raises:
+        AssertionError: If a clause of the contract is broken; the message says which.
+    """
+    _require("it satisfies Objective", holds=isinstance(objective, Objective))
+    batch = space.batch(0, min(space.size, _MOST))
+    utility, b = objective.utility(fitted, batch), len(batch)
+    for name, numbers in (("mean", utility.mean), ("variance", utility.variance)):
+        _expect(f"the shape of the {name}", tuple(numbers.shape), (b,))
+        _require(f"each {name} is finite", holds=bool(numbers.isfinite().all()))
+    _require("no variance is negative", holds=not bool((utility.variance < 0).any()))
+    alone = objective.utility(fitted, batch.rows(slice(b - 1, b))).mean
+    torch.testing.assert_close(alone, utility.mean[-1:], msg=lambda said: f"a candidate alone: {said}")
+    outcome, posterior = objective.outcome, fitted.predict(batch)
+    _expect("the shape of the outcome", tuple(outcome.predicted(posterior).mean.shape), (b,))
+    _expect("the shape of a measured outcome", tuple(outcome.measured(posterior.mean).shape), (b,))
+    score = objective.pair_score(fitted, space) if 2 in space.orders else None
+    if score is not None:
+        check_pair_score(score)
+        first, stop = space.span(2)
+        pairs = space.batch(first, min(stop, first + _MOST))
+        at = torch.searchsorted(space.entries, pairs.genes[:, :2].contiguous())
+        torch.testing.assert_close(
+            score.exact(*at.unbind(1)),
+            objective.utility(fitted, pairs).mean,
+            msg=lambda said: f"pairs by products and one by one: {said}",
+        )
+
+
+def check_constraint(constraint: Constraint, vocabulary: Vocabulary) -> None:
+    """Check that a constraint answers for each candidate on its own.
+
+    Args:
+        constraint: Which candidates may be proposed.
+        vocabulary: Three targets or more.
+
+    Raises:
+        AssertionError: If a clause of the contract is broken; the message says which.
+    """
+    parameters = getattr(type(constraint), "__dataclass_params__", None)
+    _require("it is a frozen dataclass", holds=parameters is not None and parameters.frozen)
+    every = CombinationSpace.of(vocabulary, orders=(1, 2, 3), constraints=Constraints(measured="keep"))
+    batch = every.take(torch.linspace(0, every.size - 1, min(every.size, _MOST)).long())
+    allowed = constraint.allows(batch, vocabulary)
+    _expect("the kind of its answer", (tuple(allowed.shape), allowed.dtype), ((len(batch),), torch.bool))
+    backwards = constraint.allows(batch.rows(torch.arange(len(batch)).flip(0)), vocabulary)
+    _expect("its answer to candidates in another order", backwards.flip(0).tolist(), allowed.tolist())
+    singles = batch.rows(torch.nonzero(batch.order == 1).flatten())
+    narrow = constraint.allows(vocabulary.dosed(singles.genes[:, :1]), vocabulary)
+    _expect("its answer without empty slots", narrow.tolist(), allowed[batch.order == 1].tolist())
+    _expect("its answer to none", tuple(constraint.allows(batch.rows(slice(0, 0)), vocabulary).shape), (0,))
+
+
+def check_writer(write: Callable[[pd.DataFrame, Path, Mapping[str, object]], None], path: Path) -> None:
+    """Check that a writer makes one file of tables with words, gaps and no rows, and leaves the table as it was.
+
+    Args:
+        write: Called with a table, a path and facts.
+        path: A file that is not there yet, in a folder without others.
+
+    Raises:
+        AssertionError: If a clause of the contract is broken; the message says which.
+    """
+    table = pd.DataFrame({"name": ["A+B", 'é, "c"'], "number": [0.1, np.nan], "set": [True, False]})
+    for each in (table, table.iloc[:0]):
+        before = each.copy()
+        write(each, path, {"manifest": {"seed": 0}})
+        _expect("the files", [one.name for one in path.parent.iterdir()], [path.name])
+        pd.testing.assert_frame_equal(each, before)
 
 
 def check_space(space: CombinationSpace) -> None:
@@ -122,6 +205,11 @@ def _has_distinct_targets(vocabulary: Vocabulary, genes: tuple[int, ...]) -> boo
     return len({vocabulary.targets[gene] for gene in genes}) == len(genes)
 
 
+def _require(clause: str, *, holds: bool) -> None:
+    if not holds:
+        raise AssertionError(f"broken: {clause}")
+
+
 def _expect(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise AssertionError(f"{what}: found {found}, wanted {wanted}")
@@ -144,11 +232,11 @@ def check_store(store: Store) -> None:
     Raises:
         AssertionError: If it loses, doubles, mixes up or half-writes anything.
     """
-    _expect_of_log("the names of an empty store", store.names(), ())
+    _expect("the names of an empty store", store.names(), ())
     _refuses("an unknown campaign", UnknownNameError, lambda: store.reading(_NAME).__enter__())
     store.create(_NAME, "key-1", _CREATED, screen=_SCREEN, actor=_ACTOR)
     _refuses("a second campaign of one name", StoreError, lambda: _create(store))
-    _expect_of_log("the names", store.names(), (_NAME,))
+    _expect("the names", store.names(), (_NAME,))
     _check_beginning(store)
     _check_projection(store)
     _check_rollback(store)
@@ -162,11 +250,11 @@ def _create(store: Store) -> None:
 def _check_beginning(store: Store) -> None:
     with store.reading(_NAME) as log:
         (created,) = log.events()
-        _expect_of_log("the first event", (created.sequence, created.actor, created.event), (1, _ACTOR, _CREATED))
-        _expect_of_log("the hash of its artefact", created.artefact, content_hash(_SCREEN))
-        _expect_of_log("its artefact", log.artefact(str(created.artefact)), _SCREEN)
-        _expect_of_log("key, head and next number", (log.key, log.head(), log.next_number()), ("key-1", 1, 1))
-        _expect_of_log("the newest round", log.newest("asked"), None)
+        _expect("the first event", (created.sequence, created.actor, created.event), (1, _ACTOR, _CREATED))
+        _expect("the hash of its artefact", created.artefact, content_hash(_SCREEN))
+        _expect("its artefact", log.artefact(str(created.artefact)), _SCREEN)
+        _expect("key, head and next number", (log.key, log.head(), log.next_number()), ("key-1", 1, 1))
+        _expect("the newest round", log.newest("asked"), None)
 
 
 def _check_projection(store: Store) -> None:
@@ -179,31 +267,25 @@ def _check_projection(store: Store) -> None:
         log.append(Withdrawn((3,), "no reagent"), actor=_ACTOR)
     with store.reading(_NAME) as log:
         kinds = [(one.sequence, one.event.kind) for one in log.events()]
-        _expect_of_log(
-            "the log", kinds, list(enumerate(("created", "asked", "ordered", "told", "withdrawn"), start=1))
-        )
+        _expect("the log", kinds, list(enumerate(("created", "asked", "ordered", "told", "withdrawn"), start=1)))
         newest = log.newest("asked")
-        _expect_of_log("the round", newest and newest.event, _ASKED)
+        _expect("the round", newest and newest.event, _ASKED)
         found = [(one.number, one.perturbation, one.round, one.state) for one in log.experiments()]
         wanted = [(1, "A+B", 1, "measured"), (2, "A+C", 1, "failed"), (3, "B+C", 1, "withdrawn")]
-        _expect_of_log("the experiments", found, [*wanted, (4, "C+D", 0, "measured")])
+        _expect("the experiments", found, [*wanted, (4, "C+D", 0, "measured")])
         counts = {"proposed": 0, "ordered": 0, "measured": 2, "failed": 1, "withdrawn": 1}
-        _expect_of_log("the counts", dict(log.counts()), counts)
-        _expect_of_log(
-            "experiments by label", [one.number for one in log.experiments(perturbations=["C+D", "X"])], [4]
-        )
-        _expect_of_log("experiments by state", [one.number for one in log.experiments(states=["failed"])], [2])
-        _expect_of_log("experiments by round", len(log.experiments(round_number=1)), 3)
+        _expect("the counts", dict(log.counts()), counts)
+        _expect("experiments by label", [one.number for one in log.experiments(perturbations=["C+D", "X"])], [4])
+        _expect("experiments by state", [one.number for one in log.experiments(states=["failed"])], [2])
+        _expect("experiments by round", len(log.experiments(round_number=1)), 3)
         wells = sorted((one.number, one.replicate, one.sequence, one.row) for one in log.measurements([1, 2, 4]))
-        _expect_of_log(
-            "the wells", wells, [(1, "1", told, 0), (1, "2", told, 1), (2, "1", told, 2), (4, "1", told, 3)]
-        )
-        _expect_of_log("the blocks", list(log.blocks()), [block.to_bytes()])
-        _expect_of_log("the blocks before", list(log.blocks(until=told - 1)), [])
-        _expect_of_log("one block", log.block(told), block.to_bytes())
+        _expect("the wells", wells, [(1, "1", told, 0), (1, "2", told, 1), (2, "1", told, 2), (4, "1", told, 3)])
+        _expect("the blocks", list(log.blocks()), [block.to_bytes()])
+        _expect("the blocks before", list(log.blocks(until=told - 1)), [])
+        _expect("one block", log.block(told), block.to_bytes())
         by_digest = log.told("d")
-        _expect_of_log("the table by its digest", by_digest and by_digest.sequence, told)
-        _expect_of_log("another table", log.told("e"), None)
+        _expect("the table by its digest", by_digest and by_digest.sequence, told)
+        _expect("another table", log.told("e"), None)
 
 
 def _block() -> Block:
@@ -229,7 +311,7 @@ def _check_rollback(store: Store) -> None:
 
     _refuses("an exception in a transaction", DataError, fail)
     with store.reading(_NAME) as log:
-        _expect_of_log("the campaign after it", (log.head(), log.experiments()), before)
+        _expect("the campaign after it", (log.head(), log.experiments()), before)
 
 
 def _check_writers(store: Store) -> None:
@@ -243,7 +325,7 @@ def _check_writers(store: Store) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         numbers = sorted(pool.map(add, range(12)))
-    _expect_of_log("the numbers of 12 events", numbers, list(range(before + 1, before + 13)))
+    _expect("the numbers of 12 events", numbers, list(range(before + 1, before + 13)))
 
 
 def _refuses(what: str, kind: type[Exception], action: Callable[[], object]) -> None:
@@ -252,8 +334,3 @@ def _refuses(what: str, kind: type[Exception], action: Callable[[], object]) -> 
     except kind:
         return
     raise AssertionError(f"{what}: expected {kind.__name__}, and nothing was raised")
-
-
-def _expect_of_log(what: str, found: object, wanted: object) -> None:
-    if found != wanted:
-        raise AssertionError(f"{what}: found {found}, wanted {wanted}")

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
+from importlib.metadata import entry_points
 from types import UnionType
 from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
 
@@ -87,6 +88,9 @@ ARTEFACT_TYPES: Registry[type[Any]] = Registry(
         "Vocabulary": "surrogates.data.vocabulary:Vocabulary",
     },
 )
+
+# Classes that one of these groups names are stored under their own name, without an entry of their own above.
+_PLUGGED = ("inverse_design.objectives", "inverse_design.constraints")
 
 _DTYPES = frozenset({
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
@@ -242,7 +246,11 @@ def _classes(hint: Any) -> tuple[type[Any], ...]:  # noqa: ANN401 - annotations 
 @cache
 def _registered(name: str) -> tuple[type[Any], dict[str, Any]]:
     """Look a type and the annotations of its fields up: once, as a vocabulary holds thousands of a type."""
-    kind = ARTEFACT_TYPES.load(name)
+    kind = None
+    if name not in ARTEFACT_TYPES.names():
+        plugged = (entry.load() for group in _PLUGGED for entry in entry_points(group=group))
+        kind = next((each for each in plugged if getattr(each, "__name__", "") == name), None)
+    kind = kind or ARTEFACT_TYPES.load(name)
     return kind, get_type_hints(kind)
 
 

@@ -10,15 +10,19 @@ Example:
 """
 
 import copy
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.readers import Reader
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
-from surrogates.errors import UnknownNameError
+from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate, latent_factors
 from surrogates.uncertainty.posterior import GaussianPosterior
 
@@ -81,6 +85,35 @@ def check_context_surrogate(
         other = shuffled.in_context(context).predict(probe).mean
         _close(other, mean, "the order of the screen's rows matters", tolerance=allowed)
     _check_unseen_context(fitted, screen)
+
+
+def check_reader(read: Reader, path: Path, *, stated: Dialect | None = None) -> None:
+    """Check that a reader reads a file twice alike, and refuses damaged ones by a :class:`DataError`.
+
+    Args:
+        read: The reader.
+        path: A file that it reads.
+        stated: What is known about its columns.
+
+    Raises:
+        AssertionError: If a clause of the contract is broken; the message says which.
+    """
+    dialect, provenance = stated or Dialect(), {"source": path.name}
+    one, other = (read(path, dialect, layer_key=None, readouts=None, provenance=provenance) for _ in range(2))
+    if one.provenance.get("source") != path.name:
+        raise AssertionError("the screen does not keep the provenance that the reader was given")
+    _close(other.effects, one.effects, "the same file was read in two ways")
+    chosen = read(path, dialect, layer_key=None, readouts=one.readouts[:1], provenance=provenance)
+    if chosen.readouts != one.readouts[:1]:
+        raise AssertionError(f"one readout was asked for, and {len(chosen.readouts)} were read")
+    with TemporaryDirectory() as folder:
+        damaged = Path(folder) / path.name
+        damaged.write_bytes(b"\x00\xff no such format")
+        try:
+            read(damaged, dialect, layer_key=None, readouts=None, provenance=provenance)
+        except DataError:
+            return
+    raise AssertionError("a damaged file was read")
 
 
 def check_configuration(surrogate: Surrogate | ContextSurrogate) -> None:

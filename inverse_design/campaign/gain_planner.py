@@ -27,6 +27,7 @@ from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.problem import candidate_space
+from inverse_design.problem.registered import read_constraint
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
 from inverse_design.search.api import Engine, search_notes
@@ -259,7 +260,8 @@ class _Selection:
 
 
 def _space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
-    rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible)
+    further = tuple(map(read_constraint, settings.constraints))
+    rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible, further=further)
     return candidate_space(screen, settings.order, rules)
 
 

@@ -37,6 +37,7 @@ class CampaignSettings:
         max_per_gene: Most experiments of a batch that share one gene or compound; no limit by default.
         exclude: Genes or compounds that are never proposed.
         incompatible: Pairs of them that are never proposed together.
+        constraints: Constraints of other packages, each as NAME, NAME:key=value,key=value or NAME:{JSON}.
         replicates: Wells of each experiment.
         controls: Control wells of a plate.
         plate_size: Wells of a plate.
@@ -62,6 +63,7 @@ class CampaignSettings:
     max_per_gene: int | None = None
     exclude: tuple[str, ...] = ()
     incompatible: tuple[tuple[str, str], ...] = ()
+    constraints: tuple[str, ...] = ()
     replicates: int = 2
     controls: int = 8
     plate_size: PlateSize = 96

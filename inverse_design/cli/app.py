@@ -105,7 +105,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
             of kind profile, signature, shift or scalar.
         context: Which context (cell type, line, batch), if the data hold several.
-        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         asking: What is asked.
         restrictions: What may be proposed.
         running: How the space is searched.
@@ -153,7 +153,7 @@ def rank(
             of kind profile, signature, shift or scalar.
         listing: Which experiments, and what they cost.
         context: Which context (cell type, line, batch), if the data hold several.
-        output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
+        output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         valuing: How experiments are valued.
         reading: How to read a file.
         run: What was typed.

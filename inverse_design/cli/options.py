@@ -10,7 +10,6 @@ from surrogates.data.perturbation import Mode
 
 # The words of inverse_design.proposal, which cannot be imported here without torch; a test compares them.
 OrderName = Literal["1", "2", "3", "4", "5", "6", "both"]
-ObjectiveWord = Literal["likelihood", "distance", "pearson", "cosine", "projection"]
 MeasuredWord = Literal["keep", "leave-out"]
 RunWords: TypeAlias = Annotated[Run, Parameter(parse=False)]
 Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
@@ -67,7 +66,8 @@ class Asking:
     Attributes:
         order: How many are given together; both for singles and pairs.
         top: How many candidates to list.
-        objective: How candidates are judged; likelihood by default for profiles, projection for signatures.
+        objective: How candidates are judged: likelihood (the default for profiles), distance, pearson, cosine,
+            projection (the default for signatures), or one that another package adds.
         prior: Table of prior weights of genes (columns gene, weight), one where a gene is not named.
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         level: Probability of the bounds of each candidate, and of the set of candidates.
@@ -76,7 +76,7 @@ class Asking:
 
     order: OrderName = "2"
     top: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 20
-    objective: ObjectiveWord | None = None
+    objective: str | None = None
     prior: str | None = None
     model: str = AUTOMATIC
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
@@ -99,6 +99,7 @@ class Restrictions:
         incompatible: Table of two columns: pairs that may not stand together.
         costs: Table of what each gene costs (columns gene, cost); goes with the budget.
         budget: The most that the parts of one candidate may cost together.
+        constraint: A constraint of another package, or group, as NAME, NAME:key=value,key=value or NAME:{JSON}.
     """
 
     exclude: Words = ()
@@ -111,6 +112,7 @@ class Restrictions:
     incompatible: str | None = None
     costs: str | None = None
     budget: float | None = None
+    constraint: Words = ()
 
 
 @Parameter(name="*", group=RUNNING)
@@ -206,12 +208,14 @@ class Listing:
         experiment_column: Column of their labels; found by its name by default.
         cost_column: Column of what each costs; experiments are then ranked by gain per cost.
         budget: The best set within it is marked; without costs each experiment costs one.
+        constraint: Leave out what a constraint rules out: NAME, NAME:key=value,key=value or NAME:{JSON}.
     """
 
     experiments: str
     experiment_column: str | None = None
     cost_column: str | None = None
     budget: Annotated[float | None, Parameter(validator=validators.Number(gte=0))] = None
+    constraint: Words = ()
 
 
 @Parameter(name="*", group=ASKING)

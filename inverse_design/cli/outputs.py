@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 import torch
@@ -16,8 +17,8 @@ from inverse_design.cli.console import Run
 from inverse_design.errors import OutputError
 from surrogates.data.io.whole_file import write_whole
 from surrogates.data.screen import Screen
+from surrogates.registry import Registry
 
-TABLE_ENDINGS = (".csv", ".parquet")
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
 METADATA_KEY = b"inverse_design"
 _DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number of threads
@@ -50,20 +51,71 @@ def sidecar_of(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
-    """Write a table with a JSON sidecar, each whole or not at all; a Parquet file holds the manifest, too."""
-    if path.suffix == ".parquet":
-        import pyarrow as pa  # noqa: PLC0415 - most verbs write no Parquet file
-        import pyarrow.parquet as pq  # noqa: PLC0415
+@runtime_checkable
+class Writer(Protocol):
+    """Writes tables in one format; its name in the entry-point group ``inverse_design.writers`` is the ending."""
 
-        frame = pa.Table.from_pandas(table, preserve_index=False)
-        known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
-        frame = frame.replace_schema_metadata({**(frame.schema.metadata or {}), METADATA_KEY: known})
-        write_whole(path, lambda temporary: pq.write_table(frame, temporary))
-    else:
-        csv = table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
-        write_whole(path, lambda temporary: temporary.write_text(csv, encoding="utf-8", newline=""))
+    def __call__(self, table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> None:
+        """Write a table.
+
+        Args:
+            table: What to write, without its index.
+            path: A new file; it gets its name once it is whole.
+            facts: What explains the table; a file beside it holds them in any case.
+        """
+        ...
+
+
+WRITERS: Registry[Writer] = Registry(
+    kind="output format",
+    group="inverse_design.writers",
+    shipped={
+        "csv": "inverse_design.cli.outputs:write_csv",
+        "json": "inverse_design.cli.outputs:write_json_rows",
+        "parquet": "inverse_design.cli.outputs:write_parquet",
+        "xlsx": "inverse_design.cli.outputs:write_xlsx",
+    },
+)
+
+
+def table_endings() -> tuple[str, ...]:
+    """List the endings of tables that can be written."""
+    return tuple(f".{name}" for name in WRITERS.names())
+
+
+def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
+    """Write a table in the format of its ending with a JSON sidecar, each whole or not at all."""
+    fitting = [name for name in WRITERS.names() if path.name.endswith(f".{name}")]
+    write = WRITERS.load(max(fitting, key=len) if fitting else path.suffix[1:])
+    write_whole(path, lambda temporary: write(table, temporary, facts))
     return path, write_facts(path, facts)
+
+
+def write_csv(table: pd.DataFrame, path: Path, _facts: Mapping[str, object]) -> None:
+    """Write comma-separated values of ten digits."""
+    csv = table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
+    path.write_text(csv, encoding="utf-8", newline="")
+
+
+def write_json_rows(table: pd.DataFrame, path: Path, _facts: Mapping[str, object]) -> None:
+    """Write one JSON object per row."""
+    path.write_text((table.to_json(orient="records", indent=1) or "[]") + "\n", encoding="utf-8")
+
+
+def write_parquet(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> None:
+    """Write Parquet with the manifest in its metadata."""
+    import pyarrow as pa  # noqa: PLC0415 - most verbs write no Parquet file
+    import pyarrow.parquet as pq  # noqa: PLC0415
+
+    frame = pa.Table.from_pandas(table, preserve_index=False)
+    known = json.dumps(strict(facts.get("manifest")), allow_nan=False).encode()
+    pq.write_table(frame.replace_schema_metadata({**(frame.schema.metadata or {}), METADATA_KEY: known}), path)
+
+
+def write_xlsx(table: pd.DataFrame, path: Path, _facts: Mapping[str, object]) -> None:
+    """Write the sheet of a workbook."""
+    with path.open("wb") as file:
+        table.to_excel(file, index=False, engine="openpyxl")
 
 
 def write_facts(path: Path, facts: Mapping[str, object]) -> Path:

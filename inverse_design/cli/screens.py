@@ -11,7 +11,7 @@ from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.counts import COUNTS
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.readers import read_screen
+from surrogates.data.io.readers import endings, read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
@@ -116,7 +116,7 @@ def _as_it_is(data: str, reading: Reading) -> Screen:
         raise DataError(
             f"{data!r} is a dataset of the catalogue, read in one way; give reading options for files only"
         )
-    if data not in names() and is_missing(data):
+    if data not in names() and (is_missing(data) or data.endswith(endings())):
         raise DataError(f"there is no file {data!r}")
     return load(data)
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, product
-from typing import Literal
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
@@ -12,12 +12,34 @@ from torch import Tensor
 
 from inverse_design.errors import SpaceError
 from surrogates.data.perturbation import Intervention, Mode
-from surrogates.data.vocabulary import EMPTY, Vocabulary
+from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 from surrogates.errors import UnknownNameError
 from surrogates.summary import summary
 
 MILLIONTHS = 1_000_000  # costs are counted in whole millionths of their unit: sums are exact in any order
 _DEAREST = 1e9
+
+
+@runtime_checkable
+class Constraint(Protocol):
+    """Which candidates may be proposed: a frozen dataclass with this method, in any package.
+
+    Written once, it holds in ``propose``, ``rank`` and campaigns, in searches of pairs, sets and streams. Named in
+    the entry-point group ``inverse_design.constraints`` it is also reached from the command line.
+    """
+
+    def allows(self, candidates: PerturbationBatch, vocabulary: Vocabulary) -> Bool[Tensor, "b"]:
+        """Tell which candidates may be proposed.
+
+        Args:
+            candidates: Whole candidates, each on its own: an answer must not depend on the others. Their
+                ``genes`` are ids of the vocabulary, -1 in slots that are not used.
+            vocabulary: What the ids mean: ``vocabulary.targets`` are names, ``vocabulary.doses`` doses.
+
+        Returns:
+            True where one may be proposed.
+        """
+        ...
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,10 @@ class Group:
             raise SpaceError(
                 f"at most {self.at_most} of group {self.name!r} is none of it; exclude its members instead"
             )
+
+    def allows(self, candidates: PerturbationBatch, vocabulary: Vocabulary) -> Bool[Tensor, "b"]:
+        """Tell which candidates hold no more members than they may; see :meth:`Constraint.allows`."""
+        return Constraints(groups=(self,)).allows(candidates, vocabulary)
 
 
 @dataclass(frozen=True)
@@ -159,6 +185,7 @@ class Constraints:
         incompatible: Pairs of names that may not stand together.
         costs: What each name costs, in any unit; a label goes before its target.
         budget: The most that the parts of a candidate may cost together; goes with ``costs``.
+        further: Constraints of other packages, or your own.
     """
 
     excluded: tuple[str, ...] = ()
@@ -172,7 +199,37 @@ class Constraints:
     incompatible: tuple[tuple[str, str], ...] = ()
     costs: tuple[tuple[str, float], ...] = ()
     budget: float | None = None
+    further: tuple[Constraint, ...] = ()
+
     __repr__ = summary
+
+    @classmethod
+    def of(cls, stated: "Constraints | Iterable[object] | None") -> "Constraints":
+        """Take constraints as they are stated: none, all in one, or one by one.
+
+        Raises:
+            SpaceError: If one of them has no method ``allows``.
+        """
+        if isinstance(stated, Constraints):
+            return stated
+        each = () if stated is None else tuple(stated)
+        if wrong := [one for one in each if not isinstance(one, Constraint)]:
+            raise SpaceError(f"{wrong[0]!r} is no constraint: it has no method allows(candidates, vocabulary)")
+        groups = tuple(one for one in each if isinstance(one, Group))
+        others = tuple(one for one in each if isinstance(one, Constraint) and not isinstance(one, Group))
+        return cls(groups=groups, further=others)
+
+    def allows(self, candidates: PerturbationBatch, vocabulary: Vocabulary) -> Bool[Tensor, "b"]:
+        """Tell which candidates keep all constraints, measured or not; see :meth:`Constraint.allows`."""
+        chosen = self.resolve(vocabulary)
+        allowed = (torch.isin(candidates.genes, chosen.entries) | (candidates.genes == EMPTY)).all(1)
+        for alternatives in chosen.required:
+            allowed &= torch.isin(candidates.genes, torch.tensor(alternatives)).any(1)
+        # costs are known of allowed entries only: others must not be looked up
+        allowed[allowed.clone()] = chosen.limits.admit(candidates.genes[allowed])
+        for each in self.further:
+            allowed &= each.allows(candidates, vocabulary)
+        return allowed
 
     def __post_init__(self) -> None:
         """Refuse a range of doses that holds none, and a budget without costs."""

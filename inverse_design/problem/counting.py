@@ -106,6 +106,8 @@ def pair_row(items: int, number: int) -> int:
 
 _KINDS = {1: "single", 2: "pair", 3: "triple"}
 _LISTED = 1 << 19  # sets that may be looked at one by one
+_LOOKED_AT = 1 << 21  # sets that a further constraint is asked about only to count them
+_BLOCK = 1 << 16  # of these at a time
 _TERMS = 1 << 16  # terms of a polynomial; beyond, costs are left out and the count is a bound
 
 # How many sets there are of each number of members and each cost.
@@ -132,8 +134,12 @@ def count_sets(rules: SetRules, order: int) -> Count:
     """Count the sets of an order that rules allow."""
     if order == 1:
         return Count(int(rules.admit(rules.entries[:, None]).sum()))
-    if order == 2 and not rules.limits.free:
+    if rules.further and math.comb(len(rules.entries), order) > _LOOKED_AT:
+        return replace(count_sets(replace(rules, further=()), order), exact=False)
+    if order == 2 and (rules.further or not rules.limits.free):
         return Count(PairMask(rules).count())
+    if rules.further:
+        return Count(_listed(rules, order))
     if not rules.limits.free and math.comb(len(rules.entries), order) <= _LISTED:
         return Count(_listed(rules, order))
     return _multiplied(rules, order)
@@ -142,19 +148,21 @@ def count_sets(rules: SetRules, order: int) -> Count:
 def ruled_out(rules: SetRules, orders: tuple[int, ...]) -> dict[str, int]:
     """Tell how many combinations each kind of rule takes away, of those that the kinds before it leave."""
     limits = rules.limits
-    bare = replace(rules, required=(), limits=UNLIMITED)
+    bare = replace(rules, required=(), limits=UNLIMITED, further=())
+    own = replace(rules, further=())
     stages = {
         "two doses of one target": bare,
         "required target missing": replace(bare, required=rules.required),
-        "too many of a group": replace(rules, limits=Limits(limits.groups, limits.at_most)),
-        "incompatible": replace(rules, limits=replace(limits, costs=(), budget=None)),
-        "over budget": rules,
+        "too many of a group": replace(own, limits=Limits(limits.groups, limits.at_most)),
+        "incompatible": replace(own, limits=replace(limits, costs=(), budget=None)),
+        "over budget": own,
     }
+    stages |= {each.name: replace(own, further=rules.further[:at]) for at, each in enumerate(rules.further, 1)}
     reasons: dict[str, int] = {}
     for order in orders:
         left, before = math.comb(len(rules.entries), order), None
         for reason, stage in stages.items():
-            same = before is not None and (stage.required, stage.limits) == (before.required, before.limits)
+            same = before is not None and _parts(stage) == _parts(before)
             count = Count(left) if same else count_sets(stage, order)
             if not count.exact:
                 break
@@ -163,9 +171,14 @@ def ruled_out(rules: SetRules, orders: tuple[int, ...]) -> dict[str, int]:
     return {reason: number for reason, number in reasons.items() if number}
 
 
+def _parts(rules: SetRules) -> tuple[object, ...]:
+    return rules.required, rules.limits, rules.further
+
+
 def _listed(rules: SetRules, order: int) -> int:
     """Look at each set."""
-    return int(rules.admit(rules.entries[_all_sets(len(rules.entries), order)]).sum())
+    sets = _all_sets(len(rules.entries), order)
+    return sum(int(rules.admit(rules.entries[part]).sum()) for part in sets.split(_BLOCK))
 
 
 def _multiplied(rules: SetRules, order: int) -> Count:

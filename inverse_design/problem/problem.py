@@ -1,7 +1,7 @@
 """What is asked: training data, a target, a space of candidates and a prior over genes."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.errors import SpaceError, TargetError
-from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import (
     REACH,
@@ -104,7 +104,9 @@ def _unit(screen: Screen) -> str:
     return screen.provenance.get("unit", "its unit")
 
 
-def candidate_space(screen: Screen, order: Order, constraints: Constraints | None) -> CombinationSpace:
+def candidate_space(
+    screen: Screen, order: Order, constraints: Constraints | Iterable[Constraint] | None
+) -> CombinationSpace:
     """Build the space over the interventions that were measured alone."""
     if order not in _ORDERS:
         raise SpaceError(f"order {order!r} is not one of {', '.join(_ORDERS)}")

@@ -1,26 +1,56 @@
-"""The objectives that can be chosen by name, and the one that fits a target."""
+"""The objectives and constraints that are chosen by name: those of this package, and those that others add.
 
+A further one is one file and one entry point in the group ``inverse_design.objectives`` or
+``inverse_design.constraints``; nothing else is touched.
+"""
+
+import inspect
+import json
 from collections.abc import Callable, Mapping
-from typing import Literal
+from dataclasses import fields
+from typing import TypeAlias, get_origin, get_type_hints
 
 from jaxtyping import Float
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
-from inverse_design.errors import TargetError
-from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
+from inverse_design.errors import SpaceError, TargetError
+from inverse_design.problem.constraints import Constraint
+from inverse_design.problem.objective import Correlation, Objective, SquaredDistance
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
 from surrogates.errors import UnknownNameError
+from surrogates.registry import Registry
 
-ObjectiveName = Literal["likelihood", "distance", "pearson", "cosine", "projection"]
+ObjectiveName: TypeAlias = str
 
-_PROFILE_OBJECTIVES: Mapping[str, Callable[[AlignedProfile, Tensor], Objective]] = {
-    "likelihood": TargetLikelihood,
-    "distance": lambda aligned, _: SquaredDistance(aligned),
-    "pearson": lambda aligned, _: Correlation(aligned, "pearson"),
-    "cosine": lambda aligned, _: Correlation(aligned, "cosine"),
-    "projection": lambda aligned, _: SignedProjection(aligned),
-}
+# An objective is called with ``target``, and with ``log_prior`` if it has an argument or a field of that name.
+OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
+    kind="objective",
+    group="inverse_design.objectives",
+    shipped={
+        "likelihood": "inverse_design.problem.likelihood:TargetLikelihood",
+        "distance": "inverse_design.problem.objective:SquaredDistance",
+        "pearson": "inverse_design.problem.registered:pearson",
+        "cosine": "inverse_design.problem.registered:cosine",
+        "projection": "inverse_design.problem.objective:SignedProjection",
+    },
+)
+CONSTRAINTS: Registry[type[Constraint]] = Registry(
+    kind="constraint",
+    group="inverse_design.constraints",
+    shipped={"group": "inverse_design.problem.constraints:Group"},
+)
+_OF_PROFILES = ("likelihood", "pearson", "cosine")
+
+
+def pearson(target: AlignedProfile) -> Correlation:
+    """Weighted Pearson correlation with a profile."""
+    return Correlation(target, "pearson")
+
+
+def cosine(target: AlignedProfile) -> Correlation:
+    """Weighted cosine of the angle to a profile."""
+    return Correlation(target, "cosine")
 
 
 def make_objective(
@@ -29,17 +59,59 @@ def make_objective(
     """Choose the objective that fits a target.
 
     Raises:
+        UnknownNameError: If there is no such objective; the message names the nearest.
         TargetError: If the objective cannot judge such a target.
     """
-    if name is not None and name not in _PROFILE_OBJECTIVES:
-        raise UnknownNameError.from_known("objective", name, _PROFILE_OBJECTIVES)
     profile = isinstance(target, ProfileTarget)
     wanted = name or ("likelihood" if profile else "projection")
+    kind, given = OBJECTIVES.load(wanted), {"target": aligned, "log_prior": log_prior}
     if not profile:
         reach = isinstance(target, ScalarTarget) and target.goal == "reach"
-        if wanted == "distance" or (reach and name is None):
+        if reach and name is None:
             return SquaredDistance(aligned)
-        if wanted == "projection" and not reach:
-            return SignedProjection(aligned)
-        raise TargetError(f"objective {wanted!r} cannot judge target {target.name!r}")
-    return _PROFILE_OBJECTIVES[wanted](aligned, log_prior)
+        if wanted in _OF_PROFILES or (wanted == "projection" and reach):
+            raise TargetError(f"objective {wanted!r} cannot judge target {target.name!r}")
+    return kind(**{key: value for key, value in given.items() if key in inspect.signature(kind).parameters})
+
+
+def read_constraint(text: str) -> Constraint:
+    """Read a constraint as ``NAME``, ``NAME:key=value,key=value`` or ``NAME:{JSON}``.
+
+    A value without a key goes to the key before it: ``group:name=kinases,members=CDK4,CDK6``.
+
+    Raises:
+        UnknownNameError: If there is no such constraint, or it has no such setting; the nearest is named.
+        SpaceError: If a value is not of its kind, or one is missing.
+    """
+    name, _, stated = text.partition(":")
+    kind = CONSTRAINTS.load(name.strip())
+    given, known = _stated(stated.strip(), name), [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    if unknown := [key for key in given if key not in known]:
+        raise UnknownNameError.from_known(f"setting of constraint {name!r}", unknown[0], known)
+    hints = get_type_hints(kind)
+    many = {key for key, value in given.items() if isinstance(value, str) and get_origin(hints[key]) is tuple}
+    try:
+        return TypeAdapter(kind).validate_python({k: [v] if k in many else v for k, v in given.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(each) for each in first["loc"])
+        raise SpaceError(f"constraint {text!r}: {where}: {first['msg']}") from error
+
+
+def _stated(text: str, name: str) -> Mapping[str, object]:
+    if text.startswith("{"):
+        try:
+            found: dict[str, object] = json.loads(text)
+        except ValueError as error:
+            raise SpaceError(f"constraint {name!r}: {text!r} is no JSON: {error}") from error
+        return found
+    given: dict[str, list[str]] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        key, equals, value = part.partition("=")
+        if equals:
+            given[key.strip()] = [value.strip()]
+        elif given:
+            next(reversed(given.values())).append(part)
+        else:
+            raise SpaceError(f"constraint {name!r}: {part!r} has no key; write key=value")
+    return {key: values[0] if len(values) == 1 else values for key, values in given.items()}

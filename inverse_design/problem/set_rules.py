@@ -11,8 +11,35 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem.constraints import MILLIONTHS, Limits
+from inverse_design.problem.constraints import MILLIONTHS, Constraint, Limits
 from surrogates.data.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class BoundConstraint:
+    """A constraint and the vocabulary whose ids it is asked about."""
+
+    constraint: Constraint
+    vocabulary: Vocabulary
+
+    @property
+    def name(self) -> str:
+        """What to call it in counts of what is ruled out."""
+        return f"ruled out by {type(self.constraint).__name__}"
+
+    def admit(self, genes: Int[Tensor, "b k"]) -> Bool[Tensor, "b"]:
+        """Tell which sets may be proposed.
+
+        Raises:
+            SpaceError: If the constraint does not answer with one truth value for each.
+        """
+        allowed: object = self.constraint.allows(self.vocabulary.dosed(genes), self.vocabulary)
+        if isinstance(allowed, Tensor) and allowed.dtype == torch.bool and allowed.shape == (len(genes),):
+            return allowed
+        raise SpaceError(
+            f"constraint {type(self.constraint).__name__} must answer {len(genes)} candidates with as many truth"
+            " values in one tensor"
+        )
 
 
 @dataclass(frozen=True)
@@ -27,6 +54,7 @@ class SetRules:
     target: Int[Tensor, "w"]  # a number for the target of each vocabulary id; entries of one target are neighbours
     required: tuple[tuple[int, ...], ...]  # for each required target, the ids of which a candidate must hold one
     limits: Limits  # what may not stand together
+    further: tuple["BoundConstraint", ...] = ()  # constraints that only whole candidates are held against
 
     def admit(self, genes: Int[Tensor, "b k"]) -> Bool[Tensor, "b"]:
         """Tell which sets may be proposed."""
@@ -35,6 +63,8 @@ class SetRules:
         admitted &= ~((targets[:, 1:] == targets[:, :-1]) & (genes[:, 1:] >= 0)).any(dim=1)
         for alternatives in self.required:
             admitted &= torch.isin(genes, torch.tensor(alternatives)).any(dim=1)
+        for each in self.further:
+            admitted[admitted.clone()] = each.admit(genes[admitted])
         return admitted
 
     def hopeful(self, genes: Int[Tensor, "b k"], missing: int) -> Bool[Tensor, "b"]:
@@ -149,14 +179,27 @@ class PairMask:
         allowed[here[:, 0] - one.start, here[:, 1] - other.start] = False
         return allowed
 
+    def whole_tile(self, rows: slice, columns: slice) -> Bool[np.ndarray, "rows columns"] | None:
+        """Tell which cells above the diagonal of a tile are allowed by the further constraints, too."""
+        allowed = self.tile(rows, columns)
+        if not self.rules.further:
+            return allowed
+        (one, last, _), (other, end, _) = rows.indices(self._size), columns.indices(self._size)
+        allowed = np.ones((last - one, end - other), dtype=bool) if allowed is None else allowed
+        allowed &= np.arange(one, last)[:, None] < np.arange(other, end)
+        row, column = np.nonzero(allowed)
+        positions = torch.from_numpy(np.column_stack([row + one, column + other]))
+        allowed[row, column] = self.rules.admit(self.rules.entries[positions]).numpy()
+        return allowed
+
     def count(self) -> int:
         """Count the allowed pairs."""
         total = self._size * (self._size - 1) // 2
         return total - sum(int(np.triu(~allowed, 1).sum()) for allowed in self._blocks() if allowed is not None)
 
     def _blocks(self) -> Iterator[Bool[np.ndarray, "rows columns"] | None]:
-        for start in range(0, 0 if self.free else self._size, _ROWS):
-            yield self.tile(slice(start, start + _ROWS), slice(start, None))
+        for start in range(0, 0 if self.free and not self.rules.further else self._size, _ROWS):
+            yield self.whole_tile(slice(start, start + _ROWS), slice(start, None))
 
     @property
     def _size(self) -> int:

@@ -1,7 +1,7 @@
 """The lazy set of all candidates: every combination of the allowed entries, by number."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError, SpaceError
-from inverse_design.problem.constraints import UNLIMITED, Constraints, Limits
+from inverse_design.problem.constraints import UNLIMITED, Constraint, Constraints, Limits
 from inverse_design.problem.counting import (
     LARGEST_INT64,
     CombinationNumbers,
@@ -20,7 +20,7 @@ from inverse_design.problem.counting import (
     count_sets,
     ruled_out,
 )
-from inverse_design.problem.set_rules import SetRules
+from inverse_design.problem.set_rules import BoundConstraint, SetRules
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 from surrogates.summary import summary
@@ -43,6 +43,7 @@ class CombinationSpace:
         required: For each required target, the ids of which a candidate must hold one.
         excluded: Numbers of the measured combinations that are left out, ascending.
         limits: What may not stand together.
+        further: Constraints of other packages: candidates are held against them, one by one.
     """
 
     vocabulary: Vocabulary
@@ -51,6 +52,8 @@ class CombinationSpace:
     required: tuple[tuple[int, ...], ...]
     excluded: Numbers
     limits: Limits = UNLIMITED
+    further: tuple[Constraint, ...] = ()
+
     __repr__ = summary
 
     @classmethod
@@ -59,7 +62,7 @@ class CombinationSpace:
         vocabulary: Vocabulary,
         *,
         orders: Iterable[int] = (1, 2),
-        constraints: Constraints | None = None,
+        constraints: Constraints | Iterable[Constraint] | None = None,
         measured: PerturbationBatch | None = None,
         within: Int[Tensor, "w"] | None = None,
     ) -> "CombinationSpace":
@@ -80,18 +83,16 @@ class CombinationSpace:
             SpaceError: If constraints contradict each other or an order cannot be made.
             NothingToProposeError: If no candidate is left.
         """
-        asked = constraints or Constraints()
+        asked = Constraints.of(constraints)
         chosen = asked.resolve(vocabulary, within=within)
         wanted = tuple(sorted(set(orders)))
         rules = SetRules(chosen.entries, _target_numbers(vocabulary), chosen.required, chosen.limits)
         rules = rules.affordable(wanted, vocabulary)
-        whole = cls(vocabulary, rules.entries, wanted, rules.required, np.empty(0, dtype=np.int64), rules.limits)
-        if measured is None or asked.measured == "keep":
-            space = whole
-        else:
-            inside = torch.nonzero(whole._contains(measured)).flatten()
-            known = np.unique(whole._rank(measured.rows(inside)))
-            space = cls(vocabulary, rules.entries, wanted, rules.required, known, rules.limits)
+        none = np.empty(0, dtype=np.int64)
+        space = cls(vocabulary, rules.entries, wanted, rules.required, none, rules.limits, asked.further)
+        if measured is not None and asked.measured != "keep":
+            inside = torch.nonzero(space._contains(measured)).flatten()
+            space = replace(space, excluded=np.unique(space._rank(measured.rows(inside))))
         if space.count_valid == 0:
             raise NothingToProposeError(f"no candidate is left ({space.summary}); relax a constraint")
         return space
@@ -99,7 +100,8 @@ class CombinationSpace:
     @cached_property
     def rules(self) -> SetRules:
         """What makes a set of entries a candidate, measured ones aside."""
-        return SetRules(self.entries, _target_numbers(self.vocabulary), self.required, self.limits)
+        further = tuple(BoundConstraint(each, self.vocabulary) for each in self.further)
+        return SetRules(self.entries, _target_numbers(self.vocabulary), self.required, self.limits, further)
 
     @cached_property
     def _numbers(self) -> CombinationNumbers:
@@ -210,8 +212,8 @@ class CombinationSpace:
             batch: Combinations of the space.
 
         Returns:
-            False where one is left out as measured, holds two doses of one target, lacks a required target, or
-            breaks a limit.
+            False where one is left out as measured, holds two doses of one target, lacks a required target,
+            breaks a limit, or is not allowed by a further constraint.
         """
         allowed = self._admitted(batch)
         if len(self.excluded):
@@ -227,7 +229,7 @@ class CombinationSpace:
 
     @property
     def counted(self) -> bool:
-        """Whether the counts are exact: always up to pairs, and see :mod:`inverse_design.problem.counting`."""
+        """Whether the counts are exact: without further constraints always up to pairs; see :func:`count_sets`."""
         return all(count.exact for count in self._feasible.values())
 
     def count_valid_of(self, order: int) -> int:

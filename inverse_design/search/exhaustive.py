@@ -65,7 +65,7 @@ def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math
         block.masked_fill_(torch.ones_like(block, dtype=torch.bool).tril(), -torch.inf)
         here = left_out[(left_out[:, 0] >= start) & (left_out[:, 0] < stop)] - start
         block[here[:, 0], here[:, 1]] = -torch.inf
-        allowed = mask.tile(slice(start, stop), slice(start, None))
+        allowed = mask.whole_tile(slice(start, stop), slice(start, None))
         if allowed is not None:
             block.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
         total = total.merge(_of(block.flatten(), cut))

@@ -48,6 +48,7 @@ class SearchTask:
     orders: tuple[int, ...]  # how many interventions are given together
     required: tuple[tuple[int, ...], ...]  # for each required target, the ids of which a candidate holds one
     excluded: Int[Tensor, "m"]  # numbers of the measured combinations that are left out
+    further: tuple[Any, ...]  # constraints of other packages
     groups: tuple[tuple[int, ...], ...]  # ids of each group of which a candidate holds few
     at_most: tuple[int, ...]  # how many of each
     apart: tuple[tuple[int, int], ...]  # ids that may not stand together
@@ -74,6 +75,7 @@ class SearchTask:
             space.orders,
             space.required,
             torch.from_numpy(space.excluded.astype("int64")),
+            space.further,
             *astuple(space.limits),
         )
 
@@ -87,6 +89,7 @@ class SearchTask:
             self.required,
             self.excluded.numpy().copy(),
             Limits(self.groups, self.at_most, self.apart, self.costs, self.budget),
+            self.further,
         )
 
     def pack(self) -> bytes:

@@ -13,12 +13,12 @@ from inverse_design.cli.campaign.report import batch_grid, listed, show_advice, 
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.options import Reading
-from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
+from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
 
 
 def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destination: str | None) -> None:
     """Propose a round, or give the open one out again."""
-    written = None if destination is None else check_writable(destination, endings=TABLE_ENDINGS)
+    written = None if destination is None else check_writable(destination, endings=table_endings())
     campaign = open_campaign(place)
     wanted = campaign.settings.batch_size if count is None else count
     with working("planning"):

@@ -10,12 +10,13 @@ from inverse_design.candidates import borrows
 from inverse_design.cli.console import Run, complaints, output, say, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
-from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
+from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
 from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.objective import DISTANCE
+from inverse_design.problem.registered import OBJECTIVES, read_constraint
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.api import Engine, Workload
@@ -66,7 +67,11 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Rank candidates, print them, and write them if asked."""
     limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
     inputs = [each for each in (data, target, *filter(None, (asking.prior, *limits))) if names_a_file(each)]
-    place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
+    if asking.objective is not None:
+        OBJECTIVES.load(asking.objective)  # a misspelt name is refused before anything is read
+    place = (
+        check_writable(destination, endings=table_endings(), inputs=inputs) if destination is not None else None
+    )
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
         wanted = read_target(target, screen)
@@ -99,6 +104,7 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
         incompatible=read_pairs(Path(restrictions.incompatible)) if restrictions.incompatible else (),
         costs=read_costs(Path(restrictions.costs)) if restrictions.costs else (),
         budget=restrictions.budget,
+        further=tuple(map(read_constraint, restrictions.constraint)),
     )
 
 

@@ -12,8 +12,9 @@ from inverse_design.cli.console import Run, output, say, show_facts, show_warnin
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Reading, Valuing
-from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, manifest, write_table
+from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
 from inverse_design.cli.screens import loaded_model, one_context, open_screen
+from inverse_design.problem.registered import read_constraint
 from inverse_design.ranking import Ranking, rank
 from inverse_design.targets import read_target
 from inverse_design.value_tables import names_a_file
@@ -36,7 +37,10 @@ def run_rank(
 ) -> None:
     """Rank the experiments of a list, print them, and write them if asked."""
     inputs = [each for each in (data, target, listing.experiments) if names_a_file(each)]
-    place = check_writable(destination, endings=TABLE_ENDINGS, inputs=inputs) if destination is not None else None
+    place = (
+        check_writable(destination, endings=table_endings(), inputs=inputs) if destination is not None else None
+    )
+    constraints = tuple(map(read_constraint, listing.constraint))
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
         wanted = read_target(target, screen)
@@ -53,6 +57,7 @@ def run_rank(
             listed.labels,
             costs=listed.costs,
             budget=listing.budget,
+            constraints=constraints,
             surrogate=loaded_model(valuing.model),
             level=valuing.level,
             seed=valuing.seed,

@@ -146,6 +146,7 @@ class Dialect:
     sep: str | None = None  # what stands between the parts of a combination
     mode: Mode | None = None
     collapse_guides: bool = False  # labels name guides, which are read as their gene
+    normalise: bool | None = None  # whether values are counts to be normalised; ``None`` if nobody said
 
 
 @dataclass(frozen=True)

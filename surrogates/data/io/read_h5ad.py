@@ -37,7 +37,6 @@ def screen_of_h5ad(
     stated: Dialect,
     *,
     layer_key: str | None,
-    normalise: bool | None = None,
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
@@ -50,7 +49,9 @@ def screen_of_h5ad(
         table = design_table(frame(file, "obs"), stated)
         names, said = readout_names(frame(file, "var"))
         layers = list(file["layers"]) if "layers" in file else []
-        stored, unit = values(matrix(file, layer_key, rows=len(table)), layer_key, layers, normalise=normalise)
+        stored, unit = values(
+            matrix(file, layer_key, rows=len(table)), layer_key, layers, normalise=stated.normalise
+        )
         known = {**provenance, **_unit(file), **unit, **said}
         return _screen_of(table, stored, names, stated, readouts=readouts, known=known)
 
@@ -60,7 +61,6 @@ def screen_of_annotated(
     stated: Dialect,
     *,
     layer_key: str | None,
-    normalise: bool | None = None,
     readouts: Sequence[str] | None,
 ) -> Screen:
     """Read an ``AnnData``, as a file with the same content is read.
@@ -71,7 +71,7 @@ def screen_of_annotated(
     table = design_table(source.obs, stated)
     names, said = readout_names(source.var)
     found = matrix_in_memory(source, layer_key, rows=len(table))
-    stored, unit = values(found, layer_key, list(source.layers), normalise=normalise)
+    stored, unit = values(found, layer_key, list(source.layers), normalise=stated.normalise)
     of_file = {"unit": str(source.uns["value"])} if "value" in source.uns else {}
     known = {"source": "AnnData", **of_file, **unit, **said}
     return _screen_of(table, stored, names, stated, readouts=readouts, known=known)

@@ -2,8 +2,9 @@
 
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -16,8 +17,54 @@ from surrogates.data.io.wide import screen_of_table
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
+from surrogates.registry import Registry
 
-TABLE_SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".txt.gz", ".xlsx", ".parquet")
+
+@runtime_checkable
+class Reader(Protocol):
+    """Reads screens of one format; its name in the entry-point group ``inverse_design.readers`` is the ending."""
+
+    def __call__(
+        self,
+        path: Path,
+        stated: Dialect,
+        *,
+        layer_key: str | None,
+        readouts: Sequence[str] | None,
+        provenance: Mapping[str, str],
+    ) -> Screen:
+        """Read a screen.
+
+        Args:
+            path: The file.
+            stated: What is known about its columns.
+            layer_key: Layer to read; refuse one where the format has none.
+            readouts: Names of the readouts; by default all.
+            provenance: Name and checksum of the file, to be kept in the screen's provenance.
+
+        Returns:
+            The screen.
+
+        Raises:
+            DataError: If the file cannot be read, or its content is refused; never another error.
+        """
+        ...
+
+
+_TABLE = "surrogates.data.io.readers:screen_of_text"
+READERS: Registry[Reader] = Registry(
+    kind="file format",
+    group="inverse_design.readers",
+    shipped={
+        "h5ad": "surrogates.data.io.read_h5ad:screen_of_h5ad",
+        **dict.fromkeys(("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "xlsx", "parquet"), _TABLE),
+    },
+)
+
+
+def endings() -> tuple[str, ...]:
+    """List the endings of files that can be read."""
+    return tuple(f".{name}" for name in READERS.names())
 
 
 def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambiguous, as users know them
@@ -48,8 +95,8 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         unit: as in the source; read from a DataFrame
 
     Args:
-        source: A file (``.h5ad``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``, ``.parquet``); a
-            DataFrame with one row per condition or replicate, labels in a column or as row names; or
+        source: A file (``.h5ad``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``, ``.parquet``, or
+            what a plug-in reads); a DataFrame with one row per condition or replicate, labels in a column or as row names; or
             ``AnnData`` of cells or effects.
         target_col: Column of labels, or several columns with one part of the combination each; the row names of a
             DataFrame or of ``obs`` are called ``index`` unless they have a name.
@@ -73,11 +120,14 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         DataError: If the source cannot be read, more than one column qualifies, or the content is refused; the
             message names the value seen and what to do.
     """
-    stated = Dialect(target_col, reference_key, dose_col, group_col, sep, mode, collapse_guides)
+    stated = Dialect(target_col, reference_key, dose_col, group_col, sep, mode, collapse_guides, normalise)
     if isinstance(source, str | Path):
-        return _of_file(Path(source), stated, layer_key=layer_key, normalise=normalise, readouts=readouts)
+        file = Path(source)
+        read = READERS.load(suffix_of(file)[1:])
+        provenance = {"source": file.name, "sha256": sha256_of(file)}
+        return read(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
     if isinstance(source, pd.DataFrame):
-        _refuse_layer(layer_key, normalise, "the DataFrame")
+        _refuse_layer(layer_key, stated, "the DataFrame")
         table = _table_of_frame(source, stated)
         return screen_of_table(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
     if not is_annotated(source):
@@ -87,30 +137,32 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         )
     from surrogates.data.io.read_h5ad import screen_of_annotated  # noqa: PLC0415 - AnnData takes seconds to import
 
-    return screen_of_annotated(source, stated, layer_key=layer_key, normalise=normalise, readouts=readouts)
+    return screen_of_annotated(source, stated, layer_key=layer_key, readouts=readouts)
 
 
-def _of_file(
-    file: Path, stated: Dialect, *, layer_key: str | None, normalise: bool | None, readouts: Sequence[str] | None
+def screen_of_text(
+    path: Path,
+    stated: Dialect,
+    *,
+    layer_key: str | None,
+    readouts: Sequence[str] | None,
+    provenance: Mapping[str, str],
 ) -> Screen:
-    kind = suffix_of(file)
-    provenance = {"source": file.name, "sha256": sha256_of(file)}
-    if kind == ".h5ad":
-        from surrogates.data.io.read_h5ad import screen_of_h5ad  # noqa: PLC0415 - AnnData takes seconds to import
+    """Read a table: delimited text, a sheet, or Parquet.
 
-        return screen_of_h5ad(
-            file, stated, layer_key=layer_key, normalise=normalise, readouts=readouts, provenance=provenance
-        )
-    _refuse_layer(layer_key, normalise, repr(file.name))
-    table, form = _table(file, stated)
+    Raises:
+        DataError: If it cannot be read, or its content is refused.
+    """
+    _refuse_layer(layer_key, stated, repr(path.name))
+    table, form = _table(path, stated)
     known = {**provenance, "format": form} if form else provenance
     return screen_of_table(table, stated, readouts=readouts, provenance=known)
 
 
-def _refuse_layer(layer_key: str | None, normalise: bool | None, what: str) -> None:  # noqa: FBT001
+def _refuse_layer(layer_key: str | None, stated: Dialect, what: str) -> None:
     if layer_key is not None:
         raise DataError(f"layer_key={layer_key!r} is stated, but {what} is a table, which has no layers")
-    if normalise:
+    if stated.normalise:
         raise DataError(f"normalise=True is stated, but {what} is a table of conditions, not of cells with counts")
 
 
@@ -169,10 +221,10 @@ def suffix_of(file: Path) -> str:
         raise DataError(f"{str(file)!r} is a folder; name a file in it")
     if not file.is_file():
         raise DataError(f"there is no file {str(file)!r}")
-    known = (".h5ad", *TABLE_SUFFIXES)
-    found = next((suffix for suffix in known if file.name.endswith(suffix)), None)
-    if found is None:
+    known = endings()
+    found = [ending for ending in known if file.name.endswith(ending)]
+    if not found:
         raise DataError(
             f"{file.name!r} has none of the known endings {', '.join(known)}; convert it to one of them"
         )
-    return found
+    return max(found, key=len)

@@ -21,7 +21,6 @@ HEAVY = ("torch", "pandas", "anndata", "numpy", "pyarrow", "pydantic", "h5py", "
 
 
 def test_the_words_of_the_options_are_those_of_the_library() -> None:
-    assert get_args(options.ObjectiveWord) == get_args(proposal.ObjectiveName)
     assert get_args(options.OrderName) == get_args(proposal.Order)
     kept = {word.replace("-", "_") for word in get_args(options.MeasuredWord)}
     assert kept == set(get_args(Constraints.__annotations__["measured"]))

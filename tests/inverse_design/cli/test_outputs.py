@@ -6,7 +6,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from inverse_design.cli.outputs import TABLE_ENDINGS, check_writable, sidecar_of, write_table
+from inverse_design.cli.outputs import check_writable, sidecar_of, table_endings, write_table
 from inverse_design.errors import OutputError
 from surrogates.data.io.whole_file import write_whole
 
@@ -16,14 +16,14 @@ FACTS = {"manifest": {"seed": 1}, "worst": (math.inf, [math.nan])}
 
 @pytest.mark.parametrize("name", ["a.csv", "-o.csv", "[bold]x.csv", "with blank é.csv", "a.b.parquet"])
 def test_good_names_leave_no_trace(tmp_path: Path, name: str) -> None:
-    assert check_writable(tmp_path / name, endings=TABLE_ENDINGS) == tmp_path / name
+    assert check_writable(tmp_path / name, endings=table_endings()) == tmp_path / name
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.xlsx", "ends with .csv or .parquet"),
+        ("a.docx", "ends with .csv or .json or .parquet or .xlsx"),
         (".csv", "ends with"),
         ("no/such/a.csv", "no folder"),
         ("file/a.csv", "is not a folder"),
@@ -41,7 +41,7 @@ def test_bad_places_are_refused(tmp_path: Path, name: str, message: str) -> None
     for made in ("file", "input.csv"):
         (tmp_path / made).write_text("kept")
     with pytest.raises(OutputError, match=message):
-        check_writable(f"{tmp_path}/{name}", endings=TABLE_ENDINGS, inputs=[tmp_path / "input.csv"])
+        check_writable(f"{tmp_path}/{name}", endings=table_endings(), inputs=[tmp_path / "input.csv"])
     assert (tmp_path / "input.csv").read_text() == "kept"
     assert len(list(tmp_path.iterdir())) == 3
 
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("inverse_design.cli.outputs.tempfile.NamedTemporaryFile", refuse)
     with pytest.raises(OutputError, match="cannot be written: Permission denied"):
-        check_writable(tmp_path / "a.csv", endings=TABLE_ENDINGS)
+        check_writable(tmp_path / "a.csv", endings=table_endings())
 
 
 def test_csv_reads_back_with_its_sidecar(tmp_path: Path) -> None:
