@@ -28,6 +28,9 @@ lint: setup
 types: setup
 	$(BIN)/mypy
 
+coverage: setup
+	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal --cov=surrogates --cov=inverse_design --cov-report=term:skip-covered
+
 docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 

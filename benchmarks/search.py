@@ -31,7 +31,7 @@ def main() -> None:
     shape = EffectShape.of(open_dataset(_SHAPED), name=_SHAPED) if is_available(_SHAPED) else None
     rows = search_rows(genes=asked.genes, repeats=asked.repeats, shape=shape, seed=asked.seed)
     if shape is None:
-        say(output(), f"effects like those of {_SHAPED} are left out: its data are not here (README, Data)")
+        say(output(), f"effects like those of {_SHAPED} are left out: its data are not here (docs/guides/data.md)")
     pairs = math.comb(asked.genes, 2)
     say(output(), f"all {pairs:,} pairs, exact top 1,000, {torch.get_num_threads()} threads")
     say(output(), "median [fastest, slowest] of the repeats; seconds, peak memory in MB")

@@ -42,7 +42,7 @@ def real_data() -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         if not is_available(name):
-            missing = f"the data of {name} are not on this machine (see README, Data)"
+            missing = f"the data of {name} are not on this machine (see docs/guides/data.md)"
             if os.environ.get("CI"):
                 pytest.fail(missing)
             pytest.skip(missing)

@@ -33,6 +33,7 @@ def run(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     runpy.run_path(words[0], run_name="__main__")
 
 
+@pytest.mark.slow
 def test_two_rounds_of_a_campaign_run_from_the_guide(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -60,6 +61,7 @@ def block(document: str, language: str) -> str:
     return str(found)
 
 
+@pytest.mark.slow
 def test_the_readme_prints_what_it_shows(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

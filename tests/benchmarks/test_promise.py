@@ -40,6 +40,7 @@ def with_folds(screen: Screen, folds: int) -> Screen:
     return replace(screen, annotations=pd.DataFrame({"double_fold": number.numpy()}))
 
 
+@pytest.mark.slow
 def test_the_default_keeps_its_promise_where_a_law_that_knows_the_fold_collapses(
     benchmark: dict[str, Any],
 ) -> None:
@@ -67,6 +68,7 @@ def test_the_default_keeps_its_promise_where_a_law_that_knows_the_fold_collapses
     assert first > leaky.shares["top1"][0] + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", OTHERS)
 def test_the_default_keeps_its_promise_on_simulated_screens(name: str) -> None:
     card = measure_promise(with_folds(OTHERS[name].draw(seed=0), 2), DEFAULT, seed=0)

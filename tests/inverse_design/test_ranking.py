@@ -72,13 +72,15 @@ def test_a_state_in_another_unit_is_told_before_the_list() -> None:
     assert not any(note.startswith(said) for note in ranked().notes)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_the_held_out_double_of_a_real_screen_is_first_of_its_neighbours(
     real_data: Callable[[str], Path],
 ) -> None:
     real_data("norman2019_expr")
     near = ["FOSB+KLF1", "CELF2+KLF1", "AHR+KLF1", "CEBPA+CEBPE"]
-    found = rank(open_dataset("norman2019_expr"), "CEBPE+KLF1", [*near, "CEBPE+KLF1"], surrogate=ScaledAdditive())
+    every_fourth = open_dataset("norman2019_expr").with_readouts(range(0, 2000, 4))
+    found = rank(every_fourth, "CEBPE+KLF1", [*near, "CEBPE+KLF1"], surrogate=ScaledAdditive())
     assert found.table["perturbation"][0] == "CEBPE+KLF1"
     assert found.table["distance"].idxmin() > 0  # others are predicted nearer
 

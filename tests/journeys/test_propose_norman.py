@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
+from surrogates.data.catalogue import open_dataset
+
 pytestmark = pytest.mark.real_data
 WORDS = ("propose", "norman2019_expr", "--target", "KLF1+CEBPE", "--model", "scaled_additive")
 
 
+@pytest.mark.slow
 def test_the_held_out_double_is_found(
     real_data: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -35,14 +38,18 @@ def test_the_held_out_double_is_found(
     assert [each["perturbation"] for each in facts["explanations"]] == list(table["perturbation"])
 
 
+@pytest.mark.slow
 def test_a_signature_over_singles_and_pairs(
     real_data: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    real_data("norman2019_expr")
+    data = real_data("norman2019_expr") / "effects.h5ad"
     goal = tmp_path / "goal.toml"
     goal.write_text('kind = "signature"\nname = "fetal globin"\nup = ["HBG1", "HBG2", "HBZ"]\n')
-    words = ("--order", "both", "--measured", "keep", "--top", "5", "--exclude", "IKZF3")
-    assert command("propose", "norman2019_expr", "--target", goal, "--model", "scaled_additive", *words) == 0
+    readouts = tmp_path / "readouts.txt"
+    every_fourth = open_dataset("norman2019_expr").readouts[::4]
+    readouts.write_text("\n".join(dict.fromkeys(["HBG1", "HBG2", "HBZ", *every_fourth])))
+    words = ("--order", "both", "--measured", "keep", "--top", "5", "--exclude", "IKZF3", "--readouts", readouts)
+    assert command("propose", data, "--target", goal, "--model", "scaled_additive", *words) == 0
     said = capsys.readouterr().out
     assert "fetal globin" in said
     assert "IKZF3 " not in said.split("exact:")[0].replace("IKZF3+", "IKZF3 ").split("reason")[1].split("\n\n")[0]

@@ -96,8 +96,8 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
 
     Args:
         source: A file (``.h5ad``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``, ``.parquet``, or
-            what a plug-in reads); a DataFrame with one row per condition or replicate, labels in a column or as row names; or
-            ``AnnData`` of cells or effects.
+            what a plug-in reads); a DataFrame with one row per condition or replicate, labels in a column or as
+            row names; or ``AnnData`` of cells or effects.
         target_col: Column of labels, or several columns with one part of the combination each; the row names of a
             DataFrame or of ``obs`` are called ``index`` unless they have a name.
         reference_key: Label of the control, or several, which are pooled; empty when no label is one

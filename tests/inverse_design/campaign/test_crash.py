@@ -23,6 +23,7 @@ def test_nothing_is_lost_or_doubled_when_a_process_is_killed(
     assert acknowledged  # some worker lived long enough
 
 
+@pytest.mark.slow
 def test_processes_that_ask_and_tell_at_once_lose_nothing(
     benchmark: dict[str, Any], place: str, tmp_path: Path
 ) -> None:

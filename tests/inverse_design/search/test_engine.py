@@ -72,6 +72,7 @@ _KILLED = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_killed_search_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     path = tmp_path / "scan.db"
@@ -94,6 +95,7 @@ def test_a_killed_search_resumes_with_the_same_bytes(tmp_path: Path) -> None:
     assert content(found.top) == whole(1, 2)
 
 
+@pytest.mark.slow
 def test_a_lost_worker_of_a_cluster_costs_its_shard(monkeypatch: pytest.MonkeyPatch) -> None:
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr(module, "_SHARDS_PER_WORKER", 6)
