@@ -33,12 +33,12 @@ import torch
 
 from benchmarks.throwaway_postgresql import binaries, database, throwaway_postgresql
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.planner import Plan
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.store.events import Asked, Block
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.campaign.store.sql import SqlStore, verify
 from inverse_design.problem.target import ScalarTarget
+from inverse_design.recommend.protocol import DecisionState, Recommendation
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, Vocabulary
@@ -52,11 +52,13 @@ PER_CAMPAIGN = 25  # kills
 class RandomPairs:
     """Proposes pairs that are neither known nor pending, as the seed has it."""
 
-    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Draw pairs until there are enough.
 
         Args:
-            screen: What is known.
+            state: What is known.
             count: How many pairs are wanted.
             pending: What must not be proposed.
             seed: Of the draws.
@@ -64,6 +66,7 @@ class RandomPairs:
         Returns:
             The pairs.
         """
+        screen = state.measured
         size = len(screen.vocabulary)
         pairs = (
             screen.batch.genes[:, :2] if screen.batch.genes.shape[1] > 1 else torch.empty(0, 2, dtype=torch.int64)
@@ -79,7 +82,7 @@ class RandomPairs:
                 labels.append(
                     f"{screen.vocabulary.entries[first].label}+{screen.vocabulary.entries[second].label}"
                 )
-        return Plan(pd.DataFrame({"perturbation": labels}), expected_gain=1.0)
+        return Recommendation(pd.DataFrame({"perturbation": labels}), expected_gain=1.0)
 
 
 def begin(place: str) -> Campaign:
@@ -95,7 +98,7 @@ def begin(place: str) -> Campaign:
     effects = torch.randn(GENES, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     batch = vocabulary.dosed(torch.tensor([[gene, EMPTY] for gene in range(GENES)]))
     screen = Screen(effects, batch, vocabulary, (READOUT,), ("",) * GENES)
-    settings = CampaignSettings(name=NAME, target=READOUT)
+    settings = CampaignSettings(name=NAME, target=READOUT, random_share=0.0)
     target = ScalarTarget(READOUT, "minimise")
     return Campaign.create(screen, target=target, settings=settings, store=place, actor="benchmark")
 
@@ -109,10 +112,10 @@ def work(place: str, ledger: Path, seed: int) -> None:
         seed: Of the numbers, the batches and what is withdrawn.
     """
     campaign = Campaign.open(open_store(place, timeout=60.0), NAME, actor=f"worker {seed}")
-    draw, planner = random.Random(seed), RandomPairs()  # noqa: S311 - nothing is secret
+    draw, recommender = random.Random(seed), RandomPairs()  # noqa: S311 - nothing is secret
     with ledger.open("a", encoding="utf-8") as file:
         while True:
-            batch = campaign.ask(draw.randint(1, 6), planner)
+            batch = campaign.ask(draw.randint(1, 6), recommender)
             note(file.fileno(), {"round": batch.round, "labels": list(batch.table["perturbation"])})
             names = list(batch.open)
             if names and draw.random() < 0.2:

@@ -5,9 +5,10 @@ doubles known; the wanted state is that of the double which is farthest from all
 farthest. A campaign of a measured screen begins with its singles and some of its doubles, drawn at random; the
 candidates are the other doubles, and the target is one of them that is no candidate, or to raise a readout.
 
-Each campaign asks the planner for two rounds, of six experiments of which one is random. Printed is the share of
-designed picks whose measured outcome is within its bounds, and the mean width of the bounds: those of random
-candidates (before) and those that the planner states (now). The interval is over campaigns, which are drawn again.
+Each campaign asks the recommender 'gains' for two rounds, of six experiments of which one is random. Printed is
+the share of designed picks whose measured outcome is within its bounds, and the mean width of the bounds: those of
+random candidates (before) and those that the recommender states (now). The interval is over campaigns, which are
+drawn again.
 
 Run: python -m benchmarks picked_bounds worlds --first 30 --count 10
      python -m benchmarks picked_bounds cellbox_skmel133 --count 25 --known 35
@@ -25,10 +26,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.campaign.gain_planner import GainPlanner
-from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
+from inverse_design.recommend.gains import Gains
+from inverse_design.recommend.protocol import DecisionState
 from inverse_design.valuation import Aim
 from surrogates.artefact import load_fitted
 from surrogates.data.catalogue import open_dataset
@@ -117,11 +118,18 @@ def played(bench: Bench, rounds: int) -> pd.DataFrame:
     Returns:
         One row per designed pick: round, whether the bounds before and now hold it, and how wide they are.
     """
-    settings = CampaignSettings("bench", "wanted", batch_size=BATCH, level=LEVEL, incompatible=bench.apart)
     screen, missed, rows = bench.screen, (), []
     for number in range(1, rounds + 1):
-        planner = GainPlanner(replace(settings, surrogate="scaled_additive"), bench.target, missed=missed)
-        plan = planner.plan(screen, BATCH, pending=(), seed=number)
+        state = DecisionState(
+            measured=screen,
+            target=bench.target,
+            candidates=candidate_space(screen, "2", Constraints(incompatible=bench.apart)),
+            rules=BatchRules(random_share=0.1),
+            surrogate="scaled_additive",
+            level=LEVEL,
+            missed=missed,
+        )
+        plan = Gains().recommend(state, BATCH, pending=(), seed=number)
         parsed = [screen.vocabulary.parse(label) for label in plan.table["perturbation"]]
         effects = bench.measure(parsed)
         aim = Aim.at(bench.target, screen)
@@ -145,7 +153,7 @@ def _model(content: bytes | None) -> FittedCalibrated:
         path.write_bytes(content or b"")
         fitted = load_fitted(path)
     if not isinstance(fitted, FittedCalibrated):
-        raise TypeError(f"the planner saved a {type(fitted).__name__}")
+        raise TypeError(f"the recommendation holds a {type(fitted).__name__}")
     return fitted
 
 

@@ -14,13 +14,17 @@ import torch
 
 from inverse_design.campaign.store.events import Asked, Block, Created, Ordered, Told, Withdrawn, content_hash
 from inverse_design.campaign.store.protocol import Store
-from inverse_design.errors import StoreError
+from inverse_design.errors import NothingToProposeError, PlanError, StoreError
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.objective import Objective
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import ProfileTarget, ScalarTarget
+from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommender
 from inverse_design.search.topk import SearchResult
-from surrogates.data.perturbation import Intervention
+from surrogates.data.perturbation import Intervention, Perturbation
+from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -213,6 +217,84 @@ def _require(clause: str, *, holds: bool) -> None:
 def _expect(what: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise AssertionError(f"{what}: found {found}, wanted {wanted}")
+
+
+def check_recommender(recommender: Recommender, *, seed: int = 0) -> None:
+    """Let a recommender choose pairs in a small screen: for a readout to lower and for a state to be reached.
+
+    A recommender may refuse one of the two targets with a :class:`~surrogates.errors.DataError`. Those that it
+    serves it must serve both as a replay asks (from a list of candidates) and as a campaign asks (from a space).
+
+    Args:
+        recommender: Which.
+        seed: Fixes everything that is random.
+
+    Raises:
+        AssertionError: If it serves no target, or only a list or only a space; names another number of experiments
+            than were wanted or are left, one of them twice, one that is measured, pending or no candidate; answers
+            differently when asked again; changes what it is shown; or answers where nothing is left.
+    """
+    screen = _small_screen()
+    profile = ProfileTarget("state", screen.readouts, screen.effects[-1] * 1.1)
+    served = 0
+    for target in (ScalarTarget(screen.readouts[0], "minimise"), profile):
+        space = candidate_space(screen, "2", None)
+        listed = space.batch(0, space.size)
+        states = [DecisionState(screen, target, each, started=_GENES) for each in (listed, space)]
+        kinds = []
+        for state in states:
+            try:
+                _check_answers(recommender, state, seed)
+            except PlanError as error:
+                raise AssertionError(str(error)) from error
+            except DataError:
+                continue
+            kinds.append(type(state.candidates).__name__)
+        if len(kinds) == 1:
+            raise AssertionError(f"the target {target.name!r} is served from a {kinds[0]} only")
+        served += len(kinds)
+    if not served:
+        raise AssertionError("neither a direction over pairs nor a state is served")
+
+
+_GENES, _PAIRS, _WANTED = 8, 12, 3
+
+
+def _small_screen() -> Screen:
+    """Measure eight genes alone, and twelve of their 28 pairs, which add up but for noise."""
+    generator = torch.Generator().manual_seed(0)
+    alone = torch.randn(_GENES, 4, generator=generator, dtype=torch.float64)
+    pairs = torch.combinations(torch.arange(_GENES))
+    pairs = pairs[torch.randperm(len(pairs), generator=generator)[:_PAIRS]]
+    noise = torch.randn(_PAIRS, 4, generator=generator, dtype=torch.float64)
+    names = [Intervention(f"G{number}") for number in range(_GENES)]
+    done = [Perturbation((name,)) for name in names]
+    done += [Perturbation((names[i], names[j])) for i, j in pairs.tolist()]
+    effects = torch.cat([alone, 0.8 * alone[pairs].sum(1) + 0.3 * noise])
+    return Screen.from_labels(effects, done, [f"r{number}" for number in range(4)])
+
+
+def _check_answers(recommender: Recommender, state: DecisionState, seed: int) -> None:
+    before = state.measured.effects.tolist()
+    offered = [state.measured.vocabulary.perturbation(genes) for genes in state.open().genes]
+    pending, left = tuple(offered[:2]), {each.label for each in offered[2:]}
+
+    def named(count: int) -> list[str]:
+        answer = recommender.recommend(state, count, pending=pending, seed=seed)
+        return [state.measured.vocabulary.parse(str(each)).label for each in answer.table[PERTURBATION]]
+
+    labels = named(_WANTED)
+    _expect("the number of experiments", len(labels), _WANTED)
+    _expect("the number of distinct ones", len(set(labels)), _WANTED)
+    _expect("what is measured, pending or no candidate", set(labels) - left, set())
+    _expect("the answer to the same question", named(_WANTED), labels)
+    _expect("all that is left", set(named(10 * len(offered))), left)
+    _expect("what was measured", state.measured.effects.tolist(), before)
+    _refuses(
+        "a state in which everything is pending",
+        NothingToProposeError,
+        lambda: recommender.recommend(state, 1, pending=tuple(offered), seed=seed),
+    )
 
 
 _NAME, _ACTOR = "contract", "tester"

@@ -5,7 +5,7 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from benchmarks.peers.problem import PairProblem
-from inverse_design.acquisition.pairs import MeanImprovement, PairGain
+from benchmarks.scale.ensembles import EnsembleImprovement
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.scan import search_pairs
@@ -26,6 +26,6 @@ def exact_scan(problem: PairProblem, k: int) -> Int64[Tensor, "m 2"]:
     names = tuple(Intervention(f"G{number:06d}") for number in range(problem.genes))
     space = CombinationSpace.of(Vocabulary(names), orders=(2,))
     members = tuple(ProductScore.of_distance(rows, problem.target) for rows in problem.rows)
-    result = search_pairs(PairGain(members, MeanImprovement(problem.incumbent)), k, space=space)
+    result = search_pairs(EnsembleImprovement(members, problem.incumbent), k, space=space)
     found: Tensor = space.take(result.top.index).genes[:, :2]
     return torch.searchsorted(space.entries, found.contiguous())

@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from inverse_design.acquisition.pairs import MeanImprovement, PairGain
+from benchmarks.scale.ensembles import EnsembleImprovement
 from inverse_design.problem.score import ProductScore
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -111,7 +111,7 @@ class SearchCase:
         return (self.genes,), (self.genes, self.columns), (self.genes, self.columns)
 
 
-def asked(scores: tuple[ProductScore, ...]) -> ProductScore | PairGain:
+def asked(scores: tuple[ProductScore, ...]) -> ProductScore | EnsembleImprovement:
     """Make the question of some scores anew, so that nothing that a search has prepared is used again.
 
     Args:
@@ -125,7 +125,7 @@ def asked(scores: tuple[ProductScore, ...]) -> ProductScore | PairGain:
         return fresh[0]
     some = torch.randint(fresh[0].size, (2, _SAMPLED), generator=torch.Generator().manual_seed(0)).sort(0).values
     first, second = some[:, some[0] < some[1]].unbind(0)
-    return PairGain(fresh, MeanImprovement(float(fresh[0].exact(first, second).max())))
+    return EnsembleImprovement(fresh, float(fresh[0].exact(first, second).max()))
 
 
 def _normal(*shape: int, generator: torch.Generator) -> Float64[Tensor, "..."]:

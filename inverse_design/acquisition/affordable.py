@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from inverse_design.acquisition.acquisition import Acquisition
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
 
@@ -16,16 +17,12 @@ _HALF = 0.5
 
 
 @runtime_checkable
-class SetGain(Protocol):
+class SetGain(Acquisition, Protocol):
     """The gain of a set, monotone and submodular: what a candidate adds only shrinks as others are chosen."""
 
     @property
     def total(self) -> float:
         """Gain of what is chosen."""
-        ...
-
-    def gains(self) -> Float[Tensor, "b"]:
-        """What each candidate adds."""
         ...
 
     def gains_of(self, numbers: Int[Tensor, "c"]) -> Float[Tensor, "c"]:

@@ -11,40 +11,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.acquisition.posterior import UtilityPosterior
-from surrogates.errors import DataError
 
-_AT_ONCE = 512  # candidates that BoTorch scores together
+_AT_ONCE = 64  # candidates that BoTorch scores together
 
 
 @dataclass(frozen=True)
 class LogImprovement:
     """What each candidate makes of the joint expected improvement of a batch, smoothed so that none is zero.
 
-    qLogEI against a known incumbent [Ament 2023]; qLogNEI where what was measured is unsure too: its draws, joint
-    with those of the candidates, then stand in the place of the incumbent.
+    qLogEI against a known incumbent [Ament 2023]; qLogNEI where what was measured is unsure too: its best in each
+    draw, joint with those of the candidates, then stands in the place of the incumbent.
     """
 
     draws: Float[Tensor, "s b"]  # joint draws of the candidates' utilities, larger is better
-    incumbent: float | None = None  # utility of the best that is known, for qLogEI; ``None`` for qLogNEI
-    measured: Float[Tensor, "s n"] | None = None  # joint draws of the utilities of what was measured, for qLogNEI
+    incumbent: float | Float[Tensor, "s"]  # utility of the best that is known, or its draws
     chosen: tuple[int, ...] = ()  # numbers of the candidates that are chosen or pending
-
-    def __post_init__(self) -> None:
-        """Refuse both an incumbent and unsure measurements, and neither."""
-        if (self.incumbent is None) == (self.measured is None):
-            raise DataError(
-                "give an incumbent for qLogEI, or draws of what was measured for qLogNEI: one of the two"
-            )
-
-    @classmethod
-    def of(cls, belief: UtilityPosterior, incumbent: float) -> "LogImprovement":
-        """Take qLogEI, with nothing chosen."""
-        return cls(belief.joint(), incumbent)
-
-    @classmethod
-    def noisy(cls, belief: UtilityPosterior, measured: UtilityPosterior) -> "LogImprovement":
-        """Take qLogNEI, with nothing chosen."""
-        return cls(belief.joint(), measured=measured.joint())
 
     def gains(self) -> Float[Tensor, "b"]:
         """Joint expected improvement of the chosen ones and each candidate."""
@@ -68,13 +49,17 @@ class LogImprovement:
 
         sampler = AllMembers(len(self.draws))
         pending = torch.tensor(self.chosen, dtype=torch.float64)[:, None] if self.chosen else None
-        if self.incumbent is not None:
+        if isinstance(self.incumbent, float):
             return qLogExpectedImprovement(
                 DrawsModel(self.draws), best_f=self.incumbent, sampler=sampler, X_pending=pending
             )
-        both = self.draws if self.measured is None else torch.cat([self.draws, self.measured], dim=1)
-        known = torch.arange(self.draws.shape[1], both.shape[1], dtype=torch.float64)[:, None]
+        both = torch.cat([self.draws, self.incumbent[:, None]], dim=1)
         return qLogNoisyExpectedImprovement(
-            DrawsModel(both), X_baseline=known, sampler=sampler, X_pending=pending,
-            prune_baseline=False, cache_root=False,
+            DrawsModel(both), X_baseline=torch.tensor([[both.shape[1] - 1.0]], dtype=torch.float64),
+            sampler=sampler, X_pending=pending, prune_baseline=False, cache_root=False,
         )  # fmt: skip
+
+
+def log_improvement(belief: UtilityPosterior, incumbent: float) -> LogImprovement:
+    """Take qLogEI."""
+    return LogImprovement(belief.joint(), incumbent)

@@ -26,7 +26,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.gain import hinge
+from inverse_design.acquisition.acquisition import hinge
 from surrogates.uncertainty.error_model import FactorCovariance
 
 _KNOWN = 1e-9  # of what is expected: a deviation below this is none

@@ -192,30 +192,41 @@ class Incumbent:
 def best_measured(worth: Utility, target: AlignedProfile, screen: Screen) -> Incumbent:
     """Find the condition whose true state is best, given its measurement and that of all others.
 
-    The best of many noisy readings is partly lucky. With standard errors every utility is drawn towards the mean
-    of all, ``u_i + s_i² / (tau² + s_i²) (mean - u_i)``, with ``tau²`` the scatter that noise does not explain
-    [empirical Bayes; Morris 1983]; without them, a reading is taken as it is.
-
     Raises:
         DataError: If nothing was measured.
     """
     if not len(screen):
         raise DataError("nothing was measured, so there is nothing to improve upon; begin with a few experiments")
-    effects = screen.effects[:, target.columns]
-    measured = worth.utility(effects)
-    utilities = measured
-    if screen.standard_errors is not None:
-        noise = screen.standard_errors[:, target.columns].square()
-        utilities = shrunk(worth.without_noise(effects, noise), worth.variance(effects, noise))
+    measured = worth.utility(screen.effects[:, target.columns])
+    utilities, _ = true_utility(worth, target, screen)
     best = int(utilities.argmax())
     return Incumbent(screen.labels[best], float(measured[best]), float(utilities[best]))
 
 
-def shrunk(values: Float[Tensor, "n"], variance: Float[Tensor, "n"]) -> Float[Tensor, "n"]:
-    """Draw noisy numbers towards their mean, by as much as noise explains their scatter."""
+def true_utility(
+    worth: Utility, target: AlignedProfile, screen: Screen
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Mean and variance of the utility of the true state of everything that was measured.
+
+    The best of many noisy readings owes part of that to its noise. With standard errors every utility is drawn
+    towards the mean of all, ``u_i + s_i² / (tau² + s_i²) (mean - u_i)``, with ``tau²`` the scatter that noise does
+    not explain [empirical Bayes; Morris 1983]; without them, a reading is taken as it is.
+    """
+    effects = screen.effects[:, target.columns]
+    if screen.standard_errors is None:
+        exact = worth.utility(effects)
+        return exact, torch.zeros_like(exact)
+    noise = screen.standard_errors[:, target.columns].square()
+    return shrunk(worth.without_noise(effects, noise), worth.variance(effects, noise))
+
+
+def shrunk(
+    values: Float[Tensor, "n"], variance: Float[Tensor, "n"]
+) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+    """Draw noisy numbers towards their mean, by as much as noise explains their scatter; give the rest."""
     if len(values) < 2:
-        return values
+        return values, variance
     centre = values.mean()
     scatter = (values.var() - variance.mean()).clamp(min=0)
     kept = torch.where(variance > 0, scatter / (scatter + variance).clamp(min=torch.finfo(values.dtype).tiny), 1.0)
-    return centre + kept * (values - centre)
+    return centre + kept * (values - centre), kept * variance

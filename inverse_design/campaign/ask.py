@@ -13,11 +13,26 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 
-from inverse_design.campaign.planner import PERTURBATION, Batch, Plan, Planner, batch_of, open_round
-from inverse_design.campaign.settings import CampaignSettings
+from inverse_design.acquisition.acquisition import ACQUISITIONS
+from inverse_design.acquisition.batch import BatchRules
+from inverse_design.campaign.rounds import Batch, batch_of, open_round
+from inverse_design.campaign.settings import AUTOMATIC, JOINT_GAIN, CampaignSettings
 from inverse_design.campaign.store.events import OPEN_STATES, Asked, Block, columns_of
 from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.errors import NothingToProposeError, PlanError
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.problem import candidate_space
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import Target
+from inverse_design.recommend.choose import default_recommender, recommend_within
+from inverse_design.recommend.protocol import (
+    PERTURBATION,
+    RECOMMENDERS,
+    DecisionState,
+    Recommendation,
+    Recommender,
+)
+from surrogates.data.gene_sets import gene_descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
@@ -135,7 +150,7 @@ class Basis:
     screen: Screen  # all that was known then
     pending: tuple[Perturbation, ...]  # experiments whose results were still to come
     round: int  # number of the round
-    seed: int  # for the planner
+    seed: int  # for the recommender
     spent: float  # what all rounds before cost
 
 
@@ -171,19 +186,96 @@ def spent_on(log: Log, settings: CampaignSettings) -> float:
     return math.fsum(round_cost(settings, labels) for labels in rounds.values())
 
 
-def planned(planner: Planner, count: int, basis: Basis, settings: CampaignSettings) -> Plan:
-    """Let a planner plan, check what it proposes, and leave out what cannot be paid.
+def require_settings(settings: CampaignSettings, screen: Screen) -> None:
+    """Refuse settings by which nothing could be recommended, before a campaign stands on them.
 
     Raises:
-        NothingToProposeError: If nothing is proposed, or the budget does not reach for anything proposed.
-        PlanError: If the plan cannot be used.
+        UnknownNameError: If there is no such surrogate, recommender or gain; the message names the nearest ones.
+        SpaceError: If there are fewer genes or compounds than are to be given together.
+        NothingToProposeError: If everything is measured or excluded.
+    """
+    from surrogates.models.registry import SURROGATES  # noqa: PLC0415 - models take seconds to import
+
+    for kind, name, known in (
+        ("surrogate", settings.surrogate, (AUTOMATIC, *SURROGATES.names())),
+        ("recommender", settings.recommender, (AUTOMATIC, *RECOMMENDERS.names())),
+        ("gain", settings.gain, ACQUISITIONS.names()),
+    ):
+        if name not in known:
+            raise UnknownNameError.from_known(kind, name, known)
+    space_of(settings, screen)
+
+
+def space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
+    """Everything that may be recommended."""
+    rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible)
+    return candidate_space(screen, settings.order, rules)
+
+
+def state_of(
+    basis: Basis, settings: CampaignSettings, target: Target, *, started: int, missed: tuple[float, ...]
+) -> DecisionState:
+    """Make the state that a round is decided on."""
+    return DecisionState(
+        measured=basis.screen,
+        target=target,
+        candidates=space_of(settings, basis.screen),
+        started=started,
+        descriptors=gene_descriptors(basis.screen.vocabulary.targets),
+        rules=BatchRules(settings.max_per_gene, settings.random_share),
+        surrogate=settings.surrogate,
+        level=settings.level,
+        missed=missed,
+    )
+
+
+def chosen_recommender(
+    settings: CampaignSettings, state: DecisionState, name: str | None = None
+) -> tuple[Recommender, str]:
+    """Take the recommender that is named for this round, else that of the settings, else the default; say why.
+
+    Raises:
+        UnknownNameError: If there is no such recommender; the message names the nearest ones.
+    """
+    why = "as asked for"
+    if name is None:
+        name, why = settings.recommender, "named by the settings of the campaign"
+    if name == AUTOMATIC and settings.gain != JOINT_GAIN:
+        name, why = "gains", f"the settings of the campaign name the gain {settings.gain}"
+    elif name == AUTOMATIC:
+        name, why = default_recommender(state)
+    said = f"recommender: {name} ({why})"
+    if name == "gains":
+        from inverse_design.recommend.gains import Gains  # noqa: PLC0415 - models take seconds to import
+
+        return Gains(settings.gain), said
+    return RECOMMENDERS.load(name)(), said
+
+
+def planned(
+    recommender: Recommender | str | None,
+    count: int,
+    basis: Basis,
+    state: DecisionState,
+    settings: CampaignSettings,
+) -> Recommendation:
+    """Let a recommender choose, check what it recommends, and leave out what cannot be paid.
+
+    Raises:
+        NothingToProposeError: If nothing is recommended, or the budget does not reach for any of it.
+        PlanError: If the recommendation cannot be used.
     """
     if count < 1:
         raise PlanError(f"{count} experiments are asked for; ask for at least 1")
-    plan = planner.plan(basis.screen, count, pending=basis.pending, seed=basis.seed)
+    chosen, said = recommender, list[str]()
+    if chosen is None or isinstance(chosen, str):
+        chosen, why = chosen_recommender(settings, state, chosen)
+        said = [why]
+    plan = recommend_within(chosen, state, count, pending=basis.pending, seed=basis.seed)
+    plan = replace(plan, notes=(*said, *plan.notes))
     labels = _labels(plan, count, basis)
     if not labels:
-        raise NothingToProposeError("the planner finds no candidate that is left")
+        raise NothingToProposeError("the recommender finds no candidate that is left")
     table = plan.table.reset_index(drop=True).assign(**{PERTURBATION: labels})
     if settings.budget is None:
         return replace(plan, table=table)
@@ -201,7 +293,9 @@ def planned(planner: Planner, count: int, basis: Basis, settings: CampaignSettin
     return replace(plan, table=table.iloc[kept].reset_index(drop=True), notes=(*plan.notes, note))
 
 
-def record(log: WritableLog, plan: Plan, basis: Basis, *, count: int, beside: bool, actor: str) -> Batch | None:
+def record(
+    log: WritableLog, plan: Recommendation, basis: Basis, *, count: int, beside: bool, actor: str
+) -> Batch | None:
     """Write a plan down, unless the campaign has moved on in the meantime.
 
     A plan stays good while others tell results of other experiments: its basis is recorded, so that it can be made
@@ -231,7 +325,7 @@ def record(log: WritableLog, plan: Plan, basis: Basis, *, count: int, beside: bo
     return batch_of(log, asked, fresh=True)
 
 
-def _labels(plan: Plan, count: int, basis: Basis) -> list[str]:
+def _labels(plan: Recommendation, count: int, basis: Basis) -> list[str]:
     vocabulary = basis.screen.vocabulary
     try:
         labels = [vocabulary.parse(str(each)).label for each in plan.table[PERTURBATION]]

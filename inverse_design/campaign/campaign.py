@@ -7,17 +7,19 @@ from pathlib import Path
 
 import pandas as pd
 
-from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost
+from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost, state_of
 from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of, user_name
-from inverse_design.campaign.planner import PERTURBATION, Batch, Plan, Planner, batch_of, open_round, stated_round
+from inverse_design.campaign.outcomes import missed_shares, outcomes_of
 from inverse_design.campaign.record_results import Scale, Telling, order, tell, withdraw
 from inverse_design.campaign.results import results_of
+from inverse_design.campaign.rounds import Batch, batch_of, open_round, stated_round
 from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of
 from inverse_design.campaign.store.protocol import Store, memory_store, open_store
 from inverse_design.errors import StoreError
 from inverse_design.problem.problem import ask
 from inverse_design.problem.target import Target
+from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
 from inverse_design.targets import TargetLike
 from inverse_design.targets import target_of as wanted_of
 from surrogates.data.screen import Screen
@@ -141,33 +143,34 @@ class Campaign:
         """What can be proposed and told."""
         return self._start.vocabulary
 
-    def ask(self, count: int | None = None, planner: Planner | None = None) -> Batch:
+    def ask(self, count: int | None = None, recommender: Recommender | str | None = None) -> Batch:
         """Ask for the next round. As long as it has results to come, asking again gives the same round.
 
         Args:
             count: How many experiments are wanted; by default the batch size of the settings.
-            planner: Who plans, if there is no open round; by default as the settings say.
+            recommender: What chooses the experiments, or its name, if there is no open round; by default that of
+                the settings, and if they name none, the one that wins the replays for this kind of target.
 
         Returns:
             The round.
 
         Raises:
             NothingToProposeError: If no candidate is left, or the budget does not reach for one.
-            PlanError: If the planner proposes what cannot be done.
+            PlanError: If the recommender names what cannot be done.
             StoreError: If the store cannot be written.
         """
         with self.store.reading(self.name) as log:
             there = open_round(log)
             if there is not None:
                 return batch_of(log, there)
-        return self._propose(count, planner, beside=False)
+        return self._propose(count, recommender, beside=False)
 
-    def ask_more(self, count: int | None = None, planner: Planner | None = None) -> Batch:
-        """Ask for a further round beside the open ones, whose experiments the planner takes into account.
+    def ask_more(self, count: int | None = None, recommender: Recommender | str | None = None) -> Batch:
+        """Ask for a further round beside the open ones, whose experiments the recommender takes into account.
 
         Args:
             count: How many experiments are wanted; by default the batch size of the settings.
-            planner: Who plans; by default as the settings say.
+            recommender: As for :meth:`ask`.
 
         Returns:
             The round.
@@ -175,14 +178,14 @@ class Campaign:
         Raises:
             NothingToProposeError, PlanError, StoreError: As :meth:`ask`.
         """
-        return self._propose(count, planner, beside=True)
+        return self._propose(count, recommender, beside=True)
 
-    def preview(self, count: int | None = None, planner: Planner | None = None) -> Plan:
+    def preview(self, count: int | None = None, recommender: Recommender | str | None = None) -> Recommendation:
         """Plan the next round without recording it: what :meth:`ask` would propose.
 
         Args:
             count: How many experiments are wanted; by default the batch size of the settings.
-            planner: Who plans; by default as the settings say.
+            recommender: As for :meth:`ask`.
 
         Returns:
             The plan.
@@ -190,7 +193,17 @@ class Campaign:
         Raises:
             NothingToProposeError, PlanError: As :meth:`ask`.
         """
-        return planned(planner or self._planner(), self._count(count), self._basis(), self.settings)
+        basis = self._basis()
+        return planned(recommender, self._count(count), basis, self._state(basis), self.settings)
+
+    def outcomes(self) -> pd.DataFrame:
+        """Set what was stated of each experiment beside what was measured.
+
+        Returns:
+            One row per measured experiment of a round: ``round``, ``perturbation``, ``predicted``, ``lower``,
+            ``upper``, ``chosen`` and ``measured``, all in the unit of the outcome (a distance, a projection).
+        """
+        return self._outcomes(self.screen())
 
     def batch(self, round_number: int | None = None) -> Batch:
         """Give a round out again.
@@ -282,7 +295,7 @@ class Campaign:
             basis = basis_of(log, start, self.settings)
             return status_of(log, basis, start=start, target=self.target, settings=self.settings)
 
-    def advice(self, considered: Plan | Batch) -> Advice:
+    def advice(self, considered: Recommendation | Batch) -> Advice:
         """Say whether a round is worth it.
 
         Args:
@@ -318,19 +331,20 @@ class Campaign:
     def _count(self, stated: int | None) -> int:
         return self.settings.batch_size if stated is None else stated
 
-    def _planner(self) -> Planner:
-        """Choose who plans, as the settings say."""
-        # What plans needs most of this package, and what a campaign records nearly nothing of it.
-        from inverse_design.campaign.gain_planner import GainPlanner  # noqa: PLC0415
-        from inverse_design.campaign.outcomes import missed_shares, outcomes  # noqa: PLC0415
+    def _outcomes(self, screen: Screen) -> pd.DataFrame:
+        with self.store.reading(self.name) as log:
+            return outcomes_of(log, screen, self.target)
 
-        return GainPlanner(self.settings, self.target, missed=missed_shares(outcomes(self)))
+    def _state(self, basis: Basis) -> DecisionState:
+        """What a round is decided on."""
+        missed = missed_shares(self._outcomes(basis.screen))
+        return state_of(basis, self.settings, self.target, started=len(self._start), missed=missed)
 
-    def _propose(self, stated: int | None, planner: Planner | None, *, beside: bool) -> Batch:
-        count, planner = self._count(stated), planner or self._planner()
+    def _propose(self, stated: int | None, recommender: Recommender | str | None, *, beside: bool) -> Batch:
+        count = self._count(stated)
         for _ in range(_ATTEMPTS):
             basis = self._basis()
-            plan = planned(planner, count, basis, self.settings)
+            plan = planned(recommender, count, basis, self._state(basis), self.settings)
             with self.store.writing(self.name) as log:
                 batch = record(log, plan, basis, count=count, beside=beside, actor=self.actor)
             if batch is not None:

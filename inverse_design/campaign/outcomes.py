@@ -3,32 +3,34 @@
 import pandas as pd
 
 from inverse_design.acquisition.utility import measured_utility
-from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.planner import PERTURBATION
 from inverse_design.campaign.results import ROUND
-from inverse_design.valuation import Aim
+from inverse_design.campaign.rounds import batch_of
+from inverse_design.campaign.store.events import Asked
+from inverse_design.campaign.store.protocol import Log
+from inverse_design.problem.target import Target, is_state
+from inverse_design.recommend.protocol import PERTURBATION
+from surrogates.data.screen import Screen
 
 STATED = ("predicted", "lower", "upper", "chosen")
 MEASURED = "measured"
 OUTCOME_COLUMNS = (ROUND, PERTURBATION, *STATED, MEASURED)
 
 
-def outcomes(campaign: Campaign) -> pd.DataFrame:
-    """Set what the planner stated beside what was measured.
+def outcomes_of(log: Log, screen: Screen, target: Target) -> pd.DataFrame:
+    """Set what was stated beside what was measured.
 
     Bounds are on the outcome that an experiment shows, a distance or a projection. So is what counts as measured,
     the outcome of the mean over all wells of the perturbation.
     """
-    screen = campaign.screen()
-    aim = Aim.at(campaign.target, screen)
-    utility = measured_utility(campaign.target, screen).tolist()
-    outcome = {label: aim.outcome(each) for label, each in zip(screen.labels, utility, strict=True)}
+    utility = measured_utility(target, screen)
+    outcome = dict(zip(screen.labels, (-utility if is_state(target) else utility).tolist(), strict=True))
     rounds = [pd.DataFrame(columns=list(OUTCOME_COLUMNS))]
-    for number in range(1, campaign.status().rounds + 1):
-        batch = campaign.batch(number)
-        done = batch.table[[state == "measured" for state in batch.states]]
-        found = done[PERTURBATION].map(outcome)
-        rounds.append(done.assign(**{MEASURED: found}).reindex(columns=list(OUTCOME_COLUMNS)))
+    for one in log.events("asked"):
+        if isinstance(one.event, Asked):
+            batch = batch_of(log, one.event)
+            done = batch.table[[state == "measured" for state in batch.states]]
+            found = done[PERTURBATION].map(outcome)
+            rounds.append(done.assign(**{MEASURED: found}).reindex(columns=list(OUTCOME_COLUMNS)))
     filled = [each for each in rounds if len(each)]
     return pd.concat(filled, ignore_index=True) if filled else rounds[0]
 

@@ -16,6 +16,7 @@ from inverse_design.problem.problem import Order
 from surrogates.errors import nearest_hint
 
 PlateSize = Literal[24, 96, 384]
+AUTOMATIC, JOINT_GAIN = "automatic", "expected_improvement"
 
 
 def _as_registered(gain: object) -> object:
@@ -50,8 +51,10 @@ class CampaignSettings:
             judged by ``least_gain``.
         least_gain: Smallest expected gain that is worth a round, as a part of the gain so far.
         surrogate: Name of the forward model.
-        gain: Name of the gain by which experiments are ranked, such as ``"expected_improvement"`` or
-            ``"thompson"``.
+        recommender: Name of what chooses the experiments; ``"automatic"`` takes the one that wins the replays for
+            this kind of target.
+        gain: Name of the acquisition by which the recommender ``"gains"`` ranks experiments, such as
+            ``"expected_improvement"`` or ``"upper_bound"``.
         seed: Fixes everything that is random.
     """
 
@@ -74,8 +77,9 @@ class CampaignSettings:
     level: float = 0.9
     value_per_gain: float | None = None
     least_gain: float = 0.05
-    surrogate: str = "automatic"
-    gain: Annotated[str, BeforeValidator(_as_registered)] = "expected_improvement"
+    surrogate: str = AUTOMATIC
+    recommender: str = AUTOMATIC
+    gain: Annotated[str, BeforeValidator(_as_registered)] = JOINT_GAIN
     seed: int = 0
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 

@@ -18,7 +18,7 @@ from surrogates.data.screen import Screen
 class Prospect:
     """What is known when another round is considered."""
 
-    expected_gain: float | None  # of the round, in units of the utility; ``None`` if the planner could not say
+    expected_gain: float | None  # of the round, in units of the utility; ``None`` if that is unknown
     gain: float  # by how much the best utility has risen since the campaign began
     noise: float | None  # standard error of a measured utility, ``None`` if there are no replicates
     cost: float  # of the round
@@ -55,7 +55,7 @@ def _weighed(prospect: Prospect, settings: CampaignSettings) -> tuple[bool, str]
             f"the round costs {cost:,.6g}, and {max(0.0, budget - prospect.spent):,.6g} of the budget are left",
         )
     if gain is None:
-        return False, "the planner cannot say what the round would gain"
+        return False, "the recommender cannot say what the round would gain"
     if settings.value_per_gain is not None:
         return _against_cost(gain, gain * settings.value_per_gain, cost)
     if prospect.noise is not None and gain < prospect.noise:

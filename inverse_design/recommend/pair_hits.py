@@ -1,4 +1,4 @@
-"""The pairs that are most probably among the best of all candidates.
+"""The recommender for pairs: the candidates that are most probably among the best of the whole pool.
 
 A Gaussian process over pairs of genes, whose kernel is a sum of terms, each of two matrices over genes: its mean
 over all pairs is a few matrix products.
@@ -6,17 +6,19 @@ over all pairs is a few matrix products.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.recommend.environment import Choice, Known, Pool
-from inverse_design.recommend.fixed import RandomChoice
+from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.recommend.pairs import pair_view
+from inverse_design.recommend.protocol import DecisionState, Recommendation
+from inverse_design.recommend.simple import RandomChoice, best_first
 from surrogates.data.descriptors import Descriptors
+from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 
@@ -202,7 +204,7 @@ def _most_likely(
     return logs.detach()
 
 
-_FEWEST = 10  # observations below which nothing is fitted
+FEWEST_PAIRS = 10  # observations below which nothing is fitted
 _HALVINGS = 50
 
 
@@ -214,46 +216,55 @@ class PairHits:
     the best is the one above which the process expects ``top`` of all pairs, measured ones included.
 
     Attributes:
-        terms: Of the kernel, see :mod:`inverse_design.recommend.pair_hits`.
+        terms: Of the kernel, see :func:`pair_terms`.
     """
 
     top: int = 100  # how many count as best
     terms: tuple[tuple[Likeness, Likeness], ...] = (("same", "any"), ("same", "near"), ("near", "near"))
     length: float = 0.7  # how far apart genes that are near may be, in standard deviations of single utilities
     short_list: int = 3000  # how many candidates, by expected utility, have their probability worked out
-    level: float = 0.9  # nominal probability of the stated bounds
 
     def __post_init__(self) -> None:
         """Refuse numbers that are out of range, and a kernel without terms."""
-        if self.top < 1 or self.short_list < 1 or self.length <= 0 or not 0 < self.level < 1 or not self.terms:
-            raise DataError(f"{self} cannot choose; top, list, length and terms are positive, the level below one")
+        if self.top < 1 or self.short_list < 1 or self.length <= 0 or not self.terms:
+            raise DataError(f"{self} cannot choose; top, list and length are positive, and there is a term")
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Take the most probable hits.
 
         Raises:
             DataError: If a candidate is no pair.
         """
-        view = pair_view(pool)
-        if len(known) < _FEWEST:
-            return RandomChoice().choose(pool, known, count, seed=seed)
+        view = pair_view(state, pending)
+        if len(view.known) < FEWEST_PAIRS:
+            few = f"warning: {len(view.known)} pairs are measured, and {FEWEST_PAIRS} are needed: drawn at random"
+            drawn = RandomChoice().recommend(state, count, pending=pending, seed=seed)
+            return replace(drawn, notes=(few,))
         terms = pair_terms(
             self.terms,
             view.alone,
             length=self.length,
-            vocabulary=pool.before.vocabulary,
-            descriptors=pool.descriptors,
+            vocabulary=state.measured.vocabulary,
+            descriptors=state.descriptors,
         )
-        process = fit_pair_process(terms, view.alone, view.pairs[known.rows], known.utility)
-        free = known.open_rows(pool)
-        mean = process.mean[view.pairs[free, 0], view.pairs[free, 1]]
-        listed = mean.argsort(descending=True, stable=True)[: max(count, self.short_list)]
-        spread = _spread(process, view.pairs[free[listed]])
-        score = hit_score(mean[listed], spread, known.utility, top=self.top)
-        best = score.argsort(descending=True, stable=True)[:count]
-        reach = torch.special.ndtri(torch.tensor((1 + self.level) / 2, dtype=torch.float64)) * spread[best]
-        middle = mean[listed[best]]
-        return Choice(free[listed[best]], middle - reach, middle + reach)
+        process = fit_pair_process(terms, view.alone, view.known, view.utility)
+        every = process.mean[view.pairs[:, 0], view.pairs[:, 1]]
+        listed = best_first(every, max(count, self.short_list))
+        mean = every[listed]
+        latent, noise = process.variance(view.pairs[listed])
+        spread = (latent + noise).sqrt()
+        score = hit_score(mean, spread, view.utility, top=self.top)
+        best = best_first(score, count)
+        reach = torch.special.ndtri(torch.tensor((1 + state.level) / 2, dtype=torch.float64)) * spread[best]
+        return Recommendation.of(
+            state,
+            view.left.rows(listed[best]),
+            utility=(mean[best], mean[best] - reach, mean[best] + reach),
+            belief=UtilityPosterior(mean[best], latent[best]),
+            reason=[f"among the best {self.top} with a chance of {chance:.2g}" for chance in score[best].exp()],
+        )
 
 
 def hit_score(
@@ -269,8 +280,3 @@ def hit_score(
         low, high = (threshold, high) if float(expected) > top else (low, threshold)
     score: Tensor = torch.special.log_ndtr((mean - high) / spread)
     return score
-
-
-def _spread(process: PairProcess, pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
-    latent, noise = process.variance(pairs)
-    return (latent + noise).sqrt()

@@ -1,4 +1,4 @@
-"""Pairs of genes as candidates, and the yardsticks on them.
+"""How recommenders for pairs see a state: two genes for each candidate, and what each gene is worth alone.
 
 Greedy is a line in the two single effects plus a ridge of genes, without uncertainty; the other is Optuna's
 tree-structured Parzen estimator on the two singles.
@@ -12,40 +12,52 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.utility import measured_utility
-from inverse_design.recommend.environment import Choice, Known, Pool
+from inverse_design.recommend.protocol import DecisionState, Recommendation, stacked
+from inverse_design.recommend.simple import best_first
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
 
 @dataclass(frozen=True)
 class PairView:
-    """A pool of pairs."""
+    """A state whose candidates are pairs."""
 
-    pairs: Int[Tensor, "c 2"]  # genes of each candidate
+    left: PerturbationBatch  # the candidates that may be chosen
+    known: Int[Tensor, "m 2"]  # genes of each pair that was measured
+    utility: Float[Tensor, "m"]  # what that is worth
     alone: Float[Tensor, "v"]  # utility of each gene alone, in standard units; zero where it was not measured
 
-    def parts(self) -> Float[Tensor, "c 2"]:
-        """Look up what the genes of each candidate are worth alone."""
-        return self.alone[self.pairs].sort(dim=1).values
+    @property
+    def pairs(self) -> Int[Tensor, "c 2"]:
+        """Genes of each candidate."""
+        return self.left.genes[:, :2]
+
+    def parts(self, pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b 2"]:
+        """Look up what the genes of pairs are worth alone, the lower first."""
+        return self.alone[pairs].sort(dim=1).values
 
 
-def pair_view(pool: Pool) -> PairView:
-    """See a pool as pairs.
+def pair_view(state: DecisionState, pending: tuple[Perturbation, ...] = ()) -> PairView:
+    """See a state as one of pairs.
 
     Raises:
         DataError: If a candidate is no pair, or fewer than two genes were measured alone.
+        NothingToProposeError: If no candidate is left.
     """
-    candidates = pool.candidates
-    if bool((odd := candidates.order != 2).any()):
-        label = pool.before.vocabulary.perturbation(candidates.genes[int(odd.nonzero()[0])]).label
-        raise DataError(f"candidate {label!r} is no pair; this policy needs pairs only")
-    rows = pool.before.single_rows
+    left, measured = state.open(pending), state.measured
+    if bool((odd := left.order != 2).any()):
+        label = state.label(left.genes[int(odd.nonzero()[0])])
+        raise DataError(f"candidate {label!r} is no pair; this recommender needs pairs only")
+    rows = measured.single_rows
     if int((rows >= 0).sum()) < 2:
-        raise DataError("fewer than two genes were measured alone; this policy needs their effects")
-    utility = measured_utility(pool.target, pool.before)[rows[rows >= 0]]
+        raise DataError("fewer than two genes were measured alone; this recommender needs their effects")
+    utility = state.utility[rows[rows >= 0]]
     alone = torch.zeros(len(rows), dtype=torch.float64)
     alone[rows >= 0] = (utility - utility.mean()) / utility.std().clamp(min=1e-12)
-    return PairView(candidates.genes[:, :2], alone)
+    known = torch.nonzero(measured.batch.order == 2).flatten()
+    genes = stacked(measured.batch.genes, left.genes)[known, :2]
+    return PairView(left, genes, state.utility[known], alone)
 
 
 @dataclass(frozen=True)
@@ -59,16 +71,17 @@ class PairRidge:
         if not self.penalty > 0:
             raise DataError(f"penalty {self.penalty} is not positive")
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Take the best expected."""
-        view = pair_view(pool)
-        parts = view.parts()
-        design = torch.cat([torch.ones_like(parts[:, :1]), parts], 1)
-        free = known.open_rows(pool)
-        line = torch.linalg.pinv(design[known.rows]) @ known.utility
-        gene = self._genes(view.pairs[known.rows], known.utility - design[known.rows] @ line, len(view.alone))
-        expected = design[free] @ line + gene[view.pairs[free]].sum(1)
-        return Choice(free[expected.argsort(descending=True, stable=True)[:count]])
+        del seed
+        view = pair_view(state, pending)
+        known, offered = _design(view.parts(view.known)), _design(view.parts(view.pairs))
+        line = torch.linalg.pinv(known) @ view.utility
+        gene = self._genes(view.known, view.utility - known @ line, len(view.alone))
+        expected = offered @ line + gene[view.pairs].sum(1)
+        return Recommendation.of(state, view.left.rows(best_first(expected, count)))
 
     def _genes(self, pairs: Int[Tensor, "m 2"], left: Float[Tensor, "m"], size: int) -> Float[Tensor, "v"]:
         marks = torch.zeros(len(pairs), size, dtype=torch.float64)
@@ -76,6 +89,10 @@ class PairRidge:
         penalty = self.penalty * torch.eye(size, dtype=torch.float64)
         effects: Tensor = torch.linalg.solve(marks.T @ marks + penalty, marks.T @ left)
         return effects
+
+
+def _design(parts: Float[Tensor, "b 2"]) -> Float[Tensor, "b 3"]:
+    return torch.cat([torch.ones_like(parts[:, :1]), parts], 1)
 
 
 _AXES = ("lower", "higher")
@@ -89,23 +106,23 @@ class PairTrial:
     stays pending in it, with the pessimistic outcome that Optuna calls a constant liar.
     """
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Ask."""
-        view = pair_view(pool)
+        view = pair_view(state, pending)
         ranks = view.alone.argsort(stable=True).argsort(stable=True).double() / max(1, len(view.alone) - 1)
-        places = ranks[view.pairs].sort(dim=1).values
-        study, axes = _study(places[known.rows], known.utility, seed)
-        free = known.open_rows(pool)
-        left = torch.ones(len(free), dtype=torch.bool)
+        known, places = (ranks[pairs].sort(dim=1).values for pairs in (view.known, view.pairs))
+        study, axes = _study(known, view.utility, seed)
+        taken = torch.zeros(len(places), dtype=torch.bool)
         rows = []
-        for _ in range(count):
+        for _ in range(min(count, len(places))):
             asked = study.ask(axes)
             wanted = torch.tensor([asked.params[axis] for axis in _AXES], dtype=torch.float64).sort().values
-            apart = (places[free] - wanted).square().sum(1).masked_fill(~left, torch.inf)
-            nearest = int(apart.argmin())
-            left[nearest] = False
-            rows.append(int(free[nearest]))
-        return Choice(torch.tensor(rows))
+            apart = (places - wanted).square().sum(1).masked_fill(taken, torch.inf)
+            rows.append(int(apart.argmin()))
+            taken[rows[-1]] = True
+        return Recommendation.of(state, view.left.rows(torch.tensor(rows)))
 
 
 def _study(places: Float[Tensor, "m 2"], utility: Float[Tensor, "m"], seed: int) -> tuple[Any, dict[str, Any]]:

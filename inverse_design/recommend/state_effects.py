@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.recommend.environment import Known, Pool
+from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
 FEWEST = 3
@@ -89,20 +89,14 @@ class GeneEffects:
         return drawn
 
 
-def learn_effects(pool: Pool, known: Known, columns: Int[Tensor, "m"] | None = None) -> GeneEffects:
-    """Learn what genes do from all that was measured, before the campaign and since.
+def learn_effects(screen: Screen, columns: Int[Tensor, "m"] | None = None) -> GeneEffects:
+    """Learn what genes do from all that was measured.
 
     Raises:
         DataError: If fewer than three perturbations were measured.
     """
-    marks = torch.cat([pool.before.batch.multi_hot(len(pool.before.vocabulary)), marks_of(pool, known.rows)])
-    effects = torch.cat([pool.before.effects, known.effects])
-    return GeneEffects.of(marks, effects if columns is None else effects[:, columns])
-
-
-def marks_of(pool: Pool, rows: Int[Tensor, "b"]) -> Float[Tensor, "b v"]:
-    """Mark the genes of some candidates."""
-    return pool.candidates.rows(rows).multi_hot(len(pool.before.vocabulary))
+    marks = screen.batch.multi_hot(len(screen.vocabulary))
+    return GeneEffects.of(marks, screen.effects if columns is None else screen.effects[:, columns])
 
 
 def _most_likely(

@@ -1,4 +1,4 @@
-"""Recommenders that reach a state, from profiles of combinations.
+"""Recommenders that reach a state by what genes are expected to do: anew in each round, and once for all.
 
 Ours ranks by the likelihood of the target and by the expected distance, in turns. Beside it stand greedy and
 static additive effects, a surrogate compared in the target's direction, BoTorch's Gaussian process on the
@@ -6,21 +6,26 @@ distance, and Optuna's tree-structured Parzen estimator on the names of the gene
 """
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.gain import LogExpectedImprovement
+from inverse_design.acquisition.acquisition import log_expected_improvement
 from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.problem.objective import Correlation
 from inverse_design.problem.target import AlignedProfile, is_state
-from inverse_design.recommend.environment import Choice, Known, Pool
-from inverse_design.recommend.state_effects import GeneEffects, learn_effects, marks_of
+from inverse_design.recommend.protocol import DecisionState, Recommendation, stacked
+from inverse_design.recommend.simple import best_first
+from inverse_design.recommend.state_effects import GeneEffects, learn_effects
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Surrogate
 
 
@@ -28,40 +33,50 @@ from surrogates.models.base import Surrogate
 class StateGreedy:
     """Takes the candidates of which the expected profile is best: uncertainty does not count."""
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Learn, and take the best.
 
         Raises:
             DataError: If fewer than three perturbations were measured.
         """
-        return _nearest(learn_effects(pool, known), pool, known, count)
+        del seed
+        return _nearest(state.measured, state, count, pending)
 
 
 @dataclass(frozen=True)
 class StateStatic:
-    """Learns once, from what was revealed first, and goes down the list."""
+    """Learns once, from what was known before the first round, and goes down the list."""
 
-    learnt: int  # how many of the first revealed candidates it learns from
+    learnt: int = 0  # how many of the first results it learns from, too
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:  # noqa: ARG002 - not random
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Take the next of the list.
 
         Raises:
             DataError: If fewer than three perturbations were measured.
         """
-        first = slice(self.learnt)
-        start = Known(known.rows[first], known.effects[first], known.utility[first])
-        return _nearest(learn_effects(pool, start), pool, known, count)
+        del seed
+        first = min(state.started + self.learnt, len(state.measured))
+        return _nearest(state.measured.rows(range(first)), state, count, pending)
 
 
-def _nearest(fitted: GeneEffects, pool: Pool, known: Known, count: int) -> Choice:
-    free = known.open_rows(pool)
-    worth = pool.worth(fitted.predict(marks_of(pool, free)), free)
-    return Choice(free[worth.argsort(descending=True, stable=True)[:count]])
+def _nearest(
+    screen: Screen, state: DecisionState, count: int, pending: tuple[Perturbation, ...]
+) -> Recommendation:
+    fitted, left = learn_effects(screen), state.open(pending)
+    worth = state.worth(fitted.predict(_marks(left, state)))
+    return Recommendation.of(state, left.rows(best_first(worth, count)))
+
+
+def _marks(batch: PerturbationBatch, state: DecisionState) -> Float[Tensor, "b v"]:
+    return batch.multi_hot(len(state.measured.vocabulary))
 
 
 _DRAWS = 200  # behind the stated bounds
-_TAIL = 0.05  # on each side of them
 
 
 @dataclass(frozen=True)
@@ -76,36 +91,47 @@ class StateLikely:
     its share.
     """
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Learn what genes do to the readouts of the target, and take the best by either measure.
 
         Raises:
             DataError: If fewer than three perturbations were measured, or the target is no state.
         """
-        if not is_state(pool.target):
-            raise DataError(f"target {pool.target.name!r} is a direction and cannot be reached; name a profile")
-        target, free = pool.target.on(pool.before.readouts), known.open_rows(pool)
-        fitted = learn_effects(pool, known, target.columns)
-        marks = marks_of(pool, free)
+        if not is_state(state.target):
+            raise DataError(f"target {state.target.name!r} is a direction and cannot be reached; name a profile")
+        target, left = state.target.on(state.measured.readouts), state.open(pending)
+        fitted = learn_effects(state.measured, target.columns)
+        marks = _marks(left, state)
         likely = fitted.log_density(marks, target.values)
         near = -((fitted.predict(marks) - target.values).square() @ target.weights)
-        orders = [score.argsort(descending=True, stable=True)[:count] for score in (likely, near)]
+        orders = [best_first(score, count) for score in (likely, near)]
         # Either list alone would fill the round, so without repeats there are enough.
-        rows = free[list(dict.fromkeys(torch.stack(orders, 1).flatten().tolist()))[:count]]
-        return Choice(rows, *_bounds(fitted, pool, target, rows, seed))
+        rows = torch.tensor(list(dict.fromkeys(torch.stack(orders, 1).flatten().tolist()))[:count])
+        drawn = _drawn(fitted, state, target, marks[rows], seed)
+        lower, upper = drawn.quantile(torch.tensor([_tail(state), 1 - _tail(state)], dtype=torch.float64), dim=0)
+        return Recommendation.of(
+            state,
+            left.rows(rows),
+            utility=(drawn.median(0).values, lower, upper),
+            reason=["by turns the likeliest to be the target and the nearest to it"] * len(rows),
+        )
 
 
-def _bounds(
-    fitted: GeneEffects, pool: Pool, target: AlignedProfile, rows: Int[Tensor, "q"], seed: int
-) -> tuple[Float[Tensor, "q"], Float[Tensor, "q"]]:
-    """Bound utilities by draws of what would be measured."""
-    drawn = fitted.sample(marks_of(pool, rows), _DRAWS, torch.Generator().manual_seed(seed))
+def _tail(state: DecisionState) -> float:
+    return round((1 - state.level) / 2, 12)
+
+
+def _drawn(
+    fitted: GeneEffects, state: DecisionState, target: AlignedProfile, marks: Float[Tensor, "q v"], seed: int
+) -> Float[Tensor, "s q"]:
+    """Draw the utilities of what would be measured."""
+    drawn = fitted.sample(marks, _DRAWS, torch.Generator().manual_seed(seed))
     # Readouts that the target leaves open do not count.
-    effects = torch.zeros(_DRAWS * len(rows), len(pool.before.readouts), dtype=torch.float64)
+    effects = torch.zeros(_DRAWS * len(marks), len(state.measured.readouts), dtype=torch.float64)
     effects[:, target.columns] = drawn.flatten(0, 1)
-    worth = pool.worth(effects, rows.repeat(_DRAWS)).reshape(_DRAWS, len(rows))
-    lower, upper = worth.quantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=torch.float64), dim=0)
-    return lower, upper
+    return state.worth(effects).reshape(_DRAWS, len(marks))
 
 
 @dataclass(frozen=True)
@@ -116,24 +142,24 @@ class StateMatch:
     combination was measured nothing can be learnt of it, and a correlation does not depend on it.
     """
 
-    surrogate: Surrogate  # learns from what was measured before and since, anew in each round
+    surrogate: Surrogate = field(default_factory=ScaledAdditive)  # learns anew in each round
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Fit, and take the best.
 
         Raises:
             DataError: If the surrogate refuses what is known, see its ``fit``.
         """
-        fitted = self.surrogate.fit(known.screen(pool), seed=seed)
-        free = known.open_rows(pool)
-        objective = Correlation(pool.target.on(pool.before.readouts), "pearson")
-        worth = objective.predicted(fitted.predict(pool.candidates.rows(free))).mean
-        return Choice(free[worth.argsort(descending=True, stable=True)[:count]])
+        fitted, left = self.surrogate.fit(state.measured, seed=seed), state.open(pending)
+        objective = Correlation(state.target.on(state.measured.readouts), "pearson")
+        worth = objective.predicted(fitted.predict(left)).mean
+        return Recommendation.of(state, left.rows(best_first(worth, count)))
 
 
 _AT_ONCE = 256
 _SMALLEST = 1e-12
-_HALF = 1.645  # of a 90 % interval, in standard deviations
 _MOST_STEPS = 60  # of the optimiser of the likelihood
 
 
@@ -145,40 +171,47 @@ class StateProcess:
     experiments, expect of it, so that the process sees the same model as :class:`StateGreedy`, and corrects it.
     """
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Fit ``SingleTaskGP``, and rank by the logarithm of the expected improvement.
 
         Raises:
             DataError: If fewer than three perturbations were measured.
         """
-        fitted, free = learn_effects(pool, known), known.open_rows(pool)
-        every = fitted.predict(pool.candidates.multi_hot(len(pool.before.vocabulary)))
+        fitted, left = learn_effects(state.measured), state.open(pending)
+        known, offered = (_marks(batch, state) for batch in (state.measured.batch, left))
+        every = fitted.predict(torch.cat([known, offered]))
         low, high = every.amin(0), every.amax(0)
         inputs = (every - low) / (high - low).clamp(min=_SMALLEST)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _best(inputs, known, free, count)
+            rows, utility = _best(inputs, state.utility, count, level=state.level)
+        return Recommendation.of(state, left.rows(rows), utility=utility)
 
 
-def _best(inputs: Float[Tensor, "c d"], known: Known, free: Int[Tensor, "f"], count: int) -> Choice:
+def _best(
+    inputs: Float[Tensor, "c d"], utility: Float[Tensor, "m"], count: int, *, level: float
+) -> tuple[Int[Tensor, "q"], tuple[Float[Tensor, "q"], Float[Tensor, "q"], Float[Tensor, "q"]]]:
+    """Fit to the first inputs, whose utility is known, and find the best of the others, with bounds."""
     from botorch.fit import fit_gpytorch_mll  # noqa: PLC0415 - slow to import, only needed here
     from botorch.models import SingleTaskGP  # noqa: PLC0415
     from gpytorch.mlls import ExactMarginalLogLikelihood  # noqa: PLC0415
 
-    model = SingleTaskGP(inputs[known.rows], known.utility[:, None])
+    known, offered = inputs[: len(utility)], inputs[len(utility) :]
+    model = SingleTaskGP(known, utility[:, None])
     likelihood = ExactMarginalLogLikelihood(model.likelihood, model)
     fit_gpytorch_mll(likelihood, optimizer_kwargs={"options": {"maxiter": _MOST_STEPS}})
     with torch.no_grad():
         # A posterior of many at once is cheaper than many posteriors of one.
-        parts = [model.posterior(part) for part in inputs[free].split(_AT_ONCE)]
+        parts = [model.posterior(part) for part in offered.split(_AT_ONCE)]
         mean, variance = (torch.cat([getattr(part, of)[:, 0] for part in parts]) for of in ("mean", "variance"))
-        score = LogExpectedImprovement().score(
-            UtilityPosterior(mean, variance.clamp(min=0)), float(known.utility.max())
-        )
-        rows = free[score.argsort(descending=True, stable=True)[:count]]
-        posterior = model.posterior(inputs[rows], observation_noise=True)
-        middle, half = posterior.mean[:, 0], _HALF * posterior.variance[:, 0].sqrt()
-    return Choice(rows, middle - half, middle + half)
+        belief = UtilityPosterior(mean, variance.clamp(min=0))
+        rows = best_first(log_expected_improvement(belief, float(utility.max())).score, count)
+        posterior = model.posterior(offered[rows], observation_noise=True)
+        middle = posterior.mean[:, 0]
+        half = NormalDist().inv_cdf((1 + level) / 2) * posterior.variance[:, 0].sqrt()
+    return rows, (middle, middle - half, middle + half)
 
 
 _SLOTS = ("first", "second")
@@ -192,22 +225,29 @@ class StateTrial:
     random, or with the second, or any.
     """
 
-    def choose(self, pool: Pool, known: Known, count: int, *, seed: int) -> Choice:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         """Tell what was revealed, and ask.
 
         Raises:
             DataError: If a candidate is not a pair.
         """
-        if bool((pool.candidates.order != 2).any()):
-            raise DataError("Optuna is asked for two genes, and some candidates are no pairs; take another policy")
-        study = _told(pool, known, seed)
-        open_pairs = _OpenPairs.of(pool.candidates, known.open_rows(pool).tolist(), seed)
-        names = _names(pool.candidates)
+        left, measured = state.open(pending), state.measured
+        if bool((left.order != 2).any()):
+            raise DataError(
+                "Optuna is asked for two genes, and some candidates are no pairs; take another recommender"
+            )
+        tried = torch.nonzero(measured.batch.order == 2).flatten()
+        known = stacked(measured.batch.genes, left.genes)[tried, :2]
+        names = _names(torch.cat([known, left.genes[:, :2]]))
+        study = _study(known, state.utility[tried], names, seed)
+        open_pairs = _OpenPairs.of(left, seed)
         rows = []
-        for _ in range(count):
+        for _ in range(min(count, len(left))):
             trial = study.ask(names)
             rows.append(open_pairs.take(*(trial.params[name] for name in _SLOTS)))
-        return Choice(torch.tensor(rows))
+        return Recommendation.of(state, left.rows(torch.tensor(rows)))
 
 
 @dataclass(frozen=True)
@@ -220,9 +260,8 @@ class _OpenPairs:
     free: set[int]
 
     @classmethod
-    def of(cls, candidates: PerturbationBatch, free: list[int], seed: int) -> "_OpenPairs":
-        order = torch.randperm(len(free), generator=torch.Generator().manual_seed(seed)).tolist()
-        rows = [free[number] for number in order]
+    def of(cls, candidates: PerturbationBatch, seed: int) -> "_OpenPairs":
+        rows = torch.randperm(len(candidates), generator=torch.Generator().manual_seed(seed)).tolist()
         row_of, rows_with = {}, defaultdict(list)
         for row in rows:
             first, second = candidates.genes[row, :2].tolist()
@@ -241,17 +280,16 @@ class _OpenPairs:
         return row
 
 
-def _names(candidates: PerturbationBatch) -> dict[str, Any]:
+def _names(pairs: Int[Tensor, "c 2"]) -> dict[str, Any]:
     from optuna.distributions import CategoricalDistribution  # noqa: PLC0415 - slow to import, only needed here
 
     return {
-        name: CategoricalDistribution(candidates.genes[:, slot].unique().tolist())
-        for slot, name in enumerate(_SLOTS)
+        name: CategoricalDistribution(genes.unique().tolist()) for name, genes in zip(_SLOTS, pairs.T, strict=True)
     }
 
 
-def _told(pool: Pool, known: Known, seed: int) -> Any:  # noqa: ANN401 - a study, of a library that is imported late
-    """Make a study of what was revealed."""
+def _study(known: Int[Tensor, "m 2"], utility: Float[Tensor, "m"], names: dict[str, Any], seed: int) -> Any:  # noqa: ANN401 - a study, of a library that is imported late
+    """Make a study of what was measured."""
     import optuna  # noqa: PLC0415
 
     before = optuna.logging.get_verbosity()
@@ -260,8 +298,7 @@ def _told(pool: Pool, known: Known, seed: int) -> Any:  # noqa: ANN401 - a study
         study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=seed % 2**32))
     finally:
         optuna.logging.set_verbosity(before)
-    names = _names(pool.candidates)
-    for row, worth in zip(known.rows.tolist(), known.utility.tolist(), strict=True):
-        genes = dict(zip(_SLOTS, pool.candidates.genes[row].tolist(), strict=False))
+    for pair, worth in zip(known.tolist(), utility.tolist(), strict=True):
+        genes = dict(zip(_SLOTS, pair, strict=True))
         study.add_trial(optuna.trial.create_trial(params=genes, distributions=names, value=worth))
     return study

@@ -1,4 +1,4 @@
-"""How recommenders did on one screen, over many seeds: curves with intervals, and paired differences.
+"""How recommenders did in one environment, over many seeds: curves with intervals, and paired differences.
 
 Two things could have been others: what a seed drew, and which genes the screen happens to hold; a few genes carry
 most of the best pairs. Each is resampled alone, and as they are independent, their distances from the mean are
@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.recommend.environment import Game
+from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import Trace, best_candidates, best_found, simple_regret, within_bounds
 from surrogates.errors import DataError
 from surrogates.evaluation.metrics import RowStatistic, bootstrap_interval, ratio_of_sums
@@ -26,33 +26,33 @@ FOUND, REGRET, COVERAGE, MORE, TIMES = "found", "regret", "coverage", "found_mor
 
 
 def replay_rows(
-    game: Game, traces: Sequence[Trace], *, reference: str, top: int, level: float, seed: int
+    environment: Environment, traces: Sequence[Trace], *, reference: str, top: int, level: float, seed: int
 ) -> list[Row]:
-    """Average the curves of each policy over seeds.
+    """Average the curves of each recommender over seeds.
 
     Raises:
-        DataError: If the seeds of two policies differ, or the reference was not played.
+        DataError: If the seeds of two recommenders differ, or the reference was not played.
     """
-    by_policy = _by_policy(traces, reference)
-    best = _Resampled.of(game, best_candidates(game, top=top), seed)
+    by_name = _by_name(traces, reference)
+    best = _Resampled.of(environment, best_candidates(environment, top=top), seed)
     last: dict[str, Float[Tensor, "s m"]] = {}
     rows = []
-    for name, played in by_policy.items():
-        row = partial(Row, "replay", game.name, name, "")
-        found = torch.stack([best_found(game, trace, top=top) for trace in played]).double()
+    for name, played in by_name.items():
+        row = partial(Row, "replay", environment.name, name, "")
+        found = torch.stack([best_found(environment, trace, top=top) for trace in played]).double()
         last[name] = found[:, -1]
         for number, one in enumerate(found.unbind(1)):
             value, bounds = best.mean(one, lowest=0.0)
             rows.append(row(f"round {number}", FOUND, value, *bounds, len(played), "share"))
-        regret = torch.stack([simple_regret(game, trace) for trace in played])
+        regret = torch.stack([simple_regret(environment, trace) for trace in played])
         for number, one in enumerate(regret.unbind(1)):
             if bool(one.isfinite().all()):
                 bounds = _over_seeds(mean(one), len(one), seed)
                 rows.append(row(f"round {number}", REGRET, float(one.mean()), *bounds, len(one), "utility"))
-        rows += _coverage_rows(game, played, level, row, seed)
-    for name in by_policy:
+        rows += _coverage_rows(environment, played, level, row, seed)
+    for name in by_name:
         if name != reference:
-            row = partial(Row, "replay", game.name, name, "")
+            row = partial(Row, "replay", environment.name, name, "")
             value, bounds = best.mean(last[name] - last[reference], lowest=-1.0)
             rows.append(row(f"than {reference}", MORE, value, *bounds, len(last[name]), "share"))
             value, bounds = best.ratio(last[name], last[reference])
@@ -60,34 +60,34 @@ def replay_rows(
     return rows
 
 
-def _by_policy(traces: Sequence[Trace], reference: str) -> dict[str, list[Trace]]:
-    by_policy: dict[str, list[Trace]] = {}
+def _by_name(traces: Sequence[Trace], reference: str) -> dict[str, list[Trace]]:
+    by_name: dict[str, list[Trace]] = {}
     for trace in traces:
-        by_policy.setdefault(trace.policy, []).append(trace)
-    if reference not in by_policy:
-        raise DataError(f"the policy {reference!r} was not played, only {', '.join(by_policy)}")
-    seeds = {name: [trace.seed for trace in played] for name, played in by_policy.items()}
+        by_name.setdefault(trace.recommender, []).append(trace)
+    if reference not in by_name:
+        raise DataError(f"the recommender {reference!r} was not played, only {', '.join(by_name)}")
+    seeds = {name: [trace.seed for trace in played] for name, played in by_name.items()}
     if odd := [name for name in seeds if seeds[name] != seeds[reference]]:
         raise DataError(
             f"{odd[0]!r} was played with the seeds {seeds[odd[0]]}, {reference!r} with {seeds[reference]}; paired"
             " differences need the same"
         )
-    return by_policy
+    return by_name
 
 
 def _coverage_rows(
-    game: Game, played: Sequence[Trace], level: float, row: partial[Row], seed: int
+    environment: Environment, played: Sequence[Trace], level: float, row: partial[Row], seed: int
 ) -> Iterator[Row]:
     """Coverage of each round in which every seed stated bounds."""
     ends = torch.tensor(played[0].sizes).cumsum(0).tolist()
-    within = torch.stack([within_bounds(game, trace) for trace in played])
+    within = torch.stack([within_bounds(environment, trace) for trace in played])
     rows = torch.stack([trace.rows for trace in played])
     for number, (start, stop) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
         held = within[:, start:stop]
         if stop == start or bool(held.isnan().all(1).any()):
             continue
         stated, place = rows[:, start:stop][~held.isnan()].unique(return_inverse=True)
-        some = _Resampled.of(game, stated, seed)
+        some = _Resampled.of(environment, stated, seed)
         at = torch.nonzero(~held.isnan())[:, 0]
         hits = torch.zeros(len(played), len(stated), dtype=torch.float64)
         hits[at, place] = held[~held.isnan()]
@@ -100,14 +100,16 @@ def _coverage_rows(
 
 @dataclass(frozen=True)
 class _Resampled:
-    """Some candidates of a game, with draws of their genes."""
+    """Some candidates of an environment, with draws of their genes."""
 
     genes: NodeBootstrap
     seed: int
 
     @classmethod
-    def of(cls, game: Game, candidates: Int[Tensor, "m"], seed: int) -> "_Resampled":
-        nodes = target_nodes(game.pool.candidates.rows(candidates), game.screen.vocabulary)
+    def of(cls, environment: Environment, candidates: Int[Tensor, "m"], seed: int) -> "_Resampled":
+        nodes = target_nodes(
+            environment.screen.batch.rows(environment.candidates[candidates]), environment.screen.vocabulary
+        )
         return cls(NodeBootstrap.of(nodes, seed=seed), seed)
 
     def mean(self, values: Float[Tensor, "s m"], *, lowest: float) -> tuple[float, tuple[float, float]]:

@@ -1,7 +1,8 @@
-"""Replays in which a state is to be reached: the profile of a measured combination, as if it were not known which.
+"""Benchmarks in which a state is to be reached: whose profile, from what start, and by which recommenders.
 
-Measured are the rounds until it is reached, the share that arrives, the distance that is left, and paired
-differences.
+The state is the profile of a measured combination, as if nobody knew which.
+
+How soon recommenders reach it: rounds, share that arrives, distance that is left, and paired differences.
 """
 
 import itertools
@@ -16,8 +17,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.target import ProfileTarget
-from inverse_design.recommend.environment import Game, Policy
-from inverse_design.recommend.fixed import RandomChoice
+from inverse_design.recommend.protocol import Recommender
+from inverse_design.recommend.simple import RandomChoice
 from inverse_design.recommend.states import (
     StateGreedy,
     StateLikely,
@@ -26,6 +27,7 @@ from inverse_design.recommend.states import (
     StateStatic,
     StateTrial,
 )
+from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import PermutedFeedback, Trace, replay
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
@@ -57,18 +59,18 @@ def far_pairs(screen: Screen, share: float, count: int, *, seed: int) -> Int[Ten
     return far[drawn].sort().values
 
 
-def reach_games(
+def reach_environments(
     screen: Screen, targets: Int[Tensor, "t"], *, rounds: int, count: int, start: int, seed: int
-) -> list[Game]:
-    """Make one game for each target; all combinations are candidates, the target's own among them."""
+) -> list[Environment]:
+    """Make one environment for each target; all combinations are candidates, the target's own among them."""
     combinations, singles = _combinations(screen), torch.nonzero(screen.batch.order == 1).flatten()
-    games = []
+    made = []
     for row in targets.tolist():
         generator = torch.Generator().manual_seed(seed * len(screen) + row)
         shuffled = combinations[torch.randperm(len(combinations), generator=generator)]
         target = profile_of(screen, row)
-        games.append(Game(screen, target, shuffled, singles, start, rounds, count, target.name))
-    return games
+        made.append(Environment(screen, target, shuffled, singles, start, rounds, count, target.name))
+    return made
 
 
 def without_singles(screen: Screen) -> Screen:
@@ -114,7 +116,7 @@ def _combinations(screen: Screen) -> Int[Tensor, "c"]:
 
 @dataclass(frozen=True)
 class Reached:
-    """How one policy did, game by game.
+    """How one recommender did, target by target.
 
     Attributes:
         rounds: Rounds until a candidate within the tolerance was measured: 0 if the start held one, one more than
@@ -126,31 +128,31 @@ class Reached:
     rounds: Float[Tensor, "t"]
     arrived: Bool[Tensor, "t"]  # whether one was measured at all
     regret: Float[Tensor, "t r"]
-    covered: Float[Tensor, "t"]  # share of the bounds stated in each game that held, ``nan`` where none was
+    covered: Float[Tensor, "t"]  # share of the bounds stated for each target that held, ``nan`` where none was
     nodes: Int[Tensor, "t k"]  # genes of the combination whose state was the target
 
 
-def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float) -> Reached:
-    """Judge the games of one policy.
+def reached(traces: Sequence[Trace], environments: Mapping[str, Environment], tolerance: float) -> Reached:
+    """Judge the replays of one recommender.
 
     Raises:
-        DataError: If there is no game, or a tolerance is negative.
-        UnknownNameError: If a game is not named after a condition of its screen.
+        DataError: If there is no replay, or a tolerance is negative.
+        UnknownNameError: If an environment is not named after a condition of its screen.
     """
     if not traces or tolerance < 0:
         raise DataError(
-            f"{len(traces)} game(s) and a tolerance of {tolerance:g} tell nothing; take 1, and 0 or more"
+            f"{len(traces)} replay(s) and a tolerance of {tolerance:g} tell nothing; take 1, and 0 or more"
         )
     rounds, arrived, regret, covered = [], [], [], []
     for trace in traces:
-        game = games[trace.game]
-        utility = game.utility[trace.rows]
+        environment = environments[trace.environment]
+        utility = environment.utility[trace.rows]
         ends = list(itertools.accumulate(trace.sizes))
         best = torch.stack([_best(utility[:end]) for end in ends])
         near = (best >= -tolerance).tolist()
         rounds.append(float(near.index(True) if any(near) else len(near)))
         arrived.append(any(near))
-        regret.append(game.utility.max() - best)
+        regret.append(environment.utility.max() - best)
         stated = trace.lower.isfinite()
         covered.append(((trace.lower <= utility) & (utility <= trace.upper))[stated].double().mean())
     return Reached(
@@ -158,7 +160,7 @@ def reached(traces: Sequence[Trace], games: Mapping[str, Game], tolerance: float
         torch.tensor(arrived),
         torch.stack(regret),
         torch.stack(covered),
-        torch.cat([_acts_on(games[trace.game]) for trace in traces]),
+        torch.cat([_acts_on(environments[trace.environment]) for trace in traces]),
     )
 
 
@@ -167,7 +169,7 @@ def reach_rows(results: Mapping[str, Reached], *, dataset: str, ours: str, level
     rows = []
     draws = NodeBootstrap.of(results[ours].nodes, seed=seed)
     for name, one in results.items():
-        row = partial(_row, dataset=dataset, policy=name, draws=draws, nodes=one.nodes)
+        row = partial(_row, dataset=dataset, recommender=name, draws=draws, nodes=one.nodes)
         rows += [row("rounds", one.rounds), row("arrived", one.arrived.double(), unit="share")]
         rows += [
             row("regret", values, variant=f"round {number}", unit="outcome")
@@ -186,20 +188,20 @@ def _row(
     values: Float[Tensor, "t"],
     *,
     dataset: str,
-    policy: str,
+    recommender: str,
     draws: NodeBootstrap,
     nodes: Int[Tensor, "t k"],
     variant: str = "",
     unit: str = "rounds",
 ) -> Row:
-    place = ("replay", dataset, policy, "", variant, metric)
+    place = ("replay", dataset, recommender, "", variant, metric)
     error = dyadic_standard_error(values, nodes)
     return Row(*place, float(values.mean()), *draws.interval(values), len(values), unit, standard_error=error)
 
 
-def _acts_on(game: Game) -> Int[Tensor, "1 k"]:
-    screen = game.screen
-    row = torch.tensor([screen.row_of(screen.vocabulary.parse(game.name))])
+def _acts_on(environment: Environment) -> Int[Tensor, "1 k"]:
+    screen = environment.screen
+    row = torch.tensor([screen.row_of(screen.vocabulary.parse(environment.name))])
     return target_nodes(screen.batch.rows(row), screen.vocabulary)
 
 
@@ -207,35 +209,35 @@ def _best(utility: Float[Tensor, "m"]) -> Float[Tensor, ""]:
     return utility.max() if len(utility) else torch.tensor(-torch.inf, dtype=torch.float64)
 
 
-BOUNDS = 0.9  # level of the bounds that policies state
+BOUNDS = 0.9  # level of the bounds that recommenders state
 _ITSELF = 1e-9  # a distance that only the target's own measurement has
 
 
 @dataclass(frozen=True)
-class ReachProtocol:
-    """Games, who plays them, and when a target counts as reached."""
+class ReachBenchmark:
+    """Environments, who chooses in them, and when a target counts as reached."""
 
     dataset: str  # name of the screen
-    games: Sequence[Game] = field(repr=False)  # one for each target
-    policies: Mapping[str, Policy]  # from names to policies
-    ours: str  # the policy that the others are compared with
+    environments: Sequence[Environment] = field(repr=False)  # one for each target
+    recommenders: Mapping[str, Recommender]  # by their names
+    ours: str  # the one that the others are compared with
     tolerance: float  # distance to the target that counts as reached
     known: str  # what is known from the start, for the reader
 
     def play(self, *, seed: int, workers: int = 1) -> tuple[list[Trace], dict[str, Reached]]:
-        """Play all games with all policies."""
-        by_name = {game.name: game for game in self.games}
-        traces = list(replay(self.games, self.policies, seeds=[seed], workers=workers))
+        """Play all environments with all recommenders."""
+        by_name = {each.name: each for each in self.environments}
+        traces = list(replay(self.environments, self.recommenders, seeds=[seed], workers=workers))
         results = {
-            name: reached([trace for trace in traces if trace.policy == name], by_name, self.tolerance)
-            for name in self.policies
+            name: reached([trace for trace in traces if trace.recommender == name], by_name, self.tolerance)
+            for name in self.recommenders
         }
         return traces, results
 
 
-def far_pairs_protocol(
+def far_pairs_benchmark(
     *, seed: int, targets: int = 50, start: int = 60, rounds: int = 8, count: int = 16
-) -> ReachProtocol:
+) -> ReachBenchmark:
     """Reach far pairs of ``laufer2013`` from random ones.
 
     Raises:
@@ -244,9 +246,9 @@ def far_pairs_protocol(
     screen = without_singles(open_dataset("laufer2013"))
     chosen = far_pairs(screen, 0.05, targets, seed=seed)
     ours = StateLikely()
-    return ReachProtocol(
+    return ReachBenchmark(
         "laufer2013",
-        reach_games(screen, chosen, rounds=rounds, count=count, start=start, seed=seed),
+        reach_environments(screen, chosen, rounds=rounds, count=count, start=start, seed=seed),
         {
             "random": RandomChoice(),
             "additive, static": StateStatic(start),
@@ -262,7 +264,7 @@ def far_pairs_protocol(
     )
 
 
-def doubles_protocol(*, seed: int, targets: int | None = None, rounds: int = 8, count: int = 8) -> ReachProtocol:
+def doubles_benchmark(*, seed: int, targets: int | None = None, rounds: int = 8, count: int = 8) -> ReachBenchmark:
     """Find each double of ``norman2019_expr`` by its profile, from the singles.
 
     Raises:
@@ -271,9 +273,9 @@ def doubles_protocol(*, seed: int, targets: int | None = None, rounds: int = 8, 
     screen = open_dataset("norman2019_expr")
     chosen = doubles_of_singles(screen)[:targets]
     ours = StateMatch(ScaledAdditive())
-    return ReachProtocol(
+    return ReachBenchmark(
         "norman2019_expr",
-        reach_games(screen, chosen, rounds=rounds, count=count, start=0, seed=seed),
+        reach_environments(screen, chosen, rounds=rounds, count=count, start=0, seed=seed),
         {"random": RandomChoice(), "match": ours},
         "match",
         _ITSELF,

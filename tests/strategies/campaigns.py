@@ -1,4 +1,4 @@
-"""Small campaigns: a screen of singles, a hidden truth, and a planner that takes no time."""
+"""Small campaigns: a screen of singles, a hidden truth, and a recommender that takes no time."""
 
 import hashlib
 import random
@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 from strategies.screens import planted_screen
 
-from inverse_design.campaign.planner import Plan
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.errors import NothingToProposeError
 from inverse_design.problem.target import ScalarTarget
+from inverse_design.recommend.protocol import DecisionState, Recommendation
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 
-SETTINGS = CampaignSettings(name="test", target="minimise r0", batch_size=4)
+SETTINGS = CampaignSettings(name="test", target="minimise r0", batch_size=4, random_share=0.0)
 TARGET = ScalarTarget("r0", "minimise")
 
 
@@ -28,7 +28,10 @@ def starting_screen(genes: int = 8, *, readouts: int = 3, seed: int = 0) -> Scre
 class FirstPairs:
     """Proposes pairs that were neither measured nor are pending, in an order drawn by the seed."""
 
-    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
+        screen = state.measured
         names = [entry.label for entry in screen.vocabulary.entries]
         taken = {*screen.labels, *(one.label for one in pending)}
         left = [f"{a}+{b}" for a, b in combinations(names, 2) if f"{a}+{b}" not in taken]
@@ -45,7 +48,7 @@ class FirstPairs:
                 "reason": "it is there",
             }
         )
-        return Plan(table, expected_gain=1.0 / len(taken), notes=(f"{len(left)} were left",))
+        return Recommendation(table, expected_gain=1.0 / len(taken), notes=(f"{len(left)} were left",))
 
 
 def measured(labels: Sequence[str], readouts: Sequence[str], *, replicate: str = "1") -> pd.DataFrame:

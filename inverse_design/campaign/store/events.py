@@ -39,17 +39,17 @@ class Created:
 
 @dataclass(frozen=True)
 class Asked:
-    """A round was proposed; the artefact of the event is the fitted model, if the planner gave one."""
+    """A round was proposed; the artefact of the event is the fitted model, if there is one."""
 
     round: int  # its number, from 1
     first: int  # number of its first experiment; the others follow
     perturbations: tuple[str, ...]  # labels, in the order of the table
     columns: list[dict[str, Any]]  # the table as it was given out
-    expected_gain: float | None  # of the batch, in units of the utility; ``None`` if the planner could not say
-    notes: tuple[str, ...]  # of the planner
+    expected_gain: float | None  # of the batch, in units of the utility; ``None`` if that is unknown
+    notes: tuple[str, ...]  # of the recommender
     count: int  # how many experiments were wanted
-    seed: int  # that the planner was given
-    basis: int  # number of the last event that the planner knew of
+    seed: int  # that the recommender was given
+    basis: int  # number of the last event that the recommender knew of
     kind: Literal["asked"] = "asked"
 
     @property
@@ -133,7 +133,7 @@ def from_json(kind: str, text: str) -> Event:
 
 
 def columns_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Write a planner's table column by column, so that it comes back number by number.
+    """Write a recommended table column by column, so that it comes back number by number.
 
     Raises:
         PlanError: If a number is infinite, which no table can hold.

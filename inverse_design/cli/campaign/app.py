@@ -54,14 +54,23 @@ def create(
     run_create(data, place=place, context=context, config=config, library=library, stated=stated, reading=reading)
 
 
-@campaign.command(help_epilogue=examples("campaign ask -n 24 -o batch.csv"))
+@campaign.command(
+    help_epilogue=examples("campaign ask -n 24 -o batch.csv", "campaign ask --recommender log_improvement")
+)
 def ask(
-    *, count: _Count = None, output: Output = None, more: bool = False, place: Place = _PLACE, run: RunWords
+    *,
+    count: _Count = None,
+    recommender: str | None = None,
+    output: Output = None,
+    more: bool = False,
+    place: Place = _PLACE,
+    run: RunWords,
 ) -> None:
     """Propose the next round; as long as it has results to come, asking again gives the same round.
 
     Args:
         count: How many experiments; the batch size of the settings by default.
+        recommender: What chooses them: any name that replay --policy takes; by default that of the settings.
         output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
         more: Propose a further round beside the open one.
         place: Which campaign.
@@ -69,7 +78,7 @@ def ask(
     """
     from inverse_design.cli.campaign.rounds import run_ask
 
-    run_ask(run, place=place, count=count, more=more, destination=output)
+    run_ask(run, place=place, count=count, recommender=recommender, more=more, destination=output)
 
 
 @campaign.command(

@@ -4,10 +4,9 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from inverse_design.campaign.ask import round_cost
+from inverse_design.campaign.ask import require_settings, round_cost
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import require_beginning
-from inverse_design.campaign.gain_planner import require_plannable
 from inverse_design.campaign.settings import (
     CampaignSettings,
     read_settings,
@@ -52,7 +51,7 @@ def run_create(
         lacking = () if library is None else read_library(library).missing(screen.vocabulary.targets)
     settings = without(settings, lacking, screen)
     require_beginning(settings, question.training, question.target)
-    require_plannable(settings, question.training)
+    require_settings(settings, question.training)
     aligned = question.target.on(screen.readouts)
     remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
     store = open_store(place.store, create=True)
@@ -109,6 +108,7 @@ def _facts(campaign: Campaign, place: Place, question: Problem) -> dict[str, str
         "target": campaign.target.name,
         "rounds": f"{settings.batch_size} experiments, {wells}" + (f"; about {price:,.6g} each" if price else ""),
         "model": f"{settings.surrogate}, gain {settings.gain}, seed {settings.seed}",
+        "recommender": settings.recommender,
     }
 
 

@@ -9,9 +9,9 @@ from inverse_design.campaign.ask import seed_of
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.export import EXPORT_ENDINGS, export_places, write_export
 from inverse_design.campaign.library import ReagentLibrary
-from inverse_design.campaign.planner import PERTURBATION, Batch
 from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
+from inverse_design.campaign.rounds import Batch
 from inverse_design.cli.campaign.options import Place, Plates
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.results import read_library
@@ -19,6 +19,7 @@ from inverse_design.cli.campaign.rounds import round_facts
 from inverse_design.cli.console import Run, output, say, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
 from inverse_design.errors import PlateError
+from inverse_design.recommend.protocol import PERTURBATION
 
 MAP_SHEET, REAGENT_SHEET, BATCH_SHEET, RESULT_SHEET = "plate map", "reagents", "batch", "results"
 _MOST_READOUTS = 200  # wider forms are filled by programs, not by hand

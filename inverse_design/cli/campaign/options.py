@@ -56,7 +56,8 @@ class Stated:
         value_per_gain: What one unit of gained utility is worth, in the unit of the costs.
         least_gain: Smallest expected gain that is worth a round, as a part of the gain so far (0.05).
         surrogate: Forward model (automatic).
-        gain: By which gain experiments are ranked (expected_improvement).
+        recommender: What chooses the experiments (automatic: what wins the replays for this kind of target).
+        gain: By which gain the recommender gains ranks experiments (expected_improvement).
         seed: Fixes everything that is random (0).
     """
 
@@ -78,6 +79,7 @@ class Stated:
     value_per_gain: float | None = None
     least_gain: float | None = None
     surrogate: str | None = None
+    recommender: str | None = None
     gain: str | None = None
     seed: int | None = None
 

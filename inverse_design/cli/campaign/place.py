@@ -2,7 +2,6 @@
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import user_name
-from inverse_design.campaign.planner import Planner
 from inverse_design.campaign.store.protocol import Store, open_store
 from inverse_design.cli.campaign.options import Place
 from inverse_design.errors import StoreError, masked
@@ -22,14 +21,6 @@ def open_campaign(place: Place) -> Campaign:
 def actor_of(place: Place) -> str:
     """Say who acts."""
     return user_name() if place.actor is None else place.actor
-
-
-def planner_of(campaign: Campaign) -> Planner:
-    """Choose who plans the rounds."""
-    from inverse_design.campaign.gain_planner import GainPlanner  # noqa: PLC0415 - the models, for those who plan
-    from inverse_design.campaign.outcomes import missed_shares, outcomes  # noqa: PLC0415
-
-    return GainPlanner(campaign.settings, campaign.target, missed=missed_shares(outcomes(campaign)))
 
 
 def shown_store(place: Place) -> str:

@@ -8,13 +8,14 @@ import torch
 from rich.console import Console
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.planner import Batch
+from inverse_design.campaign.outcomes import MEASURED
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.results import ROUND
+from inverse_design.campaign.rounds import Batch
 from inverse_design.campaign.status import Advice, Status
 from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import Place
-from inverse_design.cli.campaign.place import open_campaign, planner_of
+from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, measured, probability
 from inverse_design.errors import NothingToProposeError
@@ -73,12 +74,10 @@ def _show_coverage(console: Console, campaign: Campaign, *, measured: bool) -> N
     if not measured:
         say(console, _NONE_MEASURED, "dim")
         return
-    from inverse_design.campaign.outcomes import MEASURED, outcomes  # noqa: PLC0415 - only where there are results
-    from inverse_design.validate.rounds import Rounds, rounds_rows, uncovered  # noqa: PLC0415
+    from inverse_design.validate.rounds import Rounds, rounds_rows, uncovered  # noqa: PLC0415 - where there are results
 
     level = campaign.settings.level
-    found = outcomes(campaign)
-    known = found.dropna(subset=["lower", "upper", MEASURED])
+    known = campaign.outcomes().dropna(subset=["lower", "upper", MEASURED])
     if known.empty:
         say(console, _NONE_MEASURED, "dim")
         return
@@ -184,7 +183,7 @@ def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quic
         return
     try:
         with working("planning the next round"):
-            plan = campaign.preview(campaign.settings.batch_size, planner_of(campaign))
+            plan = campaign.preview(campaign.settings.batch_size)
     except NothingToProposeError as error:
         say(console, f"advice: stop: {error}", "bold")
         return

@@ -5,25 +5,27 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.planner import PERTURBATION, Batch
+from inverse_design.campaign.rounds import Batch
 from inverse_design.campaign.settings import settings_as_json
 from inverse_design.cli.campaign.options import Place
-from inverse_design.cli.campaign.place import open_campaign, planner_of
+from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.report import batch_grid, listed, show_advice, show_telling
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.options import Reading
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
+from inverse_design.recommend.protocol import PERTURBATION
 
 
-def run_ask(run: Run, *, place: Place, count: int | None, more: bool, destination: str | None) -> None:
+def run_ask(
+    run: Run, *, place: Place, count: int | None, recommender: str | None, more: bool, destination: str | None
+) -> None:
     """Propose a round, or give the open one out again."""
     written = None if destination is None else check_writable(destination, endings=table_endings())
     campaign = open_campaign(place)
     wanted = campaign.settings.batch_size if count is None else count
     with working("planning"):
-        planner = planner_of(campaign)
-        batch = campaign.ask_more(wanted, planner) if more else campaign.ask(wanted, planner)
+        batch = campaign.ask_more(wanted, recommender) if more else campaign.ask(wanted, recommender)
     if written is not None:
         from inverse_design.campaign.export import harmless  # noqa: PLC0415 - and openpyxl with it
 

@@ -1,4 +1,4 @@
-"""The verb ``replay``: campaigns on a fully measured screen, policy beside policy."""
+"""The verb ``replay``: campaigns on a fully measured screen, recommender beside recommender."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -11,8 +11,8 @@ from inverse_design.cli.options import GameOptions, PlayerOptions, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend.environment import Game, Policy, pairs_game
-from inverse_design.recommend.fixed import POLICIES
+from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
+from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.replay import PermutedFeedback, Trace, replay
 from inverse_design.validate.replay_rows import COVERAGE, FOUND, MORE, TIMES, replay_rows
 from surrogates.data.gene_sets import gene_descriptors
@@ -23,7 +23,7 @@ from surrogates.evaluation.rows import Row, write_json
 DEFAULT = ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits", "permuted:pair_hits")
 REFERENCE = "greedy_ridge"
 PERMUTED = "permuted:"
-_LEVEL = 0.9  # of the bounds that the shipped policies state
+_LEVEL = 0.9  # of the bounds that recommenders state
 
 
 def run_replay(
@@ -40,17 +40,17 @@ def run_replay(
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
     place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[data])
     drawn = None if figure is None else check_writable(figure, endings=PICTURE_ENDINGS, inputs=[data])
-    policies = _policies(read_names(players.policy) or DEFAULT)
+    recommenders = recommenders_of(read_names(players.policy) or DEFAULT)
     screen = one_context(open_screen(data, reading), context)
-    game = make_game(screen, rules)
+    environment = make_environment(screen, rules)
     seeds = range(players.seed, players.seed + players.seeds)
-    with working(f"replay: {len(policies)} policies, {len(seeds)} games each"):
-        traces = list(replay([game], policies, seeds=seeds, workers=players.workers))
-    reference = REFERENCE if REFERENCE in policies else next(iter(policies))
-    rows = replay_rows(game, traces, reference=reference, top=rules.top, level=_LEVEL, seed=players.seed)
+    with working(f"replay: {len(recommenders)} policies, {len(seeds)} games each"):
+        traces = list(replay([environment], recommenders, seeds=seeds, workers=players.workers))
+    reference = REFERENCE if REFERENCE in recommenders else next(iter(recommenders))
+    rows = replay_rows(environment, traces, reference=reference, top=rules.top, level=_LEVEL, seed=players.seed)
     console = output()
-    show_replay(console, game, rows, traces, rules)
-    settings = {**asdict(rules), **asdict(players), "descriptors": [each.name for each in game.descriptors]}
+    show_replay(console, environment, rows, traces, rules)
+    settings = {**asdict(rules), **asdict(players), "descriptors": [each.name for each in environment.descriptors]}
     if place is not None:
         write_json(rows, place, manifest=manifest(run, screen, seed=players.seed, settings=settings))
         say(console, f"wrote {place}")
@@ -59,13 +59,13 @@ def run_replay(
         from inverse_design.plot.theme import write_figure  # noqa: PLC0415
 
         write_figure(
-            curves_figure(rows, title=f"{game.name}: share of the best {rules.top} pairs measured"), drawn
+            curves_figure(rows, title=f"{environment.name}: share of the best {rules.top} pairs measured"), drawn
         )
         say(console, f"wrote {drawn}")
 
 
-def make_game(screen: Screen, rules: GameOptions) -> Game:
-    """Lay out the game on a screen.
+def make_environment(screen: Screen, rules: GameOptions) -> Environment:
+    """Lay out the replay on a screen.
 
     Raises:
         DataError: If there are several readouts and none is named, or fewer pairs than the rules need.
@@ -75,7 +75,7 @@ def make_game(screen: Screen, rules: GameOptions) -> Game:
         raise DataError(f"the data hold {len(screen.readouts)} readouts; name one with --readout, such as {shown}")
     target = ScalarTarget(rules.readout or screen.readouts[0], rules.goal)
     target.on(screen.readouts)
-    game = pairs_game(
+    environment = pairs_environment(
         screen,
         target,
         start=rules.start,
@@ -84,37 +84,44 @@ def make_game(screen: Screen, rules: GameOptions) -> Game:
         name=screen.provenance.get("dataset", "screen"),
         descriptors=gene_descriptors(screen.vocabulary.targets),
     )
-    if rules.top > len(game.candidates):
-        raise DataError(f"the best {rules.top} of {len(game.candidates)} pairs are more than all; lower --top")
-    return game
+    if rules.top > len(environment.candidates):
+        raise DataError(
+            f"the best {rules.top} of {len(environment.candidates)} pairs are more than all; lower --top"
+        )
+    return environment
 
 
-def _policies(names: Sequence[str]) -> dict[str, Policy]:
-    made: dict[str, Policy] = {}
+def recommenders_of(names: Sequence[str]) -> dict[str, Recommender]:
+    """Make recommenders by their names; one that is permuted is misled about what was measured."""
+    made: dict[str, Recommender] = {}
     for name in names:
-        policy = POLICIES.load(name.removeprefix(PERMUTED))()
-        made[name] = PermutedFeedback(policy) if name.startswith(PERMUTED) else policy
+        recommender = RECOMMENDERS.load(name.removeprefix(PERMUTED))()
+        made[name] = PermutedFeedback(recommender) if name.startswith(PERMUTED) else recommender
     return made
 
 
 def show_replay(
-    console: Console, game: Game, rows: Sequence[Row], traces: Sequence[Trace], rules: GameOptions
+    console: Console, environment: Environment, rows: Sequence[Row], traces: Sequence[Trace], rules: GameOptions
 ) -> None:
     """Print who found how much."""
-    described = ", ".join(each.name for each in game.descriptors) or "none"
+    described = ", ".join(each.name for each in environment.descriptors) or "none"
     n = rows[0].n
-    say(console, f"{game.name}: {game.target.name}; share of the best {rules.top} of {len(game.candidates)} pairs")
+    say(
+        console,
+        f"{environment.name}: {environment.target.name}; share of the best {rules.top} of"
+        f" {len(environment)} pairs",
+    )
     say(
         console,
         f"{rules.start} random pairs, then {rules.rounds} rounds of {rules.batch}; {n} seeds"
         " [95 % interval over seeds and genes]",
     )
-    say(console, f"known from the start: {len(game.before)} singles; gene descriptors offered: {described}")
+    say(console, f"known from the start: {len(environment.before)} singles; gene descriptors offered: {described}")
     replay_grid(rows, traces).show(console)
 
 
 def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
-    """Lay the results out, one line for each policy."""
+    """Lay the results out, one line for each recommender."""
     names = tuple(dict.fromkeys(row.model for row in rows))
     found = {name: [row for row in rows if row.model == name and row.metric == FOUND] for name in names}
     columns = [Column("policy", names)]
@@ -130,7 +137,7 @@ def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
     if any(covered.values()):
         cells = tuple(f"{min(values):.2f} to {max(values):.2f}" if values else "-" for values in covered.values())
         columns.append(Column(f"coverage of {_LEVEL:.0%} bounds", cells, "right"))
-    seconds = {name: [trace.seconds for trace in traces if trace.policy == name] for name in names}
+    seconds = {name: [trace.seconds for trace in traces if trace.recommender == name] for name in names}
     cells = tuple(f"{sum(values) / len(values):.1f}" for values in seconds.values())
     columns.append(Column("s per game", cells, "right"))
     return Grid(tuple(columns))

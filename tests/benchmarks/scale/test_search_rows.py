@@ -6,9 +6,9 @@ from strategies.screens import planted_screen
 from strategies.spaces import plain_space
 
 from benchmarks.scale import search
+from benchmarks.scale.ensembles import EnsembleImprovement
 from benchmarks.scale.search import search_rows
 from benchmarks.scale.search_cases import EffectShape, SearchCase, asked
-from inverse_design.acquisition.pairs import PairGain
 from inverse_design.search.scan import search_pairs
 from surrogates.errors import DataError
 
@@ -85,6 +85,6 @@ def test_members_differ_and_some_pairs_improve() -> None:
     assert len(scores) == 4
     assert not torch.equal(scores[0].left, scores[1].left)
     question = asked(scores)
-    assert isinstance(question, PairGain)
+    assert isinstance(question, EnsembleImprovement)
     assert float(search_pairs(question, 1, space=plain_space(400)).top.score[0]) > 0
     assert asked(scores[:1]) is not scores[0]

@@ -6,7 +6,7 @@ import torch
 from strategies.questions import READOUTS, question_model, question_screen, question_space
 from strategies.screens import normal, pairs_of, planted_screen
 
-from inverse_design.acquisition.gain import MemberImprovement
+from inverse_design.acquisition.acquisition import member_improvement
 from inverse_design.acquisition.joint_gain import JointEffects, gene_correlation, joint_effects
 from inverse_design.acquisition.utility import (
     Advance,
@@ -150,7 +150,7 @@ def test_improvement_in_closed_form_is_that_of_draws(worth: Utility) -> None:
     found = worth.improvement(effects().marginal(), incumbent)
     unit = float(utilities.deviation.mean())
     torch.testing.assert_close(
-        found.expected / unit, MemberImprovement().score(utilities, incumbent) / unit, rtol=0.0, atol=0.03
+        found.expected / unit, member_improvement(utilities, incumbent).score / unit, rtol=0.0, atol=0.03
     )
     torch.testing.assert_close(
         found.probability, (utilities.joint() > incumbent).double().mean(0), rtol=0.0, atol=0.04
@@ -215,6 +215,8 @@ def test_noise_draws_the_incumbent_towards_the_mean() -> None:
     plain, noisy = best_measured(worth, TARGET, question_screen()), best_measured(worth, TARGET, screen)
     assert noisy.utility < noisy.measured == plain.measured
     values = normal(500, seed=1) * 2
-    kept = shrunk(values + 3 * normal(500, seed=2), torch.full((500,), 9.0).double())
+    kept, left = shrunk(values + 3 * normal(500, seed=2), torch.full((500,), 9.0).double())
     regression = float((kept * values).sum() / kept.square().sum())
     assert regression == pytest.approx(1.0, abs=0.15)  # the posterior mean is calibrated
+    missed = float((kept - values).square().mean())
+    assert missed == pytest.approx(float(left.mean()), rel=0.2)  # and so is its variance

@@ -10,13 +10,12 @@ import torch
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.planner import Plan
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.errors import IllegalMoveError, NothingToProposeError, PlanError, ResultsError, StoreError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
+from inverse_design.recommend.protocol import DecisionState, Recommendation
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
 
@@ -43,9 +42,11 @@ class Stubborn:
     def __init__(self, *labels: str) -> None:
         self.table = pd.DataFrame({"perturbation": list(labels)})
 
-    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
-        del screen, count, pending, seed
-        return Plan(self.table, expected_gain=float("nan"))
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
+        del state, count, pending, seed
+        return Recommendation(self.table, expected_gain=float("nan"))
 
 
 class Interrupted:
@@ -54,9 +55,11 @@ class Interrupted:
     def __init__(self, campaign: Campaign, *, plans: FirstPairs, happens: list[str]) -> None:
         self.campaign, self.plans, self.happens, self.calls = campaign, plans, happens, 0
 
-    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
         self.calls += 1
-        plan = self.plans.plan(screen, count, pending=pending, seed=seed)
+        plan = self.plans.recommend(state, count, pending=pending, seed=seed)
         if self.happens:
             labels = [self.happens.pop()]
             labels = list(plan.table["perturbation"][:1]) if labels == ["first"] else labels
@@ -306,8 +309,10 @@ def test_a_campaign_keeps_its_target_and_model(tmp_path: Path) -> None:
     assert opened.settings == SETTINGS
 
     class Keeping(FirstPairs):
-        def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
-            return replace(super().plan(screen, count, pending=pending, seed=seed), model=b"fitted")
+        def recommend(
+            self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+        ) -> Recommendation:
+            return replace(super().recommend(state, count, pending=pending, seed=seed), model=b"fitted")
 
     opened.ask(2, Keeping())
     with store.reading("test") as log:

@@ -9,19 +9,20 @@ import torch
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, missed_shares, outcomes
-from inverse_design.campaign.planner import Plan
+from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, missed_shares
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.problem.target import ProfileTarget, Target
+from inverse_design.recommend.protocol import DecisionState, Recommendation
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.screen import Screen
 
 
 class Bounding(FirstPairs):
     """States bounds, too."""
 
-    def plan(self, screen: Screen, count: int, *, pending: tuple[Perturbation, ...], seed: int) -> Plan:
-        plan = super().plan(screen, count, pending=pending, seed=seed)
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
+        plan = super().recommend(state, count, pending=pending, seed=seed)
         return replace(plan, table=plan.table.assign(lower=-1.0, upper=1.0))
 
 
@@ -45,7 +46,7 @@ def test_only_what_was_measured_is_listed_with_the_mean_of_its_wells(tmp_path: P
     campaign.tell(measured(names[2:], campaign.readouts).assign(status="failed"))
     second = campaign.ask(2, Bounding())
     campaign.tell(measured(list(second.table["perturbation"])[:1], campaign.readouts))
-    found = outcomes(campaign)
+    found = campaign.outcomes()
     assert tuple(found) == OUTCOME_COLUMNS
     assert found["round"].tolist() == [1, 1, 2]
     assert found["perturbation"].tolist() == [*names[:2], second.table["perturbation"][0]]
@@ -57,11 +58,11 @@ def test_only_what_was_measured_is_listed_with_the_mean_of_its_wells(tmp_path: P
 
 def test_without_results_or_without_bounds_the_columns_are_there(tmp_path: Path) -> None:
     campaign = _campaign(tmp_path)
-    assert tuple(outcomes(campaign)) == OUTCOME_COLUMNS
+    assert tuple(campaign.outcomes()) == OUTCOME_COLUMNS
     names = list(campaign.ask(2, FirstPairs()).table["perturbation"])
-    assert outcomes(campaign).empty
+    assert campaign.outcomes().empty
     campaign.tell(measured(names, campaign.readouts))
-    found = outcomes(campaign)
+    found = campaign.outcomes()
     assert len(found) == 2
     assert found[["lower", "upper"]].isna().all(axis=None)
 

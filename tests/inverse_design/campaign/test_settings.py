@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from inverse_design.acquisition.gain import GAINS
+from inverse_design.acquisition.acquisition import ACQUISITIONS
 from inverse_design.campaign.ask import affordable, experiment_cost, round_cost
 from inverse_design.campaign.settings import CampaignSettings, settings_as_json, settings_of, settings_schema
 from inverse_design.campaign.status import Prospect, advise
@@ -24,8 +24,9 @@ def test_settings_come_back_from_json() -> None:
 
 
 def test_gains_have_one_spelling_and_old_logs_are_read() -> None:
-    assert _PLAIN.gain in GAINS.names()
+    assert _PLAIN.gain in ACQUISITIONS.names()
     assert settings_of({"name": "a", "target": "t", "gain": "expected-improvement"}) == _PLAIN
+    assert settings_of({"name": "a", "target": "t"}).recommender == "automatic"
 
 
 @pytest.mark.parametrize(

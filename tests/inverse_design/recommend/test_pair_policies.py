@@ -1,4 +1,4 @@
-"""Policies for pairs: fair, repeatable, and as good as the slow way says."""
+"""Recommenders for pairs: fair, repeatable, and as good as the slow way says."""
 
 import math
 from dataclasses import replace
@@ -10,10 +10,10 @@ from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend.environment import Game, Pool, pairs_game
-from inverse_design.recommend.fixed import POLICIES
 from inverse_design.recommend.pair_hits import PairHits, PairTerm, fit_pair_process, hit_score, pair_terms
 from inverse_design.recommend.pairs import PairRidge, pair_view
+from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState
+from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.replay import PermutedFeedback, coverage, play, share_found
 from surrogates.data.descriptors import Descriptors
 from surrogates.errors import DataError
@@ -22,43 +22,49 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWa
 PAIRS = torch.tensor([[0, 1], [2, 3], [1, 4], [0, 5], [2, 5], [3, 4], [0, 2], [1, 5], [4, 5], [1, 3]])
 
 
-def game(start: int = 20, rounds: int = 1, count: int = 6) -> Game:
+def game(start: int = 20, rounds: int = 1, count: int = 6) -> Environment:
     screen = planted_screen(alone=range(16), together=pairs_of(16, 110), readouts=3, bend=0.3, noise=0.1)
     target = ScalarTarget(screen.readouts[0], "minimise")
-    return pairs_game(screen, target, start=start, rounds=rounds, count=count, name="planted")
+    return pairs_environment(screen, target, start=start, rounds=rounds, count=count, name="planted")
 
 
-def described(pool: Pool) -> Descriptors:
-    names = pool.before.vocabulary.targets
+def state(rows: range = range(0)) -> DecisionState:
+    return game().state(torch.tensor(rows, dtype=torch.int64))
+
+
+def described() -> Descriptors:
+    names = game().screen.vocabulary.targets
     return Descriptors("made", "rbf", names, normal(len(names), 4, seed=3))
 
 
-@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "campaign", "pair_hits"])
-def test_policies_play_fair_repeat_themselves_and_see_nothing_hidden(name: str) -> None:
-    played = replace(game(), descriptors=(described(game().pool),))
-    policy = POLICIES.load(name)()
-    trace = play(played, policy, seed=5, name=name)
-    known = played.reveal(trace.rows[:20])
-    hidden = torch.ones(len(played.pool), dtype=torch.bool)
-    hidden[known.rows] = False
+PAIR_RECOMMENDERS = ["greedy_ridge", "optuna_tpe", "botorch_gp", "gains", "pair_hits"]
+
+
+@pytest.mark.parametrize("name", PAIR_RECOMMENDERS)
+def test_recommenders_play_fair_repeat_themselves_and_see_nothing_hidden(name: str) -> None:
+    played = replace(game(), descriptors=(described(),))
+    recommender = RECOMMENDERS.load(name)()
+    trace = play(played, recommender, seed=5, name=name)
+    hidden = torch.ones(len(played), dtype=torch.bool)
+    hidden[trace.rows[:20]] = False
     effects = played.screen.effects.clone()
     effects[played.candidates[hidden]] += 7.0
     other = replace(played, screen=replace(played.screen, effects=effects))
-    assert torch.equal(play(other, policy, seed=5).rows[:26], trace.rows[:26])
+    assert torch.equal(play(other, recommender, seed=5).rows[:26], trace.rows[:26])
     assert trace.sizes == (20, 6)
 
 
-@pytest.mark.parametrize("name", ["greedy_ridge", "optuna_tpe", "botorch_gp", "campaign", "pair_hits"])
-def test_policies_know_how_to_begin_with_nothing(name: str) -> None:
-    trace = play(game(start=0, rounds=1, count=3), POLICIES.load(name)(), seed=0, name=name)
+@pytest.mark.parametrize("name", PAIR_RECOMMENDERS)
+def test_recommenders_know_how_to_begin_with_nothing(name: str) -> None:
+    trace = play(game(start=0, rounds=1, count=3), RECOMMENDERS.load(name)(), seed=0, name=name)
     assert len(trace.rows.unique()) == 3
 
 
 def test_feedback_helps_and_permuted_feedback_does_not() -> None:
     played = game(start=20, rounds=1, count=10)
     honest, permuted = (
-        torch.stack([share_found(played, play(played, policy, seed=seed), top=10)[-1] for seed in range(4)]).mean()
-        for policy in (PairHits(top=10), PermutedFeedback(PairHits(top=10)))
+        torch.stack([share_found(played, play(played, each, seed=seed), top=10)[-1] for seed in range(4)]).mean()
+        for each in (PairHits(top=10), PermutedFeedback(PairHits(top=10)))
     )
     assert float(honest) > float(permuted) + 0.2
 
@@ -93,10 +99,9 @@ def brute(term: PairTerm) -> Float[Tensor, "m m"]:
 
 
 def some_terms() -> tuple[PairTerm, ...]:
-    pool = game().pool
-    alone = pair_view(pool).alone[:6]
+    alone = pair_view(state()).alone[:6]
     names = [("same", "any"), ("near", "near"), ("same", "near")]
-    return pair_terms(names, alone, length=0.7, vocabulary=pool.before.vocabulary, descriptors=())
+    return pair_terms(names, alone, length=0.7, vocabulary=game().screen.vocabulary, descriptors=())
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -113,16 +118,15 @@ def test_terms_are_what_the_equation_says_and_positive(number: int) -> None:
 
 
 def test_descriptors_make_genes_alike() -> None:
-    pool = game().pool
-    view = pair_view(pool)
+    view, vocabulary = pair_view(state()), game().screen.vocabulary
     (term,) = pair_terms(
         [("described", "described")],
         view.alone,
         length=0.7,
-        vocabulary=pool.before.vocabulary,
-        descriptors=(described(pool),),
+        vocabulary=vocabulary,
+        descriptors=(described(),),
     )
-    coordinates, _ = described(pool).coordinates(pool.before.vocabulary, rank=64)
+    coordinates, _ = described().coordinates(vocabulary, rank=64)
     assert torch.allclose(term.first, coordinates @ coordinates.T, atol=1e-6)
 
 
@@ -144,15 +148,15 @@ def test_the_process_is_the_textbook_one() -> None:
 
 
 def test_the_ridge_is_least_squares_with_rows_for_its_penalty() -> None:
-    played = game()
-    known = played.reveal(torch.arange(30))
-    chosen = PairRidge(penalty=2.0).choose(played.pool, known, 5, seed=0).rows
-    view = pair_view(played.pool)
-    parts = torch.cat([torch.ones(len(played.pool), 1).double(), view.parts()], 1)
-    line = torch.linalg.lstsq(parts[:30], known.utility[:, None]).solution[:, 0]
-    marks = played.pool.candidates.multi_hot(len(view.alone))
+    played, shown = game(), state(range(30))
+    chosen = played.numbers(PairRidge(penalty=2.0).recommend(shown, 5, pending=(), seed=0))
+    view, candidates = pair_view(shown), shown.candidates
+    parts = torch.cat([torch.ones(len(played), 1).double(), view.parts(candidates.genes[:, :2])], 1)
+    utility = played.utility[:30]
+    line = torch.linalg.lstsq(parts[:30], utility[:, None]).solution[:, 0]
+    marks = candidates.multi_hot(len(view.alone))
     rows = torch.cat([marks[:30], math.sqrt(2.0) * torch.eye(len(view.alone)).double()])
-    left = torch.cat([known.utility - parts[:30] @ line, torch.zeros(len(view.alone)).double()])
+    left = torch.cat([utility - parts[:30] @ line, torch.zeros(len(view.alone)).double()])
     gene = torch.linalg.lstsq(rows, left[:, None]).solution[:, 0]
     expected = parts @ line + marks @ gene
     expected[:30] = -torch.inf
@@ -161,16 +165,20 @@ def test_the_ridge_is_least_squares_with_rows_for_its_penalty() -> None:
 
 def test_what_is_no_pair_is_refused_by_name() -> None:
     screen = planted_screen(alone=range(5), together=[(0, 1), (1, 2), (0, 2, 3)])
-    pool = pairs_game(screen, ScalarTarget(screen.readouts[0], "minimise"), start=0, rounds=1, count=1).pool
+    shown = pairs_environment(
+        screen, ScalarTarget(screen.readouts[0], "minimise"), start=0, rounds=1, count=1
+    ).state(torch.arange(0))
     with pytest.raises(DataError, match=r"'G00\+G02\+G03' is no pair"):
-        pair_view(pool)
+        pair_view(shown)
     lonely = planted_screen(alone=[0], together=[(0, 1), (1, 2)])
-    pool = pairs_game(lonely, ScalarTarget(lonely.readouts[0], "minimise"), start=0, rounds=1, count=1).pool
+    shown = pairs_environment(
+        lonely, ScalarTarget(lonely.readouts[0], "minimise"), start=0, rounds=1, count=1
+    ).state(torch.arange(0))
     with pytest.raises(DataError, match="fewer than two genes"):
-        pair_view(pool)
+        pair_view(shown)
 
 
-@pytest.mark.parametrize("wrong", [{"top": 0}, {"level": 1.0}, {"length": 0.0}, {"terms": ()}, {"short_list": 0}])
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"length": 0.0}, {"terms": ()}, {"short_list": 0}])
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(DataError, match="cannot choose"):
         PairHits(**wrong)
@@ -178,9 +186,17 @@ def test_settings_out_of_range_are_refused(wrong: dict) -> None:
         PairRidge(0.0)
 
 
-def test_the_planner_names_the_candidate_that_it_cannot_plan() -> None:
-    whole = planted_screen(alone=range(6), together=pairs_of(6, 10), readouts=3)
-    lacking = whole.rows([row for row, label in enumerate(whole.labels) if label != "G02"])
-    played = pairs_game(lacking, ScalarTarget(whole.readouts[0], "minimise"), start=0, rounds=1, count=2)
-    with pytest.raises(DataError, match=r"candidate '.*G02.*leave 'campaign' out"):
-        play(played, POLICIES.load("campaign")(), seed=0)
+def test_few_pairs_are_not_enough_to_fit_and_the_answer_says_so() -> None:
+    answer = PairHits().recommend(state(range(4)), 3, pending=(), seed=0)
+    assert len(answer.table) == 3
+    assert any("4 pairs are measured" in note for note in answer.notes)
+
+
+def test_gains_and_bounds_of_pair_hits_are_those_of_its_process() -> None:
+    shown = state(range(40))
+    table = PairHits(top=10).recommend(shown, 5, pending=(), seed=0).table
+    assert (table["lower"] < table["predicted"]).all()
+    assert (table["predicted"] < table["upper"]).all()
+    assert table["probability"].between(0, 1).all()
+    excess = table["predicted"] - float(shown.utility.max())
+    assert (table["expected_gain"] >= excess.clip(lower=0)).all()

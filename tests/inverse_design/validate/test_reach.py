@@ -1,19 +1,20 @@
-"""Rounds until a state is reached, on games that were played by hand, and the noise of replicates."""
+"""Rounds until a state is reached, on environments that were played by hand, and the noise of replicates."""
 
 import math
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 import torch
 
-from inverse_design.recommend.environment import Game
+from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import Trace
 from inverse_design.validate.replay_states import (
+    doubles_benchmark,
     doubles_of_singles,
-    doubles_protocol,
     far_pairs,
-    far_pairs_protocol,
-    reach_games,
+    far_pairs_benchmark,
+    reach_environments,
     reach_rows,
     reached,
     replicate_noise,
@@ -32,30 +33,32 @@ def screen() -> Screen:
     return Screen.from_labels(effects, [Perturbation.parse(label) for label in LABELS], ("x", "y"))
 
 
-def _trace(game: Game, labels: list[str], sizes: tuple[int, ...]) -> Trace:
-    order = [game.screen.labels[row] for row in game.candidates.tolist()]
+def _trace(environment: Environment, labels: list[str], sizes: tuple[int, ...]) -> Trace:
+    order = [environment.screen.labels[row] for row in environment.candidates.tolist()]
     rows = torch.tensor([order.index(label) for label in labels])
     nothing = torch.full((len(rows),), torch.nan, dtype=torch.float64)
-    return Trace(game.name, "by hand", 0, rows, sizes, nothing, nothing, 0.0)
+    return Trace(environment.name, "by hand", 0, rows, sizes, nothing, nothing, 0.0)
 
 
 def test_rounds_are_counted_until_a_candidate_is_near_enough(screen: Screen) -> None:
-    (game,) = reach_games(screen, torch.tensor([7]), rounds=2, count=1, start=1, seed=0)
-    games = {game.name: game}
-    near = _trace(game, ["A+B", "A+C", "A+D"], (1, 1, 1))
-    assert reached([near], games, 1.0).rounds.tolist() == [2]
-    assert reached([near], games, 5.0).rounds.tolist() == [0]
-    never = reached([near], games, 0.5)
+    (environment,) = reach_environments(screen, torch.tensor([7]), rounds=2, count=1, start=1, seed=0)
+    environments = {environment.name: environment}
+    near = _trace(environment, ["A+B", "A+C", "A+D"], (1, 1, 1))
+    assert reached([near], environments, 1.0).rounds.tolist() == [2]
+    assert reached([near], environments, 5.0).rounds.tolist() == [0]
+    never = reached([near], environments, 0.5)
     assert never.rounds.tolist() == [3]
     assert not never.arrived.any()
     assert never.regret.tolist() == [[5.0, 4.0, 1.0]]
 
 
-def test_rows_compare_policies_in_pairs(screen: Screen) -> None:
-    games = reach_games(screen, torch.tensor([5, 7]), rounds=1, count=1, start=1, seed=0)
-    by_name = {game.name: game for game in games}
-    slow = reached([_trace(game, ["A+B", "A+C"], (1, 1)) for game in games], by_name, 0.1)
-    quick = reached([_trace(game, ["A+B", game.name], (1, 1)) for game in games], by_name, 0.1)
+def test_rows_compare_recommenders_in_pairs(screen: Screen) -> None:
+    environments = reach_environments(screen, torch.tensor([5, 7]), rounds=1, count=1, start=1, seed=0)
+    by_name = {environment.name: environment for environment in environments}
+    slow = reached([_trace(environment, ["A+B", "A+C"], (1, 1)) for environment in environments], by_name, 0.1)
+    quick = reached(
+        [_trace(environment, ["A+B", environment.name], (1, 1)) for environment in environments], by_name, 0.1
+    )
     rows = reach_rows({"slow": slow, "quick": quick}, dataset="d", ours="quick", level=0.9, seed=0)
     found = {(row.model, row.metric): row.value for row in rows}
     assert found["quick", "rounds"] == 1
@@ -66,9 +69,9 @@ def test_rows_compare_policies_in_pairs(screen: Screen) -> None:
 
 
 def test_targets_that_share_a_gene_are_not_independent(screen: Screen) -> None:
-    games = reach_games(screen, torch.tensor([3, 4, 6, 7]), rounds=1, count=1, start=1, seed=0)
-    by_name = {game.name: game for game in games}
-    found = reached([_trace(game, ["A+B", "A+C"], (1, 1)) for game in games], by_name, 0.1)
+    environments = reach_environments(screen, torch.tensor([3, 4, 6, 7]), rounds=1, count=1, start=1, seed=0)
+    by_name = {environment.name: environment for environment in environments}
+    found = reached([_trace(environment, ["A+B", "A+C"], (1, 1)) for environment in environments], by_name, 0.1)
     rows = reach_rows({"one": found}, dataset="d", ours="one", level=0.9, seed=0)
     (row,) = (row for row in rows if row.metric == "rounds")
     assert row.value == 1.75  # one of four targets is measured in the first round
@@ -76,8 +79,8 @@ def test_targets_that_share_a_gene_are_not_independent(screen: Screen) -> None:
     assert (row.low, row.high) == node_bootstrap_interval(found.rounds, found.nodes, seed=0)
 
 
-def test_no_games_tell_nothing() -> None:
-    with pytest.raises(DataError, match=r"0 game\(s\)"):
+def test_no_replays_tell_nothing() -> None:
+    with pytest.raises(DataError, match=r"0 replay\(s\)"):
         reached([], {}, 1.0)
 
 
@@ -100,15 +103,13 @@ def test_noise_is_the_gap_of_halves_over_the_root_of_two() -> None:
 
 @pytest.mark.real_data
 def test_a_far_pair_is_reached_sooner_by_profiles_than_by_chance() -> None:
-    protocol = far_pairs_protocol(seed=0, targets=2, rounds=2)
-    chosen = {name: protocol.policies[name] for name in ("random", "likeliest and nearest")}
-    _, results = type(protocol)(
-        protocol.dataset, protocol.games, chosen, protocol.ours, protocol.tolerance, protocol.known
-    ).play(seed=0)
+    benchmark = far_pairs_benchmark(seed=0, targets=2, rounds=2)
+    chosen = {name: benchmark.recommenders[name] for name in ("random", "likeliest and nearest")}
+    _, results = replace(benchmark, recommenders=chosen).play(seed=0)
     assert results["likeliest and nearest"].rounds.mean() < results["random"].rounds.mean()
 
 
 @pytest.mark.real_data
 def test_doubles_are_found_in_the_first_round_from_singles_alone() -> None:
-    _, results = doubles_protocol(seed=0, targets=5, rounds=2).play(seed=0)
+    _, results = doubles_benchmark(seed=0, targets=5, rounds=2).play(seed=0)
     assert results["match"].rounds.mean() < 1.2 < results["random"].rounds.mean()

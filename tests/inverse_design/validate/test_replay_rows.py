@@ -8,30 +8,31 @@ import torch
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend.environment import Game, pairs_game
-from inverse_design.recommend.fixed import AdditiveRanking, RandomChoice
+from inverse_design.recommend.simple import AdditiveRanking, RandomChoice
+from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.replay import Trace, coverage, replay, share_found, simple_regret
 from inverse_design.validate.replay_rows import FOUND, MORE, REGRET, TIMES, replay_rows
 from surrogates.errors import DataError
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.node_intervals import node_bootstrap_interval
 
-POLICIES = {"random": RandomChoice(), "additive": AdditiveRanking()}
+RECOMMENDERS = {"random": RandomChoice(), "additive": AdditiveRanking()}
 
 
-def played() -> tuple[Game, list[Trace]]:
+def played() -> tuple[Environment, list[Trace]]:
     screen = planted_screen(alone=range(10), together=pairs_of(10, 40), readouts=2)
     target = ScalarTarget(screen.readouts[0], "minimise")
-    game = pairs_game(screen, target, start=5, rounds=2, count=5, name="planted")
-    return game, list(replay([game], POLICIES, seeds=range(4)))
+    environment = pairs_environment(screen, target, start=5, rounds=2, count=5, name="planted")
+    return environment, list(replay([environment], RECOMMENDERS, seeds=range(4)))
 
 
 def test_rows_are_means_over_seeds_and_differences_are_paired() -> None:
-    game, traces = played()
-    rows = replay_rows(game, traces, reference="random", top=8, level=0.9, seed=0)
+    environment, traces = played()
+    rows = replay_rows(environment, traces, reference="random", top=8, level=0.9, seed=0)
     by_place = {(row.model, row.metric, row.variant): row for row in rows}
     found = {
-        name: [float(share_found(game, t, top=8)[-1]) for t in traces if t.policy == name] for name in POLICIES
+        name: [float(share_found(environment, t, top=8)[-1]) for t in traces if t.recommender == name]
+        for name in RECOMMENDERS
     }
     for name, values in found.items():
         row = by_place[name, FOUND, "round 2"]
@@ -44,19 +45,21 @@ def test_rows_are_means_over_seeds_and_differences_are_paired() -> None:
     assert more.low < more.value < more.high
     ratio = by_place["additive", TIMES, "to random"].value
     assert ratio == pytest.approx(sum(found["additive"]) / sum(found["random"]))
-    regret = [float(simple_regret(game, t)[1]) for t in traces if t.policy == "random"]
+    regret = [float(simple_regret(environment, t)[1]) for t in traces if t.recommender == "random"]
     assert by_place["random", REGRET, "round 1"].value == pytest.approx(sum(regret) / 4)
     assert not any(row.metric == "coverage" for row in rows)
     assert all(math.isfinite(row.value) for row in rows)
 
 
 def test_the_interval_holds_what_seeds_and_what_genes_could_have_changed() -> None:
-    game, traces = played()
-    rows = replay_rows(game, traces, reference="random", top=8, level=0.9, seed=0)
+    environment, traces = played()
+    rows = replay_rows(environment, traces, reference="random", top=8, level=0.9, seed=0)
     (row,) = (row for row in rows if (row.model, row.metric, row.variant) == ("random", FOUND, "round 2"))
-    best = game.utility.argsort(descending=True)[:8]
-    hits = torch.stack([torch.isin(best, trace.rows) for trace in traces if trace.policy == "random"]).double()
-    nodes = game.pool.candidates.genes[best]
+    best = environment.utility.argsort(descending=True)[:8]
+    hits = torch.stack(
+        [torch.isin(best, trace.rows) for trace in traces if trace.recommender == "random"]
+    ).double()
+    nodes = environment.screen.batch.genes[environment.candidates[best]]
     of_seeds = bootstrap_interval(lambda drawn: hits.mean(1)[drawn].mean(1), 4, seed=0)
     of_genes = node_bootstrap_interval(hits.mean(0), nodes, seed=0)
     mean = float(hits.mean())
@@ -67,25 +70,27 @@ def test_the_interval_holds_what_seeds_and_what_genes_could_have_changed() -> No
 
 
 def test_coverage_is_that_of_the_curves_and_stays_a_share() -> None:
-    game, traces = played()
+    environment, traces = played()
     half = [
         replace(
-            trace, lower=torch.full((15,), -10.0).double(), upper=game.utility[trace.rows] - 1.0 * (trace.rows < 9)
+            trace,
+            lower=torch.full((15,), -10.0).double(),
+            upper=environment.utility[trace.rows] - 1.0 * (trace.rows < 9),
         )
         for trace in traces
     ]
     for trace in half:
         trace.lower[:5] = torch.nan
-    rows = replay_rows(game, half, reference="random", top=8, level=0.9, seed=0)
+    rows = replay_rows(environment, half, reference="random", top=8, level=0.9, seed=0)
     (row,) = (row for row in rows if (row.model, row.variant) == ("random", "round 1, nominal 0.9"))
-    wanted = [float(coverage(game, trace)[1]) for trace in half if trace.policy == "random"]
+    wanted = [float(coverage(environment, trace)[1]) for trace in half if trace.recommender == "random"]
     assert row.value == pytest.approx(sum(wanted) / 4)
     assert 0 <= row.low < row.value < row.high <= 1
 
 
 def test_what_cannot_be_compared_is_refused() -> None:
-    game, traces = played()
+    environment, traces = played()
     with pytest.raises(DataError, match="'greedy' was not played"):
-        replay_rows(game, traces, reference="greedy", top=8, level=0.9, seed=0)
+        replay_rows(environment, traces, reference="greedy", top=8, level=0.9, seed=0)
     with pytest.raises(DataError, match="need the same"):
-        replay_rows(game, traces[:-1], reference="random", top=8, level=0.9, seed=0)
+        replay_rows(environment, traces[:-1], reference="random", top=8, level=0.9, seed=0)

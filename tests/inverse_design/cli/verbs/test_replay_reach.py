@@ -1,4 +1,4 @@
-"""The table of rounds that policies need."""
+"""The table of rounds that recommenders need."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from surrogates.errors import DataError
 from surrogates.evaluation.rows import Row
 
 
-def test_a_policy_has_one_line_with_its_last_distance() -> None:
+def test_a_recommender_has_one_line_with_its_last_distance() -> None:
     def row(model: str, metric: str, value: float, variant: str = "") -> Row:
         return Row("replay", "d", model, "", variant, metric, value, value - 1, value + 1, 9, "rounds")
 
@@ -29,7 +29,7 @@ def test_a_policy_has_one_line_with_its_last_distance() -> None:
     assert by_header["more rounds than mine"][1] == "-"
 
 
-def test_a_fixed_protocol_is_played_unless_there_are_rules() -> None:
+def test_a_fixed_benchmark_is_played_unless_there_are_rules() -> None:
     assert is_reach("laufer2013", GameOptions())
     assert not is_reach("laufer2013", GameOptions(readout="count"))
     assert not is_reach("norman2019_fitness", GameOptions())
@@ -46,8 +46,8 @@ def played(**stated: Any) -> None:
     run_reach(Run(), "laufer2013", **{**usual, **stated})
 
 
-def test_what_a_fixed_protocol_cannot_do_is_refused() -> None:
-    with pytest.raises(DataError, match="leave --policy"):
+def test_what_a_fixed_benchmark_cannot_do_is_refused() -> None:
+    with pytest.raises(DataError, match="leave --seeds"):
         played(players=PlayerOptions(seeds=3))
     with pytest.raises(DataError, match=r"leave .*--context"):
         played(context="K562")

@@ -8,18 +8,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy.stats import norm
 from strategies.spaces import plain_space, spaces
 
-from inverse_design.acquisition import pairs as pair_gain
-from inverse_design.acquisition.pairs import (
-    GaussianImprovement,
-    ImprovementProbability,
-    MeanImprovement,
-    PairAcquisition,
-    PairGain,
-    UpperBound,
-)
+from benchmarks.scale import ensembles
+from benchmarks.scale.ensembles import EnsembleImprovement
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import scan as pairs
@@ -27,8 +19,6 @@ from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import TopK
 from inverse_design.testing import check_pair_score
 from surrogates.errors import DataError
-
-ACQUISITIONS = (MeanImprovement, GaussianImprovement, ImprovementProbability)
 
 
 def drawn(size: int, members: int, *, seed: int, spread: float = 0.5) -> tuple[ProductScore, ...]:
@@ -47,11 +37,7 @@ def all_pairs(size: int) -> tuple[torch.Tensor, torch.Tensor]:
     return first, second
 
 
-def acquisition_of(number: int, incumbent: float) -> PairAcquisition:
-    return (UpperBound(2.0), UpperBound(-1.0))[number - 3] if number > 2 else ACQUISITIONS[number](incumbent)
-
-
-def brute_force(score: PairGain, k: int, space: CombinationSpace) -> list[tuple[int, float]]:
+def brute_force(score: EnsembleImprovement, k: int, space: CombinationSpace) -> list[tuple[int, float]]:
     start, stop = space.span(2)
     exact = score.exact(*all_pairs(score.size)).tolist()
     valid = space.valid(space.batch(start, stop)).tolist()
@@ -59,54 +45,49 @@ def brute_force(score: PairGain, k: int, space: CombinationSpace) -> list[tuple[
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
-def answer(score: PairGain, k: int, space: CombinationSpace) -> list[tuple[int, float]]:
+def answer(score: EnsembleImprovement, k: int, space: CombinationSpace) -> list[tuple[int, float]]:
     top = search_pairs(score, k, space=space).top
     return list(zip(top.index.tolist(), top.score.tolist(), strict=True))
 
 
-@pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("members", [1, 2, 7])
-def test_the_score_keeps_the_contract(number: int, members: int) -> None:
-    check_pair_score(PairGain(drawn(17, members, seed=3), acquisition_of(number, -4.0)))
+def test_the_score_keeps_the_contract(members: int) -> None:
+    check_pair_score(EnsembleImprovement(drawn(17, members, seed=3), -4.0))
 
 
 @given(
     spaces(always=2),
     st.integers(1, 40),
     st.integers(0, 99),
-    st.integers(0, 4),
     st.sampled_from([-40.0, -6.0, -0.5, 0.0, 30.0]),
 )
 @settings(max_examples=40)
 def test_constrained_spaces_are_searched_exactly(
-    space: CombinationSpace, k: int, seed: int, number: int, incumbent: float
+    space: CombinationSpace, k: int, seed: int, incumbent: float
 ) -> None:
-    score = PairGain(drawn(len(space.entries), 1 + seed % 4, seed=seed), acquisition_of(number, incumbent))
+    score = EnsembleImprovement(drawn(len(space.entries), 1 + seed % 4, seed=seed), incumbent)
     assert answer(score, k, space) == brute_force(score, k, space)
 
 
-@pytest.mark.parametrize("number", range(5))
 @pytest.mark.parametrize("spread", [0.0, 0.5])
 @pytest.mark.parametrize("k", [1, 900])
-def test_many_tiles_and_settlings_change_nothing(
-    number: int, spread: float, k: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    score = PairGain(drawn(45, 3, seed=k, spread=spread), acquisition_of(number, -3.0))
+def test_many_tiles_and_settlings_change_nothing(spread: float, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    score = EnsembleImprovement(drawn(45, 3, seed=k, spread=spread), -3.0)
     space = plain_space(45, orders=(1, 2))
     wanted = brute_force(score, k, space)
     assert answer(score, k, space) == wanted
-    monkeypatch.setattr(pair_gain, "_ROWS", 7)
-    monkeypatch.setattr(pair_gain, "_CELLS", 1)
-    monkeypatch.setattr(pair_gain, "_NARROWEST", 19)
+    monkeypatch.setattr(ensembles, "_ROWS", 7)
+    monkeypatch.setattr(ensembles, "_CELLS", 1)
+    monkeypatch.setattr(ensembles, "_NARROWEST", 19)
     monkeypatch.setattr(pairs, "_SLACK", 3)
     monkeypatch.setattr(pairs, "_SEEDED", 64)
     assert answer(score, k, space) == wanted
 
 
-@given(st.integers(0, 999), st.integers(0, 4), st.lists(st.integers(0, 25), max_size=3))
+@given(st.integers(0, 999), st.lists(st.integers(0, 25), max_size=3))
 @settings(max_examples=20)
-def test_any_shards_of_rows_give_the_same_bits(seed: int, number: int, cuts: list[int]) -> None:
-    score, space = PairGain(drawn(25, 3, seed=seed), acquisition_of(number, -2.0)), plain_space(25)
+def test_any_shards_of_rows_give_the_same_bits(seed: int, cuts: list[int]) -> None:
+    score, space = EnsembleImprovement(drawn(25, 3, seed=seed), -2.0), plain_space(25)
     whole = search_pairs(score, 20, space=space).top
     edges = sorted({0, 25, *cuts})
     parts = [search_pairs(score, 20, space=space, rows=rows).top for rows in itertools.pairwise(edges)]
@@ -117,44 +98,27 @@ def test_any_shards_of_rows_give_the_same_bits(seed: int, number: int, cuts: lis
 
 @pytest.mark.parametrize("shift", [0.0, 1e4])
 @pytest.mark.parametrize("spread", [0.0, 1e-6, 0.5, 20.0])
-@pytest.mark.parametrize("number", range(5))
-def test_screens_are_never_below_the_values(number: int, spread: float, shift: float) -> None:
+def test_screens_are_never_below_the_values(spread: float, shift: float) -> None:
     members = tuple(replace(each, side=each.side + shift) for each in drawn(40, 5, seed=2, spread=spread))
     first, second = all_pairs(40)
     for incumbent in (-50.0 + shift, -5.0 + shift, shift):
-        score = PairGain(members, acquisition_of(number, incumbent))
-        used = score.acquisition.incumbent
-        above = torch.stack([each.exact(first, second) for each in members]) - used
+        score = EnsembleImprovement(members, incumbent)
+        above = torch.stack([each.exact(first, second) for each in members]) - incumbent
         values = score.exact(first, second)
         for error in (0.0, 2.0):  # bounds may be as tight as the utilities, or wider by the margin
-            screens = score.acquisition.screen((above + score.margin * error / 2).float(), score.margin)
+            screens = score.screen((above + score.margin * error / 2).float())
             above_floor = values > score.floor
             assert bool((screens.double() >= values)[above_floor].all())
-            assert bool((screens[above_floor] >= score.acquisition.threshold(score.margin)).all())
+            assert bool((screens[above_floor] > 0).all())
 
 
 def test_values_are_those_of_the_textbook() -> None:
     utilities = torch.tensor([[1.0, -2.0], [3.0, -3.0], [2.0, -2.5]], dtype=torch.float64)
-    mean, deviation = utilities.mean(0).numpy(), utilities.std(0, correction=0).numpy()
-    z = (mean - 0.5) / deviation
-    wanted = (mean - 0.5) * norm.cdf(z) + deviation * norm.pdf(z)
-    assert GaussianImprovement(0.5).value(utilities).tolist() == pytest.approx(wanted, rel=1e-12)
-    assert MeanImprovement(0.5).value(utilities).tolist() == pytest.approx([1.5, 0.0])
-    assert UpperBound(2.0).value(utilities).tolist() == pytest.approx(mean + 2 * deviation)
-    assert norm.cdf(ImprovementProbability(0.5).value(utilities).numpy()) == pytest.approx(norm.cdf(z))
-
-
-def test_normal_improvement_holds_its_digits_in_the_tail() -> None:
-    """By the expansion ``phi(z) / z² (1 - 3 / z² + 15 / z^4 - ...)``, of which ten terms are enough at 9."""
-    utilities = torch.tensor([[-10.0], [-8.0]], dtype=torch.float64)
-    z = 9.0
-    terms = [(-1) ** n * math.factorial(2 * n + 1) / (2**n * math.factorial(n)) / z ** (2 * n) for n in range(20)]
-    wanted = norm.pdf(z) / z**2 * sum(terms[:14])
-    assert float(GaussianImprovement(0.0).value(utilities)) == pytest.approx(wanted, rel=1e-5)
+    assert EnsembleImprovement(drawn(4, 3, seed=0), 0.5).value(utilities).tolist() == pytest.approx([1.5, 0.0])
 
 
 def test_without_improvement_the_first_valid_pairs_are_the_answer() -> None:
-    score = PairGain(drawn(30, 3, seed=0), MeanImprovement(1e3))
+    score = EnsembleImprovement(drawn(30, 3, seed=0), 1e3)
     library = plain_space(30).vocabulary
     space = CombinationSpace.of(library, orders=(2,), measured=plain_space(30).take(torch.tensor([0, 2])))
     top = search_pairs(score, 4, space=space).top
@@ -163,7 +127,7 @@ def test_without_improvement_the_first_valid_pairs_are_the_answer() -> None:
 
 
 def test_few_pairs_are_valued_again() -> None:
-    score = PairGain(drawn(200, 4, seed=0), MeanImprovement(-1.0))
+    score = EnsembleImprovement(drawn(200, 4, seed=0), -1.0)
     certificate = search_pairs(score, 10, space=plain_space(200)).certificate
     assert certificate.exact
     assert certificate.scanned == 19900
@@ -173,10 +137,8 @@ def test_few_pairs_are_valued_again() -> None:
 def test_what_is_no_ensemble_is_refused() -> None:
     members = drawn(5, 2, seed=0)
     with pytest.raises(DataError, match=r"members of \[\] entries"):
-        PairGain((), UpperBound())
+        EnsembleImprovement((), 0.0)
     with pytest.raises(DataError, match=r"members of \[5, 6\] entries"):
-        PairGain((members[0], drawn(6, 1, seed=0)[0]), UpperBound())
+        EnsembleImprovement((members[0], drawn(6, 1, seed=0)[0]), 0.0)
     with pytest.raises(DataError, match="finite incumbent"):
-        PairGain(members, MeanImprovement(math.nan))
-    with pytest.raises(DataError, match="finite width"):
-        UpperBound(math.inf)
+        EnsembleImprovement(members, math.nan)

@@ -6,16 +6,16 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
-from inverse_design.campaign.picked_bounds import (
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.objective import SignedProjection, SquaredDistance
+from inverse_design.problem.target import AlignedProfile
+from inverse_design.recommend.picked_bounds import (
     Replayed,
     as_near_as_noise,
     may_have_made,
     picked_bounds,
     replayed,
 )
-from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import SignedProjection, SquaredDistance
-from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
