@@ -30,7 +30,7 @@ from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from inverse_design.recommend.gains import Gains
 from inverse_design.recommend.protocol import DecisionState
-from inverse_design.valuation import Aim
+from inverse_design.valuation import ScreenObjective
 from surrogates.artefact import load_fitted
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.perturbation import Perturbation
@@ -132,11 +132,11 @@ def played(bench: Bench, rounds: int) -> pd.DataFrame:
         plan = Gains().recommend(state, BATCH, pending=(), seed=number)
         parsed = [screen.vocabulary.parse(label) for label in plan.table["perturbation"]]
         effects = bench.measure(parsed)
-        aim = Aim.at(bench.target, screen)
-        before = outcome_bounds(aim.objective, _model(plan.model), screen.vocabulary.batch(parsed), LEVEL)
+        objective = ScreenObjective.of(bench.target, screen)
+        before = outcome_bounds(objective.searched, _model(plan.model), screen.vocabulary.batch(parsed), LEVEL)
         table = plan.table.assign(
             round=number,
-            measured=aim.objective.outcome.measured(effects).tolist(),
+            measured=objective.searched.outcome.measured(effects).tolist(),
             before_lower=before.lower.tolist(),
             before_upper=before.upper.tolist(),
         )

@@ -18,7 +18,7 @@ from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.problem import ask, range_remark, scale_remark
 from inverse_design.problem.target import Target
 from inverse_design.targets import TargetLike, target_of
-from inverse_design.valuation import Aim, Valuation, value
+from inverse_design.valuation import ScreenObjective, Valuation, value
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -48,7 +48,7 @@ class Ranking:
     table: pd.DataFrame
     affordable: Affordable | None
     incumbent: str  # name of the best that was measured
-    best: float  # its outcome, without the luck of its noise
+    best: float  # its outcome, without its noise
     fitted: FittedCalibrated  # the surrogate with its error laws
     target: Target  # what was asked for
     notes: tuple[str, ...]  # what the reader should know, warnings first
@@ -112,34 +112,36 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     prices = _prices(costs, len(batch))
     kept = _allowed(batch, question.training, constraints)
     batch, prices, left_out = batch.rows(kept), prices[kept], len(batch) - len(kept)
-    aim = Aim.at(question.target, question.training)
+    objective = ScreenObjective.of(question.target, question.training)
     remark: tuple[str, ...] = ()
     if left_out:
         remark = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
-    remark += scale_remark(question, aim.aligned)
-    remark += range_remark(question.target, aim.aligned, question.training)
+    remark += scale_remark(question, objective.aligned)
+    remark += range_remark(question.target, objective.aligned, question.training)
     done = _measured(batch, question.training)
     _require_new(done, prices, budget)
     measured_alone = question.training.single_rows >= 0
     unseen = bool((~measured_alone[batch.genes.clamp(min=0)] & batch.present).any())
     fitted = calibrated_fit(question.training, surrogate, unseen=unseen, seed=seed)
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
-    valuation = value(fitted, batch.rows(new), aim, question.training, level=level)
+    valuation = value(fitted, batch.rows(new), objective, question.training, level=level)
     bought = None
     if budget is not None:
-        bought = best_affordable(joint_gain(valuation.joint, valuation.alone, aim.worth), prices[new], budget)
-    tie = valuation.table[aim.worth.name].tolist()
-    if aim.is_state:  # where nothing is to be gained, what most probably made the target comes first
-        tie = aim.likelihood(question.training).utility(fitted, batch.rows(new)).mean.tolist()
-    known = _of_measured(batch.rows(torch.nonzero(done).flatten()), aim, question.training)
+        bought = best_affordable(
+            joint_gain(valuation.joint, valuation.alone, objective.utility), prices[new], budget
+        )
+    tie = valuation.table[objective.utility.name].tolist()
+    if objective.is_state:  # where nothing is to be gained, what most probably made the target comes first
+        tie = objective.likelihood(question.training).utility(fitted, batch.rows(new)).mean.tolist()
+    known = _of_measured(batch.rows(torch.nonzero(done).flatten()), objective, question.training)
     fresh = _priced(valuation.table, prices[new], bought).assign(tie=tie)
     table = pd.concat([fresh, _priced(known, prices[done], None).assign(tie=0.0)])
     shown = _ordered(table, by_cost=costs is not None)
     return Ranking(
         table=shown.drop(columns=_unasked(costs, budget)),
         affordable=bought and _in_rows(bought, valuation, shown),
-        incumbent=aim.incumbent.label,
-        best=aim.outcome(aim.incumbent.utility),
+        incumbent=objective.incumbent.label,
+        best=objective.outcome(objective.incumbent.utility),
         fitted=fitted,
         target=question.target,
         notes=_notes(fitted, valuation, done, remark),
@@ -205,15 +207,15 @@ def _require_new(done: Bool[Tensor, "b"], prices: Float[Tensor, "b"], budget: fl
         )
 
 
-def _of_measured(batch: PerturbationBatch, aim: Aim, screen: Screen) -> pd.DataFrame:
-    """What is known is told, and gains nothing."""
+def _of_measured(batch: PerturbationBatch, objective: ScreenObjective, screen: Screen) -> pd.DataFrame:
+    """What was measured is known, and gains nothing."""
     labels = [screen.vocabulary.perturbation(genes).label for genes in batch.genes]
     rows = torch.tensor([screen.labels.index(label) for label in labels], dtype=torch.int64)
-    utilities = aim.worth.utility(screen.effects[rows][:, aim.aligned.columns])
-    said = f"measured already: its {aim.worth.name} is known"
+    utilities = objective.utility.utility(screen.effects[rows][:, objective.aligned.columns])
+    said = f"measured already: its {objective.utility.name} is known"
     return pd.DataFrame({
         "perturbation": labels,
-        aim.worth.name: [aim.outcome(each) for each in utilities.tolist()],
+        objective.utility.name: [objective.outcome(each) for each in utilities.tolist()],
         "lower": math.nan,
         "upper": math.nan,
         "expected_gain": 0.0,

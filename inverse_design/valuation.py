@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inverse_design.acquisition.joint_gain import JointEffects, joint_effects
 from inverse_design.acquisition.quadratic import NormalScores
-from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Utility, best_measured, worth_of
+from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Utility, best_measured, utility_of
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -26,30 +26,34 @@ _AT_ONCE = 128  # candidates whose covariance factors are held together
 
 
 @dataclass(frozen=True)
-class Aim:
-    """A target on a screen, and what it makes of effects."""
+class ScreenObjective:
+    """What is wanted of effects on a screen, and the best that was measured."""
 
-    aligned: AlignedProfile  # the target in the coordinates of the screen
-    endless: AlignedProfile  # the same for explanations, with the end of a mere direction out of reach
-    worth: Utility  # the utility of effects
+    utility: Utility  # of effects
+    endless: AlignedProfile  # its target for explanations, with the end of a mere direction out of reach
     incumbent: Incumbent  # the best that was measured
 
     @classmethod
-    def at(cls, target: Target, screen: Screen) -> "Aim":
-        """Aim at a target."""
+    def of(cls, target: Target, screen: Screen) -> "ScreenObjective":
+        """Ask for a target on a screen."""
         aligned = target.on(screen.readouts)
-        worth = worth_of(target, aligned)
-        return cls(aligned, endless(target, aligned), worth, best_measured(worth, aligned, screen))
+        utility = utility_of(target, aligned)
+        return cls(utility, endless(target, aligned), best_measured(utility, aligned, screen))
 
     @property
-    def objective(self) -> SquaredDistance | SignedProjection:
-        """The objective whose outcome the worth is made of."""
+    def aligned(self) -> AlignedProfile:
+        """The target in the coordinates of the screen."""
+        return self.utility.target
+
+    @property
+    def searched(self) -> SquaredDistance | SignedProjection:
+        """The objective of searches, whose outcome the utility is made of."""
         return SquaredDistance(self.aligned) if self.is_state else SignedProjection(self.aligned)
 
     @property
     def is_state(self) -> bool:
         """Whether there is a state to come near to; else there is a direction to go."""
-        return isinstance(self.worth, Nearness)
+        return isinstance(self.utility, Nearness)
 
     def likelihood(self, screen: Screen) -> TargetLikelihood:
         """Ask under which candidates the target is likely, which tells where no gain does."""
@@ -76,17 +80,17 @@ class Valuation:
 
 
 def value(
-    fitted: FittedCalibrated, batch: PerturbationBatch, aim: Aim, screen: Screen, *, level: float
+    fitted: FittedCalibrated, batch: PerturbationBatch, objective: ScreenObjective, screen: Screen, *, level: float
 ) -> Valuation:
     """Value experiments."""
-    joint = joint_effects(fitted, batch, aim.aligned.columns, screen)
-    whole, folds = improvements(joint, aim)
+    joint = joint_effects(fitted, batch, objective.aligned.columns, screen)
+    whole, folds = improvements(joint, objective)
     low, high = gain_interval(joint, whole.expected, folds, level=level)
-    bounds = outcome_bounds(aim.objective, fitted, batch, level)
+    bounds = outcome_bounds(objective.searched, fitted, batch, level)
     reasons = [
         each
         for rows in torch.arange(len(batch)).split(_AT_ONCE)
-        for each in explain(fitted, batch.rows(rows), aim.endless, screen, top=3)
+        for each in explain(fitted, batch.rows(rows), objective.endless, screen, top=3)
     ]
     codes = novelty_code(batch, fitted.measured_alone).tolist()
     table = pd.DataFrame({
@@ -105,7 +109,7 @@ def value(
     return Valuation(table, joint, whole, bounds.notes)
 
 
-def improvements(joint: JointEffects, aim: Aim) -> tuple[NormalScores, Float[Tensor, "j b"]]:
+def improvements(joint: JointEffects, objective: ScreenObjective) -> tuple[NormalScores, Float[Tensor, "j b"]]:
     """Compare candidates with the incumbent, by the whole fit and by each cross-fit."""
     b, law = len(joint), joint.marginal()
     every = EffectLaw(
@@ -115,7 +119,7 @@ def improvements(joint: JointEffects, aim: Aim) -> tuple[NormalScores, Float[Ten
         law.group.repeat(1 + len(joint.used)),
         law.spread.repeat(1 + len(joint.used)),
     )
-    found = aim.worth.improvement(every, aim.incumbent.utility)
+    found = objective.utility.improvement(every, objective.incumbent.utility)
     rows = torch.arange(len(every.mean))
     return found.rows(rows[:b]), found.rows(rows[b:]).expected.reshape(-1, b)
 

@@ -189,7 +189,7 @@ def upper_bound(belief: UtilityPosterior, incumbent: float, *, beta: float = 4.0
     return Fixed(belief.mean + math.sqrt(beta) * belief.deviation)
 
 
-def mean(belief: UtilityPosterior, incumbent: float) -> Fixed:  # noqa: ARG001 - of all acquisitions
+def expected_utility(belief: UtilityPosterior, incumbent: float) -> Fixed:  # noqa: ARG001 - of all acquisitions
     """The expected utility: the greedy choice."""
     return Fixed(belief.mean)
 
@@ -225,9 +225,10 @@ ACQUISITIONS: Registry[Callable[[UtilityPosterior, float], Acquisition]] = Regis
             name: f"inverse_design.acquisition.acquisition:{name}"
             for name in (
                 "expected_improvement", "log_expected_improvement", "member_improvement",
-                "probability_of_improvement", "upper_bound", "mean", "exploration", "optimum", "thompson",
+                "probability_of_improvement", "upper_bound", "exploration", "optimum", "thompson",
             )
         },
+        "mean": "inverse_design.acquisition.acquisition:expected_utility",
         "log_improvement": "inverse_design.acquisition.joint:log_improvement",
     },
 )  # fmt: skip

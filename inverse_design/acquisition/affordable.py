@@ -120,9 +120,9 @@ def best_affordable(gain: SetGain, cost: Float[Tensor, "b"], budget: float) -> A
     growing = _Purchase(gain, cost, allowed, alone, [])
     best, limit = growing, growing.limit(price, allowed)
     while (most := growing.best(one)) is not None:
-        rival = growing.copy()
-        rival.take(most)
-        best = rival if rival.gain.total > best.gain.total else best
+        other = growing.copy()
+        other.take(most)
+        best = other if other.gain.total > best.gain.total else best
         number = growing.best(price)
         growing.take(most if number is None else number)
         limit = min(limit, growing.limit(price, allowed))

@@ -54,11 +54,11 @@ class JointEffects:
     """The joint law of the true effects of some candidates on the readouts of a target.
 
     Attributes:
-        doubt: Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
+        model_error: Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
     """
 
     mean: Float[Tensor, "b m"]  # expected effects
-    doubt: Float[Tensor, "j b m"]
+    model_error: Float[Tensor, "j b m"]
     used: Bool[Tensor, "j b"]  # which cross-fits tell of each candidate: those that held out its class
     covariances: tuple[FactorCovariance, ...]  # distinct covariances of errors
     group: Int[Tensor, "b"]  # which of them each candidate has
@@ -76,25 +76,21 @@ class JointEffects:
 
     def marginal(self) -> EffectLaw:
         """Give the law of each candidate on its own."""
-        return EffectLaw(self.mean, self.doubt.permute(1, 2, 0), self.covariances, self.group, self.spread)
+        return EffectLaw(self.mean, self.model_error.permute(1, 2, 0), self.covariances, self.group, self.spread)
 
     def leave_one_out(self) -> Float[Tensor, "j b m"]:
         """Give the expected effects by each cross-fit, around those of the whole fit."""
         root = (self.folds / (self.folds - 1).clamp(min=1)).sqrt()
-        return self.mean + self.doubt * root[:, None]
-
-    def without_doubt(self) -> "JointEffects":
-        """Take the model at its word: only genes and candidates err."""
-        return replace(self, doubt=torch.zeros_like(self.doubt))
+        return self.mean + self.model_error * root[:, None]
 
     def rows(self, index: Int[Tensor, "c"]) -> "JointEffects":
         """Take some of the candidates."""
         return JointEffects(
-            self.mean[index], self.doubt[:, index], self.used[:, index], self.covariances, self.group[index],
+            self.mean[index], self.model_error[:, index], self.used[:, index], self.covariances, self.group[index],
             self.spread[index], self.genes[index], self.alike,
         )  # fmt: skip
 
-    def believe(self, worth: Utility, count: int, *, seed: int) -> UtilityPosterior:
+    def believe(self, utility: Utility, count: int, *, seed: int) -> UtilityPosterior:
         """Draw effects and value them."""
         generator = torch.Generator().manual_seed(seed)
         present, which = torch.unique(self.genes, return_inverse=True)
@@ -102,7 +98,7 @@ class JointEffects:
         block = max(1, _NUMBERS_AT_ONCE // (width * (len(self) + len(present))))
         sizes = [min(block, count - start) for start in range(0, count, block)]
         draw = partial(self._single_precision().draw, which=which, width=width, generator=generator)
-        return UtilityPosterior.of_members(torch.cat([worth.utility(draw(size)).double() for size in sizes]))
+        return UtilityPosterior.of_members(torch.cat([utility.utility(draw(size)).double() for size in sizes]))
 
     def _single_precision(self) -> "JointEffects":
         """A draw is far less sure than its seventh digit, and memory is the limit."""
@@ -112,7 +108,7 @@ class JointEffects:
         return replace(
             self,
             mean=self.mean.float(),
-            doubt=self.doubt.float(),
+            model_error=self.model_error.float(),
             covariances=covariances,
             spread=self.spread.float(),
         )
@@ -122,7 +118,7 @@ class JointEffects:
     ) -> Float[Tensor, "s b m"]:
         """Draw effects of all candidates together."""
         kind = self.mean.dtype
-        shared = torch.randn(count, len(self.doubt), generator=generator, dtype=kind)
+        shared = torch.randn(count, len(self.model_error), generator=generator, dtype=kind)
         of_gene = torch.randn(count, int(which.max()) + 1, width, generator=generator, dtype=kind)
         noise = torch.randn(count, len(self), width, generator=generator, dtype=kind)
         held = (self.genes >= 0).to(kind)
@@ -131,7 +127,7 @@ class JointEffects:
         noise *= (1 - alike * held.sum(1)).clamp(min=0).sqrt()[:, None]
         for slot in range(which.shape[1]):
             noise.addcmul_((alike.sqrt() * held[:, slot])[:, None], of_gene[:, which[:, slot]])
-        effects = torch.einsum("sj,jbm->sbm", shared, self.doubt).add_(self.mean)
+        effects = torch.einsum("sj,jbm->sbm", shared, self.model_error).add_(self.mean)
         m, root = self.mean.shape[1], self.spread.sqrt()[:, None]
         for number, covariance in enumerate(self.covariances):
             rows = torch.nonzero(self.group == number).flatten()
@@ -151,12 +147,12 @@ def joint_effects(
     covariances = tuple(
         FactorCovariance(each.diagonal[columns], each.loadings[columns]) for each in posterior.covariances
     )
-    doubt, used = _doubt(fitted, batch, columns)
+    model_error, used = _model_error(fitted, batch, columns)
     total = torch.stack([each.variance.sum() for each in covariances])[posterior.group]
-    known = doubt.square().sum((0, 2)) + measurement_variance(screen)[columns].sum()
+    known = model_error.square().sum((0, 2)) + measurement_variance(screen)[columns].sum()
     return JointEffects(
         mean=posterior.mean[:, columns],
-        doubt=doubt,
+        model_error=model_error,
         used=used,
         covariances=covariances,
         group=posterior.group,
@@ -186,11 +182,11 @@ def gene_correlation(fitted: FittedCalibrated) -> float:
     return min(max(float(inner[one].mean() / inner.diagonal().mean()), 0.0), 0.5)
 
 
-def _doubt(
+def _model_error(
     fitted: FittedCalibrated, batch: PerturbationBatch, columns: Int[Tensor, "m"]
 ) -> tuple[Float[Tensor, "j b m"], Bool[Tensor, "j b"]]:
     """Deviations of the cross-fits that held out each candidate's class, scaled to the jackknife's covariance."""
-    doubt = torch.zeros(len(fitted.cross), len(batch), len(columns), dtype=torch.float64)
+    model_error = torch.zeros(len(fitted.cross), len(batch), len(columns), dtype=torch.float64)
     known = torch.zeros(len(fitted.cross), len(batch), dtype=torch.bool)
     codes = novelty_code(batch, fitted.measured_alone)
     for code in codes.unique().tolist():
@@ -201,9 +197,9 @@ def _doubt(
         some = batch.rows(rows)
         means = torch.stack([fitted.cross[number].fitted.predict(some).mean[:, columns] for number in used])
         scaled = (means - means.mean(0)) * math.sqrt((len(used) - 1) / len(used))
-        doubt[torch.tensor(used)[:, None], rows] = scaled
+        model_error[torch.tensor(used)[:, None], rows] = scaled
         known[torch.tensor(used)[:, None], rows] = True
-    return doubt, known
+    return model_error, known
 
 
 LIKELY = 1e-3  # chance of an improvement below which none is to be expected
@@ -268,9 +264,9 @@ class JointGain:
         return replace(self, chance=self.chance * some[:, None, None])
 
 
-def joint_gain(joint: JointEffects, alone: NormalScores, worth: Utility) -> JointGain:
+def joint_gain(joint: JointEffects, alone: NormalScores, utility: Utility) -> JointGain:
     """Say what some candidates gain together, by scenarios of their joint law."""
-    return JointGain.of(alone, joint.believe(worth, SCENARIOS, seed=_SEED).joint())
+    return JointGain.of(alone, joint.believe(utility, SCENARIOS, seed=_SEED).joint())
 
 
 def _places(draws: Float[Tensor, "s b"]) -> Int[Tensor, "b s"]:

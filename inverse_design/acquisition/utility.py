@@ -5,7 +5,6 @@ best observed utility is corrected for measurement noise where its size is known
 """
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -44,32 +43,6 @@ class EffectLaw:
         ]
         low = torch.einsum("bmj,m->bj", self.shared, direction).square().sum(1)
         return low + self.spread * torch.stack(own)[self.group]
-
-
-@runtime_checkable
-class Utility(Protocol):
-    """The utility of effects on the readouts of a target."""
-
-    @property
-    def name(self) -> str:
-        """The outcome that it is made of, such as ``"distance"``."""
-        ...
-
-    def utility(self, effects: Float[Tensor, "*b m"]) -> Float[Tensor, "*b"]:
-        """Value effects; larger is better."""
-        ...
-
-    def variance(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
-        """Say what the variances of measured effects make of the utility, to first order."""
-        ...
-
-    def without_noise(self, effects: Float[Tensor, "b m"], noise: Float[Tensor, "b m"]) -> Float[Tensor, "b"]:
-        """Value measured effects as their true state, of which noise changes the expectation."""
-        ...
-
-    def improvement(self, law: EffectLaw, incumbent: float) -> NormalScores:
-        """Compare candidates with the utility of the best that is known."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +132,10 @@ class Advance:
         return self.target.values * self.target.weights
 
 
-def worth_of(target: Target, aligned: AlignedProfile) -> Utility:
+Utility = Nearness | Advance  # larger is better
+
+
+def utility_of(target: Target, aligned: AlignedProfile) -> Utility:
     """Choose what effects are worth by a target."""
     return Nearness(aligned) if is_state(target) else Advance(aligned)
 
@@ -167,7 +143,7 @@ def worth_of(target: Target, aligned: AlignedProfile) -> Utility:
 def measured_utility(target: Target, screen: Screen) -> Float[Tensor, "n"]:
     """Value what was measured."""
     aligned = target.on(screen.readouts)
-    return worth_of(target, aligned).utility(screen.effects[:, aligned.columns])
+    return utility_of(target, aligned).utility(screen.effects[:, aligned.columns])
 
 
 def utility_error(target: Target, screen: Screen) -> float | None:
@@ -176,7 +152,7 @@ def utility_error(target: Target, screen: Screen) -> float | None:
         return None
     aligned = target.on(screen.readouts)
     noise = screen.standard_errors[:, aligned.columns].square()
-    variance = worth_of(target, aligned).variance(screen.effects[:, aligned.columns], noise)
+    variance = utility_of(target, aligned).variance(screen.effects[:, aligned.columns], noise)
     return float(variance.median().sqrt())
 
 
@@ -189,7 +165,7 @@ class Incumbent:
     utility: float  # posterior mean of the utility of its true state: what candidates have to improve upon
 
 
-def best_measured(worth: Utility, target: AlignedProfile, screen: Screen) -> Incumbent:
+def best_measured(utility: Utility, target: AlignedProfile, screen: Screen) -> Incumbent:
     """Find the condition whose true state is best, given its measurement and that of all others.
 
     Raises:
@@ -197,14 +173,14 @@ def best_measured(worth: Utility, target: AlignedProfile, screen: Screen) -> Inc
     """
     if not len(screen):
         raise DataError("nothing was measured, so there is nothing to improve upon; begin with a few experiments")
-    measured = worth.utility(screen.effects[:, target.columns])
-    utilities, _ = true_utility(worth, target, screen)
+    measured = utility.utility(screen.effects[:, target.columns])
+    utilities, _ = true_utility(utility, target, screen)
     best = int(utilities.argmax())
     return Incumbent(screen.labels[best], float(measured[best]), float(utilities[best]))
 
 
 def true_utility(
-    worth: Utility, target: AlignedProfile, screen: Screen
+    utility: Utility, target: AlignedProfile, screen: Screen
 ) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
     """Mean and variance of the utility of the true state of everything that was measured.
 
@@ -214,10 +190,10 @@ def true_utility(
     """
     effects = screen.effects[:, target.columns]
     if screen.standard_errors is None:
-        exact = worth.utility(effects)
+        exact = utility.utility(effects)
         return exact, torch.zeros_like(exact)
     noise = screen.standard_errors[:, target.columns].square()
-    return shrunk(worth.without_noise(effects, noise), worth.variance(effects, noise))
+    return shrunk(utility.without_noise(effects, noise), utility.variance(effects, noise))
 
 
 def shrunk(

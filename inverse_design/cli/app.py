@@ -208,10 +208,10 @@ def replay(
         run: What was typed.
     """
     from inverse_design.cli.verbs.replay import run_replay
-    from inverse_design.cli.verbs.replay_reach import is_reach, run_reach
+    from inverse_design.cli.verbs.replay_reach import is_reach, run_reach_replay
 
     if is_reach(data, rules):
-        run_reach(
+        run_reach_replay(
             run,
             data,
             context=context,

@@ -17,7 +17,7 @@ from inverse_design.recommend.protocol import (
     DecisionState,
     Recommendation,
     Recommender,
-    stacked,
+    joined_rows,
 )
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch
@@ -74,10 +74,10 @@ def recommend_within(
     answers = _designed(recommender, state, drawn, count, pending=pending, seed=seed)
     if len(drawn):
         only = replace(state, candidates=drawn)
-        told = recommender.recommend(only, len(drawn), pending=(), seed=seed)
+        answer = recommender.recommend(only, len(drawn), pending=(), seed=seed)
         order = {state.label(genes): log for genes, log in zip(drawn.genes, logs, strict=True)}
-        table = told.table.assign(chosen="random", log_probability=told.table[PERTURBATION].map(order))
-        answers.append(replace(told, table=table))
+        table = answer.table.assign(chosen="random", log_probability=answer.table[PERTURBATION].map(order))
+        answers.append(replace(answer, table=table))
     if not answers:
         raise NothingToProposeError("no candidate is left that keeps the rules of the batch")
     first = answers[0]
@@ -123,7 +123,7 @@ def _designed(
         except NothingToProposeError:
             break
         held = vocabulary.batch(taken).genes
-        every = stacked(held, left.genes)
+        every = joined_rows(held, left.genes)
         allowed = allowed_next(every, state.rules, list(range(len(taken))))[len(taken) :]
         if not bool(allowed.any()):
             break

@@ -22,11 +22,11 @@ from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.recommend.picked_bounds import Ranker, as_near_as_noise, may_have_made, picked_bounds
-from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommendation, stacked
+from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommendation, joined_rows
 from inverse_design.recommend.simple import best_first
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import search
-from inverse_design.valuation import Aim, value
+from inverse_design.valuation import ScreenObjective, value
 from surrogates.artefact import Origin, save_fitted
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -74,29 +74,29 @@ class Gains:
         """
         screen = state.measured
         model, fitted = self._fit(state, seed)
-        aim = Aim.at(state.target, screen)
-        selection = self._select(_Lister(state, fitted, pending), aim, count, seed=seed)
-        table, notes = _table(selection, fitted, aim, state)
+        objective = ScreenObjective.of(state.target, screen)
+        selection = self._select(_Lister(state, fitted, pending), objective, count, seed=seed)
+        table, notes = _table(selection, fitted, objective, state)
         return Recommendation(
             table=table,
             expected_gain=selection.gain,
-            notes=(*_notes(fitted, aim, state), *selection.short.notes, *selection.remarks, *notes),
+            notes=(*_notes(fitted, objective, state), *selection.short.notes, *selection.remarks, *notes),
             model=_as_bytes(fitted, Origin.of(screen, model, seed=seed)),
         )
 
-    def _select(self, lister: "_Lister", aim: Aim, count: int, *, seed: int) -> "_Selection":
+    def _select(self, lister: "_Lister", objective: ScreenObjective, count: int, *, seed: int) -> "_Selection":
         """Choose the batch from a short list, the designed ones first."""
         screen, fitted = lister.state.measured, lister.fitted
-        ranker: Ranker = aim.objective
-        outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, aim, screen)
+        ranker: Ranker = objective.searched
+        outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, objective, screen)
         promising = int(outlook.promising.sum())
-        acquisition = self._acquisition(outlook, aim, screen, seed=seed)
-        by_likelihood = aim.is_state and self.acquisition == JOINT_GAIN and promising < count
+        acquisition = self._acquisition(outlook, objective, screen, seed=seed)
+        by_likelihood = objective.is_state and self.acquisition == JOINT_GAIN and promising < count
         if by_likelihood:
-            likelihood = aim.likelihood(screen)
+            likelihood = objective.likelihood(screen)
             if not promising:
                 ranker = likelihood
-                outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, aim, screen)
+                outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, objective, screen)
             likeliest = Fixed(likelihood.utility(fitted, outlook.short.batch).mean)
             acquisition = Fallback(outlook.together.only(outlook.promising), likeliest)
         generator = torch.Generator().manual_seed(seed)
@@ -117,32 +117,34 @@ class Gains:
         best = best_identifying(calibrated(bases, state.measured, seed=seed))
         return next(Calibrated(base) for base in bases if surrogate_name(base) == best.name), best
 
-    def _acquisition(self, outlook: "_Outlook", aim: Aim, screen: Screen, *, seed: int) -> Acquisition:
+    def _acquisition(
+        self, outlook: "_Outlook", objective: ScreenObjective, screen: Screen, *, seed: int
+    ) -> Acquisition:
         name = self.acquisition
         if name == JOINT_GAIN:
             return outlook.together
-        belief = outlook.joint.believe(aim.worth, self.draws, seed=seed)
+        belief = outlook.joint.believe(objective.utility, self.draws, seed=seed)
         if name == _LOG_IMPROVEMENT and screen.standard_errors is not None:
-            mean, variance = true_utility(aim.worth, aim.aligned, screen)
+            mean, variance = true_utility(objective.utility, objective.aligned, screen)
             noise = torch.randn(self.draws, len(mean), generator=torch.Generator().manual_seed(seed)).double()
             return LogImprovement(belief.joint(), (mean + noise * variance.sqrt()).amax(1))
         # Where nothing is likely to improve on the incumbent, the best that the batch itself may hold is worth it.
-        hope = bool(outlook.promising.any())
-        rival = aim.incumbent.utility if hope else float(belief.joint().min())
-        return ACQUISITIONS.load(name)(belief, rival)
+        promising = bool(outlook.promising.any())
+        incumbent = objective.incumbent.utility if promising else float(belief.joint().min())
+        return ACQUISITIONS.load(name)(belief, incumbent)
 
 
-def thompson() -> Gains:
+def thompson_gains() -> Gains:
     """Each pick is the best candidate in a joint draw of its own."""
     return Gains("thompson")
 
 
-def exploration() -> Gains:
+def exploring_gains() -> Gains:
     """Picks are the candidates of which least is known."""
     return Gains("exploration")
 
 
-def log_improvement() -> Gains:
+def botorch_gains() -> Gains:
     """The joint expected improvement of BoTorch: qLogEI, or qLogNEI where errors of the measurements are known."""
     return Gains(_LOG_IMPROVEMENT)
 
@@ -180,7 +182,7 @@ class _Lister:
             parts = [left.rows(rows) for rows in torch.arange(len(left)).split(_AT_ONCE)]
             score = torch.cat([objective.utility(self.fitted, part).mean for part in parts])
             best, notes = left.rows(best_first(score, count)), ()
-        genes = stacked(best.genes, waiting) if len(waiting) else best.genes
+        genes = joined_rows(best.genes, waiting) if len(waiting) else best.genes
         return _ShortList(vocabulary.dosed(genes), torch.arange(len(genes)) >= len(best), notes)
 
 
@@ -194,11 +196,13 @@ class _Outlook:
     promising: Bool[Tensor, "b"]
 
     @classmethod
-    def of(cls, short: _ShortList, fitted: FittedCalibrated, aim: Aim, screen: Screen) -> "_Outlook":
-        joint = joint_effects(fitted, short.batch, aim.aligned.columns, screen)
-        alone = aim.worth.improvement(joint.marginal(), aim.incumbent.utility)
+    def of(
+        cls, short: _ShortList, fitted: FittedCalibrated, objective: ScreenObjective, screen: Screen
+    ) -> "_Outlook":
+        joint = joint_effects(fitted, short.batch, objective.aligned.columns, screen)
+        alone = objective.utility.improvement(joint.marginal(), objective.incumbent.utility)
         promising = (alone.probability >= LIKELY) & ~short.pending
-        return cls(short, joint, joint_gain(joint, alone, aim.worth), promising)
+        return cls(short, joint, joint_gain(joint, alone, objective.utility), promising)
 
 
 @dataclass(frozen=True)
@@ -227,21 +231,21 @@ class _Selection:
 
 
 def _table(
-    selection: _Selection, fitted: FittedCalibrated, aim: Aim, state: DecisionState
+    selection: _Selection, fitted: FittedCalibrated, objective: ScreenObjective, state: DecisionState
 ) -> tuple[pd.DataFrame, tuple[str, ...]]:
     """Lay the batch out; designed picks, which come first, have bounds of their own."""
     chosen, level, screen = selection.chosen, state.level, state.measured
     batch = selection.short.batch.rows(chosen.numbers)
-    valuation = value(fitted, batch, aim, screen, level=level)
+    valuation = value(fitted, batch, objective, screen, level=level)
     lower, upper = (torch.tensor(valuation.table[name].to_numpy(dtype=float)) for name in ("lower", "upper"))
     some = torch.nonzero(~chosen.drawn).flatten()
     random = (lower[some], upper[some])
     stated = picked_bounds(selection.ranker, fitted, batch.rows(some), random, level=level, missed=state.missed)
     lower[some], upper[some] = stated.lower, stated.upper
-    if aim.is_state:
-        may = may_have_made(aim.likelihood(screen), fitted, selection.short.batch, level=level)
-        lower = as_near_as_noise(lower, may[chosen.numbers], aim.aligned, screen, level=level)
-    table = valuation.table.rename(columns={aim.worth.name: "predicted"}).assign(
+    if objective.is_state:
+        may = may_have_made(objective.likelihood(screen), fitted, selection.short.batch, level=level)
+        lower = as_near_as_noise(lower, may[chosen.numbers], objective.aligned, screen, level=level)
+    table = valuation.table.rename(columns={objective.utility.name: "predicted"}).assign(
         lower=lower.tolist(),
         upper=upper.tolist(),
         chosen=["random" if drawn else "designed" for drawn in chosen.drawn.tolist()],
@@ -273,12 +277,12 @@ def _prospects(promising: int, count: int, *, by_likelihood: bool) -> tuple[str,
     return ()
 
 
-def _notes(fitted: FittedCalibrated, aim: Aim, state: DecisionState) -> tuple[str, ...]:
-    best, space = aim.incumbent, state.candidates
+def _notes(fitted: FittedCalibrated, objective: ScreenObjective, state: DecisionState) -> tuple[str, ...]:
+    best, space = objective.incumbent, state.candidates
     held = space.summary if isinstance(space, CombinationSpace) else f"a list of {len(space):,} candidates"
     notes = [
-        f"space: {held}; best measured: {best.label} with a {aim.worth.name} of"
-        f" {aim.outcome(best.measured):.4g} ({aim.outcome(best.utility):.4g} without its noise)",
+        f"space: {held}; best measured: {best.label} with a {objective.utility.name} of"
+        f" {objective.outcome(best.measured):.4g} ({objective.outcome(best.utility):.4g} without its noise)",
         f"model: {fitted.name}",
     ]
     held_out = fitted.held_out

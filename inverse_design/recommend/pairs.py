@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.recommend.protocol import DecisionState, Recommendation, stacked
+from inverse_design.recommend.protocol import DecisionState, Recommendation, joined_rows
 from inverse_design.recommend.simple import best_first
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch
@@ -56,7 +56,7 @@ def pair_view(state: DecisionState, pending: tuple[Perturbation, ...] = ()) -> P
     alone = torch.zeros(len(rows), dtype=torch.float64)
     alone[rows >= 0] = (utility - utility.mean()) / utility.std().clamp(min=1e-12)
     known = torch.nonzero(measured.batch.order == 2).flatten()
-    genes = stacked(measured.batch.genes, left.genes)[known, :2]
+    genes = joined_rows(measured.batch.genes, left.genes)[known, :2]
     return PairView(left, genes, state.utility[known], alone)
 
 

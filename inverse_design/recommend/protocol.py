@@ -15,7 +15,7 @@ from torch import Tensor
 from inverse_design.acquisition.acquisition import batch_gain, expected_improvement, probability_of_improvement
 from inverse_design.acquisition.batch import BatchRules
 from inverse_design.acquisition.posterior import UtilityPosterior
-from inverse_design.acquisition.utility import measured_utility, worth_of
+from inverse_design.acquisition.utility import measured_utility, utility_of
 from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target, is_state
@@ -72,7 +72,7 @@ class DecisionState:
     def worth(self, effects: Float[Tensor, "*b g"]) -> Float[Tensor, "*b"]:
         """Value predicted effects on all readouts by the target."""
         aligned = self.target.on(self.measured.readouts)
-        return worth_of(self.target, aligned).utility(effects[..., aligned.columns])
+        return utility_of(self.target, aligned).utility(effects[..., aligned.columns])
 
     def open(self, pending: Sequence[Perturbation] = ()) -> PerturbationBatch:
         """List the candidates that were not measured and are not pending, in their order.
@@ -88,8 +88,8 @@ class DecisionState:
             DataError: If the space is too large to be listed.
         """
         listed = self._listed
-        done = stacked(self.measured.batch.genes, self.measured.vocabulary.batch(list(pending)).genes)
-        every = stacked(listed.genes, done)
+        done = joined_rows(self.measured.batch.genes, self.measured.vocabulary.batch(list(pending)).genes)
+        every = joined_rows(listed.genes, done)
         _, place = np.unique(every.numpy(), axis=0, return_inverse=True)
         place = place.reshape(-1)
         left = ~np.isin(place[: len(listed)], place[len(listed) :])
@@ -115,7 +115,7 @@ class DecisionState:
         return self.measured.vocabulary.perturbation(genes).label
 
 
-def stacked(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:
+def joined_rows(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:
     """Put ids one below the other, with as many slots as the wider of the two."""
     width = max(first.shape[1], second.shape[1])
     pad = torch.nn.functional.pad
@@ -239,9 +239,9 @@ RECOMMENDERS: Registry[Callable[[], Recommender]] = Registry(
         "botorch_gp": "inverse_design.recommend.pair_botorch:PairBotorch",
         "pair_hits": "inverse_design.recommend.pair_hits:PairHits",
         "gains": "inverse_design.recommend.gains:Gains",
-        "thompson": "inverse_design.recommend.gains:thompson",
-        "exploration": "inverse_design.recommend.gains:exploration",
-        "log_improvement": "inverse_design.recommend.gains:log_improvement",
+        "thompson": "inverse_design.recommend.gains:thompson_gains",
+        "exploration": "inverse_design.recommend.gains:exploring_gains",
+        "log_improvement": "inverse_design.recommend.gains:botorch_gains",
         "likeliest": "inverse_design.recommend.states:StateLikely",
         "state_greedy": "inverse_design.recommend.states:StateGreedy",
         "state_static": "inverse_design.recommend.states:StateStatic",

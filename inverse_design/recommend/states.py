@@ -18,7 +18,7 @@ from inverse_design.acquisition.acquisition import log_expected_improvement
 from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.problem.objective import Correlation
 from inverse_design.problem.target import AlignedProfile, is_state
-from inverse_design.recommend.protocol import DecisionState, Recommendation, stacked
+from inverse_design.recommend.protocol import DecisionState, Recommendation, joined_rows
 from inverse_design.recommend.simple import best_first
 from inverse_design.recommend.state_effects import GeneEffects, learn_effects
 from surrogates.data.perturbation import Perturbation
@@ -239,7 +239,7 @@ class StateTrial:
                 "Optuna is asked for two genes, and some candidates are no pairs; take another recommender"
             )
         tried = torch.nonzero(measured.batch.order == 2).flatten()
-        known = stacked(measured.batch.genes, left.genes)[tried, :2]
+        known = joined_rows(measured.batch.genes, left.genes)[tried, :2]
         names = _names(torch.cat([known, left.genes[:, :2]]))
         study = _study(known, state.utility[tried], names, seed)
         open_pairs = _OpenPairs.of(left, seed)

@@ -29,7 +29,7 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
 from surrogates.errors import CalibrationError, DataError
-from surrogates.evaluation.forward_splits import CLASSES, FEWEST_HELD_OUT, Protocol, forward_protocols
+from surrogates.evaluation.forward_splits import CLASSES, FEWEST_HELD_OUT, ForwardProtocol, forward_protocols
 from surrogates.evaluation.node_intervals import target_nodes
 from surrogates.evaluation.scorecard import own_readouts
 from surrogates.models.base import require_one_context
@@ -233,7 +233,7 @@ def _card(screen: Screen, variant: str, code: int, parts: Sequence[_Part]) -> Cl
     )
 
 
-def _drawn(protocol: Protocol, most: int, seed: int) -> Protocol:
+def _drawn(protocol: ForwardProtocol, most: int, seed: int) -> ForwardProtocol:
     """Keep at most so many held-out rows, drawn at random over all folds."""
     sizes = [len(split.test) for split in protocol.splits]
     kept = torch.zeros(sum(sizes), dtype=torch.bool)
@@ -245,4 +245,4 @@ def _drawn(protocol: Protocol, most: int, seed: int) -> Protocol:
     ]
     present = torch.cat([codes for _, codes in chosen]).tolist()
     classes = tuple(code for code in protocol.classes if code in present)
-    return Protocol(tuple(split for split, _ in chosen), tuple(codes for _, codes in chosen), classes)
+    return ForwardProtocol(tuple(split for split, _ in chosen), tuple(codes for _, codes in chosen), classes)

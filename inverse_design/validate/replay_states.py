@@ -39,7 +39,7 @@ from surrogates.models.additive import ScaledAdditive
 _QUANTILE = 0.9
 
 
-def profile_of(screen: Screen, row: int) -> ProfileTarget:
+def measured_profile(screen: Screen, row: int) -> ProfileTarget:
     """Want what was measured of one perturbation."""
     return ProfileTarget(screen.labels[row], screen.readouts, screen.effects[row].clone())
 
@@ -68,7 +68,7 @@ def reach_environments(
     for row in targets.tolist():
         generator = torch.Generator().manual_seed(seed * len(screen) + row)
         shuffled = combinations[torch.randperm(len(combinations), generator=generator)]
-        target = profile_of(screen, row)
+        target = measured_profile(screen, row)
         made.append(Environment(screen, target, shuffled, singles, start, rounds, count, target.name))
     return made
 

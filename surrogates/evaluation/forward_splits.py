@@ -26,7 +26,7 @@ FEWEST_HELD_OUT = 2
 
 
 @dataclass(frozen=True)
-class Protocol:
+class ForwardProtocol:
     """Folds, and the novelty classes that are judged on them."""
 
     splits: tuple[Split, ...]  # their held-out rows are of the classes, and each is one row or more
@@ -39,7 +39,7 @@ class Protocol:
         return "; ".join(map(novelty_name, self.classes))
 
 
-def forward_protocols(screen: Screen, classes: Collection[int], *, seed: int) -> list[Protocol]:
+def forward_protocols(screen: Screen, classes: Collection[int], *, seed: int) -> list[ForwardProtocol]:
     """Hold out what a screen has of some novelty classes: doubles of seen parts by double, the rest by target."""
     found = []
     for own, make in (
@@ -57,7 +57,9 @@ def forward_protocols(screen: Screen, classes: Collection[int], *, seed: int) ->
             if (chosen := torch.isin(codes, torch.tensor(large))).any()
         ]
         if kept:
-            found.append(Protocol(tuple(split for split, _ in kept), tuple(codes for _, codes in kept), large))
+            found.append(
+                ForwardProtocol(tuple(split for split, _ in kept), tuple(codes for _, codes in kept), large)
+            )
     return found
 
 

@@ -27,7 +27,7 @@ from surrogates.evaluation.column_metrics import moments, pearson_across, r_squa
 from surrogates.evaluation.forward_splits import (
     CLASSES,
     FEWEST_HELD_OUT,
-    Protocol,
+    ForwardProtocol,
     double_splits,
     forward_protocols,
     single_splits,
@@ -122,7 +122,7 @@ class Judgement:
 
 
 def judge(
-    screen: Screen, model: Surrogate, protocol: Protocol, *, seed: int, before: Callable[[int], None]
+    screen: Screen, model: Surrogate, protocol: ForwardProtocol, *, seed: int, before: Callable[[int], None]
 ) -> Judgement:
     """Fit a model to every fold and score what it holds out, class by class."""
     own, few = own_readouts(screen), len(screen.readouts) < FEWEST_READOUTS

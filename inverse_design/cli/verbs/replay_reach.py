@@ -32,7 +32,7 @@ def is_reach(data: str, rules: GameOptions) -> bool:
     return data in BENCHMARKS and rules == GameOptions()
 
 
-def run_reach(
+def run_reach_replay(
     run: Run,
     data: str,
     *,
@@ -62,7 +62,7 @@ def run_reach(
         _, results = benchmark.play(seed=seed, workers=workers)
     rows = reach_rows(results, dataset=data, ours=benchmark.ours, level=BOUNDS, seed=seed)
     console = output()
-    show_reach(console, benchmark, rows)
+    show_reach_replay(console, benchmark, rows)
     if place is not None:
         settings = {"tolerance": benchmark.tolerance, "known": benchmark.known}
         write_json(
@@ -71,7 +71,7 @@ def run_reach(
         say(console, f"wrote {place}")
 
 
-def show_reach(console: Console, benchmark: ReachBenchmark, rows: Sequence[Row]) -> None:
+def show_reach_replay(console: Console, benchmark: ReachBenchmark, rows: Sequence[Row]) -> None:
     """Print how soon each recommender reached the targets."""
     first = benchmark.environments[0]
     say(console, f"{benchmark.dataset}: {len(benchmark.environments)} targets among {len(first)} combinations")

@@ -13,10 +13,10 @@ from inverse_design.acquisition.acquisition import (
     Acquisition,
     batch_gain,
     expected_improvement,
+    expected_utility,
     exploration,
     log_expected_improvement,
     log_hinge,
-    mean,
     member_improvement,
     optimum,
     probability_of_improvement,
@@ -81,7 +81,7 @@ def test_what_is_certain_gains_what_it_is_above_the_incumbent() -> None:
 def test_bounds_means_and_thresholds() -> None:
     belief = believed([1.0, 2.0], [3.0, 0.5])
     assert upper_bound(belief, 0.0).score.tolist() == [7.0, 3.0]
-    assert mean(belief, 0.0).score.tolist() == [1.0, 2.0]
+    assert expected_utility(belief, 0.0).score.tolist() == [1.0, 2.0]
     assert exploration(belief, 0.0).score.tolist() == [3.0, 0.5]
 
 

@@ -15,7 +15,7 @@ from inverse_design.acquisition.utility import (
     best_measured,
     shrunk,
     utility_error,
-    worth_of,
+    utility_of,
 )
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, SignatureTarget
 from surrogates.models.additive import Additive
@@ -66,7 +66,7 @@ def test_measurement_noise_is_taken_off() -> None:
 
 
 def test_candidates_that_share_a_gene_miss_together() -> None:
-    """Pairs 0+1, 0+2 and 3+4 with a correlation of 0.4 per gene, without doubt of the model."""
+    """Pairs 0+1, 0+2 and 3+4 with a correlation of 0.4 per gene, without an error of the model."""
     law = JointEffects(
         torch.zeros(3, 2).double(),
         torch.zeros(0, 3, 2).double(),
@@ -103,21 +103,21 @@ def test_single_precision_changes_no_utility_that_matters(worth: Utility) -> Non
     torch.testing.assert_close(worth.utility(drawn.float()).double(), worth.utility(drawn), rtol=1e-5, atol=1e-6)
 
 
-def test_the_doubt_is_the_jackknife_of_the_cross_fits() -> None:
+def test_the_error_of_the_model_is_the_jackknife_of_the_cross_fits() -> None:
     model, batch = question_model(), question_space().take(torch.arange(8))
     means = torch.stack([fold.fitted.predict(batch).mean[:, COLUMNS] for fold in model.cross])
     k = len(means)
     by_hand = (k - 1) / k * (means - means.mean(0)).square().sum(0)
-    torch.testing.assert_close(effects().doubt.square().sum(0), by_hand)
+    torch.testing.assert_close(effects().model_error.square().sum(0), by_hand)
     deviations = effects().leave_one_out() - effects().mean
     torch.testing.assert_close(deviations, means - means.mean(0))
 
 
-def test_a_model_without_cross_fits_has_no_doubt_that_is_known() -> None:
+def test_a_model_without_cross_fits_has_no_error_that_is_known() -> None:
     screen = planted_screen(alone=range(5), together=[], readouts=READOUTS)
     model = Calibrated(Additive()).fit(screen, seed=0)
     found = joint_effects(model, screen.vocabulary.dosed(torch.tensor([[0, 1]])), COLUMNS, screen)
-    assert float(found.doubt.square().sum()) == 0.0
+    assert float(found.model_error.square().sum()) == 0.0
     assert gene_correlation(model) == 0.0
     assert float(found.spread[0]) == 1.0
 
@@ -165,10 +165,10 @@ def test_each_target_has_its_worth() -> None:
         (ScalarTarget("r1", "minimise"), "projection"),
         (SignatureTarget("s", {"r1": 1.0}, {"r2": 2.0}), "projection"),
     ):
-        worth = worth_of(target, target.on(screen.readouts))
+        worth = utility_of(target, target.on(screen.readouts))
         assert isinstance(worth, Utility)
         assert worth.name == name
-    down = worth_of(ScalarTarget("r1", "minimise"), ScalarTarget("r1", "minimise").on(screen.readouts))
+    down = utility_of(ScalarTarget("r1", "minimise"), ScalarTarget("r1", "minimise").on(screen.readouts))
     assert down.utility(torch.tensor([[2.0]]).double()).tolist() == [-2.0]
 
 
@@ -194,7 +194,7 @@ def test_the_error_of_a_utility_is_that_of_the_median_condition(target: ProfileT
     assert utility_error(target, screen) is None
     errors, draws = torch.linspace(0.1, 0.4, READOUTS).double(), normal(20_000, READOUTS, seed=7)
     aligned = target.on(screen.readouts)
-    worth = worth_of(target, aligned)
+    worth = utility_of(target, aligned)
     spreads = [
         float(worth.utility((effect + errors * draws)[:, aligned.columns]).std()) for effect in screen.effects
     ]

@@ -6,7 +6,7 @@ import pytest
 
 from inverse_design.cli.console import Run
 from inverse_design.cli.options import GameOptions, PlayerOptions, Reading
-from inverse_design.cli.verbs.replay_reach import is_reach, reach_grid, run_reach
+from inverse_design.cli.verbs.replay_reach import is_reach, reach_grid, run_reach_replay
 from surrogates.errors import DataError
 from surrogates.evaluation.rows import Row
 
@@ -43,7 +43,7 @@ def played(**stated: Any) -> None:
         "figure": None,
         "reading": Reading(),
     }
-    run_reach(Run(), "laufer2013", **{**usual, **stated})
+    run_reach_replay(Run(), "laufer2013", **{**usual, **stated})
 
 
 def test_what_a_fixed_benchmark_cannot_do_is_refused() -> None:

@@ -19,7 +19,7 @@ from inverse_design.recommend.states import (
 )
 from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import PermutedFeedback, play
-from inverse_design.validate.replay_states import profile_of, reach_environments, reached
+from inverse_design.validate.replay_states import measured_profile, reach_environments, reached
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -141,7 +141,7 @@ def test_optuna_chooses_candidates_that_are_left(games: list[Environment]) -> No
 
 def test_optuna_refuses_what_is_no_pair() -> None:
     screen = _world(singles=True)
-    game = Environment(screen, profile_of(screen, 30), torch.arange(40), torch.tensor([50]), 3, 1, 2)
+    game = Environment(screen, measured_profile(screen, 30), torch.arange(40), torch.tensor([50]), 3, 1, 2)
     with pytest.raises(DataError, match="no pairs"):
         play(game, StateTrial(), seed=0)
 
