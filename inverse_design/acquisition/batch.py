@@ -4,13 +4,12 @@ import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.acquisition.acquisition import Acquisition
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
-from surrogates.uncertainty.conformal.adaptive import MixedBatch
 
 
 @dataclass(frozen=True)
@@ -37,6 +36,15 @@ class BatchRules:
         return math.ceil(self.random_share * count - 1e-9)
 
 
+@dataclass(frozen=True)
+class ChosenBatch:
+    """A batch, in the order in which it was chosen."""
+
+    numbers: Int[Tensor, "q"]  # of the candidates
+    drawn: Bool[Tensor, "q"]  # which were drawn at random
+    log_probability: Float[Tensor, "q"]  # of each random pick when it was drawn; NaN for the others
+
+
 def choose_batch(
     acquisition: Acquisition,
     genes: Int[Tensor, "b k"],
@@ -45,7 +53,7 @@ def choose_batch(
     *,
     generator: torch.Generator,
     pending: Bool[Tensor, "b"] | None = None,
-) -> MixedBatch:
+) -> ChosenBatch:
     """Choose a batch greedily; every pick is the best of those that keep the rules given the picks before it.
 
     Random picks come first, each as likely as any other that may be taken then, so that their probabilities are
@@ -76,7 +84,7 @@ def choose_batch(
             taken.append(int(numbers[acquisition.gains()[numbers].argmax()]))
         acquisition = acquisition.adding(taken[-1])
     unknown = [math.nan] * (len(taken) - len(logs))
-    return MixedBatch(
+    return ChosenBatch(
         torch.tensor(taken),
         torch.arange(len(taken)) < len(logs),
         torch.tensor([*logs, *unknown], dtype=torch.float64),

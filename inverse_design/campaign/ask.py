@@ -32,7 +32,6 @@ from inverse_design.recommend.protocol import (
     Recommendation,
     Recommender,
 )
-from surrogates.data.gene_sets import gene_descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
@@ -216,6 +215,8 @@ def state_of(
     basis: Basis, settings: CampaignSettings, target: Target, *, started: int, missed: tuple[float, ...]
 ) -> DecisionState:
     """Make the state that a round is decided on."""
+    from surrogates.data.gene_sets import gene_descriptors  # noqa: PLC0415 - reads tables, which few verbs need
+
     return DecisionState(
         measured=basis.screen,
         target=target,

@@ -17,10 +17,8 @@ from inverse_design.recommend.protocol import (
     DecisionState,
     Recommendation,
     Recommender,
-    joined_rows,
 )
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.vocabulary import PerturbationBatch
 
 _FEWEST_CANDIDATES = 1000  # ten times as many as count as best in the replays that `pair_hits` wins
 
@@ -58,9 +56,9 @@ def recommend_within(
 ) -> Recommendation:
     """Recommend a batch that keeps the rules of the bench, whoever recommends.
 
-    Random picks come first, each as likely as any other candidate that may be taken then. The recommender is asked
-    for the rest, and where its picks hold too many of one gene, asked again among the candidates that are left.
-    What it says of a random pick is what it answers when that is the only candidate.
+    Random picks come first, each as likely as any other candidate that may be taken then. Of the recommender's
+    picks those are taken that keep the rules; while they are too few, it is asked for twice as many. What it says
+    of the random picks, and of the gain of the batch, is what it answers when the batch is all that is offered.
 
     Raises:
         NothingToProposeError: If no candidate is left.
@@ -70,29 +68,37 @@ def recommend_within(
     plain = rules.most_per_gene is None and not rules.drawn(count)
     if plain or getattr(recommender, "keeps_rules", False):
         return recommender.recommend(state, count, pending=pending, seed=seed)
-    drawn, logs = _random_picks(state, count, pending, seed)
-    answers = _designed(recommender, state, drawn, count, pending=pending, seed=seed)
-    if len(drawn):
-        only = replace(state, candidates=drawn)
-        answer = recommender.recommend(only, len(drawn), pending=(), seed=seed)
-        order = {state.label(genes): log for genes, log in zip(drawn.genes, logs, strict=True)}
-        table = answer.table.assign(chosen="random", log_probability=answer.table[PERTURBATION].map(order))
-        answers.append(replace(answer, table=table))
-    if not answers:
-        raise NothingToProposeError("no candidate is left that keeps the rules of the batch")
-    first = answers[0]
-    gains = [each.expected_gain for each in answers if math.isfinite(each.expected_gain)]
-    return replace(
-        first,
-        table=pd.concat([each.table for each in answers], ignore_index=True),
-        expected_gain=max(gains, default=math.nan),
-        notes=tuple(dict.fromkeys(note for each in answers for note in each.notes)),
+    vocabulary = state.measured.vocabulary
+    logs = _random_picks(state, count, pending, seed)
+    drawn, wanted = tuple(logs), count - len(logs)
+    kept: list[Perturbation] = []
+    table, notes = pd.DataFrame(), tuple[str, ...]()
+    while wanted and len(kept) < count - len(drawn):
+        try:
+            answer = recommender.recommend(state, wanted, pending=(*pending, *drawn), seed=seed)
+        except NothingToProposeError:
+            break
+        picks = [vocabulary.parse(str(label)) for label in answer.table[PERTURBATION]]
+        numbers = _within(picks, drawn, state, count - len(drawn))
+        kept, table, notes = [picks[number] for number in numbers], answer.table.iloc[numbers], answer.notes
+        if len(picks) < wanted:
+            break
+        wanted *= 2
+    batch = vocabulary.batch([*kept, *drawn])
+    whole = recommender.recommend(replace(state, candidates=batch), len(batch), pending=(), seed=seed)
+    at_random = {each.label: log for each, log in logs.items()}
+    random = whole.table[whole.table[PERTURBATION].isin(list(at_random))]
+    random = random.assign(
+        chosen="random", log_probability=random[PERTURBATION].map(at_random), reason="drawn at random"
     )
+    tables = [each for each in (table, random) if len(each)]
+    return replace(whole, table=pd.concat(tables, ignore_index=True), notes=notes or whole.notes)
 
 
 def _random_picks(
     state: DecisionState, count: int, pending: tuple[Perturbation, ...], seed: int
-) -> tuple[PerturbationBatch, list[float]]:
+) -> dict[Perturbation, float]:
+    """Draw candidates, with the logarithm of the probability of each when it was drawn."""
     left, generator = state.open(pending), torch.Generator().manual_seed(seed)
     taken: list[int] = []
     logs: list[float] = []
@@ -102,41 +108,18 @@ def _random_picks(
             break
         taken.append(int(numbers[torch.randint(len(numbers), (1,), generator=generator)]))
         logs.append(-math.log(len(numbers)))
-    return left.rows(torch.tensor(taken, dtype=torch.int64)), logs
+    named = [state.measured.vocabulary.perturbation(left.genes[number]) for number in taken]
+    return dict(zip(named, logs, strict=True))
 
 
-def _designed(
-    recommender: Recommender,
-    state: DecisionState,
-    drawn: PerturbationBatch,
-    count: int,
-    *,
-    pending: tuple[Perturbation, ...],
-    seed: int,
-) -> list[Recommendation]:
-    """Ask until the batch is full, or no candidate keeps the rules."""
-    vocabulary = state.measured.vocabulary
-    taken, answers = [*(vocabulary.perturbation(genes) for genes in drawn.genes)], []
-    while len(taken) < count:
-        try:
-            left = state.open((*pending, *taken))
-        except NothingToProposeError:
-            break
-        held = vocabulary.batch(taken).genes
-        every = joined_rows(held, left.genes)
-        allowed = allowed_next(every, state.rules, list(range(len(taken))))[len(taken) :]
-        if not bool(allowed.any()):
-            break
-        narrow = replace(state, candidates=left.rows(torch.nonzero(allowed).flatten()))
-        answer = recommender.recommend(narrow, count - len(taken), pending=(*pending, *taken), seed=seed)
-        kept: list[int] = []
-        picks = [vocabulary.parse(str(label)) for label in answer.table[PERTURBATION]]
-        for number, pick in enumerate(picks):
-            genes = vocabulary.batch([*taken, pick]).genes
-            if bool(allowed_next(genes, state.rules, list(range(len(taken))))[-1]):
-                kept.append(number)
-                taken.append(pick)
-        if not kept:
-            break
-        answers.append(replace(answer, table=answer.table.iloc[kept]))
-    return answers
+def _within(
+    picks: list[Perturbation], drawn: tuple[Perturbation, ...], state: DecisionState, count: int
+) -> list[int]:
+    """Number the first picks that keep the rules beside those before them and the drawn ones."""
+    genes = state.measured.vocabulary.batch([*drawn, *picks]).genes
+    taken, kept = list(range(len(drawn))), list[int]()
+    for number in range(len(picks)):
+        if len(kept) < count and bool(allowed_next(genes, state.rules, taken)[len(drawn) + number]):
+            taken.append(len(drawn) + number)
+            kept.append(number)
+    return kept

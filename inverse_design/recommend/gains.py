@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from inverse_design.acquisition.acquisition import ACQUISITIONS, Acquisition, Fallback, Fixed
-from inverse_design.acquisition.batch import choose_batch
+from inverse_design.acquisition.batch import ChosenBatch, choose_batch
 from inverse_design.acquisition.joint import LogImprovement
 from inverse_design.acquisition.joint_gain import LIKELY, JointEffects, JointGain, joint_effects, joint_gain
 from inverse_design.acquisition.utility import true_utility
@@ -35,7 +35,6 @@ from surrogates.models.base import Surrogate, surrogate_name
 from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
-from surrogates.uncertainty.conformal.adaptive import MixedBatch
 
 AUTOMATIC = "automatic"  # a choice among several forward models
 JOINT_GAIN, _LOG_IMPROVEMENT = "expected_improvement", "log_improvement"
@@ -211,7 +210,7 @@ class _Selection:
 
     ranker: Ranker
     outlook: _Outlook
-    chosen: MixedBatch
+    chosen: ChosenBatch
     remarks: tuple[str, ...]
 
     @property
@@ -256,7 +255,7 @@ def _table(
     return table[shown], (*kept, *stated.notes)
 
 
-def _designed_first(chosen: MixedBatch) -> MixedBatch:
+def _designed_first(chosen: ChosenBatch) -> ChosenBatch:
     order = torch.argsort(chosen.drawn.int(), stable=True)
     return replace(
         chosen,

@@ -17,13 +17,10 @@ from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.recommend.pairs import pair_view
 from inverse_design.recommend.protocol import DecisionState, Recommendation
 from inverse_design.recommend.simple import RandomChoice, best_first
-from surrogates.data.descriptors import Descriptors
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 
-Likeness = Literal["same", "any", "near", "described"]
-_DESCRIBED_RANK = 64
+Likeness = Literal["same", "any", "near"]
 
 
 @dataclass(frozen=True)
@@ -58,33 +55,16 @@ class PairTerm:
 
 
 def pair_terms(
-    names: Sequence[tuple[Likeness, Likeness]],
-    alone: Float[Tensor, "v"],
-    *,
-    length: float,
-    vocabulary: Vocabulary,
-    descriptors: Sequence[Descriptors],
+    names: Sequence[tuple[Likeness, Likeness]], alone: Float[Tensor, "v"], *, length: float
 ) -> tuple[PairTerm, ...]:
     """Make the terms of a kernel."""
-    wanted = {name for pair in names for name in pair}
-    size = len(alone)
     apart = (alone[:, None] - alone) / length
     matrices = {
-        "same": torch.eye(size, dtype=torch.float64),
-        "any": torch.ones(size, size, dtype=torch.float64),
+        "same": torch.eye(len(alone), dtype=torch.float64),
+        "any": torch.ones(len(alone), len(alone), dtype=torch.float64),
         "near": (-apart.square() / 2).exp(),
     }
-    if "described" in wanted:
-        matrices["described"] = _described(vocabulary, descriptors)
     return tuple(PairTerm(matrices[one], matrices[other]) for one, other in names)
-
-
-def _described(vocabulary: Vocabulary, descriptors: Sequence[Descriptors]) -> Float[Tensor, "v v"]:
-    likeness = torch.zeros(len(vocabulary), len(vocabulary), dtype=torch.float64)
-    for each in descriptors:
-        coordinates, _ = each.coordinates(vocabulary, rank=_DESCRIBED_RANK)
-        likeness += coordinates @ coordinates.T / len(descriptors)
-    return likeness + torch.diag(1 - likeness.diagonal())  # a gene is like itself, described or not
 
 
 _WIDE = 10.0  # prior variance of the coefficients of the curve, in units of the observed variance
@@ -242,13 +222,7 @@ class PairHits:
             few = f"warning: {len(view.known)} pairs are measured, and {FEWEST_PAIRS} are needed: drawn at random"
             drawn = RandomChoice().recommend(state, count, pending=pending, seed=seed)
             return replace(drawn, notes=(few,))
-        terms = pair_terms(
-            self.terms,
-            view.alone,
-            length=self.length,
-            vocabulary=state.measured.vocabulary,
-            descriptors=state.descriptors,
-        )
+        terms = pair_terms(self.terms, view.alone, length=self.length)
         process = fit_pair_process(terms, view.alone, view.known, view.utility)
         every = process.mean[view.pairs[:, 0], view.pairs[:, 1]]
         listed = best_first(every, max(count, self.short_list))

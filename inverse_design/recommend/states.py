@@ -115,6 +115,7 @@ class StateLikely:
             state,
             left.rows(rows),
             utility=(drawn.median(0).values, lower, upper),
+            belief=UtilityPosterior.of_members(drawn),
             reason=["by turns the likeliest to be the target and the nearest to it"] * len(rows),
         )
 

@@ -9,11 +9,10 @@ from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
 from inverse_design.acquisition.acquisition import Acquisition, Fallback, Fixed, Thompson
-from inverse_design.acquisition.batch import BatchRules, choose_batch
+from inverse_design.acquisition.batch import BatchRules, ChosenBatch, choose_batch
 from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
-from surrogates.uncertainty.conformal.adaptive import MixedBatch
 
 ANYTHING = BatchRules()
 PAIRS = torch.tensor(list(combinations(range(6), 2)))  # 15 pairs of six genes
@@ -30,7 +29,7 @@ def chosen(
     rules: BatchRules = ANYTHING,
     seed: int = 0,
     **more: torch.Tensor,
-) -> MixedBatch:
+) -> ChosenBatch:
     generator = torch.Generator().manual_seed(seed)
     return choose_batch(acquisition, genes, rules, count, generator=generator, **more)
 

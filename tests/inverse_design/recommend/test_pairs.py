@@ -101,7 +101,7 @@ def brute(term: PairTerm) -> Float[Tensor, "m m"]:
 def some_terms() -> tuple[PairTerm, ...]:
     alone = pair_view(state()).alone[:6]
     names = [("same", "any"), ("near", "near"), ("same", "near")]
-    return pair_terms(names, alone, length=0.7, vocabulary=game().screen.vocabulary, descriptors=())
+    return pair_terms(names, alone, length=0.7)
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -115,19 +115,6 @@ def test_terms_are_what_the_equation_says_and_positive(number: int) -> None:
     table = torch.zeros(6, 6, dtype=torch.float64)
     table[PAIRS[:, 0], PAIRS[:, 1]] = table[PAIRS[:, 1], PAIRS[:, 0]] = weights
     assert torch.allclose(term.spread(table)[PAIRS[:, 0], PAIRS[:, 1]], slow @ weights)
-
-
-def test_descriptors_make_genes_alike() -> None:
-    view, vocabulary = pair_view(state()), game().screen.vocabulary
-    (term,) = pair_terms(
-        [("described", "described")],
-        view.alone,
-        length=0.7,
-        vocabulary=vocabulary,
-        descriptors=(described(),),
-    )
-    coordinates, _ = described().coordinates(vocabulary, rank=64)
-    assert torch.allclose(term.first, coordinates @ coordinates.T, atol=1e-6)
 
 
 def test_the_process_is_the_textbook_one() -> None:

@@ -135,6 +135,7 @@ def test_the_rules_of_the_bench_are_kept_whoever_recommends(name: str) -> None:
     assert again["perturbation"].tolist() == table["perturbation"].tolist()
     if name == "pair_hits":
         assert table["predicted"].notna().all()
+        assert (table["reason"].str.startswith("among the best") == (table["chosen"] == "designed")).all()
 
 
 def test_picks_that_keep_the_rules_come_in_the_order_of_the_recommender() -> None:
