@@ -22,7 +22,7 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import evidence, search
 from inverse_design.search.identification import Identification
 from inverse_design.search.inverse_set import LISTED, inverse_set
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -124,7 +124,7 @@ def set_rows(*, genes: int, readouts: int, repeats: int, seed: int) -> list[Row]
         ratio.append(_seconds(lambda: _set(likelihood, fitted, space, short)) / scan[-1])
         longer.append(_seconds(lambda: _set(likelihood, fitted, space, long)) / scan[-1])
         passes.append(
-            _seconds(lambda: survey(likelihood, fitted, space, peak=float(best.score[0]), cut=0.0)) / scan[-1]
+            _seconds(lambda: evidence(likelihood, fitted, space, peak=float(best.score[0]), cut=0.0)) / scan[-1]
         )
     variant = f"{space.size:,} pairs, {readouts} readouts"
     return [

@@ -16,7 +16,7 @@ from inverse_design.problem.replicates import replicates
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import RowLaw, first_rows
-from inverse_design.search.inverse_set import CandidatePosterior, place
+from inverse_design.search.inverse_set import CandidatePosterior, candidate_posterior
 from inverse_design.search.topk import Progress, TopK
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.vocabulary import PerturbationBatch
@@ -60,7 +60,7 @@ class Inquiry:
         if scale_remark(self.question, self.aligned):
             said = "probability and in_set are not given, as the target does not seem to be in the screen's unit"
             return CandidatePosterior(unknown, unknown, None, (f"warning: {said}",))
-        return place(
+        return candidate_posterior(
             self.likelihood,
             self.fitted,
             self.space,

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.scale.memory import STATUS, resident_mb
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.sets import search_bounded
+from inverse_design.search.bounded import search_bounded
 from inverse_design.search.topk import Certificate
 from surrogates.data.perturbation import Intervention
 from surrogates.data.screen import Screen

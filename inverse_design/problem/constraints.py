@@ -159,7 +159,7 @@ def in_millionths(name: str, amount: float) -> int:
 
 
 @dataclass(frozen=True)
-class Selection:
+class ResolvedConstraints:
     """Constraints in the numbers of one vocabulary."""
 
     entries: Int[Tensor, "v"]  # vocabulary ids that may be used, ascending
@@ -239,7 +239,7 @@ class Constraints:
             given, lacking = ("costs", "a budget") if self.costs else ("a budget", "costs")
             raise SpaceError(f"{given} without {lacking} restrict nothing; give both or none")
 
-    def resolve(self, vocabulary: Vocabulary, *, within: Int[Tensor, "m"] | None = None) -> Selection:
+    def resolve(self, vocabulary: Vocabulary, *, within: Int[Tensor, "m"] | None = None) -> ResolvedConstraints:
         """Translate the names into vocabulary ids.
 
         Args:
@@ -269,7 +269,7 @@ class Constraints:
                     f"{name!r} is required, but cannot be used: remove it from `required`, or relax `excluded`,"
                     " `allowed`, `mode`, `dose` or the other required dose of the same target"
                 )
-        return Selection(
+        return ResolvedConstraints(
             torch.tensor(sorted(entries), dtype=torch.int64),
             tuple(tuple(sorted(required[target])) for target in sorted(required)),
             self._limits(names, entries),

@@ -19,9 +19,9 @@ from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.bounded import search_bounded
 from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch
 from inverse_design.search.exhaustive import in_ranges, listable, pair_score, search, search_span
-from inverse_design.search.sets import search_bounded
 from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult
 from surrogates.data.novelty import novelty_name, seen_code
@@ -181,17 +181,17 @@ class Engine:
             self.approve(workload(objective, fitted, space, score=score))
         if not self.spread or not in_ranges(objective, fitted, space):
             return search(objective, fitted, space, top, score=score, device=self.device, progress=progress)
-        parcel = SearchTask.of(objective, fitted, space)
-        with self._crew() as crew:
-            shards = plan_shards(space, _SHARDS_PER_WORKER * crew.workers)
+        task = SearchTask.of(objective, fitted, space)
+        with self._workers() as pool:
+            shards = plan_shards(space, _SHARDS_PER_WORKER * pool.workers)
             ledger = None
             if self.ledger is not None:
-                ledger = Ledger.open(self.ledger, name=identity(parcel.pack()), k=top, shards=shards)
+                ledger = Ledger.open(self.ledger, name=identity(task.pack()), k=top, shards=shards)
                 shards = ledger.plan
-            return dispatch(parcel, top, shards=shards, crew=crew, ledger=ledger, progress=progress)
+            return dispatch(task, top, shards=shards, pool=pool, ledger=ledger, progress=progress)
 
     @contextmanager
-    def _crew(self) -> Iterator[WorkerPool]:
+    def _workers(self) -> Iterator[WorkerPool]:
         if self.scheduler is None:
             threads = max(1, cores() // self.workers)
             yield WorkerPool(self._processes, self.workers, threads)

@@ -17,7 +17,7 @@ from inverse_design.errors import ExecutorError, LedgerError
 from inverse_design.search.tasks import SearchTask, Shard, ShardAnswer, ShardTask, answer_shard, identity, merged
 from inverse_design.search.topk import Progress, SearchResult
 
-_FORMAT = "1"
+_FORMAT = "2"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scan (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
@@ -40,7 +40,7 @@ class Ledger:
             LedgerError: If the file is no ledger, that of another search, or cannot be written.
         """
         ledger = cls(path)
-        wanted = {"format": _FORMAT, "parcel": name, "k": str(k)}
+        wanted = {"format": _FORMAT, "search": name, "k": str(k)}
         with ledger._connected() as connection:
             connection.executescript(_SCHEMA)
             connection.execute("BEGIN IMMEDIATE")
@@ -110,41 +110,41 @@ class WorkerPool:
 
 
 def dispatch(
-    parcel: SearchTask,
+    task: SearchTask,
     k: int,
     *,
     shards: tuple[Shard, ...],
-    crew: WorkerPool,
+    pool: WorkerPool,
     ledger: Ledger | None = None,
     progress: Progress | None = None,
 ) -> SearchResult:
-    """Search all shards of a space on the workers of a crew.
+    """Search all shards of a space on the workers of a pool.
 
     The answer is the same, bit for bit, for any plan, number of workers and order of completion, because
-    :class:`~inverse_design.search.topk.TopK` is. The parcel travels to a worker that does not have it yet, once.
+    :class:`~inverse_design.search.topk.TopK` is. The task travels to a worker that does not have it yet, once.
 
     Raises:
         ExecutorError: If executors die again and again; what is in the ledger stays.
         DataError: If a score is not finite.
     """
-    content = parcel.pack()
+    content = task.pack()
     known = {} if ledger is None else {answer.shard: answer for answer in ledger.answers()}
-    board = _Board(content, identity(content), k, shards, crew.threads, known)
-    while board.left:
-        executor = crew.start()
+    state = _ShardStates(content, identity(content), k, shards, pool.threads, known)
+    while state.left:
+        executor = pool.start()
         try:
-            _work(board, executor, crew.workers, ledger, progress)
+            _work(state, executor, pool.workers, ledger, progress)
         except BrokenExecutor as error:
-            board.lost(error)
+            state.lost(error)
         finally:
-            for future in board.running:
+            for future in state.running:
                 future.cancel()
             executor.shutdown(wait=False)
-    return merged(list(board.done.values()), k, parcel.space)
+    return merged(list(state.done.values()), k, task.space)
 
 
 @dataclass
-class _Board:
+class _ShardStates:
     """Which shards are done, which are being searched, and since when."""
 
     content: bytes
@@ -195,30 +195,30 @@ class _Board:
 
 
 def _work(
-    board: _Board, executor: Executor, workers: int, ledger: Ledger | None, progress: Progress | None
+    state: _ShardStates, executor: Executor, workers: int, ledger: Ledger | None, progress: Progress | None
 ) -> None:
     """Keep an executor busy until every shard is done."""
-    total = sum(stop - first for first, stop in board.shards)
-    waiting = deque(board.left)
+    total = sum(stop - first for first, stop in state.shards)
+    waiting = deque(state.left)
     if progress is not None:
-        progress(board.searched, total)
-    while board.left:
-        while waiting and len(board.running) < workers:
-            board.give(executor, waiting.popleft())
-        slow = board.slowest() if not waiting and len(board.running) < workers else None
+        progress(state.searched, total)
+    while state.left:
+        while waiting and len(state.running) < workers:
+            state.give(executor, waiting.popleft())
+        slow = state.slowest() if not waiting and len(state.running) < workers else None
         if slow is not None:
-            board.give(executor, slow)
-        finished, _ = wait(board.running, timeout=_LOOK, return_when=FIRST_COMPLETED)
+            state.give(executor, slow)
+        finished, _ = wait(state.running, timeout=_LOOK, return_when=FIRST_COMPLETED)
         for future in finished:
-            shard, since = board.running[future]
-            answer = future.result()  # a dead executor raises here, with the shard still on the board
-            del board.running[future]
+            shard, since = state.running[future]
+            answer = future.result()  # a dead executor raises here, with the shard still counted as running
+            del state.running[future]
             if answer is None:
-                board.give(executor, shard, board.content)
-            elif shard not in board.done:
-                board.seconds.append(time.monotonic() - since)
-                board.done[shard] = answer
+                state.give(executor, shard, state.content)
+            elif shard not in state.done:
+                state.seconds.append(time.monotonic() - since)
+                state.done[shard] = answer
                 if ledger is not None:
                     ledger.add(answer)
         if finished and progress is not None:
-            progress(board.searched, total)
+            progress(state.searched, total)

@@ -19,8 +19,9 @@ from inverse_design.problem.score import LikelihoodScore, PairScore, PooledScore
 from inverse_design.problem.set_rules import PairMask
 from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.beam import search_beam
+from inverse_design.search.bounded import search_bounded
 from inverse_design.search.scan import search_pairs
-from inverse_design.search.sets import search_beam, search_bounded
 from inverse_design.search.topk import Progress, SearchResult, TopK, search_stream
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -43,12 +44,12 @@ class Evidence:
         return cls(-math.inf, 0)
 
     def merge(self, other: "Evidence") -> "Evidence":
-        """Add the survey of other candidates."""
+        """Add that of other candidates."""
         both = torch.tensor([self.log_sum, other.log_sum], dtype=torch.float64)
         return Evidence(float(both.logsumexp(0)), self.reached + other.reached)
 
 
-def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math.inf) -> Evidence:
+def evidence_of_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math.inf) -> Evidence:
     """Sum the exponentials of the scores of all valid pairs, and count those that reach a cut.
 
     Blocks are in single precision, which is finest near zero: there the likely pairs and the cut have to be.
@@ -72,7 +73,7 @@ def survey_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math
     return total
 
 
-def survey_stream(
+def evidence_of_stream(
     score: Callable[[PerturbationBatch], Float[Tensor, "b"]],
     space: CombinationSpace,
     *,
@@ -225,7 +226,7 @@ def streamed_block(fitted: FittedCalibrated) -> int:
     return max(16, _STREAMED_NUMBERS // (len(fitted.readouts) * (1 + rank)))
 
 
-def survey(
+def evidence(
     likelihood: TargetLikelihood,
     fitted: FittedCalibrated,
     space: CombinationSpace,
@@ -243,9 +244,9 @@ def survey(
     total = Evidence.empty()
     for order in space.orders:
         if isinstance(score, LikelihoodScore | PooledScore) and order == 2:
-            total = total.merge(survey_pairs(score.shifted(-peak), space, cut=cut - peak))
+            total = total.merge(evidence_of_pairs(score.shifted(-peak), space, cut=cut - peak))
         else:
-            total = total.merge(survey_stream(value, space, order=order, cut=cut - peak))
+            total = total.merge(evidence_of_stream(value, space, order=order, cut=cut - peak))
     return replace(total, log_sum=total.log_sum + peak)
 
 
@@ -260,5 +261,5 @@ def normalised(
     log_sums = []
     for expert in fitted.experts:
         peak = float(alone.utility(expert.fitted, few).mean.max())
-        log_sums.append(survey(alone, expert.fitted, space, peak=peak).log_sum)
+        log_sums.append(evidence(alone, expert.fitted, space, peak=peak).log_sum)
     return replace(likelihood, log_sums=tuple(log_sums))

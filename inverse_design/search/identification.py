@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import normalised, pair_score, search, survey
+from inverse_design.search.exhaustive import evidence, normalised, pair_score, search
 from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -203,7 +203,7 @@ def _one(
     score = pair_score(likelihood, fitted, space)
     top = search(likelihood, fitted, space, NEAR, score=score).top.score
     cut = own - _ROUNDING * max(1.0, abs(own - float(top[0])))
-    whole = survey(likelihood, fitted, space, peak=float(top[0]), cut=cut, score=score)
+    whole = evidence(likelihood, fitted, space, peak=float(top[0]), cut=cut, score=score)
     log_sum = torch.tensor([whole.log_sum] if inside else [whole.log_sum, own], dtype=torch.float64).logsumexp(0)
     scores = (top if inside else torch.cat([top, top.new_tensor([own])])).sort(descending=True).values[:NEAR]
     best = scores[0].clamp(min=own)

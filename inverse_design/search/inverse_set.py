@@ -19,7 +19,7 @@ from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import evidence, search
 from inverse_design.search.identification import Identification, identify
 from inverse_design.search.topk import Progress, TopK
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -135,7 +135,7 @@ def inverse_set(
         size = (
             int((listed.score >= cut).sum())
             if enough
-            else survey(likelihood, fitted, space, peak=best, cut=cut).reached
+            else evidence(likelihood, fitted, space, peak=best, cut=cut).reached
         )
     return InverseSet(rule, size, space.count_valid, cut, found.reachable)
 
@@ -174,7 +174,7 @@ class CandidatePosterior:
     found: Identification | None = None
 
 
-def place(
+def candidate_posterior(
     likelihood: TargetLikelihood,
     fitted: FittedCalibrated,
     space: CombinationSpace,
@@ -185,7 +185,7 @@ def place(
     seed: int,
     progress: Progress | None = None,
 ) -> CandidatePosterior:
-    """Place candidates among all of a space."""
+    """Find what the whole space says of some candidates."""
     density = likelihood.utility(fitted, batch).mean
     if not any(bool((fold.codes == SEEN_DOUBLE).any()) for fold in fitted.cross):
         missing = (
@@ -195,7 +195,7 @@ def place(
     if space.orders[-1] > 2:
         return _among_larger(likelihood, fitted, space, density)
     top = listed or search(likelihood, fitted, space, LISTED).top
-    log_sum = survey(likelihood, fitted, space, peak=float(top.score[0])).log_sum
+    log_sum = evidence(likelihood, fitted, space, peak=float(top.score[0])).log_sum
     probability = (density - log_sum).exp()
     held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
     try:
@@ -215,5 +215,5 @@ def _among_larger(
     if space.size * len(fitted.readouts) > _SUMMED:
         unsummed = f"probability is not given: it takes the sum over {space.summary}"
         return CandidatePosterior(density, torch.full_like(density, math.nan), None, (unsummed, without))
-    log_sum = survey(likelihood, fitted, space, peak=float(density[0])).log_sum
+    log_sum = evidence(likelihood, fitted, space, peak=float(density[0])).log_sum
     return CandidatePosterior(density, (density - log_sum).exp(), None, (without,))

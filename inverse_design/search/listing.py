@@ -65,7 +65,7 @@ _LARGEST = 2  # order up to which both searches are exact
 
 
 @dataclass(frozen=True)
-class Listing:
+class CandidateList:
     """Candidates in the order in which they are proposed."""
 
     objective: Objective  # what they are worth
@@ -91,10 +91,10 @@ def best_by(
     engine: Engine,
     longest: int,
     progress: Progress | None = None,
-) -> Listing:
+) -> CandidateList:
     """List the best by one objective."""
     found = engine.search(objective, fitted, space, longest, progress=progress)
-    return Listing(objective, found.top.index[:top], found)
+    return CandidateList(objective, found.top.index[:top], found)
 
 
 def best_by_turns(
@@ -106,7 +106,7 @@ def best_by_turns(
     engine: Engine,
     seed: int,
     progress: Progress | None = None,
-) -> Listing:
+) -> CandidateList:
     """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns."""
     mismatch = choose_mismatch(fitted, likelihood.target, seed=seed)
     missed = replace(likelihood, target=mismatch.on(likelihood.target, fitted), log_sums=())
@@ -119,7 +119,7 @@ def best_by_turns(
         },
         top,
     )
-    return Listing(missed, turns.index, turns.searches[LIKELIHOOD], turns, (_in_words(mismatch),))
+    return CandidateList(missed, turns.index, turns.searches[LIKELIHOOD], turns, (_in_words(mismatch),))
 
 
 def _second(engine: Engine) -> Engine:

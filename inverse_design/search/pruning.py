@@ -41,7 +41,7 @@ class Tile(NamedTuple):
         return whole * (last - first) + (bottom - top) * (2 * last - 1 - top - bottom) // 2
 
 
-class Cells(NamedTuple):
+class ScoredPairs(NamedTuple):
     """Pairs of a tile and their quick scores.
 
     Attributes:
@@ -81,7 +81,7 @@ class TilePruner(Protocol):
         """The name of what prunes pairs; empty if nothing does."""
         ...
 
-    def sift(self, tile: Tile, cut: float) -> Cells:
+    def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Find the pairs of a tile that may be in the answer.
 
         Args:
@@ -94,7 +94,7 @@ class TilePruner(Protocol):
         """
         ...
 
-    def after(self, tile: Tile, cells: Cells) -> "TilePruner":
+    def after(self, tile: Tile, cells: ScoredPairs) -> "TilePruner":
         """Say who sifts on, by how a tile went.
 
         Args:
@@ -141,11 +141,11 @@ class BlockPruner:
     def __init__(self, score: PairScore) -> None:
         self._score, self.error = score, score.error
 
-    def sift(self, tile: Tile, cut: float) -> Cells:
+    def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Score a whole tile; see :meth:`TilePruner.sift`."""
         return reaching(self._score.block(*tile), tile, cut)
 
-    def after(self, tile: Tile, cells: Cells) -> "BlockPruner":  # noqa: ARG002 - nothing is learnt
+    def after(self, tile: Tile, cells: ScoredPairs) -> "BlockPruner":  # noqa: ARG002 - nothing is learnt
         """Go on; see :meth:`TilePruner.after`."""
         return self
 
@@ -162,7 +162,7 @@ class Buffer(threading.local):
         self.numbers = torch.empty(shape, device=device)
 
 
-def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) -> Cells:
+def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) -> ScoredPairs:
     """Take the cells above the diagonal that are not below a cut.
 
     Chunks of cells are first reduced to their maximum: one pass in cache over what a product just wrote. The
@@ -181,7 +181,7 @@ def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) ->
     row, column = np.divmod(at, tile.shape[1])
     row, column = row + tile.start, column + tile.columns[0]
     upper = row < column
-    return Cells(torch.from_numpy(np.stack([row, column], axis=1)[upper]), torch.from_numpy(quick[upper]))
+    return ScoredPairs(torch.from_numpy(np.stack([row, column], axis=1)[upper]), torch.from_numpy(quick[upper]))
 
 
 def _not_below(scores: NDArray[np.float32], cut: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -234,11 +234,11 @@ class ProductPruner:
         cells = min(score.size**2, max(map(math.prod, (_LARGEST, _WIDE))))
         self._buffer = Buffer(cells, device=device)
 
-    def sift(self, tile: Tile, cut: float) -> Cells:
+    def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Score a whole tile; see :meth:`~inverse_design.search.pruning.TilePruner.sift`."""
         return reaching(self._products.into(self._buffer.numbers, tile), tile, cut)
 
-    def after(self, tile: Tile, cells: Cells) -> "ProductPruner":  # noqa: ARG002 - nothing is learnt
+    def after(self, tile: Tile, cells: ScoredPairs) -> "ProductPruner":  # noqa: ARG002 - nothing is learnt
         """Go on; see :meth:`~inverse_design.search.pruning.TilePruner.after`."""
         return self
 
@@ -302,7 +302,7 @@ class LeadingPruner:
         """A bound on how far quick scores are from the exact ones."""
         return self.score.error
 
-    def sift(self, tile: Tile, cut: float) -> Cells:
+    def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Bound all pairs of a tile and score those that pass; see :meth:`~.pruning.TilePruner.sift`."""
         if self.seen < _SETTLED:
             return self.whole.sift(tile, cut)
@@ -310,9 +310,9 @@ class LeadingPruner:
         if not _is_few(len(passed), tile):
             return self.whole.sift(tile, cut)._replace(tried=True)
         quick = self.score.exact(*passed.unbind(1))
-        return Cells(passed, quick, pruned=tile.pairs - len(passed), tried=True)
+        return ScoredPairs(passed, quick, pruned=tile.pairs - len(passed), tried=True)
 
-    def after(self, tile: Tile, cells: Cells) -> "LeadingPruner | ProductPruner":
+    def after(self, tile: Tile, cells: ScoredPairs) -> "LeadingPruner | ProductPruner":
         """Give up when the bound has failed too often; see :meth:`~.pruning.TilePruner.after`."""
         rows, columns = tile.shape
         seen, failed = self.seen + rows * columns, self.failed

@@ -20,9 +20,9 @@ from inverse_design.problem.set_rules import PairMask
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.pruning import (
     BlockPruner,
-    Cells,
     ProductPruner,
     PrunedScore,
+    ScoredPairs,
     Tile,
     TilePruner,
     deep_sifter,
@@ -49,19 +49,19 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
     """
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # also of who asks: idle threads of a divided product would spin on a core
-    crew = ThreadPoolExecutor(min(before, _AHEAD), "scan")
+    threads = ThreadPoolExecutor(min(before, _AHEAD), "scan")
     waiting: deque[Future[T]] = deque()
     try:
         done = 0
         for task in tasks:
-            waiting.append(crew.submit(task))
+            waiting.append(threads.submit(task))
             while len(waiting) > min(done, _AHEAD - 1):
                 yield waiting.popleft().result()
                 done += 1
         while waiting:
             yield waiting.popleft().result()
     finally:
-        crew.shutdown(cancel_futures=True)
+        threads.shutdown(cancel_futures=True)
         torch.set_num_threads(before)
 
 
@@ -87,7 +87,7 @@ class _Shortlist:
     def __len__(self) -> int:
         return len(self.quick)
 
-    def extended(self, cells: Cells) -> "_Shortlist":
+    def extended(self, cells: ScoredPairs) -> "_Shortlist":
         positions = torch.cat([self.positions, cells.positions])
         return _Shortlist(positions, torch.cat([self.quick, cells.quick]), self.cut)
 
@@ -211,7 +211,7 @@ def _tiles(begin: int, finish: int, size: int, pruner: TilePruner) -> Iterator[T
         start = end
 
 
-def _sifted(pruner: TilePruner, score: PairScore, tile: Tile, cut: float, mask: PairMask) -> Cells:
+def _sifted(pruner: TilePruner, score: PairScore, tile: Tile, cut: float, mask: PairMask) -> ScoredPairs:
     """Find the pairs of a tile that the rules allow and that may be in the answer."""
     allowed = mask.tile(slice(tile.start, tile.stop), slice(*tile.columns))
     if allowed is None:
@@ -224,10 +224,10 @@ def _sifted(pruner: TilePruner, score: PairScore, tile: Tile, cut: float, mask: 
     row, column = np.nonzero(allowed)
     row, column = row + tile.start, column + tile.columns[0]
     positions = torch.from_numpy(np.stack([row, column], axis=1)[row < column])
-    return Cells(positions, score.exact(*positions.unbind(1)))
+    return ScoredPairs(positions, score.exact(*positions.unbind(1)))
 
 
-def _refuse_endless(cells: Cells, space: CombinationSpace) -> None:
+def _refuse_endless(cells: ScoredPairs, space: CombinationSpace) -> None:
     if not len(cells.quick) or float(cells.quick.amax()) < torch.inf:  # a NaN is larger than all
         return
     worst = int((~(cells.quick < torch.inf)).int().argmax())

@@ -1,4 +1,8 @@
+<<<<<<< HEAD
 """Search tasks: a problem as bytes that travel to other processes, and ranges of candidate numbers to search.
+=======
+"""A search with everything that it needs, as bytes that travel to other processes and machines.
+>>>>>>> 8cbbdd7 (Search speaks of tasks, states, pools and evidence; beams and bounds are two files; counting is one polynomial)
 
 The ranges are searched anywhere, in any order, with the same answer.
 """
@@ -33,7 +37,7 @@ from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
-_KIND = "inverse-design parcel"
+_KIND = "inverse-design search task"
 _HEADER = 8  # bytes that say how long the header of a safetensors file is
 
 
@@ -57,7 +61,7 @@ class SearchTask:
 
     @classmethod
     def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "SearchTask":
-        """Wrap a question up.
+        """Collect what a search needs.
 
         Raises:
             SpaceError: If the numbers of the space do not fit 64 bits.
@@ -93,7 +97,7 @@ class SearchTask:
         )
 
     def pack(self) -> bytes:
-        """Spell the parcel out; equal parcels give equal bytes.
+        """Spell the task out; equal tasks give equal bytes.
 
         Raises:
             DataError: If the objective or the surrogate holds something that an artefact cannot hold.
@@ -103,7 +107,7 @@ class SearchTask:
     @cached_property
     def _packed(self) -> bytes:
         tensors: dict[str, Tensor] = {}
-        document = json.dumps(encode(self, tensors, where="parcel"), allow_nan=False, sort_keys=True)
+        document = json.dumps(encode(self, tensors, where="search task"), allow_nan=False, sort_keys=True)
         # One entry: the order of several in the header of a safetensors file is left to chance.
         return to_bytes(tensors, {_KIND: document})
 
@@ -112,12 +116,12 @@ class SearchTask:
         """Read what :meth:`pack` has written; nothing of it is ever executed.
 
         Raises:
-            DataError: If they are no parcel.
+            DataError: If they are no search task.
         """
         try:
             tensors = from_bytes(content)
             header = json.loads(content[_HEADER : _HEADER + int.from_bytes(content[:_HEADER], "little")])
-            found = decode(json.loads(header["__metadata__"][_KIND]), tensors, where="parcel")
+            found = decode(json.loads(header["__metadata__"][_KIND]), tensors, where="search task")
         except (SafetensorError, ValueError, KeyError, RecursionError) as error:
             raise DataError(f"these {len(content)} bytes are not an intact {_KIND}: {error}") from error
         if not isinstance(found, cls):
@@ -126,7 +130,7 @@ class SearchTask:
 
 
 def identity(content: bytes) -> str:
-    """Name a parcel by its content."""
+    """Name a search task by its content."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -195,42 +199,42 @@ def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> Searc
 class ShardTask:
     """One shard of one search."""
 
-    name: str  # identity of the parcel
+    name: str  # identity of the search
     shard: int  # its place in the plan
     span: Shard  # first number and one past the last
     k: int  # how many candidates are kept
     threads: int | None = None  # how many threads a worker may use; ``None`` for its own setting
 
 
-class _Desk:
-    """The question that a worker has at hand: unpacked once, however many of its shards follow."""
+class _Held:
+    """The search that a worker holds: unpacked once, however many of its shards follow."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.name = ""
-        self.parcel: SearchTask | None = None
+        self.search: SearchTask | None = None
         self.score: PairScore | None = None
 
 
-_DESK = _Desk()
+_HELD = _Held()
 
 
 def answer_shard(task: ShardTask, content: bytes | None = None) -> ShardAnswer | None:
     """Search one shard; runs in a worker.
 
     Raises:
-        DataError: If the parcel is not intact, or a score is not finite.
+        DataError: If the search task is not intact, or a score is not finite.
     """
-    with _DESK.lock:
-        if _DESK.name != task.name:
+    with _HELD.lock:
+        if _HELD.name != task.name:
             if content is None:
                 return None
             if identity(content) != task.name:
-                raise DataError("the parcel that came with a shard is not that of its search")
-            parcel = SearchTask.unpack(content)
-            _DESK.score = pair_score(parcel.objective, parcel.fitted, parcel.space)
-            _DESK.name, _DESK.parcel = task.name, parcel
-        held, score = _DESK.parcel, _DESK.score
+                raise DataError("the search task that came with a shard is another one")
+            search = SearchTask.unpack(content)
+            _HELD.score = pair_score(search.objective, search.fitted, search.space)
+            _HELD.name, _HELD.search = task.name, search
+        held, score = _HELD.search, _HELD.score
     if held is None:
         return None
     if task.threads is not None:

@@ -16,7 +16,7 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.replicates import replicates
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.exhaustive import normalised, search, survey
+from inverse_design.search.exhaustive import evidence, normalised, search
 from inverse_design.search.first_rows import Bench, FirstRows, RowLaw, first_rows
 from inverse_design.search.identification import NEAR, Identification, Total, asked_again, identify
 from inverse_design.search.inverse_set import UNEXPLAINED, Rule, calibrate_set, inverse_set
@@ -175,7 +175,7 @@ class _Judge:
         likelihood = normalised(_likelihood(self.fitted, effect), self.fitted, self.space)
         listed = search(likelihood, self.fitted, self.space, NEAR).top
         best = float(listed.score[0])
-        log_sum = survey(likelihood, self.fitted, self.space, peak=best).log_sum
+        log_sum = evidence(likelihood, self.fitted, self.space, peak=best).log_sum
         found = (self.space.take(listed.index[:_LISTED]).genes[:, :2] == truth.genes[0, :2]).all(1)
         row = {
             "probability": float(torch.tensor(best - log_sum).exp()),

@@ -21,7 +21,7 @@ from inverse_design.problem.registered import CONSTRAINTS, OBJECTIVES, make_obje
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.api import Engine
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import evidence, search
 from inverse_design.testing import check_constraint, check_objective, check_space, check_writer
 from surrogates.data.io.readers import READERS, read_screen
 from surrogates.errors import UnknownNameError
@@ -131,7 +131,7 @@ def test_a_constraint_holds_in_every_search(fitted: FittedCalibrated) -> None:
         found = search(objective, fitted, space, 7)
         assert found.top.index.tolist() == best.tolist()
         assert found.certificate.exact
-        whole = survey(objective, fitted, space, peak=float(utility.max()))
+        whole = evidence(objective, fitted, space, peak=float(utility.max()))
         assert whole.log_sum == pytest.approx(float(utility.logsumexp(0)), abs=1e-4)
     spread = Engine(workers=2).search(objective, fitted, space, 7)
     assert spread.top.index.tolist() == best.tolist()

@@ -18,7 +18,7 @@ from inverse_design.problem.problem import ask
 from inverse_design.problem.replicates import Replicates, replicates
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.proposal import Proposal, propose
-from inverse_design.search.exhaustive import survey
+from inverse_design.search.exhaustive import evidence
 from inverse_design.search.first_rows import RowLaw, first_rows
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import CandidatePosterior
@@ -386,7 +386,7 @@ def test_a_sure_answer_is_not_surer_than_certain(surrogate: Any) -> None:
     batch = found.space.batch(0, found.space.size)
     batch = batch.rows(torch.nonzero(found.space.valid(batch)).flatten())
     density = likelihood.utility(found.fitted, batch).mean
-    whole = survey(likelihood, found.fitted, found.space, peak=float(density.max()))
+    whole = evidence(likelihood, found.fitted, found.space, peak=float(density.max()))
     assert float((density - whole.log_sum).exp().sum()) == pytest.approx(1, rel=1e-6)
 
 

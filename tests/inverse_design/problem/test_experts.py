@@ -9,7 +9,7 @@ from strategies.planted_laws import GENES, PART, PRIOR, calibrated, space_of
 from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.search.exhaustive import normalised, pair_score, search, survey
+from inverse_design.search.exhaustive import evidence, normalised, pair_score, search
 from inverse_design.testing import check_pair_score
 from surrogates.models.wrappers.calibrated import Expert, FittedCalibrated
 
@@ -51,7 +51,9 @@ def test_the_utility_is_the_log_of_the_mean_posterior(rules: dict[str, Any]) -> 
     torch.testing.assert_close(
         likelihood.utility(fitted, batch).mean.exp()[valid], expected[valid], rtol=1e-5, atol=0
     )
-    whole = survey(likelihood, fitted, space, peak=float(expected.max().log()), cut=float(expected.median().log()))
+    whole = evidence(
+        likelihood, fitted, space, peak=float(expected.max().log()), cut=float(expected.median().log())
+    )
     assert whole.log_sum == pytest.approx(0, abs=1e-5)
 
 
@@ -93,7 +95,7 @@ def test_an_expert_that_is_sure_and_wrong_does_not_overrule_the_others() -> None
     alone = TargetLikelihood(far, PRIOR)
     likelihood = normalised(alone, fitted, space)
     best = search(alone, right, space, 1).top
-    sure = float(best.score[0]) - survey(alone, right, space, peak=float(best.score[0])).log_sum
+    sure = float(best.score[0]) - evidence(alone, right, space, peak=float(best.score[0])).log_sum
     said = float(likelihood.utility(fitted, space.take(best.index)).mean[0])
     assert said >= sure - 0.7  # half of the probability, at least
 

@@ -15,7 +15,7 @@ from inverse_design.problem.pair_means import NetworkScore
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import evidence, search
 from inverse_design.testing import check_pair_score
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.models.additive import ScaledAdditive
@@ -90,7 +90,7 @@ def test_densities_are_summed_by_the_scan(model: str) -> None:
     space = candidate_space(SCREEN, "2", RULES)
     every = space.batch(0, space.size)
     utility = likelihood.utility(known, every.rows(torch.nonzero(space.valid(every)).flatten())).mean
-    found = survey(likelihood, known, space, peak=float(utility.max()))
+    found = evidence(likelihood, known, space, peak=float(utility.max()))
     assert found.log_sum == pytest.approx(float(utility.logsumexp(0)), abs=1e-5)
 
 

@@ -12,7 +12,7 @@ from strategies.spaces import plain_space, spaces
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.sets import search_beam
+from inverse_design.search.beam import search_beam
 from inverse_design.search.topk import search_stream
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError

@@ -13,9 +13,8 @@ from inverse_design.problem import set_score as pair_bounds
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import sets as bounded
-from inverse_design.search import sets as hunt
-from inverse_design.search.sets import search_bounded
+from inverse_design.search import bounded
+from inverse_design.search.bounded import search_bounded
 from inverse_design.search.topk import SearchResult, TopK
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
@@ -102,7 +101,7 @@ def test_small_squares_groups_and_batches_change_nothing(
         (bounded, "_TILE", 5),
         (bounded, "_LEADS", 2),
         (bounded, "_POLISHED", 1),
-        (hunt, "_PENDING", 3),
+        (bounded, "_PENDING", 3),
         (bounded, "_CELLS", 16),
         (pair_bounds, "_ROWS", 4),
         (pair_bounds, "_ALONE", 3),

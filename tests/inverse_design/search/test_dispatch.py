@@ -17,7 +17,7 @@ from inverse_design.search.tasks import SearchTask, ShardAnswer, ShardTask, answ
 from inverse_design.search.topk import SearchResult, TopK
 
 
-def parcel() -> SearchTask:
+def search_task() -> SearchTask:
     return SearchTask.of(question_objective(), question_model(), question_space(1, 2))
 
 
@@ -25,8 +25,8 @@ def threads(count: int) -> WorkerPool:
     return WorkerPool(lambda: ThreadPoolExecutor(count), count)
 
 
-def found(crew: WorkerPool, count: int, **words: Any) -> SearchResult:
-    return dispatch(parcel(), 9, shards=plan_shards(parcel().space, count), crew=crew, **words)
+def found(pool: WorkerPool, count: int, **words: Any) -> SearchResult:
+    return dispatch(search_task(), 9, shards=plan_shards(search_task().space, count), pool=pool, **words)
 
 
 def same(one: TopK, other: TopK) -> bool:
@@ -58,11 +58,11 @@ def test_what_the_ledger_holds_is_not_searched_again(tmp_path: Path, monkeypatch
         return answer
 
     monkeypatch.setattr(module, "answer_shard", counted)
-    shards = plan_shards(parcel().space, 6)
-    name = identity(parcel().pack())
+    shards = plan_shards(search_task().space, 6)
+    name = identity(search_task().pack())
     ledger = Ledger.open(tmp_path / "scan.db", name=name, k=9, shards=shards)
     for number in (0, 3):
-        answer = answer_shard(ShardTask(name, number, shards[number], 9), parcel().pack())
+        answer = answer_shard(ShardTask(name, number, shards[number], 9), search_task().pack())
         assert answer is not None
         ledger.add(answer)
     assert same(found(threads(2), 6, ledger=ledger).top, whole())
@@ -103,8 +103,8 @@ def test_an_executor_that_dies_costs_the_shards_it_had() -> None:
 
 
 def test_executors_that_always_die_are_given_up(tmp_path: Path) -> None:
-    shards = plan_shards(parcel().space, 5)
-    ledger = Ledger.open(tmp_path / "scan.db", name=identity(parcel().pack()), k=9, shards=shards)
+    shards = plan_shards(search_task().space, 5)
+    ledger = Ledger.open(tmp_path / "scan.db", name=identity(search_task().pack()), k=9, shards=shards)
     with pytest.raises(ExecutorError, match="died 3 times, 0 of"):
         found(WorkerPool(lambda: Mortal(0), 2), 5, ledger=ledger)
     assert same(found(threads(1), 5, ledger=ledger).top, whole())
@@ -113,7 +113,7 @@ def test_executors_that_always_die_are_given_up(tmp_path: Path) -> None:
 def test_a_slow_shard_is_given_to_an_idle_worker_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_LOOK", 0.02)
     asked: list[int] = []
-    release, last = threading.Event(), len(plan_shards(parcel().space, 4)) - 1
+    release, last = threading.Event(), len(plan_shards(search_task().space, 4)) - 1
 
     def stuck(task: ShardTask, content: bytes | None = None) -> ShardAnswer | None:
         asked.append(task.shard)

@@ -16,7 +16,7 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search import inverse_set as module
-from inverse_design.search.exhaustive import search, survey
+from inverse_design.search.exhaustive import evidence, search
 from inverse_design.search.identification import Identification, asked_again, identify
 from inverse_design.search.inverse_set import InverseSet, Rule, SetRule, calibrate_set, inverse_set
 from surrogates.data.screen import Screen
@@ -74,7 +74,7 @@ def set_of(
 ) -> InverseSet:
     model, where = fitted(seed, streamed=streamed), space(seed, orders=orders)
     top = search(likelihood, model, where, listed).top
-    log_sum = survey(likelihood, model, where, peak=float(top.score[0])).log_sum
+    log_sum = evidence(likelihood, model, where, peak=float(top.score[0])).log_sum
     return inverse_set(likelihood, model, where, top, log_sum=log_sum, found=found, level=level)
 
 

@@ -29,7 +29,7 @@ def test_another_plan_of_the_same_search_keeps_the_first(tmp_path: Path) -> None
     assert opened(tmp_path / "scan.db", shards=((0, 9),)).plan == PLAN
 
 
-@pytest.mark.parametrize(("changed", "said"), [({"name": "two"}, "parcel differ"), ({"k": 4}, "k differ")])
+@pytest.mark.parametrize(("changed", "said"), [({"name": "two"}, "search differ"), ({"k": 4}, "k differ")])
 def test_the_ledger_of_another_search_is_refused(tmp_path: Path, changed: dict[str, str], said: str) -> None:
     opened(tmp_path / "scan.db")
     with pytest.raises(LedgerError, match=rf"'scan.db' is the ledger of another search \({said}"):

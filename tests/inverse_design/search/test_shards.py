@@ -104,17 +104,17 @@ def _bytes(top: TopK) -> tuple[bytes, bytes]:
     return top.index.numpy().tobytes(), top.score.numpy().tobytes()
 
 
-def test_the_parcel_is_needed_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "_DESK", shards._Desk())
-    parcel = SearchTask.of(question_objective(), question_model(), question_space())
-    content = parcel.pack()
+def test_the_search_task_is_needed_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "_HELD", shards._Held())
+    task = SearchTask.of(question_objective(), question_model(), question_space())
+    content = task.pack()
     tasks = [
-        ShardTask(identity(content), number, span, 3) for number, span in enumerate(plan_shards(parcel.space, 3))
+        ShardTask(identity(content), number, span, 3) for number, span in enumerate(plan_shards(task.space, 3))
     ]
     assert answer_shard(tasks[0]) is None
     assert answer_shard(tasks[0], content) is not None
     assert answer_shard(tasks[1]) is not None
-    with pytest.raises(DataError, match="not that of its search"):
+    with pytest.raises(DataError, match="is another one"):
         answer_shard(ShardTask("another", 0, tasks[0].span, 3), content)
 
 
@@ -131,8 +131,8 @@ def test_answers_survive_the_way() -> None:
 
 def test_parcels_hold_the_question_and_only_that() -> None:
     space = question_space(1, 2, constraints=LIMITS)
-    parcel = SearchTask.of(question_objective(), question_model(), space)
-    content = parcel.pack()
+    task = SearchTask.of(question_objective(), question_model(), space)
+    content = task.pack()
     again = SearchTask.unpack(content)
     assert again.pack() == content
     assert again.fitted.cross == ()

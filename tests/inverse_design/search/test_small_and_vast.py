@@ -12,9 +12,10 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import survey_pairs, survey_stream
+from inverse_design.search.beam import search_beam
+from inverse_design.search.bounded import search_bounded
+from inverse_design.search.exhaustive import evidence_of_pairs, evidence_of_stream
 from inverse_design.search.scan import search_pairs
-from inverse_design.search.sets import search_beam, search_bounded
 from inverse_design.search.tasks import plan_shards
 from inverse_design.search.topk import SearchResult, search_stream
 from surrogates.data.vocabulary import PerturbationBatch
@@ -76,8 +77,8 @@ def test_next_to_nothing_is_summed_up(entries: int) -> None:
     score = ProductScore(*(torch.zeros(entries, *more).double() for more in ((), (1,), (1,))))
     pairs = math.comb(entries, 2)
     wanted = math.log(pairs) if pairs else -math.inf
-    assert survey_pairs(score, space, cut=-1.0).log_sum == pytest.approx(wanted)
-    counted = survey_stream(lambda batch: torch.zeros(len(batch)).double(), space, order=2, cut=-1.0)
+    assert evidence_of_pairs(score, space, cut=-1.0).log_sum == pytest.approx(wanted)
+    counted = evidence_of_stream(lambda batch: torch.zeros(len(batch)).double(), space, order=2, cut=-1.0)
     assert (counted.log_sum, counted.reached) == (pytest.approx(wanted), pairs)
 
 

@@ -14,19 +14,19 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search import exhaustive as survey
-from inverse_design.search.exhaustive import survey_pairs, survey_stream
+from inverse_design.search import exhaustive
+from inverse_design.search.exhaustive import evidence_of_pairs, evidence_of_stream
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 
 def log_sum_pairs(score: PairScore, space: CombinationSpace) -> float:
-    return survey_pairs(score, space).log_sum
+    return evidence_of_pairs(score, space).log_sum
 
 
 def log_sum_stream(score: Any, space: CombinationSpace, *, order: int) -> float:
-    return survey_stream(score, space, order=order).log_sum
+    return evidence_of_stream(score, space, order=order).log_sum
 
 
 def drawn(size: int, *, seed: int, scale: float = 1.0) -> ProductScore:
@@ -78,8 +78,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, streamed = log_sum_pairs(score, space), log_sum_stream(value, space, order=2)
     assert whole == pytest.approx(by_hand(score, space), rel=1e-6)
     assert streamed == pytest.approx(by_hand(score, space), rel=1e-12)
-    monkeypatch.setattr(survey, "_ROWS", 4)
-    monkeypatch.setattr(survey, "_BATCH", 7)
+    monkeypatch.setattr(exhaustive, "_ROWS", 4)
+    monkeypatch.setattr(exhaustive, "_BATCH", 7)
     assert log_sum_pairs(score, space) == pytest.approx(whole, rel=1e-6)
     assert log_sum_stream(value, space, order=2) == pytest.approx(streamed, rel=1e-12)
 

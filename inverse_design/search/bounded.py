@@ -1,25 +1,26 @@
+<<<<<<< HEAD:inverse_design/search/sets.py
 """Search over triples and larger sets: branch and bound with a proof, or a beam without one.
 
 The beam exchanges single members of good sets, for scores of any kind.
 """
+=======
+"""Exact search over triples and larger sets, with bounds that skip nearly all of them."""
+>>>>>>> 8cbbdd7 (Search speaks of tasks, states, pools and evidence; beams and bounds are two files; counting is one polynomial):inverse_design/search/bounded.py
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
 from numpy.typing import NDArray
-from torch import Tensor
 
 from inverse_design.errors import SpaceError
 from inverse_design.problem.counting import LARGEST_INT64
 from inverse_design.problem.set_score import PairBounds, PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
-from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 
 _PENDING = 4096  # sets that wait for their double-precision score
@@ -113,18 +114,18 @@ def search_bounded(
     if total == 0:
         return SearchResult(top, Certificate(0, 0, 0, score.error, time.perf_counter() - began))
     board = PairBounds.of(score, space)
-    hunt = BranchAndBound(board, score, space, math.inf if seconds is None else began + seconds, top)
-    _begin(board, hunt)
-    unseen, left = _scan(board, hunt, progress)
-    hunt.settle()
-    left = left if unseen >= hunt.need else 0
-    scanned = min(total, hunt.compared)
+    state = BranchAndBound(board, score, space, math.inf if seconds is None else began + seconds, top)
+    _begin(board, state)
+    unseen, left = _scan(board, state, progress)
+    state.settle()
+    left = left if unseen >= state.need else 0
+    scanned = min(total, state.compared)
     open_sets = left * math.comb(score.size - 2, score.order - 2)
-    gap = unseen - hunt.need if len(hunt.top) == k else math.inf
+    gap = unseen - state.need if len(state.top) == k else math.inf
     certificate = Certificate(
         scanned=scanned,
-        masked=hunt.masked,
-        rescored=hunt.rescored,
+        masked=state.masked,
+        rescored=state.rescored,
         error=score.error,
         seconds=time.perf_counter() - began,
         exact=left == 0,
@@ -132,7 +133,7 @@ def search_bounded(
         bound="largest pair",
         gap=gap if left else 0.0,
     )
-    return SearchResult(hunt.top, certificate)
+    return SearchResult(state.top, certificate)
 
 
 def _refuse(score: PairwiseSetScore, space: CombinationSpace) -> None:
@@ -147,7 +148,7 @@ def _refuse(score: PairwiseSetScore, space: CombinationSpace) -> None:
         )
 
 
-def _begin(board: PairBounds, hunt: BranchAndBound) -> None:
+def _begin(board: PairBounds, state: BranchAndBound) -> None:
     """Find good sets: grow one from each of many starts, then exchange single members of the best."""
     order = board.order
     starts = board.starts(_LEADS)
@@ -160,22 +161,22 @@ def _begin(board: PairBounds, hunt: BranchAndBound) -> None:
             possible = weights[np.arange(len(sets)), following] > -np.inf
             sets = np.concatenate([sets, following[:, None]], axis=1)[possible]
             weights = weights[possible] + board.pairs[sets[:, -1]]
-        hunt.add(sets)
-    hunt.settle()
+        state.add(sets)
+    state.settle()
     for _ in range(_ROUNDS):
-        before = hunt.top
+        before = state.top
         if not len(before):
             return
-        genes = hunt.space.take(before.index[:_POLISHED]).genes[:, :order]
-        sets = np.searchsorted(hunt.space.entries.numpy(), genes.numpy())
+        genes = state.space.take(before.index[:_POLISHED]).genes[:, :order]
+        sets = np.searchsorted(state.space.entries.numpy(), genes.numpy())
         for kept in np.unique(np.concatenate([np.delete(sets, at, axis=1) for at in range(order)]), axis=0):
             weights = _masked(board.pairs[kept].sum(axis=0)[None], board.open_to(kept[None]))[0]
-            most = min(hunt.top.k, len(weights))
+            most = min(state.top.k, len(weights))
             following = np.argpartition(-weights, most - 1)[:most]
             following = following[weights[following] > -np.inf]
-            hunt.add(np.column_stack([np.broadcast_to(kept, (len(following), order - 1)), following]))
-        hunt.settle()
-        if torch.equal(hunt.top.index, before.index):
+            state.add(np.column_stack([np.broadcast_to(kept, (len(following), order - 1)), following]))
+        state.settle()
+        if torch.equal(state.top.index, before.index):
             return
 
 
@@ -183,24 +184,24 @@ def _masked(weights: _Singles, allowed: NDArray[np.bool_] | None) -> _Singles:
     return weights if allowed is None else np.where(allowed, weights, np.float32(-np.inf))
 
 
-def _scan(board: PairBounds, hunt: BranchAndBound, progress: Progress | None) -> tuple[float, int]:
+def _scan(board: PairBounds, state: BranchAndBound, progress: Progress | None) -> tuple[float, int]:
     """Look at the pairs whose bound reaches the threshold; give the best bound not looked at, and how many."""
     squares = []
     for at in range(0, len(board.leads), _TILE):
         rows = board.leads[at : at + _TILE]
         for start in range(0 if board.required else at, len(board.pairs), _TILE):
             bounds = board.square(rows, start, start + _TILE)
-            squares.append((float(bounds.max()), int((bounds >= hunt.need).sum()), rows, start))
+            squares.append((float(bounds.max()), int((bounds >= state.need).sum()), rows, start))
     squares.sort(key=lambda each: -each[0])
     total = left = sum(count for _, count, _, _ in squares)
     for at, (bound, count, rows, start) in enumerate(squares):
-        if bound < hunt.need:
+        if bound < state.need:
             break
         left -= count
-        for tight, rest, i, j in _led(board, hunt, rows, start):
-            if tight < hunt.need:
+        for tight, rest, i, j in _led(board, state, rows, start):
+            if tight < state.need:
                 break
-            if hunt.late or not _complete(board, hunt, i, j):
+            if state.late or not _complete(board, state, i, j):
                 following = squares[at + 1][0] if at + 1 < len(squares) else -math.inf
                 return max(tight, following), left + rest
         if progress is not None:
@@ -209,32 +210,32 @@ def _scan(board: PairBounds, hunt: BranchAndBound, progress: Progress | None) ->
 
 
 def _led(
-    board: PairBounds, hunt: BranchAndBound, rows: _Places, start: int
+    board: PairBounds, state: BranchAndBound, rows: _Places, start: int
 ) -> Iterator[tuple[float, int, int, int]]:
     """Give the pairs of a square that may matter, the best bound first: it, how many are left, and both places."""
-    row, column = np.nonzero(board.square(rows, start, start + _TILE) >= hunt.need)
+    row, column = np.nonzero(board.square(rows, start, start + _TILE) >= state.need)
     first, second = rows[row], column + start
     bound = board.tightened(first, second)
     order = np.argsort(-bound, kind="stable")
-    order = order[bound[order] >= hunt.need]
+    order = order[bound[order] >= state.need]
     for done, at in enumerate(order.tolist()):
         yield float(bound[at]), len(order) - done, int(first[at]), int(second[at])
 
 
-def _complete(board: PairBounds, hunt: BranchAndBound, i: int, j: int) -> bool:
+def _complete(board: PairBounds, state: BranchAndBound, i: int, j: int) -> bool:
     """Look at all sets of which a pair is the largest; tell whether there was time for it."""
     largest, weight = float(board.pairs[i, j]), board.pairs[i] + board.pairs[j]
     cap = max(largest, board.ceiling)
     if board.order == 3:
-        hunt.compared += len(weight) - 2
-        if weight.max() < hunt.need - largest:  # one pass in cache; the next ones are rare
+        state.compared += len(weight) - 2
+        if weight.max() < state.need - largest:  # one pass in cache; the next ones are rare
             return True
-        kept = (weight >= hunt.need - largest) & (board.pairs[i] <= largest) & (board.pairs[j] <= cap)
+        kept = (weight >= state.need - largest) & (board.pairs[i] <= largest) & (board.pairs[j] <= cap)
         rest = np.flatnonzero(kept)
-        hunt.add(np.column_stack([np.broadcast_to([i, j], (len(rest), 2)), rest]))
+        state.add(np.column_stack([np.broadcast_to([i, j], (len(rest), 2)), rest]))
         return True
     rest = np.flatnonzero((board.pairs[i] <= largest) & (board.pairs[j] <= cap) & (weight > -np.inf))
-    return _extend(board, hunt, _Partial((i, j), largest, weight[rest], rest, cap))
+    return _extend(board, state, _Partial((i, j), largest, weight[rest], rest, cap))
 
 
 @dataclass(frozen=True)
@@ -258,9 +259,9 @@ class _Partial:
         return bound
 
 
-def _extend(board: PairBounds, hunt: BranchAndBound, part: _Partial) -> bool:
+def _extend(board: PairBounds, state: BranchAndBound, part: _Partial) -> bool:
     """Look at all ways to complete a set that lacks two members or more; tell whether there was time for it."""
-    if hunt.late:
+    if state.late:
         return False
     allowed = board.open_to(np.array([part.members]))
     if allowed is not None:
@@ -268,14 +269,14 @@ def _extend(board: PairBounds, hunt: BranchAndBound, part: _Partial) -> bool:
     missing, size = board.order - len(part.members), len(part.rest) + 1
     while len(part.rest) < size:  # a lower maximum may drop more
         size = len(part.rest)
-        part = part.having(part.bounds(missing, board.best) >= hunt.need)
+        part = part.having(part.bounds(missing, board.best) >= state.need)
     if missing == 2:
-        _add_pairs(board, hunt, part)
+        _add_pairs(board, state, part)
         return True
     part = part.having(np.argsort(-part.weight, kind="stable"))
     for at in range(size - missing + 1):
         weight, entry = part.weight[at:], int(part.rest[at])
-        if part.base + missing * float(weight[0]) + math.comb(missing, 2) * part.cap < hunt.need:
+        if part.base + missing * float(weight[0]) + math.comb(missing, 2) * part.cap < state.need:
             break
         later = part.rest[at + 1 :]
         grown = _Partial(
@@ -285,163 +286,20 @@ def _extend(board: PairBounds, hunt: BranchAndBound, part: _Partial) -> bool:
             later,
             part.cap,
         )
-        if not _extend(board, hunt, grown):
+        if not _extend(board, state, grown):
             return False
     return True
 
 
-def _add_pairs(board: PairBounds, hunt: BranchAndBound, part: _Partial) -> None:
+def _add_pairs(board: PairBounds, state: BranchAndBound, part: _Partial) -> None:
     """Have the sets scored that two further members complete to the threshold."""
     size = len(part.rest)
     step = max(1, _CELLS // max(1, size))
-    hunt.compared += math.comb(size, 2)
+    state.compared += math.comb(size, 2)
     for at in range(0, size, step):
         cells = board.pairs[np.ix_(part.rest[at : at + step], part.rest[at:])]
         cells += part.base + part.weight[at : at + step, None] + part.weight[at:]
-        row, column = np.nonzero(cells >= hunt.need)
+        row, column = np.nonzero(cells >= state.need)
         row, column = row[row < column], column[row < column]
         pair = np.column_stack([part.rest[row + at], part.rest[column + at]])
-        hunt.add(np.column_stack([np.broadcast_to(part.members, (len(pair), len(part.members))), pair]))
-
-
-_WIDEST = 1 << 16
-
-_Sets = NDArray[np.int64]  # positions, one ascending set per row
-
-
-def search_beam(
-    space: CombinationSpace,
-    score: Callable[[PerturbationBatch], Float[Tensor, "b"]],
-    k: int,
-    order: int,
-    *,
-    width: int = 64,
-    block: int = 65536,
-    progress: Progress | None = None,
-) -> SearchResult:
-    """Find good valid sets of one order, where no bound on the score is known.
-
-    The best ``width`` sets of each order are extended by every entry, from single entries up to the order that is
-    asked for. Then each of the best ``width`` valid sets has each member exchanged for every other entry, until
-    no exchange brings a new set among them. No set of that order is scored twice, ties go to the smaller number,
-    and nothing is drawn at random: the same question has the same answer.
-
-    Raises:
-        SpaceError: If the space has no such order, or does not fit 64 bits.
-        DataError: If a score is NaN, or ``k`` or ``width`` is not positive.
-    """
-    began = time.perf_counter()
-    first, stop = space.span(order)
-    if space.size > LARGEST_INT64:
-        raise SpaceError(f"the numbers of {space.size} combinations do not fit 64 bits; allow fewer entries")
-    if width < 1 or block < 1:
-        raise DataError(f"a beam of width {width} in blocks of {block} holds nothing; both must be positive")
-    beam = _Beam(space, score, order, width, block)
-    pool = _Pool(TopK.empty(max(k, width) if k > 0 else k), np.empty(0, dtype=np.int64), 0)
-    # All that a narrow beam meets may be invalid; how many there are may be known as an upper bound only.
-    while not len(pool.top) and space.count_valid_of(order) and beam.width <= max(_WIDEST, width):
-        pool = pool.met(beam.descended(), beam)
-        beam = _Beam(space, score, order, 2 * beam.width, block)
-    explored = np.empty(0, dtype=np.int64)
-    while True:
-        frontier = np.setdiff1d(pool.top.index[:width].numpy(), explored)
-        if not len(frontier):
-            break
-        explored = np.concatenate([explored, frontier])
-        pool = pool.met(_exchanged(space, beam.spelled(frontier)), beam)
-        if progress is not None:
-            progress(len(pool.seen), stop - first)
-    certificate = Certificate(
-        scanned=len(pool.seen) + pool.masked,
-        masked=pool.masked,
-        rescored=0,
-        error=0.0,
-        seconds=time.perf_counter() - began,
-        exact=False,
-        bound="none",
-        gap=math.inf,
-    )
-    return SearchResult(TopK.empty(k).merge(TopK(k, pool.top.index[:k], pool.top.score[:k])), certificate)
-
-
-@dataclass(frozen=True)
-class _Beam:
-    """How sets grow: the space, the score, the order to reach, and how many sets are kept on the way."""
-
-    space: CombinationSpace
-    score: Callable[[PerturbationBatch], Float[Tensor, "b"]]
-    order: int
-    width: int
-    block: int
-
-    def descended(self) -> _Sets:
-        """Grow sets from none to the order, the best at each order; the last ones are not scored yet."""
-        sets = np.empty((1, 0), dtype=np.int64)
-        for size in range(1, self.order + 1):
-            sets = _hopeful(self.space, _extended(self.space, sets), self.order)
-            if size < self.order:
-                kept = max(self.width, self.block // max(1, len(self.space.entries))) if size == 1 else self.width
-                best = torch.argsort(self.scored(self.batch(sets)), descending=True, stable=True)[:kept]
-                sets = sets[best.numpy()]
-        return sets
-
-    def batch(self, sets: _Sets) -> PerturbationBatch:
-        return self.space.vocabulary.dosed(self.space.entries[torch.from_numpy(sets)])
-
-    def spelled(self, numbers: NDArray[np.int64]) -> _Sets:
-        genes = self.space.take(torch.from_numpy(numbers)).genes[:, : self.order]
-        return np.searchsorted(self.space.entries.numpy(), genes.numpy())
-
-    def scored(self, batch: PerturbationBatch) -> Float64[Tensor, "b"]:
-        parts = [torch.empty(0, dtype=torch.float64)]
-        for at in range(0, len(batch), self.block):
-            part = batch.rows(slice(at, at + self.block))
-            parts.append(self.score(part).to(torch.float64))
-            if bool(parts[-1].isnan().any()):
-                worst = self.space.vocabulary.perturbation(part.genes[int(parts[-1].isnan().int().argmax())])
-                raise DataError(f"the score of {str(worst)!r} is NaN; give every set a number")
-        return torch.cat(parts)
-
-
-@dataclass(frozen=True)
-class _Pool:
-    """The best sets so far, the numbers of all that were scored, and how many could not be proposed."""
-
-    top: TopK
-    seen: NDArray[np.int64]
-    masked: int
-
-    def met(self, sets: _Sets, beam: _Beam) -> "_Pool":
-        """Score the valid sets that are new."""
-        batch = beam.batch(sets)
-        valid = torch.nonzero(beam.space.valid(batch)).flatten()
-        batch = batch.rows(valid)
-        numbers = beam.space.indices(batch)
-        new = torch.nonzero(torch.from_numpy(~np.isin(numbers.numpy(), self.seen))).flatten()
-        top = self.top.offer(numbers[new], beam.scored(batch.rows(new)))
-        seen = np.concatenate([self.seen, numbers[new].numpy()])
-        return _Pool(top, seen, self.masked + len(sets) - len(valid))
-
-
-def _extended(space: CombinationSpace, sets: _Sets) -> _Sets:
-    """Add each entry of another target to each set, and drop what comes twice; in lexicographic order."""
-    names = [space.vocabulary.targets[one] for one in space.entries.tolist()]
-    targets = np.unique(np.array(names), return_inverse=True)[1]
-    added = np.tile(np.arange(len(targets)), len(sets))
-    bases = np.repeat(sets, len(targets), axis=0)
-    distinct = (targets[bases] != targets[added][:, None]).all(axis=1)
-    grown = np.sort(np.column_stack([bases, added])[distinct], axis=1)
-    return np.unique(grown, axis=0)
-
-
-def _exchanged(space: CombinationSpace, sets: _Sets) -> _Sets:
-    """Exchange each member of each set for each entry."""
-    bases = np.concatenate([np.delete(sets, at, axis=1) for at in range(sets.shape[1])])
-    return _extended(space, np.unique(bases, axis=0))
-
-
-def _hopeful(space: CombinationSpace, sets: _Sets, order: int) -> _Sets:
-    """Drop sets that cannot become candidates any more: of what they lack, what they hold, or what they cost."""
-    genes = space.entries[torch.from_numpy(sets)]
-    kept: _Sets = sets[space.rules.hopeful(genes, order - sets.shape[1]).numpy()]
-    return kept
+        state.add(np.column_stack([np.broadcast_to(part.members, (len(pair), len(part.members))), pair]))
