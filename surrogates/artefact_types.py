@@ -1,9 +1,10 @@
 """The values that an artefact can hold, as named tensors and a JSON document.
 
 Plain JSON stands for ``None``, truth values, whole numbers, finite numbers and text. Everything else is an object
-with one telling key: ``float`` (the numbers that are not finite), ``tensor``, ``tuple``, ``mapping``, or ``type``,
-which is a frozen dataclass with its ``fields``. A file can only name dataclasses of the registry below: nothing
-else is ever imported, and values are held against the annotations of the fields before anything is built.
+with one key that says what it is: ``float`` (the numbers that are not finite), ``tensor``, ``tuple``, ``mapping``,
+or ``type``, which is a frozen dataclass with its ``fields``. A file can only name dataclasses of the registry
+below: nothing else is ever imported, and values are held against the annotations of the fields before anything is
+built.
 """
 
 import json

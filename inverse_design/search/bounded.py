@@ -1,11 +1,4 @@
-<<<<<<< HEAD:inverse_design/search/sets.py
-"""Search over triples and larger sets: branch and bound with a proof, or a beam without one.
-
-The beam exchanges single members of good sets, for scores of any kind.
-"""
-=======
 """Exact search over triples and larger sets, with bounds that skip nearly all of them."""
->>>>>>> 8cbbdd7 (Search speaks of tasks, states, pools and evidence; beams and bounds are two files; counting is one polynomial):inverse_design/search/bounded.py
 
 import math
 import time

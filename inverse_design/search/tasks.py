@@ -1,8 +1,4 @@
-<<<<<<< HEAD
-"""Search tasks: a problem as bytes that travel to other processes, and ranges of candidate numbers to search.
-=======
 """A search with everything that it needs, as bytes that travel to other processes and machines.
->>>>>>> 8cbbdd7 (Search speaks of tasks, states, pools and evidence; beams and bounds are two files; counting is one polynomial)
 
 The ranges are searched anywhere, in any order, with the same answer.
 """

@@ -34,7 +34,7 @@ def interventional_absolute_error(
     """Average the absolute errors over the readouts that no held-out intervention acts on.
 
     This is the I-MAE of Rohbeck et al. 2024 (Bicycle), ``sum(|prediction - truth| U) / sum(U)`` with ``U`` the
-    readouts that are not intervened on: those a model has to derive rather than to be told.
+    readouts that are not intervened on: those a model has to derive rather than be given.
     """
     return (prediction - truth)[:, ~intervened].abs().mean(1)
 
@@ -125,7 +125,7 @@ def maximum_mean_discrepancy(
     al. 2012), each mean over all pairs including those of a cell with itself (the biased estimate), averaged over
     the gammas as CellOT does (Bunne et al. 2023), whose widths are the default. They suit few readouts: where
     cells are many units apart every kernel is nearly zero, and gammas near one over the median squared distance
-    tell more.
+    say more.
     """
     within = _mean_kernel(x, x, gammas) + _mean_kernel(y, y, gammas)
     return within - 2 * _mean_kernel(x, y, gammas)

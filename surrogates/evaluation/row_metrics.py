@@ -58,7 +58,7 @@ def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g
 
 
 def prevalence_rows(truth: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Say which fraction of the readouts change: the average precision of a score that tells nothing."""
+    """Say which fraction of the readouts change: the average precision of an uninformative score."""
     return truth.double().mean(1)
 
 

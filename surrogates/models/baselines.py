@@ -15,7 +15,7 @@ from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 def residual_variance(residuals: Float[Tensor, "n g"]) -> Float[Tensor, "g"]:
     """Estimate the error variance of each readout from a model's own training residuals.
 
-    These are in-sample, hence optimistic. An honest error law is learnt from held-out perturbations by a wrapper
+    These are in-sample, hence optimistic. An honest error model is learnt from held-out perturbations by a wrapper
     around the model; this one only makes the posterior proper.
     """
     return residuals.square().mean(0).clamp(min=torch.finfo(residuals.dtype).eps)

@@ -1,1 +1,1 @@
-"""How sure are we: posteriors and the law of the prediction errors."""
+"""How sure are we: posteriors and the model of prediction errors."""

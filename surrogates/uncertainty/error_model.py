@@ -79,7 +79,7 @@ _OFFSET_PRIOR = 10.0
 
 @dataclass(frozen=True, order=True)
 class LawChoice:
-    """What has to be chosen about an error law; :mod:`surrogates.uncertainty.selection` does it."""
+    """What has to be chosen about an error model; :mod:`surrogates.uncertainty.selection` does it."""
 
     rank: int = 0  # number of factors
     shrinkage: float = 0.5  # weight of the mean variance in each readout's own variance, 0 to 1
@@ -89,12 +89,12 @@ class LawChoice:
 
 @dataclass(frozen=True)
 class ErrorLaw:
-    """The law of the prediction errors of one novelty class."""
+    """The error model of one novelty class."""
 
     offset: Float[Tensor, "g"]  # mean error, to be added to predictions
     covariance: FactorCovariance  # of the errors of predictions with scale one
     coefficient_variance: float  # variance of the coefficients of the parts
-    degrees: float  # degrees of freedom; infinity for the normal law
+    degrees: float  # degrees of freedom; infinity for the normal distribution
     temperature: float  # power of the likelihood
     support: int  # number of held-out perturbations it was learnt from
     origin: str  # name of the novelty class they belong to
@@ -180,7 +180,7 @@ class StandardResiduals:
         return cls(offset, rows, directions, values)
 
     def law(self, choice: LawChoice, *, temperature: float = 1.0, origin: str = "") -> ErrorLaw:
-        """Estimate the law of the class that the residuals come from.
+        """Estimate the error model of the class that the residuals come from.
 
         Factors are the leading principal directions, the rest is diagonal with variances shrunk towards their
         mean; it is well defined from one residual on and for any number of readouts.

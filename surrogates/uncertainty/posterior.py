@@ -153,7 +153,7 @@ class ScalarInterval:
 
 @runtime_checkable
 class Outcome(Protocol):
-    """A number that can be predicted from a predicted effect, and told from a measured one.
+    """A number that can be predicted from a predicted effect, and computed from a measured one.
 
     The distance to a target is one, and so is the score of a signature.
     """

@@ -29,11 +29,11 @@ def sums_over_others(values: Float[Tensor, "n g"], same: Int[Tensor, "n"]) -> Fl
     return (values.sum(0) - own[same]).clamp(min=0)
 
 
-# Mean squared error of a readout is not believed below this share of the mean over readouts.
+# Mean squared error of a readout is not taken below this share of the mean over readouts.
 _FLOOR = 1e-3
 # Least share of the mean over readouts in the error of each.
 _LEAST_COMMON = 1e-4
-_LOG_FLOOR = 1e-4  # of the usual squared length of a single effect: below it lengths are not told apart
+_LOG_FLOOR = 1e-4  # of the usual squared length of a single effect: below it lengths are not distinguished
 _MOST_NUMBERS = 2**20
 
 

@@ -1,14 +1,14 @@
-"""Choose the error law by what it is for: telling which perturbation made a held-out effect.
+"""Choose the error model by what it is for: to tell which perturbation made a held-out effect.
 
 Each fold of held-out combinations is identified among many candidates by a model that has not seen it; the
 criterion is the mean log posterior probability of the truth under a uniform prior, at the best temperature. It is
 a proper score, so that it also calibrates the probabilities.
 
-Nothing that judges a fold has seen it, at any depth. The law that judges fold ``a`` is learnt from the residuals
-of the folds ``b != a`` under models that saw neither ``a`` nor ``b``: residuals of models that were trained on
-``a`` carry the errors of ``a``, and a law that knows them identifies ``a`` far better than it will identify
-anything new. What is promised of new perturbations is the score of each fold under the law, the shape and the
-temperature that were chosen on the other folds.
+Nothing that judges a fold has seen it, at any depth. The error model that judges fold ``a`` is learnt from the
+residuals of the folds ``b != a`` under models that saw neither ``a`` nor ``b``: residuals of models that were
+trained on ``a`` carry the errors of ``a``, and an error model that knows them identifies ``a`` far better than it
+will identify anything new. What is promised of new perturbations is the score of each fold under the error model,
+the shape and the temperature that were chosen on the other folds.
 """
 
 import math
@@ -75,7 +75,7 @@ class HeldOutFold:
 
 @dataclass(frozen=True)
 class Trial:
-    """A fold to be identified, and the residuals that its law may be learnt from."""
+    """A fold to be identified, and the residuals that its error model may be learnt from."""
 
     fold: HeldOutFold  # the fold, and candidates as a model predicts them that has not seen it
     others: StandardResiduals  # residuals of all other folds, each under a model that has seen neither of the two
@@ -83,7 +83,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class Selection:
-    """A chosen error law and how well it identifies the held-out combinations that it was chosen on."""
+    """A chosen error model and how well it identifies the held-out combinations that it was chosen on."""
 
     choice: LawChoice  # what was chosen
     temperature: float  # power of the likelihood at which held-out probabilities score best
@@ -106,7 +106,7 @@ class Promise:
 
     @property
     def log_probability(self) -> Float[Tensor, "p"]:
-        """Log posterior probability of each truth, by laws and choices that have not seen its fold."""
+        """Log posterior probability of each truth, by error models and choices that have not seen its fold."""
         return self.without.gather(0, self.fold[None])[0]
 
     @property
@@ -122,7 +122,7 @@ class Promise:
 
 @dataclass(frozen=True)
 class LawSelection:
-    """The law that was chosen on all folds, those chosen without each, and what they promise."""
+    """The error model that was chosen on all folds, those chosen without each, and what they promise."""
 
     chosen: Selection  # on all folds: for the fit to everything
     without: tuple[Selection, ...]  # on all folds but one, one for each
@@ -150,7 +150,7 @@ def select_law(trials: Sequence[Trial]) -> LawSelection:
 
 
 def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) -> Selection:
-    """Find the law that identifies some of the held-out combinations best."""
+    """Find the error model that identifies some of the held-out combinations best."""
     if not ranks:
         return scores.selections([LawChoice()], rows)[0]
     best = scores.selections([LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)], rows)[0]
@@ -165,7 +165,7 @@ def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) ->
 
 
 class _Scores:
-    """Log posterior probabilities of all probed truths by law and temperature; sweeps come back to many."""
+    """Log posterior probabilities of all probed truths by error model and temperature, kept for reuse."""
 
     def __init__(self, trials: Sequence[Trial]) -> None:
         self._trials = trials
@@ -174,7 +174,7 @@ class _Scores:
         self.fold = torch.arange(len(trials)).repeat_interleave(sizes)
 
     def selections(self, choices: Sequence[LawChoice], rows: Bool[Tensor, "p"]) -> list[Selection]:
-        """Temper laws on some of the rows."""
+        """Temper error models on some of the rows."""
         self._learn([choice for choice in choices if choice not in self._tempered])
         return [Selection(each, *self._tempered[each].best(rows), int(rows.sum())) for each in choices]
 
@@ -203,7 +203,7 @@ class _Scores:
 
 
 def _with_choice(law: ErrorLaw, choice: LawChoice) -> ErrorLaw:
-    """Give a law the scatter and the tails of another choice of the same covariance."""
+    """Give an error model the scatter and the tails of another choice of the same covariance."""
     degrees = choice.tails * len(law.offset)
     return replace(law, coefficient_variance=choice.coefficient_variance, degrees=degrees)
 

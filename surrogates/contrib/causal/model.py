@@ -68,7 +68,7 @@ class Causal:
     were never acted on get ``trust`` times what the edges predict; the others get ``residual_weight`` times the
     least-squares residual on top. Both are learnt from held-out data; without conditions to hold out, trust is
     zero and the weight is one, so that the model is least squares. A virtual node that was never acted on has no
-    readout from which edges could be told: it gets the mean of the virtual nodes that were.
+    readout from which edges could be learnt: it gets the mean of the virtual nodes that were.
 
     Attributes:
         regulators: Readouts that may act besides the targets.

@@ -54,7 +54,7 @@ class Cells:
             raise DataError(f"readout {twice!r} occurs more than once; keep one of its columns")
         if len(self.perturbations) != len(self.contexts):
             raise DataError(f"{len(self.perturbations)} perturbations beside {len(self.contexts)} contexts")
-        Vocabulary.of(self.perturbations)  # refuses a target in two modes: labels would not tell them apart
+        Vocabulary.of(self.perturbations)  # refuses a target in two modes: labels would not distinguish them
         if not len(self) or not 0 <= int(self.codes.min()) <= int(self.codes.max()) < len(self.perturbations):
             known = len(self.perturbations)
             raise DataError(f"the codes of {len(self)} cells are not numbers of {known} conditions")

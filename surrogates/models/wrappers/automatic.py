@@ -54,12 +54,12 @@ def with_unseen(
     seed: int,
     at_hand: Sequence[Fitted] = (),
 ) -> FittedCalibrated:
-    """Add predictions and error laws of perturbations with unseen parts; all others stay as they are.
+    """Add predictions and error models of perturbations with unseen parts; all others stay as they are.
 
-    Weights and laws are learnt on held-out targets, of which each counts the same: five folds of them, ten where
-    they are fewer than 50. Those of a cross-fit are learnt from what the other splits held out, and from nothing
-    that contains a target which it holds out itself. The fits behind those errors did see its targets; that
-    intervals hold all the same is measured by ``python -m benchmarks unseen_parts``.
+    Weights and error models are learnt on held-out targets, of which each counts the same: five folds of them, ten
+    where they are fewer than 50. Those of a cross-fit are learnt from what the other splits held out, and from
+    nothing that contains a target which it holds out itself. The fits behind those errors did see its targets;
+    that intervals hold all the same is measured by ``python -m benchmarks unseen_parts``.
     """
     folds = FOLDS_OF_FEW if _targets_alone(screen) < FEW_TARGETS else FOLDS
     splits = fit_splits(surrogates, screen, splits_over_targets(screen, folds=folds, seed=seed), seed=seed)
@@ -169,7 +169,7 @@ class _Learnt:
     """What was learnt of a novelty class from some parts.
 
     Attributes:
-        evidence: The held-out predictions behind the law: those of each part under weights of the others.
+        evidence: The held-out predictions behind the error model: those of each part under weights of the others.
     """
 
     weights: ClassWeights  # of the surrogates
@@ -194,7 +194,7 @@ class _Learnt:
 
 
 def _form(predicted: Sequence[HeldOutPredictions], hidden: Sequence[Sequence[frozenset[str]]]) -> LawChoice:
-    """Choose between independent readouts and a few factors by the density of each part under the others' law."""
+    """Choose between independent readouts and a few factors by densities under the others' error model."""
     plain = LawChoice(rank=0, shrinkage=_SHRINKAGE)
     shares = shares_of_targets([each for part in hidden for each in part])
     rank = round(float(shares.sum())) // _TARGETS_PER_FACTOR
@@ -223,7 +223,7 @@ def _cross_fit(
     fitted: FittedCalibrated,
     screen: Screen,
 ) -> HeldOutFit | None:
-    """Predict what a split held out with weights and laws that were learnt from the other splits."""
+    """Predict what a split held out with weights and error models that were learnt from the other splits."""
     known = fitted.law(SEEN_DOUBLE)
     learnt = {}
     for code, parts in classes.items():
@@ -274,7 +274,7 @@ class Automatic:
     Perturbations of entries measured alone are predicted by one of ``bases``, chosen by its squared error on
     held-out doubles; what made a target is named by all of them together, see :func:`best_identifying`. Those with
     unseen parts are predicted by the convex combination of ``unseen`` and all ``bases`` that fits held-out targets
-    of the same novelty class best, and get an error law of their own. Where no doubles can be held out and there
+    of the same novelty class best, and get an error model of their own. Where no doubles can be held out and there
     are several bases, sums shrunk as in public screens stand in for them.
 
     Attributes:
@@ -297,7 +297,7 @@ class Automatic:
             seed: Fixes folds and candidates.
 
         Returns:
-            The fitted surrogate with its laws.
+            The fitted surrogate with its error models.
 
         Raises:
             DataError: If a surrogate refuses the screen.
@@ -305,7 +305,7 @@ class Automatic:
         fits = list(calibrated(self.bases, screen, seed=seed))
         best = best_identifying(fits)
         if best.promise is None and len(self.bases) > 1:
-            # Nothing tells which of them is best, nor how sums shrink.
+            # Nothing says which of them is best, nor how sums shrink.
             best = Calibrated(BorrowedSum()).fit(screen, seed=seed)
         if bool((screen.single_rows >= 0).all()):
             return best  # no perturbation of this vocabulary has an unseen part
@@ -314,7 +314,7 @@ class Automatic:
 
 
 def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:
-    """Fit surrogates with their laws, one after the other.
+    """Fit surrogates with their error models, one after the other.
 
     Those that are fitted to denoised effects, of the same strengths to choose from, share them: to choose is much
     of what their fits cost.
@@ -376,7 +376,7 @@ def _appointed(
     parts: Int[Tensor, "p 2"],
     used: Bool[Tensor, "p"],
 ) -> tuple[FittedCalibrated, Float[Tensor, "p"]]:
-    """Choose what predicts, and weigh what names, by some of the held-out doubles; the pool's scores of all."""
+    """Choose what predicts, and weigh what names, by some held-out doubles; score the mixture on all."""
     best = 0
     for number in range(1, len(fits)):
         if _predicts_clearly_better(fits[number].evidence[SEEN_DOUBLE], fits[best].evidence[SEEN_DOUBLE]):

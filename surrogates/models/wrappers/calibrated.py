@@ -1,4 +1,4 @@
-"""Any surrogate, with the error law that its own held-out predictions obey."""
+"""Any surrogate, with the error model that its own held-out predictions obey."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -55,7 +55,7 @@ class HeldOutError:
 
 @dataclass(frozen=True)
 class Expert:
-    """A surrogate with its law, and how much its posterior over candidates counts beside those of others."""
+    """A surrogate with its error model, and the weight of its posterior over candidates beside those of others."""
 
     weight: float  # positive; those of all experts add up to one
     fitted: "FittedCalibrated"  # the surrogate, without cross-fits and experts of its own
@@ -63,23 +63,23 @@ class Expert:
 
 @dataclass(frozen=True)
 class FittedCalibrated:
-    """A fitted surrogate and its error laws.
+    """A fitted surrogate and its error models.
 
     Attributes:
-        cross: The cross-fits, each with the perturbations that it has not seen and laws that have not seen them
-            either, at any depth: what conformal intervals and sets are calibrated on.
-        evidence: By the code of a novelty class, the held-out predictions that its law was learnt from. Those of a
-            cross-fit are of models that saw neither the perturbations which they predict nor those which the
-            cross-fit holds out: whatever is learnt from them may judge the cross-fit.
+        cross: The cross-fits, each with the perturbations that it has not seen and error models that have not seen
+            them either, at any depth: what conformal intervals and sets are calibrated on.
+        evidence: By the code of a novelty class, the held-out predictions that its error model was learnt from.
+            Those of a cross-fit are of models that saw neither the perturbations which they predict nor those
+            which the cross-fit holds out: whatever is learnt from them may judge the cross-fit.
         promise: How well held-out doubles were identified, by what had not seen them; ``None`` without any.
         experts: Surrogates whose posteriors over candidates are averaged to name what made a target; none where
             this one speaks alone.
     """
 
     base: Fitted  # the surrogate, fitted on all the data
-    laws: Mapping[int, ErrorLaw]  # error law of each novelty class that has one, by the class's code
+    laws: Mapping[int, ErrorLaw]  # error model of each novelty class that has one, by the class's code
     singles: Float[Tensor, "v g"]  # single effect of each entry: the directions along which coefficients scatter
-    selection: Selection | None  # how the law of doubles of seen singles was chosen, ``None`` without such doubles
+    selection: Selection | None  # how that of doubles of seen singles was chosen, ``None`` without such doubles
     held_out: HeldOutError  # cross-fitted error beside the additive model's
     name: str = ""  # what the surrogate is made of
     cross: tuple[HeldOutFit, ...] = ()
@@ -104,7 +104,7 @@ class FittedCalibrated:
         return self.base.measured_alone
 
     def law(self, code: int) -> ErrorLaw:
-        """Find the error law of a novelty class; one without its own borrows from doubles of seen singles."""
+        """Find the error model of a novelty class; one without its own borrows from doubles of seen singles."""
         return self.laws.get(code, self.laws[SEEN_DOUBLE])
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
@@ -112,7 +112,7 @@ class FittedCalibrated:
         posterior = self.base.predict(batch)
         codes, group = torch.unique(novelty_code(batch, self.measured_alone), return_inverse=True)
         laws = [self.law(int(code)) for code in codes] or [self.laws[SEEN_DOUBLE]]
-        # Nothing was done to the control: no error law moves its mean.
+        # Nothing was done to the control: no error model moves its mean.
         offset = torch.stack([law.offset for law in laws])[group] * (batch.order > 0)[:, None]
         deviation = torch.tensor([law.coefficient_variance for law in laws], dtype=torch.float64).sqrt()[group]
         return GaussianPosterior(
@@ -160,9 +160,9 @@ class FittedCalibrated:
 class Calibrated:
     """Fits a surrogate, predicts held-out combinations by cross-fitting, and learns how those predictions miss.
 
-    A law that judges a fold must not know its errors, and residuals of models that were trained on the fold do. So
-    the surrogate is fitted without each fold, and once more without each pair of folds: what the two fits without
-    ``a`` and ``b`` miss of ``b`` is what the law of ``a`` is learnt from.
+    An error model that judges a fold must not know its errors, and residuals of models that were trained on the
+    fold do. So the surrogate is fitted without each fold, and once more without each pair of folds: what the two
+    fits without ``a`` and ``b`` miss of ``b`` is what the error model of ``a`` is learnt from.
 
     Attributes:
         base: The surrogate.
@@ -178,21 +178,21 @@ class Calibrated:
     probes: int = 60
 
     def __post_init__(self) -> None:
-        """Refuse settings that leave nothing to learn from or nothing to tell apart."""
+        """Refuse settings that leave nothing to learn from or nothing to distinguish."""
         if self.folds < 2:
             raise DataError(f"folds is {self.folds}; at least 2 are needed, so that some data stay to learn from")
         if self.candidates < 1:
             raise DataError(f"candidates is {self.candidates}; take 1 or more pairs beside the true one")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
-        """Cross-fit, choose the error law, and fit on everything.
+        """Cross-fit, choose the error model, and fit on everything.
 
         Args:
             screen: Measured effects in one context.
             seed: Fixes folds and candidates.
 
         Returns:
-            The fitted surrogate with its laws.
+            The fitted surrogate with its error models.
         """
         fits = [self.base.fit(each, seed=seed) for each in self.learnt_from(screen, seed=seed)]
         return self.learn(screen, fits, seed=seed)
@@ -212,7 +212,7 @@ class Calibrated:
         return tuple(_without(screen, [tests[fold] for fold in folds]) for folds in left_out)
 
     def learn(self, screen: Screen, fits: Sequence[Fitted], *, seed: int) -> FittedCalibrated:
-        """Choose the error law of a surrogate that has been fitted.
+        """Choose the error model of a surrogate that has been fitted.
 
         Args:
             screen: Measured effects in one context.
@@ -220,7 +220,7 @@ class Calibrated:
             seed: Fixes folds and candidates.
 
         Returns:
-            The fitted surrogate with its laws.
+            The fitted surrogate with its error models.
         """
         singles, _ = single_effects(screen)
         laws = laws_without_held_out(screen)

@@ -415,10 +415,10 @@ class Conformal:
 
 
 def conformal(fitted: FittedCalibrated) -> FittedConformal:
-    """Give a calibrated model conformal intervals, by the cross-fits that its error laws were learnt from.
+    """Give a calibrated model conformal intervals, by the cross-fits that its error models were learnt from.
 
     Args:
-        fitted: A surrogate with its error laws.
+        fitted: A surrogate with its error models.
 
     Returns:
         The same model with intervals.

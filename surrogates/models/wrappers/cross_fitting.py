@@ -31,7 +31,7 @@ class HeldOutFit:
     """A fitted model, and what was measured of perturbations that it has not seen.
 
     The unit is the perturbation. Cells, wells or replicates of one perturbation are not exchangeable with those of
-    another: they share its error, so that many of them tell hardly more than one.
+    another: they share its error, so that many of them say hardly more than one.
 
     Attributes:
         fitted: A model that was fitted without them.
@@ -92,7 +92,7 @@ class HeldOutPredictions:
 
     @property
     def standardised(self) -> StandardResiduals:
-        """The residuals in units of the posterior scale: what error laws are learnt from."""
+        """The residuals in units of the posterior scale: what error models are learnt from."""
         return StandardResiduals.of(self.residuals, self.scale)
 
     @classmethod
@@ -197,8 +197,8 @@ def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
 def shares_of_targets(hidden: Sequence[frozenset[str]]) -> Float[Tensor, "b"]:
     """Weigh conditions so that every target counts the same.
 
-    A condition with ``k`` unseen targets is worth ``1/k`` to each. What it counts is that worth divided by the
-    worth of all conditions of the target, summed over its targets.
+    A condition with ``k`` unseen targets gives ``1/k`` to each. What it counts is that share divided by the
+    sum over all conditions of the target, summed over its targets.
     """
     worth: dict[str, float] = defaultdict(float)
     for targets in hidden:
@@ -279,7 +279,7 @@ def _as_sums(
     )
 
 
-# How far the likelihood of many correlated readouts is trusted when no held-out perturbation can tell.
+# How far the likelihood of many correlated readouts is trusted when no held-out perturbation can show it.
 _EFFECTIVE_READOUTS = 50.0
 
 

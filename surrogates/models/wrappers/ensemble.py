@@ -122,7 +122,7 @@ class Ensemble:
     """Fits a surrogate several times, with other seeds and on other parts of the data, and averages.
 
     The unit that is resampled is the perturbation, without replacement: a condition drawn twice would stand on
-    both sides when a member holds data out inside, to stop its training or to learn its error law. Subsamples of
+    both sides when a member holds data out inside, to stop its training or to learn its error model. Subsamples of
     half the data vary about as much as bootstrap samples do [Buja and Stuetzle 2006]; larger parts give better
     members that disagree less than they should.
 

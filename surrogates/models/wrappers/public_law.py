@@ -1,4 +1,4 @@
-"""What public screens tell of combinations, for a screen in which none could be held out.
+"""What public screens say of combinations, for a screen in which none could be held out.
 
 In every public screen with doubles of two measured singles ``y`` is compared with the sum ``s = a + b``: its scale
 ``c = <s, y> / <s, s>``, and what is left, ``r = y - c s``, in units of the variance ``V_g`` of single effects over
@@ -90,7 +90,7 @@ class SingleSpread:
 
 @dataclass(frozen=True)
 class PublicScreen:
-    """What one public screen tells of sums of two single effects.
+    """What one public screen says of sums of two single effects.
 
     Attributes:
         within: Variance of the logarithm of a double's squared error, beyond that of as many independent readouts.
@@ -150,7 +150,7 @@ class PublicLaw:
     scale: float  # factor on sums
     share: float  # what strong singles are missed by more
     ratio: float  # expected squared error in the unit of the module
-    level: float  # squared scale of the Student law of errors in the same unit
+    level: float  # squared scale of the Student distribution of errors in the same unit
     degrees: float  # its degrees of freedom
 
     @classmethod
@@ -194,7 +194,7 @@ class PublicLaw:
 class BorrowedSum:
     """Predicts combinations by the sum of single effects, scaled as in public screens.
 
-    It stands where no combination could be held out, so that nothing in the screen tells how sums shrink.
+    It stands where no combination could be held out, so that nothing in the screen shows how sums shrink.
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random

@@ -209,12 +209,12 @@ class Decomposition:
 def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen) -> Decomposition:
     """Take the uncertainty of predictions apart.
 
-    The total is what the surrogate states of its errors, see above: held-out
-    errors hold both parts. What the model says of its own doubt is epistemic, the rest aleatoric. (Kendall and Gal
-    2017 name the parts; the sum is the variance of the mixture of Lakshminarayanan 2017.)
+    The total is what the surrogate states of its errors, see above: held-out errors hold both parts. What the
+    model says of its own uncertainty is epistemic, the rest aleatoric. (Kendall and Gal 2017 name the parts; the
+    sum is the variance of the mixture of Lakshminarayanan 2017.)
 
     Args:
-        fitted: A surrogate with its error laws and held-out predictions.
+        fitted: A surrogate with its error models and held-out predictions.
         batch: Perturbations.
         screen: What it was fitted to, for the standard errors.
 

@@ -133,7 +133,7 @@ class ScorePool:
             scores: Of its picks, by the model that proposed them.
 
         Returns:
-            The pool for the next round.
+            The scores for the next round.
 
         Raises:
             CalibrationError: If a score is NaN.
@@ -147,7 +147,7 @@ class ScorePool:
             random: Scores of the random held-out perturbations, which the newer model has not seen either.
 
         Returns:
-            The pool with these.
+            The scores with these.
 
         Raises:
             CalibrationError: If a score is NaN.
@@ -188,10 +188,10 @@ class UniformAbove:
 
     @classmethod
     def top(cls, utility: Float[Tensor, "c"], share: float) -> "UniformAbove":
-        """Take the best share of a pool.
+        """Take the best share of some candidates.
 
         Raises:
-            DataError: If it is no share, or the pool is empty.
+            DataError: If it is no share, or there are no candidates.
         """
         if not 0 < share <= 1 or not len(utility):
             raise DataError(f"share {share} of {len(utility)} candidates; take one above 0 and up to 1 of some")
@@ -207,7 +207,7 @@ class MixedBatch:
     """Candidates to be measured, and how each came to be chosen.
 
     Attributes:
-        numbers: Of the candidates in the pool: the drawn ones in their order, then the greedy ones, best first.
+        numbers: Of the candidates: the drawn ones in their order, then the greedy ones, best first.
         drawn: Which were drawn with a known probability; the others were taken for their utility.
         log_probability: Natural logarithm of the probability of each draw, given those before it; ``nan`` for the
             greedy picks, so that no weight can be made of them unawares.
@@ -228,7 +228,7 @@ def mixed_batch(
     1977].
 
     Args:
-        utility: Of each candidate of the pool, larger is better; finite.
+        utility: Of each candidate, larger is better; finite.
         count: Size of the batch.
         share: Of the batch that is drawn, from 0 to 1; rounded up.
         law: How likely each candidate is to be drawn.
@@ -238,8 +238,8 @@ def mixed_batch(
         The batch; each candidate is in it at most once.
 
     Raises:
-        DataError: If the pool or what the law may draw is too small, the share is not one, or a utility is not
-            finite.
+        DataError: If there are too few candidates or what may be drawn is too small, the share is not one, or a
+            utility is not finite.
     """
     _require_batch(utility, count, share)
     log_weights = law.log_weights(utility)

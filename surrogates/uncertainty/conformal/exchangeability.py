@@ -1,4 +1,4 @@
-"""Health of a campaign's intervals: for which candidates they may be believed, and on how many measurements' word.
+"""Health of a campaign's intervals: for which candidates they hold, by how many measurements.
 
 Two questions, each with a test. Are the errors of designed candidates those of random ones? If not, only
 intervals whose level follows the misses (:mod:`.adaptive`) have a claim. And did the
@@ -51,12 +51,12 @@ class Health:
 
     @property
     def holds_for_random(self) -> bool:
-        """Whether intervals may be believed of randomly drawn candidates."""
+        """Whether intervals can be trusted for randomly drawn candidates."""
         return self.random >= least_count(self.level) and not self.p_random <= _SIGNIFICANCE
 
     @property
     def holds_for_designed(self) -> bool:
-        """Whether intervals may be believed of designed candidates; never in the first two rounds."""
+        """Whether intervals can be trusted for designed candidates; never in the first two rounds."""
         as_promised = self.p_missed > _SIGNIFICANCE
         alike = not self.p_designed <= _SIGNIFICANCE
         return self.rounds + 1 >= FIRST_TRUSTED_ROUND and as_promised and (self.adaptive or alike)
@@ -121,8 +121,8 @@ def order_p_value(scores: Float[Tensor, "n"], *, seed: int, permutations: int = 
     """Test whether scores are exchangeable, by how much their mean rank shifts at some moment.
 
     The statistic is the largest ``sqrt(k (n - k) / n) |mean of the first k - mean of the rest|`` over ``k``; its
-    law under exchangeability is that over random orders (MAPIE's permutation test of a fixed dataset). The
-    martingales of that library could be watched at any time, but hardly move within two rounds of a few picks.
+    distribution under exchangeability is that over random orders (MAPIE's permutation test of a fixed dataset).
+    The martingales of that library could be watched at any time, but hardly move within two rounds of a few picks.
 
     Raises:
         CalibrationError: If a score is NaN.

@@ -15,7 +15,7 @@ It counts ties against the candidate, and nothing is drawn at random. If the can
 calibration perturbations, selecting by the procedure of Benjamini and Hochberg keeps the expected share of false
 ones among the selected, FDR, at or below ``q``.
 
-A list that the predictions have shortened is no longer exchangeable with them: the best 100 of a pool, judged by
+A list that the predictions have shortened is no longer exchangeable with them: the best 100 of many, judged by
 random perturbations, hold more false ones than ``q``. Draw the list, or drop by one rule, fixed beforehand, the
 candidates *and* the calibration perturbations with low predictions.
 """

@@ -1,8 +1,9 @@
 """Conformal bounds for candidates that a design with known probabilities has drawn.
 
-Calibration perturbations were drawn by one law, ``P``, and the next batch is drawn by another, ``Q``, that prefers
-what looks good. Scores are then exchangeable only up to the likelihood ratio ``w = dQ / dP``. With scores ``V_i``
-and weights ``w_i`` the score of a new candidate ``x`` is, with probability at least ``level``, not above
+Calibration perturbations were drawn from one distribution, ``P``, and the next batch is drawn from another, ``Q``,
+that prefers what looks good. Scores are then exchangeable only up to the likelihood ratio ``w = dQ / dP``. With
+scores ``V_i`` and weights ``w_i`` the score of a new candidate ``x`` is, with probability at least ``level``, not
+above
 
     the level-quantile of  sum_i p_i(x) δ(V_i) + p_new(x) δ(inf),
     p_i(x) = w_i / (sum_j w_j + w(x)),    p_new(x) = w(x) / (sum_j w_j + w(x))
@@ -37,7 +38,7 @@ class WeightedBound:
     quantile: Float[Tensor, "b"]
     level: float  # nominal probability that a candidate's score is not above it
     count: int  # number of calibration perturbations
-    effective_count: float  # number of equally weighted ones that are worth as much
+    effective_count: float  # number of equally weighted ones of the same information
 
     @property
     def share_infinite(self) -> float:
@@ -57,15 +58,15 @@ class WeightedBound:
 class ProposalLog:
     """With which probabilities perturbations were proposed when the calibration set was drawn, and are now.
 
-    Probabilities of one law may share an unknown factor, as those of a softmax before it is normalised do: it
-    cancels. Of a calibration set that several laws drew, each a part, take as ``then`` the mean probability over
-    these laws, whichever drew a perturbation; the guarantee is then approximate (the exact one sums over orders
-    [Prinster 2024]).
+    Probabilities of one distribution may share an unknown factor, as those of a softmax before it is normalised
+    do: it cancels. Of a calibration set that several distributions drew, each a part, take as ``then`` the mean
+    probability over these, whichever drew a perturbation; the guarantee is then approximate (the exact one sums
+    over orders [Prinster 2024]).
 
     Attributes:
-        then: Of each calibration perturbation, under the law that drew the calibration set.
+        then: Of each calibration perturbation, under the distribution that drew the calibration set.
         now: Of the same, under the present design, as if they were still to be had.
-        new_then: Of each new candidate, under the law that drew the calibration set.
+        new_then: Of each new candidate, under the distribution that drew the calibration set.
         new_now: Of the same, under the present design.
     """
 
@@ -102,7 +103,7 @@ class ProposalLog:
             level: Nominal probability, between 0 and 1.
 
         Returns:
-            A bound for each candidate, and how many perturbations it is worth.
+            A bound for each candidate, and how many perturbations are behind it.
 
         Raises:
             CalibrationError: If the level is no probability, a score is NaN, or the present design could propose
@@ -133,7 +134,7 @@ def weighted_bound(
 
 
 def effective_count(weights: Float[Tensor, "n"]) -> float:
-    """Count the equally weighted perturbations that weighted ones are worth [Kish 1965].
+    """Count the equally weighted perturbations that weighted ones stand for [Kish 1965].
 
     Raises:
         CalibrationError: If there are no weights, or they are negative, not finite, or all zero.
