@@ -33,12 +33,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from benchmarks.weighted_bounds import ProposalLog
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, MixedBatch, ScorePool, Softmax, mixed_batch
 from surrogates.uncertainty.conformal.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
-from surrogates.uncertainty.conformal.weighted import ProposalLog
 
 LEVEL = 0.9
 ROUNDS, BATCH = 8, 8

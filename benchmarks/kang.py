@@ -25,13 +25,18 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from benchmarks.differential import (
+    average_precision_rows,
+    delogged,
+    differential_readouts,
+    log2_fold_change,
+    precision_at_recall,
+)
 from surrogates.contrib.cells import LatentShift, TwoFactorCells
 from surrogates.data.catalogue import locate
 from surrogates.data.io.cells import CONTROL, Cells, read_cells
 from surrogates.data.perturbation import Perturbation
-from surrogates.evaluation.column_metrics import delogged, differential_readouts, log2_fold_change
 from surrogates.evaluation.metrics import bootstrap_interval, pearson_rows, ratio_of_sums, squared_errors
-from surrogates.evaluation.row_metrics import average_precision_rows, precision_at_recall
 from surrogates.evaluation.rows import Row, write_json
 
 DATASET = "kang2018_pbmc"

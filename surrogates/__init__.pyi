@@ -60,5 +60,3 @@ from .models.wrappers.stated_errors import decompose as decompose
 from .uncertainty.conformal.adaptive import AdaptiveLevel as AdaptiveLevel
 from .uncertainty.conformal.adaptive import ScorePool as ScorePool
 from .uncertainty.conformal.adaptive import mixed_batch as mixed_batch
-from .uncertainty.conformal.selection import select_candidates as select_candidates
-from .uncertainty.conformal.weighted import ProposalLog as ProposalLog

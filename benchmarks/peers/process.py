@@ -15,8 +15,8 @@ from importlib import import_module
 import torch
 
 from benchmarks.peers.problem import PairProblem
-from benchmarks.scale.memory import STATUS, resident_mb
 from inverse_design.errors import InverseDesignError
+from surrogates.evaluation.scorecard import STATUS, resident_mb
 
 _TINY = 12  # genes of the problem that makes libraries load and start their threads
 _SHORT = 5.0  # seconds: what takes longer altogether is not repeated

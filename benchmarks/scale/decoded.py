@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.scale.memory import STATUS, resident_mb
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
@@ -22,6 +21,7 @@ from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.evaluation.rows import Row
+from surrogates.evaluation.scorecard import STATUS, resident_mb
 from surrogates.models.latent import FittedLatentAdditive
 from surrogates.models.training import Layers
 from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 import torch
 
-from benchmarks.scale.memory import STATUS, resident_mb
 from benchmarks.scale.search_cases import EffectShape, SearchCase, asked
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
@@ -19,6 +18,7 @@ from inverse_design.search.scan import search_pairs
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.evaluation.rows import Row
+from surrogates.evaluation.scorecard import STATUS, resident_mb
 
 _BLOCK = 512
 _SHALLOW = 256  # effects on fewer readouts than this are scored whole, so that their spectrum does not matter

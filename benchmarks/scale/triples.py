@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from benchmarks.scale.memory import STATUS, resident_mb
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.bounded import search_bounded
@@ -21,6 +20,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.rows import Row
+from surrogates.evaluation.scorecard import STATUS, resident_mb
 
 _ACTIVE = 0.2  # assumed share of genes with a strong effect: most genes of a genome do little
 _NOISE = 0.1  # of the target, as a share of its norm

@@ -43,53 +43,6 @@ def top_overlap_rows(
     return (_membership(prediction.abs(), k) * _membership(truth.abs(), k)).sum(1) / k
 
 
-def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Sum up precision over the steps of recall, as readouts are called changed from the highest score down.
-
-    The area under the precision-recall curve without interpolation, ``sum_k (recall_k - recall_k-1) precision_k``
-    over the distinct scores, so that tied readouts are called together. To compare rows, set it against
-    :func:`prevalence_rows`, which is what a constant score gets.
-
-    Raises:
-        DataError: If a score is not a number.
-    """
-    precision, _, changed = _curve(score, truth)
-    return (precision * changed).sum(1) / changed.sum(1)
-
-
-def prevalence_rows(truth: Bool[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Say which fraction of the readouts change: the average precision of an uninformative score."""
-    return truth.double().mean(1)
-
-
-def precision_at_recall(
-    score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"], *, recall: float
-) -> Float[Tensor, "b"]:
-    """Find the best precision of each row among the score thresholds that recall enough.
-
-    Raises:
-        DataError: If the recall is out of range or a score is not a number.
-    """
-    if not 0 < recall <= 1:
-        raise DataError(f"recall is {recall}; it must be above 0 and at most 1")
-    precision, recalled, changed = _curve(score, truth)
-    best = torch.where(recalled >= recall, precision, 0).amax(1)
-    return torch.where(changed.any(1), best, torch.nan)
-
-
-def _curve(
-    score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"]
-) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"], Bool[Tensor, "b g"]]:
-    """Call all readouts of at least each one's score: precision, recall, and whether that one changes."""
-    if bool(score.isnan().any()):
-        raise DataError("a score is nan; give readouts that were not scored the lowest score")
-    ascending, order = score.sort(dim=1)
-    changed = truth.gather(1, order)
-    first = torch.searchsorted(ascending, ascending)  # of the readouts tied with each
-    hits = changed.flip(1).cumsum(1).flip(1).gather(1, first).double()
-    return hits / (score.shape[1] - first), hits / changed.sum(1, keepdim=True), changed
-
-
 def _membership(size: Float[Tensor, "b g"], k: int) -> Float[Tensor, "b g"]:
     """Give the chance of each readout to be among the ``k`` largest when ties are broken at random."""
     least = size.topk(k, dim=1).values[:, -1:]

@@ -42,7 +42,7 @@ from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
 
 T = TypeVar("T")
 
-_STATUS = Path("/proc/self/status")
+STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 
 
@@ -70,7 +70,7 @@ def with_cost(work: Callable[[], T]) -> tuple[T, Cost]:
     began = time.perf_counter()
     result = work()
     seconds = time.perf_counter() - began
-    return result, Cost(seconds, math.nan if math.isnan(before) else max(0.0, _megabytes("VmHWM") - before))
+    return result, Cost(seconds, math.nan if math.isnan(before) else max(0.0, resident_mb("VmHWM") - before))
 
 
 def _reset_peak() -> float:
@@ -78,7 +78,7 @@ def _reset_peak() -> float:
     try:
         _give_back_free_pages()
         _RESET.write_text("5", encoding="ascii")
-        return _megabytes("VmRSS")
+        return resident_mb("VmRSS")
     except OSError:
         return math.nan
 
@@ -91,8 +91,9 @@ def _give_back_free_pages() -> None:
         return
 
 
-def _megabytes(field: str) -> float:
-    line = next(line for line in _STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
+def resident_mb(field: str) -> float:
+    """Read how much memory this process has (``VmRSS``) or had at most (``VmHWM``), in MB; on Linux only."""
+    line = next(line for line in STATUS.read_text(encoding="ascii").splitlines() if line.startswith(field))
     return int(line.split()[1]) * 1024 / 1e6
 
 

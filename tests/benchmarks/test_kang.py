@@ -7,9 +7,9 @@ import pytest
 import torch
 from strategies.screens import normal
 
+from benchmarks.differential import differential_readouts
 from surrogates.contrib.cells import TwoFactorCells
 from surrogates.data.io.cells import CONTROL, read_cells
-from surrogates.evaluation.column_metrics import differential_readouts
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ two together.
 """
 
 import os
-import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
@@ -16,6 +15,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import psutil
 from sqlalchemy import (
     URL,
     Column,
@@ -40,7 +40,6 @@ from sqlalchemy.pool import NullPool, StaticPool
 
 from inverse_design.errors import StoreError, masked
 
-MOUNTS = Path("/proc/mounts")
 _NETWORK = frozenset(
     {
         "9p", "afpfs", "afs", "beegfs", "ceph", "cifs", "davfs", "drvfs", "glusterfs", "gpfs", "lustre", "ncpfs",
@@ -50,40 +49,23 @@ _NETWORK = frozenset(
 )  # fmt: skip
 
 
-def refuse_network(path: Path, *, mounts: Path = MOUNTS) -> None:
-    """Refuse a file on a network file system.
+def refuse_network(path: Path) -> None:
+    """Refuse a file on a network file system: that with the longest path above it, later mounts hide earlier ones.
 
     Raises:
         StoreError: If the file lies on a file system of a network; the message names it.
     """
-    kind, where = _file_system(path.resolve(), mounts)
-    if kind in _NETWORK:
-        raise StoreError(
-            f"{str(path)!r} lies on the network file system {where!r} ({kind}), where locks cannot be trusted and"
-            " results could be lost; use a local disk, or a PostgreSQL database for a team"
-        )
-
-
-def _file_system(path: Path, mounts: Path) -> tuple[str, str]:
-    """Find the kind and place of the file system with the longest path above a file; later mounts hide earlier."""
     try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return "", ""
-    found, longest = ("", ""), -1
-    for line in lines:
-        words = line.split(" ")
-        if len(words) < 3:
-            continue
-        place = _unescaped(words[1])
-        if path.is_relative_to(place) and len(Path(place).parts) >= longest:
-            found, longest = (words[2], place), len(Path(place).parts)
-    return found
-
-
-def _unescaped(text: str) -> str:
-    """Undo the octal escapes of blanks and backslashes."""
-    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+        mounts = psutil.disk_partitions(all=True)
+    except OSError:  # a system that does not tell
+        return
+    above = [each for each in mounts if path.resolve().is_relative_to(each.mountpoint)]
+    found = max(reversed(above), key=lambda each: len(Path(each.mountpoint).parts), default=None)
+    if found is not None and found.fstype in _NETWORK:
+        raise StoreError(
+            f"{str(path)!r} lies on the network file system {found.mountpoint!r} ({found.fstype}), where locks"
+            " cannot be trusted and results could be lost; use a local disk, or a PostgreSQL database for a team"
+        )
 
 
 _LOCKED = "is locked by another program that keeps it open; wait for it, or close it, and repeat"

@@ -15,7 +15,7 @@ too often. After each round the miscoverage ``alpha`` at which the next interval
 are.
 
 Greedy picks say nothing of what was not picked. Drawn picks do, and their logged probabilities make the weights of
-:mod:`surrogates.uncertainty.conformal.weighted`. They come first, from all candidates; greedy ones fill the rest.
+inverse-propensity bounds. They come first, from all candidates; greedy ones fill the rest.
 """
 
 import math
@@ -178,28 +178,6 @@ class Softmax:
     def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
         """Give the logarithm of each candidate's weight, up to a common constant."""
         return utility.double() / self.temperature
-
-
-@dataclass(frozen=True)
-class UniformAbove:
-    """The same weight for every candidate that is good enough, none for the others."""
-
-    least: float  # smallest utility that may be drawn
-
-    @classmethod
-    def top(cls, utility: Float[Tensor, "c"], share: float) -> "UniformAbove":
-        """Take the best share of some candidates.
-
-        Raises:
-            DataError: If it is no share, or there are no candidates.
-        """
-        if not 0 < share <= 1 or not len(utility):
-            raise DataError(f"share {share} of {len(utility)} candidates; take one above 0 and up to 1 of some")
-        return cls(float(utility.topk(math.ceil(share * len(utility) - 1e-9)).values[-1]))
-
-    def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """Give the logarithm of each candidate's weight, up to a common constant."""
-        return torch.where(utility >= self.least, 0.0, -torch.inf).double()
 
 
 @dataclass(frozen=True)

@@ -94,19 +94,6 @@ def conformal_quantile(scores: Float[Tensor, "n *g"], level: float) -> Float[Ten
     return scores.kthvalue(rank, dim=0).values
 
 
-def p_values(scores: Float[Tensor, "n"], new: Float[Tensor, "b"]) -> Float[Tensor, "b"]:
-    """Say how unusual new scores are among calibration scores.
-
-    Raises:
-        CalibrationError: If a score is NaN.
-    """
-    refuse_nan(scores)
-    refuse_nan(new)
-    ascending = scores.sort().values
-    reached = len(scores) - torch.searchsorted(ascending, new.contiguous())
-    return (1 + reached).double() / (len(scores) + 1)
-
-
 def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tuple[float, float]:
     """Say between which bounds the true coverage lies, given how few perturbations calibrated it.
 

@@ -12,7 +12,6 @@ from torch import Tensor
 from surrogates.evaluation.metrics import (
     absolute_errors,
     bootstrap_interval,
-    interventional_absolute_error,
     median,
     pearson_rows,
     r_squared_rows,
@@ -42,14 +41,6 @@ def test_errors_carry_the_unit_of_effects(seed: int, unit: float) -> None:
     one, other = normal(2, 4, 6, seed=seed)
     torch.testing.assert_close(squared_errors(unit * one, unit * other), unit**2 * squared_errors(one, other))
     torch.testing.assert_close(absolute_errors(unit * one, unit * other), unit * absolute_errors(one, other))
-
-
-def test_the_interventional_error_leaves_out_what_is_intervened_on() -> None:
-    prediction = _rows([9, 2, 5], [9, 0, 3])
-    intervened = torch.tensor([True, False, False])
-    assert interventional_absolute_error(prediction, TRUTH, intervened).tolist() == [1, 0.5]
-    assert interventional_absolute_error(prediction, TRUTH, ~intervened).tolist() == [8, 9]
-    assert interventional_absolute_error(prediction, TRUTH, torch.ones(3, dtype=torch.bool)).isnan().all()
 
 
 @given(seed=SEEDS)
@@ -99,14 +90,12 @@ def test_the_mean_perturbation_has_no_systema_correlation_however_it_was_added_u
 
 def test_a_statistic_of_rows_is_the_statistic_of_each_row() -> None:
     prediction, truth = normal(2, 5, 7, seed=3)
-    intervened = torch.arange(7) < 2
     for metric in (
         squared_errors,
         absolute_errors,
         r_squared_rows,
         pearson_rows,
         lambda one, other: systema_rows(one, other, torch.linspace(-1, 1, 7, dtype=torch.float64)),
-        lambda one, other: interventional_absolute_error(one, other, intervened),
     ):
         alone = torch.cat([metric(prediction[[row]], truth[[row]]) for row in range(5)])
         torch.testing.assert_close(metric(prediction, truth), alone)

@@ -10,13 +10,9 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from strategies.screens import normal
 from torch import Tensor
 
+from benchmarks.differential import average_precision_rows, precision_at_recall
 from surrogates.errors import DataError
-from surrogates.evaluation.row_metrics import (
-    average_precision_rows,
-    precision_at_recall,
-    prevalence_rows,
-    top_overlap_rows,
-)
+from surrogates.evaluation.row_metrics import top_overlap_rows
 
 
 @st.composite
@@ -61,15 +57,15 @@ def test_average_precision_knows_order_only_and_no_order_of_readouts(case: tuple
 def test_more_recall_never_has_more_precision(case: tuple[Tensor, Tensor]) -> None:
     at = torch.stack([precision_at_recall(*case, recall=recall) for recall in (0.25, 0.5, 0.75, 1.0)])
     assert (at.diff(dim=0) <= 0).all()
-    assert (at[-1] >= prevalence_rows(case[1]) - 1e-12).all()
+    assert (at[-1] >= case[1].double().mean(1) - 1e-12).all()
     assert (at[0] <= 1).all()
 
 
 @given(called())
 def test_a_score_that_tells_nothing_gets_the_prevalence(case: tuple[Tensor, Tensor]) -> None:
     truth = case[1]
-    torch.testing.assert_close(average_precision_rows(torch.zeros_like(case[0]), truth), prevalence_rows(truth))
-    torch.testing.assert_close(prevalence_rows(truth), torch.tensor(truth.numpy().mean(1)))
+    torch.testing.assert_close(average_precision_rows(torch.zeros_like(case[0]), truth), truth.double().mean(1))
+    torch.testing.assert_close(truth.double().mean(1), torch.tensor(truth.numpy().mean(1)))
 
 
 @given(called())
@@ -85,7 +81,7 @@ def test_where_nothing_changes_precision_is_undefined() -> None:
     assert math.isnan(average_precision_rows(score, truth)[0])
     assert average_precision_rows(score, truth)[1] == 1
     assert precision_at_recall(score, truth, recall=0.5).isnan().tolist() == [True, False]
-    assert prevalence_rows(truth).tolist() == [0, 1]
+    assert truth.double().mean(1).tolist() == [0, 1]
 
 
 def test_infinite_scores_rank_and_undefined_ones_are_refused() -> None:

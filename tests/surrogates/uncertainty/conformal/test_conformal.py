@@ -20,7 +20,6 @@ from surrogates.uncertainty.conformal.quantiles import (
     conformal_quantile,
     coverage_band,
     least_count,
-    p_values,
     quantile_rank,
     require_count,
 )
@@ -67,23 +66,6 @@ def test_the_quantile_is_found_by_counting(drawn: list[float], level: tuple[floa
     found = float(conformal_quantile(torch.tensor(drawn, dtype=torch.float64), number))
     enough = [each for each in drawn if sum(other <= each for other in drawn) >= exact * (len(drawn) + 1)]
     assert found == min(enough, default=math.inf)
-
-
-@given(scores, scores)
-def test_p_values_are_found_by_counting(drawn: list[float], new: list[float]) -> None:
-    both = (torch.tensor(each, dtype=torch.float64) for each in (drawn, new))
-    expected = [(1 + sum(score >= each for score in drawn)) / (len(drawn) + 1) for each in new]
-    assert p_values(*both).tolist() == expected
-
-
-@given(scores, levels, st.floats(-9, 9))
-def test_quantile_and_p_value_are_one_statement(
-    drawn: list[float], level: tuple[float, Fraction], new: float
-) -> None:
-    calibration = torch.tensor(drawn, dtype=torch.float64)
-    outside = new > float(conformal_quantile(calibration, level[0]))
-    p = float(p_values(calibration, torch.tensor([new], dtype=torch.float64)))
-    assert outside == (p <= 1 - level[0] + 1e-9)
 
 
 @pytest.mark.parametrize("level", [0.5, 0.8, 0.9, 0.95])
@@ -146,6 +128,5 @@ def test_too_few_and_nan_are_refused_with_what_to_do() -> None:
     with pytest.raises(CalibrationError, match="needs 19"):
         coverage_band(18, 0.95)
     bad = torch.tensor([0.0, math.nan, 1.0, math.nan])
-    for use in (lambda: conformal_quantile(bad, 0.5), lambda: p_values(torch.zeros(3), bad)):
-        with pytest.raises(CalibrationError, match="2 of 4 scores are NaN, the first at 1"):
-            use()
+    with pytest.raises(CalibrationError, match="2 of 4 scores are NaN, the first at 1"):
+        conformal_quantile(bad, 0.5)

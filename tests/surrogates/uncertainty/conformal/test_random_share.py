@@ -1,5 +1,6 @@
 import math
 from collections import Counter
+from dataclasses import dataclass
 from itertools import permutations
 
 import pytest
@@ -13,7 +14,6 @@ from surrogates.uncertainty.conformal.adaptive import (
     DrawLaw,
     MixedBatch,
     Softmax,
-    UniformAbove,
     log_probabilities,
     mixed_batch,
 )
@@ -75,15 +75,14 @@ def test_orders_are_drawn_as_often_as_logged() -> None:
     assert total == pytest.approx(1)
 
 
-def test_the_best_share_is_drawn_uniformly_and_nothing_else() -> None:
-    utility = torch.arange(20.0)
-    law = UniformAbove.top(utility, 0.25)
-    assert law.least == 15.0
-    batch = drawn_from(utility, 4, 1.0, law, seed=0)
-    assert (batch.numbers >= 15).all()
-    torch.testing.assert_close(batch.log_probability.exp(), 1 / torch.tensor([5.0, 4, 3, 2]).double())
-    assert UniformAbove.top(utility, 0.001).least == 19.0
-    assert UniformAbove.top(torch.zeros(9), 0.5).log_weights(torch.zeros(9)).tolist() == [0.0] * 9
+@dataclass(frozen=True)
+class Above:
+    """A law that excludes what is not good enough."""
+
+    least: float
+
+    def log_weights(self, utility: torch.Tensor) -> torch.Tensor:
+        return torch.where(utility >= self.least, 0.0, -torch.inf).double()
 
 
 def test_bad_input_is_refused() -> None:
@@ -91,15 +90,12 @@ def test_bad_input_is_refused() -> None:
     for temperature in (0.0, -1.0, math.nan):
         with pytest.raises(DataError, match=r"temperature .* is not positive"):
             Softmax(temperature)
-    for share in (0.0, 1.5, math.nan):
-        with pytest.raises(DataError, match="of 5 candidates"):
-            UniformAbove.top(utility, share)
     with pytest.raises(DataError, match=r"share 1\.2 is not between 0 and 1"):
         drawn_from(utility, 2, 1.2, Softmax(1.0), 0)
     for count in (0, 6):
         with pytest.raises(DataError, match=f"a batch of {count} cannot be taken from 5"):
             drawn_from(utility, count, 0.5, Softmax(1.0), 0)
     with pytest.raises(DataError, match="3 candidates are to be drawn, and the law may draw 2; widen it"):
-        drawn_from(utility, 3, 1.0, UniformAbove(3.0), 0)
+        drawn_from(utility, 3, 1.0, Above(3.0), 0)
     with pytest.raises(DataError, match="1 of 2 utilities are not finite"):
         drawn_from(torch.tensor([0.0, math.nan]), 1, 0.5, Softmax(1.0), 0)

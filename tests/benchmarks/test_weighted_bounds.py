@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from benchmarks.weighted_bounds import ProposalLog, effective_count, weighted_bound
 from surrogates.errors import CalibrationError
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
-from surrogates.uncertainty.conformal.weighted import ProposalLog, effective_count, weighted_bound
 
 points = st.lists(
     st.tuples(st.floats(-9, 9) | st.just(math.inf), st.integers(0, 9)), min_size=1, max_size=30
