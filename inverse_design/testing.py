@@ -34,16 +34,7 @@ _MOST = 300  # candidates that an objective or a constraint is asked about
 
 
 def check_objective(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> None:
-    """Check that an objective values each candidate on its own, and pairs by products as one by one.
-
-    Args:
-        objective: What candidates are worth.
-        fitted: A surrogate with its error laws.
-        space: Some candidates, of entries measured alone.
-
-    Raises:
-        AssertionError: If a clause of the contract is broken; the message says which.
-    """
+    """Check that an objective values each candidate on its own, and pairs by products as one by one."""
     _require("it satisfies Objective", holds=isinstance(objective, Objective))
     batch = space.batch(0, min(space.size, _MOST))
     utility, b = objective.utility(fitted, batch), len(batch)
@@ -70,15 +61,7 @@ def check_objective(objective: Objective, fitted: FittedCalibrated, space: Combi
 
 
 def check_constraint(constraint: Constraint, vocabulary: Vocabulary) -> None:
-    """Check that a constraint answers for each candidate on its own.
-
-    Args:
-        constraint: Which candidates may be proposed.
-        vocabulary: Three targets or more.
-
-    Raises:
-        AssertionError: If a clause of the contract is broken; the message says which.
-    """
+    """Check that a constraint answers for each candidate on its own."""
     parameters = getattr(type(constraint), "__dataclass_params__", None)
     _require("it is a frozen dataclass", holds=parameters is not None and parameters.frozen)
     every = CombinationSpace.of(vocabulary, orders=(1, 2, 3), constraints=Constraints(measured="keep"))
@@ -94,15 +77,7 @@ def check_constraint(constraint: Constraint, vocabulary: Vocabulary) -> None:
 
 
 def check_writer(write: Callable[[pd.DataFrame, Path, Mapping[str, object]], None], path: Path) -> None:
-    """Check that a writer makes one file of tables with words, gaps and no rows, and leaves the table as it was.
-
-    Args:
-        write: Called with a table, a path and facts.
-        path: A file that is not there yet, in a folder without others.
-
-    Raises:
-        AssertionError: If a clause of the contract is broken; the message says which.
-    """
+    """Check that a writer makes one file, also of gaps and of no rows, and keeps the table as it was."""
     table = pd.DataFrame({"name": ["A+B", 'é, "c"'], "number": [0.1, np.nan], "set": [True, False]})
     for each in (table, table.iloc[:0]):
         before = each.copy()
@@ -112,14 +87,7 @@ def check_writer(write: Callable[[pd.DataFrame, Path, Mapping[str, object]], Non
 
 
 def check_space(space: CombinationSpace) -> None:
-    """Spell a small space out and compare it with :func:`itertools.combinations`.
-
-    Args:
-        space: A space of at most some thousand combinations.
-
-    Raises:
-        AssertionError: If numbers and combinations do not correspond, or the count of valid ones is wrong.
-    """
+    """Spell a small space out and compare it with :func:`itertools.combinations`."""
     batch = space.batch(0, space.size)
     found = [tuple(int(gene) for gene in row if int(gene) != EMPTY) for row in batch.genes]
     entries = [int(one) for one in space.entries]
@@ -134,15 +102,7 @@ def check_space(space: CombinationSpace) -> None:
 
 
 def check_pair_score(score: PairScore) -> None:
-    """Compare the quick scores of all pairs with the exact ones.
-
-    Args:
-        score: Of at most some hundred entries.
-
-    Raises:
-        AssertionError: If a block has the wrong shape or holds NaN, the bound on its error does not hold, or an
-            exact score depends on what else is asked for.
-    """
+    """Compare the quick scores of all pairs with the exact ones."""
     first, second = torch.triu_indices(score.size, score.size, offset=1).unbind(0)
     exact = score.exact(first, second)
     whole = score.block(0, score.size)
@@ -169,15 +129,7 @@ def check_pair_score(score: PairScore) -> None:
 
 
 def check_searcher(search: Searcher, *, seed: int = 0) -> None:
-    """Compare a search over pairs with brute force, with ties, constraints and more asked for than there is.
-
-    Args:
-        search: Called with a score, how many pairs, and the space.
-        seed: Fixes the cases.
-
-    Raises:
-        AssertionError: If an answer is not the true one, bit for bit.
-    """
+    """Compare a search over pairs with brute force, with ties, constraints and more asked for than there is."""
     generator = torch.Generator().manual_seed(seed)
     doses = {"G03": 2.0, "G07": 0.5}
     entries = [Intervention(f"G{one:02d}") for one in range(40)]
@@ -306,14 +258,7 @@ _TOLD = Told(measured=2, failed=1, extra=1, values=3, flagged=("odd",))
 
 
 def check_store(store: Store) -> None:
-    """Run a campaign through an empty store, with failures and several writers.
-
-    Args:
-        store: Without campaigns.
-
-    Raises:
-        AssertionError: If it loses, doubles, mixes up or half-writes anything.
-    """
+    """Run a campaign through an empty store, with failures and several writers."""
     _expect("the names of an empty store", store.names(), ())
     _refuses("an unknown campaign", UnknownNameError, lambda: store.reading(_NAME).__enter__())
     store.create(_NAME, "key-1", _CREATED, screen=_SCREEN, actor=_ACTOR)

@@ -30,17 +30,7 @@ _MOST_PAIRS = 300
 
 
 def check_surrogate(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> None:
-    """Check that a surrogate keeps the contract; run it on several screens.
-
-    Args:
-        surrogate: The configuration of the model.
-        screen: What to fit it to: one context, with single perturbations and, for a model of combinations,
-            combinations.
-        seed: For the fits.
-
-    Raises:
-        AssertionError: If a clause of the contract is broken; the message says which.
-    """
+    """Check that a surrogate keeps the contract; run it on several screens."""
     check_configuration(surrogate)
     check_fit(surrogate, screen, seed=seed)
     check_row_order(surrogate, screen, seed=seed)
@@ -52,17 +42,7 @@ def check_surrogate(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> N
 def check_context_surrogate(
     surrogate: ContextSurrogate, screen: Screen, *, seed: int = 0, tolerance: float = 1e-4
 ) -> None:
-    """Check that a surrogate of several contexts keeps the contract; run it on several screens.
-
-    Args:
-        surrogate: The configuration of the model.
-        screen: What to fit it to: several contexts.
-        seed: For the fits and the shuffle.
-        tolerance: By how much predictions may depend on the order of rows, relative to the largest effect.
-
-    Raises:
-        AssertionError: If a clause of the contract is broken; the message says which.
-    """
+    """Check that a surrogate of several contexts keeps the contract; run it on several screens."""
     check_configuration(surrogate)
     surrogate_before, screen_before = copy.deepcopy((surrogate, screen))
     fitted: object = surrogate.fit(screen, seed=seed)
@@ -88,16 +68,7 @@ def check_context_surrogate(
 
 
 def check_reader(read: Reader, path: Path, *, stated: Dialect | None = None) -> None:
-    """Check that a reader reads a file twice alike, and refuses damaged ones by a :class:`DataError`.
-
-    Args:
-        read: The reader.
-        path: A file that it reads.
-        stated: What is known about its columns.
-
-    Raises:
-        AssertionError: If a clause of the contract is broken; the message says which.
-    """
+    """Check that a reader reads a file twice alike, and refuses damaged ones by a :class:`DataError`."""
     dialect, provenance = stated or Dialect(), {"source": path.name}
     one, other = (read(path, dialect, layer_key=None, readouts=None, provenance=provenance) for _ in range(2))
     if one.provenance.get("source") != path.name:
@@ -117,30 +88,14 @@ def check_reader(read: Reader, path: Path, *, stated: Dialect | None = None) -> 
 
 
 def check_configuration(surrogate: Surrogate | ContextSurrogate) -> None:
-    """Check that a configuration is a frozen dataclass.
-
-    Args:
-        surrogate: The configuration of the model.
-
-    Raises:
-        AssertionError: If it is something else.
-    """
+    """Check that a configuration is a frozen dataclass."""
     parameters = getattr(type(surrogate), "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
         raise AssertionError(f"{type(surrogate).__name__} is not a frozen dataclass")
 
 
 def check_fit(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> None:
-    """Check that fitting changes neither configuration nor screen, and that the seed fixes its result.
-
-    Args:
-        surrogate: The configuration of the model.
-        screen: What to fit it to.
-        seed: For the fits.
-
-    Raises:
-        AssertionError: If something is changed, or the same seed gives two predictions.
-    """
+    """Check that fitting changes neither configuration nor screen, and that the seed fixes its result."""
     surrogate_before, screen_before = copy.deepcopy((surrogate, screen))
     fitted: object = surrogate.fit(screen, seed=seed)
     if surrogate != surrogate_before:
@@ -157,17 +112,7 @@ def check_fit(surrogate: Surrogate, screen: Screen, *, seed: int = 0) -> None:
 
 
 def check_row_order(surrogate: Surrogate, screen: Screen, *, seed: int = 0, tolerance: float = 1e-4) -> None:
-    """Check that the order of a screen's rows does not matter.
-
-    Args:
-        surrogate: The configuration of the model.
-        screen: What to fit it to.
-        seed: For the fits and the shuffle.
-        tolerance: Largest allowed difference, relative to the largest measured effect.
-
-    Raises:
-        AssertionError: If predictions differ by more.
-    """
+    """Check that the order of a screen's rows does not matter."""
     shuffle = torch.randperm(len(screen), generator=torch.Generator().manual_seed(seed))
     probe = probe_batch(screen)
     one = surrogate.fit(screen, seed=seed).predict(probe).mean
@@ -177,15 +122,7 @@ def check_row_order(surrogate: Surrogate, screen: Screen, *, seed: int = 0, tole
 
 
 def check_predictions(fitted: Fitted, screen: Screen) -> None:
-    """Check shapes, finite numbers, the control, the empty batch, and that rows are predicted on their own.
-
-    Args:
-        fitted: The fitted model.
-        screen: What it was fitted to.
-
-    Raises:
-        AssertionError: If a prediction is malformed, or depends on the rows beside it.
-    """
+    """Check shapes, finite numbers, the control, the empty batch, and that rows are predicted on their own."""
     probe = probe_batch(screen)
     posterior = fitted.predict(probe)
     shape = (len(probe), len(fitted.readouts))
@@ -231,14 +168,7 @@ def _check_unseen_context(fitted: FittedAcrossContexts, screen: Screen) -> None:
 
 
 def check_pair_factors(fitted: Fitted) -> None:
-    """Check that pair factors and networks on sums, if a model has any, give what it predicts for pairs.
-
-    Args:
-        fitted: The fitted model; pairs are of entries measured alone.
-
-    Raises:
-        AssertionError: If the mean, or the scale of a :class:`GaussianPosterior`, differs.
-    """
+    """Check that pair factors and networks on sums, if a model has any, give what it predicts for pairs."""
     found = latent_factors(fitted)
     if found is None:
         return
@@ -262,14 +192,7 @@ def check_pair_factors(fitted: Fitted) -> None:
 
 
 def probe_batch(screen: Screen) -> PerturbationBatch:
-    """Collect perturbations on which models are compared.
-
-    Args:
-        screen: What the models are fitted to.
-
-    Returns:
-        The control, every condition of the screen, and every entry next to the following one of another target.
-    """
+    """Collect perturbations on which models are compared."""
     genes, targets = screen.batch.genes, screen.vocabulary.targets
     neighbours = [(i, i + 1) for i in range(len(targets) - 1) if targets[i] != targets[i + 1]]
     width = max(2, genes.shape[1])

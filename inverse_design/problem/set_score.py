@@ -7,7 +7,6 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice, product
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -122,24 +121,6 @@ class PairwiseSetScore:
         return total
 
 
-@runtime_checkable
-class SetScored(Protocol):
-    """An objective that knows its own score of sets; those of this package are asked by :func:`set_score`."""
-
-    def set_score(self, fitted: FittedCalibrated, space: CombinationSpace, order: int) -> PairwiseSetScore | None:
-        """Write the worth of the sets of an order as a sum over pairs.
-
-        Args:
-            fitted: A surrogate with its error laws.
-            space: Whose entries are put together; all of them measured alone.
-            order: How many entries a set has.
-
-        Returns:
-            A score that ranks the sets as the expected utility does; ``None`` if there is none.
-        """
-        ...
-
-
 def set_score(
     objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, order: int
 ) -> PairwiseSetScore | None:
@@ -151,8 +132,6 @@ def set_score(
     Scattered coefficients couple all members in a density (in a distance each adds its own), as do interactions
     and correlations: they have no such sum.
     """
-    if isinstance(objective, SetScored):
-        return objective.set_score(fitted, space, order)
     rows = fitted.set_rows(order)
     if rows is None:
         return None

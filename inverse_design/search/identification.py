@@ -15,8 +15,7 @@ from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import pair_factored
-from surrogates.models.wrappers.calibrated import FittedCalibrated
-from surrogates.models.wrappers.cross_fitting import HeldOutFit
+from surrogates.models.wrappers.calibrated import FittedCalibrated, judge_of
 
 NEAR = 256  # scores below the best that are kept of each target, to tell how large a set would have been
 FEWEST = 40  # held-out targets that are identified in any case, if there are as many
@@ -137,7 +136,7 @@ def asked_again(
 ) -> Identification:
     """Use what held-out targets showed for another target on the same readouts."""
     misfits = {
-        number: _asked_misfit(likelihood, _judge(fitted.cross[number]), space)
+        number: _asked_misfit(likelihood, judge_of(fitted.cross[number]), space)
         for number in found.fold.unique().tolist()
     }
     asked = torch.tensor([misfits[number] for number in found.fold.tolist()], dtype=torch.float64)
@@ -155,15 +154,9 @@ def _identified(
         fold = fitted.cross[number]
         profile = replace(likelihood.target, values=fold.effects[row, likelihood.target.columns])
         truth = fold.batch.rows(torch.tensor([row]))
-        yield _one(replace(likelihood, target=profile), _judge(fold), truth, space)
+        yield _one(replace(likelihood, target=profile), judge_of(fold), truth, space)
         if progress is not None:
             progress(done, len(asked))
-
-
-def _judge(fold: HeldOutFit) -> FittedCalibrated:
-    if not isinstance(fold.fitted, FittedCalibrated):
-        raise TypeError(f"{type(fold.fitted).__name__} has no error law, so that it identifies nothing")
-    return fold.fitted
 
 
 def _asked_misfit(likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace) -> float:

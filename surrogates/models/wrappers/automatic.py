@@ -23,7 +23,7 @@ from surrogates.models.base import Fitted, Surrogate, single_effects, surrogate_
 from surrogates.models.baselines import MatchingMean, NoChange
 from surrogates.models.interaction import Interaction
 from surrogates.models.kernel import KernelRidge
-from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
+from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated, judge_of
 from surrogates.models.wrappers.cross_fitting import (
     HeldOutFit,
     HeldOutPredictions,
@@ -362,7 +362,7 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
     chosen, rows = _appointed(every, scores, parts, folds >= 0)
     cross, without = [], []
     for fold, held_out in enumerate(chosen.cross):
-        views = [_view(fit.cross[fold]) for fit in every]
+        views = [judge_of(fit.cross[fold]) for fit in every]
         scores = torch.stack([each.without[fold] for each in promises])
         view, pool = _appointed(views, scores, parts, folds != fold)
         cross.append(replace(held_out, fitted=view))
@@ -402,12 +402,6 @@ def _predicts_clearly_better(one: HeldOutPredictions, other: HeldOutPredictions)
 def _finite(error: float) -> float:
     """With one or two doubles nothing is clear."""
     return math.inf if math.isnan(error) else error
-
-
-def _view(held_out: HeldOutFit) -> FittedCalibrated:
-    if not isinstance(held_out.fitted, FittedCalibrated):
-        raise TypeError(f"{type(held_out.fitted).__name__} has no error law, so that it identifies nothing")
-    return held_out.fitted
 
 
 def _promised(fit: FittedCalibrated) -> Promise:
