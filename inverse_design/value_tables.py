@@ -1,5 +1,6 @@
 """Tables that give each name a number: targets, prior weights."""
 
+import io
 import re
 import zlib
 from collections.abc import Iterable, Sequence
@@ -12,14 +13,16 @@ import torch
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
+from surrogates.data.io.tabular import MISSING, delimiter_of, text_of
 
-TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".parquet")
 # Lower case, without blanks, dots, dashes and underscores.
 NAME_COLUMNS = ("readout", "gene", "genename", "genesymbol", "symbol", "feature", "protein", "name", "names")
 VALUE_COLUMNS = (
     "value", "effect", "logfc", "log2fc", "lfc", "avglog2fc", "avglogfc", "log2foldchange", "logfoldchange",
     "logfoldchanges", "foldchange", "delta",
 )  # fmt: skip
+RATIO_COLUMNS = ("foldchange", "fc", "ratio", "fold")
 WEIGHT_COLUMNS = ("weight", "prior", "priorweight")
 ERROR_COLUMNS = ("standarderror", "se", "stderr", "lfcse")
 
@@ -73,12 +76,18 @@ def read_value_table(
     others = [column for column in table if column != name]
     value = _stated(table, value_col, path) or _value_column(table[others], values, path)
     extra = [column for column in others if column != value]
+    _refuse_ratio(table[value], value, path)
+    missing = table[value].str.strip().isin(MISSING)
+    table = table[~missing].drop_duplicates(subset=[name, value], ignore_index=True)
+    if table.empty:
+        raise TargetError(f"column {value!r} of {path.name!r} holds no numbers")
+    left = f"; {int(missing.sum())} without a value left out" if missing.any() else ""
     names = tuple(table[name].str.strip())
     _refuse_unnamed(names, name, path)
     weight = _one_named(table[extra], WEIGHT_COLUMNS, path)
     error = _one_named(table[extra], ERROR_COLUMNS, path)
     return ValueTable(
-        origin=f"{path.name}, {value!r} of each {name!r}",
+        origin=f"{path.name}, {value!r} of each {name!r}{left}",
         names=names,
         values=_numbers(table, value, names, path),
         weights=None if weight is None else _numbers(table, weight, names, path),
@@ -100,8 +109,9 @@ def text_table(path: Path) -> pd.DataFrame:
             rows = (frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()).astype(str)
             header = [str(column) for column in rows.columns]
         else:
-            sep = "\t" if ".tsv" in path.suffixes else ","
-            whole = pd.read_csv(path, sep=sep, header=None, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+            text = text_of(path)
+            sep = delimiter_of([line for line in text.splitlines()[:100] if line.strip()] or [""])
+            whole = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False)
             header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
     except (ValueError, OSError, EOFError, zlib.error) as error:
         raise TargetError(f"{path.name!r} cannot be read as a table: {error}") from error
@@ -110,6 +120,17 @@ def text_table(path: Path) -> pd.DataFrame:
             f"column {twice[0]!r} of {path.name!r} occurs {header.count(twice[0])} times; rename one"
         )
     return rows.set_axis(header, axis=1)
+
+
+def _refuse_ratio(column: pd.Series, name: str, path: Path) -> None:
+    """Refuse ratios, such as fold changes without a logarithm, which are no differences."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    if _folded(name) in RATIO_COLUMNS and numbers.notna().any() and not bool((numbers < 0).any()):
+        raise TargetError(
+            f"column {name!r} of {path.name!r} holds no negative value: these look like ratios, not"
+            f" differences; take"
+            " their log2, and call the column log2FoldChange (or 'value', if they are differences all the same)"
+        )
 
 
 def _stated(table: pd.DataFrame, column: str | None, path: Path) -> str | None:

@@ -51,7 +51,7 @@ class Reading:
     dose_col: str | None = None
     group_col: str | None = None
     layer_key: str | None = None
-    normalise: bool | None = None
+    normalise: Annotated[bool | None, Parameter(negative="--no-normalise")] = None
     collapse_guides: bool = False
     sep: str | None = None
     mode: Mode | None = None

@@ -1,10 +1,12 @@
 """The screen, the names and the forward model that a command line states."""
 
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inverse_design.cli.console import complaints, say
 from inverse_design.cli.early import is_missing, require_model
 from inverse_design.cli.options import AUTOMATIC, Reading
 from inverse_design.value_tables import names_a_file
@@ -51,6 +53,29 @@ def _lines(path: Path) -> tuple[str, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{str(path)!r} cannot be read as a list of names: {error}") from error
     return tuple(name for line in lines if (name := line.partition("#")[0].strip()))
+
+
+def read_exclusions(stated: Sequence[str], *, known: Collection[str]) -> tuple[str, ...]:
+    """Collect names that are left out; of a list in a file, those that the data know, which is said.
+
+    Lists may have a header, numbers in brackets behind a name (``TP53 (7157)``), or be sets in ``.gmt``.
+
+    Raises:
+        DataError: If a file cannot be read, or something names nothing.
+    """
+    folded = {name.casefold(): name for name in known}
+    found: list[str] = []
+    for text in stated:
+        if text in known or not names_a_file(text):
+            found += _names(text, known)
+            continue
+        lines = _lines(Path(text))
+        listed = [name for line in lines for name in (line.split("\t")[2:] if text.endswith(".gmt") else [line])]
+        bare = dict.fromkeys(re.sub(r"\s*\(\d+\)$", "", name.split("\t")[0].strip().strip('"')) for name in listed)
+        held = [folded[name.casefold()] for name in bare if name.casefold() in folded]
+        say(complaints(), f"{Path(text).name}: {len(held)} of {len(bare)} names are in the data", "dim")
+        found += held
+    return tuple(dict.fromkeys(found))
 
 
 def open_screen(data: str, reading: Reading) -> Screen:

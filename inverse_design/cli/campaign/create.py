@@ -21,7 +21,7 @@ from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.limit_tables import read_pairs
 from inverse_design.cli.options import Reading
-from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.cli.screens import one_context, open_screen, read_exclusions
 from inverse_design.errors import LibraryError
 from inverse_design.problem.problem import Problem, ask, range_remark, scale_remark
 from inverse_design.targets import read_target
@@ -88,7 +88,7 @@ def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen
 def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object]:
     known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
     flags: dict[str, object] = {**asdict(stated), "name": place.name}
-    flags["exclude"] = read_names(stated.exclude, known=known) if stated.exclude else None
+    flags["exclude"] = read_exclusions(stated.exclude, known=known) if stated.exclude else None
     if stated.incompatible is not None:
         flags["incompatible"] = read_pairs(Path(stated.incompatible))
     if stated.costs is not None:

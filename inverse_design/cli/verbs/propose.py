@@ -11,7 +11,7 @@ from inverse_design.cli.console import Run, complaints, output, say, show_facts,
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
-from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
+from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_exclusions, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
@@ -93,7 +93,7 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
     """Resolve the restrictions against what the screen knows."""
     known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
     return Constraints(
-        excluded=read_names(restrictions.exclude, known=known),
+        excluded=read_exclusions(restrictions.exclude, known=known),
         required=read_names(restrictions.require, known=known),
         allowed=read_names(restrictions.allow, known=known) if restrictions.allow else None,
         measured="keep" if restrictions.measured == "keep" else "leave_out",

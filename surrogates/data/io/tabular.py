@@ -38,11 +38,11 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
     Raises:
         DataError: If a column has no name, two share one, or rows have more values than the header has names.
     """
-    text = _text(path)
+    text = text_of(path)
     lines = [line for line in text.splitlines()[: 4 * _PROBED_LINES] if line.strip()][:_PROBED_LINES]
     if not lines:
         raise DataError(f"{path.name!r} cannot be read as a table: No columns to parse from file")
-    delimiter = _delimiter(lines)
+    delimiter = delimiter_of(lines)
     rows = list(csv.reader(lines, delimiter=delimiter))
     names = [name.strip() for name in rows[0]]
     if any(len(row) > len(names) for row in rows[1:]):
@@ -159,7 +159,8 @@ def looks_transposed(readouts: Sequence[str], labels: Sequence[str]) -> bool:
     return len(pairs) >= 2 and not any("+" in label for label in labels)
 
 
-def _text(path: Path) -> str:
+def text_of(path: Path) -> str:
+    """Read a text file, maybe compressed, in the encodings in which spreadsheets save."""
     opened = gzip.open if path.suffix == ".gz" else open
     with opened(path, "rb") as file:
         raw: bytes = file.read()
@@ -173,7 +174,7 @@ def _text(path: Path) -> str:
         return raw.decode("cp1252", errors="strict")
 
 
-def _delimiter(lines: Sequence[str]) -> str:
+def delimiter_of(lines: Sequence[str]) -> str:
     """The delimiter that divides header and lines into the same number of fields, the more the better."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
