@@ -1,14 +1,13 @@
-"""The screen, the names and the forward model that a command line states."""
+"""The screen and the names that a command line states."""
 
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from inverse_design.cli.console import complaints, say
-from inverse_design.cli.early import is_missing, require_model
-from inverse_design.cli.options import AUTOMATIC, Reading
+from inverse_design.cli.early import is_missing
+from inverse_design.cli.options import Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.counts import COUNTS
@@ -16,10 +15,6 @@ from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.readers import endings, read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.registry import SURROGATES
-
-if TYPE_CHECKING:
-    import surrogates.models.base
 
 _LIST_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
 
@@ -160,13 +155,3 @@ def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
 
 def _reference_key(reading: Reading) -> tuple[str, ...] | None:
     return tuple(key.strip() for words in reading.reference_key for key in words.split(",")) or None
-
-
-def loaded_model(name: str) -> "surrogates.models.base.Surrogate | None":
-    """Load a forward model by its name, ``None`` for the automatic one.
-
-    Raises:
-        UnknownNameError: If there is none of that name; the message names the nearest ones.
-    """
-    require_model(name)
-    return None if name == AUTOMATIC else SURROGATES.load(name)()

@@ -30,6 +30,7 @@ class TopK:
     k: int  # how many are kept
     index: Int64[Tensor, "m"]  # numbers of the candidates in their space; fewer than ``k`` when fewer were offered
     score: Float64[Tensor, "m"]  # their scores, larger is better
+    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse to keep nothing."""

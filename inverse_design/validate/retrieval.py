@@ -30,6 +30,7 @@ from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scorecard import Split, double_splits
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.summary import summary
 from surrogates.uncertainty.selection import Promise
 
 _ROWS = 512
@@ -69,6 +70,7 @@ class RetrievalReport:
 
     conditions: Int[Tensor, "n"]  # rows of the screen that were targets
     found: Mapping[str, Mapping[str, Retrieval]]  # what was found of each target, by variant and method
+    __repr__ = summary
 
 
 def measure_retrieval(

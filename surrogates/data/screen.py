@@ -267,11 +267,11 @@ class Screen:
         """
         return self.rows(sorted(range(len(self)), key=lambda row: (self.labels[row], self.contexts[row])))
 
-    def row_of(self, perturbation: Perturbation) -> int:
+    def row_of(self, perturbation: Perturbation | str) -> int:
         """Find the row in which a perturbation was measured.
 
         Args:
-            perturbation: What was done.
+            perturbation: What was done, or its label, in which the order of parts does not matter.
 
         Returns:
             The number of its first row.
@@ -279,9 +279,10 @@ class Screen:
         Raises:
             UnknownNameError: If it was not measured.
         """
-        if perturbation.label not in self.labels:
-            raise UnknownNameError.from_known("condition", perturbation.label, self.labels)
-        return self.labels.index(perturbation.label)
+        done = self.vocabulary.parse(perturbation) if isinstance(perturbation, str) else perturbation
+        if done.label not in self.labels:
+            raise UnknownNameError.from_known("condition", done.label, self.labels)
+        return self.labels.index(done.label)
 
     @cached_property
     def single_rows(self) -> Int[Tensor, "v"]:

@@ -187,11 +187,11 @@ class Vocabulary:
                 raise
             return Perturbation(tuple(self.entries[self.id(each.target)] for each in meant.interventions))
 
-    def batch(self, perturbations: Sequence[Perturbation], *, slots: int | None = None) -> PerturbationBatch:
+    def batch(self, perturbations: Sequence[Perturbation | str], *, slots: int | None = None) -> PerturbationBatch:
         """Number some perturbations.
 
         Args:
-            perturbations: ``b`` perturbations whose interventions are all entries.
+            perturbations: ``b`` perturbations, or labels of them, whose interventions are all entries.
             slots: Width ``k``; by default the largest order, at least one.
 
         Returns:
@@ -201,12 +201,13 @@ class Vocabulary:
             UnknownNameError: If an intervention is not an entry.
             DataError: If a perturbation has more interventions than ``slots``.
         """
-        width = slots or max([1, *(one.order for one in perturbations)])
-        if too_long := next((one for one in perturbations if one.order > width), None):
+        done = [self.parse(one) if isinstance(one, str) else one for one in perturbations]
+        width = slots or max([1, *(one.order for one in done)])
+        if too_long := next((one for one in done if one.order > width), None):
             raise DataError(f"{too_long.label!r} has order {too_long.order}, more than {width} slots")
         rows = [
             sorted(self.ids[e.label] if e.label in self.ids else self.id(e.label) for e in one.interventions)
-            for one in perturbations
+            for one in done
         ]
         genes = torch.tensor([row + [EMPTY] * (width - len(row)) for row in rows], dtype=torch.int64)
         return self.dosed(genes.reshape(len(rows), width))

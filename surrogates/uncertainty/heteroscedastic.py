@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
 from surrogates.uncertainty.posterior import Interval, Posterior
@@ -233,6 +234,7 @@ class StatedPosterior:
     variance: Float[Tensor, "b g"]  # variance of each effect
     downwards: Float[Tensor, "b g"]
     upwards: Float[Tensor, "b g"]  # how far above
+    __repr__ = summary
 
     @property
     def mean(self) -> Float[Tensor, "b g"]:

@@ -20,6 +20,7 @@ class Interval:
     lower: Float[Tensor, "b g"]  # lower bounds
     upper: Float[Tensor, "b g"]  # upper bounds
     level: float  # nominal probability between them
+    __repr__ = summary
 
 
 @runtime_checkable
@@ -149,6 +150,7 @@ class ScalarInterval:
     lower: Float[Tensor, "b"]  # lower bounds
     upper: Float[Tensor, "b"]  # upper bounds
     level: float  # nominal probability between them
+    __repr__ = summary
 
 
 @runtime_checkable

@@ -11,7 +11,8 @@ from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.measured_tables import reliability_grid
 from inverse_design.cli.options import Judging, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
-from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_names
+from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.validate.interval_coverage import percent
@@ -244,7 +245,7 @@ def named_model(name: str) -> Automatic:
     Raises:
         UnknownNameError: If the name is not known.
     """
-    model = loaded_model(name)
+    model = surrogate_of(name)
     return Automatic() if model is None else Automatic((model,))
 
 

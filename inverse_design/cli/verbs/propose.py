@@ -11,7 +11,7 @@ from inverse_design.cli.console import Run, complaints, output, say, show_facts,
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
-from inverse_design.cli.screens import loaded_model, one_context, open_screen, read_exclusions, read_names
+from inverse_design.cli.screens import one_context, open_screen, read_exclusions, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints
@@ -129,7 +129,6 @@ def solve(
 ) -> Answer:
     """Fit the model and search, showing progress on a terminal."""
     prior = _read_prior(asking.prior)
-    surrogate = loaded_model(asking.model)
     with working("fitting and searching") as tick:
         proposal = propose(
             screen,
@@ -139,7 +138,7 @@ def solve(
             objective=asking.objective,
             constraints=constraints,
             prior=prior,
-            surrogate=surrogate,
+            surrogate=asking.model,
             level=asking.level,
             engine=engine,
             seed=asking.seed,

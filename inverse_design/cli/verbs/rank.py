@@ -13,7 +13,7 @@ from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probabili
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Reading, Valuing
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
-from inverse_design.cli.screens import loaded_model, one_context, open_screen
+from inverse_design.cli.screens import one_context, open_screen
 from inverse_design.problem.registered import read_constraint
 from inverse_design.ranking import Ranking, rank
 from inverse_design.targets import read_target
@@ -58,7 +58,7 @@ def run_rank(
             costs=listed.costs,
             budget=listing.budget,
             constraints=constraints,
-            surrogate=loaded_model(valuing.model),
+            surrogate=valuing.model,
             level=valuing.level,
             seed=valuing.seed,
         )

@@ -19,6 +19,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutFit
+from surrogates.summary import summary
 from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS, ErrorScale, Form, StatedPosterior
 from surrogates.uncertainty.mixture import Mixture
 from surrogates.uncertainty.readout_variance import Circumstances
@@ -199,6 +200,7 @@ class Decomposition:
     epistemic: Float[Tensor, "b g"]
     aleatoric: Float[Tensor, "b g"]
     measurement: Float[Tensor, "b g"]
+    __repr__ = summary
 
     @property
     def total(self) -> Float[Tensor, "b g"]:

@@ -194,6 +194,7 @@ class MixedBatch:
     numbers: Int[Tensor, "b"]
     drawn: Bool[Tensor, "b"]
     log_probability: Float[Tensor, "b"]
+    __repr__ = summary
 
 
 def mixed_batch(
