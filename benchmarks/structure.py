@@ -1,0 +1,241 @@
+"""How large is the product, what do its verbs reach, and what does it take to add to it? Counted, not judged.
+
+Reached are functions, classes with all their methods, and constants that a verb names, directly or through others.
+A registry's ``"module:attribute"`` is followed as if it were named: one model brings all of its kind. Imports,
+blank lines between definitions and docstrings of modules are no part of what is reached.
+
+A place to touch is the new file itself, and each module that names at least half of the built-ins of the kind, and
+at least two: whoever adds another must look at it. A registry that reads entry points is none, for it stays as it
+is.
+
+Functions alike in name are public ones of two modules, commands of the command line left out; whether they differ
+in meaning is for a reader to say. An export counts as used where a test or an example imports it from its package.
+
+Run: python -m benchmarks structure --json structure.json
+"""
+
+import argparse
+import ast
+import math
+import re
+import resource
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from surrogates.evaluation.rows import Row, write_json
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("surrogates", "inverse_design")
+VERBS = {
+    "inverse_design.cli.app": ("check", "propose", "rank"),
+    "inverse_design.cli.campaign.app": None,
+}  # None: all
+KINDS = {  # built-ins by which the modules that list a kind are known
+    "surrogate": ("Additive", "ScaledAdditive", "Interaction", "KernelRidge", "LatentAdditive", "Ridge"),
+    "objective": ("likelihood", "distance", "pearson", "cosine", "projection"),
+    "constraint": ("exclude", "require", "incompatible", "groups", "max_cost", "doses"),
+    "recommender": ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits"),
+    "reader": (".h5ad", ".csv", ".tsv", ".parquet"),
+    "output format": (".csv", ".parquet"),
+}
+BARS = {
+    "lines in the wheel": 32_000, "files in the wheel": 200, "files of the fullest folder": 15,
+    "lines reached by check, propose, rank, campaign": 20_000, "functions alike in name": 0,
+    "classes that share a name": 0, "exports that no test uses": 0, "CPU s of import propose": 2.0,
+    "CPU s of check norman2019_expr": 2.5, **{f"places to add a {kind}": 1 for kind in KINDS},
+}  # fmt: skip
+Name = tuple[str, str]  # module and name
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """The modules of the packages, parsed."""
+
+    trees: dict[str, ast.Module]
+    nodes: dict[str, dict[str, ast.stmt]]  # what each module defines at its top
+    imported: dict[str, dict[str, Name]]  # what a name in a module stands for
+    lines: dict[str, int]
+
+    @classmethod
+    def read(cls, root: Path) -> "Wheel":
+        """Parse every module."""
+        trees, lines = {}, {}
+        for path in sorted(path for package in PACKAGES for path in (root / package).rglob("*.py")):
+            module = ".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            text = path.read_text(encoding="utf-8")
+            trees[module], lines[module] = ast.parse(text), text.count("\n")
+        nodes = {module: dict(_defined(tree)) for module, tree in trees.items()}
+        return cls(trees, nodes, {module: _imports(tree, trees) for module, tree in trees.items()}, lines)
+
+    def named_by(self, module: str, node: ast.stmt) -> Iterator[Name]:
+        """Follow what a definition names."""
+        own, foreign = self.nodes[module], self.imported[module]
+        for part in ast.walk(node):
+            if isinstance(part, ast.Name):
+                yield (module, part.id) if part.id in own else foreign.get(part.id, ("", ""))
+            elif isinstance(part, ast.ImportFrom):
+                yield from ((part.module or "", each.name) for each in part.names)
+            elif isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
+                yield ".".join(foreign.get(part.value.id, ("", ""))), part.attr
+            elif isinstance(part, ast.Constant) and isinstance(part.value, str):
+                if found := re.fullmatch(r"([\w.]+):(\w+)", part.value):
+                    yield found[1], found[2]
+                for word in re.findall(r"\w+", part.value) if len(part.value) < 80 else ():
+                    if word in own and word[0].isupper():  # a type in quotes
+                        yield module, word
+
+    def reached(self) -> int:
+        """Count the lines of all that the verbs name."""
+        verbs = {module: names or tuple(self.nodes[module]) for module, names in VERBS.items()}
+        left = [(module, name) for module, names in verbs.items() for name in names]
+        seen: set[Name] = set()
+        while left:
+            module, name = key = left.pop()
+            if key not in seen and name in self.nodes.get(module, {}):
+                seen.add(key)
+                left += self.named_by(module, self.nodes[module][name])
+        return sum(_length(self.nodes[module][name]) for module, name in seen)
+
+    def shared(self, kind: type[ast.stmt]) -> dict[str, list[str]]:
+        """Find public names that two modules define."""
+        places = defaultdict(list)
+        for module, own in self.nodes.items():
+            for name, node in own.items():
+                if isinstance(node, kind) and not name.startswith("_") and not _is_command(node):
+                    places[name].append(module)
+        return {
+            name: found for name, found in places.items() if len(found) > 1 and name not in {"main", "upgrade"}
+        }
+
+    def places(self, kind: str) -> list[str]:
+        """Find the modules that list the built-ins of a kind."""
+        marks = KINDS[kind]
+        return [
+            module
+            for module, tree in self.trees.items()
+            if len(set(marks) & _words(tree)) >= max(2, len(marks) / 2) and not _is_registry(tree)
+        ]
+
+
+def _defined(tree: ast.Module) -> Iterator[tuple[str, ast.stmt]]:
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            yield node.name, node
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                yield from ((each.id, node) for each in ast.walk(target) if isinstance(each, ast.Name))
+
+
+def _imports(tree: ast.Module, known: dict[str, ast.Module]) -> dict[str, Name]:
+    found = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module in known:
+            found |= {each.asname or each.name: (node.module, each.name) for each in node.names}
+    return found
+
+
+def _length(node: ast.stmt) -> int:
+    first = min((each.lineno for each in getattr(node, "decorator_list", ())), default=node.lineno)
+    return (node.end_lineno or node.lineno) - first + 1
+
+
+def _is_command(node: ast.stmt) -> bool:
+    return any("command" in ast.unparse(each) for each in getattr(node, "decorator_list", ()))
+
+
+def _is_registry(tree: ast.Module) -> bool:
+    calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    return any(isinstance(each.func, ast.Name) and each.func.id == "Registry" for each in calls)
+
+
+def _words(tree: ast.Module) -> set[str]:
+    """Collect the names and the texts of a module, docstrings left out."""
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    named |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword | ast.arg) and node.arg}
+    texts = {
+        node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return named | texts
+
+
+def unused_exports(root: Path) -> tuple[list[str], int]:
+    """Find exports that neither a test nor an example imports as a user would, and count all."""
+    texts = [
+        path.read_text(encoding="utf-8") for part in ("tests", "examples") for path in (root / part).rglob("*.py")
+    ]
+    used = set()
+    for tree in map(ast.parse, texts):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
+                used |= {f"{node.module}.{each.name}" for each in node.names}
+            elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+                used.add(f"{node.value.id}.{node.attr}")
+    stubs = {package: (root / package / "__init__.pyi").read_text(encoding="utf-8") for package in PACKAGES}
+    exports = [
+        f"{package}.{name}"
+        for package, text in stubs.items()
+        for name in re.findall(r" as (\w+)$", text, re.MULTILINE)
+    ]
+    return [name for name in exports if name not in used], len(exports)
+
+
+def processor_seconds(*words: str, repeats: int) -> float:
+    """Measure a fresh interpreter's processor time, the median of some runs."""
+    seconds = []
+    for _ in range(repeats):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run([sys.executable, *words], cwd=ROOT, capture_output=True, check=True)  # noqa: S603 - our own
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        seconds.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return median(seconds)
+
+
+def counts(root: Path) -> Iterator[tuple[str, int | float, str]]:
+    """Count, with what stands behind each number in words."""
+    wheel = Wheel.read(root)
+    yield "lines in the wheel", sum(wheel.lines.values()), ""
+    yield "files in the wheel", len(wheel.lines), ""
+    files = [path for package in PACKAGES for path in (root / package).rglob("*.py") if path.stem != "__init__"]
+    fullest, most = Counter(str(path.parent.relative_to(root)) for path in files).most_common(1)[0]
+    yield "files of the fullest folder", most, fullest
+    yield "lines reached by check, propose, rank, campaign", wheel.reached(), ""
+    for what, kind in (("functions alike in name", ast.FunctionDef), ("classes that share a name", ast.ClassDef)):
+        found = wheel.shared(kind)
+        yield what, len(found), "; ".join(f"{name}: {', '.join(where)}" for name, where in sorted(found.items()))
+    unused, exports = unused_exports(root)
+    yield "exports that no test uses", len(unused), f"of {exports}: {', '.join(unused)}"
+    for kind in KINDS:
+        places = wheel.places(kind)
+        yield f"places to add a {kind}", 1 + len(places), ", ".join(places)
+
+
+def main() -> None:
+    """Count, print each number beside its bar, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repeats", type=int, default=3, help="of what is timed; 0 leaves it out")
+    parser.add_argument("--json", type=Path)
+    asked = parser.parse_args()
+    found = list(counts(ROOT))
+    if asked.repeats:
+        propose = ("-c", "import inverse_design; inverse_design.propose")
+        check = ("-m", "inverse_design", "check", "norman2019_expr")
+        for what, words in (("CPU s of import propose", propose), ("CPU s of check norman2019_expr", check)):
+            found.append((what, processor_seconds(*words, repeats=asked.repeats), f"median of {asked.repeats}"))
+    for what, value, behind in found:
+        digits = 0 if isinstance(value, int) else 1
+        print(f"{what:50}{value:>10,.{digits}f}{BARS[what]:>10,.{digits}f}  {behind}")
+    if asked.json:
+        rows = [
+            Row("structure", "wheel", "", "", "", what, value, math.nan, math.nan, 1, "")
+            for what, value, _ in found
+        ]
+        write_json(rows, asked.json)
+
+
+if __name__ == "__main__":
+    main()
