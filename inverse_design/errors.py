@@ -30,7 +30,7 @@ class SettingsError(DataError):
 
 
 class PlanError(DataError):
-    """A planner has proposed something that the campaign cannot use."""
+    """A recommender has named something that the campaign cannot use."""
 
 
 class ResultsError(DataError):

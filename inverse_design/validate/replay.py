@@ -163,15 +163,6 @@ def simple_regret(environment: Environment, trace: Trace) -> Float[Tensor, "t"]:
     return environment.utility.max() - best_so_far(environment, trace)
 
 
-def share_found(environment: Environment, trace: Trace, *, top: int) -> Float[Tensor, "t"]:
-    """Follow which share of the truly best candidates was measured.
-
-    Raises:
-        DataError: If there are fewer candidates than that.
-    """
-    return best_found(environment, trace, top=top).double().mean(1)
-
-
 def best_found(environment: Environment, trace: Trace, *, top: int) -> Bool[Tensor, "t m"]:
     """Follow which of the truly best candidates were measured.
 
@@ -193,23 +184,6 @@ def best_candidates(environment: Environment, *, top: int) -> Int[Tensor, "m"]:
     if not 1 <= top <= len(environment.utility):
         raise DataError(f"the best {top} of {len(environment.utility)} candidates; take between 1 and all of them")
     return environment.utility.argsort(descending=True, stable=True)[:top]
-
-
-def experiments_until(environment: Environment, trace: Trace, *, threshold: float) -> float:
-    """Count the experiments until the first whose utility reaches a threshold."""
-    enough = torch.nonzero(environment.utility[trace.rows] >= threshold).flatten()
-    return float(enough[0]) + 1 if len(enough) else float("inf")
-
-
-def rounds_until(environment: Environment, trace: Trace, *, threshold: float) -> float:
-    """Count the rounds until a utility reaches a threshold."""
-    enough = torch.nonzero(best_so_far(environment, trace) >= threshold).flatten()
-    return float(enough[0]) if len(enough) else float("inf")
-
-
-def coverage(environment: Environment, trace: Trace) -> Float[Tensor, "t"]:
-    """Say in which share of each round's experiments the utility was within the bounds that were stated before."""
-    return torch.stack([part.nanmean() for part in within_bounds(environment, trace).split(trace.sizes)])
 
 
 def within_bounds(environment: Environment, trace: Trace) -> Float[Tensor, "m"]:

@@ -186,20 +186,20 @@ def test_extra_experiments_need_a_word(campaign: Campaign) -> None:
 
 
 def test_a_failed_experiment_is_repeated_by_asking_again(local: Campaign) -> None:
-    planner = Stubborn("G00+G01")
-    local.ask(1, planner)
+    recommender = Stubborn("G00+G01")
+    local.ask(1, recommender)
     result = measured(["G00+G01"], local.readouts)
     assert local.tell(result.assign(status="FAILED")).failed == ("G00+G01",)
     assert local.tell(result.assign(status="failed")).already == 1
     with pytest.raises(IllegalMoveError, match="failed to measured"):
         local.tell(result.assign(replicate="2"))
-    assert local.ask(1, planner).round == 2
+    assert local.ask(1, recommender).round == 2
     with pytest.raises(ResultsError, match=r"failed before, and is open again.*column 'round'"):
         local.tell(
             pd.concat([result.assign(status="failed"), measured(["G00+G01"], local.readouts, replicate="9")])
         )
     assert local.tell(result.assign(status="failed", round=2)).failed == ("G00+G01",)
-    assert local.ask(1, planner).round == 3
+    assert local.ask(1, recommender).round == 3
     assert local.tell(result.assign(round=3)).measured == ("G00+G01",)
     assert local.status().counts == {"proposed": 0, "ordered": 0, "measured": 1, "failed": 2, "withdrawn": 0}
     with pytest.raises(ResultsError, match=r"round 3 did not propose 'G00\+G02'"):
@@ -227,15 +227,15 @@ def test_a_copy_of_the_store_proposes_the_same(local: Campaign, tmp_path: Path, 
 
 
 def test_a_plan_outlives_results_of_other_experiments(campaign: Campaign) -> None:
-    planner = Interrupted(campaign, plans=FirstPairs(), happens=["G00+G01+G02"])
-    assert campaign.ask(4, planner).fresh
-    assert planner.calls == 1
+    recommender = Interrupted(campaign, plans=FirstPairs(), happens=["G00+G01+G02"])
+    assert campaign.ask(4, recommender).fresh
+    assert recommender.calls == 1
 
 
 def test_a_plan_is_made_again_when_its_own_experiment_is_told(campaign: Campaign) -> None:
-    planner = Interrupted(campaign, plans=FirstPairs(), happens=["first"])
-    batch = campaign.ask(4, planner)
-    assert planner.calls == 2
+    recommender = Interrupted(campaign, plans=FirstPairs(), happens=["first"])
+    batch = campaign.ask(4, recommender)
+    assert recommender.calls == 2
     assert set(batch.states) == {"proposed"}
     assert campaign.status().counts["measured"] == 1
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from jaxtyping import Float
+from strategies.replays import coverage, share_found
 from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from inverse_design.recommend.pair_hits import PairHits, PairTerm, fit_pair_proc
 from inverse_design.recommend.pairs import PairRidge, pair_view
 from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState
 from inverse_design.validate.environment import Environment, pairs_environment
-from inverse_design.validate.replay import PermutedFeedback, coverage, play, share_found
+from inverse_design.validate.replay import PermutedFeedback, play
 from surrogates.data.descriptors import Descriptors
 from surrogates.errors import DataError
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import pytest
 import torch
+from strategies.replays import coverage, share_found
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.errors import PlanError
@@ -15,12 +16,8 @@ from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.replay import (
     PermutedFeedback,
     best_so_far,
-    coverage,
-    experiments_until,
     play,
     replay,
-    rounds_until,
-    share_found,
     simple_regret,
 )
 from surrogates.data.perturbation import Perturbation
@@ -124,11 +121,6 @@ def test_curves_are_those_of_the_truth() -> None:
         assert value == utility[trace.rows[:end]].max()
         assert regret == utility.max() - value
         assert share == pytest.approx(len(best & set(trace.rows[:end].tolist())) / 6)
-    enough = float(utility[trace.rows[:7]].max())
-    first = utility[trace.rows].tolist().index(enough) + 1
-    assert experiments_until(played, trace, threshold=enough) == first
-    assert rounds_until(played, trace, threshold=enough) == (0 if first <= 5 else 1)
-    assert rounds_until(played, trace, threshold=float(utility.max()) + 1) == float("inf")
 
 
 def test_nothing_is_known_before_the_first_round_without_a_start() -> None:

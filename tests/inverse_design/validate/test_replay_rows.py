@@ -5,12 +5,13 @@ from dataclasses import replace
 
 import pytest
 import torch
+from strategies.replays import coverage, share_found
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.simple import AdditiveRanking, RandomChoice
 from inverse_design.validate.environment import Environment, pairs_environment
-from inverse_design.validate.replay import Trace, coverage, replay, share_found, simple_regret
+from inverse_design.validate.replay import Trace, replay, simple_regret
 from inverse_design.validate.replay_rows import FOUND, MORE, REGRET, TIMES, replay_rows
 from surrogates.errors import DataError
 from surrogates.evaluation.metrics import bootstrap_interval
