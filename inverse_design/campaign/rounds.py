@@ -9,6 +9,7 @@ from inverse_design.campaign.store.events import OPEN_STATES, Asked, State, tabl
 from inverse_design.campaign.store.protocol import Log
 from inverse_design.recommend.protocol import PERTURBATION
 from surrogates.errors import DataError
+from surrogates.summary import as_html, counted, lines_of
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,26 @@ class Batch:
     fresh: bool = False  # whether it was proposed just now
 
     @property
+    def labels(self) -> list[str]:
+        """The perturbations of the round, as they were proposed."""
+        return [str(each) for each in self.table[PERTURBATION]]
+
+    def __repr__(self) -> str:
+        gain = "" if self.expected_gain is None else f", expected gain {self.expected_gain:.3g}"
+        return lines_of(
+            f"Batch: round {self.round} of {len(self.table)} experiments, {len(self.open)} open{gain}",
+            f"labels: {counted(self.labels)}",
+            *[note for note in self.notes if note.startswith("warning")][:1],
+        )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines(), self.table, rows=len(self.table))
+
+    @property
     def open(self) -> tuple[str, ...]:
         """The perturbations whose results are still to come."""
-        pairs = zip(self.table[PERTURBATION], self.states, strict=True)
-        return tuple(str(name) for name, state in pairs if state in OPEN_STATES)
+        pairs = zip(self.labels, self.states, strict=True)
+        return tuple(name for name, state in pairs if state in OPEN_STATES)
 
 
 def batch_of(log: Log, asked: Asked, *, fresh: bool = False) -> Batch:
