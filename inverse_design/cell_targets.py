@@ -10,11 +10,13 @@ import torch
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.io.annotated import AnnotatedMatrix
+from surrogates.data.io.counts import COUNTS
 from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk, readout_names
 from surrogates.data.io.pseudobulk import FEWEST_CELLS, effects_of_cells, sum_cells
-from surrogates.errors import UnknownNameError
+from surrogates.data.io.read_h5ad import values
+from surrogates.errors import DataError, UnknownNameError
 
 
 def state_of_cells(
@@ -23,6 +25,7 @@ def state_of_cells(
     target_col: str | None = None,
     reference_key: str | None = None,
     layer_key: str | None = None,
+    normalise: bool | None = None,
     name: str | None = None,
 ) -> ProfileTarget:
     """Take cells in a wanted state, beside cells of the control, as a target: the difference of their means.
@@ -33,6 +36,8 @@ def state_of_cells(
         target_col: Column of ``obs`` that tells the groups apart; found as in :func:`surrogates.read_screen`.
         reference_key: Label of the control in that column.
         layer_key: Layer to read instead of ``X``.
+        normalise: Whether values are counts of molecules, to be made logarithms as those of the screen were; must
+            be said where they look like counts.
         name: What to call the target; by default the label of the wanted state.
 
     Returns:
@@ -40,12 +45,17 @@ def state_of_cells(
 
     Raises:
         TargetError: If the cells are of several states besides the control, or of none.
-        DataError: If the columns cannot be told, or there are fewer than two cells of either group.
+        DataError: If the columns cannot be told, there are fewer than two cells of either group, or values look
+            like counts and nothing is said of them.
     """
     stated = Dialect(target_col, reference_key)
     table = design_table(adata.obs, stated)
     design = design_of(table, stated)
-    found = effects_of_cells(matrix_in_memory(adata, layer_key, rows=len(table)), design)
+    stored = matrix_in_memory(adata, layer_key, rows=len(table))
+    cells, said = values(stored, layer_key, list(adata.layers), normalise=normalise)
+    if COUNTS in said:
+        raise DataError(f"{said[COUNTS]}; normalise=False takes them as they are")
+    found = effects_of_cells(cells, design)
     labels = [design.perturbations[code].label for code in found.conditions]
     if len(labels) != 1:
         shown = ", ".join(map(repr, labels[:5])) or "none"

@@ -15,7 +15,15 @@ from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.function_objective import FunctionObjective, OwnObjective
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
-from inverse_design.problem.problem import Order, ask, candidate_space, log_prior, range_remark, scale_remark
+from inverse_design.problem.problem import (
+    Order,
+    ask,
+    candidate_space,
+    counts_remark,
+    log_prior,
+    range_remark,
+    scale_remark,
+)
 from inverse_design.problem.registered import ObjectiveName, make_objective
 from inverse_design.problem.replicates import Baselines, baselines
 from inverse_design.problem.space import CombinationSpace
@@ -198,7 +206,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     if placed.inverse_set is not None:
         table["in_set"] = pd.Series(placed.inverse_set.holds(placed.density).tolist(), dtype="boolean")
     verdict = _verdict(inquiry, table, nothing, law, runner)
-    remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
+    remarks = (*counts_remark(screen), *scale_remark(question, aligned))
+    remarks += range_remark(question.target, aligned, question.training)
     notes = (*verdict, *remarks, *_notes(fitted, space, question.training), *bounds.notes)
     notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes, *placed.notes)
     shown = replace(found, top=TopK(top, found.top.index[:top], found.top.score[:top]))

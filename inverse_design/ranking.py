@@ -15,7 +15,7 @@ from inverse_design.acquisition.joint_gain import LIKELY, joint_gain
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.problem.constraints import Constraint, Constraints
-from inverse_design.problem.problem import ask, range_remark, scale_remark
+from inverse_design.problem.problem import ask, counts_remark, range_remark, scale_remark
 from inverse_design.problem.target import Target
 from inverse_design.targets import TargetLike, target_of
 from inverse_design.valuation import ScreenObjective, Valuation, value
@@ -116,7 +116,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     remark: tuple[str, ...] = ()
     if left_out:
         remark = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
-    remark += scale_remark(question, objective.aligned)
+    remark += (*counts_remark(screen), *scale_remark(question, objective.aligned))
     remark += range_remark(question.target, objective.aligned, question.training)
     done = _measured(batch, question.training)
     _require_new(done, prices, budget)

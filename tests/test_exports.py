@@ -1,6 +1,8 @@
 """Every exported name, used as a user would; no name that nothing here uses."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -45,6 +47,12 @@ def test_every_export_is_used_here(name: str, package: object) -> None:
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == name
     }
     assert used == set(package.__all__)  # type: ignore[attr-defined]
+
+
+def test_to_import_a_package_imports_nothing_large() -> None:
+    large = "{'torch', 'pandas', 'numpy', 'scipy', 'anndata', 'sklearn'}"
+    code = f"import inverse_design, surrogates, sys; sys.exit(' '.join({large} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own words
 
 
 def test_what_was_done_has_a_label() -> None:

@@ -21,6 +21,7 @@ from inverse_design.problem.target import (
     is_state,
     scale_misfit,
 )
+from surrogates.data.io.counts import COUNTS
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
@@ -85,6 +86,12 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
             f" is it in the unit of the screen ({_unit(training)}), as a change against the control?"
         )
     return (f"warning: {beyond:,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)
+
+
+def counts_remark(screen: Screen) -> tuple[str, ...]:
+    """Say if the values of a screen look like counts of which nobody said what they are."""
+    said = screen.provenance.get(COUNTS)
+    return () if said is None else (f"warning: {said}",)
 
 
 def scale_remark(question: Problem, aligned: AlignedProfile) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.dialects import Stated
+from surrogates.data.io.notes import NOTE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
@@ -172,6 +173,7 @@ class Screen:
             + (", with standard errors" if self.standard_errors is not None else ""),
             "; ".join(part for part in where if part),
             f"contexts: {counted(contexts)}" if contexts else "",
+            *[f"note: {note}" for note in self.notes],
         )
 
     def _repr_html_(self) -> str:
@@ -190,6 +192,11 @@ class Screen:
         if any(self.contexts):
             frame = frame.set_index(pd.Index(self.contexts, name="context", dtype=object), append=True)
         return frame
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader found worth knowing before anything is computed, such as counts of molecules."""
+        return tuple(said for key, said in self.provenance.items() if key.startswith(NOTE))
 
     @cached_property
     def labels(self) -> tuple[str, ...]:

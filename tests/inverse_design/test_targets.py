@@ -1,5 +1,6 @@
 """A target may be a label, values by readout, cells, a file, or a target."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.proposal import propose
 from inverse_design.ranking import rank
 from inverse_design.targets import target_of
+from surrogates.data.io.counts import COUNTS
 from surrogates.errors import DataError, UnknownNameError
 
 TOGETHER = pairs_of(6, 9)
@@ -85,6 +87,26 @@ def test_cells_beside_their_control_are_a_target(tmp_path: Path) -> None:
     named = state_of_cells(adata, target_col="state", reference_key="wanted", name="back")
     torch.testing.assert_close(named.values, -found.values)
     assert named.name == "back"
+
+
+def test_counts_are_made_logarithms_or_refused() -> None:
+    adata = cells(["control", "wanted"] * 10)
+    adata.X = np.random.default_rng(1).poisson(5.0, size=(20, 5)).astype(float)
+    with pytest.raises(DataError, match=r"holds whole numbers .*normalise=True.*; normalise=False takes"):
+        target_of(adata, SCREEN)
+    plain, logs = (state_of_cells(adata, target_col="state", normalise=each) for each in (False, True))
+    scaled = np.log1p(adata.X / adata.X.sum(1, keepdims=True) * np.median(adata.X.sum(1)))
+    np.testing.assert_allclose(plain.values, adata.X[1::2].mean(0) - adata.X[::2].mean(0))
+    np.testing.assert_allclose(logs.values, scaled[1::2].mean(0) - scaled[::2].mean(0))
+
+
+def test_counts_that_nobody_spoke_of_are_warned_of() -> None:
+    counted = replace(SCREEN, provenance={**SCREEN.provenance, COUNTS: "X holds whole numbers"})
+    for answer in (
+        propose(counted, KNOWN, surrogate="additive"),
+        rank(counted, KNOWN, [KNOWN], surrogate="additive"),
+    ):
+        assert "warning: X holds whole numbers" in answer.notes
 
 
 def test_bad_targets_are_refused_with_what_to_do() -> None:

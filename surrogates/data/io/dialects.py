@@ -121,10 +121,12 @@ class Stated(TypedDict, total=False):
     """What may be stated when a screen is read; see :func:`surrogates.data.io.readers.read_screen`."""
 
     target_col: str | Sequence[str] | None
-    reference_key: str | None
+    reference_key: str | Sequence[str] | None
     dose_col: str | None
     group_col: str | None
     layer_key: str | None
+    normalise: bool | None
+    collapse_guides: bool
     sep: str | None
     mode: Mode | None
     readouts: Sequence[str] | None

@@ -1,5 +1,6 @@
 """Tables and AnnData in memory are read as files with the same content are."""
 
+import inspect
 from pathlib import Path
 
 import anndata
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from strategies.perturbations import libraries
 
+from surrogates.data.io.dialects import Stated
 from surrogates.data.io.readers import read_screen
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -187,3 +189,17 @@ def test_labels_and_arrays_are_taken_at_the_edge() -> None:
         same(one, made[-1])
     with pytest.raises(DataError, match="column 'g2' of the effects holds no numbers"):
         Screen.from_labels(frame.assign(g2="x"), list(LABELS), ["g1", "g2", "g3"])
+
+
+def test_all_that_may_be_stated_of_a_file_may_be_of_a_frame() -> None:
+    assert set(Stated.__annotations__) == set(inspect.signature(read_screen).parameters) - {"source"}
+
+
+def test_a_screen_shows_what_is_worth_knowing() -> None:
+    adata = cells()
+    adata.X = 3 * adata.X
+    known = {"target_col": "guide", "reference_key": "NT", "group_col": "line", "dose_col": "uM", "sep": "|"}
+    counted = Screen.from_anndata(adata, **known)  # type: ignore[arg-type]
+    assert any("holds whole numbers (counts of molecules)" in note for note in counted.notes)
+    assert "note: X holds whole numbers" in repr(counted)
+    assert not any("counts" in note for note in Screen.from_anndata(adata, normalise=True, **known).notes)  # type: ignore[arg-type]
