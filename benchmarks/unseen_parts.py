@@ -36,7 +36,7 @@ from surrogates.models.base import Surrogate, surrogate_name
 from surrogates.models.wrappers.automatic import Automatic, with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import conformal
-from surrogates.models.wrappers.ensemble import FittedStacked
+from surrogates.models.wrappers.stacked import FittedStacked
 
 LEVEL = 0.9
 

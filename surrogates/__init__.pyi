@@ -55,7 +55,7 @@ from .models.wrappers.cross_fitting import HeldOutFit as HeldOutFit
 from .models.wrappers.denoised import Denoised as Denoised
 from .models.wrappers.ensemble import Ensemble as Ensemble
 from .models.wrappers.ensemble import Residual as Residual
-from .models.wrappers.ensemble import Stacked as Stacked
+from .models.wrappers.stacked import Stacked as Stacked
 from .models.wrappers.stated_errors import decompose as decompose
 from .uncertainty.conformal.adaptive import AdaptiveLevel as AdaptiveLevel
 from .uncertainty.conformal.adaptive import ScorePool as ScorePool

@@ -14,7 +14,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import Fitted, sum_over_interventions
 from surrogates.models.wrappers.calibrated import FittedCalibrated
-from surrogates.models.wrappers.ensemble import FittedStacked
+from surrogates.models.wrappers.stacked import FittedStacked
 
 
 def graph_of(model: Fitted) -> FittedCausal | None:

@@ -6,7 +6,8 @@ from surrogates.models.interaction import Interaction
 from surrogates.models.latent import LatentAdditive
 from surrogates.models.linear import Ridge
 from surrogates.models.wrappers.denoised import Denoised
-from surrogates.models.wrappers.ensemble import Ensemble, Residual, Stacked
+from surrogates.models.wrappers.ensemble import Ensemble, Residual
+from surrogates.models.wrappers.stacked import Stacked
 
 
 def least_squares() -> Ridge:

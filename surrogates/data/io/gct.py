@@ -73,10 +73,12 @@ def _of_gctx(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, 
 
 def _meta(group: h5py.Group) -> pd.DataFrame:
     """What is known of rows or columns, by their ids."""
-    table = pd.DataFrame({
-        name: [each.decode() if isinstance(each, bytes) else each for each in stored[:]]
-        for name, stored in group.items()
-    })
+    table = pd.DataFrame(
+        {
+            name: [each.decode() if isinstance(each, bytes) else each for each in stored[:]]
+            for name, stored in group.items()
+        }
+    )
     return table.set_index("id")
 
 

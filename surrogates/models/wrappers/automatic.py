@@ -32,8 +32,8 @@ from surrogates.models.wrappers.cross_fitting import (
     shares_of_targets,
 )
 from surrogates.models.wrappers.denoised import Denoised, fit_together
-from surrogates.models.wrappers.ensemble import FEWEST_HELD_OUT, ClassWeights, FittedStacked, convex_weights_of
 from surrogates.models.wrappers.public_law import BorrowedSum
+from surrogates.models.wrappers.stacked import FEWEST_HELD_OUT, ClassWeights, FittedStacked, convex_weights_of
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, LawChoice
 from surrogates.uncertainty.mixture import pool_weights, pooled

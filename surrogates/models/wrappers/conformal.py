@@ -257,14 +257,7 @@ class FittedConformal:
         return self.fitted.measured_alone
 
     def predict(self, batch: PerturbationBatch) -> Posterior:
-        """Predict as the model does; the posterior's own intervals stay nominal.
-
-        Args:
-            batch: Ids of the vocabulary.
-
-        Returns:
-            The model's posterior.
-        """
+        """Predict as the model does; the posterior's own intervals stay nominal."""
         return self.fitted.predict(batch)
 
     @property
@@ -273,14 +266,7 @@ class FittedConformal:
         return torch.cat([fold.codes for fold in self.folds])
 
     def calibration(self, code: int, level: float) -> ClassRows:
-        """Find the held-out perturbations that stand behind a novelty class.
-
-        Args:
-            code: A value of :func:`surrogates.data.novelty.novelty_code`.
-            level: Nominal probability.
-
-        Returns:
-            Which they are, and whether they are borrowed from a coarser class.
+        """Find the held-out perturbations that stand behind a novelty class, maybe borrowed from a coarser one.
 
         Raises:
             CalibrationError: If there are too few for the level.
@@ -304,34 +290,14 @@ class FittedConformal:
         return Interval(*bounds_by_class(self.fitted, self.folds, batch, bounded, level), level)
 
     def band(self, batch: PerturbationBatch, level: float) -> Interval:
-        """Bound all readouts at once, by the largest error over readouts in standard deviations.
-
-        Args:
-            batch: New perturbations.
-            level: Nominal probability that every readout is within the band.
-
-        Returns:
-            The bounds.
-
-        Raises:
-            CalibrationError: If the level is no probability, or too few perturbations were held out for it.
-        """
+        """Bound all readouts at once, by their largest error in standard deviations, as :meth:`interval`."""
         bounded = Bounded(self._together, at_once=True)
         return Interval(*bounds_by_class(self.fitted, self.folds, batch, bounded, level), level)
 
     def scalar(self, outcome: Outcome, batch: PerturbationBatch, level: float) -> ScalarInterval:
-        """Bound one number, such as the distance to a target, directly.
+        """Bound one number, such as the distance to a target, directly, as :meth:`interval`.
 
-        Args:
-            outcome: How the number follows from predicted and from measured effects.
-            batch: New perturbations.
-            level: Nominal probability, between 0 and 1.
-
-        Returns:
-            The bounds.
-
-        Raises:
-            CalibrationError: If the level is no probability, or too few perturbations were held out for it.
+        ``outcome`` says how the number follows from predicted and from measured effects.
         """
 
         def view(posterior: Posterior) -> Reach:
@@ -387,13 +353,6 @@ class Conformal:
 
     def fit(self, screen: Screen, *, seed: int) -> FittedConformal:
         """Fit on everything, and on everything but each part.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the parts and the fits.
-
-        Returns:
-            The calibrated model.
 
         Raises:
             CalibrationError: If nothing can be held out.

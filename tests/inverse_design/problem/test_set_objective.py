@@ -23,7 +23,7 @@ from surrogates.models.base import Surrogate, set_rows
 from surrogates.models.baselines import MatchingMean
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.wrappers.ensemble import Stacked
+from surrogates.models.wrappers.stacked import Stacked
 from surrogates.uncertainty.error_model import ErrorLaw
 
 TARGET = replace(

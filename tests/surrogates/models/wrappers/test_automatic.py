@@ -18,8 +18,8 @@ from surrogates.models.wrappers.automatic import Automatic, best_identifying, ca
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
 from surrogates.models.wrappers.denoised import Denoised, Shrinkage
-from surrogates.models.wrappers.ensemble import FittedStacked
 from surrogates.models.wrappers.public_law import BORROWED, public_law
+from surrogates.models.wrappers.stacked import FittedStacked
 from surrogates.testing import check_pair_factors, check_predictions
 
 GENES, DOUBLES, READOUTS = 8, 22, 5

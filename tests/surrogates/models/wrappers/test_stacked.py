@@ -13,7 +13,7 @@ from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
 from surrogates.models.interaction import Interaction
-from surrogates.models.wrappers.ensemble import Stacked, convex_weights
+from surrogates.models.wrappers.stacked import Stacked, convex_weights
 from surrogates.testing import check_surrogate
 
 SMALL: tuple[Surrogate, ...] = (ScaledAdditive(), MatchingMean(), Interaction(components=3, leading=2))

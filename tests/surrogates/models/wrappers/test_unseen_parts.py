@@ -14,7 +14,7 @@ from surrogates.models.baselines import FittedMean, MatchingMean, NoChange
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.wrappers.ensemble import FittedStacked, convex_weights
+from surrogates.models.wrappers.stacked import FittedStacked, convex_weights
 
 GENES, PAIRS = 9, pairs_of(9, 24)
 MEMBERS = (NoChange(), ScaledAdditive(), MatchingMean())
