@@ -7,6 +7,7 @@ A random network with hubs and cycles, for simulated worlds.
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from graphlib import CycleError, TopologicalSorter
 from typing import Literal
 
 import torch
@@ -144,19 +145,21 @@ def causal_order(parents: Bool[Tensor, "g g"]) -> tuple[int, ...]:
     Raises:
         DataError: If there is a cycle.
     """
-    left = parents.clone()
+    sorter = TopologicalSorter(
+        {gene: parents[:, gene].nonzero().flatten().tolist() for gene in range(len(parents))}
+    )
+    try:
+        sorter.prepare()
+    except CycleError as error:
+        raise DataError(
+            f"genes {error.args[1][:5]} act on each other in a cycle; a causal order needs a network"
+            " without cycles"
+        ) from error
     order: list[int] = []
-    waiting = torch.ones(len(parents), dtype=torch.bool)
-    while bool(waiting.any()):
-        ready = waiting & ~left.any(0)
-        if not bool(ready.any()):
-            raise DataError(
-                f"genes {waiting.nonzero().flatten().tolist()[:5]} act on each other in a cycle; a causal order"
-                " needs a network without cycles"
-            )
-        order += ready.nonzero().flatten().tolist()
-        left[ready] = False
-        waiting &= ~ready
+    while sorter.is_active():
+        ready = sorted(sorter.get_ready())
+        sorter.done(*ready)
+        order += ready
     return tuple(order)
 
 

@@ -351,6 +351,16 @@ class SqlStore:
                 raise newer(self.database, str(version))
             yield log
 
+    def verify(self, name: str) -> None:
+        """Replay the log of a campaign, and compare what follows from it with what is stored; nothing changes.
+
+        Raises:
+            UnknownNameError: If there is no such campaign.
+            StoreError: If the two differ, or an event is missing.
+        """
+        with self.writing(name) as log:
+            verify(log.connection, log.campaign)
+
 
 def _names(connection: Connection) -> tuple[str, ...]:
     return tuple(sorted(connection.execute(select(CAMPAIGNS.c.name)).scalars()))

@@ -157,6 +157,18 @@ def history(*, place: Place = _PLACE) -> None:
     run_history(place=place)
 
 
+@campaign.command(help_epilogue=examples("campaign verify"))
+def verify(*, place: Place = _PLACE) -> None:
+    """Replay everything that happened, and compare with what is stored; nothing is changed.
+
+    Args:
+        place: Which campaign.
+    """
+    from inverse_design.cli.campaign.report import run_verify
+
+    run_verify(place=place)
+
+
 @campaign.command(
     help_epilogue=examples(
         "campaign export --library guides.csv -o plate.xlsx",

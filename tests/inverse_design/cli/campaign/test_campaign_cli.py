@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import sqlite3
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,16 @@ def test_a_store_that_may_not_be_written_can_still_be_read(
     for words in (("status", "--quick"), ("history",), ("ask",), ("export", "-o", "plate.csv")):
         assert command("campaign", *words) == 0
     assert Path("campaigns.db").read_bytes() == before
+
+
+@pytest.mark.usefixtures("here")
+def test_a_store_is_verified_by_replaying_its_log(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "verify") == 0
+    assert "2 events replayed: every state and measurement" in capsys.readouterr().out
+    with closing(sqlite3.connect("campaigns.db")) as database, database:
+        database.execute("UPDATE experiments SET state = 'measured' WHERE number = 1")
+    assert command("campaign", "verify") == 3
+    assert "'experiments' does not follow from the log" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everything")
