@@ -1,5 +1,6 @@
 """A campaign: rounds of ask and tell on a log that never forgets."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -306,6 +307,8 @@ class Campaign:
         """
         cost = round_cost(self.settings, [str(each) for each in considered.table[PERTURBATION]])
         recorded, gain = isinstance(considered, Batch), considered.expected_gain
+        if gain is not None and math.isnan(gain):
+            gain = None
         return advise(prospect_of(self.status(), expected_gain=gain, cost=cost, recorded=recorded), self.settings)
 
     def history(self) -> pd.DataFrame:

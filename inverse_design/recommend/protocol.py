@@ -236,7 +236,7 @@ RECOMMENDERS: Registry[Callable[[], Recommender]] = Registry(
         "additive": "inverse_design.recommend.simple:AdditiveRanking",
         "greedy_ridge": "inverse_design.recommend.pairs:PairRidge",
         "optuna_tpe": "inverse_design.recommend.pairs:PairTrial",
-        "botorch_gp": "inverse_design.recommend.pair_botorch:PairBotorch",
+        "botorch_gp": "inverse_design.recommend.pairs:PairBotorch",
         "pair_hits": "inverse_design.recommend.pair_hits:PairHits",
         "gains": "inverse_design.recommend.gains:Gains",
         "thompson": "inverse_design.recommend.gains:thompson_gains",

@@ -198,7 +198,9 @@ def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quic
     except NothingToProposeError as error:
         say(console, f"advice: stop: {error}", "bold")
         return
-    say(console, f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}")
+    if math.isfinite(plan.expected_gain):
+        said = f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}"
+        say(console, said)
     show_advice(console, campaign.advice(plan))
 
 

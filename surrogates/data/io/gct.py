@@ -41,19 +41,20 @@ def screen_of_gct(
 def _of_gct(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "rows g"]]:
     """Read text: two lines of sizes, a header, rows of what is known of columns, then one row per gene."""
     lines = [line.rstrip("\r").split("\t") for line in text_of(path).rstrip("\n").split("\n")]
+    version = lines[0][0].strip()
     try:
-        if lines[0][0].strip() not in {"#1.2", "#1.3"}:
-            raise ValueError(f"its first line is {lines[0][0][:20]!r}, not '#1.2' or '#1.3'")
         genes, columns, of_genes, of_columns = ([*map(int, filter(None, lines[1])), 0, 0])[:4]
-        of_genes += lines[0][0].strip() == "#1.2"  # its one column of descriptions is not counted
-        header, first = lines[2], 1 + of_genes
-        known = {row[0]: row[first:] for row in lines[3 : 3 + of_columns]}
+        first = 1 + of_genes + (version == "#1.2")  # whose one column of descriptions is not counted
+        header, known = lines[2], {row[0]: row[first:] for row in lines[3 : 3 + of_columns]}
         body = lines[3 + of_columns : 3 + of_columns + genes]
         values = np.array([row[first:] for row in body], dtype=np.float64)
-        if values.shape != (genes, columns) or len(header) != first + columns:
-            raise ValueError(f"it holds {values.shape} values and says {genes} rows and {columns} columns")
     except (ValueError, IndexError) as error:
         raise DataError(f"{path.name!r} is no readable .gct file ({error}); it may be cut short") from error
+    if version not in {"#1.2", "#1.3"} or values.shape != (genes, columns) or len(header) != first + columns:
+        raise DataError(
+            f"{path.name!r} is no readable .gct file: it says version {version[:20]!r} and {genes} rows of {columns}"
+            f" columns, and holds values of shape {values.shape}; it may be cut short"
+        )
     obs = pd.DataFrame(known, index=pd.Index(header[first:], name="sig_id"))
     var = pd.DataFrame([row[1:first] for row in body], index=[row[0] for row in body], columns=header[1:first])
     return obs, var, values.T

@@ -53,7 +53,7 @@ def screen_of_h5ad(
             matrix(file, layer_key, rows=len(table)), layer_key, layers, normalise=stated.normalise
         )
         known = {**provenance, **_unit(file), **unit, **said}
-        return _screen_of(table, stored, names, stated, readouts=readouts, known=known)
+        return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known)
 
 
 def screen_of_annotated(
@@ -74,10 +74,10 @@ def screen_of_annotated(
     stored, unit = values(found, layer_key, list(source.layers), normalise=stated.normalise)
     of_file = {"unit": str(source.uns["value"])} if "value" in source.uns else {}
     known = {"source": "AnnData", **of_file, **unit, **said}
-    return _screen_of(table, stored, names, stated, readouts=readouts, known=known)
+    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known)
 
 
-def _screen_of(
+def screen_of_parts(
     table: pd.DataFrame,
     stored: CellMatrix,
     names: Sequence[str],
@@ -86,6 +86,7 @@ def _screen_of(
     readouts: Sequence[str] | None,
     known: Mapping[str, str],
 ) -> Screen:
+    """Make a screen of what was done in each row, and of values beside it."""
     design = design_of(table, stated)
     known = {**known, **design.provenance}
     if design.is_replicated:

@@ -57,6 +57,7 @@ READERS: Registry[Reader] = Registry(
     group="inverse_design.readers",
     shipped={
         "h5ad": "surrogates.data.io.read_h5ad:screen_of_h5ad",
+        **dict.fromkeys(("gct", "gctx"), "surrogates.data.io.gct:screen_of_gct"),
         **dict.fromkeys(("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "xlsx", "parquet"), _TABLE),
     },
 )

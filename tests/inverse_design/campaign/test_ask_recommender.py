@@ -1,6 +1,7 @@
 """Which recommender a campaign asks: the one that is named, that of its settings, or the default."""
 
 import json
+import math
 from dataclasses import replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -66,6 +67,17 @@ def test_a_gain_of_the_settings_is_that_of_the_recommender(tmp_path: Path) -> No
     ruled, named = asked.preview(4), asked.preview(4, "gains")
     assert ruled.notes[0] == "recommender: gains (the settings of the campaign name the gain upper_bound)"
     assert ruled.table["perturbation"].tolist() == named.table["perturbation"].tolist()
+
+
+def test_a_recommender_without_gains_leaves_the_advice_open(tmp_path: Path) -> None:
+    asked = campaign(tmp_path)
+    plan = asked.preview(2, "random")
+    assert math.isnan(plan.expected_gain)
+    advice = asked.advice(plan)
+    assert not advice.stop
+    assert "cannot say" in advice.reason
+    assert asked.ask(2, "random").expected_gain is None
+    assert "cannot say" in asked.advice(asked.batch()).reason
 
 
 def test_settings_by_which_nothing_could_be_recommended_are_refused() -> None:
