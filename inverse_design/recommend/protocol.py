@@ -89,9 +89,7 @@ class DecisionState:
         """
         listed = self._listed
         done = joined_rows(self.measured.batch.genes, self.measured.vocabulary.batch(list(pending)).genes)
-        every = joined_rows(listed.genes, done)
-        _, place = np.unique(every.numpy(), axis=0, return_inverse=True)
-        place = place.reshape(-1)
+        place = _numbered(joined_rows(listed.genes, done), len(self.measured.vocabulary))
         left = ~np.isin(place[: len(listed)], place[len(listed) :])
         if not left.any():
             raise NothingToProposeError("every candidate is measured or pending")
@@ -113,6 +111,15 @@ class DecisionState:
     def label(self, genes: Int[Tensor, "k"]) -> str:
         """Name a candidate."""
         return self.measured.vocabulary.perturbation(genes).label
+
+
+def _numbered(genes: Int[Tensor, "n k"], size: int) -> Int[np.ndarray, "n"]:
+    """Give equal rows of ids the same number, and others another one."""
+    base, slots = size + 1, genes.shape[1]
+    if base**slots < 2**63:
+        number: Int[np.ndarray, n] = ((genes + 1) @ base ** torch.arange(slots)).numpy()
+        return number
+    return np.unique(genes.numpy(), axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def joined_rows(first: Int[Tensor, "b k"], second: Int[Tensor, "c l"]) -> Int[Tensor, "n j"]:

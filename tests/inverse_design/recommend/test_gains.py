@@ -139,6 +139,16 @@ def test_a_list_and_the_space_of_the_same_candidates_give_the_same_batch() -> No
     pd.testing.assert_frame_equal(one.table, other.table, rtol=1e-9)
 
 
+def test_candidates_of_a_list_need_no_single_effects() -> None:
+    whole = small_screen()
+    lacking = whole.rows([row for row, label in enumerate(whole.labels) if label != "G02"])
+    pairs = lacking.vocabulary.batch([Perturbation.parse(label) for label in ("G02+G04", "G05+G07")])
+    known = DecisionState(lacking, RAISE, pairs, len(lacking))
+    table = gains().recommend(known, 3, pending=(), seed=0).table
+    assert sorted(table["perturbation"]) == ["G02+G04", "G05+G07"]
+    assert dict(zip(table["perturbation"], table["novelty"], strict=True))["G02+G04"] == "double, 1 of 2 seen"
+
+
 def test_an_unknown_gain_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="upper_bound"):
         gains("uper_bound").recommend(shown(singles(), RAISE), 4, pending=(), seed=0)

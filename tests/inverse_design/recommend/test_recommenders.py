@@ -12,7 +12,7 @@ from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from inverse_design.recommend.choose import default_recommender, recommend_within
-from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState, Recommendation
+from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState, Recommendation, _numbered
 from inverse_design.recommend.simple import AdditiveRanking, RandomChoice
 from inverse_design.testing import check_recommender
 from surrogates.data.perturbation import Perturbation
@@ -94,6 +94,18 @@ def test_open_candidates_are_those_of_the_space_that_are_neither_measured_nor_pe
     assert [known.label(genes) for genes in known.open(waiting).genes] == labels[:3] + labels[5:]
     with pytest.raises(NothingToProposeError):
         known.open(tuple(map(Perturbation.parse, labels)))
+
+
+def test_many_parts_are_told_apart_as_few_are() -> None:
+    known = state(genes=9, order="6")
+    assert len(known.open()) == math.comb(9, 6)
+    genes = torch.arange(6)[None].repeat(2, 1)
+    genes[1, 5] = 8
+    wide = replace(known, candidates=known.measured.vocabulary.dosed(genes))
+    waiting = (Perturbation.parse("G00+G01+G02+G03+G04+G05"),)
+    assert [wide.label(each) for each in wide.open(waiting).genes] == ["G00+G01+G02+G03+G04+G08"]
+    numbers = _numbered(torch.tensor([[3, 9_999], [3, -1], [3, 9_999]]).repeat(1, 4), 10_000)  # beyond 63 bits
+    assert numbers[0] == numbers[2] != numbers[1]
 
 
 def test_a_space_that_is_too_large_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
