@@ -129,9 +129,7 @@ def _case(sizes: tuple[int, int, int, int], *, k: int, seed: int) -> _Case:
         weights = (normal(hidden, _LATENT, size=_LATENT**-0.5), normal(readouts, hidden, size=hidden**-0.5))
         decoder = Layers(weights, (normal(hidden, size=0.5), torch.zeros(readouts, dtype=torch.float64)))
         networks.append(
-            FittedLatentAdditive(
-                vocabulary, names, alone, rows, torch.ones_like(rows), decoder, 1.0, torch.ones(readouts).double()
-            )
+            FittedLatentAdditive(vocabulary, names, alone, rows, decoder, 1.0, torch.ones(readouts).double())
         )
     base = networks[0] if members == 1 else FittedEnsemble(tuple(networks), alone)
     covariance = FactorCovariance(torch.ones(readouts).double(), normal(readouts, _RANK, size=0.3))

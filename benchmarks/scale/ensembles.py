@@ -12,8 +12,8 @@ import torch
 from jaxtyping import Float32, Float64, Int
 from torch import Tensor
 
-from inverse_design.problem.score import ProductScore, double_block
-from inverse_design.search.pruning import Buffer, Cells, Products, Tile, reaching
+from inverse_design.problem.score import ProductScore
+from inverse_design.search.pruning import Buffer, Products, ScoredPairs, Tile, reaching
 from surrogates.errors import DataError
 
 _UNIT = 2.0**-24
@@ -79,7 +79,7 @@ class EnsembleImprovement:
     ) -> Float32[Tensor, "rows columns"]:
         """Value the pairs of rows ``start`` to ``stop`` with some columns."""
         one, other = slice(start, stop), slice(*(columns or (start, None)))
-        return self.value(torch.stack([double_block(each, one, other) for each in self.members])).float()
+        return self.value(torch.stack([each.double_block(one, other) for each in self.members])).float()
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Value chosen pairs in double precision."""
@@ -104,7 +104,7 @@ class ImprovementPruner:
         self._products = [Products(each, device=device, shift=shift) for each in score.members]
         self._buffer = Buffer(count, self.rows * self.columns, device=device)
 
-    def sift(self, tile: Tile, cut: float) -> Cells:
+    def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Value the pairs that pass the screen; see :meth:`~inverse_design.search.pruning.TilePruner.sift`."""
         rows, columns = tile.shape
         buffer = self._buffer.numbers
@@ -115,8 +115,8 @@ class ImprovementPruner:
         positions = reaching(screened, tile, max(cut, _LEAST)).positions
         values = self._score.exact(*positions.unbind(1))
         kept = ~(values <= self._score.floor)
-        return Cells(positions[kept], values[kept])
+        return ScoredPairs(positions[kept], values[kept])
 
-    def after(self, tile: Tile, cells: Cells) -> "ImprovementPruner":  # noqa: ARG002 - nothing is learnt
+    def after(self, tile: Tile, cells: ScoredPairs) -> "ImprovementPruner":  # noqa: ARG002 - nothing is learnt
         """Go on; see :meth:`~inverse_design.search.pruning.TilePruner.after`."""
         return self

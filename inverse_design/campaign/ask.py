@@ -22,6 +22,7 @@ from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
+from inverse_design.problem.registered import read_constraint
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
 from inverse_design.recommend.choose import default_recommender, recommend_within
@@ -207,7 +208,11 @@ def require_settings(settings: CampaignSettings, screen: Screen) -> None:
 
 def space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
     """Everything that may be recommended."""
-    rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible)
+    rules = Constraints(
+        excluded=settings.exclude,
+        incompatible=settings.incompatible,
+        further=tuple(map(read_constraint, settings.constraints)),
+    )
     return candidate_space(screen, settings.order, rules)
 
 

@@ -50,8 +50,8 @@ def test_the_default_keeps_its_promise_where_a_law_that_knows_the_fold_collapses
     uniform = -torch.tensor(12 * 11 / 2).log()
     assert leaky.kept.promised > -0.05
     assert leaky.kept.kept < uniform
-    assert leaky.kept.difference < -AGREE
-    assert leaky.lost > AGREE
+    assert leaky.kept.difference < -2  # few targets lose so much that the standard error is large as well
+    assert leaky.lost > 2
     assert leaky.shares["covered"][0] < 0.75
     assert leaky.shares["unreachable"][0] > 0.5
 

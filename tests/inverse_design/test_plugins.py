@@ -26,7 +26,7 @@ from inverse_design.testing import check_constraint, check_objective, check_spac
 from surrogates.data.io.readers import READERS, read_screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.additive import Additive
-from surrogates.models.presets import SURROGATES
+from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.testing import check_reader, check_surrogate
 
@@ -215,6 +215,10 @@ def test_built_in_constraints_say_one_by_one_what_they_leave_of_a_space() -> Non
     assert torch.equal(rules.allows(every, SCREEN.vocabulary), limited.holds(every))
 
 
-def test_an_unknown_objective_is_refused_before_anything_is_read(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["propose", "no such file.csv", "--target", "A", "--objective", "likelyhood"]) == 3
+def test_an_unknown_objective_is_refused_before_anything_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    unreadable = tmp_path / "screen.csv"
+    unreadable.write_text("")
+    assert main(["propose", str(unreadable), "--target", "A", "--objective", "likelyhood"]) == 3
     assert "likelihood" in capsys.readouterr().err

@@ -83,8 +83,8 @@ def test_parquet_and_tsv_read_alike(tmp_path: Path) -> None:
         ("", "cannot be read as a table"),
         ("gene,value\n", "no rows"),
         ("gene,value\nG001,1\nG002,high\n", "'value'.*holds 'high' in row 2 .'G002'.*not a finite number"),
-        ("gene,value\nG001,nan\n", "holds 'nan' in row 1"),
-        ("gene,value\nG001,\n", "holds '' in row 1"),
+        ("gene,value\nG001,nan\n", "'value' .* holds no numbers"),
+        ("gene,value\nG001,\n", "'value' .* holds no numbers"),
         ("gene,value\nG001,inf\n", "holds 'inf'"),
         ("gene,value\nG001,1\nG001,2\n", "'G001' more than once .rows 1 and 2"),
         ("gene,value\n,1\n", "empty in row 1"),
@@ -105,7 +105,7 @@ def test_bad_tables_are_refused(tmp_path: Path, text: str, message: str) -> None
 def test_binary_rubbish_is_refused(tmp_path: Path) -> None:
     for name in ("s.csv", "s.parquet", "s.toml", "s.csv.gz"):
         (tmp_path / name).write_bytes(b"\xff\xfe\x00PAR1\x80")
-        with pytest.raises(TargetError, match="cannot be read"):
+        with pytest.raises(TargetError, match=r"cannot be read|has no rows"):
             read_target(str(tmp_path / name), SCREEN)
 
 

@@ -60,9 +60,10 @@ BAD_SCREENS = {
     "nan": (changed(lambda t: with_value(t, "nan")), "not finite.*'G003'"),
     "infinite": (changed(lambda t: with_value(t, "inf")), "not finite.*inf.*'G003'"),
     "text": (changed(lambda t: with_value(t, "high")), "'G003' holds 'high' in row 4"),
-    "twice": (repeated(TABLE, DOUBLE, 0.5), "measured twice.*differ by up to 0.5"),
-    "both orders": (repeated(TABLE, SWAPPED, 0.25), "measured twice.*order of genes does not matter"),
-    "constant": (TABLE.assign(G003=1.0), "1 readout.*never change.*'G003'"),
+    "several times": (
+        pd.concat([TABLE.assign(timepoint="24h"), TABLE.assign(timepoint="48h")]),
+        "several values of 'timepoint'.*--group-col timepoint",
+    ),
     "few": (TABLE.iloc[:2], "2 condition.*too few"),
     "empty": (TABLE.iloc[:0], "."),
     "readout twice": (TABLE.rename(columns={"G004": "G003"}), "'G003' occurs 2 times"),
@@ -80,6 +81,17 @@ def test_bad_screens(tmp_path: Path, refused: Callable[..., str], case: str, ver
         "benchmark": ("benchmark", "retrieval", path, "--json", tmp_path / "out.json"),
     }[verb]
     assert re.search(message, refused(*words))
+
+
+@pytest.mark.parametrize("label", [DOUBLE, SWAPPED])
+def test_rows_of_one_condition_are_averaged_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], label: str
+) -> None:
+    path = save_table(tmp_path, repeated(TABLE.assign(G003=1.0), label, 0.5))
+    assert command("check", path) == 0
+    said = capsys.readouterr().out
+    assert f"{len(TABLE)} conditions in {len(TABLE) + 1} rows" in said
+    assert "1 that never change" in said
 
 
 def save_cells(path: Path, control: str, *, bare: bool = False) -> Path:
@@ -166,7 +178,7 @@ def test_bad_priors(tmp_path: Path, refused: Callable[..., str]) -> None:
         assert message in refused("propose", path, "--target", DOUBLE, "--prior", prior)
 
 
-@pytest.mark.parametrize("name", ["absent/out.csv", "out.xlsx", "screen.csv", "folder.csv", "o\nut.csv"])
+@pytest.mark.parametrize("name", ["absent/out.csv", "out.docx", "screen.csv", "folder.csv", "o\nut.csv"])
 def test_outputs_that_cannot_be_written(tmp_path: Path, refused: Callable[..., str], name: str) -> None:
     path = save_table(tmp_path)
     (tmp_path / "folder.csv").mkdir()

@@ -275,7 +275,7 @@ def _label_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tup
     shown = _quoted(tokens[:4]) + (f" and {len(tokens) - 4} more" if len(tokens) > 4 else "")
     control = f"{shown} ({why}{', pooled' if len(tokens) > 1 else ''})" if tokens else "none"
     folded = frozenset(token.casefold() for token in tokens)
-    return replace(found, controls=folded), {"separator": rule, "control": control}
+    return replace(found, controls=Controls(folded, stated=True)), {"separator": rule, "control": control}
 
 
 def _refuse_other_controls(parts: Iterable[str], found: LabelFormat, targets: Columns) -> None:

@@ -52,8 +52,8 @@ def _of_gct(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "
         raise DataError(f"{path.name!r} is no readable .gct file ({error}); it may be cut short") from error
     if version not in {"#1.2", "#1.3"} or values.shape != (genes, columns) or len(header) != first + columns:
         raise DataError(
-            f"{path.name!r} is no readable .gct file: it says version {version[:20]!r} and {genes} rows of {columns}"
-            f" columns, and holds values of shape {values.shape}; it may be cut short"
+            f"{path.name!r} is no readable .gct file: it says version {version[:20]!r} and {genes} rows of"
+            f" {columns} columns, and holds values of shape {values.shape}; it may be cut short"
         )
     obs = pd.DataFrame(known, index=pd.Index(header[first:], name="sig_id"))
     var = pd.DataFrame([row[1:first] for row in body], index=[row[0] for row in body], columns=header[1:first])

@@ -32,7 +32,7 @@ STATE = ProfileTarget("state", SCREEN.readouts, 1.1 * SCREEN.effects[-1])
 
 def campaign(folder: Path, target: Target = TARGET, **changes: object) -> Campaign:
     store = open_store(folder / "store.db", create=True)
-    return Campaign.create(store, replace(QUICK, **changes), SCREEN, target=target, actor="ann")
+    return Campaign.create(SCREEN, target=target, settings=replace(QUICK, **changes), store=store, actor="ann")
 
 
 @pytest.mark.parametrize("name", RECOMMENDERS.names())
