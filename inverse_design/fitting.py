@@ -56,10 +56,10 @@ def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
 
 
 def calibrated_fit(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int) -> FittedCalibrated:
-    """Fit a model with its error laws: that which is stated and no other, or the one that the data choose.
+    """Fit a model with its error models: that which is stated and no other, or the one that the data choose.
 
-    ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: their error law
-    takes further fits, of the same model.
+    ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: their error
+    model takes further fits, of the same model.
     """
     surrogate = surrogate_of(stated)
     if surrogate is None:
@@ -122,7 +122,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class ScreenFit:
-    """A forward model that was fitted to a screen, with the error laws of its held-out predictions.
+    """A forward model that was fitted to a screen, with the error models of its held-out predictions.
 
     Attributes:
         screen: What it was fitted to.

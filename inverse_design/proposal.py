@@ -56,14 +56,14 @@ class Proposal:
             candidate is expected to differ from the target, as a root mean square over the target's readouts, in
             the unit of the screen; ``lower`` and ``upper`` bound it. One statement per row: with its
             ``probability`` the candidate made the target, and what is left is the noise of measurements (nothing,
-            if the measurement itself is looked up); else it is what the error law says of rows chosen like these.
-            A target that is no state has no distance, and ``lower`` and ``upper`` bound the utility.
+            if the measurement itself is looked up); else it is what the error model says of rows chosen like
+            these. A target that is no state has no distance, and ``lower`` and ``upper`` bound the utility.
             ``beats_nothing`` is whether what is expected is better than doing nothing. ``probability`` is empty
             where the target does not seem to be in the unit of the screen.
         explanations: Why, for each row of the table.
         search: The certified answer of the search.
         space: What was searched.
-        fitted: The surrogate with its error laws.
+        fitted: The surrogate with its error models.
         target: What was asked for.
         notes: What the reader should know, most important first.
         spread: Why the effect of each row is unsure, as standard deviations (root mean square over the target's
@@ -144,7 +144,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
             path of a table or a ``.toml`` file; a Series or dict of wanted effects by readout; an ``AnnData`` of
             cells in the wanted state and of their control; or a target.
         order: How many interventions are given together; ``both`` for singles and pairs. Three and more are
-            searched exactly where the worth is a sum over pairs, and by a beam where not: the notes tell.
+            searched exactly where the utility is a sum over pairs, and by a beam where not: the notes say which.
         top: How many candidates to return.
         objective: ``likelihood`` by default for profiles, ``projection`` for signatures and scalars; or a function
             of mean and variance of the predicted effects, both candidates by readouts of the screen, that gives

@@ -49,7 +49,7 @@ class Ranking:
     affordable: Affordable | None
     incumbent: str  # name of the best that was measured
     best: float  # its outcome, without its noise
-    fitted: FittedCalibrated  # the surrogate with its error laws
+    fitted: FittedCalibrated  # the surrogate with its error models
     target: Target  # what was asked for
     notes: tuple[str, ...]  # what the reader should know, warnings first
 

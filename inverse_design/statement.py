@@ -39,9 +39,9 @@ class Inquiry:
 
     question: Problem  # what is asked
     aligned: AlignedProfile  # the target in the coordinates of the screen
-    objective: Objective  # what candidates are worth
+    objective: Objective  # the utility of candidates
     likelihood: TargetLikelihood | None
-    fitted: FittedCalibrated  # the surrogate with its error laws and cross-fits
+    fitted: FittedCalibrated  # the surrogate with its error models and cross-fits
     space: CombinationSpace  # what may be proposed
     level: float  # probability of the bounds, and of the set
     seed: int  # fixes everything that is random
@@ -76,7 +76,7 @@ class Inquiry:
         likelihood = self.likelihood
         if placed.found is None or likelihood is None or self.objective.outcome.name != DISTANCE:
             return None
-        # A mismatch that the likelihood allows for ranks; what made a target is told without one.
+        # A mismatch that the likelihood allows for ranks; what made a target is found without one.
         objective = self.objective if isinstance(self.objective, SquaredDistance) else likelihood
         variance = self.aligned.variance if bool((self.aligned.variance > 0).any()) else None
         if self.question.standard_errors is not None:

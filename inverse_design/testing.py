@@ -285,7 +285,7 @@ def _check_beginning(store: Store) -> None:
 
 
 def _check_projection(store: Store) -> None:
-    """Take three experiments through their lives, and tell a fourth that nobody had asked for."""
+    """Take three experiments through their lives, and record a fourth that nobody had asked for."""
     block = _block()
     with store.writing(_NAME) as log:
         log.append(_ASKED, actor=_ACTOR)

@@ -74,8 +74,8 @@ class Valuation:
     """
 
     table: pd.DataFrame
-    joint: JointEffects  # the joint law of their effects
-    alone: NormalScores  # how much each improves on the incumbent
+    joint: JointEffects  # the joint posterior of their effects
+    alone: NormalScores  # how much each improves on the best observed
     notes: tuple[str, ...]  # what stands behind the bounds
 
 
@@ -110,7 +110,7 @@ def value(
 
 
 def improvements(joint: JointEffects, objective: ScreenObjective) -> tuple[NormalScores, Float[Tensor, "j b"]]:
-    """Compare candidates with the incumbent, by the whole fit and by each cross-fit."""
+    """Compare candidates with the best observed, by the whole fit and by each cross-fit."""
     b, law = len(joint), joint.marginal()
     every = EffectLaw(
         torch.cat([law.mean, *joint.leave_one_out()]),

@@ -1,6 +1,6 @@
-"""Acquisitions: what measuring one more candidate is worth, given what is believed of its utility.
+"""Acquisitions: what measuring one more candidate is worth, given the posterior of its utility.
 
-With ``u ~ N(m, v)`` the utility of a candidate and ``u*`` the incumbent, ``z = (m - u*) / √v``:
+With ``u ~ N(m, v)`` the utility of a candidate and ``u*`` the best observed, ``z = (m - u*) / √v``:
 
     expected improvement     E[max(u - u*, 0)] = √v (phi(z) + z Phi(z))
     probability of it        P(u > u*) = Phi(z)
@@ -8,7 +8,7 @@ With ``u ~ N(m, v)`` the utility of a candidate and ``u*`` the incumbent, ``z = 
 
 Utilities that are distances are no normal numbers: :mod:`inverse_design.acquisition.quadratic` has their gains.
 
-The standard normal law, as the gains need it: also where its tail is smaller than any float.
+The standard normal distribution, as the gains need it: also where its tail is smaller than any float.
 """
 
 import math
@@ -128,7 +128,7 @@ class Fallback:
 class Thompson:
     """Thompson sampling: each pick is the best candidate in a draw of its own [Thompson 1933].
 
-    Picks are as varied as the belief is unsure. Candidates that are chosen already cannot be taken again, so that
+    Picks are as varied as the posterior is wide. Candidates that are chosen already cannot be taken again, so that
     the picks are distinct; with fewer draws than picks the draws are used in turn.
     """
 
@@ -150,7 +150,7 @@ def thompson(belief: UtilityPosterior, incumbent: float) -> Thompson:  # noqa: A
 
 
 def expected_improvement(belief: UtilityPosterior, incumbent: float) -> Fixed:
-    """Expected improvement over the incumbent of a normal utility, in its units [Mockus 1975; Jones 1998]."""
+    """Expected improvement of a normal utility over the best observed, in its units [Mockus 1975; Jones 1998]."""
     excess, spread, known = _standardised(belief, incumbent)
     return Fixed(torch.where(known, excess.clamp(min=0), spread * hinge(excess / spread)))
 
@@ -162,18 +162,18 @@ def log_expected_improvement(belief: UtilityPosterior, incumbent: float) -> Fixe
 
 
 def member_improvement(belief: UtilityPosterior, incumbent: float) -> Fixed:
-    """Expected improvement by members: the mean over joint draws of how far each is above the incumbent.
+    """Expected improvement by members: the mean over joint draws of how far each is above the best observed.
 
     It takes the draws as they are, so that a skewed or two-peaked utility is not mistaken for a normal one.
 
     Raises:
-        DataError: If the belief has no draws.
+        DataError: If the posterior has no draws.
     """
     return Fixed((belief.joint() - incumbent).clamp(min=0).mean(0))
 
 
 def probability_of_improvement(belief: UtilityPosterior, incumbent: float) -> Fixed:
-    """Probability that a normal utility is above the incumbent [Kushner 1964]."""
+    """Probability that a normal utility is above the best observed [Kushner 1964]."""
     excess, spread, known = _standardised(belief, incumbent)
     return Fixed(torch.where(known, (excess.sign() + 1) / 2, torch.special.ndtr(excess / spread)))
 
@@ -206,7 +206,7 @@ def optimum(belief: UtilityPosterior, incumbent: float, *, k: int = 1) -> Fixed:
     batch holds it [Fromer et al. 2025]. Candidates that tie at the last place share it.
 
     Raises:
-        DataError: If the belief has no draws, too few candidates, or ``k`` counts none.
+        DataError: If the posterior has no draws, too few candidates, or ``k`` counts none.
     """
     draws = belief.joint()
     if not 1 <= k <= len(belief):
@@ -253,6 +253,6 @@ def batch_gain(belief: UtilityPosterior, incumbent: float) -> float:
 def _standardised(
     belief: UtilityPosterior, incumbent: float
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Bool[Tensor, "b"]]:
-    """Expected excess over the incumbent, standard deviation (one where it is zero), and where it is zero."""
+    """Expected excess over the best observed, standard deviation (one where it is zero), and where it is zero."""
     known = belief.variance == 0
     return belief.mean - incumbent, torch.where(known, 1.0, belief.deviation), known

@@ -1,7 +1,7 @@
 """Joint expected improvement through BoTorch: qLogEI and qLogNEI on a short list, with pending points.
 
 :class:`~inverse_design.acquisition.joint_gain.JointGain` is exact for each candidate and takes less time; these
-are for those who compare with BoTorch, and for incumbents that are unsure.
+are for those who compare with BoTorch, and where what was measured is unsure.
 """
 
 from dataclasses import dataclass, replace
@@ -19,8 +19,8 @@ _AT_ONCE = 64  # candidates that BoTorch scores together
 class LogImprovement:
     """What each candidate makes of the joint expected improvement of a batch, smoothed so that none is zero.
 
-    qLogEI against a known incumbent [Ament 2023]; qLogNEI where what was measured is unsure too: its best in each
-    draw, joint with those of the candidates, then stands in the place of the incumbent.
+    qLogEI against a known best value [Ament 2023]; qLogNEI where what was measured is unsure too: its best in each
+    draw, joint with those of the candidates, then stands in the place of that value.
     """
 
     draws: Float[Tensor, "s b"]  # joint draws of the candidates' utilities, larger is better

@@ -51,7 +51,7 @@ _COMPARED = 1500  # held-out combinations that are compared with each other, at 
 
 @dataclass(frozen=True)
 class JointEffects:
-    """The joint law of the true effects of some candidates on the readouts of a target.
+    """The joint posterior of the true effects of some candidates on the readouts of a target.
 
     Attributes:
         model_error: Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
@@ -142,7 +142,7 @@ class JointEffects:
 def joint_effects(
     fitted: FittedCalibrated, batch: PerturbationBatch, columns: Int[Tensor, "m"], screen: Screen
 ) -> JointEffects:
-    """Build the joint law of some candidates from a fitted model and its cross-fits."""
+    """Build the joint posterior of some candidates from a fitted model and its cross-fits."""
     posterior = fitted.predict(batch)
     covariances = tuple(
         FactorCovariance(each.diagonal[columns], each.loadings[columns]) for each in posterior.covariances
@@ -265,7 +265,7 @@ class JointGain:
 
 
 def joint_gain(joint: JointEffects, alone: NormalScores, utility: Utility) -> JointGain:
-    """Say what some candidates gain together, by scenarios of their joint law."""
+    """Say what some candidates gain together, by scenarios of their joint posterior."""
     return JointGain.of(alone, joint.believe(utility, SCENARIOS, seed=_SEED).joint())
 
 

@@ -1,4 +1,4 @@
-"""What is believed of the utility of some candidates: the argument of every acquisition."""
+"""Posteriors of the utility of some candidates: the argument of every acquisition."""
 
 from dataclasses import dataclass
 

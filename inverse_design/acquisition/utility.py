@@ -136,7 +136,7 @@ Utility = Nearness | Advance  # larger is better
 
 
 def utility_of(target: Target, aligned: AlignedProfile) -> Utility:
-    """Choose what effects are worth by a target."""
+    """Choose the utility of effects for a target."""
     return Nearness(aligned) if is_state(target) else Advance(aligned)
 
 

@@ -66,7 +66,7 @@ def affordable(settings: CampaignSettings, labels: Sequence[str], *, left: float
 
 
 def known_screen(start: Screen, blocks: Iterable[Block]) -> Screen:
-    """Average what was told, array by array.
+    """Average what was recorded, array by array.
 
     All wells of a perturbation count the same, whatever the round; its row in the starting screen counts like one
     well. With replicates, the noise ``s_g`` of one well is pooled over all perturbations, since the spread of two
@@ -304,8 +304,8 @@ def record(
 ) -> Batch | None:
     """Write a plan down, unless the campaign has moved on in the meantime.
 
-    A plan stays good while others tell results of other experiments: its basis is recorded, so that it can be made
-    again. It does not if somebody else asked, or something happened to one of its experiments.
+    A plan stays good while others record results of other experiments: its basis is recorded, so that it can be
+    made again. It does not if somebody else asked, or something happened to one of its experiments.
     """
     there = None if beside else open_round(log)
     if there is not None:
@@ -349,7 +349,7 @@ def _labels(plan: Recommendation, count: int, basis: Basis) -> list[str]:
 
 
 def _has_moved(log: Log, labels: tuple[str, ...], basis: Basis) -> bool:
-    """Say whether a chosen experiment became open, or was told, since the basis."""
+    """Say whether a chosen experiment became open, or was recorded, since the basis."""
     found = log.experiments(perturbations=labels)
     if any(one.state in OPEN_STATES for one in found):
         return True

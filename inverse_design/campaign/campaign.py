@@ -1,4 +1,4 @@
-"""A campaign: rounds of ask and tell on a log that never forgets."""
+"""A campaign: rounds of ask and tell on an append-only log."""
 
 import math
 from collections.abc import Sequence
@@ -70,7 +70,7 @@ class Campaign:
         """Begin a campaign.
 
         Args:
-            screen: What is known already, in one context. Its vocabulary is what can be proposed and told.
+            screen: What is known already, in one context. Its vocabulary is what can be proposed and measured.
             misplaced: Nothing: all else is named.
             target: Where the cells should go: anything that :func:`inverse_design.propose` takes. The label of a
                 condition takes that condition out of what is known.
@@ -141,7 +141,7 @@ class Campaign:
 
     @property
     def vocabulary(self) -> Vocabulary:
-        """What can be proposed and told."""
+        """What can be proposed and measured."""
         return self._start.vocabulary
 
     def ask(self, count: int | None = None, recommender: Recommender | str | None = None) -> Batch:
@@ -264,7 +264,7 @@ class Campaign:
             allow_extra: Whether results of experiments that nobody asked for are taken.
 
         Returns:
-            What became of them. Wells that were told before change nothing.
+            What became of them. Wells that were recorded before change nothing.
 
         Raises:
             DataError: If the table is refused; the message names line, column and value.
@@ -281,7 +281,7 @@ class Campaign:
         """Average all that is known.
 
         Returns:
-            The starting screen and the told values, one row per perturbation.
+            The starting screen and the recorded values, one row per perturbation.
         """
         return self._basis().screen
 

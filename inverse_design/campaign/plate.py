@@ -157,7 +157,7 @@ def _refuse_labels(perturbations: Sequence[str]) -> None:
 
 
 ROLE, PLATE = "role", "plate"
-_FEWEST = 3  # wells of which a scatter can be told
+_FEWEST = 3  # wells of which a scatter can be estimated
 _LEVEL = 0.001  # probability that a table without drift is flagged
 _SHOWN = 3
 

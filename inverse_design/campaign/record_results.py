@@ -41,7 +41,7 @@ _ROUNDING = 1e-9  # files of ours write ten digits
 
 @dataclass
 class Matching:
-    """What becomes of the wells of a told table; filled well by well.
+    """What becomes of the wells of a table of results; filled well by well.
 
     Attributes:
         extra: From the perturbations that nobody asked for to the numbers that their experiments get.
@@ -54,7 +54,7 @@ class Matching:
     rows: list[int] = field(default_factory=list)  # wells that are new
     numbers: list[int] = field(default_factory=list)  # their experiments
     extra: dict[str, int] = field(default_factory=dict)
-    already: int = 0  # how many wells had been told before
+    already: int = 0  # how many wells had been recorded before
     unasked: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -72,7 +72,7 @@ class Matching:
         """Match all wells.
 
         Raises:
-            ResultsError: If an experiment was never asked for, or a well was told with other values.
+            ResultsError: If an experiment was never asked for, or a well was recorded with other values.
             IllegalMoveError: If an experiment has failed or was withdrawn.
         """
         for row in range(len(self.results)):
@@ -117,7 +117,7 @@ class Matching:
             self.numbers.append(number)
 
     def _told_before(self, row: int, candidates: list[Experiment]) -> bool:
-        """Recognise a well by experiment, replicate and values: files that grow are told again and again."""
+        """Recognise a well by experiment, replicate and values: files that grow are given again and again."""
         earlier = [self._known.get((one.number, self.results.replicates[row])) for one in candidates]
         found = [each for each in earlier if each is not None]
         is_open = any(one.state in OPEN_STATES for one in candidates)
@@ -189,7 +189,7 @@ def _shown(value: float) -> str:
 _FARTHEST = 8.0  # robust standard deviations
 _OWN_FARTHEST = 3.0  # times the largest known effect on an own readout; a wrong unit is off by more
 _SHOWN = 20
-_NORMAL = 1.4826  # standard deviation of a normal law of which the median absolute deviation is one
+_NORMAL = 1.4826  # standard deviation of a normal distribution of which the median absolute deviation is one
 _DIRECTION: Mapping[Mode, int] = {"activation": 1, "knockdown": -1, "knockout": -1}  # a compound has none
 
 
@@ -258,7 +258,7 @@ def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Itera
 
 @dataclass(frozen=True)
 class Telling:
-    """What became of a told table.
+    """What became of a table of results.
 
     Attributes:
         flagged: Values that are out of scale, and controls that drift, in words; all were taken all the same.
@@ -268,7 +268,7 @@ class Telling:
     failed: tuple[str, ...] = ()  # perturbations that failed
     extra: tuple[str, ...] = ()  # those of both that nobody had asked for
     wells: int = 0  # how many wells were new
-    already: int = 0  # how many wells had been told before, and were left alone
+    already: int = 0  # how many wells had been recorded before, and were left alone
     pending: int = 0  # how many wells are still to come
     controls: int = 0  # how many control wells were left out
     flagged: tuple[str, ...] = ()
@@ -293,7 +293,7 @@ def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool,
     """Record results.
 
     Raises:
-        ResultsError: If an experiment was never asked for, or a well was told with other values.
+        ResultsError: If an experiment was never asked for, or a well was recorded with other values.
         IllegalMoveError: If an experiment has failed or was withdrawn.
     """
     controls = results.controls

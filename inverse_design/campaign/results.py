@@ -1,4 +1,4 @@
-"""Results as people tell them: a table, checked cell by cell and turned into arrays."""
+"""Results as people bring them: a table, checked cell by cell and turned into arrays."""
 
 import hashlib
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class Results:
-    """Wells of a told table; those that are pending, and controls, are left out."""
+    """Wells of a table of results; those that are pending, and controls, are left out."""
 
     lines: tuple[int, ...]  # line of each well in the file, of which the first is the header
     labels: tuple[str, ...]  # canonical label of its perturbation
@@ -41,7 +41,7 @@ class Results:
 
 
 def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequence[str], key: str) -> Results:
-    """Check a told table.
+    """Check a table of results.
 
     Raises:
         ResultsError: If a column is missing, a number is missing, not finite or no number, a status is unknown,

@@ -202,7 +202,7 @@ def replay(
         context: Which context (cell type, line, batch), if the data hold several.
         output: Where to write the numbers, as .json.
         figure: Where to draw the curves, as .svg, .png or .pdf.
-        rules: Of the game.
+        rules: Of the replay.
         players: Who plays, and how often.
         reading: How to read a file.
         run: What was typed.

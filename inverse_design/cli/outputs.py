@@ -136,7 +136,7 @@ def strict(value: object) -> object:
 
 
 def _try_out(file: Path) -> None:
-    """Create and remove a temporary file: permissions alone do not tell (read-only mounts, quotas)."""
+    """Create and remove a temporary file: permissions alone do not say (read-only mounts, quotas)."""
     try:
         if file.is_dir() or sidecar_of(file).is_dir():
             raise OutputError(f"output {str(file)!r} is a folder; name a file in it")

@@ -23,7 +23,7 @@ _BLOCKS, _DRAWS = 8, 32  # so many times so many draws: those of all readouts at
 
 @dataclass(frozen=True)
 class FunctionObjective:
-    """The worth of candidates by a user's function; larger is better.
+    """The utility of candidates by a user's function; larger is better.
 
     What an experiment will show of it is the same function of the measured effect, whose variance is zero. The
     function may be anything, so that pairs are scored one by one.

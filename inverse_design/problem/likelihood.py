@@ -20,10 +20,10 @@ from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
 
 def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
-    """Restrict an error law to the readouts of a target, adding the target's own uncertainty.
+    """Restrict an error model to the readouts of a target, adding the target's own uncertainty.
 
-    A normal law restricted to some readouts is the exact marginal; a readout of weight ``w`` has its error
-    variance divided by ``w``.
+    A normal distribution restricted to some readouts is the exact marginal; a readout of weight ``w`` has its
+    error variance divided by ``w``.
     """
     columns, weights = target.columns, target.weights
     covariance = law.covariance
@@ -42,7 +42,7 @@ def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
 class TargetLikelihood:
     """Log density of the target under each candidate's predictive law, tempered as held-out data ask.
 
-    A surrogate that was chosen among several has experts: each with a model, an error law and a weight. Once the
+    A surrogate that was chosen among several has experts: each with a model, an error model and a weight. Once the
     sum of its densities over all candidates is known of each expert (see
     :func:`inverse_design.search.exhaustive.normalised`), the utility is the log posterior probability of a
     candidate, ``log sum_m w_m exp(l_m(d) - log_sums_m)``: the linear opinion pool of their posteriors [Stone
@@ -147,7 +147,7 @@ class TargetLikelihood:
 
 
 def class_constant(law: ErrorLaw) -> float:
-    """Find what makes densities of different novelty classes comparable, less what all normal laws share."""
+    """Find what makes densities of different novelty classes comparable, less what all normal ones share."""
     half, nu = len(law.offset) / 2, law.degrees / 2
     tails = math.lgamma(nu + half) - math.lgamma(nu) - half * math.log(nu) if math.isfinite(nu) else 0.0
     return law.temperature * (tails - law.covariance.log_determinant / 2)

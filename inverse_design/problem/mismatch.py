@@ -49,7 +49,7 @@ class AskedState:
     """One state that is asked for."""
 
     kind: str  # what kind of state it is
-    asked: AlignedProfile  # what the ranking is told
+    asked: AlignedProfile  # what the ranking is given
     wanted: AlignedProfile  # what is meant: the same without the noise that was added. True distances are to this
     left_out: int  # number of the candidate that may not be proposed, -1 for none
     genes: tuple[int, ...]  # vocabulary ids of all that went into it
@@ -277,7 +277,7 @@ def _scores(
     values: Float[Tensor, "t m"],
     allowed: Bool[Tensor, "t n"],
 ) -> Float[Tensor, "t n"]:
-    """Score some doubles for many profiles: by the log density, or by the pool of the experts' probabilities."""
+    """Score some doubles for many profiles: by log density, or by the experts' mean probability."""
     experts = view.experts or (Expert(1.0, view),)
     logs = torch.stack([
         _log_densities(expert.fitted, batch, target, values).masked_fill(~allowed, -torch.inf).log_softmax(1)

@@ -99,13 +99,13 @@ class Distance:
 
 @runtime_checkable
 class Objective(Protocol):
-    """The worth of candidates under a fitted model."""
+    """The utility of candidates under a fitted model."""
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates.
 
         Args:
-            fitted: A surrogate with its error laws.
+            fitted: A surrogate with its error models.
             batch: The candidates.
 
         Returns:
@@ -122,7 +122,7 @@ class Objective(Protocol):
         """Factorise the expected utility over all pairs.
 
         Args:
-            fitted: A surrogate with its error laws.
+            fitted: A surrogate with its error models.
             space: Whose entries are to be paired; all of them measured alone.
 
         Returns:

@@ -39,7 +39,7 @@ class Problem:
     Attributes:
         maker: The condition of the screen whose profile the target is; ``None`` for any other target.
         standard_errors: Of the target condition, on all readouts, if the screen has them: how far a new
-            measurement of it may be. They are no part of the target: the error laws are learnt from measured
+            measurement of it may be. They are no part of the target: the error models are learnt from measured
             effects, and hold that noise already.
     """
 

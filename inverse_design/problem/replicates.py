@@ -42,10 +42,10 @@ def replicates(
 
     Both measurements are noisy: their difference has the sum of two squared standard errors as its variance. That
     of the new one is taken from a combination of the screen, drawn at random. Without standard errors the noise
-    cannot be told from the error of a prediction, and differences are drawn from the errors of held-out doubles,
-    of the third whose effects are nearest in size to the target, as errors grow with effects. Those hold the noise
-    of one measurement, that of the measurements which were learnt from, and what the model misses: where it misses
-    little, about the noise of two or three measurements.
+    cannot be separated from the error of a prediction, and differences are drawn from the errors of held-out
+    doubles, of the third whose effects are nearest in size to the target, as errors grow with effects. Those hold
+    the noise of one measurement, that of the measurements which were learnt from, and what the model misses: where
+    it misses little, about the noise of two or three measurements.
 
     Raises:
         CalibrationError: If there are neither standard errors nor held-out doubles.

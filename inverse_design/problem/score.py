@@ -71,7 +71,7 @@ class PairScore(Protocol):
 class ProductScore:
     """The score ``side_i + side_j + left_i · right_j`` of the pair ``i < j``."""
 
-    side: Float64[Tensor, "v"]  # what an entry is worth by itself
+    side: Float64[Tensor, "v"]  # the utility of an entry by itself
     left: Float[Tensor, "v d"]  # factor of the first entry
     right: Float[Tensor, "v d"]  # factor of the second entry
 
@@ -245,9 +245,9 @@ class Projection:
 
 @dataclass(frozen=True)
 class LikelihoodScore:
-    """The log density of a target under every pair, by the error law of pairs of seen singles."""
+    """The log density of a target under every pair, by the error model of pairs of seen singles."""
 
-    law: ErrorLaw  # the error law on the target's readouts
+    law: ErrorLaw  # the error model on the target's readouts
     square: DoubleScore  # squared length of target minus prediction, whitened
     scale: ProductScore  # posterior scale
     projection: PairProjection  # each part's whitened effect times target minus prediction

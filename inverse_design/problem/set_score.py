@@ -36,10 +36,10 @@ class PairwiseSetScore:
     Entries are counted in *positions*: place ``i`` is ``space.entries[i]`` of the space that is searched.
     """
 
-    side: Float64[Tensor, "v"]  # what an entry is worth by itself
+    side: Float64[Tensor, "v"]  # the utility of an entry by itself
     left: Float64[Tensor, "v d"]  # factor of the earlier entry of a pair
     right: Float64[Tensor, "v d"]  # factor of the later entry of a pair
-    constant: float  # what each set is worth
+    constant: float  # the utility of each set
     order: int  # how many entries a set has; at least two
 
     def __post_init__(self) -> None:
@@ -124,13 +124,13 @@ class PairwiseSetScore:
 def set_score(
     objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, order: int
 ) -> PairwiseSetScore | None:
-    """Write the worth of the sets of an order as a sum over pairs, so that bounds on pairs bound sets.
+    """Write the utility of the sets of an order as a sum over pairs, so that bounds on pairs bound sets.
 
     If the mean effect is a sum of rows and the posterior scale is one, a squared distance has terms of one and of
-    two members only, whatever the covariance it is measured in; so has a projection. The log density of the
-    normal law is such a distance. That of the Student law falls with it, and ranks alike where the prior is flat.
-    Scattered coefficients couple all members in a density (in a distance each adds its own), as do interactions
-    and correlations: they have no such sum.
+    two members only, whatever the covariance it is measured in; so has a projection. The log density of the normal
+    distribution is such a distance. That of the Student distribution falls with it, and ranks alike where the
+    prior is flat. Scattered coefficients couple all members in a density (in a distance each adds its own), as do
+    interactions and correlations: they have no such sum.
     """
     rows = fitted.set_rows(order)
     if rows is None:

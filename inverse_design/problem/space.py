@@ -34,7 +34,7 @@ class CombinationSpace:
 
     Orders ascend; within an order the combinations stand in the order of :func:`itertools.combinations`. The
     numbers count every combination, also those that may not be proposed (measured already, two doses of one
-    target, a required target missing, a limit broken): :meth:`valid` tells them apart. Build one with :meth:`of`.
+    target, a required target missing, a limit broken): :meth:`valid` separates them. Build one with :meth:`of`.
 
     Attributes:
         vocabulary: What the ids of a batch mean.

@@ -258,7 +258,7 @@ def _refuse_not_finite(name: str, what: str, readouts: Sequence[str], numbers: F
 REACH = 2.0  # times the largest measured effect: what a pair of the same signs may reach
 _WEAK = 0.5  # times the size of the weakest measured effect
 _MANY = 0.2  # share of the readouts that are wanted out of reach
-_FEWEST = 8  # readouts from which signs and whole numbers tell
+_FEWEST = 8  # readouts from which signs and whole numbers show it
 _WHOLE_STATE = 0.5  # share of the screen's readouts; fewer may be markers that are all to rise
 _ONE_SIDED = 0.95  # share of readouts of one sign in a measured effect
 _SMALL_WHOLE = 2.0  # codes such as 0 and 1 are no counts

@@ -127,7 +127,7 @@ class Gains:
             mean, variance = true_utility(objective.utility, objective.aligned, screen)
             noise = torch.randn(self.draws, len(mean), generator=torch.Generator().manual_seed(seed)).double()
             return LogImprovement(belief.joint(), (mean + noise * variance.sqrt()).amax(1))
-        # Where nothing is likely to improve on the incumbent, the best that the batch itself may hold is worth it.
+        # Where nothing is likely to improve on the best observed, the best of the batch itself is sought.
         promising = bool(outlook.promising.any())
         incumbent = objective.incumbent.utility if promising else float(belief.joint().min())
         return ACQUISITIONS.load(name)(belief, incumbent)
@@ -187,7 +187,7 @@ class _Lister:
 
 @dataclass(frozen=True)
 class _Outlook:
-    """What the candidates of a short list gain, and which of them may improve on the incumbent at all."""
+    """What the candidates of a short list gain, and which of them may improve on the best observed at all."""
 
     short: _ShortList
     joint: JointEffects

@@ -1,4 +1,4 @@
-"""The recommender for pairs: the candidates that are most probably among the best of the whole pool.
+"""The recommender for pairs: the candidates that are most probably among the best of all candidates.
 
 A Gaussian process over pairs of genes, whose kernel is a sum of terms, each of two matrices over genes: its mean
 over all pairs is a few matrix products.
@@ -75,7 +75,7 @@ _JITTER = 1e-5
 
 @dataclass(frozen=True)
 class PairProcess:
-    """What is believed of the utility of every pair.
+    """The posterior of the utility of every pair.
 
     With ``z`` what genes do alone, in standard units, and ``y`` the utility, in standard units of what is known,
 

@@ -39,7 +39,7 @@ from surrogates.uncertainty.posterior import ScalarPosterior
 
 Ranker = SquaredDistance | TargetLikelihood | SignedProjection
 
-_TARGETS, _CANDIDATES = 60, 200  # of a fold: more tell hardly more, and cost their product
+_TARGETS, _CANDIDATES = 60, 200  # of a fold: more say hardly more, and cost their product
 _FEWEST_ROUNDS = 20
 _LIKE_RANDOM = "bounds of designed picks are those of random candidates, and may hold less often"
 
@@ -188,7 +188,7 @@ def as_near_as_noise(
     mean, square = float(noise.sum()), float(noise.square().sum())
     nearest = 0.0
     if mean > 0:
-        # The square of the noise, by a gamma law of its mean and variance.
+        # The square of the noise, by a gamma distribution of its mean and variance.
         quantile = scipy.stats.gamma.ppf((1 - level) / 2, mean**2 / (2 * square), scale=2 * square / mean)
         nearest = math.sqrt(quantile / float(target.weights.sum()))
     return torch.where(may, lower.clamp(max=nearest), lower)

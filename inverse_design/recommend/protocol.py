@@ -176,7 +176,7 @@ class Recommendation:
             batch: The experiments, the best first.
             utility: What is predicted of the utility of each, its lower and its upper bound; they are shown as
                 outcomes.
-            belief: What is believed of the true utility of each, for gains over the best that was measured.
+            belief: The posterior of the true utility of each, for gains over the best that was measured.
             reason: Why each is recommended.
 
         Returns:

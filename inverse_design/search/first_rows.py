@@ -64,14 +64,14 @@ class FirstRows:
 class Bench:
     """Perturbations that were measured and that a fit has not seen."""
 
-    stating: FittedStatedErrors  # the fit, with an error law and stated errors that have not seen them either
+    stating: FittedStatedErrors  # the fit, with an error model and stated errors that have not seen them either
     batch: PerturbationBatch  # the perturbations
     effects: Float[Tensor, "b g"]  # what was measured of each
     inside: Bool[Tensor, "b"]  # which of them are candidates of the question
 
     @property
     def fitted(self) -> FittedCalibrated:
-        """The fit with its error law."""
+        """The fit with its error model."""
         return self.stating.fitted
 
     @classmethod
@@ -173,7 +173,7 @@ class StatedDistances:
 
 @dataclass(frozen=True)
 class RowLaw:
-    """The distribution of the distance of a row, given its probability and what the error law expects."""
+    """The distribution of the distance of a row, given its probability and what the error model expects."""
 
     ratio: Float[Tensor, "n"]  # measured over expected distance of first rows that did not make their target
     noise: Replicates  # how far a new measurement is from the target that its perturbation made

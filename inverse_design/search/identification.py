@@ -98,8 +98,8 @@ def identify(
     """Ask the same question of held-out perturbations, of which the answer is known.
 
     Each held-out double of two entries measured alone is the target once, on the readouts and with the weights of
-    the question, under a fit and an error law that have not seen it. The candidates are those of the question and
-    the truth. Where the space is so large that this would take long, a random part of the held-out doubles is
+    the question, under a fit and an error model that have not seen it. The candidates are those of the question
+    and the truth. Where the space is so large that this would take long, a random part of the held-out doubles is
     asked; the calibration is as valid, and less precise.
     """
     places = [

@@ -41,7 +41,7 @@ _HEADER = 8  # bytes that say how long the header of a safetensors file is
 class SearchTask:
     """An objective, a fitted surrogate and a space, as tensors and plain values."""
 
-    objective: Any  # what candidates are worth
+    objective: Any  # the utility of candidates
     fitted: FittedCalibrated  # the surrogate, without cross-fits and held-out predictions, which no search needs
     vocabulary: Vocabulary  # of the space
     entries: Int[Tensor, "v"]  # vocabulary ids that may be used

@@ -88,7 +88,7 @@ class CachedOutcome:
 
 
 def remembered(calibrated: FittedConformal) -> FittedConformal:
-    """Let all models of a calibration remember."""
+    """Let all models of a calibration cache their predictions."""
     folds = tuple(HeldOutFit(CachedFit(fold.fitted), fold.batch, fold.effects) for fold in calibrated.folds)
     return replace(calibrated, fitted=CachedFit(calibrated.fitted), folds=folds)
 

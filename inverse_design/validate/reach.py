@@ -138,7 +138,7 @@ def measure_reach(
     """Run the protocol with the readouts that are targets themselves removed, and with all readouts.
 
     Raises:
-        DataError: If no fold has enough doubles of two measured singles, or the model has no error law.
+        DataError: If no fold has enough doubles of two measured singles, or the model has no error model.
     """
     splits = list(double_splits(screen, seed=seed))
     large = [split for split in splits if len(split.test) >= FEWEST_CANDIDATES]

@@ -276,7 +276,7 @@ EVENTS = Table(
     Column("actor", Text, nullable=False),
     Column("payload", Text, nullable=False),
     Column("artefact", Text, ForeignKey("artefacts.hash")),
-    Column("digest", Text),  # of what was told: the same table counts once
+    Column("digest", Text),  # of what was recorded: the same table counts once
     UniqueConstraint("campaign", "digest", name="events_digest"),
     Index("events_kind", "campaign", "kind", "sequence"),
 )
@@ -287,7 +287,7 @@ EXPERIMENTS = Table(
     Column("campaign", Integer, ForeignKey("campaigns.id"), primary_key=True),
     Column("number", Integer, primary_key=True),
     Column("perturbation", Text, nullable=False),
-    Column("round", Integer, nullable=False),  # 0: told without having been asked for
+    Column("round", Integer, nullable=False),  # 0: recorded without having been asked for
     Column("state", Text, nullable=False),
     Index("experiments_perturbation", "campaign", "perturbation"),
     Index("experiments_state", "campaign", "state"),
@@ -300,7 +300,7 @@ MEASUREMENTS = Table(
     Column("campaign", Integer, ForeignKey("campaigns.id"), primary_key=True),
     Column("number", Integer, primary_key=True),  # of the experiment
     Column("replicate", Text, primary_key=True),
-    Column("sequence", Integer, nullable=False),  # of the event that told it
+    Column("sequence", Integer, nullable=False),  # of the event that recorded it
     Column("row", Integer, nullable=False),  # of the block of that event
 )
 

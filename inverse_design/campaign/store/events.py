@@ -165,7 +165,7 @@ _BREAK = "\n"  # labels and replicates are printable, so that no line break is i
 
 @dataclass(frozen=True)
 class Block:
-    """Wells of one told table.
+    """Wells of one table of results.
 
     Attributes:
         extra: Whether that experiment was made by this very block, because nobody had asked for it.
@@ -266,7 +266,7 @@ def require_move(name: str, start: State, end: State) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """A perturbation that was proposed in a round, or told without having been asked for."""
+    """A perturbation that was proposed in a round, or recorded without having been asked for."""
 
     number: int  # in its campaign, from 1
     perturbation: str  # canonical label
@@ -280,5 +280,5 @@ class Measurement:
 
     number: int  # of the experiment
     replicate: str  # name of the replicate
-    sequence: int  # number of the event that told it
+    sequence: int  # number of the event that recorded it
     row: int  # in the block of that event

@@ -37,11 +37,11 @@ class Log(Protocol):
         ...
 
     def blocks(self, *, until: int | None = None) -> Iterator[bytes]:
-        """Read the blocks of numbers of all told tables, in order, up to an event."""
+        """Read the blocks of numbers of all tables of results, in order, up to an event."""
         ...
 
     def block(self, sequence: int) -> bytes:
-        """Read the block of one told table."""
+        """Read the block of one table of results."""
         ...
 
     def experiments(
@@ -67,7 +67,7 @@ class Log(Protocol):
         ...
 
     def told(self, digest: str) -> Recorded | None:
-        """Find the event that told a table with this content."""
+        """Find the event that recorded a table with this content."""
         ...
 
 
@@ -82,7 +82,7 @@ class WritableLog(Log, Protocol):
             event: What happened.
             actor: Who did it.
             artefact: Numbers that belong to it.
-            digest: Of the content of a told table, which can be told once only.
+            digest: Of the content of a table of results, which can be recorded once only.
 
         Returns:
             The number of the event.

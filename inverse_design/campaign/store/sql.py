@@ -190,7 +190,7 @@ class SqlLog:
         return bytes(self.connection.execute(wanted).scalar_one())
 
     def blocks(self, *, until: int | None = None) -> Iterator[bytes]:
-        """Read the blocks of numbers of all told tables."""
+        """Read the blocks of numbers of all tables of results."""
         wanted = self._blocks().order_by(EVENTS.c.sequence)
         if until is not None:
             wanted = wanted.where(EVENTS.c.sequence <= until)
@@ -198,7 +198,7 @@ class SqlLog:
             yield bytes(content)
 
     def block(self, sequence: int) -> bytes:
-        """Read the block of one told table."""
+        """Read the block of one table of results."""
         return bytes(self.connection.execute(self._blocks().where(EVENTS.c.sequence == sequence)).scalar_one())
 
     def experiments(
@@ -243,7 +243,7 @@ class SqlLog:
         return (self.connection.execute(largest).scalar_one() or 0) + 1
 
     def told(self, digest: str) -> Recorded | None:
-        """Find the event that told a table."""
+        """Find the event that recorded a table."""
         row = self.connection.execute(self._events().where(EVENTS.c.digest == digest)).one_or_none()
         return None if row is None else _recorded(row)
 

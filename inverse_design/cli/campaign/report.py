@@ -118,7 +118,7 @@ def show_advice(console: Console, advice: Advice) -> None:
 
 
 def show_telling(console: Console, telling: Telling) -> None:
-    """Say what became of a told table, what is odd about it first."""
+    """Say what became of a table of results, what is odd about it first."""
     for sentence in telling.flagged:
         say(console, f"warning: out of scale: {sentence}", "bold yellow")
     say(console, telling.words)

@@ -18,7 +18,7 @@ H5AD = ".h5ad"
 
 
 def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
-    """Read results in the form that a campaign is told them.
+    """Read results in the form that a campaign takes.
 
     Raises:
         DataError: If the file cannot be read, or its ending is none of these.

@@ -89,7 +89,7 @@ def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Va
         "data": f"{len(screen):,} conditions, {len(screen.readouts):,} readouts",
         "target": ranking.target.name,
         "model": f"{ranking.fitted.name}, seed {valuing.seed}",
-        "best": f"{ranking.incumbent}, measured: {outcome} {ranking.best:.4g} without the luck of its noise",
+        "best": f"{ranking.incumbent}, measured: {outcome} {ranking.best:.4g} corrected for measurement noise",
         "gain": f"expected improvement of the {outcome} on that, of the true state",
     }
     show_facts(console, facts)
