@@ -6,9 +6,8 @@ With ``u ~ N(m, v)`` the utility of a candidate and ``u*`` the best observed, ``
     probability of it        P(u > u*) = Phi(z)
     upper bound              m + √(beta v)
 
-Utilities that are distances are no normal numbers: :mod:`inverse_design.acquisition.quadratic` has their gains.
-
-The standard normal distribution, as the gains need it: also where its tail is smaller than any float.
+The normal distribution is computed so that tails smaller than any float keep their relative accuracy. Distances
+are no normal numbers: :mod:`inverse_design.acquisition.quadratic` has their gains.
 """
 
 import math

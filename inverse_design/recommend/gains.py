@@ -1,7 +1,4 @@
-"""Recommending by gains: fit, search the whole space, choose the batch of the largest joint gain.
-
-The short list that a batch is chosen from: good candidates, and what is pending.
-"""
+"""Recommending by gains: fit, search the whole space, and choose the batch of largest joint gain."""
 
 import tempfile
 from dataclasses import dataclass, replace

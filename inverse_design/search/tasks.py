@@ -1,4 +1,4 @@
-"""A search with everything that it needs, as bytes that travel to other processes and machines.
+"""A search as bytes that travel to other processes, and the ranges of candidates it is cut into.
 
 The ranges are searched anywhere, in any order, with the same answer.
 """

@@ -1,8 +1,7 @@
-"""Benchmarks in which a state is to be reached: whose profile, from what start, and by which recommenders.
+"""Replays in which a state is to be reached: whose profile, from what start, and by which recommenders.
 
-The state is the profile of a measured combination, as if nobody knew which.
-
-How soon recommenders reach it: rounds, share that arrives, distance that is left, and paired differences.
+The state is the profile of a measured combination, as if it were not known which. Measured are the rounds until it
+is reached, the share that arrives, the distance that is left, and paired differences.
 """
 
 import itertools

@@ -2,8 +2,7 @@
 
 Every metric takes predicted and measured effects, one perturbation per row, and gives one number per row, so that
 perturbations can be resampled. Effects are changes against the control in the unit of the screen, often log fold
-change; a metric is in that unit, in its square, or a pure number, as its documentation says. Distances between
-populations of cells stand here, too.
+change; a metric is in that unit, in its square, or a pure number, as its documentation says.
 """
 
 from collections.abc import Callable

@@ -1,6 +1,6 @@
 """Screens from AnnData, in a file or in memory: effects of conditions, or single cells read block by block.
 
-Measured effects of an AnnData file as rows, however few: the results of a day are no screen to learn from.
+Effects can also be read as the rows of a few new measurements, which are no screen to learn from.
 """
 
 from collections.abc import Mapping, Sequence
