@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeAlias
 
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.candidates import borrows
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -25,6 +27,7 @@ from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.models.wrappers.public_law import BORROWED
 from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
+from surrogates.uncertainty.posterior import Interval
 
 AUTOMATIC = "automatic"
 SurrogateLike: TypeAlias = str | Surrogate | Regressor | None
@@ -158,7 +161,7 @@ class ScreenFit:
         parsed = [self.screen.vocabulary.parse(label) for label in labels]
         _refuse_repeats(labels, parsed)
         batch = self.screen.vocabulary.batch(parsed)
-        bounds = _Bounds.of(self.model, batch, level)
+        bounds = self._bounds(batch, level)
         index = pd.Index(labels, name="perturbation", dtype=object)
         known = set(self.screen.labels)
         codes = novelty_code(batch, self.model.measured_alone).tolist()
@@ -175,6 +178,34 @@ class ScreenFit:
             level=level,
             notes=bounds.notes,
         )
+
+    @cached_property
+    def _calibrated(self) -> FittedConformal:
+        return conformal(self.model)
+
+    def _bounds(self, batch: PerturbationBatch, level: float) -> "_Bounds":
+        mean = self.model.predict(batch).mean
+        lower, upper = torch.full((2, *mean.shape), math.nan, dtype=torch.float64)
+        codes = novelty_code(batch, self.model.measured_alone)
+        notes = []
+        for code in codes.unique().tolist():
+            rows = torch.nonzero(codes == code).flatten()
+            try:
+                interval, note = self._interval(batch.rows(rows), code, level)
+            except CalibrationError as error:
+                notes.append(f"warning: bounds of {novelty_name(code)!r} cannot be calibrated: {error}")
+                continue
+            lower[rows], upper[rows] = interval.lower, interval.upper
+            notes.append(note)
+        return _Bounds(mean, lower, upper, tuple(notes))
+
+    def _interval(self, batch: PerturbationBatch, code: int, level: float) -> tuple[Interval, str]:
+        """Bound perturbations of one novelty class, and say by what."""
+        name = novelty_name(code)
+        if borrows(self.model, code):
+            return self.model.predict(batch).interval(level), f"warning: bounds of {name!r} are {BORROWED}"
+        behind = self._calibrated.calibration(code, level).line
+        return self._calibrated.interval(batch, level), f"bounds of {name!r} by {behind}"
 
     def __repr__(self) -> str:
         held_out = self.model.held_out
@@ -218,35 +249,6 @@ class _Bounds:
     lower: Float[Tensor, "b g"]
     upper: Float[Tensor, "b g"]
     notes: tuple[str, ...]
-
-    @classmethod
-    def of(cls, model: FittedCalibrated, batch: PerturbationBatch, level: float) -> "_Bounds":
-        mean = model.predict(batch).mean
-        lower, upper = torch.full((2, *mean.shape), math.nan, dtype=torch.float64)
-        codes = novelty_code(batch, model.measured_alone)
-        notes = []
-        for code in codes.unique().tolist():
-            rows = torch.nonzero(codes == code).flatten()
-            lower[rows], upper[rows], note = _of_class(model, batch.rows(rows), code, level)
-            notes.append(note)
-        return cls(mean, lower, upper, tuple(notes))
-
-
-def _of_class(
-    model: FittedCalibrated, batch: PerturbationBatch, code: int, level: float
-) -> tuple[Float[Tensor, "b g"], Float[Tensor, "b g"], str]:
-    name = novelty_name(code)
-    try:
-        if model.law(code).origin == BORROWED:
-            interval = model.predict(batch).interval(level)
-            return interval.lower, interval.upper, f"warning: bounds of {name!r} are {BORROWED}"
-        known: FittedConformal = conformal(model)
-        interval = known.interval(batch, level)
-        behind = known.calibration(code, level).line
-    except CalibrationError as error:
-        nothing = torch.full((len(batch), len(model.readouts)), math.nan, dtype=torch.float64)
-        return nothing, nothing, f"warning: bounds of {name!r} cannot be calibrated: {error}"
-    return interval.lower, interval.upper, f"bounds of {name!r} by {behind}"
 
 
 def _refuse_repeats(labels: Sequence[str], parsed: Sequence[Perturbation]) -> None:

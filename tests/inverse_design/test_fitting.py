@@ -88,6 +88,7 @@ def test_a_screen_of_singles_borrows_its_bounds() -> None:
     found = lonely.predict(["G00+G01"])
     assert found.notes == ("warning: bounds of 'double, 2 of 2 seen' are borrowed from public screens",)
     assert bool((found.lower < found.upper).all(axis=None))
+    assert bool(lonely.predict(["G00"]).lower.isna().all(axis=None))  # what is borrowed is of combinations
 
 
 def test_bad_labels_are_refused() -> None:
