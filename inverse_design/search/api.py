@@ -27,7 +27,8 @@ from inverse_design.search.topk import Certificate, Progress, SearchResult
 from surrogates.data.novelty import novelty_name, seen_code
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
-_TRIED = (1 << 21, 1 << 12)  # candidates by which the rate is measured: by products, and streamed
+_TRIED = (1 << 12, 1 << 21)  # candidates by which the rate is measured: of all scores, and then of quick ones
+_SURE = 0.2  # seconds that tell a rate
 _TRIED_ENTRIES, _TRIED_TOP = 1024, 100  # entries whose best sets are searched by bounds to measure the rate
 _BEAM = 6 * 64  # sets that a beam extends at each order, exchanges among them
 _WORKING = 100_000_000  # bytes that a search takes beside the factors
@@ -79,12 +80,17 @@ def _seconds_of_scan(
 ) -> float:
     """Measure the rate on the first candidates; an order that has no more of them takes no time to speak of."""
     first, stop = space.span(order)
-    tried = _first_part(space, order, _TRIED[0] if score is not None else _TRIED[1])
-    if tried in (first, stop):
-        return 0.0
-    began = time.perf_counter()
-    search_span(objective, fitted, space, 1, span=(first, tried), score=score)
-    rate = (time.perf_counter() - began) / (tried - first)
+    rate = 0.0
+    for count in _TRIED if score is not None else _TRIED[:1]:
+        tried = _first_part(space, order, count)
+        if tried in (first, stop):
+            break
+        began = time.perf_counter()
+        search_span(objective, fitted, space, 1, span=(first, tried), score=score)
+        seconds = time.perf_counter() - began
+        rate = seconds / (tried - first)
+        if seconds > _SURE:
+            break
     scored = stop - first if listable(space, order) else min(stop - first, _BEAM * order * len(space.entries))
     return rate * scored
 

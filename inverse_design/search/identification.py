@@ -14,13 +14,12 @@ from inverse_design.search.exhaustive import evidence, normalised, pair_score, s
 from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.base import pair_factored
 from surrogates.models.wrappers.calibrated import FittedCalibrated, judge_of
 
 NEAR = 256  # scores below the best that are kept of each target, to tell how large a set would have been
 FEWEST = 40  # held-out targets that are identified in any case, if there are as many
 # Scores of candidates, over all held-out targets: a few minutes.
-_PAIRS, _STREAMED = 2_000_000_000, 20_000_000
+_PAIRS, _DECODED, _STREAMED = 2_000_000_000, 200_000_000, 20_000_000
 _ROUNDING = 1e-5  # blocks of scores are in single precision
 
 
@@ -108,7 +107,8 @@ def identify(
         for row in torch.nonzero(fold.codes == SEEN_DOUBLE).flatten().tolist()
     ]
     places.sort()  # by what they are, so that the order of the rows of a screen does not matter
-    budget = _PAIRS if pair_factored(fitted) else _STREAMED
+    decoded = _STREAMED if fitted.latent_factors() is None else _DECODED
+    budget = _PAIRS if fitted.factorises else decoded
     most = max(FEWEST, budget // max(1, space.size))
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     asked = [places[number][1:] for number in order.tolist()]

@@ -19,7 +19,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import api as costs
 from inverse_design.search import api as module
 from inverse_design.search import exhaustive
-from inverse_design.search import tasks as parcels
+from inverse_design.search import tasks
 from inverse_design.search.api import Engine, Workload, workload
 from inverse_design.search.exhaustive import pair_score, search
 from inverse_design.search.topk import SearchResult, TopK
@@ -143,8 +143,9 @@ def test_costs_are_said_before_the_search() -> None:
 
 
 def test_a_workload_grows_with_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the pairs are tried: the whole takes about twice as long."""
-    monkeypatch.setattr(costs, "_TRIED", (33, 33))
+    """Half of the pairs are tried: the whole takes about twice as long; what is slow is not tried on more."""
+    monkeypatch.setattr(costs, "_TRIED", (33, 50))
+    monkeypatch.setattr(costs, "_SURE", 0.01)
     spans: list[tuple[int, int]] = []
 
     def timed(*_: object, span: tuple[int, int], **__: object) -> None:
@@ -157,6 +158,9 @@ def test_a_workload_grows_with_the_space(monkeypatch: pytest.MonkeyPatch) -> Non
     ((first, stop),) = spans
     assert first == 0
     assert work.seconds == pytest.approx(0.05 * 66 / stop, rel=0.5)
+    monkeypatch.setattr(costs, "_SURE", 10.0)
+    workload(objective, model, space, score=pair_score(objective, model, space))
+    assert len(spans) == 3  # one so far, and two of a rate that needs more
     many = Workload(10, "167,000,000,000 triples", 200.0, 2, 400_000_000)
     assert many.line == "167,000,000,000 triples, about 3 min on 2 cores, 400 MB"
 
@@ -196,10 +200,10 @@ def test_the_rate_of_a_beam_counts_what_it_extends(monkeypatch: pytest.MonkeyPat
     assert work.seconds == pytest.approx(0.05 / 10 * 2 * 3 * 12, rel=0.5)
 
 
-def test_the_parcel_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_task_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packed: list[int] = []
-    spell = parcels.to_bytes
-    monkeypatch.setattr(parcels, "to_bytes", lambda *each: packed.append(1) or spell(*each))
+    spell = tasks.to_bytes
+    monkeypatch.setattr(tasks, "to_bytes", lambda *each: packed.append(1) or spell(*each))
     monkeypatch.setattr(Engine, "_processes", lambda _: ThreadPoolExecutor(1))
     asked(Engine(ledger=tmp_path / "scan.db"))
     assert packed == [1]
