@@ -27,6 +27,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.candidates import outcome_bounds
+from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from inverse_design.recommend.gains import Gains
 from inverse_design.recommend.protocol import DecisionState

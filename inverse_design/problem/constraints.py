@@ -215,9 +215,12 @@ class Constraints:
         each = () if stated is None else tuple(stated)
         if wrong := [one for one in each if not isinstance(one, Constraint)]:
             raise SpaceError(f"{wrong[0]!r} is no constraint: it has no method allows(candidates, vocabulary)")
-        groups = tuple(one for one in each if isinstance(one, Group))
-        others = tuple(one for one in each if isinstance(one, Constraint) and not isinstance(one, Group))
-        return cls(groups=groups, further=others)
+        return cls(further=tuple(one for one in each if isinstance(one, Constraint)))
+
+    @property
+    def plugged(self) -> tuple[Constraint, ...]:
+        """The further constraints of which nothing is known but what they allow."""
+        return tuple(each for each in self.further if not isinstance(each, Group))
 
     def allows(self, candidates: PerturbationBatch, vocabulary: Vocabulary) -> Bool[Tensor, "b"]:
         """Tell which candidates keep all constraints, measured or not; see :meth:`Constraint.allows`."""
@@ -227,7 +230,7 @@ class Constraints:
             allowed &= torch.isin(candidates.genes, torch.tensor(alternatives)).any(1)
         # costs are known of allowed entries only: others must not be looked up
         allowed[allowed.clone()] = chosen.limits.admit(candidates.genes[allowed])
-        for each in self.further:
+        for each in self.plugged:
             allowed &= each.allows(candidates, vocabulary)
         return allowed
 
@@ -292,7 +295,8 @@ class Constraints:
         return dict(self.doses)
 
     def _limits(self, names: "_Names", usable: set[int]) -> Limits:
-        groups = [_flat(names.each(group.members)) & usable for group in self.groups]
+        stated = (*self.groups, *(each for each in self.further if isinstance(each, Group)))
+        groups = [_flat(names.each(group.members)) & usable for group in stated]
         pairs = [names.each(pair) for pair in self.incompatible]
         for (one, other), (first, second) in zip(self.incompatible, pairs, strict=True):
             if set(first) & set(second):
@@ -300,7 +304,7 @@ class Constraints:
         apart = {(min(each), max(each)) for first, second in pairs for each in product(first, second)}
         return Limits(
             groups=tuple(tuple(sorted(ids)) for ids in groups),
-            at_most=tuple(group.at_most for group in self.groups),
+            at_most=tuple(group.at_most for group in stated),
             apart=tuple(sorted(apart)),
             costs=() if self.budget is None else self._costs(names, usable),
             budget=None if self.budget is None else in_millionths("budget", self.budget),

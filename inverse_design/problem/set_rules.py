@@ -67,7 +67,7 @@ class SetRules:
             admitted[admitted.clone()] = each.admit(genes[admitted])
         return admitted
 
-    def hopeful(self, genes: Int[Tensor, "b k"], missing: int) -> Bool[Tensor, "b"]:
+    def completable(self, genes: Int[Tensor, "b k"], missing: int) -> Bool[Tensor, "b"]:
         """Tell which sets of distinct targets may still grow into candidates."""
         lacking = torch.zeros(len(genes), dtype=torch.int64)
         for alternatives in self.required:

@@ -89,7 +89,7 @@ class CombinationSpace:
         rules = SetRules(chosen.entries, _target_numbers(vocabulary), chosen.required, chosen.limits)
         rules = rules.affordable(wanted, vocabulary)
         none = np.empty(0, dtype=np.int64)
-        space = cls(vocabulary, rules.entries, wanted, rules.required, none, rules.limits, asked.further)
+        space = cls(vocabulary, rules.entries, wanted, rules.required, none, rules.limits, asked.plugged)
         if measured is not None and asked.measured != "keep":
             inside = torch.nonzero(space._contains(measured)).flatten()
             space = replace(space, excluded=np.unique(space._rank(measured.rows(inside))))

@@ -92,7 +92,7 @@ class _Beam:
         """Grow sets from none to the order, the best at each order; the last ones are not scored yet."""
         sets = np.empty((1, 0), dtype=np.int64)
         for size in range(1, self.order + 1):
-            sets = _hopeful(self.space, _extended(self.space, sets), self.order)
+            sets = _completable(self.space, _extended(self.space, sets), self.order)
             if size < self.order:
                 kept = max(self.width, self.block // max(1, len(self.space.entries))) if size == 1 else self.width
                 best = torch.argsort(self.scored(self.batch(sets)), descending=True, stable=True)[:kept]
@@ -154,8 +154,8 @@ def _exchanged(space: CombinationSpace, sets: _Sets) -> _Sets:
     return _extended(space, np.unique(bases, axis=0))
 
 
-def _hopeful(space: CombinationSpace, sets: _Sets, order: int) -> _Sets:
+def _completable(space: CombinationSpace, sets: _Sets, order: int) -> _Sets:
     """Drop sets that cannot become candidates any more: of what they lack, what they hold, or what they cost."""
     genes = space.entries[torch.from_numpy(sets)]
-    kept: _Sets = sets[space.rules.hopeful(genes, order - sets.shape[1]).numpy()]
+    kept: _Sets = sets[space.rules.completable(genes, order - sets.shape[1]).numpy()]
     return kept

@@ -215,6 +215,15 @@ def test_built_in_constraints_say_one_by_one_what_they_leave_of_a_space() -> Non
     assert torch.equal(rules.allows(every, SCREEN.vocabulary), limited.holds(every))
 
 
+def test_a_group_is_one_limit_however_it_is_stated() -> None:
+    group = Group("few", ("G00", "G01", "G02"))
+    stated = candidate_space(SCREEN, "2", Constraints(groups=(group,)))
+    for constraints in ([group], [read_constraint("group:name=few,members=G00,G01,G02")]):
+        space = candidate_space(SCREEN, "2", constraints)
+        assert (space.limits, space.further) == (stated.limits, ())
+        assert space.count_valid == stated.count_valid
+
+
 def test_an_unknown_objective_is_refused_before_anything_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -18,8 +18,7 @@ from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search import api as costs
 from inverse_design.search import api as module
-from inverse_design.search import exhaustive
-from inverse_design.search import tasks
+from inverse_design.search import exhaustive, tasks
 from inverse_design.search.api import Engine, Workload, workload
 from inverse_design.search.exhaustive import pair_score, search
 from inverse_design.search.topk import SearchResult, TopK
