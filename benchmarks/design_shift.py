@@ -33,10 +33,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.weighted_bounds import ProposalLog
+from benchmarks.weighted_bounds import ProposalLog, mixed_batch
 from surrogates.evaluation.metrics import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
-from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, MixedBatch, ScorePool, Softmax, mixed_batch
+from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, MixedBatch, ScorePool, Softmax
 from surrogates.uncertainty.conformal.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 
@@ -149,7 +149,7 @@ def campaign(world: World, share: float, *, seed: int) -> Iterator[Round]:
     for _ in range(ROUNDS):
         predicted = world.predicted(seen)
         scores = world.distance - predicted
-        pool = pool.rescored(scores[calibration])
+        pool = replace(pool, random=scores[calibration])
         law = Softmax(float(predicted[left].std()) / 2)
         batch = mixed_batch(-predicted[left], BATCH, share=share, law=law, generator=generator)
         picks = left[batch.numbers]
@@ -167,7 +167,8 @@ def campaign(world: World, share: float, *, seed: int) -> Iterator[Round]:
             effective_count = weighted.effective_count
         yield Round(stated, pool, effective_count)
         level = level.updated(float((~stated["adaptive", "all"].covered).double().mean()))
-        pool, seen = pool.joined(scores[picks]), torch.cat([seen, picks])
+        pool = replace(pool, designed=(*pool.designed, scores[picks]))
+        seen = torch.cat([seen, picks])
         left = left[~torch.isin(left, picks)]
 
 

@@ -13,14 +13,15 @@ have held has no finite bound. Greedy picks have no likelihood ratio at all, see
 :mod:`surrogates.uncertainty.conformal.adaptive`.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.errors import CalibrationError
-from surrogates.summary import summary
+from surrogates.errors import CalibrationError, DataError
+from surrogates.uncertainty.conformal.adaptive import DrawLaw, MixedBatch
 from surrogates.uncertainty.conformal.quantiles import refuse_nan, require_level
 
 # With equal weights the mass of k scores is meant exactly: k of n + 1.
@@ -74,7 +75,6 @@ class ProposalLog:
     now: Float[Tensor, "n"]
     new_then: Float[Tensor, "b"]
     new_now: Float[Tensor, "b"]
-    __repr__ = summary
 
     def __post_init__(self) -> None:
         """Refuse what is no probability, and what was measured or proposed against all odds."""
@@ -166,3 +166,65 @@ def _refuse_impossible(impossible: Bool[Tensor, "n"], what: str, when: str) -> N
             f"{int(impossible.sum())} {what} although their probability was zero {when}, the first at"
             f" {int(impossible.int().argmax())}: log the probability with which each was proposed"
         )
+
+
+def mixed_batch(
+    utility: Float[Tensor, "c"], count: int, *, share: float, law: DrawLaw, generator: torch.Generator
+) -> MixedBatch:
+    """Draw a share of a batch, and take the best of the rest.
+
+    Draw ``t`` takes candidate ``x`` among those left, ``R_t``, with probability ``w_x / sum_{z in R_t} w_z``
+    [Luce 1959; Plackett 1975]. Sorting ``log w`` plus standard Gumbel noise draws all of them at once [Yellott
+    1977].
+
+    Args:
+        utility: Of each candidate of the pool, larger is better; finite.
+        count: Size of the batch.
+        share: Of the batch that is drawn, from 0 to 1; rounded up.
+        law: How likely each candidate is to be drawn.
+        generator: Source of randomness.
+
+    Returns:
+        The batch; each candidate is in it at most once.
+
+    Raises:
+        DataError: If the pool or what the law may draw is too small, the share is not one, or a utility is not
+            finite.
+    """
+    _require_batch(utility, count, share)
+    log_weights = law.log_weights(utility)
+    draws = math.ceil(share * count - 1e-9)
+    possible = int((log_weights > -torch.inf).sum())
+    if draws > possible:
+        raise DataError(f"{draws} candidates are to be drawn, and the law may draw {possible}; widen it")
+    uniform = torch.rand(len(utility), generator=generator, dtype=torch.float64)
+    gumbel = -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
+    drawn = (log_weights + gumbel).topk(draws).indices
+    left = utility.double().clone()
+    left[drawn] = -torch.inf
+    greedy = left.topk(count - draws).indices
+    none = torch.full((count - draws,), torch.nan, dtype=torch.float64)
+    return MixedBatch(
+        torch.cat([drawn, greedy]),
+        torch.arange(count) < draws,
+        torch.cat([log_probabilities(log_weights, drawn), none]),
+    )
+
+
+def log_probabilities(log_weights: Float[Tensor, "c"], drawn: Int[Tensor, "d"]) -> Float[Tensor, "d"]:
+    """Give the probability of each draw without replacement, given those before it."""
+    left = log_weights.double().clone()
+    logs = []
+    for number in drawn:
+        logs.append(left[number] - left.logsumexp(0))
+        left[number] = -torch.inf
+    return torch.stack(logs) if logs else left.new_zeros(0)
+
+
+def _require_batch(utility: Float[Tensor, "c"], count: int, share: float) -> None:
+    if not 0 <= share <= 1:
+        raise DataError(f"share {share} is not between 0 and 1; 0.25 draws a quarter of the batch")
+    if not 1 <= count <= len(utility):
+        raise DataError(f"a batch of {count} cannot be taken from {len(utility)} candidates")
+    if not utility.isfinite().all():
+        raise DataError(f"{int((~utility.isfinite()).sum())} of {len(utility)} utilities are not finite")

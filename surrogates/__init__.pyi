@@ -57,6 +57,3 @@ from .models.wrappers.ensemble import Ensemble as Ensemble
 from .models.wrappers.ensemble import Residual as Residual
 from .models.wrappers.stacked import Stacked as Stacked
 from .models.wrappers.stated_errors import decompose as decompose
-from .uncertainty.conformal.adaptive import AdaptiveLevel as AdaptiveLevel
-from .uncertainty.conformal.adaptive import ScorePool as ScorePool
-from .uncertainty.conformal.adaptive import mixed_batch as mixed_batch

@@ -14,12 +14,11 @@ import torch
 from optuna.distributions import FloatDistribution
 from sklearn.linear_model import Ridge as RidgeRegressor
 from strategies.contexts import factor_screen
-from strategies.screens import label, normal, pairs_of, planted_screen
+from strategies.screens import label, pairs_of, planted_screen
 
 import inverse_design as ivd
 import surrogates as sg
 from surrogates.models.training import Schedule
-from surrogates.uncertainty.conformal.adaptive import Softmax
 
 MOST_LINES, MOST_LETTERS = 5, 700
 TOGETHER = pairs_of(8, 20)
@@ -171,18 +170,6 @@ def test_errors_are_calibrated(tmp_path: Path) -> None:
     parts = sg.decompose(fitted, batch, SCREEN)
     assert bool((parts.aleatoric >= parts.measurement).all())
     shown(fitted, split, fold, known, origin, parts, *intervals)
-
-
-def test_rounds_are_calibrated() -> None:
-    level = sg.AdaptiveLevel.start(0.8).updated(0.5)
-    assert level.alpha < 0.2  # half of them missed: wider next time
-    pool = sg.ScorePool(normal(20, seed=0).abs()).joined(torch.tensor([9.0, 9.0]).double())
-    assert float(level.quantile(pool.scores)) >= float(pool.random.quantile(0.8))
-    utility = normal(30, seed=1)
-    generator = torch.Generator().manual_seed(0)
-    batch = sg.mixed_batch(utility, 6, share=0.5, law=Softmax(1.0), generator=generator)
-    assert int(batch.drawn.sum()) == 3
-    shown(level, pool, batch)
 
 
 def test_models_are_scored_and_tuned() -> None:

@@ -14,11 +14,9 @@ too often. After each round the miscoverage ``alpha`` at which the next interval
 :mod:`surrogates.uncertainty.conformal.exchangeability`, and it may be kept by infinite bounds: report how many
 are.
 
-Greedy picks say nothing of what was not picked. Drawn picks do, and their logged probabilities make the weights of
-inverse-propensity bounds. They come first, from all candidates; greedy ones fill the rest.
+How the random picks of a batch are drawn: with logged probabilities, since greedy picks say nothing of the others.
 """
 
-import math
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -55,13 +53,6 @@ class AdaptiveLevel:
     def start(cls, level: float, *, gamma: float = 0.3) -> "AdaptiveLevel":
         """Begin a campaign.
 
-        Args:
-            level: Nominal probability of the intervals, between 0 and 1.
-            gamma: How far a round moves it, positive.
-
-        Returns:
-            The level itself, as nothing was missed yet.
-
         Raises:
             CalibrationError: If the level is no probability or the step not positive.
         """
@@ -70,12 +61,6 @@ class AdaptiveLevel:
 
     def updated(self, missed: float) -> "AdaptiveLevel":
         """Learn from a round.
-
-        Args:
-            missed: Share of its picks that were outside their intervals, from 0 to 1.
-
-        Returns:
-            The level for the next round.
 
         Raises:
             CalibrationError: If it is no share.
@@ -86,13 +71,6 @@ class AdaptiveLevel:
 
     def quantile(self, scores: Float[Tensor, "n *g"]) -> Float[Tensor, "*g"]:
         """Bound the scores of the next round.
-
-        Args:
-            scores: One per calibration perturbation (and column), larger is worse; those of a :class:`ScorePool`.
-
-        Returns:
-            The conformal quantile at level ``1 - alpha``: infinite if ``alpha <= 0`` or there are too few scores
-            for so high a level; minus infinite if ``alpha >= 1``, which no score is below: an empty set.
 
         Raises:
             CalibrationError: If a score is NaN.
@@ -125,34 +103,6 @@ class ScorePool:
     def scores(self) -> Float[Tensor, "m"]:
         """All scores, random ones first, then round after round."""
         return torch.cat([self.random, *self.designed])
-
-    def joined(self, scores: Float[Tensor, "b"]) -> "ScorePool":
-        """Add a round.
-
-        Args:
-            scores: Of its picks, by the model that proposed them.
-
-        Returns:
-            The scores for the next round.
-
-        Raises:
-            CalibrationError: If a score is NaN.
-        """
-        return replace(self, designed=(*self.designed, scores))
-
-    def rescored(self, random: Float[Tensor, "n"]) -> "ScorePool":
-        """Judge the random held-out perturbations by a newer model; picks keep their scores, it has seen them.
-
-        Args:
-            random: Scores of the random held-out perturbations, which the newer model has not seen either.
-
-        Returns:
-            The scores with these.
-
-        Raises:
-            CalibrationError: If a score is NaN.
-        """
-        return replace(self, random=random)
 
 
 @runtime_checkable
@@ -195,65 +145,3 @@ class MixedBatch:
     drawn: Bool[Tensor, "b"]
     log_probability: Float[Tensor, "b"]
     __repr__ = summary
-
-
-def mixed_batch(
-    utility: Float[Tensor, "c"], count: int, *, share: float, law: DrawLaw, generator: torch.Generator
-) -> MixedBatch:
-    """Draw a share of a batch, and take the best of the rest.
-
-    Draw ``t`` takes candidate ``x`` among those left, ``R_t``, with probability ``w_x / sum_{z in R_t} w_z``
-    [Luce 1959; Plackett 1975]. Sorting ``log w`` plus standard Gumbel noise draws all of them at once [Yellott
-    1977].
-
-    Args:
-        utility: Of each candidate, larger is better; finite.
-        count: Size of the batch.
-        share: Of the batch that is drawn, from 0 to 1; rounded up.
-        law: How likely each candidate is to be drawn.
-        generator: Source of randomness.
-
-    Returns:
-        The batch; each candidate is in it at most once.
-
-    Raises:
-        DataError: If there are too few candidates or what may be drawn is too small, the share is not one, or a
-            utility is not finite.
-    """
-    _require_batch(utility, count, share)
-    log_weights = law.log_weights(utility)
-    draws = math.ceil(share * count - 1e-9)
-    possible = int((log_weights > -torch.inf).sum())
-    if draws > possible:
-        raise DataError(f"{draws} candidates are to be drawn, and the law may draw {possible}; widen it")
-    uniform = torch.rand(len(utility), generator=generator, dtype=torch.float64)
-    gumbel = -(-uniform.clamp(min=torch.finfo(torch.float64).tiny).log()).log()
-    drawn = (log_weights + gumbel).topk(draws).indices
-    left = utility.double().clone()
-    left[drawn] = -torch.inf
-    greedy = left.topk(count - draws).indices
-    none = torch.full((count - draws,), torch.nan, dtype=torch.float64)
-    return MixedBatch(
-        torch.cat([drawn, greedy]),
-        torch.arange(count) < draws,
-        torch.cat([log_probabilities(log_weights, drawn), none]),
-    )
-
-
-def log_probabilities(log_weights: Float[Tensor, "c"], drawn: Int[Tensor, "d"]) -> Float[Tensor, "d"]:
-    """Give the probability of each draw without replacement, given those before it."""
-    left = log_weights.double().clone()
-    logs = []
-    for number in drawn:
-        logs.append(left[number] - left.logsumexp(0))
-        left[number] = -torch.inf
-    return torch.stack(logs) if logs else left.new_zeros(0)
-
-
-def _require_batch(utility: Float[Tensor, "c"], count: int, share: float) -> None:
-    if not 0 <= share <= 1:
-        raise DataError(f"share {share} is not between 0 and 1; 0.25 draws a quarter of the batch")
-    if not 1 <= count <= len(utility):
-        raise DataError(f"a batch of {count} cannot be taken from {len(utility)} candidates")
-    if not utility.isfinite().all():
-        raise DataError(f"{int((~utility.isfinite()).sum())} of {len(utility)} utilities are not finite")

@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -65,15 +66,15 @@ def test_coverage_recovers_from_a_shift() -> None:
             if at >= 4:
                 adaptive.append(float(covered.double().mean()))
                 static.append(float((new <= conformal_quantile(pool.random, 0.9)).double().mean()))
-            level, pool = level.updated(float((~covered).double().mean())), pool.joined(new)
+            level = level.updated(float((~covered).double().mean()))
+            pool = replace(pool, designed=(*pool.designed, new))
     assert sum(static) / len(static) < 0.75
     assert 0.87 <= sum(adaptive) / len(adaptive) <= 0.93
 
 
 def test_a_pool_keeps_old_scores_of_picks_and_takes_new_ones_of_random_perturbations() -> None:
-    pool = ScorePool(torch.zeros(3)).joined(torch.ones(2)).joined(torch.full((1,), 2.0))
+    pool = ScorePool(torch.zeros(3), (torch.ones(2), torch.full((1,), 2.0)))
     assert pool.scores.tolist() == [0, 0, 0, 1, 1, 2]
-    assert pool.rescored(torch.full((3,), 5.0)).scores.tolist() == [5, 5, 5, 1, 1, 2]
     assert [len(each) for each in pool.designed] == [2, 1]
 
 
@@ -92,8 +93,7 @@ def test_bad_input_is_refused() -> None:
         lambda: AdaptiveLevel.start(0.9).quantile(bad),
         lambda: AdaptiveLevel(0.1, -1.0).quantile(bad),
         lambda: ScorePool(bad),
-        lambda: ScorePool(torch.zeros(2)).joined(bad),
-        lambda: ScorePool(torch.zeros(2)).rescored(bad),
+        lambda: ScorePool(torch.zeros(2), (bad,)),
     ):
         with pytest.raises(CalibrationError, match="1 of 1 scores are NaN"):
             use()
