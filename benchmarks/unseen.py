@@ -22,6 +22,7 @@ from surrogates.data.catalogue import open_dataset
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.gene_sets import gene_descriptors
 from surrogates.data.screen import Screen
+from surrogates.evaluation.forward_splits import single_splits
 from surrogates.evaluation.metrics import (
     bootstrap_interval,
     median,
@@ -30,7 +31,6 @@ from surrogates.evaluation.metrics import (
     squared_errors,
 )
 from surrogates.evaluation.rows import Row, write_json
-from surrogates.evaluation.scorecard import single_splits
 from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import NoChange, PerturbationMean

@@ -31,7 +31,7 @@ from surrogates.data.splits import Split
 from surrogates.errors import CalibrationError, DataError
 from surrogates.evaluation.forward_splits import CLASSES, FEWEST_HELD_OUT, ForwardProtocol, forward_protocols
 from surrogates.evaluation.node_intervals import target_nodes
-from surrogates.evaluation.scorecard import own_readouts
+from surrogates.evaluation.scorecard import own_readout_marks
 from surrogates.models.base import require_one_context
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -160,7 +160,7 @@ def _judge_fold(
             code=code,
             batch=screen.batch.rows(at),
             effects=screen.effects[at],
-            own=own_readouts(screen)[at],
+            own=own_readout_marks(screen)[at],
             states=screen.effects[states],
             asks=states[:, None] != at,
         )

@@ -23,11 +23,12 @@ from inverse_design.validate.judged import Kept, calibration_errors, compare, pr
 from inverse_design.validate.retrieval_methods import METHODS, Method, reads_own
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
+from surrogates.data.splits import Split
 from surrogates.errors import DataError
+from surrogates.evaluation.forward_splits import double_splits
 from surrogates.evaluation.metrics import median
 from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
 from surrogates.evaluation.rows import Row
-from surrogates.evaluation.scorecard import Split, double_splits
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.summary import summary

@@ -95,7 +95,7 @@ _LEVEL = 0.9
 
 
 @dataclass(frozen=True)
-class HeldOut:
+class HeldOutEffects:
     """What a model says of the held-out perturbations of one class in one fold, and what was measured."""
 
     posterior: Posterior  # the prediction
@@ -118,12 +118,12 @@ class RowMetric:
     """
 
     unit: str  # of the numbers
-    values: Callable[[HeldOut], Float[Tensor, "b"]]
+    values: Callable[[HeldOutEffects], Float[Tensor, "b"]]
     summary: Callable[[Float[Tensor, "n"]], RowStatistic]  # from numbers to their statistic
     across_readouts: bool = False  # whether it compares readouts with each other, so that it takes several
     across_rivals: bool = False  # whether it compares the held-out perturbations with each other
 
-    def of(self, held: HeldOut) -> Float[Tensor, "b"]:
+    def of(self, held: HeldOutEffects) -> Float[Tensor, "b"]:
         """Compute the numbers."""
         b, g = held.truth.shape
         lacking = self.across_readouts and g < FEWEST_READOUTS
@@ -138,18 +138,18 @@ def mean(values: Float[Tensor, "n"]) -> RowStatistic:
 
 
 def _per_readout(
-    errors: Callable[[Float[Tensor, "b g"], Float[Tensor, "b g"]], Float[Tensor, "b"]], held: HeldOut
+    errors: Callable[[Float[Tensor, "b g"], Float[Tensor, "b g"]], Float[Tensor, "b"]], held: HeldOutEffects
 ) -> Float[Tensor, "b"]:
     return errors(held.mean, held.truth) / held.truth.shape[1]
 
 
-def _top_overlap(held: HeldOut) -> Float[Tensor, "b"]:
+def _top_overlap(held: HeldOutEffects) -> Float[Tensor, "b"]:
     if held.truth.shape[1] < 2 * _TOP:  # most of the readouts would be among the top
         return held.truth.new_full((len(held.truth),), torch.nan)
     return top_overlap_rows(held.mean, held.truth, k=_TOP)
 
 
-def _negative_log_likelihood(held: HeldOut) -> Float[Tensor, "b"]:
+def _negative_log_likelihood(held: HeldOutEffects) -> Float[Tensor, "b"]:
     if not isinstance(held.posterior, GaussianPosterior):
         return held.truth.new_full((len(held.truth),), torch.nan)
     return negative_log_likelihood(held.posterior, held.truth) / held.truth.shape[1]

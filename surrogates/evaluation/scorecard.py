@@ -21,20 +21,17 @@ from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name, own_columns, own_marks
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
 from surrogates.errors import DataError
 from surrogates.evaluation.column_metrics import moments, pearson_across, r_squared_across
 from surrogates.evaluation.forward_splits import (
     CLASSES,
     FEWEST_HELD_OUT,
     ForwardProtocol,
-    double_splits,
     forward_protocols,
-    single_splits,
 )
 from surrogates.evaluation.metrics import RowStatistic, ratio_of_sums
 from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
-from surrogates.evaluation.row_metrics import FEWEST_READOUTS, ROW_METRICS, HeldOut, mean
+from surrogates.evaluation.row_metrics import FEWEST_READOUTS, ROW_METRICS, HeldOutEffects, mean
 from surrogates.evaluation.rows import Row
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, require_one_context
@@ -126,7 +123,7 @@ def judge(
     screen: Screen, model: Surrogate, protocol: ForwardProtocol, *, seed: int, before: Callable[[int], None]
 ) -> Judgement:
     """Fit a model to every fold and score what it holds out, class by class."""
-    own, few = own_readouts(screen), len(screen.readouts) < FEWEST_READOUTS
+    own, few = own_readout_marks(screen), len(screen.readouts) < FEWEST_READOUTS
     parts: dict[int, list[Scores]] = {code: [] for code in protocol.classes}
     costs = []
     for number, (split, codes) in enumerate(zip(protocol.splits, protocol.codes, strict=True), 1):
@@ -137,14 +134,14 @@ def judge(
         for code in torch.unique(codes).tolist():
             at = split.test[codes == code]
             posterior, truth = fitted.predict(screen.batch.rows(at)), screen.effects[at]
-            held = HeldOut(posterior, truth, training.effects.mean(0), own[at])
+            held = HeldOutEffects(posterior, truth, training.effects.mean(0), own[at])
             values = torch.stack([metric.of(held) for metric in ROW_METRICS.values()], 1)
             kept = moments(posterior.mean, truth) if few else truth.new_zeros(len(at), 5, 0)
             parts[code].append(Scores(at, values, kept))
     return Judgement({code: _per_perturbation(each) for code, each in parts.items()}, tuple(costs))
 
 
-def own_readouts(screen: Screen) -> Bool[Tensor, "n g"]:
+def own_readout_marks(screen: Screen) -> Bool[Tensor, "n g"]:
     """Mark the readouts that are targets of each perturbation itself."""
     columns = own_columns(screen.vocabulary, screen.readouts)
     return own_marks(screen.batch, columns, len(screen.readouts))
@@ -165,19 +162,6 @@ def _per_perturbation(parts: Sequence[Scores]) -> Scores:
         averaged(products.flatten(1)).reshape(len(every), *products.shape[1:]),
     )
 
-
-__all__ = [
-    "BASELINES",
-    "REFERENCES",
-    "ForwardReport",
-    "Progress",
-    "Refusal",
-    "Split",
-    "double_splits",
-    "measure_forward",
-    "score_forward",
-    "single_splits",
-]
 
 Progress = Callable[[int, int, str], None]  # fits done, of how many, and which comes next
 

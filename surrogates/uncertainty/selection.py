@@ -74,7 +74,7 @@ class HeldOutFold:
 
 
 @dataclass(frozen=True)
-class Trial:
+class FoldTrial:
     """A fold to be identified, and the residuals that its error model may be learnt from."""
 
     fold: HeldOutFold  # the fold, and candidates as a model predicts them that has not seen it
@@ -129,7 +129,7 @@ class LawSelection:
     promise: Promise  # scores of the held-out combinations
 
 
-def select_law(trials: Sequence[Trial]) -> LawSelection:
+def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     """Choose rank, shrinkage, coefficient variance, tails and temperature by cross-fitted identification.
 
     The grid is searched one coordinate after the other until nothing changes: once on all folds, and once without
@@ -167,7 +167,7 @@ def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) ->
 class _Scores:
     """Log posterior probabilities of all probed truths by error model and temperature, kept for reuse."""
 
-    def __init__(self, trials: Sequence[Trial]) -> None:
+    def __init__(self, trials: Sequence[FoldTrial]) -> None:
         self._trials = trials
         self._tempered: dict[LawChoice, Tempered] = {}
         sizes = torch.tensor([len(trial.fold.probed) for trial in trials])

@@ -36,7 +36,7 @@ from surrogates.models.wrappers.cross_fitting import (
 from surrogates.summary import summary
 from surrogates.uncertainty.error_model import ErrorLaw
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
-from surrogates.uncertainty.selection import Promise, Selection, Trial, select_law
+from surrogates.uncertainty.selection import FoldTrial, Promise, Selection, select_law
 
 
 @dataclass(frozen=True)
@@ -242,7 +242,7 @@ class Calibrated:
         predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
         nested = [_nested(fold, together, tests, predicted) for fold in range(k)]
         trials = [
-            Trial(
+            FoldTrial(
                 hold_out(screen, split, fit, candidates=self.candidates, probes=self.probes, seed=seed),
                 others.standardised,
             )

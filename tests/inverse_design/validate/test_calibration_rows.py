@@ -18,9 +18,9 @@ from inverse_design.validate.calibration_rows import (
 from inverse_design.validate.judged import Judged, compare, promised
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.evaluation.forward_splits import double_splits
 from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
-from surrogates.evaluation.scorecard import double_splits
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.uncertainty.conformal.quantiles import coverage_band

@@ -37,10 +37,11 @@ from inverse_design.validate.retrieval_methods import (
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, singles_and_doubles
+from surrogates.data.splits import Split
 from surrogates.errors import DataError
+from surrogates.evaluation.forward_splits import double_splits
 from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
 from surrogates.evaluation.rows import Row
-from surrogates.evaluation.scorecard import Split, double_splits
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated

@@ -12,12 +12,12 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import CLASSES, forward_protocols, target_splits
+from surrogates.evaluation.forward_splits import CLASSES, double_splits, forward_protocols, target_splits
 from surrogates.evaluation.metrics import pearson_rows
 from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
 from surrogates.evaluation.row_metrics import ROW_METRICS
 from surrogates.evaluation.rows import Row
-from surrogates.evaluation.scorecard import BASELINES, double_splits, judge, measure_forward, score_forward
+from surrogates.evaluation.scorecard import BASELINES, judge, measure_forward, score_forward
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.baselines import FittedMean
 

@@ -7,16 +7,16 @@ from surrogates.data.screen import Screen
 from surrogates.evaluation import row_metrics
 from surrogates.evaluation.forward_splits import CLASSES, forward_protocols
 from surrogates.evaluation.metrics import squared_errors
-from surrogates.evaluation.row_metrics import ROW_METRICS, HeldOut, discrimination_rows
+from surrogates.evaluation.row_metrics import ROW_METRICS, HeldOutEffects, discrimination_rows
 from surrogates.evaluation.scorecard import judge
 from surrogates.models.additive import Additive
 from surrogates.uncertainty.posterior import isotropic
 
 
-def _held(b: int, g: int) -> HeldOut:
+def _held(b: int, g: int) -> HeldOutEffects:
     truth = normal(b, g, seed=0)
     posterior = isotropic(truth + 0.1 * normal(b, g, seed=1), torch.ones(g, dtype=torch.float64))
-    return HeldOut(posterior, truth, truth.mean(0), torch.zeros(b, g, dtype=torch.bool))
+    return HeldOutEffects(posterior, truth, truth.mean(0), torch.zeros(b, g, dtype=torch.bool))
 
 
 def test_metrics_are_undefined_without_enough_to_compare(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,9 +13,9 @@ from surrogates.uncertainty.selection import (
     FEWEST_TO_CHOOSE,
     SHRINKAGES,
     TAILS,
+    FoldTrial,
     HeldOutFold,
     Selection,
-    Trial,
     _Scores,
     select_law,
     temper,
@@ -78,9 +78,9 @@ def residuals_of(folds: list[HeldOutFold]) -> StandardResiduals:
     )
 
 
-def trials_of(folds: list[HeldOutFold]) -> list[Trial]:
+def trials_of(folds: list[HeldOutFold]) -> list[FoldTrial]:
     """The same model predicts all folds here, so that the residuals of the others need no further fits."""
-    return [Trial(fold, residuals_of(folds[:at] + folds[at + 1 :])) for at, fold in enumerate(folds)]
+    return [FoldTrial(fold, residuals_of(folds[:at] + folds[at + 1 :])) for at, fold in enumerate(folds)]
 
 
 def law_of_others(folds: list[HeldOutFold], left_out: int, choice: LawChoice) -> ErrorLaw:

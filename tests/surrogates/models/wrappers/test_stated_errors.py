@@ -14,7 +14,7 @@ from surrogates.artefact import Origin, load_fitted, save_fitted
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.evaluation.coverage import all_covered_rows
-from surrogates.evaluation.scorecard import own_readouts
+from surrogates.evaluation.scorecard import own_readout_marks
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
@@ -188,7 +188,7 @@ def test_bounds_hold_where_readouts_are_silent_or_rarely_move(silent: int, rare:
         interval, band = bounds.interval(batch, 0.9), bounds.band(batch, 0.9)
         inside = ((interval.lower <= effects) & (effects <= interval.upper)).double()
         shares["single"].append(float(inside.mean()))
-        shares["own"].append(float(inside[own_readouts(world)[new]].mean()))
+        shares["own"].append(float(inside[own_readout_marks(world)[new]].mean()))
         shares["band"].append(float(all_covered_rows(band, effects).mean()))
         shares["width"].append(_width(band) / _width(interval))
     mean = {name: sum(found) / len(found) for name, found in shares.items()}
