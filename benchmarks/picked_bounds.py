@@ -26,6 +26,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.acquisition.batch import BatchRules
 from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space

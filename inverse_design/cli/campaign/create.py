@@ -8,6 +8,7 @@ from inverse_design.campaign.ask import require_settings, round_cost
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import require_beginning
 from inverse_design.campaign.settings import (
+    AUTOMATIC,
     CampaignSettings,
     read_settings,
     settings_as_json,
@@ -102,13 +103,13 @@ def _facts(campaign: Campaign, place: Place, question: Problem) -> dict[str, str
     source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
     wells = f"{settings.replicates} wells each, {settings.controls} controls per plate of {settings.plate_size}"
     price = round_cost(settings, [screen.vocabulary.entries[0].label] * settings.batch_size)
+    chooser = "" if settings.recommender == AUTOMATIC else f", recommender {settings.recommender}"
     return {
         "campaign": f"{campaign.name}, key {campaign.key}, in {shown_store(place)}",
         "data": f"{source}: {len(screen):,} known conditions, {len(screen.readouts):,} readouts",
         "target": campaign.target.name,
         "rounds": f"{settings.batch_size} experiments, {wells}" + (f"; about {price:,.6g} each" if price else ""),
-        "model": f"{settings.surrogate}, gain {settings.gain}, seed {settings.seed}",
-        "recommender": settings.recommender,
+        "model": f"{settings.surrogate}, gain {settings.gain}, seed {settings.seed}{chooser}",
     }
 
 
