@@ -32,6 +32,8 @@ def run_ask(
         table = harmless(batch.table) if written.suffix == ".csv" else batch.table
         write_table(table, written, round_facts(run, campaign, batch))
     console = output()
+    if recommender is not None and not batch.fresh:
+        say(console, f"warning: round {batch.round} is open, so --recommender was not asked", "bold yellow")
     show_batch(console, campaign, batch)
     if written is not None:
         say(console)

@@ -123,6 +123,10 @@ def test_a_recommender_from_outside_serves_campaigns_and_replays(
     said = capsys.readouterr().out
     assert "recommender: last_first (named by the settings of the campaign)" in said
     assert "it is last" in said
+    assert command("campaign", "ask", "--recommender", "random") == 0
+    said = capsys.readouterr().out
+    assert "round 1 is open, so --recommender was not asked" in said
+    assert "recommender: last_first" in said
     small = ("--start", "3", "--batch", "2", "--rounds", "2", "--top", "3", "--seeds", "2")
     assert command("replay", "screen.csv", *small, "--policy", "last_first,random,permuted:last_first") == 0
     assert "permuted:last_first" in capsys.readouterr().out
