@@ -7,7 +7,6 @@ over all pairs is a few matrix products.
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -19,8 +18,6 @@ from inverse_design.recommend.protocol import DecisionState, Recommendation
 from inverse_design.recommend.simple import RandomChoice, best_first
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
-
-Likeness = Literal["same", "any", "near"]
 
 
 @dataclass(frozen=True)
@@ -54,17 +51,11 @@ class PairTerm:
         return (product + product.T) / 2
 
 
-def pair_terms(
-    names: Sequence[tuple[Likeness, Likeness]], alone: Float[Tensor, "v"], *, length: float
-) -> tuple[PairTerm, ...]:
-    """Make the terms of a kernel."""
-    apart = (alone[:, None] - alone) / length
-    matrices = {
-        "same": torch.eye(len(alone), dtype=torch.float64),
-        "any": torch.ones(len(alone), len(alone), dtype=torch.float64),
-        "near": (-apart.square() / 2).exp(),
-    }
-    return tuple(PairTerm(matrices[one], matrices[other]) for one, other in names)
+def pair_terms(alone: Float[Tensor, "v"], *, length: float) -> tuple[PairTerm, ...]:
+    """Make the kernel: for pairs that share a gene, that share one and have others alike, and whose both are alike."""
+    same = torch.eye(len(alone), dtype=torch.float64)
+    near = (-((alone[:, None] - alone) / length).square() / 2).exp()
+    return PairTerm(same, torch.ones_like(same)), PairTerm(same, near), PairTerm(near, near)
 
 
 _WIDE = 10.0  # prior variance of the coefficients of the curve, in units of the observed variance
@@ -194,20 +185,16 @@ class PairHits:
 
     The best are meant as measured, noise included: that is how a screen is judged. The utility that makes one of
     the best is the one above which the process expects ``top`` of all pairs, measured ones included.
-
-    Attributes:
-        terms: Of the kernel, see :func:`pair_terms`.
     """
 
     top: int = 100  # how many count as best
-    terms: tuple[tuple[Likeness, Likeness], ...] = (("same", "any"), ("same", "near"), ("near", "near"))
     length: float = 0.7  # how far apart genes that are near may be, in standard deviations of single utilities
     short_list: int = 3000  # how many candidates, by expected utility, have their probability worked out
 
     def __post_init__(self) -> None:
-        """Refuse numbers that are out of range, and a kernel without terms."""
-        if self.top < 1 or self.short_list < 1 or self.length <= 0 or not self.terms:
-            raise DataError(f"{self} cannot choose; top, list and length are positive, and there is a term")
+        """Refuse numbers that are out of range."""
+        if self.top < 1 or self.short_list < 1 or self.length <= 0:
+            raise DataError(f"{self} cannot choose; top, list and length are positive")
 
     def recommend(
         self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
@@ -222,7 +209,7 @@ class PairHits:
             few = f"warning: {len(view.known)} pairs are measured, and {FEWEST_PAIRS} are needed: drawn at random"
             drawn = RandomChoice().recommend(state, count, pending=pending, seed=seed)
             return replace(drawn, notes=(few,))
-        terms = pair_terms(self.terms, view.alone, length=self.length)
+        terms = pair_terms(view.alone, length=self.length)
         process = fit_pair_process(terms, view.alone, view.known, view.utility)
         every = process.mean[view.pairs[:, 0], view.pairs[:, 1]]
         listed = best_first(every, max(count, self.short_list))

@@ -101,8 +101,7 @@ def brute(term: PairTerm) -> Float[Tensor, "m m"]:
 
 def some_terms() -> tuple[PairTerm, ...]:
     alone = pair_view(state()).alone[:6]
-    names = [("same", "any"), ("near", "near"), ("same", "near")]
-    return pair_terms(names, alone, length=0.7)
+    return pair_terms(alone, length=0.7)
 
 
 @pytest.mark.parametrize("number", range(3))
@@ -166,7 +165,7 @@ def test_what_is_no_pair_is_refused_by_name() -> None:
         pair_view(shown)
 
 
-@pytest.mark.parametrize("wrong", [{"top": 0}, {"length": 0.0}, {"terms": ()}, {"short_list": 0}])
+@pytest.mark.parametrize("wrong", [{"top": 0}, {"length": 0.0}, {"short_list": 0}])
 def test_settings_out_of_range_are_refused(wrong: dict) -> None:
     with pytest.raises(DataError, match="cannot choose"):
         PairHits(**wrong)
