@@ -100,7 +100,9 @@ def begin(place: str) -> Campaign:
     screen = Screen(effects, batch, vocabulary, (READOUT,), ("",) * GENES)
     settings = CampaignSettings(name=NAME, target=READOUT, random_share=0.0)
     target = ScalarTarget(READOUT, "minimise")
-    return Campaign.create(screen, target=target, settings=settings, store=place, actor="benchmark")
+    campaign = Campaign.create(screen, target=target, settings=settings, store=place, actor="benchmark")
+    campaign.preview(1, RandomPairs())  # what is imported when a round is asked is there before workers are forked
+    return campaign
 
 
 def work(place: str, ledger: Path, seed: int) -> None:
