@@ -19,11 +19,11 @@ from torch import Tensor
 
 from surrogates.artefact_types import Json, decode, encode
 from surrogates.contrib.cells import FittedCells
-from surrogates.data.io.whole_file import write_whole
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
 from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate
+from surrogates.whole_file import write_whole
 
 FORMAT = 1
 _KIND = "inverse-design artefact"

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from surrogates.data.io.whole_file import write_whole
+from surrogates.whole_file import write_whole
 
 EXPORT_ENDINGS = (".xlsx", ".csv")
 # What makes spreadsheet programs compute a cell instead of showing it.

@@ -15,9 +15,9 @@ import torch
 
 from inverse_design.cli.console import Run
 from inverse_design.errors import OutputError
-from surrogates.data.io.whole_file import write_whole
 from surrogates.data.screen import Screen
 from surrogates.registry import Registry
+from surrogates.whole_file import write_whole
 
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
 METADATA_KEY = b"inverse_design"

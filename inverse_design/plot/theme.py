@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from inverse_design.cli.console import printable
-from surrogates.data.io.whole_file import write_whole
 from surrogates.evaluation.rows import Row
+from surrogates.whole_file import write_whole
 
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#999999", "#DDDDDD"
 LINES = (INK, GREY, ORANGE, "#009E73", "#CC79A7", BLUE, "#56B4E9", "#E69F00")  # Okabe and Ito

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from surrogates.data.io.whole_file import write_whole
+from surrogates.whole_file import write_whole
 
 
 @dataclass(frozen=True)

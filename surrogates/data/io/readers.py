@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect, names_targets
+from surrogates.data.io.effects import screen_of_table
 from surrogates.data.io.sources import sha256_of
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
-from surrogates.data.io.wide import screen_of_table
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

@@ -8,7 +8,7 @@ import pytest
 
 from inverse_design.cli.outputs import check_writable, sidecar_of, table_endings, write_table
 from inverse_design.errors import OutputError
-from surrogates.data.io.whole_file import write_whole
+from surrogates.whole_file import write_whole
 
 FRAME = pd.DataFrame({"rank": [1, 2], "utility": [1 / 3, math.nan], "reason": ["a, b", '=1+1 "x"']})
 FACTS = {"manifest": {"seed": 1}, "worst": (math.inf, [math.nan])}
