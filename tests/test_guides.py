@@ -105,3 +105,21 @@ def test_the_architecture_names_every_room_and_no_other_file() -> None:
         (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8"),
     ):
         assert (ROOT / path).exists(), path
+
+
+@pytest.mark.slow
+def test_every_kind_of_screen_leads_to_a_proposal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    said = {}
+    for line in shell_lines("docs/guides/data.md"):
+        run(line, monkeypatch)
+        said[line] = capsys.readouterr().out
+    proposals = [text for line, text in said.items() if " propose " in line]
+    assert len(proposals) == 5
+    assert all("number 1 of" in text for text in proposals)
+    assert "whole numbers (counts of molecules)" in " ".join(said["inverse-design check cells.h5ad"].split())
+    assert "2 from 0.5 to 5" in said["inverse-design check drugs.csv"]
+    assert "the mean of 1 control row(s) is subtracted" in said["inverse-design check l1000.gct"]
