@@ -22,7 +22,6 @@ from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
-from inverse_design.problem.registered import read_constraint
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
 from inverse_design.recommend.choose import default_recommender, recommend_within
@@ -208,6 +207,8 @@ def require_settings(settings: CampaignSettings, screen: Screen) -> None:
 
 def space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
     """Everything that may be recommended."""
+    from inverse_design.problem.registered import read_constraint  # noqa: PLC0415 - objectives need models
+
     rules = Constraints(
         excluded=settings.exclude,
         incompatible=settings.incompatible,

@@ -52,7 +52,7 @@ class PairTerm:
 
 
 def pair_terms(alone: Float[Tensor, "v"], *, length: float) -> tuple[PairTerm, ...]:
-    """Make the kernel: for pairs with a gene in common, those whose others are alike too, and those of like genes."""
+    """Make the kernel, of pairs with a gene in common and of pairs whose genes do alike alone."""
     same = torch.eye(len(alone), dtype=torch.float64)
     near = (-((alone[:, None] - alone) / length).square() / 2).exp()
     return PairTerm(same, torch.ones_like(same)), PairTerm(same, near), PairTerm(near, near)
