@@ -9,7 +9,7 @@ at least two: whoever adds another must look at it. A registry that reads entry 
 is.
 
 Functions alike in name are public ones of two modules, commands of the command line left out; whether they differ
-in meaning is for a reader to say. An export counts as used where a test or an example imports it from its package.
+in meaning is for a reader to say. An export counts as used where a test or an example takes it from its package.
 
 Run: python -m benchmarks structure --json structure.json
 """
@@ -170,11 +170,15 @@ def unused_exports(root: Path) -> tuple[list[str], int]:
     ]
     used = set()
     for tree in map(ast.parse, texts):
+        names = {name: name for name in PACKAGES}  # under which a module knows the packages
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names |= {each.asname: each.name for each in node.names if each.asname and each.name in PACKAGES}
         for node in ast.walk(tree):
             if isinstance(node, ast.ImportFrom) and node.module in PACKAGES:
                 used |= {f"{node.module}.{each.name}" for each in node.names}
             elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-                used.add(f"{node.value.id}.{node.attr}")
+                used.add(f"{names.get(node.value.id)}.{node.attr}")
     stubs = {package: (root / package / "__init__.pyi").read_text(encoding="utf-8") for package in PACKAGES}
     exports = [
         f"{package}.{name}"

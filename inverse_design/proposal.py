@@ -12,7 +12,6 @@ from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
-from inverse_design.problem.function_objective import FunctionObjective, OwnObjective
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
 from inverse_design.problem.problem import (
@@ -24,7 +23,7 @@ from inverse_design.problem.problem import (
     range_remark,
     scale_remark,
 )
-from inverse_design.problem.registered import ObjectiveName, make_objective
+from inverse_design.problem.registered import FunctionObjective, ObjectiveName, OwnObjective, make_objective
 from inverse_design.problem.replicates import Baselines, baselines
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless

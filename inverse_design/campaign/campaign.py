@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost, state_of
-from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of, user_name
+from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of_goal, user_name
 from inverse_design.campaign.outcomes import missed_shares, outcomes_of
 from inverse_design.campaign.record_results import Scale, Telling, order, tell, withdraw
 from inverse_design.campaign.results import results_of
@@ -21,8 +21,7 @@ from inverse_design.errors import StoreError
 from inverse_design.problem.problem import ask
 from inverse_design.problem.target import Target
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
-from inverse_design.targets import TargetLike
-from inverse_design.targets import target_of as wanted_of
+from inverse_design.targets import TargetLike, target_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.summary import lines_of
@@ -95,7 +94,7 @@ class Campaign:
                 "write Campaign.create(screen, target=..., settings=..., store=..., actor=...): the screen comes"
                 " first, and all else by name"
             )
-        question = ask(screen, wanted_of(target, screen))
+        question = ask(screen, target_of(target, screen))
         called = question.target.name if question.maker is None else question.maker.label
         chosen = settings_for(settings, stated, called)
         place = memory_store() if store is None else _opened(store, create=True)
@@ -121,7 +120,7 @@ class Campaign:
         place = _opened(store, create=False)
         with place.reading(name) as log:
             key, created = log.key, beginning_of(log)
-        settings, target = settings_of(created.settings), target_of(created.goal)
+        settings, target = settings_of(created.settings), target_of_goal(created.goal)
         return cls(place, name, key, actor or user_name(), settings, target)
 
     def __repr__(self) -> str:

@@ -42,7 +42,7 @@ def goal_of(target: Target) -> Goal:
     }
 
 
-def target_of(goal: Mapping[str, Any]) -> Target:
+def target_of_goal(goal: Mapping[str, Any]) -> Target:
     """Read a target from the log."""
     stated = {key: value for key, value in goal.items() if key != "kind"}
     if goal["kind"] == "scalar":
@@ -69,7 +69,7 @@ def screen_to_bytes(screen: Screen) -> bytes:
         DataError: If the screen holds several contexts.
         StoreError: If it is too large for a database.
     """
-    require_one_context(screen)
+    require_usable(screen)
     names = json.dumps(
         {
             "entries": [[each.target, each.mode, each.dose] for each in screen.vocabulary.entries],
@@ -95,7 +95,7 @@ def screen_to_bytes(screen: Screen) -> bytes:
     return content
 
 
-def require_one_context(screen: Screen) -> None:
+def require_usable(screen: Screen) -> None:
     """Refuse a screen of several contexts.
 
     Raises:
@@ -168,7 +168,7 @@ def require_beginning(settings: CampaignSettings, screen: Screen, target: Target
     """
     target.on(screen.readouts)
     _require_names(settings, screen.vocabulary)
-    require_one_context(screen)
+    require_usable(screen)
 
 
 def beginning_of(log: Log) -> Created:

@@ -163,7 +163,7 @@ _SHOWN = 3
 
 
 @dataclass(frozen=True)
-class Controls:
+class ControlWells:
     """What the control wells of a table say.
 
     Attributes:
@@ -185,14 +185,14 @@ def is_control(table: pd.DataFrame, labels: Sequence[str], vocabulary: Vocabular
     return either
 
 
-def controls_of(wells: pd.DataFrame, readouts: Sequence[str]) -> Controls:
+def controls_of(wells: pd.DataFrame, readouts: Sequence[str]) -> ControlWells:
     """Look at control wells.
 
     On each plate, and for each readout, the mean of the wells is compared with zero (Student's t; over all plates
     and readouts together, one table in a thousand is flagged by chance).
     """
     if not len(wells):
-        return Controls()
+        return ControlWells()
     numbers = wells[list(readouts)].apply(pd.to_numeric, errors="coerce").to_numpy(dtype=np.float64)
     plates = np.array(as_text(wells[PLATE]) if PLATE in wells else ("",) * len(wells), dtype=object)
     whole = np.isfinite(numbers).all(1)
@@ -200,7 +200,7 @@ def controls_of(wells: pd.DataFrame, readouts: Sequence[str]) -> Controls:
     level = _LEVEL / max(1, len(names) * len(readouts))
     said = [each for name in names for each in _drifts(name, numbers[whole & (plates == name)], readouts, level)]
     more = (f"and {len(said) - _SHOWN} more drifts of controls",) if len(said) > _SHOWN else ()
-    return Controls(len(wells), (*said[:_SHOWN], *more))
+    return ControlWells(len(wells), (*said[:_SHOWN], *more))
 
 
 def _drifts(plate: str, values: Float[np.ndarray, "c g"], readouts: Sequence[str], level: float) -> Iterator[str]:

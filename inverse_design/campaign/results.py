@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from inverse_design.campaign.plate import Controls, controls_of, is_control
+from inverse_design.campaign.plate import ControlWells, controls_of, is_control
 from inverse_design.errors import ResultsError
 from surrogates.data.io.dialects import as_text
 from surrogates.data.perturbation import Perturbation
@@ -33,7 +33,7 @@ class Results:
     failed: Bool[np.ndarray, "m"]  # whether it gave no values
     values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed
     pending: int  # how many wells are still to come
-    controls: Controls  # what the control wells say
+    controls: ControlWells  # what the control wells say
     digest: str  # SHA-256 of all this, whatever the order of lines and columns
 
     def __len__(self) -> int:

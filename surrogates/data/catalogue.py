@@ -12,9 +12,9 @@ import torch
 
 from surrogates.data.across import join_contexts
 from surrogates.data.io.readers import read_screen
-from surrogates.data.io.sources import VARIABLE, PublicFile, download, find_folder, sha256_of
 from surrogates.data.perturbation import Intervention, Mode, Perturbation
 from surrogates.data.screen import Screen
+from surrogates.data.sources import VARIABLE, PublicFile, download, find_folder, sha256_of
 from surrogates.errors import DataError, UnknownNameError
 
 PAIR = ["first", "second"]

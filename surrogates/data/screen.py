@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.data.io.annotated import AnnotatedMatrix
-from surrogates.data.io.dialects import Stated
+from surrogates.data.io.dialects import ReadOptions
 from surrogates.data.io.notes import NOTE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
@@ -68,7 +68,7 @@ class Screen:
                 raise DataError("a standard error is negative")
 
     @classmethod
-    def from_frame(cls, frame: pd.DataFrame, **stated: Unpack[Stated]) -> "Screen":
+    def from_frame(cls, frame: pd.DataFrame, **stated: Unpack[ReadOptions]) -> "Screen":
         """Read a table of effects: one row per condition or replicate, one column of numbers per readout.
 
         Labels such as ``"KLF1+CEBPE"`` are the row names, or a column. What is detected and what is refused is the
@@ -87,7 +87,7 @@ class Screen:
         return _read(frame, stated)
 
     @classmethod
-    def from_anndata(cls, adata: AnnotatedMatrix, **stated: Unpack[Stated]) -> "Screen":
+    def from_anndata(cls, adata: AnnotatedMatrix, **stated: Unpack[ReadOptions]) -> "Screen":
         """Read ``AnnData``: effects, one row per condition, or single cells with those of their control.
 
         Args:
@@ -303,7 +303,7 @@ class Screen:
         return rows
 
 
-def _read(source: pd.DataFrame | AnnotatedMatrix, stated: Stated) -> Screen:
+def _read(source: pd.DataFrame | AnnotatedMatrix, stated: ReadOptions) -> Screen:
     from surrogates.data.io.readers import read_screen  # noqa: PLC0415 - which makes screens itself
 
     return read_screen(source, **stated)

@@ -44,7 +44,7 @@ def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, read
 
 def show_reach(console: Console, report: ReachReport) -> None:
     """Print warnings, then for each choice of readouts the means over kinds and the first candidate by kind."""
-    for line in losses(report.rows):
+    for line in reach_losses(report.rows):
         say(console, line, "bold yellow")
     sizes = f"{min(report.candidates)} to {max(report.candidates)} candidates"
     say(console, f"candidates: held-out doubles, {sizes} in each of {len(report.candidates)} folds")
@@ -78,7 +78,7 @@ def kinds_grid(rows: Sequence[Row], variant: str, metric: str) -> Grid:
     return Grid(tuple(columns))
 
 
-def losses(rows: Sequence[Row]) -> list[str]:
+def reach_losses(rows: Sequence[Row]) -> list[str]:
     """Say where the default comes no nearer than the plain likelihood, on average over kinds."""
     values = {(row.variant, row.model, row.metric): row.value for row in rows if row.variant.endswith(MEAN)}
     lines = []

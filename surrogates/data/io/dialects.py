@@ -117,7 +117,7 @@ def _text(value: object) -> str:
     return text.removesuffix(".0") if isinstance(value, float | np.floating) else text
 
 
-class Stated(TypedDict, total=False):
+class ReadOptions(TypedDict, total=False):
     """What may be stated when a screen is read; see :func:`surrogates.data.io.readers.read_screen`."""
 
     target_col: str | Sequence[str] | None

@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect, names_targets
 from surrogates.data.io.effects import screen_of_table
-from surrogates.data.io.sources import sha256_of
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
+from surrogates.data.sources import sha256_of
 from surrogates.errors import DataError
 from surrogates.registry import Registry
 

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from strategies.campaigns import measured, starting_screen
 
-from inverse_design.campaign.plate import Controls, controls_of, is_control
+from inverse_design.campaign.plate import ControlWells, controls_of, is_control
 from inverse_design.campaign.results import results_of
 
 _SCREEN = starting_screen()
@@ -26,9 +26,9 @@ def test_controls_are_left_out_and_counted_whatever_they_hold() -> None:
         results_of(each, vocabulary=_SCREEN.vocabulary, readouts=_READOUTS, key="k") for each in (table, samples)
     )
     assert (found.labels, found.lines) == (("G00+G01", "G05"), (4, 5))
-    assert (found.pending, found.controls) == (0, Controls(6))
+    assert (found.pending, found.controls) == (0, ControlWells(6))
     assert found.digest == alone.digest
-    assert alone.controls == Controls()
+    assert alone.controls == ControlWells()
 
 
 def test_the_name_alone_makes_a_control_unless_a_gene_bears_it() -> None:
@@ -38,8 +38,8 @@ def test_the_name_alone_makes_a_control_unless_a_gene_bears_it() -> None:
 
 
 def test_a_drift_is_named_with_its_plate_and_readout_and_chance_is_not() -> None:
-    assert controls_of(_controls(8), _READOUTS) == Controls(8)
-    assert controls_of(_controls(2, shift=9.0), _READOUTS) == Controls(2)
+    assert controls_of(_controls(8), _READOUTS) == ControlWells(8)
+    assert controls_of(_controls(2, shift=9.0), _READOUTS) == ControlWells(2)
     drifted = controls_of(pd.concat([_controls(8), _controls(8, shift=2.0, plate="2", seed=1)]), _READOUTS)
     assert drifted.wells == 16
     (sentence,) = drifted.drift

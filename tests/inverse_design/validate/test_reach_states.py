@@ -11,7 +11,7 @@ from strategies.screens import pairs_of, planted_screen
 from strategies.streamed import Streamed
 from strategies.worlds import command
 
-from inverse_design.cli.verbs.reach import kinds_grid, losses
+from inverse_design.cli.verbs.reach import kinds_grid, reach_losses
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.mismatch import KnownEffects, asked_states, choose_mismatch, regret, regrets
 from inverse_design.problem.objective import Correlation, Distance, SquaredDistance
@@ -197,7 +197,7 @@ def test_a_default_that_comes_no_nearer_is_named_first() -> None:
     rows = [row(DEFAULT, f"regret_{first}", first / 10) for first in FIRSTS]
     rows += [row(PLAIN, f"regret_{first}", 0.3) for first in FIRSTS]
     where = "'by turns' comes no nearer than 'likelihood' (all readouts, mean over kinds)"
-    assert losses(rows) == [f"warning: {where}: regret_5 0.500, 0.300"]
+    assert reach_losses(rows) == [f"warning: {where}: regret_5 0.500, 0.300"]
 
 
 def test_the_grid_has_a_row_for_every_kind() -> None:

@@ -10,11 +10,10 @@ import pandas as pd
 import pytest
 import torch
 
-from surrogates.data import catalogue
+from surrogates.data import catalogue, sources
 from surrogates.data.catalogue import open_norman_bundle
-from surrogates.data.io import sources
-from surrogates.data.io.sources import PublicFile, download
 from surrogates.data.screen import Screen
+from surrogates.data.sources import PublicFile, download
 from surrogates.errors import DataError, UnknownNameError
 
 # Rows, readouts, contexts, singles, pairs, whether there are standard errors.

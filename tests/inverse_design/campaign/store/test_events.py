@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inverse_design.acquisition.utility import measured_utility
-from inverse_design.campaign.create import goal_of, target_of
+from inverse_design.campaign.create import goal_of, target_of_goal
 from inverse_design.campaign.record_results import Scale
 from inverse_design.campaign.store.events import (
     Asked,
@@ -76,7 +76,7 @@ def test_targets_come_back_and_value_what_was_measured() -> None:
         (profile, [0.0, -math.sqrt((9 + 3 * 16) / 4), -0.5]),
     ]
     for target, worth in cases:
-        assert measured_utility(target_of(goal_of(target)), screen).tolist() == pytest.approx(worth)
+        assert measured_utility(target_of_goal(goal_of(target)), screen).tolist() == pytest.approx(worth)
 
 
 def test_only_what_is_beyond_everything_known_is_out_of_scale() -> None:

@@ -12,8 +12,7 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.contrib.contexts.transfer import Transfer, fit_pair_law
-from surrogates.data import catalogue
-from surrogates.data.io import sources
+from surrogates.data import catalogue, sources
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError

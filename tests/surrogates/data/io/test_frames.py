@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 from strategies.perturbations import libraries
 
-from surrogates.data.io.dialects import Stated
+from surrogates.data.io.dialects import ReadOptions
 from surrogates.data.io.readers import read_screen
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -192,7 +192,7 @@ def test_labels_and_arrays_are_taken_at_the_edge() -> None:
 
 
 def test_all_that_may_be_stated_of_a_file_may_be_of_a_frame() -> None:
-    assert set(Stated.__annotations__) == set(inspect.signature(read_screen).parameters) - {"source"}
+    assert set(ReadOptions.__annotations__) == set(inspect.signature(read_screen).parameters) - {"source"}
 
 
 def test_a_screen_shows_what_is_worth_knowing() -> None:

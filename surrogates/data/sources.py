@@ -34,7 +34,7 @@ def find_folder(name: str) -> Path | None:
     Looks in the folder that the environment variable ``INVERSE_DESIGN_DATA`` names, then in ``../shared/data``
     beside the working directory and beside the checkout of this package.
     """
-    checkout = Path(__file__).resolve().parents[3]
+    checkout = Path(__file__).resolve().parents[2]
     stated = os.environ.get(VARIABLE)
     roots = [Path(stated)] if stated else [base.parent / "shared" / "data" for base in (Path.cwd(), checkout)]
     return next((root / name for root in roots if (root / name).is_dir()), None)
