@@ -10,10 +10,10 @@ import torch
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.io.annotated import AnnotatedMatrix
-from surrogates.data.io.counts import COUNTS
 from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk, readout_names
+from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.pseudobulk import FEWEST_CELLS, effects_of_cells, sum_cells
 from surrogates.data.io.read_h5ad import values
 from surrogates.errors import DataError, UnknownNameError

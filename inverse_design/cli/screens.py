@@ -10,8 +10,8 @@ from inverse_design.cli.early import is_missing
 from inverse_design.cli.options import Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
-from surrogates.data.io.counts import COUNTS
 from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.readers import endings, read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError

@@ -21,7 +21,7 @@ from inverse_design.problem.target import (
     is_state,
     scale_misfit,
 )
-from surrogates.data.io.counts import COUNTS
+from surrogates.data.io.notes import COUNTS
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError

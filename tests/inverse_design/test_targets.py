@@ -20,7 +20,7 @@ from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.proposal import propose
 from inverse_design.ranking import rank
 from inverse_design.targets import target_of
-from surrogates.data.io.counts import COUNTS
+from surrogates.data.io.notes import COUNTS
 from surrogates.errors import DataError, UnknownNameError
 
 TOGETHER = pairs_of(6, 9)

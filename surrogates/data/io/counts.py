@@ -8,11 +8,9 @@ from jaxtyping import Float
 from scipy import sparse
 
 from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.notes import NOTE
 from surrogates.data.io.pseudobulk import CHUNK, blocks_of
 from surrogates.errors import DataError
 
-COUNTS = f"{NOTE}of counts"  # the key under which a provenance says that values are counts
 _PROBED = 2000  # cells that are looked at
 _LARGEST_CALL = 3  # whole numbers up to here may be calls, classes or doses
 LOG_WORDS = ("log", "norm", "scaled", "lognorm")

@@ -9,6 +9,7 @@ import pandas as pd
 from jaxtyping import Int
 
 NOTE = "note "  # begins the keys of a provenance that are worth knowing before anything is computed
+COUNTS = f"{NOTE}of counts"  # the key under which a provenance says that values are counts
 _MOST_VALUES = 50  # a column with more is a measurement or a name of each cell
 _MOST_NUMBERS = 12
 _OF_CELLS = re.compile(

@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
-from surrogates.data.io.counts import COUNTS, LogNormalised, holds_counts, log_layers
+from surrogates.data.io.counts import LogNormalised, holds_counts, log_layers
 from surrogates.data.io.design import LEFT_OUT, design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
@@ -28,6 +28,7 @@ from surrogates.data.io.h5ad_file import (
     positions,
     readout_names,
 )
+from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.pseudobulk import effects_of_cells, screen_of_cells
 from surrogates.data.screen import Screen
 

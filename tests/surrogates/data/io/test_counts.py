@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from surrogates.data.io.counts import COUNTS, LogNormalised, holds_counts, log_layers
+from surrogates.data.io.counts import LogNormalised, holds_counts, log_layers
+from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.readers import read_screen
 from surrogates.errors import DataError
 
