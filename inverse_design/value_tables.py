@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.io.tabular import MISSING, delimiter_of, text_of
 
-TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".parquet")
+TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".xlsx", ".parquet")
 # Lower case, without blanks, dots, dashes and underscores.
 NAME_COLUMNS = ("readout", "gene", "genename", "genesymbol", "symbol", "feature", "protein", "name", "names")
 VALUE_COLUMNS = (
@@ -108,18 +109,23 @@ def text_table(path: Path) -> pd.DataFrame:
             frame = pd.read_parquet(path)
             rows = (frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()).astype(str)
             header = [str(column) for column in rows.columns]
+        elif path.suffix == ".xlsx":
+            whole = pd.read_excel(path, header=None, dtype=str, keep_default_na=False, engine="openpyxl")
+            header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
         else:
             text = text_of(path)
             sep = delimiter_of([line for line in text.splitlines()[:100] if line.strip()] or [""])
             whole = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False)
             header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
-    except (ValueError, OSError, EOFError, zlib.error) as error:
+    except (ValueError, IndexError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
         raise TargetError(f"{path.name!r} cannot be read as a table: {error}") from error
     if twice := sorted({column for column in header if header.count(column) > 1}):
         raise TargetError(
             f"column {twice[0]!r} of {path.name!r} occurs {header.count(twice[0])} times; rename one"
         )
-    return rows.set_axis(header, axis=1)
+    blank = rows.apply(lambda column: column.str.strip() == "").all(axis=1)
+    kept: pd.DataFrame = rows[~blank].reset_index(drop=True)
+    return kept.set_axis(header, axis=1)
 
 
 def _refuse_ratio(column: pd.Series, name: str, path: Path) -> None:

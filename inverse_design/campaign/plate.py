@@ -14,6 +14,8 @@ from jaxtyping import Bool, Float
 
 from inverse_design.errors import PlateError
 from surrogates.data.io.dialects import as_text
+from surrogates.data.io.labels import control_family
+from surrogates.data.perturbation import split_label
 from surrogates.data.vocabulary import Vocabulary
 
 Role = Literal["sample", "control"]
@@ -175,9 +177,14 @@ class ControlWells:
 
 
 def is_control(table: pd.DataFrame, labels: Sequence[str], vocabulary: Vocabulary) -> Bool[np.ndarray, "m"]:
-    """Find the control wells, as a plate map marks them."""
-    named = CONTROL_LABEL not in vocabulary.targets
-    by_name = np.array([named and label.casefold() == CONTROL_LABEL for label in labels], dtype=bool)
+    """Find the control wells, as a plate map marks them, or by any word for a control that is no target."""
+    targets = {target.casefold() for target in vocabulary.targets}
+
+    def untreated(label: str) -> bool:
+        parts = [part for part in split_label(label, "+") if part]
+        return bool(parts) and all(part.casefold() not in targets and control_family(part) for part in parts)
+
+    by_name = np.array([untreated(label) for label in labels], dtype=bool)
     if ROLE not in table:
         return by_name
     by_role = np.array([role.casefold() == CONTROL_LABEL for role in as_text(table[ROLE])], dtype=bool)

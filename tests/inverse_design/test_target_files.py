@@ -31,7 +31,7 @@ def test_a_condition_in_any_order() -> None:
     assert read_target("+".join(reversed(double.split("+"))), SCREEN) == double
 
 
-@pytest.mark.parametrize("text", ["G0001", "G001+G01", "nothing-like-it", "state.xlsx"])
+@pytest.mark.parametrize("text", ["G0001", "G001+G01", "nothing-like-it", "state.docx"])
 def test_a_miss_names_the_nearest(text: str) -> None:
     with pytest.raises(UnknownNameError, match=f"target '{text[:3]}.*(did you mean|known are)"):
         read_target(text, SCREEN)
@@ -111,7 +111,7 @@ def test_binary_rubbish_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_of_unknown_kind(tmp_path: Path) -> None:
     with pytest.raises(TargetError, match="none of the known endings"):
-        read_target(write(tmp_path / "s.xlsx", "x"), SCREEN)
+        read_target(write(tmp_path / "s.docx", "x"), SCREEN)
 
 
 def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:

@@ -37,6 +37,12 @@ def test_the_name_alone_makes_a_control_unless_a_gene_bears_it() -> None:
     assert is_control(table, list(table["perturbation"]), _SCREEN.vocabulary).tolist() == [False, True]
 
 
+def test_any_word_for_a_control_marks_one() -> None:
+    labels = ["NTC", "non-targeting_0012", "DMSO", "NTC+NTC", "G00", "G00+NTC"]
+    table = pd.DataFrame({"perturbation": labels})
+    assert is_control(table, labels, _SCREEN.vocabulary).tolist() == [True] * 4 + [False] * 2
+
+
 def test_a_drift_is_named_with_its_plate_and_readout_and_chance_is_not() -> None:
     assert controls_of(_controls(8), _READOUTS) == ControlWells(8)
     assert controls_of(_controls(2, shift=9.0), _READOUTS) == ControlWells(2)
