@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.errors import SpaceError, TargetError
-from inverse_design.problem.constraints import Constraint, Constraints
+from inverse_design.problem.constraints import Constraint, Constraints, Group
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import (
     REACH,
@@ -21,7 +21,7 @@ from inverse_design.problem.target import (
     is_state,
     scale_misfit,
 )
-from surrogates.data.io.notes import COUNTS
+from surrogates.data.io.notes import COUNTS, guides_of_genes
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
@@ -114,14 +114,20 @@ def _unit(screen: Screen) -> str:
 def candidate_space(
     screen: Screen, order: Order, constraints: Constraints | Iterable[Constraint] | None
 ) -> CombinationSpace:
-    """Build the space over the interventions that were measured alone."""
+    """Build the space over the interventions that were measured alone, without two guides of one gene."""
     if order not in _ORDERS:
         raise SpaceError(f"order {order!r} is not one of {', '.join(_ORDERS)}")
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
+    rules = Constraints.of(constraints)
+    guides = guides_of_genes(set(screen.vocabulary.targets))
+    if guides:  # two guides of one gene are no combination
+        rules = replace(
+            rules, groups=(*rules.groups, *(Group(f"guides of {name}", guides[name]) for name in guides))
+        )
     return CombinationSpace.of(
         screen.vocabulary,
         orders=_ORDERS[order],
-        constraints=constraints,
+        constraints=rules,
         measured=screen.batch,
         within=seen,
     )

@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 
 from surrogates.data.io.design import LEFT_OUT, Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
-from surrogates.data.io.notes import NOTE, OF_REPLICATES, notes_on_names
+from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
 from surrogates.data.io.tabular import NO_READOUTS, looks_transposed, no_readouts, widened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
@@ -252,7 +252,7 @@ def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
     """
     kept = design.codes != LEFT_OUT
     for name in map(str, annotations.columns):
-        if name in design.detection.columns or OF_REPLICATES.fullmatch(name) or NO_READOUTS.fullmatch(name):
+        if name in design.detection.columns or may_be_replicates(name) or NO_READOUTS.fullmatch(name):
             continue
         numbers, distinct = pd.factorize(annotations[name][kept])
         if len(distinct) < 2 or len(distinct) == kept.sum():  # names each row

@@ -17,10 +17,14 @@ _OF_CELLS = re.compile(
     r"|feature_call|cell_?(name|barcode)|qc|score).*|index|well|cell",
     re.IGNORECASE,
 )
-OF_REPLICATES = re.compile(
-    r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|well|rep|guide|grna|barcode|index|file|source|id|date|note|comment|kind|type|fold).*|row|col|column|unnamed.*|n",
-    re.IGNORECASE,
-)
+# Words in the names of columns in which replicates may differ.
+_OF_REPLICATES = frozenset({
+    "replicate", "rep", "biorep", "techrep", "batch", "donor", "patient", "individual", "plate", "well", "row",
+    "col", "column",
+    "lane", "gem", "library", "sample", "run", "experiment", "guide", "grna", "sgrna", "barcode", "id",
+    "index", "unnamed",
+    "file", "source", "date", "note", "comment", "kind", "fold", "n", "count", "cells",
+})  # fmt: skip
 _OF_BATCHES = re.compile(
     r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
 )
@@ -33,6 +37,11 @@ _GUIDE = re.compile(
     r"(?:sg|sh|si|cr)[_-]?(?P<a>[A-Z][A-Z0-9.-]*?)[_-]#?\d{1,2}|(?P<b>[A-Z][A-Z0-9.-]*?)(?:_|[_-](?:sg|g|guide|sgrna)[_-]?)\d{1,2}",
     re.IGNORECASE,
 )
+
+
+def may_be_replicates(column: str) -> bool:
+    """Tell whether rows of one condition that differ in a column may be replicates, by a word in its name."""
+    return bool(_OF_REPLICATES & set(re.split(r"[^a-z]+", column.casefold())))
 
 
 def notes_on_columns(table: pd.DataFrame, codes: Int[np.ndarray, "rows"], used: Collection[str]) -> Iterator[str]:
@@ -86,20 +95,24 @@ def gene_of(name: str) -> str:
     return found["a"] or found["b"] if found else name
 
 
-def _guides(names: Collection[str]) -> Iterator[str]:
+def guides_of_genes(names: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """The guides of each gene that has several, if most names are such guides; else none."""
     guides: dict[str, list[str]] = defaultdict(list)
     for name in sorted(names):
-        if found := _GUIDE.fullmatch(name):
-            guides[found["a"] or found["b"]].append(name)
-    several = {gene: each for gene, each in guides.items() if len(each) > 1}
-    if several and sum(map(len, several.values())) >= 0.5 * len(names):
-        first = next(iter(several.values()))
+        if (gene := gene_of(name)) != name:
+            guides[gene].append(name)
+    several = {gene: tuple(each) for gene, each in guides.items() if len(each) > 1}
+    return several if 2 * sum(map(len, several.values())) >= len(names) else {}
+
+
+def _guides(names: Collection[str]) -> Iterator[str]:
+    if several := guides_of_genes(names):
         yield (
-            f"{_shown(first)} look like guides of one gene ({sum(map(len, several.values()))} targets,"
-            f" {len(several)} genes):"
-            " each counts as a gene of its own, and two guides of one gene may be proposed as a pair;"
-            " --collapse-guides"
-            " (collapse_guides=True) reads them as their gene"
+            f"{_shown(next(iter(several.values())))} look like guides of one gene"
+            f" ({sum(map(len, several.values()))}"
+            f" targets, {len(several)} genes): each counts as a gene of its own, and two guides of one gene"
+            f" are never"
+            " proposed together; --collapse-guides (collapse_guides=True) reads them as their gene"
         )
 
 

@@ -124,3 +124,19 @@ def test_counts_are_said_by_check_and_refused_by_propose(capsys: pytest.CaptureF
     assert all(option in said for option in ("--layer-key lognorm", "--normalise", "--no-normalise"))
     for told in (("--normalise",), ("--no-normalise",), ("--layer-key", "lognorm")):
         assert command(*asked, *told) == 0
+
+
+@pytest.mark.usefixtures("_screen")
+def test_two_guides_of_a_gene_are_never_proposed_together(capsys: pytest.CaptureFixture[str]) -> None:
+    guides = {"GATA1": "sgKLF1-1", "HLA-A": "sgKLF1-2", "KLF1": "sgMYC-1", "MYC": "sgMYC-2"}
+    named = EFFECTS.drop(index="TP53").rename(
+        index=lambda label: "+".join(guides.get(p, p) for p in label.split("_"))
+    )
+    named = named[[("TP53" not in label) for label in named.index]]
+    named.rename_axis("gene").to_csv("guides.csv")
+    assert command("check", "guides.csv") == 0
+    assert "two guides of one gene are never proposed together" in " ".join(capsys.readouterr().out.split())
+    words = ("--target", "target.csv", "--model", "additive", "--measured", "keep", "-o", "out.csv")
+    assert command("propose", "guides.csv", *words) == 0
+    found = set(pd.read_csv("out.csv")["perturbation"])
+    assert found == {f"sgKLF1-{one}+sgMYC-{other}" for one in "12" for other in "12"}

@@ -125,3 +125,20 @@ def test_readouts_that_a_spreadsheet_made_dates_are_named(tmp_path: Path) -> Non
     PLAIN.rename(columns={"g1": "1-Mar", "g2": "44256"}).to_csv(tmp_path / "t.csv", index=False)
     notes = [text for key, text in read_screen(tmp_path / "t.csv").provenance.items() if key.startswith("note ")]
     assert any("1-Mar, 44256 among the readouts look like dates" in note for note in notes)
+
+
+@pytest.mark.parametrize(
+    "column", ["treatment_type", "stimulus", "acid", "time", "medium", "passage", "temperature"]
+)
+def test_rows_of_one_condition_in_several_states_are_not_averaged(tmp_path: Path, column: str) -> None:
+    twice = pd.concat([PLAIN.assign(**{column: "one"}), PLAIN.assign(**{column: "two"})])
+    twice.to_csv(tmp_path / "t.csv", index=False)
+    with pytest.raises(DataError, match=f"several values of '{column}'"):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("column", ["bio_replicate", "Rep1", "donor_id", "plate", "sgRNA", "batch.date"])
+def test_rows_of_one_condition_in_several_replicates_are(tmp_path: Path, column: str) -> None:
+    twice = pd.concat([PLAIN.assign(**{column: "one"}), PLAIN.assign(**{column: "two"})])
+    twice.to_csv(tmp_path / "t.csv", index=False)
+    same(read(tmp_path / "t.csv"))
