@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.candidates import borrows
+from inverse_design.screens import ScreenLike, as_screen
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -218,14 +219,14 @@ class ScreenFit:
         )
 
 
-def fit(screen: Screen, *, surrogate: SurrogateLike = None, seed: int = 0) -> ScreenFit:
+def fit(screen: ScreenLike, *, surrogate: SurrogateLike = None, seed: int = 0) -> ScreenFit:
     """Fit a forward model to a screen, and calibrate it on perturbations that it has not seen.
 
     Example:
         >>> fit(screen).predict(["KLF1+CEBPE", "KLF1+SPI1"]).to_frame()  # doctest: +SKIP
 
     Args:
-        screen: Measured effects in one context.
+        screen: Measured effects in one context: a screen, or what :func:`read_screen` reads as it is.
         surrogate: The name of a model, a configuration, or a regressor of scikit-learn; by default the model that
             predicts held-out doubles best.
         seed: Fixes everything that is random.
@@ -237,6 +238,7 @@ def fit(screen: Screen, *, surrogate: SurrogateLike = None, seed: int = 0) -> Sc
         DataError: If the screen has several contexts, or the model refuses it.
         UnknownNameError: If there is no model of that name.
     """
+    screen = as_screen(screen)
     unseen = bool((screen.single_rows < 0).any())
     return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed))
 

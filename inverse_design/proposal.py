@@ -27,6 +27,7 @@ from inverse_design.problem.registered import FunctionObjective, ObjectiveName, 
 from inverse_design.problem.replicates import Baselines, baselines
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
+from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import normalised
 from inverse_design.search.first_rows import RowLaw
@@ -117,7 +118,7 @@ class Proposal:
 
 
 def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
-    screen: Screen,
+    screen: ScreenLike,
     target: TargetLike,
     *,
     order: Order = "2",
@@ -138,7 +139,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         >>> propose(screen, {"GATA1": 2.0, "SPI1": -1.0}, surrogate="additive")  # doctest: +SKIP
 
     Args:
-        screen: Measured effects in one context.
+        screen: Measured effects in one context: a screen, or what :func:`read_screen` reads as it is.
         target: The label of a condition of the screen (its profile is then left out of the training data); the
             path of a table or a ``.toml`` file; a Series or dict of wanted effects by readout; an ``AnnData`` of
             cells in the wanted state and of their control; or a target.
@@ -166,6 +167,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         ExecutorError: If the workers of the engine die again and again.
     """
     require_level(level)
+    screen = as_screen(screen)
     question = ask(screen, target_of(target, screen))
     space = candidate_space(question.training, order, constraints)
     aligned = question.target.on(screen.readouts)

@@ -17,6 +17,7 @@ from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.problem import ask, counts_remark, range_remark, scale_remark
 from inverse_design.problem.target import Target
+from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.targets import TargetLike, target_of
 from inverse_design.valuation import ScreenObjective, Valuation, value
 from surrogates.data.perturbation import Perturbation
@@ -69,7 +70,7 @@ class Ranking:
 
 
 def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
-    screen: Screen,
+    screen: ScreenLike,
     target: TargetLike,
     experiments: Sequence[str | Perturbation],
     *,
@@ -86,7 +87,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         >>> rank(screen, "CEBPE+KLF1", ["CEBPE+KLF1", "AHR+KLF1"], costs=[2.0, 1.0], budget=2.0)  # doctest: +SKIP
 
     Args:
-        screen: Measured effects in one context.
+        screen: Measured effects in one context: a screen, or what :func:`read_screen` reads as it is.
         target: A condition of the screen (its profile is then left out of the training data), or anything else
             that :func:`propose` takes as a target.
         experiments: Labels or perturbations, of any order; those that were measured are listed without gain.
@@ -107,6 +108,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         NothingToProposeError: If the budget is below the cheapest experiment, or all were measured or ruled out.
     """
     require_level(level)
+    screen = as_screen(screen)
     question = ask(screen, target_of(target, screen))
     batch = _parsed(experiments, question.training)
     prices = _prices(costs, len(batch))

@@ -1,6 +1,23 @@
 """Screens under the names of this package, where people look for them first."""
 
+from pathlib import Path
+from typing import TypeAlias
+
+import pandas as pd
+
+from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.readers import read_screen
 from surrogates.data.screen import Screen
 
-__all__ = ["Screen", "read_screen"]
+__all__ = ["Screen", "ScreenLike", "as_screen", "read_screen"]
+
+ScreenLike: TypeAlias = Screen | str | Path | pd.DataFrame | AnnotatedMatrix
+
+
+def as_screen(source: ScreenLike) -> Screen:
+    """Take a screen as it is, or read one: a path, a DataFrame or an AnnData.
+
+    Raises:
+        DataError: If it cannot be read; the message names the option of :func:`read_screen` that decides.
+    """
+    return source if isinstance(source, Screen) else read_screen(source)

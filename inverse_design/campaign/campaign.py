@@ -21,6 +21,7 @@ from inverse_design.errors import StoreError
 from inverse_design.problem.problem import ask
 from inverse_design.problem.target import Target
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
+from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
@@ -58,7 +59,7 @@ class Campaign:
     @classmethod
     def create(
         cls,
-        screen: Screen,
+        screen: ScreenLike,
         *misplaced: object,
         target: TargetLike,
         settings: CampaignSettings | None = None,
@@ -69,7 +70,8 @@ class Campaign:
         """Begin a campaign.
 
         Args:
-            screen: What is known already, in one context. Its vocabulary is what can be proposed and measured.
+            screen: What is known already, in one context: a screen, or what :func:`read_screen` reads as
+                it is. Its vocabulary is what can be proposed and measured.
             misplaced: Nothing: all else is named.
             target: Where the cells should go: anything that :func:`inverse_design.propose` takes. The label of a
                 condition takes that condition out of what is known.
@@ -89,11 +91,12 @@ class Campaign:
             TargetError: If the target has nothing in common with the screen.
             TypeError: If the call is one of an older release, with the store first.
         """
-        if misplaced or not isinstance(screen, Screen):
+        if misplaced:
             raise TypeError(
                 "write Campaign.create(screen, target=..., settings=..., store=..., actor=...): the screen comes"
                 " first, and all else by name"
             )
+        screen = as_screen(screen)
         question = ask(screen, target_of(target, screen))
         called = question.target.name if question.maker is None else question.maker.label
         chosen = settings_for(settings, stated, called)

@@ -14,8 +14,10 @@ from hypothesis import strategies as st
 from scipy import sparse
 from strategies.screens import label, pairs_of, planted_screen
 
+from inverse_design.campaign.campaign import Campaign
 from inverse_design.cell_targets import cell_shift, state_of_cells
 from inverse_design.errors import TargetError
+from inverse_design.fitting import fit
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.proposal import propose
 from inverse_design.ranking import rank
@@ -134,3 +136,14 @@ def test_the_answer_does_not_depend_on_how_the_target_is_written() -> None:
     listed = [label(each) for each in pairs_of(6, 15) if each not in TOGETHER]
     ranked = [rank(SCREEN, each, listed, surrogate="additive").table for each in (target, series)]
     pd.testing.assert_frame_equal(*ranked)
+
+
+def test_screens_are_read_where_they_are_asked_about(tmp_path: Path) -> None:
+    frame = SCREEN.to_frame()
+    frame.to_csv(tmp_path / "screen.csv")
+    asked = {"surrogate": "scaled_additive", "seed": 0}
+    wanted = propose(SCREEN, KNOWN, **asked).table
+    for source in (frame, tmp_path / "screen.csv", str(tmp_path / "screen.csv")):
+        pd.testing.assert_frame_equal(propose(source, KNOWN, **asked).table, wanted, rtol=1e-9)
+    assert list(fit(frame, surrogate="scaled_additive").predict([KNOWN]).mean.index) == [KNOWN]
+    assert len(Campaign.create(frame, target=KNOWN, surrogate="scaled_additive").ask(2).labels) == 2
