@@ -27,8 +27,7 @@ Columns = tuple[str, ...]
 # Names of a column in use, lower case: scPerturb, GEARS, Arc, cell-eval, OP3, LINCS, sci-Plex, two-column tables.
 _LABELS = (
     "perturbation", "target", "drug", "gene", "compound", "guide_target", "condition", "target_gene",
-    "gene_symbol",
-    "pert_iname", "pert", "sm_name", "product_name", "drugname", "treatment",
+    "gene_symbol", "pert_iname", "pert", "sm_name", "product_name", "drugname", "treatment",
 )  # fmt: skip
 _PARTNERS = tuple(
     pair
@@ -72,24 +71,21 @@ MODE_VALUES: Mapping[str, Mode] = {
     **{mode: mode for mode in MODES},
     **dict.fromkeys(
         ("crispra", "dcas9vpr", "vpr", "sam", "dcas9sam", "overexpression", "orf", "oe", "cdna", "gain"),
-        "activation"
+        "activation",
     ),
     **dict.fromkeys(
-        ("crispri", "dcas9krab", "krab", "dcas9kox1krab", "zim3dcas9", "sirna", "shrna", "rnai", "cas13",
-        "cas13d", "aso",
-         "kd", "trtsh"),
+        ("crispri", "dcas9krab", "krab", "dcas9kox1krab", "zim3dcas9", "sirna", "shrna", "rnai", "cas13", "cas13d",
+         "aso", "kd", "trtsh"),
         "knockdown",
     ),
     **dict.fromkeys(
-        ("crispr", "crisprcas9", "crisprcas", "crisprko", "crisprnuclease", "crisprn", "cas9", "cas12a",
-        "ko", "genedeletion",
-         "deletion", "knockouts", "trtxpr"),
+        ("crispr", "crisprcas9", "crisprcas", "crisprko", "crisprnuclease", "crisprn", "cas9", "cas12a", "ko",
+         "genedeletion", "deletion", "knockouts", "trtxpr"),
         "knockout",
     ),
     **dict.fromkeys(
         ("drug", "drugs", "smallmolecule", "smallmolecules", "chemical", "inhibitor", "ligand", "cytokine",
-        "compounds", "trtcp",
-         "treatment"),
+         "compounds", "trtcp", "treatment"),
         "compound",
     ),
 }  # fmt: skip
@@ -266,8 +262,7 @@ def _label_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tup
         repeated = " ".join(f"--reference-key {token!r}" for token in sorted(families.values()))
         raise DataError(
             f"{_quoted(tokens)} all look like controls in {_quoted(targets)}; say which one is,"
-            f" {_by_stating('reference_key')},"
-            f" or name all that are: {repeated}"
+            f" {_by_stating('reference_key')}, or name all that are: {repeated}"
         )
     if keys and len(parts) > 2:  # two groups of cells are a comparison
         _refuse_other_controls(parts, found, targets)
@@ -289,8 +284,7 @@ def _refuse_other_controls(parts: Iterable[str], found: LabelFormat, targets: Co
         also = " ".join(f"--reference-key {word!r}" for word in others[:4])
         raise DataError(
             f"{_quoted(others[:4])} in {_quoted(targets)} looks like a control as well, but is not stated as"
-            f" one; add"
-            f" {also}, or remove those rows"
+            f" one; add {also}, or remove those rows"
         )
 
 

@@ -12,14 +12,10 @@ CONTROL_LABELS = frozenset(
     label.casefold()
     for label in (
         "ctrl", "control", "controls", "ctl", "NT", "NTC", "neg", "negctrl", "neg ctrl", "negative",
-        "negative control",
-        "non-targeting",
-        "nontarget", "non-target", "no-target", "no target", "no-guide", "no guide", "safe-targeting",
-        "safe-harbor",
-        "intergenic", "scrambled", "scramble", "empty vector", "EV", "DMSO", "DMSO_TF", "Dimethyl Sulfoxide",
-        "vehicle",
-        "ctl_vehicle", "ctl_untrt", "ctl_vector", "untreated", "untrt", "unperturbed", "WT", "PBS", "mock",
-        "mock-treated",
+        "negative control", "non-targeting", "nontarget", "non-target", "no-target", "no target", "no-guide",
+        "no guide", "safe-targeting", "safe-harbor", "intergenic", "scrambled", "scramble", "empty vector", "EV",
+        "DMSO", "DMSO_TF", "Dimethyl Sulfoxide", "vehicle", "ctl_vehicle", "ctl_untrt", "ctl_vector", "untreated",
+        "untrt", "unperturbed", "WT", "PBS", "mock", "mock-treated",
     )
 )  # fmt: skip
 # Words that are names of genes, too: a control only where nothing else is one.
@@ -35,11 +31,8 @@ JOIN_KNOWN = (",", "_", "__", "-", "/", ":", "~", "*", "&", " x ", " ")  # only 
 SEPARATORS = (*ALWAYS_JOIN, *JOIN_KNOWN)
 DOSED_SEPARATOR = ","
 LONGEST_LABEL = 200
-UNITS = {  # in µM
-    "": 1.0, "M": 1e6,
-    **{f"{prefix}{m}": size for prefix, size in (("p", 1e-6), ("n", 1e-3), ("u", 1.0), ("µ", 1.0), ("μ",
-    1.0), ("m", 1e3)) for m in "Mm"},
-}  # fmt: skip
+_PREFIXES = {"p": 1e-6, "n": 1e-3, "u": 1.0, "µ": 1.0, "μ": 1.0, "m": 1e3}  # the micro sign and the Greek mu
+UNITS = {"": 1.0, "M": 1e6, **{f"{prefix}{m}": size for prefix, size in _PREFIXES.items() for m in "Mm"}}  # in µM
 NO_DOSE = frozenset({"", "-666", "-666.0"})  # as LINCS writes it
 
 TUPLES = "[(name, dose, unit)]"  # as Tahoe-100M writes labels
@@ -53,9 +46,9 @@ _DOSED_LIST = re.compile(rf"^[^|,]+\|{_NUMBER}(,[^|,]+\|{_NUMBER})*$")
 _TUPLE = re.compile(rf"\(\s*'([^']+)'\s*,\s*({_NUMBER})\s*,\s*'({_UNIT})'\s*\)")
 _TUPLES = re.compile(rf"\[\s*{_TUPLE.pattern.replace('(', '(?:', 0)}.*\]")
 _NUMBERED = re.compile(
-    r"(neg(ative)?[-_ ]?(ctrl|control)|ntc|non[-_ ]?target(ing)?([-_ ](control|guide|sgrna))?|no[-_"
-    r" ]?(guide|target)"
-    r"|safe[-_ ]?(target(ing)?|harbou?r)|intergenic|scrambled?|(ctrl|control|nt)(?=[-_ ]))[-_ ]?\d+"
+    r"(neg(ative)?[-_ ]?(ctrl|control)|ntc|non[-_ ]?target(ing)?([-_ ](control|guide|sgrna))?"
+    r"|no[-_ ]?(guide|target)|safe[-_ ]?(target(ing)?|harbou?r)|intergenic|scrambled?"
+    r"|(ctrl|control|nt)(?=[-_ ]))[-_ ]?\d+"
 )
 
 
@@ -96,9 +89,8 @@ class LabelFormat:
     """How the labels of one table are to be read.
 
     Attributes:
-        singles: When given, ``sep`` divides a label only between two of these names; for what also occurs
-            inside of
-            names.
+        singles: When given, ``sep`` divides a label only between two of these names; for what also occurs inside
+            of names.
     """
 
     sep: str | None  # what stands between the parts of a combination; ``None`` when labels are single parts

@@ -20,10 +20,8 @@ _OF_CELLS = re.compile(
 # Words in the names of columns in which replicates may differ.
 _OF_REPLICATES = frozenset({
     "replicate", "rep", "biorep", "techrep", "batch", "donor", "patient", "individual", "plate", "well", "row",
-    "col", "column",
-    "lane", "gem", "library", "sample", "run", "experiment", "guide", "grna", "sgrna", "barcode", "id",
-    "index", "unnamed",
-    "file", "source", "date", "note", "comment", "kind", "fold", "n", "count", "cells",
+    "col", "column", "lane", "gem", "library", "sample", "run", "experiment", "guide", "grna", "sgrna", "barcode",
+    "id", "index", "unnamed", "file", "source", "date", "note", "comment", "kind", "fold", "n", "count", "cells",
 })  # fmt: skip
 _OF_BATCHES = re.compile(
     r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
