@@ -5,6 +5,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from surrogates.data.names import name_of
 from surrogates.errors import DataError
 
 Mode = Literal["activation", "knockdown", "knockout", "compound"]
@@ -85,9 +86,8 @@ class Intervention:
     dose: float = 1.0
 
     def __post_init__(self) -> None:
-        """Refuse an empty target, an unknown mode and a dose that is not positive and finite."""
-        if not self.target or self.target != self.target.strip() or not self.target.isprintable():
-            raise DataError(f"an intervention needs a printable target name, not {self.target!r}")
+        """Refuse a target that is no name, an unknown mode and a dose that is not positive and finite."""
+        object.__setattr__(self, "target", name_of(self.target, "target name"))
         if '"' in self.target:
             raise DataError(
                 f"target {self.target!r} holds a double quote, which sets names off in labels; rename it"

@@ -5,6 +5,7 @@ from collections.abc import Collection, Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from surrogates.data.names import LONGEST_NAME
 from surrogates.data.perturbation import Intervention, Mode, Perturbation, split_label
 from surrogates.errors import DataError
 
@@ -30,7 +31,6 @@ ALWAYS_JOIN = ("+", "|", ";", " & ")  # between the parts of a combination, what
 JOIN_KNOWN = (",", "_", "__", "-", "/", ":", "~", "*", "&", " x ", " ")  # only between names that are known alone
 SEPARATORS = (*ALWAYS_JOIN, *JOIN_KNOWN)
 DOSED_SEPARATOR = ","
-LONGEST_LABEL = 200
 _PREFIXES = {"p": 1e-6, "n": 1e-3, "u": 1.0, "µ": 1.0, "μ": 1.0, "m": 1e3}  # the micro sign and the Greek mu
 UNITS = {"": 1.0, "M": 1e6, **{f"{prefix}{m}": size for prefix, size in _PREFIXES.items() for m in "Mm"}}  # in µM
 NO_DOSE = frozenset({"", "-666", "-666.0"})  # as LINCS writes it
@@ -127,7 +127,7 @@ class LabelFormat:
                 match, or a
                 target stands there twice.
         """
-        if (length := max(map(len, parts), default=0)) > LONGEST_LABEL:
+        if (length := max(map(len, parts), default=0)) > LONGEST_NAME:
             raise DataError(
                 f"a label of {length} characters ({parts[0][:40]!r}...) is not a name of a perturbation; name"
                 " the column of labels with target_col="
