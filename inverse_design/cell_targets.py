@@ -10,7 +10,8 @@ import torch
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.io.annotated import AnnotatedMatrix
-from surrogates.data.io.design import LEFT_OUT, design_of
+from surrogates.data.io.batches import LEFT_OUT
+from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk, readout_names
 from surrogates.data.io.notes import COUNTS

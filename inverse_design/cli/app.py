@@ -104,7 +104,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
         target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
             of kind profile, signature, shift or scalar.
-        context: Which context (cell type, line, batch), if the data hold several.
+        context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         asking: What is asked.
         restrictions: What may be proposed.
@@ -152,7 +152,7 @@ def rank(
         target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
             of kind profile, signature, shift or scalar.
         listing: Which experiments, and what they cost.
-        context: Which context (cell type, line, batch), if the data hold several.
+        context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         valuing: How experiments are valued.
         reading: How to read a file.
@@ -199,7 +199,7 @@ def replay(
 
     Args:
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
-        context: Which context (cell type, line, batch), if the data hold several.
+        context: Which context (cell type, line), if the data hold several.
         output: Where to write the numbers, as .json.
         figure: Where to draw the curves, as .svg, .png or .pdf.
         rules: Of the replay.

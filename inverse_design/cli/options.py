@@ -35,7 +35,8 @@ class Reading:
         reference_key: Label of the control: A,B or repeated for several, which are pooled; empty when no
             label is one.
         dose_col: Column of doses.
-        group_col: Column of contexts (cell type, line, batch).
+        group_col: Column of contexts (cell type, line).
+        batch_col: Column of batches (plate, donor, lane), within which rows are compared with controls.
         layer_key: Layer of an .h5ad file to read instead of X.
         normalise: Values are counts: scale each cell to the median total and take log(1 + x); --no-normalise
             takes whole
@@ -50,6 +51,7 @@ class Reading:
     reference_key: Words = ()
     dose_col: str | None = None
     group_col: str | None = None
+    batch_col: str | None = None
     layer_key: str | None = None
     normalise: Annotated[bool | None, Parameter(negative="--no-normalise")] = None
     collapse_guides: bool = False

@@ -88,6 +88,7 @@ def open_screen(data: str, reading: Reading) -> Screen:
         reference_key=_reference_key(reading),
         dose_col=reading.dose_col,
         group_col=reading.group_col,
+        batch_col=reading.batch_col,
         layer_key=reading.layer_key,
         normalise=reading.normalise,
         collapse_guides=reading.collapse_guides,
@@ -128,6 +129,8 @@ def stated_dialect(reading: Reading) -> Dialect:
         reading.sep,
         reading.mode,
         reading.collapse_guides,
+        reading.normalise,
+        reading.batch_col,
     )
 
 

@@ -44,7 +44,7 @@ def create(
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
         place: Which campaign.
         config: A .toml file with the settings.
-        context: Which context (cell type, line, batch), if the data hold several.
+        context: Which context (cell type, line), if the data hold several.
         library: Table of your reagents (columns gene, reagent); genes that it lacks are never proposed.
         stated: Settings as flags.
         reading: How to read a file.

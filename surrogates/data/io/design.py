@@ -3,19 +3,19 @@
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from surrogates.data.io.batches import LEFT_OUT, Assigned, Batches, batches_of, notes_on_batches, without_controls
 from surrogates.data.io.dialects import Detection, Dialect, as_text, detect, mode_of, without_call
 from surrogates.data.io.labels import NO_DOSE, NO_PARTNER, UNITS, dose_parts
 from surrogates.data.io.notes import NOTE, gene_of, notes_on_columns, notes_on_names
 from surrogates.data.perturbation import Mode, Perturbation
 from surrogates.errors import DataError
 
-LEFT_OUT = -1
 _UNIT_OF_COLUMN = re.compile(r"[_ (]([pnuµm]?m)\)?$", re.IGNORECASE)
 _NO_LABEL = "without a label"
 
@@ -34,6 +34,7 @@ class Design:
     detection: Detection  # how this was found
     left_out: Mapping[str, int]  # how many rows are not read, by the reason
     notes: tuple[str, ...] = ()  # what is worth knowing of labels and other columns
+    batches: Batches | None = None  # within which rows are compared with controls, if they are stated
 
     def __len__(self) -> int:
         return len(self.perturbations)
@@ -90,17 +91,49 @@ def design_of(table: pd.DataFrame, stated: Dialect, *, used: Collection[str] = (
     for number, why in why_left.items():
         left_out[why] += sizes[number]
     perturbations = tuple(perturbation for perturbation, _ in numbers)
+    assigned = Assigned(codes, tuple(one.label for one in perturbations), tuple(where for _, where in numbers))
+    known = {*detection.columns, *used}
+    batches = None if stated.batch_col is None else _batches(table[stated.batch_col], assigned, left_out)
     return Design(
-        codes=codes,
+        codes=codes if batches is None else np.where(batches.of_row == LEFT_OUT, LEFT_OUT, codes),
         perturbations=perturbations,
-        contexts=tuple(context for _, context in numbers),
+        contexts=assigned.contexts,
         detection=detection,
         left_out=dict(left_out),
+        batches=batches,
         notes=(
-            *notes_on_columns(table, codes, {*detection.columns, *used}),
+            *notes_on_columns(table, codes, known if batches is None else {*known, batches.column}),
+            *notes_on_batches(table, assigned, used=known, stated=stated.batch_col),
             *notes_on_names({target for one in perturbations for target in one.targets}),
         ),
     )
+
+
+def _batches(column: pd.Series, assigned: Assigned, left_out: Counter[str]) -> Batches:
+    """Number the batches; rows without a batch, or controls in it, are left out and counted.
+
+    Raises:
+        DataError: If no batch holds controls and other rows.
+    """
+    names = as_text(column)
+    empty = assigned.kept & (np.asarray(names, dtype=object) == "")
+    left_out.update({f"without a batch in {column.name!r}": int(empty.sum())} if empty.any() else {})
+    assigned = replace(assigned, codes=np.where(empty, LEFT_OUT, assigned.codes))
+    batches = batches_of(names, str(column.name), assigned)
+    if not assigned.controls.any():
+        return batches
+    bare = without_controls(batches, assigned)
+    if not (assigned.kept & ~bare & ~assigned.controls).any():
+        raise DataError(
+            f"no batch of {column.name!r} holds controls beside other rows, so that nothing can be compared within"
+            " one; leave batch_col= (--batch-col) out, or name another column"
+        )
+    if bare.any():
+        few = sorted({batches.names[number] for number in batches.of_row[bare]})
+        more = f" and {len(few) - 4} more" if len(few) > 4 else ""
+        why = f"in batches without controls ({', '.join(few[:4])}{more})"
+        left_out[why] = int(bare.sum())
+    return replace(batches, of_row=np.where(bare, LEFT_OUT, batches.of_row))
 
 
 def _condition(row: Mapping[str, str], detection: Detection) -> tuple[Perturbation, str] | str:

@@ -120,6 +120,7 @@ class ReadOptions(TypedDict, total=False):
     reference_key: str | Sequence[str] | None
     dose_col: str | None
     group_col: str | None
+    batch_col: str | None
     layer_key: str | None
     normalise: bool | None
     collapse_guides: bool
@@ -145,6 +146,7 @@ class Dialect:
     mode: Mode | None = None
     collapse_guides: bool = False  # labels name guides, which are read as their gene
     normalise: bool | None = None  # whether values are counts to be normalised; ``None`` if nobody said
+    batch_col: str | None = None  # the column of batches, within which rows are compared with controls
 
 
 @dataclass(frozen=True)
@@ -208,8 +210,14 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
             "dose": dose_rule,
             "context": context_rule,
             "mode": mode_rule,
+            **({} if stated.batch_col is None else {"batch": _batch_rule(table, stated.batch_col)}),
         },
     )
+
+
+def _batch_rule(table: pd.DataFrame, column: str) -> str:
+    _refuse_unknown(table, (column,))
+    return f"{column!r} (as stated): rows are compared with the controls of their batch"
 
 
 def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:

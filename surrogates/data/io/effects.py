@@ -9,7 +9,8 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from surrogates.data.io.design import LEFT_OUT, Design, design_of
+from surrogates.data.io.batches import LEFT_OUT, Batches
+from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
 from surrogates.data.io.tabular import NO_READOUTS, looks_transposed, no_readouts, widened
@@ -200,8 +201,13 @@ class Averaged:
 def averaged(
     values: Float[np.ndarray, "rows g"], stated: Float[np.ndarray, "rows g"] | None, design: Design
 ) -> Averaged:
-    """Average the rows of each condition; the variance between replicates is pooled over conditions."""
-    kept = np.flatnonzero(design.codes != LEFT_OUT)
+    """Average the rows of each condition; the variance between replicates is pooled over conditions.
+
+    Where batches are stated, each row is first compared with the control rows of its own.
+    """
+    kept, subtracted = np.flatnonzero(design.codes != LEFT_OUT), 0
+    if design.batches is not None:
+        values, kept, subtracted = _within_batches(values, design, design.batches)
     codes, first, of_row = np.unique(design.codes[kept], return_index=True, return_inverse=True)
     appeared = np.argsort(first)
     place = np.empty_like(appeared)
@@ -232,6 +238,8 @@ def averaged(
     said = f"{len(treated)} conditions{replicates}"
     if len(controls):
         said += f"; the mean of {int(count[controls].sum())} control row(s) is subtracted"
+    if subtracted:
+        said += f"; the mean of the control rows of the same batch is subtracted ({subtracted} rows)"
     return Averaged(
         codes=codes[treated],
         first=first[treated],
@@ -244,6 +252,20 @@ def averaged(
     )
 
 
+def _within_batches(
+    values: Float[np.ndarray, "rows g"], design: Design, batches: Batches
+) -> tuple[Float[np.ndarray, "rows g"], Int[np.ndarray, "kept"], int]:
+    """Subtract from each row the mean of the control rows beside it, if there are any; say which rows are left."""
+    orders = np.array([*(one.order for one in design.perturbations), -1])[design.codes]
+    control = np.flatnonzero(orders == 0)
+    if not len(control):
+        return values, np.flatnonzero(design.codes != LEFT_OUT), 0
+    mean = np.zeros((len(batches), values.shape[1]))
+    np.add.at(mean, batches.of_row[control], values[control])
+    mean /= np.bincount(batches.of_row[control], minlength=len(batches)).clip(min=1)[:, None]
+    return values - mean[batches.of_row], np.flatnonzero(orders > 0), len(control)
+
+
 def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
     """Refuse to average rows of a condition that differ in what looks like a dose, a time, a partner or a state.
 
@@ -252,7 +274,8 @@ def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
     """
     kept = design.codes != LEFT_OUT
     for name in map(str, annotations.columns):
-        if name in design.detection.columns or may_be_replicates(name) or NO_READOUTS.fullmatch(name):
+        batches = None if design.batches is None else design.batches.column
+        if name in {*design.detection.columns, batches} or may_be_replicates(name) or NO_READOUTS.fullmatch(name):
             continue
         numbers, distinct = pd.factorize(annotations[name][kept])
         if len(distinct) < 2 or len(distinct) == kept.sum():  # names each row

@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from surrogates.data.io.batches import names_batches
+
 NOTE = "note "  # begins the keys of a provenance that are worth knowing before anything is computed
 COUNTS = f"{NOTE}of counts"  # the key under which a provenance says that values are counts
 _MOST_VALUES = 50  # a column with more is a measurement or a name of each cell
@@ -23,9 +25,6 @@ _OF_REPLICATES = frozenset({
     "col", "column", "lane", "gem", "library", "sample", "run", "experiment", "guide", "grna", "sgrna", "barcode",
     "id", "index", "unnamed", "file", "source", "date", "note", "comment", "kind", "fold", "n", "count", "cells",
 })  # fmt: skip
-_OF_BATCHES = re.compile(
-    r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
-)
 _DATE = re.compile(r"\d{1,2}-(jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)[a-z]*", re.IGNORECASE)
 _DAY_NUMBER = re.compile(
     r"4[0-9]{4}(\.0)?"
@@ -52,7 +51,8 @@ def notes_on_columns(table: pd.DataFrame, codes: Int[np.ndarray, "rows"], used: 
         if name in used or _OF_CELLS.fullmatch(name):
             continue
         numbers, distinct = pd.factorize(table[column][kept])
-        most = _MOST_NUMBERS if pd.api.types.is_numeric_dtype(table[column]) else _MOST_VALUES
+        batches = names_batches(name)
+        most = _MOST_NUMBERS if pd.api.types.is_numeric_dtype(table[column]) and not batches else _MOST_VALUES
         if not 1 < len(distinct) <= most or len(distinct) > kept.sum() / 2:
             continue
         pairs = np.unique(np.stack([codes[kept], numbers]), axis=1)
@@ -62,8 +62,11 @@ def notes_on_columns(table: pd.DataFrame, codes: Int[np.ndarray, "rows"], used: 
             continue
         shown = ", ".join(map(str, distinct[:4])) + (", ..." if len(distinct) > 4 else "")
         said = f"{name!r} varies inside of {mixed} condition(s) ({shown}), whose rows are pooled"
-        if _OF_BATCHES.fullmatch(name):
-            yield f"{said}: what differs between its values stays in the effects"
+        if batches:
+            yield (
+                f"{said}: what differs between its values stays in the effects; --batch-col {name} (batch_col=)"
+                " compares each row with the controls of its own batch"
+            )
         else:
             yield f"{said}; keep them apart with --group-col {name} (or --dose-col {name} if it is a dose)"
 

@@ -9,12 +9,14 @@ import torch
 from jaxtyping import Bool, Float, Int
 
 from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.design import LEFT_OUT, Design
+from surrogates.data.io.batches import LEFT_OUT, Batches
+from surrogates.data.io.design import Design
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
 CHUNK = 1024
 FEWEST_CELLS = 2
+_NARROWER = 16  # blocks of columns are made dense where means are subtracted
 
 
 @dataclass(frozen=True)
@@ -32,18 +34,36 @@ class Moments:
         return mean
 
     @property
+    def squares(self) -> Float[np.ndarray, "c g"]:
+        """Sum of squares about the mean."""
+        about_mean: np.ndarray = np.maximum(self.square - self.total**2 / self.count[:, None], 0.0)
+        return about_mean
+
+    @property
     def mean_variance(self) -> Float[np.ndarray, "c g"]:
         """Squared standard error of the mean, from the sample variance."""
         count = self.count[:, None]
-        variance = (self.square - self.total**2 / count) / (count - 1)
-        squared_error: np.ndarray = np.maximum(variance, 0.0) / count
+        squared_error: np.ndarray = self.squares / (count - 1) / count
         return squared_error
 
 
+@dataclass(frozen=True)
+class Baseline:
+    """What is subtracted from each cell: the mean of the control cells of its batch."""
+
+    means: Float[np.ndarray, "s g"]  # of each stratum
+    of_row: Int[np.ndarray, "cells"]  # number of the stratum of each cell
+
+
 def sum_cells(
-    matrix: CellMatrix, codes: Int[np.ndarray, "cells"], conditions: int, *, chunk: int = CHUNK
+    matrix: CellMatrix,
+    codes: Int[np.ndarray, "cells"],
+    conditions: int,
+    *,
+    less: Baseline | None = None,
+    chunk: int = CHUNK,
 ) -> Moments:
-    """Sum values and squares over the cells of each condition, in float64.
+    """Sum values and squares over the cells of each condition, in float64, less a baseline if there is one.
 
     Raises:
         DataError: If a value is not finite.
@@ -51,8 +71,11 @@ def sum_cells(
     kept = np.flatnonzero(codes != LEFT_OUT)
     total = np.zeros((conditions, matrix.shape[1]))
     square = np.zeros_like(total)
-    for rows, columns in blocks_of(matrix, chunk):
+    narrow = less is not None and getattr(matrix, "format", None) == "csc"
+    for rows, columns in blocks_of(matrix, max(chunk // _NARROWER, 1) if narrow else chunk):
         block = _float64(matrix[rows, columns])
+        if less is not None:  # rows that are not read are given some baseline, and not summed
+            block = _dense(block) - less.means[less.of_row[rows]][:, columns]
         here = kept[slice(*np.searchsorted(kept, (rows.start, rows.stop)))]
         present, local = np.unique(codes[here], return_inverse=True)
         ones = np.ones(len(here))
@@ -90,6 +113,8 @@ def effects_of_cells(matrix: CellMatrix, design: Design, *, chunk: int = CHUNK) 
         DataError: If there are no control cells, or not two of them in each context, or values are not finite.
     """
     control = _control_of(design)
+    if design.batches is not None:
+        return _within_batches(matrix, design, design.batches, control, chunk=chunk)
     sums = sum_cells(matrix, design.codes, len(design), chunk=chunk)
     enough = sums.count >= FEWEST_CELLS
     _refuse_few_controls(design, control, enough)
@@ -100,6 +125,47 @@ def effects_of_cells(matrix: CellMatrix, design: Design, *, chunk: int = CHUNK) 
     effects = mean[treated] - mean[control[treated]]
     errors = np.sqrt(variance[treated] + variance[control[treated]])
     return CellEffects(treated, effects, errors, enough, int(sums.count.sum()))
+
+
+def _within_batches(
+    matrix: CellMatrix, design: Design, batches: Batches, control: Int[np.ndarray, "c"], *, chunk: int
+) -> CellEffects:
+    """Compare each cell with the mean of the control cells of its batch, and average over those of a condition.
+
+    Batches thus weigh as the cells of the condition lie in them. With ``s^2`` the variance of these differences,
+    and ``s0^2`` that of control cells within batches, the squared standard error is
+    ``s^2 / n + s0^2 * sum_b((n_b / n)^2 / n0_b)`` for ``n_b`` cells and ``n0_b`` control cells in batch ``b``.
+    """
+    is_control = np.append(control == np.arange(len(design)), False)[design.codes]
+    strata = np.where(is_control, batches.of_row, LEFT_OUT)
+    beside = sum_cells(matrix, strata, len(batches), chunk=chunk)
+    here = np.where(is_control, LEFT_OUT, design.codes)
+    with np.errstate(divide="ignore", invalid="ignore"):  # strata and conditions of which no cell is left
+        means = np.nan_to_num(beside.mean)
+        about_means = np.nan_to_num(beside.squares)
+        sums = sum_cells(matrix, here, len(design), less=Baseline(means, batches.of_row), chunk=chunk)
+        effects, own = sums.mean, sums.mean_variance
+    enough = (sums.count >= FEWEST_CELLS) | (control == np.arange(len(design)))
+    treated = np.flatnonzero(enough & (control != np.arange(len(design))))
+    cells = np.zeros((len(design), len(batches)))
+    read = here != LEFT_OUT
+    np.add.at(cells, (here[read], batches.of_row[read]), 1.0)
+    share = cells / np.maximum(cells.sum(axis=1, keepdims=True), 1.0)
+    weight = share**2 @ (1.0 / np.maximum(beside.count, 1))
+    where = np.array(batches.contexts, dtype=object)
+    variance = np.zeros_like(effects)
+    for context in set(design.contexts):
+        of_context = where == context
+        free = int((beside.count[of_context] - 1).clip(min=0).sum())
+        if not free:
+            raise DataError(
+                f"no batch of {batches.column!r} in context {context!r} holds two control cells, without which no"
+                " effect has a standard error; leave batch_col= (--batch-col) out"
+            )
+        among = np.array(design.contexts, dtype=object) == context
+        variance[among] = weight[among, None] * about_means[of_context].sum(axis=0) / free
+    errors = np.sqrt(own[treated] + variance[treated])
+    return CellEffects(treated, effects[treated], errors, enough, int((design.codes != LEFT_OUT).sum()))
 
 
 def screen_of_cells(
@@ -131,7 +197,8 @@ def screen_of_cells(
         provenance={
             **provenance,
             "unit": provenance.get("unit", "difference of mean values per cell"),
-            "standard errors": "between cells; without the variation between guides and batches",
+            "standard errors": "between cells; without the variation between guides"
+            + (" and batches" if design.batches is None else ", within batches"),
             "rows": f"{found.cells} cells",
             **_left_out(design, found.enough, len(readouts) - len(changing)),
         },

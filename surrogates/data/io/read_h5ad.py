@@ -13,8 +13,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
+from surrogates.data.io.batches import LEFT_OUT
 from surrogates.data.io.counts import LogNormalised, holds_counts, log_layers
-from surrogates.data.io.design import LEFT_OUT, design_of
+from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
 from surrogates.data.io.h5ad_file import (

@@ -75,6 +75,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
     reference_key: str | Sequence[str] | None = None,
     dose_col: str | None = None,
     group_col: str | None = None,
+    batch_col: str | None = None,
     layer_key: str | None = None,
     normalise: bool | None = None,
     collapse_guides: bool = False,
@@ -104,7 +105,9 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         reference_key: Label of the control, or several, which are pooled; empty when no label is one
             (``CTRL`` is a gene, too).
         dose_col: Column of doses.
-        group_col: Column of contexts (cell type, line, batch).
+        group_col: Column of contexts (cell type, line).
+        batch_col: Column of batches (plate, donor, lane): rows are compared with the controls of their own batch,
+            and those of a batch without controls are left out. In a table of effects it names replicates.
         layer_key: Layer to read instead of ``X``; AnnData only.
         normalise: Values are counts of molecules: scale each cell to the median total and take ``log(1 + x)``. If
             false, whole numbers are taken as they are; by default they are, and the provenance says that they look
@@ -121,7 +124,9 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         DataError: If the source cannot be read, more than one column qualifies, or the content is refused; the
             message names the value seen and what to do.
     """
-    stated = Dialect(target_col, reference_key, dose_col, group_col, sep, mode, collapse_guides, normalise)
+    stated = Dialect(
+        target_col, reference_key, dose_col, group_col, sep, mode, collapse_guides, normalise, batch_col
+    )
     if isinstance(source, str | Path):
         file = Path(source)
         read = READERS.load(suffix_of(file)[1:])
