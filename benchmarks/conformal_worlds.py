@@ -36,7 +36,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.evaluation.coverage import all_covered_rows, expected_coverage, mean_defined
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.intervals import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate

@@ -20,13 +20,8 @@ from surrogates.contrib.contexts.two_factor import ContextMean, TwoFactor, TwoWa
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.splits import fold_numbers
-from surrogates.evaluation.metrics import (
-    bootstrap_interval,
-    median,
-    pearson_rows,
-    ratio_of_sums,
-    squared_errors,
-)
+from surrogates.evaluation.intervals import bootstrap_interval, median, ratio_of_sums
+from surrogates.evaluation.metrics import pearson_rows, squared_errors
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.base import ContextSurrogate, sum_over_interventions
 

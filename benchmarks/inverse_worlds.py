@@ -32,7 +32,7 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.intervals import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated

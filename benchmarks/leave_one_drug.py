@@ -25,7 +25,8 @@ from surrogates.contrib.dynamics import SaturatingDynamics
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
-from surrogates.evaluation.metrics import bootstrap_interval, pearson_rows
+from surrogates.evaluation.intervals import bootstrap_interval
+from surrogates.evaluation.metrics import pearson_rows
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate

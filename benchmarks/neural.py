@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.scale.decoded import decoded_rows
 from inverse_design.cli.console import output, say
-from inverse_design.cli.measured_tables import show_rows
+from inverse_design.cli.verbs.retrieval import show_rows
 from surrogates.evaluation.rows import write_json
 
 

@@ -39,7 +39,7 @@ from surrogates.data.catalogue import open_dataset
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.intervals import bootstrap_interval
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 LEVEL, BATCH, WELLS = 0.9, 6, 2

@@ -39,7 +39,7 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.splits import splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.intervals import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive
 from surrogates.models.base import Fitted, Surrogate

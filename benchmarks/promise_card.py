@@ -21,7 +21,7 @@ from inverse_design.validate.set_coverage import judge_sets
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.node_intervals import target_nodes
+from surrogates.evaluation.intervals import target_nodes
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.selection import Promise

@@ -35,22 +35,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.cli.console import output, say
-from inverse_design.cli.measured_tables import show_rows
+from inverse_design.cli.verbs.retrieval import show_rows
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import normalised
-from inverse_design.validate.retrieval_methods import reads_own
+from inverse_design.validate.retrieval import reads_own
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.evaluation.intervals import NodeBootstrap, target_nodes
 from surrogates.evaluation.metrics import pearson_rows
-from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
@@ -58,6 +58,7 @@ from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 ALL = Constraints(measured="keep")
 LABEL = "same protocol, our matrix"

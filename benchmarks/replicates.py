@@ -35,7 +35,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.splits import splits_over_doubles
 from surrogates.errors import DataError
 from surrogates.evaluation.coverage import mean_defined
-from surrogates.evaluation.metrics import bootstrap_interval
+from surrogates.evaluation.intervals import bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.base import Surrogate
 from surrogates.models.interaction import Interaction

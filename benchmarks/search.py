@@ -13,7 +13,7 @@ import torch
 from benchmarks.scale.search import search_rows
 from benchmarks.scale.search_cases import EffectShape
 from inverse_design.cli.console import output, say
-from inverse_design.cli.measured_tables import show_rows
+from inverse_design.cli.verbs.retrieval import show_rows
 from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.evaluation.rows import write_json
 

@@ -23,13 +23,8 @@ from surrogates.data.descriptors import Descriptors
 from surrogates.data.gene_sets import gene_descriptors
 from surrogates.data.screen import Screen
 from surrogates.evaluation.forward_splits import single_splits
-from surrogates.evaluation.metrics import (
-    bootstrap_interval,
-    median,
-    pearson_rows,
-    ratio_of_sums,
-    squared_errors,
-)
+from surrogates.evaluation.intervals import bootstrap_interval, median, ratio_of_sums
+from surrogates.evaluation.metrics import pearson_rows, squared_errors
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate

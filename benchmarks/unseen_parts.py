@@ -28,8 +28,7 @@ from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.splits import Split, splits_over_targets
 from surrogates.errors import CalibrationError
-from surrogates.evaluation.metrics import ratio_of_sums
-from surrogates.evaluation.node_intervals import NodeBootstrap
+from surrogates.evaluation.intervals import NodeBootstrap, ratio_of_sums
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Surrogate, surrogate_name

@@ -1,5 +1,6 @@
-"""Files that are there whole or not at all."""
+"""Files: written whole or not at all, and known by their checksums."""
 
+import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -13,3 +14,9 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def sha256_of(file: Path) -> str:
+    """Take the checksum of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -244,7 +244,7 @@ def test_spaces_are_searched() -> None:
 
 
 def test_retrieval_is_measured() -> None:
-    from inverse_design.validate.retrieval_methods import METHODS  # noqa: PLC0415 - a few of the shipped ones
+    from inverse_design.validate.retrieval import METHODS  # noqa: PLC0415 - a few of the shipped ones
 
     some = dict(list(METHODS.items())[:1])
     report = ivd.measure_retrieval(SCREEN, seed=0, methods=some, most_targets=4)

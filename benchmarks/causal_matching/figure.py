@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from benchmarks.causal_matching.rows import DISTANCE
-from inverse_design.plot.theme import LINES, name_lines, themed, titled, upright
+from inverse_design.plot import LINES, name_lines, themed, titled, upright
 from surrogates.evaluation.rows import Row
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.causal_matching.replay import ShiftTrace
-from surrogates.evaluation.metrics import bootstrap_interval, ratio_of_sums
+from surrogates.evaluation.intervals import bootstrap_interval, ratio_of_sums
 from surrogates.evaluation.rows import Row
 
 DISTANCE, PLUG_IN, NEAREST, EXPECTED = "distance", "distance_plug_in", "distance_nearest", "distance_expected"

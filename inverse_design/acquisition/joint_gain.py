@@ -35,7 +35,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.posterior import UtilityPosterior
+from inverse_design.acquisition.acquisition import UtilityPosterior
 from inverse_design.acquisition.quadratic import NormalScores
 from inverse_design.acquisition.utility import EffectLaw, Utility
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code

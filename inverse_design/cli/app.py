@@ -207,8 +207,7 @@ def replay(
         reading: How to read a file.
         run: What was typed.
     """
-    from inverse_design.cli.verbs.replay import run_replay
-    from inverse_design.cli.verbs.replay_reach import is_reach, run_reach_replay
+    from inverse_design.cli.verbs.replay import is_reach, run_reach_replay, run_replay
 
     if is_reach(data, rules):
         run_reach_replay(

@@ -12,15 +12,13 @@ from torch import Tensor
 
 from inverse_design.acquisition.acquisition import ACQUISITIONS, Acquisition, Fallback, Fixed
 from inverse_design.acquisition.batch import ChosenBatch, choose_batch
-from inverse_design.acquisition.joint import LogImprovement
 from inverse_design.acquisition.joint_gain import LIKELY, JointEffects, JointGain, joint_effects, joint_gain
 from inverse_design.acquisition.utility import true_utility
 from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.recommend.picked_bounds import Ranker, as_near_as_noise, may_have_made, picked_bounds
-from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommendation, joined_rows
-from inverse_design.recommend.simple import best_first
+from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommendation, best_first, joined_rows
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import search
 from inverse_design.valuation import ScreenObjective, value
@@ -121,6 +119,8 @@ class Gains:
             return outlook.together
         belief = outlook.joint.believe(objective.utility, self.draws, seed=seed)
         if name == _LOG_IMPROVEMENT and screen.standard_errors is not None:
+            from inverse_design.acquisition.joint import LogImprovement  # noqa: PLC0415 - BoTorch takes seconds
+
             mean, variance = true_utility(objective.utility, objective.aligned, screen)
             noise = torch.randn(self.draws, len(mean), generator=torch.Generator().manual_seed(seed)).double()
             return LogImprovement(belief.joint(), (mean + noise * variance.sqrt()).amax(1))

@@ -12,10 +12,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.posterior import UtilityPosterior
+from inverse_design.acquisition.acquisition import UtilityPosterior
 from inverse_design.recommend.pairs import pair_view
-from inverse_design.recommend.protocol import DecisionState, Recommendation
-from inverse_design.recommend.simple import RandomChoice, best_first
+from inverse_design.recommend.protocol import DecisionState, RandomChoice, Recommendation, best_first
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
 

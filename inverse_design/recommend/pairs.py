@@ -15,10 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.acquisition import log_expected_improvement
-from inverse_design.acquisition.posterior import UtilityPosterior
-from inverse_design.recommend.protocol import DecisionState, Recommendation, joined_rows
-from inverse_design.recommend.simple import RandomChoice, best_first
+from inverse_design.acquisition.acquisition import UtilityPosterior, log_expected_improvement
+from inverse_design.recommend.protocol import DecisionState, RandomChoice, Recommendation, best_first, joined_rows
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError

@@ -1,4 +1,4 @@
-"""What a recommender is given, and what it answers: for campaigns and replays alike."""
+"""What a recommender is given and what it answers, for campaigns and replays; and two that learn nothing."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,9 +12,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.acquisition import batch_gain, expected_improvement, probability_of_improvement
+from inverse_design.acquisition.acquisition import (
+    UtilityPosterior,
+    batch_gain,
+    expected_improvement,
+    probability_of_improvement,
+)
 from inverse_design.acquisition.batch import BatchRules
-from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.acquisition.utility import measured_utility, utility_of
 from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.space import CombinationSpace
@@ -239,8 +243,8 @@ RECOMMENDERS: Registry[Callable[[], Recommender]] = Registry(
     kind="recommender",
     group="inverse_design.recommenders",
     shipped={
-        "random": "inverse_design.recommend.simple:RandomChoice",
-        "additive": "inverse_design.recommend.simple:AdditiveRanking",
+        "random": "inverse_design.recommend.protocol:RandomChoice",
+        "additive": "inverse_design.recommend.protocol:AdditiveRanking",
         "greedy_ridge": "inverse_design.recommend.pairs:PairRidge",
         "optuna_tpe": "inverse_design.recommend.pairs:PairTrial",
         "botorch_gp": "inverse_design.recommend.pairs:PairBotorch",
@@ -257,3 +261,45 @@ RECOMMENDERS: Registry[Callable[[], Recommender]] = Registry(
         "state_tpe": "inverse_design.recommend.states:StateTrial",
     },
 )
+
+
+@dataclass(frozen=True)
+class RandomChoice:
+    """Draws candidates at random."""
+
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
+        """Draw."""
+        left = state.open(pending)
+        drawn = torch.randperm(len(left), generator=torch.Generator().manual_seed(seed))[:count]
+        return Recommendation.of(state, left.rows(drawn))
+
+
+@dataclass(frozen=True)
+class AdditiveRanking:
+    """Ranks candidates by the sum of what their parts do alone, and goes down the list."""
+
+    def recommend(
+        self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
+    ) -> Recommendation:
+        """Take the next of the list."""
+        del seed
+        left = state.open(pending)
+        utility = state.worth(sum_of_parts(state.measured, left))
+        return Recommendation.of(state, left.rows(best_first(utility, count)))
+
+
+def sum_of_parts(screen: Screen, batch: PerturbationBatch) -> Float[Tensor, "b g"]:
+    """Add the effects of parts; one that was not measured alone counts as the mean of those that were."""
+    rows = screen.single_rows
+    alone = screen.effects[rows[rows >= 0]]
+    usual = alone.mean(0) if len(alone) else torch.zeros(screen.effects.shape[1], dtype=torch.float64)
+    effects = usual.expand(len(rows), -1).clone()
+    effects[rows >= 0] = alone
+    return (effects[batch.genes.clamp(min=0)] * batch.present[..., None]).sum(1)
+
+
+def best_first(score: Float[Tensor, "b"], count: int) -> Tensor:
+    """Take the numbers of the largest scores; of equal ones the first comes first."""
+    return score.argsort(descending=True, stable=True)[:count]

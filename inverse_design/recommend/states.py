@@ -14,12 +14,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from inverse_design.acquisition.acquisition import log_expected_improvement
-from inverse_design.acquisition.posterior import UtilityPosterior
+from inverse_design.acquisition.acquisition import UtilityPosterior, log_expected_improvement
 from inverse_design.problem.objective import Correlation
 from inverse_design.problem.target import AlignedProfile, is_state
-from inverse_design.recommend.protocol import DecisionState, Recommendation, joined_rows
-from inverse_design.recommend.simple import best_first
+from inverse_design.recommend.protocol import DecisionState, Recommendation, best_first, joined_rows
 from inverse_design.recommend.state_effects import GeneEffects, learn_effects
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen

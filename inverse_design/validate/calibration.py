@@ -30,7 +30,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.splits import Split
 from surrogates.errors import CalibrationError, DataError
 from surrogates.evaluation.forward_splits import CLASSES, FEWEST_HELD_OUT, ForwardProtocol, forward_protocols
-from surrogates.evaluation.node_intervals import target_nodes
+from surrogates.evaluation.intervals import target_nodes
 from surrogates.evaluation.scorecard import own_readout_marks
 from surrogates.models.base import require_one_context
 from surrogates.models.wrappers.automatic import Automatic
@@ -64,7 +64,7 @@ class ClassCard:
             :func:`inverse_design.validate.set_coverage.judge_sets`, and as ``promised`` of doubles of seen parts
             :func:`inverse_design.validate.judged.promised`.
         nodes: Genes of each held-out perturbation; see
-            :func:`surrogates.evaluation.node_intervals.target_nodes`.
+            :func:`surrogates.evaluation.intervals.target_nodes`.
     """
 
     variant: str  # which readouts

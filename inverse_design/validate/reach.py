@@ -36,7 +36,7 @@ from surrogates.data.splits import Split
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.node_intervals import NodeBootstrap
+from surrogates.evaluation.intervals import NodeBootstrap
 from surrogates.evaluation.rows import Row
 from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.automatic import Automatic

@@ -16,8 +16,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.target import ProfileTarget
-from inverse_design.recommend.protocol import Recommender
-from inverse_design.recommend.simple import RandomChoice
+from inverse_design.recommend.protocol import RandomChoice, Recommender
 from inverse_design.recommend.states import (
     StateGreedy,
     StateLikely,
@@ -31,9 +30,10 @@ from inverse_design.validate.replay import PermutedFeedback, Trace, replay
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
+from surrogates.evaluation.intervals import NodeBootstrap, target_nodes
 from surrogates.evaluation.rows import Row
 from surrogates.models.additive import ScaledAdditive
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 _QUANTILE = 0.9
 

@@ -1,5 +1,6 @@
-"""The public datasets that are known by name, each opened as one screen."""
+"""The public datasets that are known by name: where their files are or come from, and each as one screen."""
 
+import os
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -8,16 +9,70 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pooch
 import torch
 
 from surrogates.data.across import join_contexts
 from surrogates.data.io.readers import read_screen
 from surrogates.data.perturbation import Intervention, Mode, Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.sources import VARIABLE, PublicFile, download, find_folder, sha256_of
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.whole_file import sha256_of
 
 PAIR = ["first", "second"]
+VARIABLE = "INVERSE_DESIGN_DATA"
+RAW_HOST = "https://raw.githubusercontent.com"
+
+
+@dataclass(frozen=True)
+class PublicFile:
+    """One file of a public repository, at one commit, with its known checksum."""
+
+    repository: str  # owner and name on GitHub
+    commit: str  # the full hash of the commit
+    path: str  # path of the file in the repository
+    sha256: str  # of its content
+
+    @property
+    def url(self) -> str:
+        """The address of the raw file."""
+        return f"{RAW_HOST}/{self.repository}/{self.commit}/{self.path}"
+
+
+def find_folder(name: str) -> Path | None:
+    """Find the folder of a dataset on this machine.
+
+    Looks in the folder that the environment variable ``INVERSE_DESIGN_DATA`` names, then in ``../shared/data``
+    beside the working directory and beside the checkout of this package.
+    """
+    checkout = Path(__file__).resolve().parents[2]
+    stated = os.environ.get(VARIABLE)
+    roots = [Path(stated)] if stated else [base.parent / "shared" / "data" for base in (Path.cwd(), checkout)]
+    return next((root / name for root in roots if (root / name).is_dir()), None)
+
+
+def download(file: PublicFile) -> Path:
+    """Fetch a public file into the user's cache, unless it is there.
+
+    Raises:
+        DataError: If the server cannot be reached, or the content is not the one that is known.
+    """
+    try:
+        found = pooch.retrieve(
+            file.url, known_hash=f"sha256:{file.sha256}", fname=Path(file.path).name, path=cache_folder()
+        )
+    except ValueError as error:
+        raise DataError(f"{file.url} does not have the known content and was not kept: {error}") from error
+    except OSError as error:
+        raise DataError(
+            f"{file.url} cannot be fetched ({error}); put the dataset into a folder named by {VARIABLE}"
+        ) from error
+    return Path(found)
+
+
+def cache_folder() -> Path:
+    """Name the folder into which public files are fetched."""
+    return Path(pooch.os_cache("inverse-design"))
 
 
 def open_laufer(folder: Path) -> Screen:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.evaluation.metrics import RowStatistic, pearson_rows
+from surrogates.evaluation.intervals import RowStatistic
 from surrogates.uncertainty.conformal.quantiles import quantile_rank, require_count
 from surrogates.uncertainty.posterior import GaussianPosterior, Interval, Posterior
 
@@ -156,19 +156,3 @@ def interval_coverage_rows(posterior: Posterior, truth: Float[Tensor, "b g"], le
 def expected_squared_errors(posterior: Posterior) -> Float[Tensor, "b"]:
     """Foretell the squared error of each row: the sum of its variances over readouts."""
     return posterior.variance.sum(1)
-
-
-def spread_error_correlation(spread: Float[Tensor, "n"], errors: Float[Tensor, "n"]) -> RowStatistic:
-    """Correlate the ranks of predicted spread and actual error across perturbations (Spearman).
-
-    Does the model know which of its predictions to trust? Ranks do not care whether spread is a variance or a
-    standard deviation, nor for its overall size.
-    """
-    return lambda rows: pearson_rows(_mid_ranks(spread[rows]), _mid_ranks(errors[rows]))
-
-
-def _mid_ranks(values: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
-    """Rank along rows, from 0; ties get the mean of the ranks they take up."""
-    ascending = values.sort(dim=1).values
-    first, after = (torch.searchsorted(ascending, values, right=right) for right in (False, True))
-    return (first + after - 1).double() / 2

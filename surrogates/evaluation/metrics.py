@@ -1,19 +1,24 @@
-"""How far predicted effects are from measured ones, row by row, and how sure an average over rows is.
+"""How far predicted effects are from measured ones, and the metrics of the scorecard by name.
 
 Every metric takes predicted and measured effects, one perturbation per row, and gives one number per row, so that
 perturbations can be resampled. Effects are changes against the control in the unit of the screen, often log fold
 change; a metric is in that unit, in its square, or a pure number, as its documentation says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-# From the row numbers of each draw, as many as the draw has, to the value of the statistic for it.
-RowStatistic = Callable[[Int[Tensor, "m d"]], Float[Tensor, "m"]]
-_DRAWN_AT_ONCE = 2**22  # row numbers, 32 MiB
+from surrogates.errors import DataError
+from surrogates.evaluation.coverage import interval_coverage_rows, negative_log_likelihood
+from surrogates.evaluation.intervals import RowStatistic, mean, median
+from surrogates.uncertainty.posterior import GaussianPosterior, Posterior
+
+_ROUNDING = 1e-12
 
 
 def squared_errors(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
@@ -58,31 +63,199 @@ def _departures(rows: Float[Tensor, "b g"], centroid: Float[Tensor, "g"]) -> Flo
     return torch.where(departures.norm(dim=1, keepdim=True) <= rounding, 0, departures)
 
 
-def ratio_of_sums(numerator: Float[Tensor, "n"], denominator: Float[Tensor, "n"]) -> RowStatistic:
-    """Divide sums over the same drawn rows."""
-    return lambda rows: numerator[rows].sum(1) / denominator[rows].sum(1)
+def moments(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b 5 g"]:
+    """Multiply predicted and measured effects out."""
+    return torch.stack([prediction, truth, prediction.square(), truth.square(), prediction * truth], 1)
 
 
-def median(values: Float[Tensor, "n"]) -> RowStatistic:
-    """Take the median over the drawn rows that have a value."""
-    return lambda rows: values[rows].nanquantile(0.5, dim=1)
+def pearson_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
+    """Correlate predicted with measured effects over perturbations, averaged over readouts."""
+
+    def statistic(rows: Int[Tensor, "m d"]) -> Float[Tensor, "m"]:
+        predicted, measured, predicted2, measured2, product = _means(found, rows)
+        variance, own = predicted2 - predicted.square(), measured2 - measured.square()
+        constant = (variance <= _ROUNDING * predicted2) | (own <= _ROUNDING * measured2)
+        correlation = (product - predicted * measured) / (variance * own).sqrt()
+        return torch.where(constant, torch.nan, correlation.clamp(-1, 1)).nanmean(1)
+
+    return statistic
 
 
-def bootstrap_interval(
-    statistic: RowStatistic, n: int, *, seed: int, n_boot: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
-    """Bound a statistic of perturbations by the percentile bootstrap.
+def r_squared_across(found: Float[Tensor, "n 5 g"]) -> RowStatistic:
+    """Say which share of the variance over perturbations is predicted, averaged over readouts."""
 
-    Perturbations are the unit that is resampled. A statistic that looks models and reference up by the same row
-    numbers is resampled in pairs. Undefined draws are left out.
+    def statistic(rows: Int[Tensor, "m d"]) -> Float[Tensor, "m"]:
+        _, measured, predicted2, measured2, product = _means(found, rows)
+        own = measured2 - measured.square()
+        share = 1 - (predicted2 - 2 * product + measured2) / own
+        return torch.where(own <= _ROUNDING * measured2, torch.nan, share).nanmean(1)
 
-    Example:
-        >>> errors = torch.tensor([1.0, 2.0, 4.0])
-        >>> low, high = bootstrap_interval(lambda rows: errors[rows].mean(1), 3, seed=0)
+    return statistic
+
+
+def _means(found: Float[Tensor, "n 5 g"], rows: Int[Tensor, "m d"]) -> Float[Tensor, "5 m g"]:
+    # Column by column: drawn rows times all columns would not fit into memory.
+    columns = torch.stack([column[rows].mean(1) for column in found.flatten(1).T], 1)
+    return columns.reshape(len(rows), 5, -1).transpose(0, 1)
+
+
+def spread_error_correlation(spread: Float[Tensor, "n"], errors: Float[Tensor, "n"]) -> RowStatistic:
+    """Correlate the ranks of predicted spread and actual error across perturbations (Spearman).
+
+    Does the model know which of its predictions to trust? Ranks do not care whether spread is a variance or a
+    standard deviation, nor for its overall size.
     """
-    generator = torch.Generator().manual_seed(seed)
-    at_once = max(1, _DRAWN_AT_ONCE // n)
-    sizes = [min(at_once, n_boot - start) for start in range(0, n_boot, at_once)]
-    values = torch.cat([statistic(torch.randint(n, (size, n), generator=generator)) for size in sizes])
-    tail = (1 - level) / 2
-    return float(values.nanquantile(tail)), float(values.nanquantile(1 - tail))
+    return lambda rows: pearson_rows(_mid_ranks(spread[rows]), _mid_ranks(errors[rows]))
+
+
+def _mid_ranks(values: Float[Tensor, "m n"]) -> Float[Tensor, "m n"]:
+    """Rank along rows, from 0; ties get the mean of the ranks they take up."""
+    ascending = values.sort(dim=1).values
+    first, after = (torch.searchsorted(ascending, values, right=right) for right in (False, True))
+    return (first + after - 1).double() / 2
+
+
+def top_overlap_rows(
+    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], *, k: int
+) -> Float[Tensor, "b"]:
+    """Say which fraction of the ``k`` readouts that change most are among the ``k`` predicted to change most.
+
+    Change is the absolute effect. Readouts tied at the k-th place share it: the result is what breaking ties at
+    random gives on average, so that no change scores what chance does. This is cell-eval's ``overlap_at_k`` of
+    effects, and its ``overlap_at_N`` with ``k`` the number of readouts that truly change.
+
+    Raises:
+        DataError: If there are no ``k`` readouts, or none are asked for.
+    """
+    if not 1 <= k <= truth.shape[1]:
+        raise DataError(f"the top {k} of {truth.shape[1]} readouts do not exist; ask for 1 to {truth.shape[1]}")
+    return (_membership(prediction.abs(), k) * _membership(truth.abs(), k)).sum(1) / k
+
+
+def _membership(size: Float[Tensor, "b g"], k: int) -> Float[Tensor, "b g"]:
+    """Give the chance of each readout to be among the ``k`` largest when ties are broken at random."""
+    least = size.topk(k, dim=1).values[:, -1:]
+    inside, tied = size > least, size == least
+    shared = (k - inside.sum(1, keepdim=True)).double() / tied.sum(1, keepdim=True)
+    return (inside + tied * shared).to(size.dtype)
+
+
+def centroid_accuracy(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+    """Say which fraction of the other perturbations lie farther from each prediction than its own.
+
+    The distance is Euclidean, and equal distances count half (Systema, Viñas Torné et al. 2025).
+    """
+    distances = torch.cdist(
+        prediction, truth, compute_mode="donot_use_mm_for_euclid_dist"
+    )  # so that ties are exact
+    b = len(truth)
+    return 1 - _nearer_rivals(distances, torch.arange(b)) / (b - 1)
+
+
+def discrimination_rows(
+    prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"], excluded: Bool[Tensor, "b g"]
+) -> Float[Tensor, "b"]:
+    """Rank the perturbation that each prediction is for among all, by the sum of absolute differences.
+
+    This is the perturbation discrimination score of the Virtual Cell Challenge as cell-eval computes it
+    (``discrimination_score_l1``): ``1 - rank / b``, where the rank counts from 0 the perturbations whose measured
+    effects are nearer to the prediction. Its best value is 1 and its worst ``1 / b``. The older definition,
+    ``1 - 2 rank / b``, is twice this score minus one. Equal distances count half, where cell-eval lets its sorting
+    decide.
+    """
+    ranks = prediction.new_empty(len(prediction))
+    for row, keep in enumerate(~excluded):
+        distances = torch.cdist(prediction[row, keep][None], truth[:, keep], p=1)
+        ranks[row] = _nearer_rivals(distances, torch.tensor([row]))
+    return 1 - ranks / len(truth)
+
+
+def _nearer_rivals(distances: Float[Tensor, "m b"], own: Int[Tensor, "m"]) -> Float[Tensor, "m"]:
+    """Count the columns that are nearer than each row's own one, equally near ones half."""
+    mine = distances.gather(1, own[:, None])
+    ties = (distances == mine).sum(1) - 1
+    return (distances < mine).sum(1) + ties.to(distances.dtype) / 2
+
+
+FEWEST_READOUTS = 5  # a correlation across fewer says nothing
+MOST_RIVALS = 2_000  # the time of comparing each held-out perturbation with each grows by the square
+_TOP = 50
+_LEVEL = 0.9
+
+
+@dataclass(frozen=True)
+class HeldOutEffects:
+    """What a model says of the held-out perturbations of one class in one fold, and what was measured."""
+
+    posterior: Posterior  # the prediction
+    truth: Float[Tensor, "b g"]  # measured effects
+    centroid: Float[Tensor, "g"]  # mean effect of the training conditions
+    own: Bool[Tensor, "b g"]  # readouts that are targets of the perturbation itself
+
+    @property
+    def mean(self) -> Float[Tensor, "b g"]:
+        """Predicted effects."""
+        return self.posterior.mean
+
+
+@dataclass(frozen=True)
+class RowMetric:
+    """One number per perturbation, and what becomes of many.
+
+    Attributes:
+        values: From predictions and truth to the numbers; ``nan`` where undefined.
+    """
+
+    unit: str  # of the numbers
+    values: Callable[[HeldOutEffects], Float[Tensor, "b"]]
+    summary: Callable[[Float[Tensor, "n"]], RowStatistic]  # from numbers to their statistic
+    across_readouts: bool = False  # whether it compares readouts with each other, so that it takes several
+    across_rivals: bool = False  # whether it compares the held-out perturbations with each other
+
+    def of(self, held: HeldOutEffects) -> Float[Tensor, "b"]:
+        """Compute the numbers."""
+        b, g = held.truth.shape
+        lacking = self.across_readouts and g < FEWEST_READOUTS
+        if lacking or (self.across_rivals and not 2 <= b <= MOST_RIVALS):
+            return held.truth.new_full((b,), torch.nan)
+        return self.values(held)
+
+
+def _per_readout(
+    errors: Callable[[Float[Tensor, "b g"], Float[Tensor, "b g"]], Float[Tensor, "b"]], held: HeldOutEffects
+) -> Float[Tensor, "b"]:
+    return errors(held.mean, held.truth) / held.truth.shape[1]
+
+
+def _top_overlap(held: HeldOutEffects) -> Float[Tensor, "b"]:
+    if held.truth.shape[1] < 2 * _TOP:  # most of the readouts would be among the top
+        return held.truth.new_full((len(held.truth),), torch.nan)
+    return top_overlap_rows(held.mean, held.truth, k=_TOP)
+
+
+def _negative_log_likelihood(held: HeldOutEffects) -> Float[Tensor, "b"]:
+    if not isinstance(held.posterior, GaussianPosterior):
+        return held.truth.new_full((len(held.truth),), torch.nan)
+    return negative_log_likelihood(held.posterior, held.truth) / held.truth.shape[1]
+
+
+_across = partial(RowMetric, across_readouts=True)
+_rivals = partial(RowMetric, across_readouts=True, across_rivals=True)
+
+# A metric is added by one line here. Errors are per readout.
+ROW_METRICS: Mapping[str, RowMetric] = {
+    "mse": RowMetric("squared effect", partial(_per_readout, squared_errors), mean),
+    "mae": RowMetric("effect", partial(_per_readout, absolute_errors), mean),
+    "pearson_median": _across("correlation", lambda held: pearson_rows(held.mean, held.truth), median),
+    "systema_pearson_median": _across(
+        "correlation", lambda held: systema_rows(held.mean, held.truth, held.centroid), median
+    ),
+    "r_squared_median": _across("share", lambda held: r_squared_rows(held.mean, held.truth), median),
+    "top_50_overlap": _across("share", _top_overlap, mean),
+    "centroid_accuracy": _rivals("share", lambda held: centroid_accuracy(held.mean, held.truth), mean),
+    "discrimination": _rivals("share", lambda held: discrimination_rows(held.mean, held.truth, held.own), mean),
+    "negative_log_likelihood": RowMetric("nats per readout", _negative_log_likelihood, mean),
+    "coverage_90": RowMetric(
+        "share", lambda held: interval_coverage_rows(held.posterior, held.truth, _LEVEL), mean
+    ),
+}

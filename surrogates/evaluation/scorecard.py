@@ -22,20 +22,26 @@ from torch import Tensor
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name, own_columns, own_marks
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.column_metrics import moments, pearson_across, r_squared_across
 from surrogates.evaluation.forward_splits import (
     CLASSES,
     FEWEST_HELD_OUT,
     ForwardProtocol,
     forward_protocols,
 )
-from surrogates.evaluation.metrics import RowStatistic, ratio_of_sums
-from surrogates.evaluation.node_intervals import NodeBootstrap, dyadic_standard_error, target_nodes
-from surrogates.evaluation.row_metrics import FEWEST_READOUTS, ROW_METRICS, HeldOutEffects, mean
+from surrogates.evaluation.intervals import NodeBootstrap, RowStatistic, mean, ratio_of_sums, target_nodes
+from surrogates.evaluation.metrics import (
+    FEWEST_READOUTS,
+    ROW_METRICS,
+    HeldOutEffects,
+    moments,
+    pearson_across,
+    r_squared_across,
+)
 from surrogates.evaluation.rows import Row
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, require_one_context
 from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 T = TypeVar("T")
 
@@ -99,11 +105,11 @@ class Scores:
     """What one model scored on the perturbations of one class, as means over the folds that hold each out.
 
     Attributes:
-        moments: See :func:`surrogates.evaluation.column_metrics.moments`; no readouts where there are many.
+        moments: See :func:`surrogates.evaluation.metrics.moments`; no readouts where there are many.
     """
 
     conditions: Int[Tensor, "n"]  # rows of the screen, each once
-    values: Float[Tensor, "n p"]  # one column for each of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`
+    values: Float[Tensor, "n p"]  # one column for each of :data:`surrogates.evaluation.metrics.ROW_METRICS`
     moments: Float[Tensor, "n 5 g"]
 
     def column(self, metric: str) -> Float[Tensor, "n"]:
@@ -227,11 +233,11 @@ def measure_forward(
     A class is shown if at least two perturbations of it are held out. ``mse_ratio_to_X`` divides the squared error
     summed over all held-out perturbations of the class by that of model ``X`` on the same ones; ``X`` is the
     additive model for doubles of seen parts and no change elsewhere, and beside it scaled additive and
-    perturbation mean. The other metrics are those of :data:`surrogates.evaluation.row_metrics.ROW_METRICS`, and,
+    perturbation mean. The other metrics are those of :data:`surrogates.evaluation.metrics.ROW_METRICS`, and,
     for a screen of fewer than five readouts, Pearson correlation and R² over perturbations. A perturbation that
     several folds hold out counts once, with the mean of its numbers. Metrics among rivals (centroid accuracy,
     discrimination) compare the held-out perturbations of one class and fold. Bounds are 95 % by a bootstrap of
-    genes (:class:`surrogates.evaluation.node_intervals.NodeBootstrap`), the same 2,000 draws for all models
+    genes (:class:`surrogates.evaluation.intervals.NodeBootstrap`), the same 2,000 draws for all models
     (fewer, at least 200, for thousands of perturbations); means over perturbations have their dyadic standard
     error.
     ``fit_seconds`` and ``peak_mb`` (see

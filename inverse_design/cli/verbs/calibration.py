@@ -8,10 +8,10 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
-from inverse_design.cli.measured_tables import reliability_grid
 from inverse_design.cli.options import Judging, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.cli.verbs.retrieval import reliability_grid
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
@@ -185,8 +185,7 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
     if place is not None:
         write_json(rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
     if picture is not None:
-        from inverse_design.plot.calibration import calibration_figure  # noqa: PLC0415 - matplotlib, for a picture
-        from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+        from inverse_design.plot import calibration_figure, write_figure  # noqa: PLC0415 - matplotlib, for a picture
 
         write_figure(
             calibration_figure(rows, bins, title=f"Calibration on held-out perturbations of {dataset}"), picture

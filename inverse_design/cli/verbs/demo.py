@@ -61,8 +61,7 @@ def _write(run: Run, answer: Answer, truth: str, place: Path) -> list[Path]:
     asking = answer.asking
     known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
     written = [*write_answer(answer, place, known), place.with_name("ranking.svg")]
-    from inverse_design.plot.figures import ranking_figure  # noqa: PLC0415 - matplotlib, where something is drawn
-    from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+    from inverse_design.plot import ranking_figure, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
 
     picture = ranking_figure(
         answer.proposal.table,

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 from rich.console import Console
 
-from inverse_design.acquisition.affordable import Affordable
+from inverse_design.acquisition.batch import Affordable
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
 from inverse_design.cli.limit_tables import read_experiments

@@ -7,11 +7,11 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, fixed
-from inverse_design.cli.measured_tables import show_rows
 from inverse_design.cli.options import Reaching, Reading
 from inverse_design.cli.outputs import check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen
 from inverse_design.cli.verbs.calibration import named_model
+from inverse_design.cli.verbs.retrieval import show_rows
 from inverse_design.validate.reach import DEFAULT, FIRSTS, MEAN, PLAIN, ReachReport, measure_reach
 from inverse_design.value_tables import names_a_file
 from surrogates.evaluation.rows import Row, write_json

@@ -1,7 +1,10 @@
-"""The verb ``replay``: campaigns on a fully measured screen, recommender beside recommender."""
+"""The verb ``replay``: campaigns on a fully measured screen, recommender beside recommender.
 
-from collections.abc import Sequence
-from dataclasses import asdict
+Of the screens with a fixed benchmark, a state is to be reached, and rounds until it is are counted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
 
 from rich.console import Console
 
@@ -13,8 +16,23 @@ from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
 from inverse_design.validate.environment import Environment, pairs_environment
-from inverse_design.validate.replay import PermutedFeedback, Trace, replay
-from inverse_design.validate.replay_rows import COVERAGE, FOUND, MORE, TIMES, replay_rows
+from inverse_design.validate.replay import (
+    COVERAGE,
+    FOUND,
+    MORE,
+    TIMES,
+    PermutedFeedback,
+    Trace,
+    replay,
+    replay_rows,
+)
+from inverse_design.validate.replay_states import (
+    BOUNDS,
+    ReachBenchmark,
+    doubles_benchmark,
+    far_pairs_benchmark,
+    reach_rows,
+)
 from surrogates.data.gene_sets import gene_descriptors
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -24,6 +42,10 @@ DEFAULT = ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pa
 REFERENCE = "greedy_ridge"
 PERMUTED = "permuted:"
 _LEVEL = 0.9  # of the bounds that recommenders state
+BENCHMARKS: Mapping[str, Callable[..., ReachBenchmark]] = {
+    "laufer2013": far_pairs_benchmark,
+    "norman2019_expr": doubles_benchmark,
+}
 
 
 def run_replay(
@@ -55,8 +77,7 @@ def run_replay(
         write_json(rows, place, manifest=manifest(run, screen, seed=players.seed, settings=settings))
         say(console, f"wrote {place}")
     if drawn is not None:
-        from inverse_design.plot.figures import curves_figure  # noqa: PLC0415 - matplotlib, where something is drawn
-        from inverse_design.plot.theme import write_figure  # noqa: PLC0415
+        from inverse_design.plot import curves_figure, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
 
         write_figure(
             curves_figure(rows, title=f"{environment.name}: share of the best {rules.top} pairs measured"), drawn
@@ -140,6 +161,81 @@ def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
     seconds = {name: [trace.seconds for trace in traces if trace.recommender == name] for name in names}
     cells = tuple(f"{sum(values) / len(values):.1f}" for values in seconds.values())
     columns.append(Column("s per game", cells, "right"))
+    return Grid(tuple(columns))
+
+
+def is_reach(data: str, rules: GameOptions) -> bool:
+    """Say whether a fixed benchmark is asked for: its data, and no rules of the user's own."""
+    return data in BENCHMARKS and rules == GameOptions()
+
+
+def run_reach_replay(
+    run: Run,
+    data: str,
+    *,
+    context: str | None,
+    players: PlayerOptions,
+    destination: str | None,
+    figure: str | None,
+    reading: Reading,
+) -> None:
+    """Play a benchmark, print who reached how much, and write the numbers.
+
+    Raises:
+        DataError: If a number of seeds, a picture, a context or ways of reading are asked for.
+    """
+    if players.seeds != PlayerOptions().seeds or figure is not None or context is not None or reading != Reading():
+        raise DataError(
+            f"replay of {data!r} has its own data and one game for each target; leave --seeds,"
+            " --figure, --context and options for reading a file out, or name a --readout"
+        )
+    seed, workers = players.seed, players.workers
+    place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[])
+    benchmark = BENCHMARKS[data](seed=seed)
+    if players.policy:
+        named = recommenders_of(read_names(players.policy))
+        benchmark = replace(benchmark, recommenders=named, ours=next(iter(named)))
+    with working(f"replay: {len(benchmark.recommenders)} policies, {len(benchmark.environments)} targets"):
+        _, results = benchmark.play(seed=seed, workers=workers)
+    rows = reach_rows(results, dataset=data, ours=benchmark.ours, level=BOUNDS, seed=seed)
+    console = output()
+    show_reach_replay(console, benchmark, rows)
+    if place is not None:
+        settings = {"tolerance": benchmark.tolerance, "known": benchmark.known}
+        write_json(
+            rows, place, manifest=manifest(run, benchmark.environments[0].screen, seed=seed, settings=settings)
+        )
+        say(console, f"wrote {place}")
+
+
+def show_reach_replay(console: Console, benchmark: ReachBenchmark, rows: Sequence[Row]) -> None:
+    """Print how soon each recommender reached the targets."""
+    first = benchmark.environments[0]
+    say(console, f"{benchmark.dataset}: {len(benchmark.environments)} targets among {len(first)} combinations")
+    say(
+        console,
+        f"{first.rounds} rounds of {first.count}; a target not reached counts as {first.rounds + 1} rounds",
+    )
+    say(console, f"known from the start: {benchmark.known}; reached within {benchmark.tolerance:.3g} (rms)")
+    reach_grid(rows, benchmark.ours).show(console)
+
+
+def reach_grid(rows: Sequence[Row], ours: str) -> Grid:
+    """Lay the results out, one line for each recommender."""
+    names = tuple(dict.fromkeys(row.model for row in rows))
+    # The last row of a metric is that after the last round.
+    found = {(row.model, row.metric): row for row in rows}
+    shown = {
+        "rounds": "rounds [95 % interval]",
+        "arrived": "reached",
+        "regret": "distance left",
+        "rounds_more": f"more rounds than {ours}",
+        "coverage": f"coverage of {BOUNDS:.0%} bounds",
+    }
+    columns = [Column("policy", names)]
+    for metric, header in shown.items():
+        cells = tuple(_cell(found.get((name, metric))) for name in names)
+        columns.append(Column(header, cells, "right"))
     return Grid(tuple(columns))
 
 

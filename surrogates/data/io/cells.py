@@ -16,10 +16,10 @@ from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, opened, positions
 from surrogates.data.io.readers import suffix_of
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.sources import sha256_of
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.summary import summary
+from surrogates.whole_file import sha256_of
 
 CONTROL = Perturbation()
 

@@ -15,9 +15,9 @@ from surrogates.data.io.effects import screen_of_table
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
-from surrogates.data.sources import sha256_of
 from surrogates.errors import DataError
 from surrogates.registry import Registry
+from surrogates.whole_file import sha256_of
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from strategies.screens import normal
 from inverse_design.acquisition.acquisition import (
     ACQUISITIONS,
     Acquisition,
+    UtilityPosterior,
     batch_gain,
     expected_improvement,
     expected_utility,
@@ -22,7 +23,6 @@ from inverse_design.acquisition.acquisition import (
     probability_of_improvement,
     upper_bound,
 )
-from inverse_design.acquisition.posterior import UtilityPosterior
 from surrogates.errors import DataError, UnknownNameError
 
 
@@ -99,7 +99,6 @@ def test_the_share_of_the_optimum_counts_draws() -> None:
     assert optimum(UtilityPosterior.of_members(draws), 0.0).score.tolist() == [0.625, 0.375, 0.0]
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of BoTorch's libraries
 def test_every_registered_acquisition_values_candidates_and_goes_on_beside_one() -> None:
     belief = UtilityPosterior.of_members(normal(6, 4, seed=3))
     for name in ACQUISITIONS.names():

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
-from inverse_design.acquisition.affordable import SetGain, best_affordable
+from inverse_design.acquisition.batch import SetGain, best_affordable
 from inverse_design.acquisition.joint_gain import JointGain
 from inverse_design.acquisition.quadratic import NormalScores
 from inverse_design.errors import NothingToProposeError

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
-from inverse_design.acquisition.acquisition import Acquisition, Fallback, Fixed, Thompson
+from inverse_design.acquisition.acquisition import Acquisition, Fallback, Fixed, Thompson, UtilityPosterior
 from inverse_design.acquisition.batch import BatchRules, ChosenBatch, choose_batch
-from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import DataError
 

@@ -1,14 +1,10 @@
-import pytest
 import torch
 from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
+from inverse_design.acquisition.acquisition import UtilityPosterior
 from inverse_design.acquisition.batch import BatchRules, choose_batch
 from inverse_design.acquisition.joint import LogImprovement, log_improvement
-from inverse_design.acquisition.posterior import UtilityPosterior
-
-# BoTorch's own libraries compile some functions when they are imported.
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 
 BELIEF = UtilityPosterior.of_members(normal(64, 12, seed=1))
 

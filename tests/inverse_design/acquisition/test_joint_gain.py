@@ -5,9 +5,8 @@ from hypothesis import strategies as st
 from strategies.gains import DrawnMaximum
 from strategies.screens import normal
 
-from inverse_design.acquisition.acquisition import log_expected_improvement
+from inverse_design.acquisition.acquisition import UtilityPosterior, log_expected_improvement
 from inverse_design.acquisition.joint_gain import JointGain
-from inverse_design.acquisition.posterior import UtilityPosterior
 from inverse_design.acquisition.quadratic import NormalScores
 
 COVARIANCE = torch.tensor([[1.0, 0.8, 0.0], [0.8, 1.0, 0.0], [0.0, 0.0, 2.0]]).double()

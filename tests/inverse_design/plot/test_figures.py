@@ -11,11 +11,18 @@ from matplotlib.figure import Figure
 from strategies.judged import cards
 
 from inverse_design.cli.verbs.calibration import reliability_of
-from inverse_design.plot.calibration import calibration_figure
-from inverse_design.plot.figures import curves_figure, ranking_figure, scorecard_figure
-from inverse_design.plot.theme import BLUE, INK, ORANGE, write_figure
+from inverse_design.plot import (
+    BLUE,
+    INK,
+    ORANGE,
+    calibration_figure,
+    curves_figure,
+    ranking_figure,
+    scorecard_figure,
+    write_figure,
+)
 from inverse_design.validate.calibration_rows import calibration_rows
-from inverse_design.validate.replay_rows import FOUND
+from inverse_design.validate.replay import FOUND
 from surrogates.evaluation.rows import Row
 
 NAN = math.nan

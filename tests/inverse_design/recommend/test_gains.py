@@ -101,14 +101,12 @@ def test_singles_alone_are_enough_to_begin_and_the_plan_says_what_it_lacks() -> 
     assert math.isfinite(plan.expected_gain)
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of BoTorch's libraries
 @pytest.mark.parametrize("acquisition", ACQUISITIONS.names())
 def test_every_acquisition_recommends(acquisition: str) -> None:
     plan = gains(acquisition).recommend(shown(singles(), RAISE), 4, pending=(), seed=0)
     assert len(plan.table) == 4
 
 
-@pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")
 @pytest.mark.parametrize("standard_error", [None, 0.3])
 def test_the_joint_improvement_of_botorch_chooses_what_our_own_does(standard_error: float | None) -> None:
     screen = planted_screen(alone=range(8), together=pairs_of(8, 10), readouts=4, standard_error=standard_error)

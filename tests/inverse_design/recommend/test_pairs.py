@@ -19,7 +19,6 @@ from inverse_design.validate.replay import PermutedFeedback, play
 from surrogates.data.descriptors import Descriptors
 from surrogates.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script:DeprecationWarning")  # of BoTorch's libraries
 PAIRS = torch.tensor([[0, 1], [2, 3], [1, 4], [0, 5], [2, 5], [3, 4], [0, 2], [1, 5], [4, 5], [1, 3]])
 
 

@@ -12,8 +12,14 @@ from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
 from inverse_design.recommend.choose import default_recommender, recommend_within
-from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState, Recommendation, _numbered
-from inverse_design.recommend.simple import AdditiveRanking, RandomChoice
+from inverse_design.recommend.protocol import (
+    RECOMMENDERS,
+    AdditiveRanking,
+    DecisionState,
+    RandomChoice,
+    Recommendation,
+    _numbered,
+)
 from inverse_design.testing import check_recommender
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError

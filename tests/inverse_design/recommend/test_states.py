@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
-from inverse_design.recommend.protocol import Recommender
-from inverse_design.recommend.simple import RandomChoice
+from inverse_design.recommend.protocol import RandomChoice, Recommender
 from inverse_design.recommend.state_effects import learn_effects
 from inverse_design.recommend.states import (
     StateGreedy,

@@ -19,11 +19,12 @@ from inverse_design.validate.judged import Judged, compare, promised
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
+from surrogates.evaluation.intervals import node_bootstrap_interval
 from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.uncertainty.conformal.quantiles import coverage_band
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.posterior import Interval
 
 

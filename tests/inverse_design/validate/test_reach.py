@@ -22,7 +22,8 @@ from inverse_design.validate.replay_states import (
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
+from surrogates.evaluation.intervals import node_bootstrap_interval
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 LABELS = ("A", "B", "A+B", "A+C", "B+C", "C+D", "A+D", "B+D")
 

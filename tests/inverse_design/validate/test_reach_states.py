@@ -30,7 +30,7 @@ from inverse_design.validate.reach import (
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.node_intervals import node_bootstrap_interval
+from surrogates.evaluation.intervals import node_bootstrap_interval
 from surrogates.evaluation.rows import Row
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, Expert

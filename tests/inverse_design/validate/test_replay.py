@@ -10,8 +10,14 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.errors import PlanError
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend.protocol import DecisionState, Recommendation, Recommender
-from inverse_design.recommend.simple import AdditiveRanking, RandomChoice, sum_of_parts
+from inverse_design.recommend.protocol import (
+    AdditiveRanking,
+    DecisionState,
+    RandomChoice,
+    Recommendation,
+    Recommender,
+    sum_of_parts,
+)
 from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.replay import (
     PermutedFeedback,

@@ -9,13 +9,11 @@ from strategies.replays import coverage, share_found
 from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend.simple import AdditiveRanking, RandomChoice
+from inverse_design.recommend.protocol import AdditiveRanking, RandomChoice
 from inverse_design.validate.environment import Environment, pairs_environment
-from inverse_design.validate.replay import Trace, replay, simple_regret
-from inverse_design.validate.replay_rows import FOUND, MORE, REGRET, TIMES, replay_rows
+from inverse_design.validate.replay import FOUND, MORE, REGRET, TIMES, Trace, replay, replay_rows, simple_regret
 from surrogates.errors import DataError
-from surrogates.evaluation.metrics import bootstrap_interval
-from surrogates.evaluation.node_intervals import node_bootstrap_interval
+from surrogates.evaluation.intervals import bootstrap_interval, node_bootstrap_interval
 
 RECOMMENDERS = {"random": RandomChoice(), "additive": AdditiveRanking()}
 

@@ -16,23 +16,21 @@ from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
 from inverse_design.validate.judged import compare, promised
 from inverse_design.validate.retrieval import (
-    RetrievalReport,
-    kept_promise,
-    measure_retrieval,
-    retrieval_rows,
-    retrieve,
-)
-from inverse_design.validate.retrieval_methods import (
     DEFAULT,
     METHODS,
     OWN_READOUTS,
     YARDSTICK,
     Method,
+    RetrievalReport,
     Scoring,
+    kept_promise,
     likelihood_score,
+    measure_retrieval,
     own_readouts_score,
     pearson_score,
     reads_own,
+    retrieval_rows,
+    retrieve,
 )
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -40,11 +38,12 @@ from surrogates.data.simulate import LinearCausalWorld, Network, singles_and_dou
 from surrogates.data.splits import Split
 from surrogates.errors import DataError
 from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
+from surrogates.evaluation.intervals import node_bootstrap_interval
 from surrogates.evaluation.rows import Row
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 PEARSON, SCALED = "additive, pearson", "scaled additive, likelihood"
 METRICS = {"top1", "top10", "median_rank", "mrr"}

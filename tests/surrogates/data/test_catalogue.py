@@ -10,10 +10,9 @@ import pandas as pd
 import pytest
 import torch
 
-from surrogates.data import catalogue, sources
-from surrogates.data.catalogue import open_norman_bundle
+from surrogates.data import catalogue
+from surrogates.data.catalogue import PublicFile, download, open_norman_bundle
 from surrogates.data.screen import Screen
-from surrogates.data.sources import PublicFile, download
 from surrogates.errors import DataError, UnknownNameError
 
 # Rows, readouts, contexts, singles, pairs, whether there are standard errors.
@@ -63,7 +62,7 @@ def test_large_datasets_open_from_their_first_rows(
     first = pd.read_parquet(folder / file).head(500)
     (tmp_path / folder.name).mkdir()
     first.to_parquet(tmp_path / folder.name / file)
-    monkeypatch.setenv(sources.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path))
     screen = catalogue.open_dataset(name)
     dropped = first["kind"].isin(["same_gene", "control"]).sum() if "kind" in first else 0
     assert (len(screen), screen.readouts) == (500 - dropped, readouts)
@@ -117,7 +116,7 @@ def test_a_path_is_read(tmp_path: Path) -> None:
 
 
 def test_gene_features_are_no_screen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sources.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path))
     assert not catalogue.is_available("gene_features")
     (tmp_path / "gene_features").mkdir()
     assert catalogue.locate("gene_features") == tmp_path / "gene_features"
@@ -126,7 +125,7 @@ def test_gene_features_are_no_screen(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_missing_data_name_their_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(sources.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path))
     with pytest.raises(
         DataError, match=r"github.com/sanderlab/CellBox.*no download is offered.*INVERSE_DESIGN_DATA"
     ):
@@ -134,7 +133,7 @@ def test_missing_data_name_their_source(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_data_beside_the_working_directory_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(sources.VARIABLE, raising=False)
+    monkeypatch.delenv(catalogue.VARIABLE, raising=False)
     folder = tmp_path / "shared" / "data" / "laufer2013"
     folder.mkdir(parents=True)
     (tmp_path / "checkout").mkdir()
@@ -152,10 +151,10 @@ def public_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pat
     """A local stand-in for the public host; gives the folder that it serves."""
     root = tmp_path / "served"
     root.mkdir()
-    monkeypatch.setattr(sources, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(catalogue, "cache_folder", lambda: tmp_path / "cache")
     handler = functools.partial(QuietHandler, directory=str(root))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        monkeypatch.setattr(sources, "RAW_HOST", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setattr(catalogue, "RAW_HOST", f"http://127.0.0.1:{server.server_port}")
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield root
@@ -188,7 +187,7 @@ def test_a_public_file_is_fetched_once(public_host: Path, tmp_path: Path) -> Non
 def test_the_bundle_of_norman_is_fetched_when_there_is_no_folder(
     public_host: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv(sources.VARIABLE, str(tmp_path / "nowhere"))
+    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path / "nowhere"))
     content = bundle(tmp_path / "b.npz").read_bytes()
     monkeypatch.setattr(catalogue, "NORMAN_BUNDLE", publish(public_host, content))
     screen = catalogue.load("norman2019_expr")
@@ -205,8 +204,8 @@ def test_wrong_content_is_not_kept(public_host: Path, tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_down_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(sources, "RAW_HOST", "http://127.0.0.1:1")
+    monkeypatch.setattr(catalogue, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(catalogue, "RAW_HOST", "http://127.0.0.1:1")
     with pytest.raises(DataError, match=r"cannot be fetched .* INVERSE_DESIGN_DATA"):
         download(PublicFile("owner/repository", "0" * 40, "file.npz", "0" * 64))
 

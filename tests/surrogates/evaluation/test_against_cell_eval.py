@@ -11,8 +11,13 @@ from cell_eval.metrics._de import compute_pr_auc, de_overlap_metric
 from torch import Tensor
 
 from benchmarks.differential import average_precision_rows
-from surrogates.evaluation.metrics import absolute_errors, pearson_rows, squared_errors
-from surrogates.evaluation.row_metrics import discrimination_rows, top_overlap_rows
+from surrogates.evaluation.metrics import (
+    absolute_errors,
+    discrimination_rows,
+    pearson_rows,
+    squared_errors,
+    top_overlap_rows,
+)
 
 CONTROL, CELLS = "control", 20
 PERTURBATIONS = [f"G{number}" for number in range(6)]

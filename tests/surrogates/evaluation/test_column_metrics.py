@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
 
-from surrogates.evaluation.column_metrics import moments, pearson_across, r_squared_across
+from surrogates.evaluation.metrics import moments, pearson_across, r_squared_across
 
 
 @given(st.integers(0, 99), st.integers(3, 20), st.integers(1, 4))

@@ -9,13 +9,11 @@ from sklearn.metrics import r2_score
 from strategies.screens import normal
 from torch import Tensor
 
+from surrogates.evaluation.intervals import bootstrap_interval, median, ratio_of_sums
 from surrogates.evaluation.metrics import (
     absolute_errors,
-    bootstrap_interval,
-    median,
     pearson_rows,
     r_squared_rows,
-    ratio_of_sums,
     squared_errors,
     systema_rows,
 )

@@ -10,13 +10,15 @@ from torch import Tensor
 
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.evaluation.metrics import bootstrap_interval, median, ratio_of_sums
-from surrogates.evaluation.node_intervals import (
+from surrogates.evaluation.intervals import (
     NodeBootstrap,
-    dyadic_standard_error,
+    bootstrap_interval,
+    median,
     node_bootstrap_interval,
+    ratio_of_sums,
     target_nodes,
 )
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 GENES = 30
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmarks.differential import average_precision_rows, precision_at_recall
 from surrogates.errors import DataError
-from surrogates.evaluation.row_metrics import top_overlap_rows
+from surrogates.evaluation.metrics import top_overlap_rows
 
 
 @st.composite

@@ -7,7 +7,7 @@ from scipy.spatial.distance import cdist
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.evaluation.row_metrics import centroid_accuracy, discrimination_rows
+from surrogates.evaluation.metrics import centroid_accuracy, discrimination_rows
 
 SEEDS = st.integers(0, 1000)
 

@@ -13,13 +13,13 @@ from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError
 from surrogates.evaluation.forward_splits import CLASSES, double_splits, forward_protocols, target_splits
-from surrogates.evaluation.metrics import pearson_rows
-from surrogates.evaluation.node_intervals import dyadic_standard_error, node_bootstrap_interval
-from surrogates.evaluation.row_metrics import ROW_METRICS
+from surrogates.evaluation.intervals import node_bootstrap_interval
+from surrogates.evaluation.metrics import ROW_METRICS, pearson_rows
 from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scorecard import BASELINES, judge, measure_forward, score_forward
 from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.baselines import FittedMean
+from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 NETWORK = Network(genes=12)
 DESIGN = singles_and_doubles(NETWORK, doubles=40, seed=0)

@@ -4,10 +4,9 @@ from strategies.screens import normal, planted_screen
 
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.evaluation import row_metrics
+from surrogates.evaluation import metrics
 from surrogates.evaluation.forward_splits import CLASSES, forward_protocols
-from surrogates.evaluation.metrics import squared_errors
-from surrogates.evaluation.row_metrics import ROW_METRICS, HeldOutEffects, discrimination_rows
+from surrogates.evaluation.metrics import ROW_METRICS, HeldOutEffects, discrimination_rows, squared_errors
 from surrogates.evaluation.scorecard import judge
 from surrogates.models.additive import Additive
 from surrogates.uncertainty.posterior import isotropic
@@ -29,7 +28,7 @@ def test_metrics_are_undefined_without_enough_to_compare(monkeypatch: pytest.Mon
     assert defined[6, 99] == {*ROW_METRICS} - {"top_50_overlap"}
     assert defined[6, 4] == {"mse", "mae", "negative_log_likelihood", "coverage_90"}
     assert {*ROW_METRICS} - defined[1, 100] == {*rivals, "systema_pearson_median"}  # one row is its own centroid
-    monkeypatch.setattr(row_metrics, "MOST_RIVALS", 5)
+    monkeypatch.setattr(metrics, "MOST_RIVALS", 5)
     assert all(ROW_METRICS[name].of(_held(6, 100)).isnan().all() for name in rivals)
 
 

@@ -15,7 +15,8 @@ from surrogates.data.novelty import with_targets
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.evaluation.forward_splits import single_splits
-from surrogates.evaluation.metrics import bootstrap_interval, ratio_of_sums, squared_errors
+from surrogates.evaluation.intervals import bootstrap_interval, ratio_of_sums
+from surrogates.evaluation.metrics import squared_errors
 from surrogates.models.additive import Additive
 from surrogates.models.baselines import NoChange, PerturbationMean
 from surrogates.models.kernel import KernelRidge, evidence_of_kernels

@@ -6,7 +6,7 @@ import pytest
 
 from inverse_design.cli.console import Run
 from inverse_design.cli.options import GameOptions, PlayerOptions, Reading
-from inverse_design.cli.verbs.replay_reach import is_reach, reach_grid, run_reach_replay
+from inverse_design.cli.verbs.replay import is_reach, reach_grid, run_reach_replay
 from surrogates.errors import DataError
 from surrogates.evaluation.rows import Row
 

@@ -12,7 +12,7 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.contrib.contexts.transfer import Transfer, fit_pair_law
-from surrogates.data import catalogue, sources
+from surrogates.data import catalogue
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
@@ -138,7 +138,7 @@ def test_jurkat_pairs_from_k562_and_few_of_their_own(
     for line, table in tables.items():
         kept = table[table["target_1"].isin(few) & table["target_2"].isin(few)]
         kept.to_parquet(tmp_path / folder.name / f"{line}.parquet")
-    monkeypatch.setenv(sources.VARIABLE, str(tmp_path))
+    monkeypatch.setenv(catalogue.VARIABLE, str(tmp_path))
     screen = catalogue.open_dataset("horlbeck2018_both")
     assert set(screen.contexts) == {"Jurkat", "K562"}
     assert screen.provenance["Jurkat: source"] == "jurkat.parquet"

@@ -1,4 +1,4 @@
-"""How sure an average over combinations is, when combinations share genes.
+"""How sure an average over perturbations is, also where they are combinations that share genes.
 
 ``A+B`` and ``A+C`` are not two independent observations: what is peculiar to A is in both. Here the genes (nodes,
 of which doubles are the edges) are the sample: a standard error of means in closed form, and a bootstrap of any
@@ -7,7 +7,7 @@ for independent rows.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,12 +15,45 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.evaluation.metrics import RowStatistic
-from surrogates.uncertainty.dyadic import dyadic_standard_error
 
-__all__ = ["NodeBootstrap", "dyadic_standard_error", "node_bootstrap_interval", "target_nodes"]
+# From the row numbers of each draw, as many as the draw has, to the value of the statistic for it.
+RowStatistic = Callable[[Int[Tensor, "m d"]], Float[Tensor, "m"]]
+_DRAWN_AT_ONCE = 2**22  # weights or row numbers, 32 MiB
 
-_DRAWN_AT_ONCE = 2**22  # weights, 32 MiB
+
+def ratio_of_sums(numerator: Float[Tensor, "n"], denominator: Float[Tensor, "n"]) -> RowStatistic:
+    """Divide sums over the same drawn rows."""
+    return lambda rows: numerator[rows].sum(1) / denominator[rows].sum(1)
+
+
+def median(values: Float[Tensor, "n"]) -> RowStatistic:
+    """Take the median over the drawn rows that have a value."""
+    return lambda rows: values[rows].nanquantile(0.5, dim=1)
+
+
+def mean(values: Float[Tensor, "n"]) -> RowStatistic:
+    """Take the mean over the drawn rows that have a value."""
+    return lambda rows: values[rows].nanmean(1)
+
+
+def bootstrap_interval(
+    statistic: RowStatistic, n: int, *, seed: int, n_boot: int = 2000, level: float = 0.95
+) -> tuple[float, float]:
+    """Bound a statistic of perturbations by the percentile bootstrap.
+
+    Perturbations are the unit that is resampled. A statistic that looks models and reference up by the same row
+    numbers is resampled in pairs. Undefined draws are left out.
+
+    Example:
+        >>> errors = torch.tensor([1.0, 2.0, 4.0])
+        >>> low, high = bootstrap_interval(lambda rows: errors[rows].mean(1), 3, seed=0)
+    """
+    generator = torch.Generator().manual_seed(seed)
+    at_once = max(1, _DRAWN_AT_ONCE // n)
+    sizes = [min(at_once, n_boot - start) for start in range(0, n_boot, at_once)]
+    values = torch.cat([statistic(torch.randint(n, (size, n), generator=generator)) for size in sizes])
+    tail = (1 - level) / 2
+    return float(values.nanquantile(tail)), float(values.nanquantile(1 - tail))
 
 
 def target_nodes(batch: PerturbationBatch, vocabulary: Vocabulary) -> Int[Tensor, "b k"]:

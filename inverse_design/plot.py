@@ -1,0 +1,318 @@
+"""Figures: rankings, the scorecard, curves of a replay and the calibration card; same numbers, same bytes."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from inverse_design.cli.console import printable
+from inverse_design.validate.forward import RATIO, verdict
+from inverse_design.validate.judged import Bin
+from inverse_design.validate.replay import FOUND
+from surrogates.evaluation.coverage import exact_binomial_interval
+from surrogates.evaluation.rows import Row
+from surrogates.whole_file import write_whole
+
+BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#999999", "#DDDDDD"
+LINES = (INK, GREY, ORANGE, "#009E73", "#CC79A7", BLUE, "#56B4E9", "#E69F00")  # Okabe and Ito
+_STYLE: dict[Any, Any] = {
+    "axes.axisbelow": True,
+    "axes.edgecolor": PALE,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 9,
+    "figure.titlesize": 11,
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "grid.color": PALE,
+    "legend.frameon": False,
+    "pdf.fonttype": 42,
+    "savefig.dpi": 200,
+    "svg.fonttype": "none",  # words stay words: they can be searched and read aloud
+    "svg.hashsalt": "inverse-design",
+    "text.color": INK,
+    "text.parse_math": False,  # a name with two dollar signs is a name
+    "xtick.color": PALE,
+    "xtick.labelcolor": INK,
+    "ytick.color": PALE,
+    "ytick.labelcolor": INK,
+}
+_APART = 0.055  # of the height of the axes, between names
+# Without a date, so that the same numbers give the same file.
+_UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+_WIDTH, _ROW, _AROUND = 7.6, 0.22, 1.3  # inches: of a figure, of a line, and of all that stands around the lines
+_TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # of ratios
+_SIGNS = {"better": (BLUE, "dot"), "worse": (ORANGE, "square")}
+_SIDE = 2.5  # inches of a panel
+_BAND = "#C8DCEB"
+_SHIFT = 0.008  # so that two marks of one level do not hide each other
+_COVERAGE, _STATED = "coverage_", "posterior_coverage_"
+
+
+@contextmanager
+def themed() -> Iterator[None]:
+    """Draw in the style of this package; what the caller has set elsewhere is left alone."""
+    with rc_context(_STYLE):
+        yield
+
+
+def titled(width: float, height: float, title: str) -> Figure:
+    """Begin a figure of so many inches."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    figure.suptitle(printable(title), x=0.01, ha="left")
+    return figure
+
+
+def write_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as .svg, .png or .pdf, whole or not at all."""
+    ending = path.suffix
+    metadata = _UNDATED[ending]
+    with themed():
+        write_whole(path, lambda place: figure.savefig(place, format=ending.removeprefix("."), metadata=metadata))
+
+
+def interval(axes: Axes, place: int, numbers: Sequence[float], *, colour: str, sign: str) -> None:
+    """Draw a value with its interval along x: low, value and high."""
+    low, value, high = numbers
+    axes.plot((low, high), (place, place), color=colour, linewidth=2, solid_capstyle="butt")
+    filled = "white" if sign == "ring" else colour
+    axes.plot([value], [place], "s" if sign == "square" else "o", color=colour, markerfacecolor=filled)
+
+
+def upright(
+    axes: Axes, places: range | Sequence[float], rows: Sequence[Row], *, colour: str, sign: str = "o"
+) -> None:
+    """Draw values with their intervals along y."""
+    for place, row in zip(places, rows, strict=True):
+        axes.plot((place, place), (row.low, row.high), color=colour, linewidth=1.5, solid_capstyle="butt")
+        axes.plot([place], [row.value], sign, color=colour, markersize=4.5)
+
+
+def name_lines(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
+    """Write the name of each line at its end, a height and a colour, none on another; the limits stand already."""
+    low, high = map(float, axes.get_ylim())
+    if axes.get_yscale() == "log":
+        shares = {name: math.log(end / low) / math.log(high / low) for name, (end, _) in ends.items()}
+    else:
+        shares = {name: (end - low) / (high - low) for name, (end, _) in ends.items()}
+    for name, place in _apart(shares).items():
+        arrow = {"arrowstyle": "-", "color": ends[name][1], "shrinkA": 1, "shrinkB": 0, "relpos": (0.0, 0.5)}
+        axes.annotate(
+            printable(name),
+            xy=(1.0, shares[name]),
+            xytext=(1.05, place),
+            xycoords="axes fraction",
+            textcoords="axes fraction",
+            va="center",
+            annotation_clip=False,
+            arrowprops=arrow,
+        )
+
+
+def _apart(heights: Mapping[str, float]) -> dict[str, float]:
+    """Push heights apart: upwards from the lowest, and down again from the top where there is no more room."""
+    upwards = sorted(heights, key=lambda each: heights[each])
+    places = {name: max(0.0, heights[name]) for name in upwards}
+    for below, above in pairwise(upwards):
+        places[above] = max(places[above], places[below] + _APART)
+    highest = 1.0
+    for name in reversed(upwards):
+        places[name] = min(places[name], highest)
+        highest = places[name] - _APART
+    return places
+
+
+def ranking_figure(
+    table: pd.DataFrame, *, title: str, level: float, marked: str = "", nothing: float = math.nan
+) -> Figure:
+    """Draw what an experiment with each candidate will show, with its interval."""
+    bounded = "distance" if "distance" in table else "utility"
+    table = table.fillna({"lower": table[bounded], "upper": table[bounded]})
+    names = [str(name) for name in table["perturbation"]]
+    with themed():
+        figure = titled(_WIDTH, _AROUND + _ROW * len(names), title)
+        axes = figure.subplots()
+        bounds = table[["lower", bounded, "upper"]].to_numpy(float).tolist()
+        for place, (name, numbers) in enumerate(zip(names, bounds, strict=True)):
+            colour, sign = (ORANGE, "square") if name == marked else (BLUE, "dot")
+            interval(axes, place, numbers, colour=colour, sign=sign)
+        if math.isfinite(nothing):
+            axes.axvline(nothing, color=INK, linewidth=1)
+            axes.annotate(" doing nothing", (nothing, 0), xycoords=("data", "axes fraction"), va="bottom")
+        axes.set_title(f"dot: expected {bounded}; line: {100 * level:.3g} % interval of what will be measured")
+        labels = [printable(f"{name} (truth)" if name == marked else name) for name in names]
+        axes.set_yticks(range(len(names)), labels=labels)
+        axes.set_ylim(len(names) - 0.4, -0.6)
+        axes.grid(visible=False, axis="y")
+        better = "smaller" if bounded == "distance" else "larger"
+        axes.set_xlabel(f"{bounded} ({better} is better)")
+    return figure
+
+
+def scorecard_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Draw the squared error of each model relative to the reference of each novelty class, best first."""
+    panels = _panels(rows)
+    with themed():
+        heights = [len(panel) + 2 for panel in panels] or [1]
+        figure = titled(_WIDTH, _AROUND + _ROW * sum(heights), title)
+        grid = figure.subplots(len(heights), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+        for axes, panel in zip(grid, panels, strict=False):
+            reference = panel[0].metric.removeprefix(RATIO)
+            axes.set_title(printable(f"{panel[0].novelty} (n = {panel[0].n}), relative to {reference}"))
+            axes.axvline(1.0, color=INK, linewidth=1)
+            for place, row in enumerate(panel):
+                colour, sign = _SIGNS.get(verdict(row), (INK, "ring"))
+                numbers = [_within(each) for each in (row.low, row.value, row.high)]
+                interval(axes, place, numbers, colour=colour, sign=sign)
+                number = f"{row.value:.3f}" if row.value < 100 else f"{row.value:,.0f}"
+                axes.annotate(number, (1.01, place), xycoords=("axes fraction", "data"), va="center")
+            axes.set_yticks(range(len(panel)), labels=[printable(row.model) for row in panel])
+            axes.set_ylim(len(panel) - 0.4, -0.6)
+            axes.grid(visible=False, axis="y")
+        last = grid[-1]
+        last.set_xscale("log")
+        last.set_xlim(_TICKS[0] * 0.95, _TICKS[-1] * 1.05)
+        last.set_xticks(_TICKS, labels=[f"{tick:g}" for tick in _TICKS])
+        last.minorticks_off()
+        last.set_xlabel(
+            "ratio of squared errors (smaller is better); line: 95 % interval\n"
+            "filled circle: better, square: worse, ring: cannot tell"
+        )
+    return figure
+
+
+def curves_figure(rows: Sequence[Row], *, title: str) -> Figure:
+    """Draw which share of the best was found after each round, one line for each policy."""
+    found = [row for row in rows if row.metric == FOUND]
+    curves = {name: [row for row in found if row.model == name] for name in dict.fromkeys(r.model for r in found)}
+    with themed():
+        figure = titled(_WIDTH, 4.2, title)
+        axes = figure.subplots()
+        axes.set_ylim(-0.02, 1.02)
+        ends = {}
+        for number, (name, curve) in enumerate(curves.items()):
+            colour = LINES[number % len(LINES)]
+            axes.plot([row.value for row in curve], color=colour, linewidth=1.5)
+            upright(axes, range(len(curve)), curve, colour=colour)
+            ends[name] = (curve[-1].value, colour)
+        rounds = max(map(len, curves.values()), default=1)
+        axes.set_xlim(-0.1, rounds - 0.9)
+        axes.set_xticks(range(rounds))
+        axes.set_xlabel("round (0: random start)")
+        axes.set_title("share found: mean over seeds; bars: 95 % interval over seeds and genes")
+        name_lines(axes, ends)
+    return figure
+
+
+def _within(ratio: float) -> float:
+    return min(max(ratio, _TICKS[0]), _TICKS[-1])
+
+
+def _panels(rows: Sequence[Row]) -> list[list[Row]]:
+    """Take the first ratio of each novelty class, without the model that it refers to, the smallest first."""
+    panels = []
+    for novelty in dict.fromkeys(row.novelty for row in rows):
+        ratios = [row for row in rows if row.novelty == novelty and row.metric.startswith(RATIO)]
+        shown = [
+            row
+            for row in ratios
+            if row.metric == ratios[0].metric != RATIO + row.model and math.isfinite(row.value)
+        ]
+        if shown:
+            panels.append(sorted(shown, key=lambda row: row.value))
+    return panels
+
+
+def calibration_figure(rows: Sequence[Row], bins: Mapping[str, Sequence[Bin]], *, title: str) -> Figure:
+    """Draw a column for each novelty class (coverage above the transform), and reliability below."""
+    shown = [row for row in rows if row.variant == rows[0].variant] if rows else []
+    classes = list(dict.fromkeys(row.novelty for row in shown))
+    columns, lines = max(len(classes), len(bins), 2), 3 if bins else 2
+    variant = f" ({rows[0].variant.replace('_', ' ')})" if rows else ""
+    with themed():
+        figure = titled(_SIDE * columns, 1.0 + 0.9 * _SIDE * lines, f"{title}{variant}")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for axes in grid.flat:
+            axes.set_visible(False)
+        for number, novelty in enumerate(classes):
+            own = {row.metric: row for row in shown if row.novelty == novelty}
+            _coverage(grid[0, number], novelty, own, lowest=_floor(shown))
+            _transform(grid[1, number], own)
+        for number, (name, found) in enumerate(bins.items()):
+            _reliability(grid[2, number], name, found)
+        marks = [
+            Line2D([], [], color=BLUE, marker="o", label="conformal intervals"),
+            Line2D([], [], color=ORANGE, marker="s", label="the posterior's own"),
+            Patch(color=_BAND, label="what so few calibrating perturbations may give; lines: 95 % intervals"),
+        ]
+        figure.legend(handles=marks, loc="outside lower left", ncols=1, fontsize=8)
+    return figure
+
+
+def _coverage(axes: Axes, novelty: str, rows: Mapping[str, Row], *, lowest: float) -> None:
+    levels = [name.removeprefix(_STATED).removesuffix("_all") for name in rows if name.startswith(_STATED)]
+    n = max((row.n for name, row in rows.items() if name.startswith(_STATED)), default=0)
+    _square(axes, f"{novelty} (n = {n})\ncoverage of single readouts", "nominal level", lowest=lowest)
+    for each in (level for level in levels if f"{_STATED}{level}_all" in rows):
+        at = float(each) / 100
+        expected = rows.get(f"calibration_{each}")
+        if expected is not None and math.isfinite(expected.low):
+            axes.bar(at, expected.high - expected.low, 0.03, expected.low, color=_BAND, zorder=1)
+        _mark(axes, at + _SHIFT, rows.get(f"{_STATED}{each}_all"), ORANGE, "s")
+        _mark(axes, at - _SHIFT, rows.get(f"{_COVERAGE}{each}_all"), BLUE, "o")
+
+
+def _floor(rows: Sequence[Row]) -> float:
+    """Begin the axes of coverage where there is something to see: levels are close together at the upper end."""
+    lows = [row.low for row in rows if _COVERAGE in row.metric and row.metric.endswith("_all")]
+    lows += [min(row.value, row.low) for row in rows if row.metric.startswith("calibration_")]
+    return 0.4 if min((low for low in lows if math.isfinite(low)), default=0.0) >= 0.4 else 0.0
+
+
+def _mark(axes: Axes, at: float, row: Row | None, colour: str, sign: str) -> None:
+    if row is not None and math.isfinite(row.value):
+        upright(axes, [at], [row], colour=colour, sign=sign)
+
+
+def _transform(axes: Axes, rows: Mapping[str, Row]) -> None:
+    axes.set_visible(True)
+    deciles = {n: rows[f"pit_decile_{n}"] for n in range(1, 11) if f"pit_decile_{n}" in rows}
+    for number, row in deciles.items():
+        axes.bar((number - 0.5) / 10, row.value, 0.085, color=BLUE)
+        axes.plot([(number - 0.5) / 10] * 2, (row.low, row.high), color=INK, linewidth=1)
+    axes.axhline(0.1, color=INK, linewidth=1)
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1.05 * max((0.2, *(row.high for row in deciles.values()))))
+    axes.set_title("share of readouts")
+    axes.set_xlabel("posterior probability of\nthe measured value")
+
+
+def _reliability(axes: Axes, variant: str, bins: Sequence[Bin]) -> None:
+    heading = f"reliability of the first candidate\nshare that came true, {variant.replace('_', ' ')}"
+    _square(axes, heading, "stated probability")
+    for each in bins:
+        low, high = exact_binomial_interval(round(each.found * each.n), each.n)
+        axes.plot((each.stated, each.stated), (low, high), color=BLUE, linewidth=1.5, solid_capstyle="butt")
+        axes.plot([each.stated], [each.found], "o", color=BLUE, markersize=4.5)
+        axes.annotate(str(each.n), (each.stated, each.found), (4, -10), textcoords="offset points", fontsize=7)
+
+
+def _square(axes: Axes, heading: str, across: str, *, lowest: float = 0.0) -> None:
+    axes.set_visible(True)
+    axes.plot((lowest, 1), (lowest, 1), color=INK, linewidth=1)
+    axes.set_xlim(lowest, 1.02)
+    axes.set_ylim(lowest, 1.02)
+    axes.set_title("\n".join(map(printable, heading.splitlines())))
+    axes.set_xlabel(across)
