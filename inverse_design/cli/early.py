@@ -9,7 +9,10 @@ from inverse_design.errors import StoreError
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
 
-FILE_ENDINGS = (".h5ad", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".toml", ".xlsx", ".txt")
+FILE_ENDINGS = (
+    ".h5ad", ".zarr", ".zarr.zip", ".h5mu", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".toml", ".xlsx",
+    ".txt", ".gct", ".gctx",
+)  # fmt: skip
 _FILES = ("target", "results", "config", "library", "experiments")  # arguments that may be files
 ALL_MODELS = "all"
 _BEGINS = "create"  # the verb that makes a store

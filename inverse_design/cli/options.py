@@ -44,6 +44,9 @@ class Reading:
         collapse_guides: Labels name guides, such as KLF1_1 and sgKLF1-2: read them as their gene.
         sep: What stands between the parts of a combination.
         mode: How targets are acted upon; where the file names several modes, only this one is read and proposed.
+        modality: Modality of MuData (.h5mu) to read, such as rna.
+        baseline_cols: Columns A,B of counts of guides before the treatment or without it (plasmid, day 0).
+        endpoint_cols: Columns A,B of counts of guides after it; read as the log2 fold change between the two.
         readouts: Readouts to read: A,B, repeated, or a file with one name per line.
     """
 
@@ -57,6 +60,9 @@ class Reading:
     collapse_guides: bool = False
     sep: str | None = None
     mode: Mode | None = None
+    modality: str | None = None
+    baseline_cols: Words = ()
+    endpoint_cols: Words = ()
     readouts: Words = ()
 
 

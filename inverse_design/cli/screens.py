@@ -85,7 +85,7 @@ def open_screen(data: str, reading: Reading) -> Screen:
     screen = read_screen(
         data,
         target_col=_target_col(reading),
-        reference_key=_reference_key(reading),
+        reference_key=_listed(reading.reference_key),
         dose_col=reading.dose_col,
         group_col=reading.group_col,
         batch_col=reading.batch_col,
@@ -94,6 +94,9 @@ def open_screen(data: str, reading: Reading) -> Screen:
         collapse_guides=reading.collapse_guides,
         sep=reading.sep,
         mode=reading.mode,
+        modality=reading.modality,
+        baseline_cols=_listed(reading.baseline_cols),
+        endpoint_cols=_listed(reading.endpoint_cols),
         readouts=read_names(reading.readouts) or None,
     )
     return replace(screen, provenance={**screen.provenance, "dataset": Path(data).name})
@@ -123,7 +126,7 @@ def stated_dialect(reading: Reading) -> Dialect:
     """Collect what was typed about the columns of a file."""
     return Dialect(
         _target_col(reading),
-        _reference_key(reading),
+        _listed(reading.reference_key),
         reading.dose_col,
         reading.group_col,
         reading.sep,
@@ -156,5 +159,6 @@ def _target_col(reading: Reading) -> str | tuple[str, ...] | None:
     return (columns[0] if len(columns) == 1 else columns) if columns else None
 
 
-def _reference_key(reading: Reading) -> tuple[str, ...] | None:
-    return tuple(key.strip() for words in reading.reference_key for key in words.split(",")) or None
+def _listed(stated: Sequence[str]) -> tuple[str, ...] | None:
+    """Names that were stated once with commas or repeatedly."""
+    return tuple(name.strip() for words in stated for name in words.split(",")) or None

@@ -1,7 +1,7 @@
 """AnnData by its parts, so that nothing has to import it to read one."""
 
-from collections.abc import Mapping
-from typing import Protocol, runtime_checkable
+from collections.abc import Iterator, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import pandas as pd
 
@@ -16,6 +16,20 @@ class CellMatrix(Protocol):
 
     def __getitem__(self, key: tuple[slice, slice], /) -> object:
         """Read a block of rows or columns."""
+
+
+@runtime_checkable
+class Stored(Protocol):
+    """A group of a file, HDF5 or zarr, whose parts are found by their paths."""
+
+    def __contains__(self, path: str, /) -> bool:
+        """Tell whether there is such a part."""
+
+    def __getitem__(self, path: str, /) -> Any:  # noqa: ANN401 - a group or an array of either library
+        """Find a part; nothing is read."""
+
+    def __iter__(self) -> Iterator[str]:
+        """Name the parts."""
 
 
 @runtime_checkable

@@ -126,6 +126,9 @@ class ReadOptions(TypedDict, total=False):
     collapse_guides: bool
     sep: str | None
     mode: Mode | None
+    modality: str | None
+    baseline_cols: Sequence[str] | None
+    endpoint_cols: Sequence[str] | None
     readouts: Sequence[str] | None
 
 
@@ -147,6 +150,9 @@ class Dialect:
     collapse_guides: bool = False  # labels name guides, which are read as their gene
     normalise: bool | None = None  # whether values are counts to be normalised; ``None`` if nobody said
     batch_col: str | None = None  # the column of batches, within which rows are compared with controls
+    modality: str | None = None  # which modality of several is read
+    baseline_cols: Sequence[str] | None = None  # columns of counts of guides before, or without, the treatment
+    endpoint_cols: Sequence[str] | None = None  # columns of counts of guides after it
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 import scipy
 from jaxtyping import Float
 
-from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
+from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.notes import NOTE
 from surrogates.errors import DataError, UnknownNameError
@@ -40,7 +40,7 @@ def opened(path: Path) -> Iterator[h5py.File]:
         yield file
 
 
-def frame(file: h5py.File, key: str) -> pd.DataFrame:
+def frame(file: Stored, key: str) -> pd.DataFrame:
     """Read a table.
 
     Raises:
@@ -48,7 +48,7 @@ def frame(file: h5py.File, key: str) -> pd.DataFrame:
     """
     table = element(file[key]) if key in file else None
     if not isinstance(table, pd.DataFrame):
-        raise DataError(f"the file has no table {key!r}: it is HDF5, but not AnnData; write it with anndata")
+        raise DataError(f"the file has no table {key!r}: it is not AnnData; write it with anndata")
     return table
 
 
@@ -60,7 +60,7 @@ def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
     return obs.reset_index(names=name)
 
 
-def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
+def matrix(file: Stored, layer_key: str | None, *, rows: int) -> CellMatrix:
     """Find the matrix of values; it stays on disk.
 
     Raises:
@@ -70,7 +70,7 @@ def matrix(file: h5py.File, layer_key: str | None, *, rows: int) -> CellMatrix:
     layers = list(file["layers"]) if "layers" in file else []
     _refuse_unknown_layer(layer_key, layers)
     key = "X" if layer_key is None else f"layers/{layer_key}"
-    if key not in file or getattr(file[key], "shape", ()) is None:  # written as null
+    if key not in file or file[key].attrs.get("encoding-type") == "null":
         raise _no_values("the file", layers, raw="raw/X" in file)
     stored = file[key]
     values = on_disk(stored)
@@ -114,18 +114,29 @@ def _no_values(what: str, layers: Sequence[str], *, raw: bool) -> DataError:
     return DataError(f"{what} has neither X nor layers: there are no values to read")
 
 
-def element(stored: h5py.Group | h5py.Dataset) -> object:
-    """Read one element of the file as AnnData writes it."""
+def element(stored: object) -> object:
+    """Read one element of a file as AnnData writes it.
+
+    Raises:
+        DataError: If AnnData refuses it.
+    """
     from anndata.io import read_elem  # noqa: PLC0415 - takes half a second
 
-    return read_elem(stored)
+    try:
+        return read_elem(stored)
+    except Exception as error:  # those of AnnData have no class in common
+        name = getattr(stored, "name", "")
+        raise DataError(
+            f"{name!r} cannot be read ({type(error).__name__}: {str(error)[:80]}); the file may be damaged: copy"
+            " it again, or write it again with anndata"
+        ) from error
 
 
-def on_disk(stored: h5py.Group | h5py.Dataset) -> CellMatrix:
-    """Leave a matrix where it is, sparse or dense."""
+def on_disk(stored: object) -> CellMatrix:
+    """Leave a matrix where it is: an array if it is dense, a group of arrays if it is sparse."""
     from anndata.io import sparse_dataset  # noqa: PLC0415 - takes half a second
 
-    matrix: CellMatrix = sparse_dataset(stored) if isinstance(stored, h5py.Group) else stored
+    matrix: CellMatrix = stored if isinstance(stored, CellMatrix) else sparse_dataset(stored)
     return matrix
 
 

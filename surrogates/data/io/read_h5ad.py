@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix
+from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.batches import LEFT_OUT
 from surrogates.data.io.counts import LogNormalised, holds_counts, log_layers
 from surrogates.data.io.design import design_of
@@ -48,14 +47,32 @@ def screen_of_h5ad(
         DataError: If the file is damaged, is not AnnData, or its content is refused.
     """
     with opened(path) as file:
-        table = design_table(frame(file, "obs"), stated)
-        names, said = readout_names(frame(file, "var"))
-        layers = list(file["layers"]) if "layers" in file else []
-        stored, unit = values(
-            matrix(file, layer_key, rows=len(table)), layer_key, layers, normalise=stated.normalise
+        return screen_of_group(
+            file, frame(file, "obs"), stated, layer_key=layer_key, readouts=readouts, provenance=provenance
         )
-        known = {**provenance, **_unit(file), **unit, **said}
-        return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known)
+
+
+def screen_of_group(
+    group: Stored,
+    obs: pd.DataFrame,
+    stated: Dialect,
+    *,
+    layer_key: str | None,
+    readouts: Sequence[str] | None,
+    provenance: Mapping[str, str],
+) -> Screen:
+    """Read a group that holds the parts of an AnnData, with what is known of its rows.
+
+    Raises:
+        DataError: If a part is missing or damaged, or its content is refused.
+    """
+    table = design_table(obs, stated)
+    names, said = readout_names(frame(group, "var"))
+    layers = list(group["layers"]) if "layers" in group else []
+    found = matrix(group, layer_key, rows=len(table))
+    stored, unit = values(found, layer_key, layers, normalise=stated.normalise)
+    known = {**provenance, **_unit(group), **unit, **said}
+    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known)
 
 
 def screen_of_annotated(
@@ -123,7 +140,7 @@ def values(
     return stored, {COUNTS: said}
 
 
-def _unit(file: h5py.File) -> dict[str, str]:
+def _unit(file: Stored) -> dict[str, str]:
     return {"unit": str(element(file["uns/value"]))} if "uns/value" in file else {}
 
 

@@ -51,13 +51,16 @@ class Reader(Protocol):
         ...
 
 
+_WITH_MODALITIES = frozenset({"h5mu", "zarr", "zarr.zip"})
 _TABLE = "surrogates.data.io.readers:screen_of_text"
 READERS: Registry[Reader] = Registry(
     kind="file format",
     group="inverse_design.readers",
     shipped={
         "h5ad": "surrogates.data.io.read_h5ad:screen_of_h5ad",
-        **dict.fromkeys(("gct", "gctx"), "surrogates.data.io.gct:screen_of_gct"),
+        "h5mu": "surrogates.data.io.formats.multimodal:screen_of_h5mu",
+        **dict.fromkeys(("zarr", "zarr.zip"), "surrogates.data.io.formats.zarr_store:screen_of_zarr"),
+        **dict.fromkeys(("gct", "gctx"), "surrogates.data.io.formats.gct:screen_of_gct"),
         **dict.fromkeys(("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "xlsx", "parquet"), _TABLE),
     },
 )
@@ -81,6 +84,9 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
     collapse_guides: bool = False,
     sep: str | None = None,
     mode: Mode | None = None,
+    modality: str | None = None,
+    baseline_cols: Sequence[str] | None = None,
+    endpoint_cols: Sequence[str] | None = None,
     readouts: Sequence[str] | None = None,
 ) -> Screen:
     """Read effects, or single cells, from a file, a DataFrame, or AnnData in memory.
@@ -97,9 +103,9 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         unit: as in the source; read from a DataFrame
 
     Args:
-        source: A file (``.h5ad``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``, ``.parquet``, or
-            what a plug-in reads); a DataFrame with one row per condition or replicate, labels in a column or as
-            row names; or ``AnnData`` of cells or effects.
+        source: A file (``.h5ad``, ``.zarr``, ``.h5mu``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``,
+            ``.parquet``, ``.gct``, ``.gctx``, or what a plug-in reads); a DataFrame with one row per condition or
+            replicate, labels in a column or as row names; or ``AnnData`` of cells or effects.
         target_col: Column of labels, or several columns with one part of the combination each; the row names of a
             DataFrame or of ``obs`` are called ``index`` unless they have a name.
         reference_key: Label of the control, or several, which are pooled; empty when no label is one
@@ -115,6 +121,9 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         collapse_guides: Labels name guides, such as ``KLF1_1`` and ``sgKLF1-2``: read them as their gene.
         sep: What stands between the parts of a combination.
         mode: How targets are acted upon; where the source names several modes, only rows of this one are read.
+        modality: Which modality of MuData to read, where several have readouts.
+        baseline_cols: Columns of counts of guides before the treatment, or without it (plasmid, day 0, vehicle).
+        endpoint_cols: Columns of counts of guides after it; the readout is the log2 fold change between the two.
         readouts: Names of the readouts; by default all.
 
     Returns:
@@ -125,14 +134,28 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
             message names the value seen and what to do.
     """
     stated = Dialect(
-        target_col, reference_key, dose_col, group_col, sep, mode, collapse_guides, normalise, batch_col
+        target_col=target_col,
+        reference_key=reference_key,
+        dose_col=dose_col,
+        group_col=group_col,
+        sep=sep,
+        mode=mode,
+        collapse_guides=collapse_guides,
+        normalise=normalise,
+        batch_col=batch_col,
+        modality=modality,
+        baseline_cols=baseline_cols,
+        endpoint_cols=endpoint_cols,
     )
     if isinstance(source, str | Path):
         file = Path(source)
-        read = READERS.load(suffix_of(file)[1:])
+        ending = suffix_of(file)[1:]
+        _refuse_idle(stated, ending, repr(file.name))
+        read = READERS.load(ending)
         provenance = {"source": file.name, "sha256": sha256_of(file)}
         return read(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
     if isinstance(source, pd.DataFrame):
+        _refuse_idle(stated, "csv", "the DataFrame")
         _refuse_layer(layer_key, stated, "the DataFrame")
         table = _table_of_frame(source, stated)
         return screen_of_table(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
@@ -141,6 +164,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
             f"a screen cannot be read from a {type(source).__name__}; give a path, a DataFrame with one row per"
             " condition, or an AnnData"
         )
+    _refuse_idle(stated, "h5ad", "AnnData")
     from surrogates.data.io.read_h5ad import screen_of_annotated  # noqa: PLC0415 - AnnData takes seconds to import
 
     return screen_of_annotated(source, stated, layer_key=layer_key, readouts=readouts)
@@ -163,6 +187,17 @@ def screen_of_text(
     table, form = _table(path, stated)
     known = {**provenance, "format": form} if form else provenance
     return screen_of_table(table, stated, readouts=readouts, provenance=known)
+
+
+def _refuse_idle(stated: Dialect, ending: str, what: str) -> None:
+    """Refuse what is stated of parts that a shipped format does not have."""
+    if ending not in READERS.shipped:
+        return
+    if stated.modality is not None and ending not in _WITH_MODALITIES:
+        raise DataError(f"modality={stated.modality!r} is stated, but {what} has no modalities")
+    arms = stated.baseline_cols or stated.endpoint_cols
+    if arms and READERS.shipped[ending] != _TABLE:
+        raise DataError(f"baseline_cols= or endpoint_cols= is stated, but {what} is no table of counts of guides")
 
 
 def _refuse_layer(layer_key: str | None, stated: Dialect, what: str) -> None:
@@ -223,9 +258,9 @@ def suffix_of(file: Path) -> str:
     Raises:
         DataError: If there is no such file, or its ending is none of those that are read.
     """
-    if file.is_dir():
+    if file.is_dir() and file.suffix != ".zarr":
         raise DataError(f"{str(file)!r} is a folder; name a file in it")
-    if not file.is_file():
+    if not (file.is_file() or file.is_dir()):
         raise DataError(f"there is no file {str(file)!r}")
     known = endings()
     found = [ending for ending in known if file.name.endswith(ending)]

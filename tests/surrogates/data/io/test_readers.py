@@ -177,7 +177,7 @@ def test_a_file_cut_short_is_refused(tmp_path: Path) -> None:
 def test_hdf5_that_is_not_anndata_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "t.h5ad", "w") as file:
         file["X"] = np.eye(3)
-    with pytest.raises(DataError, match="no table 'obs': it is HDF5, but not AnnData"):
+    with pytest.raises(DataError, match="no table 'obs': it is not AnnData"):
         read_screen(tmp_path / "t.h5ad")
 
 

@@ -1,0 +1,96 @@
+"""AnnData and MuData as zarr stores: a folder, or a folder in one .zip file; read block by block."""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import zarr
+from zarr.storage import LocalStore, ZipStore
+
+from surrogates.data.io.annotated import Stored
+from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.formats.multimodal import screen_of_modality
+from surrogates.data.io.h5ad_file import frame
+from surrogates.data.io.read_h5ad import screen_of_group
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError
+
+_DAMAGE = (
+    ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, TypeError, ValueError,
+    zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
+_LONGEST_DOCUMENT = 50_000_000
+_METADATA = frozenset({".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"})
+
+
+def screen_of_zarr(
+    path: Path,
+    stated: Dialect,
+    *,
+    layer_key: str | None,
+    readouts: Sequence[str] | None,
+    provenance: Mapping[str, str],
+) -> Screen:
+    """Read what ``AnnData.write_zarr`` wrote, or one modality of what ``MuData.write_zarr`` wrote.
+
+    Raises:
+        DataError: If the store is damaged, is not AnnData, or its content is refused.
+    """
+    with _opened(path) as group:
+        if "mod" in group:
+            return screen_of_modality(group, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
+        if stated.modality is not None:
+            raise DataError(f"modality={stated.modality!r} is stated, but {path.name!r} has no modalities")
+        return screen_of_group(
+            group, frame(group, "obs"), stated, layer_key=layer_key, readouts=readouts, provenance=provenance
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Stored]:
+    """Open a store for reading; what zarr and AnnData say of a damaged one becomes a refusal."""
+    try:
+        _refuse_hostile(path)
+        with closing(LocalStore(path, read_only=True) if path.is_dir() else ZipStore(path, mode="r")) as store:
+            yield zarr.open_group(store, mode="r")
+    except _DAMAGE as error:
+        raise DataError(
+            f"{path.name!r} cannot be read as zarr ({type(error).__name__}: {str(error)[:80]}); it may be"
+            " incomplete: copy it again, or write it again with anndata"
+        ) from error
+
+
+def _refuse_hostile(path: Path) -> None:
+    """Refuse pickles, which run code when they are read, and what is neither file nor folder."""
+    if path.is_dir():
+        entries = list(path.rglob("*"))
+        if odd := next((each for each in entries if not (each.is_file() or each.is_dir())), None):
+            raise DataError(f"{path.name!r} holds {odd.name!r}, which is neither a file nor a folder; remove it")
+        documents = (each.read_bytes() for each in entries if each.name in _METADATA)
+        _refuse_pickles(path, documents)
+        return
+    with zipfile.ZipFile(path) as packed:
+        names = [name for name in packed.namelist() if name.rpartition("/")[2] in _METADATA]
+        if any(packed.getinfo(name).file_size > _LONGEST_DOCUMENT for name in names):
+            raise DataError(f"{path.name!r} says more of its arrays than they can be; write it again with anndata")
+        _refuse_pickles(path, (packed.read(name) for name in names))
+
+
+def _refuse_pickles(path: Path, documents: Iterable[bytes]) -> None:
+    for document in documents:
+        if any(str(word).endswith("pickle") for word in _words(json.loads(document))):
+            raise DataError(
+                f"{path.name!r} stores an array as pickles, which may hold a program; write it again with anndata"
+            )
+
+
+def _words(document: object) -> Iterator[object]:
+    """Every value of what JSON says."""
+    if isinstance(document, dict | list):
+        for each in document.values() if isinstance(document, dict) else document:
+            yield from _words(each)
+    else:
+        yield document
