@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect, names_targets
 from surrogates.data.io.effects import screen_of_table
+from surrogates.data.io.formats.guide_counts import holds_guide_counts, screen_of_guide_counts
+from surrogates.data.io.formats.mageck import screen_of_summary, summarises_genes
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
@@ -158,7 +160,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         _refuse_idle(stated, "csv", "the DataFrame")
         _refuse_layer(layer_key, stated, "the DataFrame")
         table = _table_of_frame(source, stated)
-        return screen_of_table(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
+        return _screen_of_layout(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
     if not is_annotated(source):
         raise DataError(
             f"a screen cannot be read from a {type(source).__name__}; give a path, a DataFrame with one row per"
@@ -186,7 +188,18 @@ def screen_of_text(
     _refuse_layer(layer_key, stated, repr(path.name))
     table, form = _table(path, stated)
     known = {**provenance, "format": form} if form else provenance
-    return screen_of_table(table, stated, readouts=readouts, provenance=known)
+    return _screen_of_layout(table, stated, readouts=readouts, provenance=known)
+
+
+def _screen_of_layout(
+    table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
+) -> Screen:
+    """Read a table as its columns say: a summary of MAGeCK, counts of guides, or effects."""
+    if summarises_genes(table):
+        return screen_of_summary(table, stated, readouts=readouts, provenance=provenance)
+    if holds_guide_counts(table, stated, readouts=readouts):
+        return screen_of_guide_counts(table, stated, readouts=readouts, provenance=provenance)
+    return screen_of_table(table, stated, readouts=readouts, provenance=provenance)
 
 
 def _refuse_idle(stated: Dialect, ending: str, what: str) -> None:
