@@ -12,7 +12,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from inverse_design.campaign.store.events import Asked, Block, Created, Ordered, Told, Withdrawn, content_hash
+from inverse_design.campaign.store.events import (
+    Asked,
+    Block,
+    Corrected,
+    Created,
+    Ordered,
+    Retracted,
+    Told,
+    WellPlace,
+    Withdrawn,
+    content_hash,
+)
 from inverse_design.campaign.store.protocol import Store
 from inverse_design.errors import NothingToProposeError, PlanError, StoreError
 from inverse_design.problem.constraints import Constraint, Constraints
@@ -266,6 +277,7 @@ def check_store(store: Store) -> None:
     _expect("the names", store.names(), (_NAME,))
     _check_beginning(store)
     _check_projection(store)
+    _check_taking_back(store)
     _check_rollback(store)
     _check_writers(store)
 
@@ -313,6 +325,32 @@ def _check_projection(store: Store) -> None:
         by_digest = log.told("d")
         _expect("the table by its digest", by_digest and by_digest.sequence, told)
         _expect("another table", log.told("e"), None)
+
+
+def _check_taking_back(store: Store) -> None:
+    """Take two wells back, and replace a third: only what counts is found as a measurement."""
+    first = _block()
+    with store.writing(_NAME) as log:
+        told = next(one.sequence for one in log.events("told"))
+        one, two, _, four = (
+            WellPlace(int(number), label, replicate, told, row)
+            for row, (number, label, replicate) in enumerate(
+                zip(first.number, first.label, first.replicate, strict=True)
+            )
+        )
+        log.append(Retracted((one, four), ((4, "withdrawn"),), "mistaken"), actor=_ACTOR)
+        block = first.rows(np.array([False, True, False, False]))
+        event = Corrected((two,), ((1, "failed"),), "the other plate")
+        corrected = log.append(event, actor=_ACTOR, artefact=block.to_bytes())
+    with store.reading(_NAME) as log:
+        wells = sorted((one.number, one.replicate, one.sequence, one.row) for one in log.measurements([1, 2, 4]))
+        _expect("the wells that count", wells, [(1, "2", corrected, 0), (2, "1", told, 2)])
+        states = {one.number: one.state for one in log.experiments()}
+        _expect("the states", states, {1: "failed", 2: "failed", 3: "withdrawn", 4: "withdrawn"})
+        _expect("all blocks", list(log.blocks()), [first.to_bytes(), block.to_bytes()])
+        _expect("the block of the correction", log.block(corrected), block.to_bytes())
+        newest = log.newest("corrected")
+        _expect("the correction", newest and newest.event, event)
 
 
 def _block() -> Block:

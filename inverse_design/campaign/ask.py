@@ -6,19 +6,24 @@ cost: reagents, wells, and a fee for each round.
 
 import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-import torch
-from jaxtyping import Float, Int
 
 from inverse_design.acquisition.acquisition import ACQUISITIONS
 from inverse_design.acquisition.batch import BatchRules
+from inverse_design.campaign.outcomes import partial_utilities
 from inverse_design.campaign.rounds import Batch, batch_of, open_round
 from inverse_design.campaign.settings import AUTOMATIC, JOINT_GAIN, CampaignSettings
-from inverse_design.campaign.store.events import OPEN_STATES, Asked, Block, columns_of
+from inverse_design.campaign.store.events import OPEN_STATES, Asked, columns_of
 from inverse_design.campaign.store.protocol import Log, WritableLog
+from inverse_design.campaign.wells import (
+    Known,
+    Wells,
+    averaged,
+    counting_wells,
+    left_out_remarks,
+    partial_words,
+)
 from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
@@ -34,8 +39,9 @@ from inverse_design.recommend.protocol import (
 )
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import UnknownNameError
+
+_SHOWN = 3
 
 
 def experiment_cost(settings: CampaignSettings, label: str) -> float:
@@ -64,107 +70,52 @@ def affordable(settings: CampaignSettings, labels: Sequence[str], *, left: float
     return taken
 
 
-def known_screen(start: Screen, blocks: Iterable[Block]) -> Screen:
-    """Average what was recorded, array by array.
-
-    All wells of a perturbation count the same, whatever the round; its row in the starting screen counts like one
-    well. With replicates, the noise ``s_g`` of one well is pooled over all perturbations, since the spread of two
-    or three wells says little: the standard error of a mean of ``r`` wells is ``s_g / r^(1/2)``. Without, told
-    rows get the median standard error of the starting screen, if it has any.
-    """
-    told = [block for block in blocks if not block.failed.all()]
-    if not told:
-        return start
-    width = max(start.batch.genes.shape[1], *(block.genes.shape[1] for block in told))
-    genes = np.concatenate([_widened(block.genes[~block.failed], width) for block in told])
-    values = np.concatenate([block.values[~block.failed] for block in told])
-    known = _widened(start.batch.genes.numpy(), width)
-    rows, place = _placed(known, genes)
-    count = np.bincount(place, minlength=len(rows))
-    mean = _sums(values, place, len(rows)) / np.maximum(count, 1)[:, None]
-    effects = mean.copy()
-    first, weight = start.effects.numpy(), count[: len(known), None]
-    effects[: len(known)] = (first + weight * mean[: len(known)]) / (1 + weight)
-    errors = _standard_errors(start, values - mean[place], count)
-    batch = start.vocabulary.dosed(torch.from_numpy(rows))
-    return replace(
-        start,
-        effects=torch.from_numpy(effects),
-        batch=batch,
-        contexts=(start.contexts[0],) * len(rows),
-        standard_errors=None if errors is None else torch.from_numpy(errors),
-        annotations=type(start.annotations)(index=range(len(rows))),
-    )
-
-
-def _widened(genes: Int[np.ndarray, "m k"], width: int) -> Int[np.ndarray, "m w"]:
-    empty = ((0, 0), (0, width - genes.shape[1]))
-    return np.pad(genes.astype(np.int64), empty, constant_values=EMPTY)
-
-
-def _placed(
-    known: Int[np.ndarray, "n w"], told: Int[np.ndarray, "m w"]
-) -> tuple[Int[np.ndarray, "u w"], Int[np.ndarray, "m"]]:
-    """Number the distinct perturbations, those that are known first, and say which each well is."""
-    every, inverse = np.unique(np.concatenate([known, told]), axis=0, return_inverse=True)
-    inverse = inverse.reshape(-1)
-    order = np.full(len(every), -1)
-    order[inverse[: len(known)]] = np.arange(len(known))
-    fresh = np.flatnonzero(order < 0)
-    order[fresh] = len(known) + np.arange(len(fresh))
-    return np.concatenate([known, every[fresh]]), order[inverse[len(known) :]]
-
-
-def _sums(values: Float[np.ndarray, "m g"], place: Int[np.ndarray, "m"], size: int) -> Float[np.ndarray, "u g"]:
-    sums = np.zeros((size, values.shape[1]))
-    np.add.at(sums, place, values)
-    return sums
-
-
-def _standard_errors(
-    start: Screen, gaps: Float[np.ndarray, "m g"], count: Int[np.ndarray, "u"]
-) -> Float[np.ndarray, "u g"] | None:
-    stated = None if start.standard_errors is None else start.standard_errors.numpy()
-    freedom = int(count.sum() - np.count_nonzero(count))
-    if freedom > 0:
-        well = np.sqrt(np.square(gaps).sum(0) / freedom)
-    elif stated is not None:
-        well = np.median(stated, axis=0)
-    else:
-        return None
-    first = np.broadcast_to(well, start.effects.shape) if stated is None else stated
-    n, again = len(first), count[: len(first), None]
-    errors = np.empty((len(count), gaps.shape[1]))
-    errors[n:] = well / np.sqrt(count[n:, None])
-    # the mean of the starting value, with its own error, and of `again` wells
-    errors[:n] = np.sqrt(np.square(first) + again * np.square(well)) / (1 + again)
-    return errors
-
-
 @dataclass(frozen=True)
 class Basis:
     """What a round is planned on."""
 
     sequence: int  # number of the last event that counts
-    screen: Screen  # all that was known then
-    pending: tuple[Perturbation, ...]  # experiments whose results were still to come
+    known: Known  # all that was measured then
+    pending: tuple[Perturbation, ...]  # experiments whose results were still to come, or are no part of a fit
     round: int  # number of the round
     seed: int  # for the recommender
     spent: float  # what all rounds before cost
+    wells: Wells  # what counts of the results
+
+    @property
+    def screen(self) -> Screen:
+        """The conditions of which every readout is known."""
+        return self.known.screen
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is no part of the plan although it was recorded."""
+        lacking = partial_words(self.known.partial, self.screen.readouts)
+        more = f"; and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
+        said = f"{len(lacking)} conditions lack readouts and are no part of the fit: {'; '.join(lacking[:_SHOWN])}"
+        return (*left_out_remarks(self.wells), *([said + more] if lacking else []))
 
 
-def basis_of(log: Log, start: Screen, settings: CampaignSettings) -> Basis:
-    """Collect what the next round is planned on."""
+def basis_of(log: Log, start: Screen, settings: CampaignSettings, target: Target) -> Basis:
+    """Collect what the next round is planned on.
+
+    A condition that lacks readouts, but none of the target's, is not proposed again: it stands with the
+    experiments that are pending.
+    """
     newest = log.newest("asked")
     number = 1 + (newest.event.round if newest is not None and isinstance(newest.event, Asked) else 0)
-    vocabulary = start.vocabulary
+    wells = counting_wells(log, start)
+    known = averaged(start, wells.blocks)
+    waiting = [one.perturbation for one in log.experiments(states=OPEN_STATES)]
+    waiting += partial_utilities(known, target)
     return Basis(
         sequence=log.head(),
-        screen=known_screen(start, (Block.from_bytes(each) for each in log.blocks())),
-        pending=tuple(vocabulary.parse(one.perturbation) for one in log.experiments(states=OPEN_STATES)),
+        known=known,
+        pending=tuple(start.vocabulary.parse(label) for label in dict.fromkeys(waiting)),
         round=number,
         seed=seed_of(settings.seed, number),
         spent=spent_on(log, settings),
+        wells=wells,
     )
 
 
@@ -279,7 +230,7 @@ def planned(
         chosen, why = chosen_recommender(settings, state, chosen)
         said = [why]
     plan = recommend_within(chosen, state, count, pending=basis.pending, seed=basis.seed)
-    plan = replace(plan, notes=(*said, *plan.notes))
+    plan = replace(plan, notes=(*basis.notes, *said, *plan.notes))
     labels = _labels(plan, count, basis)
     if not labels:
         raise NothingToProposeError("the recommender finds no candidate that is left")
@@ -306,7 +257,8 @@ def record(
     """Write a plan down, unless the campaign has moved on in the meantime.
 
     A plan stays good while others record results of other experiments: its basis is recorded, so that it can be
-    made again. It does not if somebody else asked, or something happened to one of its experiments.
+    made again. It does not if somebody else asked, something happened to one of its experiments, or a result that
+    it may rest on was taken back or corrected.
     """
     there = None if beside else open_round(log)
     if there is not None:
@@ -350,7 +302,10 @@ def _labels(plan: Recommendation, count: int, basis: Basis) -> list[str]:
 
 
 def _has_moved(log: Log, labels: tuple[str, ...], basis: Basis) -> bool:
-    """Say whether a chosen experiment became open, or was recorded, since the basis."""
+    """Say whether a chosen experiment became open or was recorded, or any result was changed, since the basis."""
+    changed = [log.newest("retracted"), log.newest("corrected")]
+    if any(one is not None and one.sequence > basis.sequence for one in changed):
+        return True
     found = log.experiments(perturbations=labels)
     if any(one.state in OPEN_STATES for one in found):
         return True

@@ -11,12 +11,22 @@ import pandas as pd
 from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost, state_of
 from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of_goal, user_name
 from inverse_design.campaign.outcomes import missed_shares, outcomes_of
-from inverse_design.campaign.record_results import Scale, Telling, order, tell, withdraw
-from inverse_design.campaign.results import results_of
+from inverse_design.campaign.record_results import Telling, order, tell, withdraw
+from inverse_design.campaign.results import Results, results_of
+from inverse_design.campaign.retract import (
+    Correction,
+    Retraction,
+    correct,
+    retract,
+    select_wells,
+    wells_of_results,
+)
 from inverse_design.campaign.rounds import Batch, batch_of, open_round, stated_round
+from inverse_design.campaign.scale import Reach, Scale
 from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of
 from inverse_design.campaign.store.protocol import Store, memory_store, open_store
+from inverse_design.campaign.wells import well_table
 from inverse_design.errors import StoreError
 from inverse_design.problem.problem import ask
 from inverse_design.problem.target import Target
@@ -206,7 +216,7 @@ class Campaign:
             One row per measured experiment of a round: ``round``, ``perturbation``, ``predicted``, ``lower``,
             ``upper``, ``chosen`` and ``measured``, all in the unit of the outcome (a distance, a projection).
         """
-        return self._outcomes(self.screen())
+        return self._outcomes(self._basis())
 
     def batch(self, round_number: int | None = None) -> Batch:
         """Give a round out again.
@@ -256,14 +266,16 @@ class Campaign:
         with self.store.writing(self.name) as log:
             return withdraw(log, self._labels(names), reason=reason, actor=self.actor)
 
-    def tell(self, table: pd.DataFrame, *, allow_extra: bool = False) -> Telling:
+    def tell(self, table: pd.DataFrame, *, allow_extra: bool = False, accept_extreme: bool = False) -> Telling:
         """Tell results: all of them are taken, or none.
 
         Args:
-            table: One row per well: ``perturbation`` (a column, or the row names) and every readout;
-                ``replicate``, ``status`` (measured, failed, pending), ``campaign`` and ``round`` count if they are
-                there, see :func:`inverse_design.campaign.results.results_of`.
+            table: One row per well: ``perturbation`` (a column, or the row names) and every readout, empty where
+                it was not measured; ``replicate``, ``status`` (measured, failed, pending), ``campaign`` and
+                ``round`` count if they are there, see :func:`inverse_design.campaign.results.results_of`.
             allow_extra: Whether results of experiments that nobody asked for are taken.
+            accept_extreme: Whether values that no assay gives, farther out than 10,000 times the range of the
+                starting screen, are taken.
 
         Returns:
             What became of them. Wells that were recorded before change nothing.
@@ -272,18 +284,100 @@ class Campaign:
             DataError: If the table is refused; the message names line, column and value.
             StoreError: If the store cannot be written.
         """
-        if PERTURBATION not in table and not pd.api.types.is_numeric_dtype(table.index):
-            table = table.reset_index(names=PERTURBATION)
-        results = results_of(table, vocabulary=self.vocabulary, readouts=self.readouts, key=self.key)
-        scale = Scale.of(self.screen())
+        results, scale, reach = self._results(table), Scale.of(self.screen()), Reach.of(self._start)
         with self.store.writing(self.name) as log:
-            return tell(log, results, scale=scale, allow_extra=allow_extra, actor=self.actor)
+            return tell(
+                log,
+                results,
+                scale=scale,
+                reach=reach,
+                allow_extra=allow_extra,
+                accept_extreme=accept_extreme,
+                actor=self.actor,
+            )
+
+    def wells(
+        self,
+        names: Sequence[str] | None = None,
+        *,
+        round_number: int | None = None,
+        replicate: str | None = None,
+        event: int | None = None,
+        results: pd.DataFrame | None = None,
+    ) -> pd.DataFrame:
+        """List recorded wells that fulfil all that is stated; by default all.
+
+        Args:
+            names: Of which perturbations.
+            round_number: Of which round.
+            replicate: Of which name.
+            event: Recorded by which event of the history.
+            results: Those that this table of results holds, with the values that it holds.
+
+        Returns:
+            One row per well: ``event`` and ``row``, which identify it, ``experiment``, ``round``,
+            ``perturbation``, ``replicate``, ``failed`` and ``state`` (counts, retracted, corrected).
+
+        Raises:
+            DataError: If nothing was recorded of what is stated; the message names the nearest.
+        """
+        labels, told = None if names is None else self._labels(names), None
+        if results is not None:
+            told = self._results(results)
+        with self.store.reading(self.name) as log:
+            found = well_table(log) if told is None else wells_of_results(log, well_table(log), told)
+        return select_wells(found, labels=labels, round_number=round_number, replicate=replicate, event=event)
+
+    def retract(self, wells: Sequence[str] | pd.DataFrame, *, reason: str) -> Retraction:
+        """Take results back: the log keeps them, and nothing is computed from them any longer.
+
+        Args:
+            wells: Rows of :meth:`wells`, or labels of perturbations, of which all wells are meant.
+            reason: Why, for the history.
+
+        Returns:
+            What became of them. Wells that had been taken back before change nothing.
+
+        Raises:
+            DataError: If nothing was recorded of what is named, or there is no reason.
+            StoreError: If the store cannot be written.
+        """
+        chosen = wells if isinstance(wells, pd.DataFrame) else self.wells(wells)
+        with self.store.writing(self.name) as log:
+            return retract(log, chosen, reason=reason, actor=self.actor)
+
+    def correct(self, table: pd.DataFrame, *, reason: str, accept_extreme: bool = False) -> Correction:
+        """Replace the values of recorded wells, also of such as were retracted; the log keeps the old ones.
+
+        Args:
+            table: As for :meth:`tell`; a well is found by perturbation and replicate.
+            reason: Why, for the history.
+            accept_extreme: As for :meth:`tell`.
+
+        Returns:
+            What became of them. Wells that have these values already change nothing.
+
+        Raises:
+            DataError: If the table is refused, or one of its wells was never recorded; then nothing is replaced.
+            StoreError: If the store cannot be written.
+        """
+        results, scale, reach = self._results(table), Scale.of(self.screen()), Reach.of(self._start)
+        with self.store.writing(self.name) as log:
+            return correct(
+                log,
+                results,
+                scale=scale,
+                reach=reach,
+                reason=reason,
+                accept_extreme=accept_extreme,
+                actor=self.actor,
+            )
 
     def screen(self) -> Screen:
         """Average all that is known.
 
         Returns:
-            The starting screen and the recorded values, one row per perturbation.
+            The starting screen and the recorded values, one row per perturbation of which every readout is known.
         """
         return self._basis().screen
 
@@ -295,7 +389,7 @@ class Campaign:
         """
         start = self._start
         with self.store.reading(self.name) as log:
-            basis = basis_of(log, start, self.settings)
+            basis = basis_of(log, start, self.settings, self.target)
             return status_of(log, basis, start=start, target=self.target, settings=self.settings)
 
     def advice(self, considered: Recommendation | Batch) -> Advice:
@@ -331,18 +425,23 @@ class Campaign:
     def _basis(self) -> Basis:
         start = self._start
         with self.store.reading(self.name) as log:
-            return basis_of(log, start, self.settings)
+            return basis_of(log, start, self.settings, self.target)
 
     def _count(self, stated: int | None) -> int:
         return self.settings.batch_size if stated is None else stated
 
-    def _outcomes(self, screen: Screen) -> pd.DataFrame:
+    def _outcomes(self, basis: Basis) -> pd.DataFrame:
         with self.store.reading(self.name) as log:
-            return outcomes_of(log, screen, self.target)
+            return outcomes_of(log, basis.known, self.target)
+
+    def _results(self, table: pd.DataFrame) -> Results:
+        if PERTURBATION not in table and not pd.api.types.is_numeric_dtype(table.index):
+            table = table.reset_index(names=PERTURBATION)
+        return results_of(table, vocabulary=self.vocabulary, readouts=self.readouts, key=self.key)
 
     def _state(self, basis: Basis) -> DecisionState:
         """What a round is decided on."""
-        missed = missed_shares(self._outcomes(basis.screen))
+        missed = missed_shares(self._outcomes(basis))
         return state_of(basis, self.settings, self.target, started=len(self._start), missed=missed)
 
     def _propose(self, stated: int | None, recommender: Recommender | str | None, *, beside: bool) -> Batch:

@@ -1,21 +1,13 @@
-"""Recording results: checked, matched with experiments, and written in one transaction.
+"""Recording results: checked, matched with experiments, and written in one transaction."""
 
-Values out of scale are flagged: a wrong unit is commoner than a true value so far out. The usual scale of a
-readout is learnt from all conditions, of which few act on the readout's own gene; a perturbation's own readout, in
-the direction of its mode, is compared with other own readouts.
-"""
-
-import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from inverse_design.campaign.results import Results
+from inverse_design.campaign.scale import DECADES, Reach, Remark, Scale
 from inverse_design.campaign.store.events import (
     OPEN_STATES,
     Block,
@@ -28,11 +20,8 @@ from inverse_design.campaign.store.events import (
     require_move,
 )
 from inverse_design.campaign.store.protocol import Log, WritableLog
+from inverse_design.campaign.wells import taken_back
 from inverse_design.errors import ResultsError
-from surrogates.data.novelty import NO_READOUT, own_columns
-from surrogates.data.perturbation import Mode, split_label
-from surrogates.data.screen import Screen
-from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 
 _MOST_SHOWN = 5
@@ -55,6 +44,7 @@ class Matching:
     numbers: list[int] = field(default_factory=list)  # their experiments
     extra: dict[str, int] = field(default_factory=dict)
     already: int = 0  # how many wells had been recorded before
+    retracted: int = 0  # how many wells were recorded with these values, and taken back
     unasked: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -66,6 +56,10 @@ class Matching:
         numbers = [one.number for every in self._experiments.values() for one in every]
         self._known = {(each.number, each.replicate): each for each in self.log.measurements(numbers)}
         self._blocks: dict[int, Block] = {}
+        self._void: dict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+        for sequence, row in taken_back(self.log):
+            block = self._block(sequence)
+            self._void[int(block.number[row]), block.replicate[row]].append((sequence, row))
         self._next = self.log.next_number()
 
     def run(self) -> "Matching":
@@ -109,7 +103,6 @@ class Matching:
                 " leave it empty"
             )
         if self._told_before(row, candidates):
-            self.already += 1
             return
         number = self._experiment_of(row, candidates)
         if number is not None:
@@ -121,13 +114,25 @@ class Matching:
         earlier = [self._known.get((one.number, self.results.replicates[row])) for one in candidates]
         found = [each for each in earlier if each is not None]
         is_open = any(one.state in OPEN_STATES for one in candidates)
-        if any(_same(self._values(each), self.results.values[row]) for each in found):
+        if any(same_values(self._values(each), self.results.values[row]) for each in found):
             if is_open and self.results.failed[row]:
                 self._refuse_ambiguous(row)
+            self.already += 1
+            return True
+        if self._taken_back_before(row, candidates):
+            self.retracted += 1
             return True
         if found and not is_open:
             self._refuse_other_values(row, found[-1])
         return False
+
+    def _taken_back_before(self, row: int, candidates: list[Experiment]) -> bool:
+        """Recognise a well that was taken back: a file that still holds it does not bring it back."""
+        void = [
+            place for one in candidates for place in self._void.get((one.number, self.results.replicates[row]), ())
+        ]
+        now = self.results.values[row]
+        return any(same_values(self._block(sequence).values[at], now) for sequence, at in void)
 
     def _experiment_of(self, row: int, candidates: list[Experiment]) -> int | None:
         """Take the open experiment, else the one that was measured last, else make one if that is allowed."""
@@ -156,12 +161,12 @@ class Matching:
 
     def _refuse_other_values(self, row: int, earlier: Measurement) -> None:
         pairs = zip(self._values(earlier), self.results.values[row], strict=True)
-        told, now = next(each for each in pairs if not _same(*each))
+        told, now = next(each for each in pairs if not same_values(*each))
         raise ResultsError(
             f"line {self.results.lines[row]}: {self.results.labels[row]!r}, replicate"
             f" {self.results.replicates[row]!r} was told before as {_shown(told)}, now as {_shown(now)} (event"
             f" {earlier.sequence}), and results are never overwritten; if it is another well, give it another name"
-            " in a column 'replicate'"
+            " in a column 'replicate'; if the first value was wrong, replace it by `campaign correct`"
         )
 
     def _refuse_ambiguous(self, row: int) -> None:
@@ -171,89 +176,43 @@ class Matching:
         )
 
     def _values(self, measurement: Measurement) -> np.ndarray:
-        if measurement.sequence not in self._blocks:
-            self._blocks[measurement.sequence] = Block.from_bytes(self.log.block(measurement.sequence))
-        row: np.ndarray = self._blocks[measurement.sequence].values[measurement.row]
+        row: np.ndarray = self._block(measurement.sequence).values[measurement.row]
         return row
 
+    def _block(self, sequence: int) -> Block:
+        if sequence not in self._blocks:
+            self._blocks[sequence] = Block.from_bytes(self.log.block(sequence))
+        return self._blocks[sequence]
 
-def _same(told: np.ndarray | float, now: np.ndarray | float) -> bool:
+
+def same_values(told: np.ndarray | float, now: np.ndarray | float) -> bool:
     """Whether numbers are equal but for the last digits, which differ where a file writes them as text."""
-    return bool(np.isclose(told, now, rtol=_ROUNDING, atol=0.0, equal_nan=True).all())
+    alike = np.shape(told) == np.shape(now)  # a damaged log may hold a well of another width
+    return alike and bool(np.isclose(told, now, rtol=_ROUNDING, atol=0.0, equal_nan=True).all())
 
 
 def _shown(value: float) -> str:
-    return "failed" if np.isnan(value) else f"{value:.6g}"
+    return "failed or not measured" if np.isnan(value) else f"{value:.6g}"
 
 
-_FARTHEST = 8.0  # robust standard deviations
-_OWN_FARTHEST = 3.0  # times the largest known effect on an own readout; a wrong unit is off by more
-_SHOWN = 20
-_NORMAL = 1.4826  # standard deviation of a normal distribution of which the median absolute deviation is one
-_DIRECTION: Mapping[Mode, int] = {"activation": 1, "knockdown": -1, "knockout": -1}  # a compound has none
+def refuse_extreme(results: Results, rows: Sequence[int], reach: Reach, *, accepted: bool) -> bool:
+    """Refuse values that no assay gives, unless they were accepted as they are; say whether there are any.
 
-
-@dataclass(frozen=True)
-class Scale:
-    """What is usual for each readout.
-
-    Attributes:
-        spread: Their median absolute deviation times 1.4826, or their standard deviation where that is zero.
-        own: Largest effect on an own readout, in the direction of the mode, that is in scale; infinite if none is
-            known.
+    Raises:
+        ResultsError: If there are, and they were not accepted.
     """
-
-    readouts: tuple[str, ...]  # their names
-    vocabulary: Vocabulary  # what can be acted upon
-    own_column: Int[Tensor, "v"]  # the own readout of each entry, ``-1`` where there is none
-    middle: Float[Tensor, "g"]  # median of the known effects
-    spread: Float[Tensor, "g"]
-    farthest: Float[Tensor, "g"]  # largest known distance from the median
-    own: float
-
-    @classmethod
-    def of(cls, screen: Screen) -> "Scale":
-        """Learn what is usual."""
-        middle = screen.effects.median(0).values
-        away = (screen.effects - middle).abs()
-        spread = _NORMAL * away.median(0).values
-        spread = torch.where(spread > 0, spread, screen.effects.std(0))
-        columns = own_columns(screen.vocabulary, screen.readouts)
-        known = [
-            direction * float(screen.effects[row, column])
-            for row, label in enumerate(screen.labels)
-            for column, direction in _own(label, screen.vocabulary, columns)
-        ]
-        own = _OWN_FARTHEST * max(known, default=math.inf)
-        return cls(screen.readouts, screen.vocabulary, columns, middle, spread, away.amax(0), own)
-
-    def odd(
-        self, values: Float[np.ndarray, "m g"], failed: Bool[np.ndarray, "m"], labels: Sequence[str]
-    ) -> tuple[str, ...]:
-        """Find values farther out than everything known, and than eight robust standard deviations."""
-        away = (torch.from_numpy(values) - self.middle).abs()
-        beyond = (away > self.farthest) & (away > _FARTHEST * self.spread)
-        for row in torch.nonzero(beyond.any(1)).flatten().tolist():
-            for column, direction in _own(labels[row], self.vocabulary, self.own_column):
-                expected = 0 < direction * values[row, column] <= self.own
-                beyond[row, column] &= not expected
-        at = torch.nonzero(beyond & ~torch.from_numpy(failed)[:, None]).tolist()
-        said = [self._sentence(labels[row], column, values[row, column]) for row, column in at[:_SHOWN]]
-        return (*said, f"and {len(at) - _SHOWN} more") if len(at) > _SHOWN else tuple(said)
-
-    def _sentence(self, label: str, column: int, value: float) -> str:
-        deviations = abs(value - float(self.middle[column])) / max(float(self.spread[column]), 1e-300)
-        return f"{label!r}, {self.readouts[column]!r}: {value:.6g} is {deviations:.1f} robust deviations out"
-
-
-def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Iterator[tuple[int, int]]:
-    """Column of each own readout of a perturbation, and in which direction its mode moves it."""
-    for part in split_label(label, "+"):
-        if part in vocabulary.ids:
-            entry = vocabulary.ids[part]
-            column, direction = int(columns[entry]), _DIRECTION.get(vocabulary.entries[entry].mode)
-            if column != NO_READOUT and direction is not None:
-                yield column, direction
+    at, taken = np.array(rows, dtype=np.int64), results.values[list(rows)]
+    found = np.argwhere(reach.beyond(taken))
+    if not len(found) or accepted:
+        return bool(len(found))
+    row, column = found[0].tolist()
+    line, value = int(at[row]), taken[row, column]
+    more = f" (and {len(found) - 1} more values)" if len(found) > 1 else ""
+    raise ResultsError(
+        f"line {results.lines[line]}: {results.labels[line]!r}, column {results.readouts[column]!r}: {value:.6g}"
+        f" is more than {DECADES:,.0f} times the range of the starting screen{more}, which no assay gives; correct"
+        " it, write 'failed' into a column 'status', or take it as it is (accept_extreme=True, --accept-extreme)"
+    )
 
 
 @dataclass(frozen=True)
@@ -269,6 +228,8 @@ class Telling:
     extra: tuple[str, ...] = ()  # those of both that nobody had asked for
     wells: int = 0  # how many wells were new
     already: int = 0  # how many wells had been recorded before, and were left alone
+    retracted: int = 0  # how many wells were recorded before, taken back, and were left out
+    partial: int = 0  # how many of the new wells lack some readouts
     pending: int = 0  # how many wells are still to come
     controls: int = 0  # how many control wells were left out
     flagged: tuple[str, ...] = ()
@@ -279,53 +240,78 @@ class Telling:
         """What became of it, in one sentence."""
         left_out = [f"{self.pending} wells pending"] if self.pending else []
         left_out += [f"{self.controls} control wells left out"] if self.controls else []
+        if self.retracted:
+            left_out.append(f"{self.retracted} wells left out that were taken back before")
         if self.sequence is None and not self.already:
-            return ", ".join(["no well of an experiment has a result, nothing has changed", *left_out])
+            return ", ".join(["no well of an experiment has a new result, nothing has changed", *left_out])
         if self.sequence is None:
             return ", ".join([f"already told: {self.already} wells were known, nothing has changed", *left_out])
         more = [f"{len(self.extra)} not asked for"] if self.extra else []
         more += [f"{self.already} wells already told"] if self.already else []
+        more += [f"{self.partial} wells lack some readouts and count for those they have"] if self.partial else []
         counts = f"{len(self.measured)} experiments measured, {len(self.failed)} failed"
         return ", ".join([f"{self.wells} wells told", counts, *more, *left_out])
 
 
-def tell(log: WritableLog, results: Results, *, scale: Scale, allow_extra: bool, actor: str) -> Telling:
+def tell(
+    log: WritableLog,
+    results: Results,
+    *,
+    scale: Scale,
+    reach: Reach,
+    allow_extra: bool,
+    accept_extreme: bool,
+    actor: str,
+) -> Telling:
     """Record results.
 
     Raises:
-        ResultsError: If an experiment was never asked for, or a well was recorded with other values.
+        ResultsError: If an experiment was never asked for, a well was recorded with other values, or a value is
+            one that no assay gives.
         IllegalMoveError: If an experiment has failed or was withdrawn.
     """
     controls = results.controls
+    drift = tuple(Remark(-1, words) for words in controls.drift)
     left_out = Telling(pending=results.pending, controls=controls.wells, flagged=controls.drift)
-    if log.told(results.digest) is not None:
+    before = log.told(results.digest)
+    if before is not None and not _changed_since(log, before.sequence):
         return replace(left_out, already=len(results))
     matching = Matching(results, log, allow_extra=allow_extra).run()
+    left_out = replace(left_out, already=matching.already, retracted=matching.retracted)
     if not matching.rows:
-        return replace(left_out, already=matching.already)
+        return left_out
+    extreme = refuse_extreme(results, matching.rows, reach, accepted=accept_extreme)
     block = matching.block()
     _order(log, matching, block, actor)
     measured, failed = _first_results(matching, block)
-    flagged = (*scale.odd(block.values, block.failed, block.label), *controls.drift)
+    remarks = (*scale.odd(block.values, block.failed, block.label), *drift)
     extra = tuple(matching.extra)
     event = Told(
         measured=len(measured),
         failed=len(failed),
         extra=len(extra),
         values=int((~block.failed).sum()),
-        flagged=flagged,
+        flagged=tuple(each.words for each in remarks),
+        rows=tuple(each.row for each in remarks),
+        extreme=extreme,
     )
-    sequence = log.append(event, actor=actor, artefact=block.to_bytes(), digest=results.digest)
+    digest = None if before is not None else results.digest
     return replace(
         left_out,
         measured=measured,
         failed=failed,
         extra=extra,
         wells=len(matching.rows),
-        already=matching.already,
-        flagged=flagged,
-        sequence=sequence,
+        partial=int((np.isnan(block.values).any(1) & ~block.failed).sum()),
+        flagged=event.flagged,
+        sequence=log.append(event, actor=actor, artefact=block.to_bytes(), digest=digest),
     )
+
+
+def _changed_since(log: Log, sequence: int) -> bool:
+    """Say whether results were taken back or replaced after an event."""
+    newest = [log.newest("retracted"), log.newest("corrected")]
+    return any(one is not None and one.sequence > sequence for one in newest)
 
 
 def _order(log: WritableLog, matching: Matching, block: Block, actor: str) -> None:

@@ -3,14 +3,17 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float, Int
 
-from inverse_design.campaign.plate import ControlWells, controls_of, is_control
+from inverse_design.campaign.plate import PLATE, ControlWells, controls_of, is_control
 from inverse_design.errors import ResultsError
 from surrogates.data.io.dialects import as_text
+from surrogates.data.io.tabular import MISSING
+from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError, nearest_hint
@@ -19,6 +22,7 @@ PERTURBATION, REPLICATE, STATUS, CAMPAIGN, ROUND = "perturbation", "replicate", 
 ONLY = "1"  # the replicate of a table that names none
 _STATUSES = {"": "measured", "measured": "measured", "ok": "measured", "failed": "failed", "pending": "pending"}
 _SHOWN = 3
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class Results:
     replicates: tuple[str, ...]  # name of the replicate, ``"1"`` where none is stated
     rounds: tuple[int | None, ...]  # in which it was proposed, ``None`` where not stated
     failed: Bool[np.ndarray, "m"]  # whether it gave no values
-    values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed
+    readouts: tuple[str, ...]  # the measured variables
+    values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed or not measured
     pending: int  # how many wells are still to come
     controls: ControlWells  # what the control wells say
     digest: str  # SHA-256 of all this, whatever the order of lines and columns
@@ -44,8 +49,9 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
     """Check a table of results.
 
     Raises:
-        ResultsError: If a column is missing, a number is missing, not finite or no number, a status is unknown,
-            a well occurs twice, or the table is of another campaign; the message names line, column and value.
+        ResultsError: If a column is missing, a value is not finite or no number, a well has none at all, a status
+            is unknown, a replicate or plate has no printable name, a well occurs twice, or the table is of another
+            campaign; the message names line, column and value.
         UnknownNameError: If a gene or compound is unknown; the message names the nearest ones.
     """
     _require_columns(table, readouts)
@@ -61,8 +67,8 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
     values = _numbers(
         told, readouts, failed, [f"line {line} ({label!r})" for line, label in zip(lines, labels, strict=True)]
     )
-    replicates = as_text(told[REPLICATE]) if REPLICATE in told else ("",) * len(told)
-    replicates = tuple(each or ONLY for each in replicates)
+    replicates = _names(told, REPLICATE, lines)
+    _names(table, PLATE, np.arange(len(table)) + 2)
     rounds = _rounds(told, lines)
     _refuse_repeats(labels, replicates, rounds, lines)
     return Results(
@@ -72,6 +78,7 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
         replicates=replicates,
         rounds=rounds,
         failed=failed,
+        readouts=tuple(readouts),
         values=values,
         pending=int(((statuses == "pending") & ~control).sum()),
         controls=controls_of(table[control & (statuses == "measured")], readouts),
@@ -137,21 +144,54 @@ def _perturbation(text: str, vocabulary: Vocabulary) -> Perturbation:
     return vocabulary.parse(text)
 
 
+def _names(table: pd.DataFrame, column: str, lines: np.ndarray) -> tuple[str, ...]:
+    """Read names of replicates or plates."""
+    texts = as_text(table[column]) if column in table else ("",) * len(table)
+    known = {"": ONLY}
+    for line, text in zip(lines, texts, strict=True):
+        if text not in known:
+            try:
+                known[text] = name_of(text, f"name of a {column}")
+            except DataError as error:
+                raise ResultsError(f"line {line}, column {column!r}: {error}") from error
+    return tuple(known[text] for text in texts)
+
+
 def _numbers(
     table: pd.DataFrame, readouts: Sequence[str], failed: Bool[np.ndarray, "m"], wells: Sequence[str]
 ) -> Float[np.ndarray, "m g"]:
-    values = np.empty((len(table), len(readouts)))
+    """Read the readouts; cells that are empty, in a well that has other values, were not measured."""
+    values = np.full((len(table), len(readouts)), np.nan)
     for place, name in enumerate(readouts):
-        column = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
+        if not (pd.api.types.is_object_dtype(table[name]) or pd.api.types.is_string_dtype(table[name])):
+            _require_real(table[name])
+        column = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64, na_value=np.nan)
         odd = np.flatnonzero(~np.isfinite(column) & ~failed)
-        if len(odd):
-            seen = table[name].iloc[int(odd[0])]
-            raise ResultsError(
-                f"{wells[int(odd[0])]}, column {name!r}: {str(seen)!r} is not a finite number; if the well failed,"
-                f" or is still to come, write 'failed' or 'pending' into a column {STATUS!r}"
-            )
+        texts = as_text(table[name].iloc[odd])
+        for row, text in zip(odd.tolist(), texts, strict=True):
+            if text not in MISSING:
+                _refuse_number(wells[row], name, text)
         values[:, place] = np.where(failed, np.nan, column)
+    empty = np.flatnonzero(np.isnan(values).all(1) & ~failed)
+    if len(empty):
+        row = int(empty[0])
+        _refuse_number(wells[row], readouts[0], str(table[readouts[0]].iloc[row]))
     return values
+
+
+def _refuse_number(well: str, column: str, seen: str) -> NoReturn:
+    raise ResultsError(
+        f"{well}, column {column!r}: {seen[:_LONGEST_SHOWN]!r} is not a finite number; if the well failed, or is"
+        f" still to come, write 'failed' or 'pending' into a column {STATUS!r}; a readout of a well that was not"
+        " measured stays empty"
+    )
+
+
+def _require_real(column: pd.Series) -> None:
+    """Refuse what is converted to numbers without being any, such as truth values and dates."""
+    kind = np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype)).kind
+    if kind not in "iuf":
+        raise ResultsError(f"column {str(column.name)!r} holds {column.dtype}, which are no measured values")
 
 
 def _rounds(table: pd.DataFrame, lines: np.ndarray) -> tuple[int | None, ...]:

@@ -7,9 +7,11 @@ import pandas as pd
 
 from inverse_design.acquisition.utility import measured_utility, utility_error
 from inverse_design.campaign.ask import Basis, spent_on
+from inverse_design.campaign.outcomes import utilities
 from inverse_design.campaign.settings import CampaignSettings
-from inverse_design.campaign.store.events import OPEN_STATES, State, Told
+from inverse_design.campaign.store.events import OPEN_STATES, State
 from inverse_design.campaign.store.protocol import Log
+from inverse_design.campaign.wells import partial_words, taken_back
 from inverse_design.problem.target import Target
 from surrogates.data.screen import Screen
 
@@ -92,27 +94,33 @@ class Status:
     gain: float  # by how much that is more than the best of the starting screen
     noise: float | None  # standard error of a measured utility, ``None`` if there are no replicates
     spent: float  # what all rounds cost
-    flagged: tuple[str, ...]  # values that were out of scale, in words
+    flagged: tuple[str, ...]  # values that are out of scale, in words
+    left_out: tuple[str, ...]  # wells that nothing can be computed with, in words, with the remedy
+    partial: tuple[str, ...]  # conditions that lack readouts, and which
+    taken_back: int  # how many wells were retracted, or replaced by others
 
 
 def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings: CampaignSettings) -> Status:
     """Say where a campaign stands."""
-    utility, before = measured_utility(target, basis.screen), measured_utility(target, start)
-    best = int(utility.argmax())
-    told = [one.event for one in log.events("told") if isinstance(one.event, Told)]
+    utility, before = utilities(basis.known, target), measured_utility(target, start)
+    best = max(utility, key=utility.__getitem__)
+    extras = [one for one in log.experiments(round_number=0) if one.state in {"measured", "failed"}]
     return Status(
         key=log.key,
         rounds=basis.round - 1,
         counts=log.counts(),
-        extras=sum(one.extra for one in told),
-        wells=sum(one.values for one in told),
+        extras=len(extras),
+        wells=basis.wells.values,
         open=tuple(one.perturbation for one in log.experiments(states=OPEN_STATES)),
-        best=basis.screen.perturbation(best).label,
-        utility=float(utility[best]),
+        best=best,
+        utility=utility[best],
         gain=float(utility[best] - before.max()),
         noise=utility_error(target, basis.screen),
         spent=spent_on(log, settings),
-        flagged=tuple(sentence for one in told for sentence in one.flagged),
+        flagged=basis.wells.flagged,
+        left_out=basis.wells.left_out,
+        partial=partial_words(basis.known.partial, start.readouts),
+        taken_back=len(taken_back(log)),
     )
 
 

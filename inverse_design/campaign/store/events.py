@@ -7,7 +7,7 @@ measurements is read block by block, as arrays.
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -17,9 +17,13 @@ from jaxtyping import Bool, Float, Int
 from pydantic import TypeAdapter
 from safetensors.numpy import load, save
 
-from inverse_design.errors import IllegalMoveError, PlanError
+from inverse_design.errors import IllegalMoveError, PlanError, ResultsError
 
-Kind = Literal["created", "asked", "ordered", "told", "withdrawn"]
+Kind = Literal["created", "asked", "ordered", "told", "withdrawn", "retracted", "corrected"]
+WITH_VALUES: tuple[Kind, ...] = ("told", "corrected")  # their artefact is a block of wells
+State = Literal["proposed", "ordered", "measured", "failed", "withdrawn"]
+STATES: tuple[State, ...] = get_args(State)
+OPEN_STATES: tuple[State, ...] = ("proposed", "ordered")
 
 
 @dataclass(frozen=True)
@@ -80,6 +84,8 @@ class Told:
     extra: int  # how many of both had not been asked for
     values: int  # how many wells gave values
     flagged: tuple[str, ...]  # what is out of scale, in words
+    rows: tuple[int, ...] = ()  # of the block, that each sentence is about, -1 for none; older logs have no rows
+    extreme: bool = False  # whether values that no assay gives were taken as they are
     kind: Literal["told"] = "told"
 
     @property
@@ -104,9 +110,66 @@ class Withdrawn:
         return f"{len(self.numbers)} experiments withdrawn" + (f": {self.reason}" if self.reason else "")
 
 
-Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn
+@dataclass(frozen=True, slots=True)
+class WellPlace:
+    """One recorded well: by name, and where its values are."""
+
+    number: int  # of the experiment
+    perturbation: str  # its canonical label
+    replicate: str  # name of the replicate
+    sequence: int  # number of the event that recorded it
+    row: int  # in the block of that event
+
+
+@dataclass(frozen=True)
+class Retracted:
+    """Recorded wells do not count any longer; they stay in the log."""
+
+    wells: tuple[WellPlace, ...]
+    moved: tuple[tuple[int, State], ...]  # where each of their experiments stands without them
+    reason: str  # in the user's words
+    kind: Literal["retracted"] = "retracted"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        return f"{wells_in_words(self.wells)} retracted: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Recorded wells have other values now; the artefact of the event is the block of these."""
+
+    wells: tuple[WellPlace, ...]  # the well that each row of the block replaces
+    moved: tuple[tuple[int, State], ...]  # where each of their experiments stands with the new values
+    reason: str  # in the user's words
+    flagged: tuple[str, ...] = ()  # what is out of scale, in words
+    rows: tuple[int, ...] = ()  # of the block, that each sentence is about
+    extreme: bool = False  # whether values that no assay gives were taken as they are
+    kind: Literal["corrected"] = "corrected"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        odd = f"; out of scale: {'; '.join(self.flagged)}" if self.flagged else ""
+        return f"{wells_in_words(self.wells)} corrected: {self.reason}{odd}"
+
+
+_MOST_NAMED = 3
+
+
+def wells_in_words(wells: Sequence[WellPlace]) -> str:
+    """Count some wells, and name the first of them."""
+    named = [
+        f"{one.perturbation} replicate {one.replicate} of event {one.sequence}" for one in wells[:_MOST_NAMED]
+    ]
+    more = f" and {len(wells) - _MOST_NAMED} more" if len(wells) > _MOST_NAMED else ""
+    return f"{len(wells)} well{'s' * (len(wells) != 1)} ({', '.join(named)}{more})"
+
+
+Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn | Retracted | Corrected
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    each.kind: TypeAdapter(each) for each in (Created, Asked, Ordered, Told, Withdrawn)
+    each.kind: TypeAdapter(each) for each in (Created, Asked, Ordered, Told, Withdrawn, Retracted, Corrected)
 }
 
 
@@ -175,7 +238,7 @@ class Block:
     extra: Bool[np.ndarray, "m"]
     failed: Bool[np.ndarray, "m"]  # whether the well gave no values
     genes: Int[np.ndarray, "m k"]  # vocabulary ids of its perturbation, ``-1`` where empty
-    values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed
+    values: Float[np.ndarray, "m g"]  # measured effects, NaN where failed or not measured
     labels: str  # its perturbation, one line per well
     replicates: str  # name of the replicate, one line per well
 
@@ -189,9 +252,22 @@ class Block:
         """The replicate of each well."""
         return self.replicates.split(_BREAK)
 
+    def rows(self, kept: Bool[np.ndarray, "m"]) -> "Block":
+        """Take some of the wells."""
+        if kept.all():
+            return self
+        at = np.flatnonzero(kept)
+        return Block(
+            *(getattr(self, name)[at] for name in ("number", "extra", "failed", "genes", "values")),
+            labels=self.lines([self.label[row] for row in at]),
+            replicates=self.lines([self.replicate[row] for row in at]),
+        )
+
     @staticmethod
     def lines(texts: list[str]) -> str:
-        """Join texts, one for each well."""
+        """Join texts, one for each well; a line break in one of them would shift all behind it."""
+        if any(_BREAK in text for text in texts):
+            raise ResultsError("a name of a well holds a line break; remove it")
         return _BREAK.join(texts)
 
     def to_bytes(self) -> bytes:
@@ -228,10 +304,6 @@ def content_hash(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-State = Literal["proposed", "ordered", "measured", "failed", "withdrawn"]
-STATES: tuple[State, ...] = get_args(State)
-OPEN_STATES: tuple[State, ...] = ("proposed", "ordered")
-
 MOVES: Mapping[State, tuple[State, ...]] = {
     "proposed": ("ordered", "withdrawn"),
     "ordered": ("measured", "failed", "withdrawn"),
@@ -240,8 +312,9 @@ MOVES: Mapping[State, tuple[State, ...]] = {
     "withdrawn": (),
 }
 _WHY_FINAL: Mapping[State, str] = {
-    "measured": "its result has been told, and results are never taken back",
-    "failed": "a repetition is another experiment: ask for it again, or tell its result as an extra",
+    "measured": "it has a result; `campaign retract` takes results back, and keeps them in the history",
+    "failed": "a repetition is another experiment: ask for it again, or tell its result as an extra; if it did not"
+    " fail, retract that (`campaign retract`)",
     "withdrawn": "it may be proposed again; a result that came all the same is told as an extra",
 }
 

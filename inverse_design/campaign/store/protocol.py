@@ -37,11 +37,11 @@ class Log(Protocol):
         ...
 
     def blocks(self, *, until: int | None = None) -> Iterator[bytes]:
-        """Read the blocks of numbers of all tables of results, in order, up to an event."""
+        """Read the blocks of all events with values (told, corrected), in order, up to an event."""
         ...
 
     def block(self, sequence: int) -> bytes:
-        """Read the block of one table of results."""
+        """Read the block of one event with values."""
         ...
 
     def experiments(
@@ -55,7 +55,7 @@ class Log(Protocol):
         ...
 
     def measurements(self, numbers: Sequence[int]) -> list[Measurement]:
-        """Find the measurements of some experiments."""
+        """Find the measurements of some experiments that count: neither retracted nor corrected."""
         ...
 
     def counts(self) -> Mapping[State, int]:
@@ -81,7 +81,8 @@ class WritableLog(Log, Protocol):
         Args:
             event: What happened.
             actor: Who did it.
-            artefact: Numbers that belong to it.
+            artefact: Numbers that belong to it. The wells of a retraction or correction are no measurements any
+                longer; those of the block of a correction stand in their place, and experiments move as it says.
             digest: Of the content of a table of results, which can be recorded once only.
 
         Returns:

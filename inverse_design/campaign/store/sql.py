@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, Select, delete, func, insert, select, update
+from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
 
 from inverse_design.campaign.store.database import (
     ARTEFACTS,
@@ -26,8 +26,10 @@ from inverse_design.campaign.store.database import (
 )
 from inverse_design.campaign.store.events import (
     STATES,
+    WITH_VALUES,
     Asked,
     Block,
+    Corrected,
     Created,
     Event,
     Experiment,
@@ -35,8 +37,10 @@ from inverse_design.campaign.store.events import (
     Measurement,
     Ordered,
     Recorded,
+    Retracted,
     State,
     Told,
+    WellPlace,
     Withdrawn,
     content_hash,
     from_json,
@@ -60,6 +64,13 @@ def project(connection: Connection, campaign: int, sequence: int, event: Event, 
         _move(connection, campaign, event.numbers, "withdrawn")
     elif isinstance(event, Told) and artefact is not None:
         _project_block(connection, campaign, sequence, Block.from_bytes(artefact))
+    elif isinstance(event, Retracted | Corrected):
+        _forget(connection, campaign, event.wells)
+        if isinstance(event, Corrected):
+            places = [(one.number, one.replicate) for one in event.wells]
+            _place(connection, campaign, sequence, places)
+        for number, state in event.moved:
+            _set(connection, campaign, number, state)
 
 
 def verify(connection: Connection, campaign: int) -> None:
@@ -87,7 +98,7 @@ def rebuild(connection: Connection, campaign: int) -> None:
     """
     for table in (MEASUREMENTS, EXPERIMENTS):
         connection.execute(delete(table).where(table.c.campaign == campaign))
-    joined = EVENTS.outerjoin(ARTEFACTS, (EVENTS.c.artefact == ARTEFACTS.c.hash) & (EVENTS.c.kind == "told"))
+    joined = EVENTS.outerjoin(ARTEFACTS, (EVENTS.c.artefact == ARTEFACTS.c.hash) & EVENTS.c.kind.in_(WITH_VALUES))
     columns = (EVENTS.c.sequence, EVENTS.c.kind, EVENTS.c.payload, ARTEFACTS.c.content)
     wanted = select(*columns).select_from(joined).where(EVENTS.c.campaign == campaign)
     log = connection.execute(wanted.order_by(EVENTS.c.sequence)).all()
@@ -113,18 +124,33 @@ def _project_block(connection: Connection, campaign: int, sequence: int, block: 
     known = block.number[block.extra]
     _move(connection, campaign, tuple(np.setdiff1d(worked, known).tolist()), "measured")
     _move(connection, campaign, tuple(np.setdiff1d(failed, known).tolist()), "failed")
-    replicates = block.replicate
+    _place(connection, campaign, sequence, list(zip(block.number.tolist(), block.replicate, strict=False)))
+
+
+def _place(connection: Connection, campaign: int, sequence: int, wells: list[tuple[int, str]]) -> None:
+    """Note where the values of wells are: in the rows of a block, in their order."""
+    names = ("campaign", "number", "replicate", "sequence", "row")
+    rows = [(campaign, number, replicate, sequence, row) for row, (number, replicate) in enumerate(wells)]
+    connection.execute(insert(MEASUREMENTS), [dict(zip(names, each, strict=True)) for each in rows])
+
+
+def _forget(connection: Connection, campaign: int, wells: tuple[WellPlace, ...]) -> None:
+    """Take wells off the measurements that count."""
+    if not wells:
+        return
+    found = MEASUREMENTS.c
+    wanted = [found.campaign == campaign]
+    wanted += [found[name] == bindparam(f"of_{name}") for name in ("number", "replicate", "sequence", "row")]
     rows = [
-        {
-            "campaign": campaign,
-            "number": int(block.number[row]),
-            "replicate": replicates[row],
-            "sequence": sequence,
-            "row": int(row),
-        }
-        for row in range(len(block.number))
+        {"of_number": one.number, "of_replicate": one.replicate, "of_sequence": one.sequence, "of_row": one.row}
+        for one in wells
     ]
-    connection.execute(insert(MEASUREMENTS), rows)
+    connection.execute(delete(MEASUREMENTS).where(*wanted), rows)
+
+
+def _set(connection: Connection, campaign: int, number: int, state: State) -> None:
+    mine = (EXPERIMENTS.c.campaign == campaign, EXPERIMENTS.c.number == number)
+    connection.execute(update(EXPERIMENTS).where(*mine).values(state=state))
 
 
 def _insert(connection: Connection, campaign: int, experiments: list[tuple[int, str, int, str]]) -> None:
@@ -284,7 +310,7 @@ class SqlLog:
     def _blocks(self) -> Select[Any]:
         joined = EVENTS.join(ARTEFACTS, EVENTS.c.artefact == ARTEFACTS.c.hash)
         wanted = select(ARTEFACTS.c.content).select_from(joined)
-        return wanted.where(EVENTS.c.campaign == self.campaign, EVENTS.c.kind == "told")
+        return wanted.where(EVENTS.c.campaign == self.campaign, EVENTS.c.kind.in_(WITH_VALUES))
 
     def _in(self, wanted: Select[Any], column: Any, values: Sequence[Any]) -> list[Any]:  # noqa: ANN401 - any column
         rows: list[Any] = []

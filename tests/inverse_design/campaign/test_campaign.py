@@ -109,7 +109,7 @@ def test_results_pass_through_ordered(campaign: Campaign) -> None:
     ("state", "move", "words"),
     [
         ("measured", "order", "measured to ordered: from measured it can go to nothing"),
-        ("measured", "withdraw", "measured to withdrawn.*never taken back"),
+        ("measured", "withdraw", "measured to withdrawn.*campaign retract"),
         ("failed", "withdraw", "failed to withdrawn.*another experiment"),
         ("withdrawn", "order", "withdrawn to ordered"),
         ("ordered", "order", "ordered to ordered: from ordered it can go to measured or failed or withdrawn"),

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.campaigns import starting_screen
 
-from inverse_design.campaign.ask import known_screen
 from inverse_design.campaign.create import screen_from_bytes, screen_to_bytes
 from inverse_design.campaign.store.events import Block
+from inverse_design.campaign.wells import averaged
 from surrogates.data.screen import Screen
 
 _PLACES = [(0,), (3,), (0, 1), (2, 5), (1, 2, 7)]
@@ -77,7 +77,7 @@ def test_known_screen_is_the_average_of_all_wells(wells: list[tuple[int, bool]],
         errors = torch.linspace(0.1, 0.5, start.effects.numel()).double().reshape(start.effects.shape)
         start = Screen(start.effects, start.batch, start.vocabulary, start.readouts, start.contexts, errors)
     blocks = _blocks(wells, len(start.readouts))
-    known, wanted = known_screen(start, blocks), _slowly(start, blocks)
+    known, wanted = averaged(start, blocks).screen, _slowly(start, blocks)
     assert len(known) == len(wanted)
     assert known.labels[: len(start)] == start.labels
     for row, genes in enumerate(known.batch.genes):

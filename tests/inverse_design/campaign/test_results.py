@@ -55,7 +55,14 @@ def test_pending_wells_are_left_out_and_counted() -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"r1": [0.0, np.nan, 0.0]}, r"line 3 \('G05'\), column 'r1': 'nan' is not a finite number.*'pending'"),
+        (
+            {name: [0.0, np.nan, 0.0] for name in ("r0", "r1", "r2")},
+            r"line 3 \('G05'\), column 'r0': 'nan' is not a finite number.*'pending'",
+        ),
+        ({"r1": [True, False, True]}, "column 'r1' holds bool"),
+        ({"r1": pd.to_datetime(["2020-01-01"] * 3)}, "column 'r1' holds datetime"),
+        ({"replicate": ["a\nb", "c", "d"]}, r"line 2, column 'replicate': .*U\+000A"),
+        ({"plate": ["a", "b", "c\u202e"]}, r"line 4, column 'plate': .*RIGHT-TO-LEFT OVERRIDE"),
         ({"r1": [0.0, 1.0, np.inf]}, r"line 4 \('G02\+G03'\), column 'r1': 'inf'"),
         ({"r2": ["0.1", "0.2", "high"]}, r"line 4 .*, column 'r2': 'high'"),
         (
@@ -73,6 +80,13 @@ def test_pending_wells_are_left_out_and_counted() -> None:
 def test_bad_cells_are_named(change: dict[str, object], words: str) -> None:
     with pytest.raises(DataError, match=words):
         _results(_table().assign(**change))
+
+
+@pytest.mark.parametrize("empty", ["", "NA", " nan ", None, np.nan])
+def test_a_readout_that_was_not_measured_stays_empty(empty: object) -> None:
+    found = _results(_table().assign(r1=pd.Series([1.0, empty, 2.0], dtype=object)))
+    assert np.isnan(found.values).tolist() == [[False] * 3, [False, True, False], [False] * 3]
+    assert not found.failed.any()
 
 
 def test_bad_columns_are_named() -> None:

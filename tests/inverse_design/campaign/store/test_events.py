@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from inverse_design.acquisition.utility import measured_utility
 from inverse_design.campaign.create import goal_of, target_of_goal
-from inverse_design.campaign.record_results import Scale
+from inverse_design.campaign.scale import Remark, Scale
 from inverse_design.campaign.store.events import (
     Asked,
     Created,
@@ -88,9 +88,9 @@ def test_only_what_is_beyond_everything_known_is_out_of_scale() -> None:
     values = np.array([[19.0], [21.0], [-30.0], [np.nan]])
     failed = np.array([False, False, False, True])
     said = scale.odd(values, failed, ["A", "B", "C", "D"])
-    assert [sentence.split(",")[0] for sentence in said] == ["'B'", "'C'"]
+    assert [each.words.split(",")[0] for each in said] == ["'B'", "'C'"]
     many = scale.odd(np.full((25, 1), 99.0), np.zeros(25, dtype=bool), ["A"] * 25)
-    assert (len(many), many[-1]) == (21, "and 5 more")
+    assert (len(many), many[-1]) == (21, Remark(-1, "and 5 more"))
 
 
 @pytest.mark.parametrize(("mode", "direction"), [("activation", 1.0), ("knockdown", -1.0), ("compound", None)])
@@ -107,5 +107,5 @@ def test_an_own_readout_in_the_direction_of_the_mode_is_not_out_of_scale(
     values[2, 1] = -4.0 * (direction or 1.0)
     values[3, 1] = 400.0 * (direction or 1.0)
     said = scale.odd(values, np.zeros(4, dtype=bool), ["G1+G3", "G2+G3", "G1+G4", "G1+G5"])
-    flagged = [sentence.split("'")[1] for sentence in said]
+    flagged = [each.words.split("'")[1] for each in said]
     assert flagged == ([] if direction else ["G1+G3"]) + ["G2+G3", "G1+G4", "G1+G5"]
