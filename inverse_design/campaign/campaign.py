@@ -17,6 +17,7 @@ from inverse_design.campaign.retract import (
     Correction,
     Retraction,
     correct,
+    reason_of,
     retract,
     select_wells,
     wells_of_results,
@@ -33,6 +34,7 @@ from inverse_design.problem.target import Target
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
 from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.targets import TargetLike, target_of
+from surrogates.data.names import name_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.summary import lines_of
@@ -134,7 +136,7 @@ class Campaign:
         with place.reading(name) as log:
             key, created = log.key, beginning_of(log)
         settings, target = settings_of(created.settings), target_of_goal(created.goal)
-        return cls(place, name, key, actor or user_name(), settings, target)
+        return cls(place, name, key, name_of(actor or user_name(), "name of who acts"), settings, target)
 
     def __repr__(self) -> str:
         with self.store.reading(self.name) as log:
@@ -263,8 +265,9 @@ class Campaign:
             IllegalMoveError: If one of them has a result; then none is withdrawn.
             DataError: If one of them was never asked for.
         """
+        why = reason_of(reason) if reason else ""
         with self.store.writing(self.name) as log:
-            return withdraw(log, self._labels(names), reason=reason, actor=self.actor)
+            return withdraw(log, self._labels(names), reason=why, actor=self.actor)
 
     def tell(self, table: pd.DataFrame, *, allow_extra: bool = False, accept_extreme: bool = False) -> Telling:
         """Tell results: all of them are taken, or none.

@@ -18,6 +18,7 @@ from inverse_design.campaign.store.events import Created
 from inverse_design.campaign.store.protocol import Log, Store
 from inverse_design.errors import StoreError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target
+from surrogates.data.names import name_of
 from surrogates.data.perturbation import Intervention
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
@@ -153,6 +154,7 @@ def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: T
         DataError: If the screen holds several contexts.
     """
     require_beginning(settings, screen, target)
+    actor = name_of(actor, "name of who acts")
     created = Created(settings_as_json(settings), goal_of(target), len(screen))
     key = f"{_stem(settings.name)}-{secrets.token_hex(4)}"
     store.create(settings.name, key, created, screen=screen_to_bytes(screen), actor=actor)
@@ -166,6 +168,7 @@ def require_beginning(settings: CampaignSettings, screen: Screen, target: Target
         TargetError: If the target has nothing in common with the screen.
         DataError: If the screen holds several contexts.
     """
+    name_of(settings.name, "name of the campaign")
     target.on(screen.readouts)
     _require_names(settings, screen.vocabulary)
     require_usable(screen)

@@ -23,6 +23,7 @@ ONLY = "1"  # the replicate of a table that names none
 _STATUSES = {"": "measured", "measured": "measured", "ok": "measured", "failed": "failed", "pending": "pending"}
 _SHOWN = 3
 _LONGEST_SHOWN = 80
+_LONGEST_ROUND = 9  # digits
 
 
 @dataclass(frozen=True)
@@ -189,8 +190,7 @@ def _refuse_number(well: str, column: str, seen: str) -> NoReturn:
 
 def _require_real(column: pd.Series) -> None:
     """Refuse what is converted to numbers without being any, such as truth values and dates."""
-    kind = np.dtype(getattr(column.dtype, "numpy_dtype", column.dtype)).kind
-    if kind not in "iuf":
+    if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
         raise ResultsError(f"column {str(column.name)!r} holds {column.dtype}, which are no measured values")
 
 
@@ -199,8 +199,9 @@ def _rounds(table: pd.DataFrame, lines: np.ndarray) -> tuple[int | None, ...]:
         return (None,) * len(table)
     texts = as_text(table[ROUND])
     for line, text in zip(lines, texts, strict=True):
-        if text and not (text.isascii() and text.isdigit()):
-            raise ResultsError(f"line {line}, column {ROUND!r}: {text!r} is not the number of a round")
+        if text and not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_ROUND):
+            shown = text[:_LONGEST_SHOWN]
+            raise ResultsError(f"line {line}, column {ROUND!r}: {shown!r} is not the number of a round")
     return tuple(int(text) if text and int(text) else None for text in texts)
 
 

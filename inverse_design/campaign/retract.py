@@ -105,8 +105,8 @@ def select_wells(
 def wells_of_results(log: Log, table: pd.DataFrame, results: Results) -> pd.DataFrame:
     """Take the wells that a table of results holds, with the values that it holds."""
     rows: dict[tuple[str, str], list[int]] = {}
-    for row, well in enumerate(zip(results.labels, results.replicates, strict=True)):
-        rows.setdefault(well, []).append(row)
+    for row, name in enumerate(zip(results.labels, results.replicates, strict=True)):
+        rows.setdefault(name, []).append(row)
     names = zip(table["perturbation"].tolist(), table["replicate"].tolist(), strict=True)
     near = table[np.array([name in rows for name in names], dtype=bool)]
     blocks = {one.sequence: block for one, block in recorded_blocks(log) if one.sequence in set(near["event"])}

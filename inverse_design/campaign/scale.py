@@ -70,8 +70,8 @@ class Reach:
 
     def beyond(self, values: Float[np.ndarray, "m g"]) -> Bool[np.ndarray, "m g"]:
         """Find what no assay gives; what was not measured is not among it."""
-        far: np.ndarray = np.abs(values - self.middle) > self.limit
-        return far | self.too_large(values)
+        far: np.ndarray = (np.abs(values - self.middle) > self.limit) | self.too_large(values)
+        return far
 
     @staticmethod
     def too_large(values: Float[np.ndarray, "m g"]) -> Bool[np.ndarray, "m g"]:

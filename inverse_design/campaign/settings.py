@@ -13,7 +13,8 @@ from pydantic_core import ErrorDetails
 
 from inverse_design.errors import SettingsError
 from inverse_design.problem.problem import Order
-from surrogates.errors import nearest_hint
+from surrogates.data.names import name_of
+from surrogates.errors import DataError, nearest_hint
 
 PlateSize = Literal[24, 96, 384]
 AUTOMATIC, JOINT_GAIN = "automatic", "expected_improvement"
@@ -86,8 +87,10 @@ class CampaignSettings:
     def __post_init__(self) -> None:
         """Refuse an unprintable name, and numbers out of range."""
         for what, text in (("name", self.name), ("target", self.target)):
-            if not text.strip() or text != text.strip() or not text.isprintable():
-                raise SettingsError(f"{what} {text!r} of the campaign is empty or has blanks around it")
+            try:  # of any length: a target may be a path, and a campaign that has begun must open
+                object.__setattr__(self, what, name_of(text, "text", longest=len(text) + 1))
+            except DataError as error:
+                raise SettingsError(f"{what} {text[:80]!r} of the campaign: {error}") from error
         for what, number, least in (
             ("batch_size", self.batch_size, 1),
             ("max_per_gene", self.max_per_gene, 1),

@@ -258,7 +258,11 @@ class Block:
             return self
         at = np.flatnonzero(kept)
         return Block(
-            *(getattr(self, name)[at] for name in ("number", "extra", "failed", "genes", "values")),
+            number=self.number[at],
+            extra=self.extra[at],
+            failed=self.failed[at],
+            genes=self.genes[at],
+            values=self.values[at],
             labels=self.lines([self.label[row] for row in at]),
             replicates=self.lines([self.replicate[row] for row in at]),
         )

@@ -101,7 +101,13 @@ def order(*names: str, library: str | None = None, place: Place = _PLACE) -> Non
     help_epilogue=examples("campaign tell results.csv", "campaign tell cells.h5ad --reference-key AAVS1")
 )
 def tell(
-    results: str, /, *, allow_extra: bool = False, place: Place = _PLACE, reading: Reading = _READING
+    results: str,
+    /,
+    *,
+    allow_extra: bool = False,
+    accept_extreme: bool = False,
+    place: Place = _PLACE,
+    reading: Reading = _READING,
 ) -> None:
     """Tell results: all of a file is taken, or nothing of it; the same file twice changes nothing.
 
@@ -109,12 +115,74 @@ def tell(
         results: A table with one row per well: perturbation, every readout as an effect against the control, and
             if you have them replicate, status (measured, failed, pending), campaign, round; or an .h5ad file.
         allow_extra: Take experiments that nobody asked for, too.
+        accept_extreme: Take values that no assay gives: beyond 10,000 times the range of the starting screen.
         place: Which campaign.
         reading: How to read an .h5ad file.
     """
     from inverse_design.cli.campaign.rounds import run_tell
 
-    run_tell(results, place=place, extra=allow_extra, reading=reading)
+    run_tell(results, place=place, extra=allow_extra, extreme=accept_extreme, reading=reading)
+
+
+@campaign.command(
+    help_epilogue=examples(
+        'campaign retract --round 2 --reason "plate was contaminated" --yes',
+        'campaign retract CEBPE+KLF1 --replicate b --reason "pipetting error" --yes',
+        'campaign retract --results monday.csv --reason "wrong file"',
+    )
+)
+def retract(
+    *names: str,
+    reason: str,
+    round_number: Annotated[int | None, Parameter(name="--round")] = None,
+    replicate: str | None = None,
+    event: int | None = None,
+    results: str | None = None,
+    yes: Annotated[bool, Parameter(negative="")] = False,
+    place: Place = _PLACE,
+    reading: Reading = _READING,
+) -> None:
+    """Take results back: they stay in the history, and count for nothing; what is stated together must all hold.
+
+    Args:
+        names: Results of these experiments (A+B).
+        reason: Why, for the history.
+        round_number: Results of this round.
+        replicate: Wells or replicates of this name.
+        event: What this event of the history recorded.
+        results: The wells that this file of results holds, with its values.
+        yes: Do it; without this, only what would be taken back is shown.
+        place: Which campaign.
+        reading: How to read an .h5ad file.
+    """
+    from inverse_design.cli.campaign.retract import Chosen, run_retract
+
+    chosen = Chosen(names, round_number, replicate, event, results)
+    run_retract(chosen, place=place, reason=reason, yes=yes, reading=reading)
+
+
+@campaign.command(help_epilogue=examples('campaign correct corrected.csv --reason "decimal comma was lost"'))
+def correct(
+    results: str,
+    /,
+    *,
+    reason: str,
+    accept_extreme: bool = False,
+    place: Place = _PLACE,
+    reading: Reading = _READING,
+) -> None:
+    """Replace the values of recorded wells, also of such as were retracted; the history keeps the old ones.
+
+    Args:
+        results: A table as for tell, with the right values; wells are found by perturbation and replicate.
+        reason: Why, for the history.
+        accept_extreme: Take values that no assay gives, as for tell.
+        place: Which campaign.
+        reading: How to read an .h5ad file.
+    """
+    from inverse_design.cli.campaign.retract import run_correct
+
+    run_correct(results, place=place, reason=reason, extreme=accept_extreme, reading=reading)
 
 
 @campaign.command(help_epilogue=examples('campaign withdraw CEBPE+KLF1 --reason "clone is lost"'))

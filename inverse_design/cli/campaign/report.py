@@ -122,6 +122,9 @@ def show_telling(console: Console, telling: Telling) -> None:
     for sentence in telling.flagged:
         say(console, f"warning: out of scale: {sentence}", "bold yellow")
     say(console, telling.words)
+    if telling.retracted:
+        said = "warning: wells that were retracted or corrected before are left out; if they were right after all,"
+        say(console, f"{said} take them again with `campaign correct FILE --reason ...`", "bold yellow")
     for what, names in (("failed", telling.failed), ("not asked for", telling.extra)):
         if names:
             say(console, f"{what}: {listed(names)}")
@@ -131,6 +134,13 @@ def listed(names: Sequence[str]) -> str:
     """Write some names, not more than a line holds."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
+
+
+def say_what_is_open(console: Console, campaign: Campaign) -> None:
+    """Say which results are still to come."""
+    still = campaign.status().open
+    said = f"{len(still)} results to come: {listed(still)}" if still else "the round is complete: ask for the next"
+    say(console, said)
 
 
 def run_status(*, place: Place, quick: bool) -> None:
@@ -144,6 +154,8 @@ def run_status(*, place: Place, quick: bool) -> None:
         states_grid([campaign.batch(number) for number in range(1, status.rounds + 1)]).show(console)
         say(console)
         _show_coverage(console, campaign, measured=bool(status.counts.get("measured")))
+    for sentence in status.left_out:
+        say(console, f"warning: left out: {sentence}", "bold yellow")
     for sentence in status.flagged:
         say(console, f"warning: out of scale: {sentence}", "bold yellow")
     say(console)
@@ -177,11 +189,18 @@ def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
         "target": campaign.target.name,
         "rounds": f"{status.rounds}: {counts or 'no experiment yet'}",
         "extra": f"{status.extras} experiments told that nobody asked for" if status.extras else "none",
-        "wells": f"{status.wells:,} gave values",
+        "wells": f"{status.wells:,} gave values"
+        + (f"; {status.taken_back:,} retracted" * bool(status.taken_back)),
+        **({"incomplete": incomplete(status)} if status.partial else {}),
         "to come": listed(status.open) or "nothing",
         "best": f"{status.best}, utility {status.utility:.4g}, {status.gain:.4g} above the first best{noise}",
         "spent": f"{status.spent:,.6g}; {budget}",
     }
+
+
+def incomplete(status: Status) -> str:
+    """Say which conditions lack readouts, and how they enter."""
+    return f"{listed(status.partial)}; averages have them, fits take complete conditions only"
 
 
 def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quick: bool) -> None:

@@ -9,7 +9,7 @@ from inverse_design.campaign.rounds import Batch
 from inverse_design.campaign.settings import settings_as_json
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign
-from inverse_design.cli.campaign.report import batch_grid, listed, show_advice, show_telling
+from inverse_design.cli.campaign.report import batch_grid, listed, say_what_is_open, show_advice, show_telling
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.options import Reading
@@ -81,17 +81,15 @@ def run_order(*, place: Place, names: Sequence[str], library: str | None) -> Non
     say(output(), f"ordered {len(ordered)}: {listed(ordered)}" if ordered else "nothing is proposed; ask first")
 
 
-def run_tell(results: str, *, place: Place, extra: bool, reading: Reading) -> None:
+def run_tell(results: str, *, place: Place, extra: bool, extreme: bool, reading: Reading) -> None:
     """Tell results."""
     campaign = open_campaign(place)
     with working("reading"):
         table = read_results(results, reading, campaign.readouts)
-    telling = campaign.tell(table, allow_extra=extra)
+    telling = campaign.tell(table, allow_extra=extra, accept_extreme=extreme)
     console = output()
     show_telling(console, telling)
-    still = campaign.status().open
-    said = f"{len(still)} results to come: {listed(still)}" if still else "the round is complete: ask for the next"
-    say(console, said)
+    say_what_is_open(console, campaign)
 
 
 def run_withdraw(names: Sequence[str], *, place: Place, reason: str) -> None:

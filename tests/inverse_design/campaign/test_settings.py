@@ -41,7 +41,7 @@ def test_gains_have_one_spelling_and_old_logs_are_read() -> None:
         ({"level": 1}, "level = 1"),
         ({"budget": -1}, "budget = -1"),
         ({"costs": {"G": float("nan")}}, "costs.G = nan"),
-        ({"name": " a"}, "name ' a'"),
+        ({"name": "a\tb"}, r"name 'a\\tb' of the campaign: .*U\+0009"),
         ({"target": ""}, "target ''"),
     ],
 )

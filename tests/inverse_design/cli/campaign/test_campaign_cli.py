@@ -293,3 +293,87 @@ def test_a_warning_on_coverage_is_said_once(capsys: pytest.CaptureFixture[str]) 
     said = [line for line in capsys.readouterr().out.splitlines() if "bounds hold" in line]
     assert said
     assert all(line.startswith("warning: round 1: ") for line in said)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_typo_does_not_end_a_campaign(capsys: pytest.CaptureFixture[str]) -> None:
+    table = results()
+    typed = table.copy()
+    typed.iloc[0, 1] = 1e200
+    typed.to_csv("typed.csv", index=False)
+    assert command("campaign", "tell", "typed.csv") == 3
+    assert "1e+200 is more than 10,000 times the range of the starting screen" in capsys.readouterr().err
+    assert command("campaign", "tell", "typed.csv", "--accept-extreme") == 0
+    for words in (("status", "--quick"), ("history",), ("export", "-o", "plate.csv"), ("ask", "-n", "1")):
+        capsys.readouterr()
+        assert command("campaign", *words) == 0
+        said = capsys.readouterr().out
+        assert words[0] in {"history", "export"} or "take it back with `campaign retract --event 4`" in said
+    assert command("campaign", "retract", "--results", "typed.csv", "--reason", "exponent") == 3
+    shown = capsys.readouterr()
+    assert table["perturbation"][0] in shown.out
+    assert "take these 4 wells back, repeat this with --yes" in shown.err
+    assert command("campaign", "retract", "--event", 4, "--reason", "exponent", "--yes") == 0
+    assert "5 results to come" in capsys.readouterr().out  # one of them of the round that was asked for
+    assert command("campaign", "retract", "--event", 4, "--reason", "exponent", "--yes") == 0
+    assert "4 wells had been taken back before, nothing has changed" in capsys.readouterr().out
+    assert command("campaign", "status", "--quick") == 0
+    assert "left out" not in capsys.readouterr().out
+    table.to_csv("told.csv", index=False)
+    assert command("campaign", "tell", "told.csv") == 0
+    assert "3 wells left out that were taken back before" in capsys.readouterr().out
+    assert command("campaign", "correct", "told.csv", "--reason", "three of them were right") == 0
+    assert "3 wells (" in capsys.readouterr().out
+    assert command("campaign", "verify") == 0
+    assert command("campaign", "history") == 0
+    said = capsys.readouterr().out
+    assert "retracted: exponent" in said
+    assert "corrected: three of them were right" in said
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "say what is to be taken back"),
+        (("--round", "7"), "unknown round with results '7'"),
+        (("--reason", "a\x07b", "--event", "4"), "U+0007"),
+        (("--results", "gone.csv"), "is no file"),
+    ],
+)
+def test_what_cannot_be_retracted_is_said(
+    words: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results().to_csv("told.csv", index=False)
+    assert command("campaign", "tell", "told.csv") == 0
+    assert command("campaign", "retract", *(() if "--reason" in words else ("--reason", "r")), *words) == 3
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_well_that_lacks_a_readout_is_told_and_said(capsys: pytest.CaptureFixture[str]) -> None:
+    table = results()
+    table.iloc[1, 2] = np.nan
+    table.to_csv("told.csv", index=False)
+    assert command("campaign", "tell", "told.csv") == 0
+    assert "1 wells lack some readouts and count for those they have" in capsys.readouterr().out
+    assert command("campaign", "status", "--quick") == 0
+    said = capsys.readouterr().out
+    assert f"{table['perturbation'][1]} lacks {table.columns[2]}; averages have them" in said
+    assert command("campaign", "ask", "-n", "2") == 0
+    assert "1 conditions lack readouts and are no part of the fit" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("here")
+def test_names_of_wells_fill_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    table = results()
+    table.insert(1, "replicate", ["a\nb", *"cde"])
+    table.to_csv("told.csv", index=False)
+    assert command("campaign", "tell", "told.csv") == 3
+    assert "line 2, column 'replicate': give a printable name of a replicate" in capsys.readouterr().err
+    for words in (
+        ("order", "--actor", "a\u202eb"),
+        ("withdraw", table["perturbation"][0], "--reason", "x\x1b[2J"),
+    ):
+        assert command("campaign", *words) == 3
+        assert "give a printable" in capsys.readouterr().err
