@@ -22,7 +22,7 @@ from surrogates.contrib.causal.model import Causal, FittedCausal
 from surrogates.data.perturbation import Intervention
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, write_json
 
 _STRENGTH = 1.5
 _DOUBLES = 300

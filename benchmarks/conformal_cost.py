@@ -28,8 +28,8 @@ from inverse_design.search.inverse_set import LISTED, inverse_set
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import FittedScaledAdditive
+from surrogates.evaluation.intervals import Row, write_json
+from surrogates.models.baselines import FittedScaledAdditive
 from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
 from surrogates.models.wrappers.conformal import conformal
 from surrogates.models.wrappers.cross_fitting import HeldOutFit

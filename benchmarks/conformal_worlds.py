@@ -36,10 +36,9 @@ from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.evaluation.coverage import all_covered_rows, expected_coverage, mean_defined
-from surrogates.evaluation.intervals import bootstrap_interval
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import FittedScaledAdditive, ScaledAdditive
+from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.models.base import Fitted, Surrogate
+from surrogates.models.baselines import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.wrappers.conformal import Conformal, FittedConformal
 from surrogates.models.wrappers.ensemble import Ensemble
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile, quantile_rank

@@ -18,11 +18,10 @@ from surrogates.contrib.contexts.synthetic import SyntheticInterventions
 from surrogates.contrib.contexts.transfer import Transfer
 from surrogates.contrib.contexts.two_factor import ContextMean, TwoFactor, TwoWay
 from surrogates.data.catalogue import open_dataset
+from surrogates.data.novelty import fold_numbers
 from surrogates.data.screen import Screen
-from surrogates.data.splits import fold_numbers
-from surrogates.evaluation.intervals import bootstrap_interval, median, ratio_of_sums
+from surrogates.evaluation.intervals import Row, bootstrap_interval, median, ratio_of_sums, write_json
 from surrogates.evaluation.metrics import pearson_rows, squared_errors
-from surrogates.evaluation.rows import Row, write_json
 from surrogates.models.base import ContextSurrogate, sum_over_interventions
 
 ACROSS: dict[str, ContextSurrogate] = {

@@ -34,8 +34,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmarks.weighted_bounds import ProposalLog, mixed_batch
-from surrogates.evaluation.intervals import bootstrap_interval
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, MixedBatch, ScorePool, Softmax
 from surrogates.uncertainty.conformal.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile

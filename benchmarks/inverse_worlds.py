@@ -32,9 +32,8 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
-from surrogates.evaluation.intervals import bootstrap_interval
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import ScaledAdditive
+from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 

@@ -36,9 +36,8 @@ from surrogates.contrib.cells import LatentShift, TwoFactorCells
 from surrogates.data.catalogue import locate
 from surrogates.data.io.cells import CONTROL, Cells, read_cells
 from surrogates.data.perturbation import Perturbation
-from surrogates.evaluation.intervals import bootstrap_interval, ratio_of_sums
+from surrogates.evaluation.intervals import Row, bootstrap_interval, ratio_of_sums, write_json
 from surrogates.evaluation.metrics import pearson_rows, squared_errors
-from surrogates.evaluation.rows import Row, write_json
 
 DATASET = "kang2018_pbmc"
 REFERENCE, FORMS = "two_factor", ("latent_shift", "latent_shift_remainder")

@@ -23,13 +23,12 @@ from torch import Tensor
 from surrogates.contrib.causal.model import Causal
 from surrogates.contrib.dynamics import SaturatingDynamics
 from surrogates.data.catalogue import locate, open_dataset
+from surrogates.data.novelty import Split
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
-from surrogates.evaluation.intervals import bootstrap_interval
+from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.evaluation.metrics import pearson_rows
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate
+from surrogates.models.baselines import Additive
 from surrogates.models.linear import Ridge
 
 DATASET = "cellbox_skmel133"

@@ -12,7 +12,7 @@ import torch
 from benchmarks.scale.decoded import decoded_rows
 from inverse_design.cli.console import output, say
 from inverse_design.cli.verbs.retrieval import show_rows
-from surrogates.evaluation.rows import write_json
+from surrogates.evaluation.intervals import write_json
 
 
 def main() -> None:

@@ -35,14 +35,12 @@ from torch import Tensor
 from benchmarks.promise_card import Model, measure_promise
 from benchmarks.worlds import FAMILIES, ComplexFamily
 from inverse_design.validate.judged import AGREE
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_name, splits_over_doubles
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.evaluation.intervals import bootstrap_interval
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import Additive
+from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.models.base import Fitted, Surrogate
+from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.uncertainty.posterior import Posterior

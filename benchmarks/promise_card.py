@@ -18,9 +18,9 @@ from inverse_design.search.inverse_set import UNEXPLAINED
 from inverse_design.validate.interval_coverage import percent
 from inverse_design.validate.judged import Judged, Kept, compare, promised
 from inverse_design.validate.set_coverage import judge_sets
+from surrogates.data.novelty import double_splits
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import double_splits
 from surrogates.evaluation.intervals import target_nodes
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.uncertainty.dyadic import dyadic_standard_error

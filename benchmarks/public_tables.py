@@ -44,17 +44,14 @@ from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import normalised
 from inverse_design.validate.retrieval import reads_own
 from surrogates.data.catalogue import open_dataset
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, Split, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.evaluation.intervals import NodeBootstrap, target_nodes
+from surrogates.evaluation.intervals import NodeBootstrap, Row, target_nodes, write_json
 from surrogates.evaluation.metrics import pearson_rows
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

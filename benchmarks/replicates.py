@@ -31,12 +31,11 @@ from torch import Tensor
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.catalogue import locate, open_dataset
+from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles
 from surrogates.errors import DataError
 from surrogates.evaluation.coverage import mean_defined
-from surrogates.evaluation.intervals import bootstrap_interval
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.models.base import Surrogate
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.conformal import FittedConformal, Score

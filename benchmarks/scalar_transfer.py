@@ -31,7 +31,7 @@ from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.evaluation.coverage import expected_coverage
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, write_json
 from surrogates.models.base import Fitted
 from surrogates.models.wrappers.conformal import FittedConformal, Score
 from surrogates.models.wrappers.ensemble import FittedEnsemble

@@ -15,7 +15,7 @@ from benchmarks.scale.search_cases import EffectShape
 from inverse_design.cli.console import output, say
 from inverse_design.cli.verbs.retrieval import show_rows
 from surrogates.data.catalogue import is_available, open_dataset
-from surrogates.evaluation.rows import write_json
+from surrogates.evaluation.intervals import write_json
 
 _SHAPED = "norman2019_expr"  # what effects of realistic problems are like
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, write_json
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("surrogates", "inverse_design")

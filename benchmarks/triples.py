@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.scale.triples import effect_norms, triple_rows
 from surrogates.data.catalogue import open_dataset
-from surrogates.evaluation.rows import write_json
+from surrogates.evaluation.intervals import write_json
 
 
 def main() -> None:

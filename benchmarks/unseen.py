@@ -16,19 +16,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from surrogates.contrib.bilinear import Bilinear
-from surrogates.contrib.trees import GradientBoosting, RandomForest
+from surrogates.contrib.descriptor_learners import Bilinear, GradientBoosting, RandomForest
 from surrogates.data.catalogue import open_dataset
-from surrogates.data.descriptors import Descriptors
-from surrogates.data.gene_sets import gene_descriptors
+from surrogates.data.descriptors import Descriptors, gene_descriptors
+from surrogates.data.novelty import single_splits
 from surrogates.data.screen import Screen
-from surrogates.evaluation.forward_splits import single_splits
-from surrogates.evaluation.intervals import bootstrap_interval, median, ratio_of_sums
+from surrogates.evaluation.intervals import Row, bootstrap_interval, median, ratio_of_sums, write_json
 from surrogates.evaluation.metrics import pearson_rows, squared_errors
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import Additive
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, NoChange, PerturbationMean
 from surrogates.models.kernel import KernelRidge
 
 REFERENCES: Mapping[str, Surrogate] = {

@@ -24,14 +24,12 @@ from benchmarks.worlds import FAMILIES, ComplexFamily
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.catalogue import open_dataset
-from surrogates.data.novelty import novelty_code, novelty_name
+from surrogates.data.novelty import Split, novelty_code, novelty_name, splits_over_targets
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split, splits_over_targets
 from surrogates.errors import CalibrationError
-from surrogates.evaluation.intervals import NodeBootstrap, ratio_of_sums
-from surrogates.evaluation.rows import Row, write_json
-from surrogates.models.additive import ScaledAdditive
+from surrogates.evaluation.intervals import NodeBootstrap, Row, ratio_of_sums, write_json
 from surrogates.models.base import Surrogate, surrogate_name
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.automatic import Automatic, with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import conformal

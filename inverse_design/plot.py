@@ -19,7 +19,7 @@ from inverse_design.validate.forward import RATIO, verdict
 from inverse_design.validate.judged import Bin
 from inverse_design.validate.replay import FOUND
 from surrogates.evaluation.coverage import exact_binomial_interval
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 from surrogates.whole_file import write_whole
 
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#999999", "#DDDDDD"

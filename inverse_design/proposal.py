@@ -7,34 +7,34 @@ from dataclasses import dataclass, replace
 import pandas as pd
 import torch
 
-from inverse_design.candidates import candidates_table, spread_table
+from inverse_design.candidates import Inquiry, candidates_table, spread_table
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
-from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
 from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
 from inverse_design.problem.problem import (
+    FunctionObjective,
+    ObjectiveName,
     Order,
+    OwnObjective,
     ask,
     candidate_space,
     counts_remark,
     log_prior,
+    make_objective,
     range_remark,
     scale_remark,
 )
-from inverse_design.problem.registered import FunctionObjective, ObjectiveName, OwnObjective, make_objective
-from inverse_design.problem.replicates import Baselines, baselines
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
-from inverse_design.search.api import Engine, search_notes
+from inverse_design.search.api import Engine, Turns, best_by, best_by_turns, need_not_be_made, search_notes
 from inverse_design.search.exhaustive import normalised
 from inverse_design.search.first_rows import RowLaw
 from inverse_design.search.inverse_set import LISTED, CandidatePosterior, InverseSet
-from inverse_design.search.listing import Turns, best_by, best_by_turns, need_not_be_made
 from inverse_design.search.topk import Progress, SearchResult, TopK
-from inverse_design.statement import Inquiry
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen

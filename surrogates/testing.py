@@ -3,7 +3,7 @@
 Example:
     >>> from surrogates.data.simulate import Network
     >>> from surrogates.data.simulate import LinearCausalWorld, singles_and_doubles
-    >>> from surrogates.models.additive import Additive
+    >>> from surrogates.models.baselines import Additive
     >>> network = Network(genes=10)
     >>> design = singles_and_doubles(network, doubles=20, seed=0)
     >>> check_surrogate(Additive(), LinearCausalWorld(network).screen(design, seed=0))

@@ -73,7 +73,7 @@ def test_the_example_finds_the_held_out_double(
     short = tmp_path / "propose.py"
     source = source.replace("top=5", "top=5, surrogate=ScaledAdditive()")
     source = source.replace('"norman2019_expr")', '"norman2019_expr").with_readouts(range(0, 2000, 4))')
-    short.write_text("from surrogates.models.additive import ScaledAdditive\n" + source, encoding="utf-8")
+    short.write_text("from surrogates.models.baselines import ScaledAdditive\n" + source, encoding="utf-8")
     names = runpy.run_path(str(short))
     assert names["proposal"].table["perturbation"][0] == "CEBPE+KLF1"
     assert "CEBPE+KLF1" in capsys.readouterr().out

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.causal_matching.rows import DISTANCE
 from inverse_design.plot import LINES, name_lines, themed, titled, upright
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 
 def distances_figure(rows: Sequence[Row], *, title: str) -> Figure:

@@ -8,8 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from benchmarks.causal_matching.replay import ShiftTrace
-from surrogates.evaluation.intervals import bootstrap_interval, ratio_of_sums
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row, bootstrap_interval, ratio_of_sums
 
 DISTANCE, PLUG_IN, NEAREST, EXPECTED = "distance", "distance_plug_in", "distance_nearest", "distance_expected"
 MORE, TIMES, COVERAGE = "distance_more", "distance_ratio", "coverage"

@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.peers.command import show_peers
 from benchmarks.peers.run import GENES, METHODS, Comparison, measure_peers
 from inverse_design.cli.console import output, say
-from surrogates.evaluation.rows import write_json
+from surrogates.evaluation.intervals import write_json
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from rich.console import Console
 from benchmarks.peers.growth import MARK
 from inverse_design.cli.console import say
 from inverse_design.cli.grid import Column, Grid
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 _HEADERS = {
     "seconds": "seconds",

@@ -13,7 +13,7 @@ from benchmarks.peers.process import Measured, PeerError, Trial, run_trial
 from benchmarks.peers.triples import triples_beside
 from inverse_design.search.topk import Progress
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 GENES = (142, 448, 1415, 10_000)  # 10^4, 10^5, 10^6 and 5 * 10^7 pairs
 EXACT, REFERENCE = "exact_scan", "numpy_loop"

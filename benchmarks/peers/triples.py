@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.peers.growth import MARK, Growth
 from benchmarks.scale.triples import triple_rows
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 BOUNDED = "bounded_search"
 

@@ -20,7 +20,7 @@ from inverse_design.search.topk import SearchResult
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import STATUS, resident_mb
 from surrogates.models.latent import FittedLatentAdditive
 from surrogates.models.training import Layers

@@ -17,7 +17,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.scan import search_pairs
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import STATUS, resident_mb
 
 _BLOCK = 512

@@ -19,7 +19,7 @@ from surrogates.data.perturbation import Intervention
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import STATUS, resident_mb
 
 _ACTIVE = 0.2  # assumed share of genes with a strong effect: most genes of a genome do little

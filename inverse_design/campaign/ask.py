@@ -29,7 +29,7 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
-from inverse_design.recommend.choose import default_recommender, recommend_within
+from inverse_design.recommend.pair_hits import default_recommender, recommend_within
 from inverse_design.recommend.protocol import (
     PERTURBATION,
     RECOMMENDERS,
@@ -158,7 +158,7 @@ def require_settings(settings: CampaignSettings, screen: Screen) -> None:
 
 def space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
     """Everything that may be recommended."""
-    from inverse_design.problem.registered import read_constraint  # noqa: PLC0415 - objectives need models
+    from inverse_design.problem.problem import read_constraint  # noqa: PLC0415 - objectives need models
 
     rules = Constraints(
         excluded=settings.exclude,
@@ -172,7 +172,7 @@ def state_of(
     basis: Basis, settings: CampaignSettings, target: Target, *, started: int, missed: tuple[float, ...]
 ) -> DecisionState:
     """Make the state that a round is decided on."""
-    from surrogates.data.gene_sets import gene_descriptors  # noqa: PLC0415 - reads tables, which few verbs need
+    from surrogates.data.descriptors import gene_descriptors  # noqa: PLC0415 - reads tables, which few verbs need
 
     return DecisionState(
         measured=basis.screen,

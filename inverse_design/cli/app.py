@@ -243,7 +243,7 @@ def demo(
         seed: Fixes everything that is random.
         run: What was typed.
     """
-    from inverse_design.cli.verbs.demo import run_demo
+    from inverse_design.cli.verbs.propose import run_demo
 
     run_demo(run, folder=output, seed=seed)
 

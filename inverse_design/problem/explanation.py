@@ -8,8 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.problem.target import AlignedProfile
-from surrogates.contrib.causal.graph import paths
-from surrogates.contrib.causal.model import FittedCausal
+from surrogates.contrib.causal.model import FittedCausal, paths
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import Fitted, sum_over_interventions

@@ -214,7 +214,7 @@ class Recommender(Protocol):
     A recommender is a frozen value that can be sent to another process, and is called anew in each round. One with
     an attribute ``keeps_rules`` that is true keeps the rules of the state's bench itself; of any other a campaign
     takes the picks that keep them, and asks again for the rest
-    (:func:`inverse_design.recommend.choose.recommend_within`).
+    (:func:`inverse_design.recommend.pair_hits.recommend_within`).
     """
 
     def recommend(

@@ -23,8 +23,8 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Surrogate
+from surrogates.models.baselines import ScaledAdditive
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.likelihood import Replicates, TargetLikelihood
 from inverse_design.problem.objective import Distance, SquaredDistance
-from inverse_design.problem.replicates import Replicates
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.identification import Identification, Total
 from surrogates.data.novelty import SEEN_DOUBLE

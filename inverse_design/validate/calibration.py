@@ -25,11 +25,17 @@ from inverse_design.validate.interval_coverage import (
 )
 from inverse_design.validate.judged import Judged, Kept, compare, promised, variants_of
 from inverse_design.validate.set_coverage import judge_sets
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import (
+    CLASSES,
+    FEWEST_HELD_OUT,
+    SEEN_DOUBLE,
+    ForwardProtocol,
+    Split,
+    forward_protocols,
+    novelty_name,
+)
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
 from surrogates.errors import CalibrationError, DataError
-from surrogates.evaluation.forward_splits import CLASSES, FEWEST_HELD_OUT, ForwardProtocol, forward_protocols
 from surrogates.evaluation.intervals import target_nodes
 from surrogates.evaluation.scorecard import own_readout_marks
 from surrogates.models.base import require_one_context

@@ -4,11 +4,10 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import CLASSES, SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
-from surrogates.evaluation.forward_splits import CLASSES
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import BASELINES, ForwardReport, Progress, measure_forward
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES

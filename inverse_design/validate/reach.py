@@ -27,17 +27,14 @@ from inverse_design.problem.mismatch import (
 from inverse_design.problem.objective import Correlation, Distance, Objective, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.listing import drafted
+from inverse_design.search.api import drafted
 from inverse_design.search.topk import TopK
 from inverse_design.validate.judged import variants_of
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, Split, double_splits, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.intervals import NodeBootstrap
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import NodeBootstrap, Row
 from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated

@@ -22,13 +22,13 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import (
     NodeBootstrap,
+    Row,
     RowStatistic,
     bootstrap_interval,
     mean,
     ratio_of_sums,
     target_nodes,
 )
-from surrogates.evaluation.rows import Row
 
 NEXT_ROUND = 1_000_003  # more than anybody's number of seeds, so that no two rounds draw alike
 Task = TypeVar("Task")

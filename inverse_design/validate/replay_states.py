@@ -30,9 +30,8 @@ from inverse_design.validate.replay import PermutedFeedback, Trace, replay
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.intervals import NodeBootstrap, target_nodes
-from surrogates.evaluation.rows import Row
-from surrogates.models.additive import ScaledAdditive
+from surrogates.evaluation.intervals import NodeBootstrap, Row, target_nodes
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 _QUANTILE = 0.9

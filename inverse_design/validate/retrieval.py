@@ -24,16 +24,13 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import normalised
 from inverse_design.validate.judged import Kept, calibration_errors, compare, promised, variants_of
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, Split, double_splits, novelty_name
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.intervals import NodeBootstrap, median, target_nodes
-from surrogates.evaluation.rows import Row
-from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.evaluation.intervals import NodeBootstrap, Row, median, target_nodes
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

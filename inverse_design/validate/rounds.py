@@ -11,8 +11,7 @@ from torch import Tensor
 
 from inverse_design.validate.judged import calibration_errors, calibration_noise
 from surrogates.evaluation.coverage import exact_binomial_interval
-from surrogates.evaluation.intervals import node_bootstrap_interval
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row, node_bootstrap_interval
 from surrogates.uncertainty.conformal.adaptive import ScorePool
 from surrogates.uncertainty.conformal.exchangeability import Health, campaign_health
 from surrogates.uncertainty.dyadic import dyadic_standard_error

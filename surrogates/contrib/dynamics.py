@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 from torchdiffeq import odeint
 
+from surrogates.data.novelty import fold_numbers
 from surrogates.data.screen import FEWEST_CONDITIONS, Screen
-from surrogates.data.splits import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import require_one_context

@@ -1,12 +1,13 @@
-"""Novelty classes: how far a perturbation is from what was measured.
+"""Novelty classes, how far a perturbation is from what was measured, and splits that hold them out.
 
 Beside them, which readouts are targets of a perturbation itself (activation raises its own gene), and targets that
 a screen has not measured, as entries of its vocabulary.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
@@ -14,9 +15,23 @@ from torch import Tensor
 from surrogates.data.perturbation import Intervention, Mode
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
+from surrogates.errors import DataError
+from surrogates.summary import summary
 
 SEEN_SINGLE = 16 * 1 + 1
 SEEN_DOUBLE = 16 * 2 + 2
+UNSEEN_SINGLE = 16 * 1 + 0
+HALF_SEEN_DOUBLE = 16 * 2 + 1
+UNSEEN_DOUBLE = 16 * 2 + 0
+
+# By the word that chooses them: the order, and how many parts were seen.
+CLASSES: Mapping[str, int] = {
+    "double-2": SEEN_DOUBLE,
+    "double-1": HALF_SEEN_DOUBLE,
+    "double-0": UNSEEN_DOUBLE,
+    "single-0": UNSEEN_SINGLE,
+}
+FEWEST_HELD_OUT = 2
 
 
 def seen_code(order: int) -> int:
@@ -86,3 +101,169 @@ def with_targets(screen: Screen, targets: Iterable[str], *, mode: Mode, dose: fl
     # Entries are sorted, so new ones shift the numbers of the known. An empty slot, -1, takes the last number.
     numbers = torch.tensor([*(vocabulary.ids[entry.label] for entry in known.entries), EMPTY])
     return replace(screen, vocabulary=vocabulary, batch=replace(screen.batch, genes=numbers[screen.batch.genes]))
+
+
+def fold_numbers(names: Sequence[str], *, folds: int, seed: int) -> Int[Tensor, "n"]:
+    """Deal distinct names to folds of nearly equal size."""
+    dealt = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)) % folds
+    by_name = torch.tensor(sorted(range(len(names)), key=names.__getitem__), dtype=torch.int64)
+    numbers = torch.empty(len(names), dtype=torch.int64)
+    numbers[by_name] = dealt
+    return numbers
+
+
+NOT_HELD_OUT = -1
+
+
+def folds_of_doubles(screen: Screen, *, seed: int) -> Int[Tensor, "n"]:
+    """Number the fold in which each double is held out.
+
+    Raises:
+        DataError: If ``double_fold`` does not hold whole numbers.
+    """
+    doubles = screen.batch.order == 2
+    if "double_fold" not in screen.annotations:
+        names = [label if held else None for label, held in zip(screen.labels, doubles.tolist(), strict=True)]
+        return _deal(names, folds=5, seed=seed)
+    given = screen.annotations["double_fold"]
+    if not pd.api.types.is_integer_dtype(given):
+        raise DataError(f"annotation 'double_fold' holds {given.dtype}; make it whole numbers, -1 for no fold")
+    return torch.where(doubles, torch.tensor(given.to_numpy(dtype="int64")), NOT_HELD_OUT)
+
+
+def folds_of_singles(screen: Screen, *, folds: int = 5, seed: int) -> Int[Tensor, "n"]:
+    """Number the fold in which each single perturbation is held out."""
+    targets = screen.vocabulary.targets
+    rows = zip(screen.batch.genes[:, 0].tolist(), (screen.batch.order == 1).tolist(), strict=True)
+    return _deal([targets[gene] if single else None for gene, single in rows], folds=folds, seed=seed)
+
+
+def _deal(names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, "n"]:
+    """Deal distinct names to folds; ``None`` stays out."""
+    distinct = sorted({name for name in names if name is not None})
+    fold = dict(zip(distinct, fold_numbers(distinct, folds=folds, seed=seed).tolist(), strict=True))
+    return torch.tensor([NOT_HELD_OUT if name is None else fold[name] for name in names], dtype=torch.int64)
+
+
+@dataclass(frozen=True)
+class Split:
+    """Rows to learn from and rows to predict.
+
+    Attributes:
+        train: Rows of the training conditions.
+        test: Rows of the held-out conditions.
+    """
+
+    train: Int[Tensor, "n"]
+    test: Int[Tensor, "b"]
+    __repr__ = summary
+
+
+def splits_over_doubles(screen: Screen, *, folds: int, seed: int) -> list[Split]:
+    """Hold doubles of two entries measured alone out; everything else is for training."""
+    rows = torch.nonzero(novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE).flatten()
+    if len(rows) < 2:
+        return []
+    parts = min(folds, len(rows))
+    numbers = fold_numbers([screen.labels[row] for row in rows.tolist()], folds=parts, seed=seed)
+    return [_without(screen, rows[numbers == part]) for part in range(parts)]
+
+
+def splits_over_targets(screen: Screen, *, folds: int, seed: int) -> list[Split]:
+    """Hold targets out, with every condition that contains one of them, at any dose."""
+    numbers = folds_of_singles(screen, folds=folds, seed=seed)
+    targets = screen.vocabulary.targets
+    splits = []
+    for part in torch.unique(numbers[numbers != NOT_HELD_OUT]):
+        held = {targets[gene] for gene in screen.batch.genes[numbers == part, 0].tolist()}
+        hidden = torch.tensor([target in held for target in targets])
+        touched = (hidden[screen.batch.genes.clamp(min=0)] & screen.batch.present).any(1)
+        if not bool(touched.all()):
+            splits.append(_without(screen, torch.nonzero(touched).flatten()))
+    return splits
+
+
+def _without(screen: Screen, rows: Int[Tensor, "b"]) -> Split:
+    kept = torch.ones(len(screen), dtype=torch.bool)
+    kept[rows] = False
+    return Split(torch.nonzero(kept).flatten(), rows)
+
+
+@dataclass(frozen=True)
+class ForwardProtocol:
+    """Folds, and the novelty classes that are judged on them."""
+
+    splits: tuple[Split, ...]  # their held-out rows are of the classes, and each is one row or more
+    codes: tuple[Int[Tensor, "_"], ...]  # the class of each held-out row, split by split
+    classes: tuple[int, ...]  # codes of :func:`surrogates.data.novelty.novelty_code`
+
+    @property
+    def novelty(self) -> str:
+        """The names of the classes."""
+        return "; ".join(map(novelty_name, self.classes))
+
+
+def forward_protocols(screen: Screen, classes: Collection[int], *, seed: int) -> list[ForwardProtocol]:
+    """Hold out what a screen has of some novelty classes: doubles of seen parts by double, the rest by target."""
+    found = []
+    for own, make in (
+        ([code for code in classes if code == SEEN_DOUBLE], double_splits),
+        ([code for code in classes if code != SEEN_DOUBLE], target_splits),
+    ):
+        splits = [(split, held_out_classes(screen, split)) for split in make(screen, seed=seed)] if own else []
+        held = {
+            code: {row for split, codes in splits for row in split.test[codes == code].tolist()} for code in own
+        }
+        large = tuple(code for code in own if len(held[code]) >= FEWEST_HELD_OUT)
+        kept = [
+            (Split(split.train, split.test[chosen]), codes[chosen])
+            for split, codes in splits
+            if (chosen := torch.isin(codes, torch.tensor(large))).any()
+        ]
+        if kept:
+            found.append(
+                ForwardProtocol(tuple(split for split, _ in kept), tuple(codes for _, codes in kept), large)
+            )
+    return found
+
+
+def held_out_classes(screen: Screen, split: Split) -> Int[Tensor, "b"]:
+    """Number the novelty class of each held-out row, given what the training rows have measured alone."""
+    return novelty_code(screen.batch.rows(split.test), screen.rows(split.train).single_rows >= 0)
+
+
+def double_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
+    """Hold doubles out, fold by fold; all singles and the other folds' doubles are for training."""
+    order, folds = screen.batch.order, folds_of_doubles(screen, seed=seed)
+    predictable = novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE
+    for fold in torch.unique(folds[folds >= 0]):
+        test = (folds == fold) & predictable
+        if test.any():
+            yield Split(_numbers((order == 1) | ((order == 2) & (folds != fold))), _numbers(test))
+
+
+def target_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
+    """Hold targets out in five folds; whatever contains none of them is for training."""
+    batch = screen.batch
+    for split in splits_over_targets(screen, folds=5, seed=seed):
+        held = torch.zeros(len(screen.vocabulary), dtype=torch.bool)
+        held[batch.genes[split.test[batch.order[split.test] == 1], 0]] = True
+        known = held | (screen.rows(split.train).single_rows >= 0)
+        predictable = (_of_slots(known, batch.genes, batch.present) | ~batch.present).all(1) & (batch.order <= 2)
+        yield Split(split.train, split.test[predictable[split.test]])
+
+
+def single_splits(screen: Screen, *, seed: int) -> Iterator[Split]:
+    """Hold singles out in five folds; whatever contains none of their targets is for training."""
+    for split in target_splits(screen, seed=seed):
+        yield Split(split.train, split.test[screen.batch.order[split.test] == 1])
+
+
+def _of_slots(
+    chosen: Bool[Tensor, "v"], genes: Int[Tensor, "b k"], present: Bool[Tensor, "b k"]
+) -> Bool[Tensor, "b k"]:
+    return chosen[genes.clamp(min=0)] & present
+
+
+def _numbers(chosen: Bool[Tensor, "n"]) -> Int[Tensor, "m"]:
+    return torch.nonzero(chosen).flatten()

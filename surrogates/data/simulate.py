@@ -8,9 +8,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from surrogates.data.novelty import folds_of_doubles
 from surrogates.data.perturbation import Intervention, Mode, Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.splits import folds_of_doubles
 from surrogates.errors import DataError, UnknownNameError
 
 # A compound acts as an activator of the gene whose name it bears.

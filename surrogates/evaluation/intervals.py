@@ -1,4 +1,4 @@
-"""How sure an average over perturbations is, also where they are combinations that share genes.
+"""Measured numbers as rows, and how sure an average is, also over combinations that share genes.
 
 ``A+B`` and ``A+C`` are not two independent observations: what is peculiar to A is in both. Here the genes (nodes,
 of which doubles are the edges) are the sample: a standard error of means in closed form, and a bootstrap of any
@@ -6,15 +6,18 @@ statistic. A row may act on any number of genes; with one gene per row, each in 
 for independent rows.
 """
 
+import json
 import math
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.whole_file import write_whole
 
 # From the row numbers of each draw, as many as the draw has, to the value of the statistic for it.
 RowStatistic = Callable[[Int[Tensor, "m d"]], Float[Tensor, "m"]]
@@ -168,3 +171,42 @@ def _as_rows(times: list[Int[Tensor, "m n"]]) -> tuple[Int[Tensor, "_ _"], ...]:
 def _defined(statistic: RowStatistic, draws: tuple[Int[Tensor, "_ _"], ...]) -> Float[Tensor, "m"]:
     values = torch.cat([statistic(rows).double() for rows in draws]) if draws else torch.empty(0).double()
     return values[~values.isnan()]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A number that a benchmark measured.
+
+    Attributes:
+        standard_error: Of the value, where perturbations that share genes were allowed for; ``nan`` if not known.
+    """
+
+    benchmark: str  # which protocol, for example ``"forward"``
+    dataset: str  # on which data
+    model: str  # of which model
+    novelty: str  # on which novelty class
+    variant: str  # of the protocol, for example which readouts
+    metric: str  # what was measured
+    value: float  # how much; ``nan`` where it is undefined
+    low: float  # lower bound of its interval
+    high: float  # upper bound of its interval
+    n: int  # number of held-out perturbations behind it
+    unit: str  # of value and bounds
+    standard_error: float = math.nan
+
+    def to_dict(self) -> dict[str, str | int | float | None]:
+        """Spell the row out for strict JSON."""
+        return {
+            key: None if isinstance(value, float) and not math.isfinite(value) else value
+            for key, value in asdict(self).items()
+        }
+
+
+def write_json(rows: Sequence[Row], path: Path, *, manifest: Mapping[str, object] | None = None) -> None:
+    """Write rows as JSON, ``{"manifest": {...}, "rows": [{...}, ...]}``.
+
+    A reader sees the old file or the new one, never a part.
+    """
+    content = {"manifest": dict(manifest or {}), "rows": [row.to_dict() for row in rows]}
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_whole(path, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))

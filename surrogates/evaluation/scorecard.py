@@ -19,16 +19,19 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name, own_columns, own_marks
-from surrogates.data.screen import Screen
-from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import (
+from surrogates.data.novelty import (
     CLASSES,
     FEWEST_HELD_OUT,
+    SEEN_DOUBLE,
     ForwardProtocol,
     forward_protocols,
+    novelty_name,
+    own_columns,
+    own_marks,
 )
-from surrogates.evaluation.intervals import NodeBootstrap, RowStatistic, mean, ratio_of_sums, target_nodes
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError
+from surrogates.evaluation.intervals import NodeBootstrap, Row, RowStatistic, mean, ratio_of_sums, target_nodes
 from surrogates.evaluation.metrics import (
     FEWEST_READOUTS,
     ROW_METRICS,
@@ -37,10 +40,8 @@ from surrogates.evaluation.metrics import (
     pearson_across,
     r_squared_across,
 )
-from surrogates.evaluation.rows import Row
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, require_one_context
-from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 T = TypeVar("T")

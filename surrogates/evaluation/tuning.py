@@ -24,8 +24,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from surrogates.artefact import fingerprint
+from surrogates.data.novelty import Split, splits_over_doubles, splits_over_targets
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split, splits_over_doubles, splits_over_targets
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.metrics import squared_errors
 from surrogates.models.base import Surrogate, require_one_context

@@ -1,14 +1,22 @@
-"""The baselines that stand beside every model: no change, the mean perturbation, the matching mean."""
+"""The baselines beside every model: no change, means, and combinations as the sum of their parts, or scaled."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from surrogates.data.novelty import SEEN_DOUBLE, class_distance, novelty_code, seen_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
+from surrogates.errors import DataError
+from surrogates.models.base import (
+    PairFactors,
+    PairScale,
+    require_one_context,
+    single_effects,
+    sum_over_interventions,
+)
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 
@@ -134,3 +142,149 @@ def _fitted(screen: Screen, rows: Float[Tensor, "v g"]) -> FittedMean:
 
 def _average(rows: Float[Tensor, "v g"], batch: PerturbationBatch) -> Float[Tensor, "b g"]:
     return sum_over_interventions(rows, batch) / batch.order.clamp(min=1)[:, None]
+
+
+@dataclass(frozen=True)
+class CombinationLaw:
+    """How the combinations of one novelty class depart from the sum of their parts: ``scale * sum + offset``."""
+
+    code: int  # the novelty class, as numbered by :func:`surrogates.data.novelty.novelty_code`
+    scale: float  # factor on the sum
+    offset: Float[Tensor, "g"]  # what is added to each readout
+
+
+@dataclass(frozen=True)
+class FittedScaledAdditive:
+    """Sums of single effects, with a law for each novelty class of combinations that the training data had.
+
+    Attributes:
+        singles: Effect of each entry given alone, the mean single effect where it was not measured alone.
+        laws: One per novelty class with training combinations; with none, combinations are plain sums.
+    """
+
+    vocabulary: Vocabulary  # what the ids of a batch mean
+    readouts: tuple[str, ...]  # names of the readouts
+    measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    singles: Float[Tensor, "v g"]
+    laws: tuple[CombinationLaw, ...]
+    variance: Float[Tensor, "g"]  # in-sample error variance of each readout
+
+    def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
+        """Predict the effects of some perturbations."""
+        mean = sum_over_interventions(self.singles, batch)
+        codes = torch.where(batch.order > 1, novelty_code(batch, self.measured_alone), -1)
+        for code in torch.unique(codes[codes >= 0]).tolist():
+            law = self._law(code)
+            mean[codes == code] = law.scale * mean[codes == code] + law.offset
+        return isotropic(mean, self.variance)
+
+    @property
+    def factorises(self) -> bool:
+        """Pairs are scored by products."""
+        return True
+
+    def pair_factors(self) -> PairFactors:
+        """Factors of the mean effect of all pairs."""
+        law = self._law(SEEN_DOUBLE)
+        return PairFactors.without_interactions(law.scale * self.singles + law.offset / 2)
+
+    def pair_scale(self) -> PairScale:
+        """Factors of the posterior scale of all pairs."""
+        return PairScale.constant(len(self.singles))
+
+    def set_rows(self, order: int) -> Float[Tensor, "v g"]:
+        """Share the scale and the offset of a class of combinations out among their parts."""
+        law = self._law(seen_code(order))
+        return law.scale * self.singles + law.offset / order
+
+    def _law(self, code: int) -> CombinationLaw:
+        """Take the law of a class, or else of the nearest class that has one."""
+        unchanged = CombinationLaw(code, 1.0, torch.zeros_like(self.variance))
+        return min(self.laws, key=lambda law: class_distance(law.code, code), default=unchanged)
+
+
+@dataclass(frozen=True)
+class Additive:
+    """Predicts the sum of the measured single effects.
+
+    An intervention that was never measured alone contributes the mean of all single effects.
+    """
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
+        """Look the single effects up.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Not used.
+
+        Returns:
+            The fitted model, without laws. Its variance is that of the training combinations, which it has not
+            used, or, if there are none, the mean square of the single effects.
+
+        Raises:
+            DataError: If the screen has several contexts, or nothing in it was measured alone.
+        """
+        return _with_laws(screen, laws=())
+
+
+@dataclass(frozen=True)
+class ScaledAdditive:
+    """Predicts ``scale * sum + offset`` with the scale and the offset of the perturbation's novelty class.
+
+    For the training combinations of a class, with ``sum`` over measured single effects (the mean single effect for
+    interventions never measured alone), the scale is ``<sum, effect> / <sum, sum>`` and the offset the mean
+    remainder, shrunk by ``n / (n + shrinkage)``. A class without training combinations borrows from the nearest
+    one; without any, combinations are plain sums. Single perturbations are predicted as by :class:`Additive`.
+
+    Attributes:
+        shrinkage: How many combinations it takes for an offset to count half; not negative.
+    """
+
+    shrinkage: float = 5.0
+
+    def __post_init__(self) -> None:
+        """Refuse a negative shrinkage."""
+        if not self.shrinkage >= 0:
+            raise DataError(f"shrinkage {self.shrinkage!r} is negative; take 0 for none")
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
+        """Learn the law of each novelty class of the training combinations.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Not used.
+
+        Returns:
+            The fitted model. Its variance is that of the training combinations, to which scales and offsets were
+            fitted, hence optimistic; if there are none, the mean square of the single effects.
+
+        Raises:
+            DataError: If the screen has several contexts, or nothing in it was measured alone.
+        """
+        singles, measured_alone = single_effects(screen)
+        sums = sum_over_interventions(singles, screen.batch)
+        codes = novelty_code(screen.batch, measured_alone)
+        combinations = torch.unique(codes[screen.batch.order > 1]).tolist()
+        return _with_laws(
+            screen,
+            laws=tuple(
+                self._law(code, sums[codes == code], screen.effects[codes == code]) for code in combinations
+            ),
+        )
+
+    def _law(self, code: int, sums: Float[Tensor, "n g"], effects: Float[Tensor, "n g"]) -> CombinationLaw:
+        tiny = torch.finfo(sums.dtype).tiny
+        scale = float((sums * effects).sum() / sums.square().sum().clamp(min=tiny))
+        remainder = (effects - scale * sums).mean(0)
+        return CombinationLaw(code, scale, remainder * len(sums) / (len(sums) + self.shrinkage))
+
+
+def _with_laws(screen: Screen, *, laws: tuple[CombinationLaw, ...]) -> FittedScaledAdditive:
+    singles, measured_alone = single_effects(screen)
+    together = torch.nonzero(screen.batch.order > 1).flatten()
+    spread = residual_variance(singles[measured_alone])
+    fitted = FittedScaledAdditive(screen.vocabulary, screen.readouts, measured_alone, singles, laws, spread)
+    if not len(together):
+        return fitted
+    residuals = screen.effects[together] - fitted.predict(screen.batch.rows(together)).mean
+    return replace(fitted, variance=residual_variance(residuals))

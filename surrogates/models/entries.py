@@ -13,14 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import own_columns
+from surrogates.data.novelty import fold_numbers, own_columns
 from surrogates.data.screen import Screen
-from surrogates.data.splits import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.models.additive import CombinationLaw, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
-from surrogates.models.baselines import residual_variance
-from surrogates.models.features import effect_components
+from surrogates.models.baselines import CombinationLaw, FittedScaledAdditive, ScaledAdditive, residual_variance
+from surrogates.models.interaction import effect_components
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 

@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from surrogates.data.descriptors import Descriptors, known_to_any
-from surrogates.data.gene_sets import gene_descriptors
+from surrogates.data.descriptors import Descriptors, gene_descriptors, known_to_any
 from surrogates.data.novelty import own_columns
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.models.entries import FittedDescribed, Learnt, fit_described, own_readout_scores
-from surrogates.models.features import effect_components
+from surrogates.models.interaction import effect_components
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 # As in the model of interactions.

@@ -15,8 +15,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.descriptors import Descriptors
+from surrogates.data.novelty import fold_numbers
 from surrogates.data.screen import FEWEST_CONDITIONS, Screen
-from surrogates.data.splits import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import (

@@ -1,7 +1,6 @@
 """Surrogates made of others, under the names by which they are chosen."""
 
-from surrogates.models.additive import ScaledAdditive
-from surrogates.models.baselines import MatchingMean
+from surrogates.models.baselines import MatchingMean, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.latent import LatentAdditive
 from surrogates.models.linear import Ridge

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 
 SMALL = {"genes": 13, "readouts": 15, "training": 20, "counts": (9, 20), "base": ScaledAdditive()}
 JUDGED = 78 - 20 - 20 - 1

@@ -12,8 +12,7 @@ from benchmarks.worlds import ComplexFamily, NetworkFamily
 from inverse_design.validate.judged import AGREE
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.models.additive import Additive
-from surrogates.models.baselines import NoChange
+from surrogates.models.baselines import Additive, NoChange
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

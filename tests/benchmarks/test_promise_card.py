@@ -8,9 +8,9 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.validate.judged import Judged
+from surrogates.data.novelty import double_splits
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import double_splits
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.calibrated import Calibrated
 
 SCREEN = NetworkFamily(genes=8, doubles=20, network=20).draw(seed=0)

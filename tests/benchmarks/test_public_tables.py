@@ -13,8 +13,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import target_nodes
-from surrogates.models.additive import Additive
-from surrogates.models.baselines import NoChange
+from surrogates.models.baselines import Additive, NoChange
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 

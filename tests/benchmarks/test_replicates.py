@@ -12,7 +12,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 
 GENES, PAIRS, WELLS = 26, 300, 8
 

@@ -13,7 +13,7 @@ from surrogates.data.io.readers import read_screen
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 
 
 @pytest.fixture(scope="module")

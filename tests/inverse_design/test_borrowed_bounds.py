@@ -5,7 +5,7 @@ from inverse_design.candidates import borrowed_bounds, borrowed_note, borrows, q
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.screen import Screen
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.public_law import BorrowedSum
 

@@ -8,13 +8,12 @@ from strategies.screens import normal, pairs_of, planted_screen
 
 from inverse_design.candidates import candidates_table, outcome_bounds, spread_table
 from inverse_design.problem.explanation import Explanation
-from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.likelihood import TargetLikelihood, baselines
 from inverse_design.problem.objective import DISTANCE, SignedProjection
-from inverse_design.problem.replicates import baselines
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import conformal
 from surrogates.models.wrappers.stated_errors import Decomposition

@@ -14,8 +14,8 @@ from inverse_design.ranking import rank
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError, DataError, UnknownNameError
-from surrogates.models import additive
-from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
+from surrogates.models import baselines
+from surrogates.models.baselines import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.kernel import KernelRidge
 from surrogates.models.regressor import FromRegressor
 from surrogates.models.wrappers.automatic import Automatic
@@ -139,7 +139,7 @@ def others(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         raise AssertionError("a model was fitted that nobody asked for")
 
     monkeypatch.setattr(KernelRidge, "fit", noting)
-    monkeypatch.setattr(additive.Additive, "fit", noting)
+    monkeypatch.setattr(baselines.Additive, "fit", noting)
     return fits
 
 

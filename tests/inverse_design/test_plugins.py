@@ -16,8 +16,14 @@ from inverse_design.cli.outputs import WRITERS
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.problem.objective import Objective
-from inverse_design.problem.problem import candidate_space, log_prior
-from inverse_design.problem.registered import CONSTRAINTS, OBJECTIVES, make_objective, read_constraint
+from inverse_design.problem.problem import (
+    CONSTRAINTS,
+    OBJECTIVES,
+    candidate_space,
+    log_prior,
+    make_objective,
+    read_constraint,
+)
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.api import Engine
@@ -25,7 +31,7 @@ from inverse_design.search.exhaustive import evidence, search
 from inverse_design.testing import check_constraint, check_objective, check_space, check_writer
 from surrogates.data.io.readers import READERS, read_screen
 from surrogates.errors import UnknownNameError
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.testing import check_reader, check_surrogate

@@ -10,23 +10,22 @@ from strategies.screens import gene, label, normal, pairs_of, planted_screen
 from strategies.streamed import Streamed
 from torch import Tensor
 
+from inverse_design.candidates import Inquiry
 from inverse_design.errors import NothingToProposeError, TargetError
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.likelihood import Replicates, TargetLikelihood, replicates
 from inverse_design.problem.objective import Correlation, Distance, SignedProjection, SquaredDistance
 from inverse_design.problem.problem import ask
-from inverse_design.problem.replicates import Replicates, replicates
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.exhaustive import evidence
 from inverse_design.search.first_rows import RowLaw, first_rows
 from inverse_design.search.identification import identify
 from inverse_design.search.inverse_set import CandidatePosterior
-from inverse_design.statement import Inquiry
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import CalibrationError, DataError, UnknownNameError
-from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated

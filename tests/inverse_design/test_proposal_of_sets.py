@@ -12,7 +12,7 @@ from inverse_design.proposal import Proposal, propose
 from inverse_design.search import exhaustive
 from inverse_design.search import inverse_set as placement
 from surrogates.data.screen import Screen
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.interaction import Interaction
 
 GENES = 8

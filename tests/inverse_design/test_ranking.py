@@ -16,7 +16,7 @@ from inverse_design.ranking import MEASURED, Ranking, rank
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 
 PAIRS = ["G04+G07", "G06+G07", "G00+G01", "G02+G04", "G03+G06"]
 

@@ -8,8 +8,7 @@ from strategies.worlds import tiny_screen
 
 from inverse_design.validate.calibration import ClassCard, measure_calibration
 from surrogates.data.screen import Screen
-from surrogates.models.additive import ScaledAdditive
-from surrogates.models.baselines import NoChange
+from surrogates.models.baselines import NoChange, ScaledAdditive
 from surrogates.models.wrappers.automatic import Automatic
 
 QUICK = Automatic((ScaledAdditive(),), (NoChange(),))

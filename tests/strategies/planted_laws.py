@@ -12,8 +12,8 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.screen import Screen
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, single_effects
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance

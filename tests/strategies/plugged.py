@@ -9,7 +9,7 @@ import pytest
 FILES = {
     "plug_surrogate": """
 from dataclasses import dataclass
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 
 @dataclass(frozen=True)
 class PlainSums:

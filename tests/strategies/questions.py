@@ -11,7 +11,7 @@ from inverse_design.problem.objective import Objective, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.screen import Screen
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 GENES, READOUTS = 12, 6

@@ -30,9 +30,8 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate
-from surrogates.models.baselines import PerturbationMean
+from surrogates.models.baselines import Additive, PerturbationMean, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.registry import CONTEXT_SURROGATES, SURROGATES
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

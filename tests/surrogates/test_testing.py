@@ -10,9 +10,16 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import PairFactors, PairScale, Surrogate
-from surrogates.models.baselines import FittedMean, MatchingMean, NoChange, PerturbationMean
+from surrogates.models.baselines import (
+    Additive,
+    FittedMean,
+    FittedScaledAdditive,
+    MatchingMean,
+    NoChange,
+    PerturbationMean,
+    ScaledAdditive,
+)
 from surrogates.testing import (
     check_configuration,
     check_fit,

@@ -19,7 +19,7 @@ from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, measured, probability
 from inverse_design.errors import NothingToProposeError
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 _BOUNDED = ("predicted", "lower", "upper")
 # These stand in every row alike, or speak to programs.

@@ -60,7 +60,7 @@ def reach(
         reading: How to read a file.
         run: What was typed.
     """
-    from inverse_design.cli.verbs.reach import run_reach
+    from inverse_design.cli.verbs.replay import run_reach
 
     run_reach(run, data, context=context, asked=asked, reading=reading)
 

@@ -18,9 +18,9 @@ from inverse_design.validate.calibration_rows import calibration_rows, coverage_
 from inverse_design.validate.interval_coverage import percent
 from inverse_design.validate.judged import AGREE, Bin, reliability
 from inverse_design.value_tables import names_a_file
+from surrogates.data.novelty import CLASSES
 from surrogates.errors import CalibrationError, UnknownNameError
-from surrogates.evaluation.forward_splits import CLASSES
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, write_json
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.uncertainty.conformal.quantiles import require_level
 

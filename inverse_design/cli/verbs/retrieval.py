@@ -36,10 +36,9 @@ from inverse_design.validate.retrieval import (
     retrieval_rows,
 )
 from inverse_design.value_tables import names_a_file
+from surrogates.data.novelty import CLASSES
 from surrogates.data.screen import Screen
-from surrogates.evaluation.forward_splits import CLASSES
-from surrogates.evaluation.intervals import target_nodes
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, target_nodes, write_json
 from surrogates.models.registry import SURROGATES
 
 # Of the benchmark of forward models, beside the ratios of errors.

@@ -22,7 +22,7 @@ from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, write_json
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 NEEDED = ("round", "lower", "upper", "measured")

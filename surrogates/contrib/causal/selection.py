@@ -9,9 +9,8 @@ from torch import Tensor
 
 from surrogates.contrib.causal.design import Regression
 from surrogates.contrib.causal.estimate import Estimate, Penalty, largest_penalty
-from surrogates.data.novelty import novelty_code
+from surrogates.data.novelty import fold_numbers, novelty_code
 from surrogates.data.screen import Screen
-from surrogates.data.splits import fold_numbers
 
 _FOLDS = 3
 _FEWEST_COMBINATIONS = 10

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from surrogates.contrib.contexts.two_factor import ActionEffects, TwoFactor
 from surrogates.data.across import context_number
+from surrogates.data.novelty import fold_numbers
 from surrogates.data.screen import Screen
-from surrogates.data.splits import fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import sum_over_interventions

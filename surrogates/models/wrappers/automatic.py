@@ -13,14 +13,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_name
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_name, splits_over_targets
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_targets
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate, single_effects, surrogate_name
-from surrogates.models.baselines import MatchingMean, NoChange
+from surrogates.models.baselines import Additive, MatchingMean, NoChange, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.kernel import KernelRidge
 from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated, judge_of

@@ -8,9 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name, seen_code
+from surrogates.data.novelty import SEEN_DOUBLE, Split, novelty_code, novelty_name, seen_code, splits_over_doubles
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split, splits_over_doubles
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import (

@@ -23,9 +23,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import novelty_code, own_columns, own_marks
+from surrogates.data.novelty import novelty_code, own_columns, own_marks, splits_over_doubles, splits_over_targets
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted, Surrogate

@@ -12,9 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, Split, fold_numbers, novelty_code
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split, fold_numbers
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted, Surrogate, pair_factored, single_effects

@@ -20,13 +20,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from surrogates.data.novelty import Split, splits_over_doubles
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split, splits_over_doubles
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate, require_one_context
-from surrogates.models.features import effect_components
-from surrogates.models.interaction import FEWEST_COMBINATIONS
+from surrogates.models.baselines import ScaledAdditive
+from surrogates.models.interaction import FEWEST_COMBINATIONS, effect_components
 
 FOLDS = 5
 

@@ -27,8 +27,8 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
-from surrogates.models.additive import CombinationLaw, FittedScaledAdditive
 from surrogates.models.base import single_effects, sum_over_interventions
+from surrogates.models.baselines import CombinationLaw, FittedScaledAdditive
 
 BORROWED = "borrowed from public screens"
 _NORMAN = "Norman et al., Science 365:786 (2019)"

@@ -13,9 +13,16 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, class_distance, novelty_code, seen_code
+from surrogates.data.novelty import (
+    SEEN_DOUBLE,
+    SEEN_SINGLE,
+    class_distance,
+    novelty_code,
+    seen_code,
+    splits_over_doubles,
+    splits_over_targets,
+)
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import (

@@ -9,7 +9,7 @@ from rich.console import Console
 from benchmarks import __main__ as benchmarks
 from benchmarks.peers.command import show_peers
 from benchmarks.peers.run import Comparison, PeerReport
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 
 def row(model: str, metric: str, value: float, n: int = 3, variant: str = "66 pairs") -> Row:

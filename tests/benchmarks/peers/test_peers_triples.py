@@ -6,7 +6,7 @@ from benchmarks.peers.growth import Growth
 from benchmarks.peers.process import Measured
 from benchmarks.peers.triples import triples_beside
 from benchmarks.scale import triples
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 LINE = Growth(((100, Measured((1.0,), (1.0,), None, ())), (1100, Measured((2.0,), (2.0,), None, ()))))
 

@@ -18,7 +18,7 @@ from inverse_design.acquisition.utility import (
     utility_of,
 )
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, SignatureTarget
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.calibrated import Calibrated
 from surrogates.uncertainty.error_model import FactorCovariance
 

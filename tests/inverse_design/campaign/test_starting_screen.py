@@ -11,7 +11,7 @@ from strategies.screens import pairs_of, planted_screen
 from inverse_design.campaign import create as module
 from inverse_design.campaign.create import screen_from_bytes, screen_to_bytes
 from inverse_design.errors import StoreError
-from surrogates.data.splits import folds_of_doubles
+from surrogates.data.novelty import folds_of_doubles
 
 
 def test_numbers_and_names_come_back_and_annotations_are_one_empty_row_per_condition() -> None:

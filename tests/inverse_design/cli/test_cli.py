@@ -14,7 +14,7 @@ from inverse_design.cli import options
 from inverse_design.problem.constraints import Constraints
 from inverse_design.validate.retrieval import DEFAULT, METHODS, YARDSTICK
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated
 
 HEAVY = ("torch", "pandas", "anndata", "numpy", "pyarrow", "pydantic", "h5py", "scipy")

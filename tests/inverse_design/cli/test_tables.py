@@ -14,8 +14,8 @@ from inverse_design.cli.verbs.retrieval import reliability_grid, show_rows, show
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.topk import Certificate
 from inverse_design.validate.judged import Bin
-from surrogates.evaluation.rows import Row
-from surrogates.models.additive import ScaledAdditive
+from surrogates.evaluation.intervals import Row
+from surrogates.models.baselines import ScaledAdditive
 
 ORDER = [
     "rank", "perturbation", "order", "utility", "distance", "lower", "upper", "beats_nothing", "probability",

@@ -23,7 +23,7 @@ from inverse_design.plot import (
 )
 from inverse_design.validate.calibration_rows import calibration_rows
 from inverse_design.validate.replay import FOUND
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 NAN = math.nan
 TABLE = pd.DataFrame({

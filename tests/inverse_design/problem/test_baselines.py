@@ -2,8 +2,8 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
+from inverse_design.problem.likelihood import baselines
 from inverse_design.problem.objective import Correlation, Distance, SignedProjection
-from inverse_design.problem.replicates import baselines
 from inverse_design.problem.target import AlignedProfile
 
 SCREEN = planted_screen(alone=range(5), together=pairs_of(5, 4), readouts=6)

@@ -2,10 +2,9 @@ import torch
 
 from inverse_design import propose
 from inverse_design.problem.explanation import causal_paths
-from surrogates.contrib.causal.graph import paths
-from surrogates.contrib.causal.model import Causal
+from surrogates.contrib.causal.model import Causal, paths
 from surrogates.data.simulate import LinearCausalWorld, Network, singles_and_doubles
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 
 NETWORK = Network(genes=12, parents=1, seed=3)
 SCREEN = LinearCausalWorld(NETWORK, noise=1e-3).screen(singles_and_doubles(NETWORK, doubles=12, seed=0), seed=0)

@@ -8,7 +8,7 @@ from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.models.additive import CombinationLaw, FittedScaledAdditive
+from surrogates.models.baselines import CombinationLaw, FittedScaledAdditive
 from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 

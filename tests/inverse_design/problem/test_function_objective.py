@@ -9,11 +9,11 @@ from strategies.screens import label, pairs_of, planted_screen
 from torch import Tensor
 
 from inverse_design.problem.objective import SignedProjection
-from inverse_design.problem.registered import FunctionObjective, OwnObjective
+from inverse_design.problem.problem import FunctionObjective, OwnObjective
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.proposal import propose
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated
 
 TOGETHER = pairs_of(7, 15)

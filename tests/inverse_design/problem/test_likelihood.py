@@ -28,7 +28,7 @@ from inverse_design.search.scan import search_pairs
 from inverse_design.testing import check_pair_score
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.uncertainty.error_model import FactorCovariance
 

@@ -24,7 +24,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
 

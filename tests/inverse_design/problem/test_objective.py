@@ -23,8 +23,8 @@ from inverse_design.testing import check_pair_score
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, single_effects
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance

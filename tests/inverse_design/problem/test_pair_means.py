@@ -18,8 +18,8 @@ from inverse_design.proposal import propose
 from inverse_design.search.exhaustive import evidence, search
 from inverse_design.testing import check_pair_score
 from surrogates.data.novelty import SEEN_DOUBLE
-from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Surrogate
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.latent import LatentAdditive
 from surrogates.models.training import Schedule

@@ -4,7 +4,7 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
-from inverse_design.problem.replicates import replicates
+from inverse_design.problem.likelihood import replicates
 from inverse_design.problem.target import AlignedProfile
 from surrogates.errors import CalibrationError
 from surrogates.models.wrappers.cross_fitting import HeldOutPredictions

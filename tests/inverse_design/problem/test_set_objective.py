@@ -18,9 +18,8 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
 from inverse_design.problem.set_score import set_score
 from inverse_design.problem.target import AlignedProfile
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate, set_rows
-from surrogates.models.baselines import MatchingMean
+from surrogates.models.baselines import Additive, MatchingMean, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stacked import Stacked

@@ -24,7 +24,7 @@ from surrogates.data.catalogue import open_dataset
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
-from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated
 
 RULES, FREE = BatchRules(most_per_gene=3, random_share=0.25), BatchRules()

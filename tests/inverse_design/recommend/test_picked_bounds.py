@@ -19,7 +19,7 @@ from inverse_design.recommend.picked_bounds import (
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.uncertainty.posterior import ScalarPosterior
 

@@ -11,7 +11,7 @@ from inverse_design.acquisition.batch import BatchRules
 from inverse_design.errors import NothingToProposeError, PlanError
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
-from inverse_design.recommend.choose import default_recommender, recommend_within
+from inverse_design.recommend.pair_hits import default_recommender, recommend_within
 from inverse_design.recommend.protocol import (
     RECOMMENDERS,
     AdditiveRanking,

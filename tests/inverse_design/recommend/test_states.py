@@ -22,7 +22,7 @@ from inverse_design.validate.replay_states import measured_profile, reach_enviro
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 
 TOLERANCE = 0.05
 # BoTorch imports what torch has deprecated.

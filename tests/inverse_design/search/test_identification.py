@@ -17,9 +17,8 @@ from inverse_design.search import identification
 from inverse_design.search.identification import NEAR, Identification, asked_again, identify
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import NoChange
+from surrogates.models.baselines import Additive, NoChange, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

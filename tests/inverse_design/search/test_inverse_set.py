@@ -21,7 +21,7 @@ from inverse_design.search.identification import Identification, asked_again, id
 from inverse_design.search.inverse_set import InverseSet, Rule, SetRule, calibrate_set, inverse_set
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.uncertainty.conformal.quantiles import quantile_rank
 

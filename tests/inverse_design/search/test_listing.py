@@ -13,10 +13,9 @@ from inverse_design.problem.objective import SquaredDistance
 from inverse_design.problem.problem import ask, candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.proposal import Proposal, propose
-from inverse_design.search.api import Engine
-from inverse_design.search.listing import DISTANCE, LIKELIHOOD, _second, best_by_turns, need_not_be_made
+from inverse_design.search.api import DISTANCE, LIKELIHOOD, Engine, _second, best_by_turns, need_not_be_made
 from surrogates.data.screen import Screen
-from surrogates.models.additive import ScaledAdditive
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 from torch import Tensor
 
-from inverse_design.problem.replicates import Replicates
+from inverse_design.problem.likelihood import Replicates
 from inverse_design.search.first_rows import FirstRows, RowLaw
 from surrogates.errors import CalibrationError
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile

@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inverse_design.search.listing import by_turns, drafted
+from inverse_design.search.api import by_turns, drafted
 from inverse_design.search.topk import Certificate, SearchResult, TopK
 
 RANKINGS = st.integers(0, 9).flatmap(

@@ -8,10 +8,9 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.validate import calibration
 from inverse_design.validate.calibration import Behind, measure_calibration
-from surrogates.data.novelty import SEEN_DOUBLE
+from surrogates.data.novelty import SEEN_DOUBLE, UNSEEN_SINGLE, double_splits
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError, DataError
-from surrogates.evaluation.forward_splits import UNSEEN_SINGLE, double_splits
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 

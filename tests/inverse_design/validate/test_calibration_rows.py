@@ -16,11 +16,9 @@ from inverse_design.validate.calibration_rows import (
     main_level,
 )
 from inverse_design.validate.judged import Judged, compare, promised
-from surrogates.data.novelty import SEEN_DOUBLE
+from surrogates.data.novelty import SEEN_DOUBLE, double_splits
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.intervals import node_bootstrap_interval
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, node_bootstrap_interval, write_json
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.uncertainty.conformal.quantiles import coverage_band

@@ -13,7 +13,7 @@ from inverse_design.validate.forward import (
     verdict,
 )
 from surrogates.errors import UnknownNameError
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 from surrogates.models.interaction import Interaction
 from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic

@@ -16,10 +16,9 @@ from inverse_design.validate.interval_coverage import (
     percent,
     standing_behind,
 )
-from surrogates.data.novelty import SEEN_DOUBLE
+from surrogates.data.novelty import SEEN_DOUBLE, double_splits
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError
-from surrogates.evaluation.forward_splits import double_splits
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.uncertainty.posterior import Interval
 

@@ -11,7 +11,7 @@ from strategies.screens import pairs_of, planted_screen
 from strategies.streamed import Streamed
 from strategies.worlds import command
 
-from inverse_design.cli.verbs.reach import kinds_grid, reach_losses
+from inverse_design.cli.verbs.replay import kinds_grid, reach_losses
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.mismatch import KnownEffects, asked_states, choose_mismatch, regret, regrets
 from inverse_design.problem.objective import Correlation, Distance, SquaredDistance
@@ -27,12 +27,11 @@ from inverse_design.validate.reach import (
     ReachReport,
     measure_reach,
 )
+from surrogates.data.novelty import double_splits
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.intervals import node_bootstrap_interval
-from surrogates.evaluation.rows import Row
-from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.evaluation.intervals import Row, node_bootstrap_interval
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, Expert
 
 GENES, DOUBLES, READOUTS = 8, 20, 9
@@ -216,7 +215,7 @@ def test_the_verb_prints_tables_and_writes_rows(
         asked.append((words["dataset"], words["seed"]))
         return report()
 
-    monkeypatch.setattr("inverse_design.cli.verbs.reach.measure_reach", measured)
+    monkeypatch.setattr("inverse_design.cli.verbs.replay.measure_reach", measured)
     path, rows = tmp_path / "screen.csv", tmp_path / "rows.json"
     frame = pd.DataFrame(screen().effects.numpy(), columns=list(screen().readouts))
     frame.insert(0, "condition", list(screen().labels))

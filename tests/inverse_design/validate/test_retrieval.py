@@ -32,15 +32,13 @@ from inverse_design.validate.retrieval import (
     retrieval_rows,
     retrieve,
 )
+from surrogates.data.novelty import Split, double_splits
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, singles_and_doubles
-from surrogates.data.splits import Split
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import double_splits
-from surrogates.evaluation.intervals import node_bootstrap_interval
-from surrogates.evaluation.rows import Row
-from surrogates.models.additive import Additive, ScaledAdditive
+from surrogates.evaluation.intervals import Row, node_bootstrap_interval
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated
 from surrogates.uncertainty.dyadic import dyadic_standard_error

@@ -11,9 +11,8 @@ from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
 from inverse_design.validate.set_coverage import JudgedSets, judge_sets
+from surrogates.data.novelty import Split, double_splits
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split
-from surrogates.evaluation.forward_splits import double_splits
 
 
 @cache

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from strategies.screens import gene, normal, plans, planted_screen
 
-from surrogates.contrib.bilinear import Bilinear
+from surrogates.contrib.descriptor_learners import Bilinear
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.novelty import with_targets
 from surrogates.data.perturbation import Perturbation

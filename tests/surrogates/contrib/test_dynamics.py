@@ -23,7 +23,7 @@ from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubl
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.evaluation.metrics import pearson_rows
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.models.training import Schedule
 from surrogates.testing import check_surrogate
 

@@ -3,7 +3,7 @@ import pytest
 import torch
 from strategies.screens import gene, normal, planted_screen
 
-from surrogates.contrib.trees import GradientBoosting, RandomForest
+from surrogates.contrib.descriptor_learners import GradientBoosting, RandomForest
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.novelty import with_targets
 from surrogates.data.perturbation import Perturbation

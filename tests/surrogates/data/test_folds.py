@@ -2,7 +2,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from surrogates.data.splits import fold_numbers
+from surrogates.data.novelty import fold_numbers
 
 names = st.lists(st.text(min_size=1, max_size=4), unique=True, max_size=30)
 

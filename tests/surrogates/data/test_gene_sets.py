@@ -5,8 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from surrogates.data import gene_sets
-from surrogates.data.gene_sets import gene_descriptors, membership
+from surrogates.data import descriptors
+from surrogates.data.descriptors import gene_descriptors, membership
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
@@ -40,7 +40,7 @@ def test_nothing_known_is_no_descriptor_and_a_missing_column_is_named() -> None:
 
 
 def test_without_the_tables_there_are_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gene_sets, "is_available", lambda _: False)
+    monkeypatch.setattr(descriptors, "is_available", lambda _: False)
     assert gene_descriptors(["KLF1"]) == ()
 
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import pairs_of, planted_screen
 
-from surrogates.data.perturbation import Perturbation
-from surrogates.data.screen import Screen
-from surrogates.data.splits import (
+from surrogates.data.novelty import (
     folds_of_doubles,
     folds_of_singles,
     splits_over_doubles,
     splits_over_targets,
 )
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
 LABELS = ("A", "A@0.5", "B", "C", "D", "A+B", "A+C", "A+D", "B+C", "B+D", "C+D", "A+B+C")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from surrogates.data.gene_sets import read_symbols
+from surrogates.data.descriptors import read_symbols
 from surrogates.data.symbols import Symbols
 from surrogates.errors import DataError
 

@@ -4,18 +4,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import planted_screen
 
-from surrogates.data.novelty import SEEN_DOUBLE
-from surrogates.data.perturbation import Perturbation
-from surrogates.data.screen import Screen
-from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
-from surrogates.evaluation.forward_splits import (
+from surrogates.data.novelty import (
     CLASSES,
+    SEEN_DOUBLE,
     double_splits,
     forward_protocols,
     held_out_classes,
     single_splits,
     target_splits,
 )
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 
 NETWORK = Network(genes=12)
 DESIGN = singles_and_doubles(NETWORK, doubles=40, seed=0)

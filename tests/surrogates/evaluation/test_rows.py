@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from surrogates.evaluation.rows import Row, write_json
+from surrogates.evaluation.intervals import Row, write_json
 
 ROW = Row("forward", "norman", "additive", "double, 2 of 2 seen", "all", "ratio", 1.0, 0.9, 1.1, 126, "ratio")
 

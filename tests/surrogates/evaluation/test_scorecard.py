@@ -8,17 +8,15 @@ import torch
 from strategies.screens import planted_screen
 
 from surrogates.data.catalogue import open_dataset
+from surrogates.data.novelty import CLASSES, double_splits, forward_protocols, target_splits
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError
-from surrogates.evaluation.forward_splits import CLASSES, double_splits, forward_protocols, target_splits
-from surrogates.evaluation.intervals import node_bootstrap_interval
+from surrogates.evaluation.intervals import Row, node_bootstrap_interval
 from surrogates.evaluation.metrics import ROW_METRICS, pearson_rows
-from surrogates.evaluation.rows import Row
 from surrogates.evaluation.scorecard import BASELINES, judge, measure_forward, score_forward
-from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.baselines import FittedMean
+from surrogates.models.baselines import Additive, FittedMean, ScaledAdditive
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 NETWORK = Network(genes=12)

@@ -2,13 +2,13 @@ import pytest
 import torch
 from strategies.screens import normal, planted_screen
 
+from surrogates.data.novelty import CLASSES, forward_protocols
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.evaluation import metrics
-from surrogates.evaluation.forward_splits import CLASSES, forward_protocols
 from surrogates.evaluation.metrics import ROW_METRICS, HeldOutEffects, discrimination_rows, squared_errors
 from surrogates.evaluation.scorecard import judge
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.uncertainty.posterior import isotropic
 
 

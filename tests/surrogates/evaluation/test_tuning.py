@@ -16,11 +16,11 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from strategies.screens import normal, pairs_of, planted_screen
 
+from surrogates.data.novelty import splits_over_doubles, splits_over_targets
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles, splits_over_targets
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.evaluation.tuning import Study, Tuned, field_of, tune, with_fields
-from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
+from surrogates.models.baselines import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 
 SCREEN = planted_screen(alone=range(8), together=pairs_of(8, 24), noise=0.05)

@@ -5,8 +5,8 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import PairFactored
+from surrogates.models.baselines import Additive, FittedScaledAdditive, ScaledAdditive
 
 
 def _screen(effects: dict[str, list[float]]) -> Screen:

@@ -7,8 +7,8 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
+from surrogates.contrib.descriptor_learners import GradientBoosting, RandomForest
 from surrogates.contrib.dynamics import SaturatingDynamics
-from surrogates.contrib.trees import GradientBoosting, RandomForest
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen

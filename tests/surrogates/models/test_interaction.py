@@ -14,10 +14,9 @@ from torch import Tensor
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import Fitted, PairFactored
-from surrogates.models.features import Features, effect_components
-from surrogates.models.interaction import FittedInteraction, Interaction
+from surrogates.models.baselines import ScaledAdditive
+from surrogates.models.interaction import Features, FittedInteraction, Interaction, effect_components
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior
 

@@ -11,14 +11,12 @@ from strategies.screens import gene, normal, plans, planted_screen
 
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.descriptors import Descriptors
-from surrogates.data.novelty import with_targets
+from surrogates.data.novelty import single_splits, with_targets
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.evaluation.forward_splits import single_splits
 from surrogates.evaluation.intervals import bootstrap_interval, ratio_of_sums
 from surrogates.evaluation.metrics import squared_errors
-from surrogates.models.additive import Additive
-from surrogates.models.baselines import NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, NoChange, PerturbationMean
 from surrogates.models.kernel import KernelRidge, evidence_of_kernels
 from surrogates.testing import check_surrogate
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence

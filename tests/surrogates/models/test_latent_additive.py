@@ -14,8 +14,8 @@ from surrogates.data.descriptors import Descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
 from surrogates.models.base import LatentSum, sum_over_interventions
+from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.latent import FittedLatentAdditive, LatentAdditive, decoded_departure
 from surrogates.models.training import Layers, Schedule
 from surrogates.models.wrappers.ensemble import Residual

@@ -4,15 +4,15 @@ from pathlib import Path
 import pytest
 from strategies.worlds import command
 
-from inverse_design.cli.verbs import demo
-from inverse_design.cli.verbs.demo import simulated
+from inverse_design.cli.verbs import propose
+from inverse_design.cli.verbs.propose import simulated
 
 
 @pytest.fixture
 def without_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVERSE_DESIGN_DATA", str(tmp_path / "absent"))
-    monkeypatch.setattr(demo, "_GENES", 12)
-    monkeypatch.setattr(demo, "_DOUBLES", 24)
+    monkeypatch.setattr(propose, "_GENES", 12)
+    monkeypatch.setattr(propose, "_DOUBLES", 24)
 
 
 @pytest.mark.usefixtures("without_data")

@@ -8,7 +8,7 @@ from inverse_design.cli.console import Run
 from inverse_design.cli.options import GameOptions, PlayerOptions, Reading
 from inverse_design.cli.verbs.replay import is_reach, reach_grid, run_reach_replay
 from surrogates.errors import DataError
-from surrogates.evaluation.rows import Row
+from surrogates.evaluation.intervals import Row
 
 
 def test_a_recommender_has_one_line_with_its_last_distance() -> None:

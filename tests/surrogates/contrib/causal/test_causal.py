@@ -13,7 +13,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import LinearCausalWorld, Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.testing import check_surrogate
 
 QUICK = Causal(steps=6)

@@ -2,8 +2,7 @@ import pytest
 import torch
 
 from surrogates.contrib.causal.design import VIRTUAL, Sources
-from surrogates.contrib.causal.graph import edge_table, paths
-from surrogates.contrib.causal.model import FittedCausal
+from surrogates.contrib.causal.model import FittedCausal, edge_table, paths
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import UnknownNameError

@@ -10,9 +10,8 @@ from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import surrogate_name
-from surrogates.models.baselines import NoChange
+from surrogates.models.baselines import Additive, NoChange, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated, with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated

@@ -8,13 +8,12 @@ from strategies.screens import label, pairs_of, planted_screen
 from strategies.streamed import Streamed
 from torch import Tensor
 
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, Split, fold_numbers
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.splits import Split, fold_numbers
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, PairFactored, Surrogate
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import candidate_pairs, hold_out

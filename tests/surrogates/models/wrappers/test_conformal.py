@@ -18,9 +18,8 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import CalibrationError
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted, Surrogate
-from surrogates.models.baselines import MatchingMean, NoChange
+from surrogates.models.baselines import Additive, MatchingMean, NoChange, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers import conformal as conformal_bounds
 from surrogates.models.wrappers.automatic import with_unseen

@@ -4,10 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import pairs_of, planted_screen
 
-from surrogates.data.novelty import SEEN_DOUBLE
-from surrogates.data.splits import splits_over_doubles, splits_over_targets
-from surrogates.models.additive import Additive
-from surrogates.models.baselines import NoChange
+from surrogates.data.novelty import SEEN_DOUBLE, splits_over_doubles, splits_over_targets
+from surrogates.models.baselines import Additive, NoChange
 from surrogates.models.wrappers.cross_fitting import fit_splits, pooled_errors, shares_of_targets
 
 

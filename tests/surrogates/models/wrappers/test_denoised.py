@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from strategies.screens import gene, label, normal, pairs_of, plans, planted_screen
 
 from surrogates.data.catalogue import open_dataset
+from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_doubles
 from surrogates.errors import DataError
-from surrogates.models.additive import ScaledAdditive
-from surrogates.models.features import effect_components
+from surrogates.models.baselines import ScaledAdditive
+from surrogates.models.interaction import effect_components
 from surrogates.models.wrappers.denoised import Denoised, Shrinkage, _errors, shrink_singles
 from surrogates.testing import check_surrogate
 

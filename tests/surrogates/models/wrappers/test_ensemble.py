@@ -12,8 +12,8 @@ from strategies.screens import normal, pairs_of, plans, planted_screen
 
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.base import Surrogate, pair_factored
+from surrogates.models.baselines import Additive, FittedScaledAdditive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated
 from surrogates.models.wrappers.ensemble import Ensemble, FittedEnsemble, Resampling

@@ -12,7 +12,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
-from surrogates.models.additive import Additive
+from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.conformal import FittedConformal
 from surrogates.models.wrappers.cross_fitting import HeldOutFit
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile

@@ -1,8 +1,7 @@
 import torch
 from strategies.screens import pairs_of, planted_screen
 
-from surrogates.models.additive import Additive, ScaledAdditive
-from surrogates.models.baselines import NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.models.wrappers.ensemble import Residual
 from surrogates.testing import check_surrogate
 

@@ -6,12 +6,10 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from strategies.screens import normal, pairs_of, plans, planted_screen
 
-from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code
-from surrogates.data.splits import splits_over_doubles
+from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, novelty_code, splits_over_doubles
 from surrogates.errors import DataError
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import MatchingMean, NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.stacked import Stacked, convex_weights
 from surrogates.testing import check_surrogate

@@ -15,8 +15,8 @@ from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.evaluation.coverage import all_covered_rows
 from surrogates.evaluation.scorecard import own_readout_marks
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Surrogate
+from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.models.wrappers.stated_errors import FittedStatedErrors, StatedErrors, state_errors

@@ -5,12 +5,10 @@ import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
 from benchmarks.worlds import ComplexFamily
-from surrogates.data.novelty import novelty_code
+from surrogates.data.novelty import novelty_code, splits_over_targets
 from surrogates.data.screen import Screen
-from surrogates.data.splits import splits_over_targets
-from surrogates.models.additive import Additive, ScaledAdditive
 from surrogates.models.base import Fitted
-from surrogates.models.baselines import FittedMean, MatchingMean, NoChange
+from surrogates.models.baselines import Additive, FittedMean, MatchingMean, NoChange, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
