@@ -14,9 +14,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.contrib.contexts.large_perturbation import LargePerturbation
-from surrogates.contrib.contexts.synthetic import SyntheticInterventions
 from surrogates.contrib.contexts.transfer import Transfer
-from surrogates.contrib.contexts.two_factor import ContextMean, TwoFactor, TwoWay
+from surrogates.contrib.contexts.two_way import ContextMean, SyntheticInterventions, TwoFactor, TwoWay
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import fold_numbers
 from surrogates.data.screen import Screen

@@ -31,9 +31,9 @@ from inverse_design.candidates import outcome_bounds
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, Target
+from inverse_design.ranking import ScreenObjective
 from inverse_design.recommend.gains import Gains
 from inverse_design.recommend.protocol import DecisionState
-from inverse_design.valuation import ScreenObjective
 from surrogates.artefact import load_fitted
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.perturbation import Perturbation

@@ -7,11 +7,11 @@ from .contrib.causal.model import Causal as Causal
 from .contrib.cells import LatentShift as LatentShift
 from .contrib.cells import TwoFactorCells as TwoFactorCells
 from .contrib.contexts.large_perturbation import LargePerturbation as LargePerturbation
-from .contrib.contexts.synthetic import SyntheticInterventions as SyntheticInterventions
 from .contrib.contexts.transfer import Transfer as Transfer
-from .contrib.contexts.two_factor import ContextMean as ContextMean
-from .contrib.contexts.two_factor import TwoFactor as TwoFactor
-from .contrib.contexts.two_factor import TwoWay as TwoWay
+from .contrib.contexts.two_way import ContextMean as ContextMean
+from .contrib.contexts.two_way import SyntheticInterventions as SyntheticInterventions
+from .contrib.contexts.two_way import TwoFactor as TwoFactor
+from .contrib.contexts.two_way import TwoWay as TwoWay
 from .contrib.descriptor_learners import Bilinear as Bilinear
 from .contrib.descriptor_learners import GradientBoosting as GradientBoosting
 from .contrib.descriptor_learners import RandomForest as RandomForest

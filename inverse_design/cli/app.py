@@ -1,21 +1,26 @@
-"""The command line ``inverse-design``: words in, exit codes out; the work is imported when a verb needs it."""
+"""The command line ``inverse-design``: words in, exit codes out; the work is imported when a verb needs it.
+
+Missing files and misspelt models are refused before.
+"""
 
 # ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
 
 import io
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import is_dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
 from inverse_design.cli.campaign.app import campaign
 from inverse_design.cli.console import PROGRAM, Run, complaints, examples, say
-from inverse_design.cli.early import refuse_early
 from inverse_design.cli.options import (
     ASKING,
+    AUTOMATIC,
     GAME,
     Asking,
     Context,
@@ -30,14 +35,81 @@ from inverse_design.cli.options import (
     Valuing,
 )
 from inverse_design.cli.verbs.benchmark import benchmark
-from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
-from surrogates.errors import SurrogatesError
+from inverse_design.errors import InverseDesignError, NothingToProposeError, StoreError, masked
+from surrogates.errors import DataError, SurrogatesError, UnknownNameError
+from surrogates.models.registry import SURROGATES
 
+FILE_ENDINGS = (
+    ".h5ad", ".zarr", ".zarr.zip", ".h5mu", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".toml", ".xlsx",
+    ".txt", ".gct", ".gctx",
+)  # fmt: skip
+_FILES = ("target", "results", "config", "library", "experiments")  # arguments that may be files
+ALL_MODELS = "all"
+_BEGINS = "create"  # the verb that makes a store
 DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
 _VALUING = Valuing()
+
+
+def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
+    """Look at the words of a command line.
+
+    Raises:
+        DataError: If a file is missing.
+        UnknownNameError: If there is no model of the name that is asked for.
+        StoreError: If there is no store.
+    """
+    stated = dict(arguments)
+    for group in arguments.values():
+        stated |= vars(group) if is_dataclass(group) else {}
+    for name in ("data", *_FILES):
+        path = stated.get(name)
+        if isinstance(path, str) and is_missing(path) and (name == "data" or path.endswith(FILE_ENDINGS)):
+            raise DataError(f"there is no file {path!r}")
+    for name in ("model", "surrogate"):
+        if isinstance(model := stated.get(name), str):
+            require_model(model, kind=name)
+    words = stated.get("models")
+    for word in words if isinstance(words, tuple) else ():
+        for model in [] if Path(word).is_file() else map(str.strip, word.split(",")):
+            if model not in {"", ALL_MODELS}:
+                require_model(model)
+    if verb != _BEGINS and isinstance(store := stated.get("store"), str):
+        require_store(store)
+
+
+def is_missing(path: str) -> bool:
+    """Tell whether a word can only be a file, and there is none."""
+    if not ("/" in path or path.endswith(FILE_ENDINGS)):
+        return False
+    try:
+        return not Path(path).exists()
+    except OSError:  # longer than any path
+        return True
+
+
+def require_model(name: str, *, kind: str = "model") -> None:
+    """Refuse a misspelt forward model.
+
+    Raises:
+        UnknownNameError: If there is none of that name; the message names the nearest ones.
+    """
+    known = (AUTOMATIC, *SURROGATES.names())
+    if name not in known:
+        raise UnknownNameError.from_known(kind, name, known)
+
+
+def require_store(address: str) -> None:
+    """Refuse a file of campaigns that is not there.
+
+    Raises:
+        StoreError: If there is none.
+    """
+    path = Path(address)
+    if "://" not in address and path.parent.is_dir() and not path.exists():
+        raise StoreError(f"there is no store {address!r}; create a campaign first, or name another file")
 
 
 def _version() -> str:

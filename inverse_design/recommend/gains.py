@@ -17,11 +17,11 @@ from inverse_design.acquisition.utility import true_utility
 from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.ranking import ScreenObjective, value
 from inverse_design.recommend.picked_bounds import Ranker, as_near_as_noise, may_have_made, picked_bounds
 from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommendation, best_first, joined_rows
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import search
-from inverse_design.valuation import ScreenObjective, value
 from surrogates.artefact import Origin, save_fitted
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen

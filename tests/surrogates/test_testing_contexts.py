@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from strategies.contexts import factor_screen
 from torch import Tensor
 
-from surrogates.contrib.contexts.two_factor import ActionEffects, FittedTwoFactor, TwoFactor
+from surrogates.contrib.contexts.two_way import ActionEffects, FittedTwoFactor, TwoFactor
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.base import Fitted

@@ -74,7 +74,7 @@ def _show_coverage(console: Console, campaign: Campaign, *, measured: bool) -> N
     if not measured:
         say(console, _NONE_MEASURED, "dim")
         return
-    from inverse_design.validate.rounds import Rounds, rounds_rows, uncovered  # noqa: PLC0415 - where there are results
+    from inverse_design.validate.judged import Rounds, rounds_rows, uncovered  # noqa: PLC0415 - where there are results
 
     level = campaign.settings.level
     known = campaign.outcomes().dropna(subset=["lower", "upper", MEASURED])

@@ -16,8 +16,7 @@ from inverse_design.cli.console import Run, output, say
 from inverse_design.cli.grid import measured
 from inverse_design.cli.outputs import check_writable, manifest, strict
 from inverse_design.cli.verbs.retrieval import reliability_grid
-from inverse_design.validate.judged import reliability
-from inverse_design.validate.rounds import ALL, Rounds, health_of, rounds_rows, uncovered
+from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
 from surrogates.data.vocabulary import EMPTY

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.contrib.contexts.two_factor import ActionEffects, TwoFactor
+from surrogates.contrib.contexts.two_way import ActionEffects, TwoFactor
 from surrogates.data.across import context_number
 from surrogates.data.novelty import fold_numbers
 from surrogates.data.screen import Screen

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from inverse_design.recommend.state_effects import GeneEffects
+from inverse_design.recommend.states import GeneEffects
 from surrogates.errors import DataError
 
 

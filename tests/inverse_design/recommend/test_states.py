@@ -7,7 +7,6 @@ import torch
 
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.recommend.protocol import RandomChoice, Recommender
-from inverse_design.recommend.state_effects import learn_effects
 from inverse_design.recommend.states import (
     StateGreedy,
     StateLikely,
@@ -15,6 +14,7 @@ from inverse_design.recommend.states import (
     StateProcess,
     StateStatic,
     StateTrial,
+    learn_effects,
 )
 from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import PermutedFeedback, play

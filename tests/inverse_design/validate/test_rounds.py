@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from inverse_design.validate.rounds import Rounds, health_of, rounds_rows, uncovered
+from inverse_design.validate.judged import Rounds, health_of, rounds_rows, uncovered
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 
 NUMBER = torch.tensor([1, 1, 1, 2, 2, 2])

@@ -7,7 +7,7 @@ from strategies.screens import normal
 
 from surrogates.contrib.contexts import large_perturbation
 from surrogates.contrib.contexts.large_perturbation import LargePerturbation, Member
-from surrogates.contrib.contexts.two_factor import TwoFactor
+from surrogates.contrib.contexts.two_way import TwoFactor
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from strategies.contexts import effect_of, factor_screen
 from strategies.screens import normal
 
-from surrogates.contrib.contexts import synthetic
-from surrogates.contrib.contexts.synthetic import (
+from surrogates.contrib.contexts import two_way
+from surrogates.contrib.contexts.two_way import (
     FittedSyntheticInContext,
     SyntheticInterventions,
+    TwoFactor,
     principal_inverse,
     synthesise,
 )
-from surrogates.contrib.contexts.two_factor import TwoFactor
 from surrogates.data.across import ActionTable
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
@@ -70,7 +70,7 @@ def test_targets_predicted_together_or_alone_are_equal(monkeypatch: pytest.Monke
     missing = {(number % 3, label) for number, label in enumerate(labels[:7])}
     screen = factor_screen(contexts=3, labels=labels, noise=0.4, without=missing)
     table = ActionTable.of(screen)
-    monkeypatch.setattr(synthetic, "_PARTS", 4)
+    monkeypatch.setattr(two_way, "_PARTS", 4)
     wanted = torch.arange(len(table.actions))
     effects, made = synthesise(table, 1, wanted, energy=0.9)
     assert bool(made.all())

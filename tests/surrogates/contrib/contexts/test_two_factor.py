@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from strategies.contexts import effect_of, factor_screen
 from strategies.screens import normal
 
-from surrogates.contrib.contexts.two_factor import ContextMean, TwoFactor, TwoWay
+from surrogates.contrib.contexts.two_way import ContextMean, TwoFactor, TwoWay
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
