@@ -21,7 +21,7 @@ from inverse_design.problem.problem import (
     OwnObjective,
     ask,
     candidate_space,
-    counts_remark,
+    data_remarks,
     log_prior,
     make_objective,
     range_remark,
@@ -207,7 +207,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     if placed.inverse_set is not None:
         table["in_set"] = pd.Series(placed.inverse_set.holds(placed.density).tolist(), dtype="boolean")
     verdict = _verdict(inquiry, table, nothing, law, runner)
-    remarks = (*counts_remark(screen), *scale_remark(question, aligned))
+    remarks = (*data_remarks(screen), *scale_remark(question, aligned))
     remarks += range_remark(question.target, aligned, question.training)
     notes = (*verdict, *remarks, *_notes(fitted, space, question.training), *bounds.notes)
     notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes, *placed.notes)

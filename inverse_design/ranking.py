@@ -22,7 +22,7 @@ from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import SignedProjection, SquaredDistance
-from inverse_design.problem.problem import ask, counts_remark, range_remark, scale_remark
+from inverse_design.problem.problem import ask, data_remarks, range_remark, scale_remark
 from inverse_design.problem.target import AlignedProfile, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.targets import TargetLike, target_of
@@ -242,7 +242,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     remark: tuple[str, ...] = ()
     if left_out:
         remark = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
-    remark += (*counts_remark(screen), *scale_remark(question, objective.aligned))
+    remark += (*data_remarks(screen), *scale_remark(question, objective.aligned))
     remark += range_remark(question.target, objective.aligned, question.training)
     done = _measured(batch, question.training)
     _require_new(done, prices, budget)

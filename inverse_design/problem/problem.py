@@ -27,7 +27,8 @@ from inverse_design.problem.target import (
     is_state,
     scale_misfit,
 )
-from surrogates.data.io.notes import COUNTS, guides_of_genes
+from surrogates.data.io.batches import CONFOUNDED
+from surrogates.data.io.notes import COUNTS, NOTE, guides_of_genes
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -101,10 +102,13 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
     return (f"warning: {beyond:,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)
 
 
-def counts_remark(screen: Screen) -> tuple[str, ...]:
-    """Say if the values of a screen look like counts of which nobody said what they are."""
-    said = screen.provenance.get(COUNTS)
-    return () if said is None else (f"warning: {said}",)
+def data_remarks(screen: Screen) -> tuple[str, ...]:
+    """Repeat what the reader found; counts, and conditions that cannot be told from their batch, are warnings."""
+    return tuple(
+        f"warning: {said}" if key == COUNTS or said.startswith(CONFOUNDED) else f"data: {said}"
+        for key, said in screen.provenance.items()
+        if key.startswith(NOTE)
+    )
 
 
 def scale_remark(question: Problem, aligned: AlignedProfile) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ _OF_BATCHES = re.compile(
 _SURELY = re.compile("batch|donor|plate|lane", re.IGNORECASE)
 _MOST_BATCHES = 1000  # a column with more names the rows
 _SHOWN = 3
+CONFOUNDED = "confounded with"  # begins the note of conditions that cannot be told from their batch
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ def _confounded(column: pd.Series, name: str, assigned: Assigned, *, stated: boo
             alone.append(said)
     if apart:
         yield (
-            f"confounded with {name!r}: {_shown(apart)} in batches without controls, so that effects cannot be"
+            f"{CONFOUNDED} {name!r}: {_shown(apart)} in batches without controls, so that effects cannot be"
             " told from what differs between batches; measure controls there, or"
             + (" remove them" if stated else f" leave them out with --batch-col {name} (batch_col=)")
         )

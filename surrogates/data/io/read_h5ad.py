@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.batches import LEFT_OUT
-from surrogates.data.io.counts import LogNormalised, holds_counts, log_layers
+from surrogates.data.io.counts import LogNormalised, holds_counts, largest_of_no_logarithms, log_layers, size_notes
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
@@ -24,13 +24,16 @@ from surrogates.data.io.h5ad_file import (
     in_memory,
     matrix,
     matrix_in_memory,
+    on_disk,
     opened,
     positions,
     readout_names,
 )
-from surrogates.data.io.notes import COUNTS
+from surrogates.data.io.notes import COUNTS, NOTE
 from surrogates.data.io.pseudobulk import effects_of_cells, screen_of_cells
+from surrogates.data.io.replicates import errors_of_layers, replicate_layers
 from surrogates.data.screen import Screen
+from surrogates.errors import DataError
 
 
 def screen_of_h5ad(
@@ -71,8 +74,9 @@ def screen_of_group(
     layers = list(group["layers"]) if "layers" in group else []
     found = matrix(group, layer_key, rows=len(table))
     stored, unit = values(found, layer_key, layers, normalise=stated.normalise)
+    halves = {name: on_disk(group["layers"][name]) for name in _replicates(layers, layer_key)}
     known = {**provenance, **_unit(group), **unit, **said}
-    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known)
+    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known, replicates=halves)
 
 
 def screen_of_annotated(
@@ -93,7 +97,8 @@ def screen_of_annotated(
     stored, unit = values(found, layer_key, list(source.layers), normalise=stated.normalise)
     of_file = {"unit": str(source.uns["value"])} if "value" in source.uns else {}
     known = {"source": "AnnData", **of_file, **unit, **said}
-    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known)
+    halves = {name: source.layers[name] for name in _replicates(list(source.layers), layer_key)}
+    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known, replicates=halves)
 
 
 def screen_of_parts(
@@ -104,22 +109,42 @@ def screen_of_parts(
     *,
     readouts: Sequence[str] | None,
     known: Mapping[str, str],
+    replicates: Mapping[str, CellMatrix] | None = None,
 ) -> Screen:
-    """Make a screen of what was done in each row, and of values beside it."""
+    """Make a screen of what was done in each row, and of values beside it.
+
+    Args:
+        table: What was done in each row.
+        stored: The values.
+        names: Names of its columns.
+        stated: What is known about the columns of the table.
+        readouts: Which to keep; all by default.
+        known: Where they come from.
+        replicates: Matrices like ``stored``, of whose rows these are the means.
+    """
     design = design_of(table, stated)
-    known = {**known, **design.provenance}
+    known = {**known, **design.provenance, **size_notes(table, stored, design, counts=COUNTS in known)}
     if design.is_replicated:
         screen = screen_of_cells(stored, design, names, known)
         return screen if readouts is None else screen.with_readouts(positions(readouts, screen.readouts))
     keep = positions(names if readouts is None else readouts, names)
+    errors = None
+    if replicates:
+        errors, known["standard errors"] = errors_of_layers(replicates, tuple(replicates))
     return screen_of_effects(
         in_memory(stored)[:, keep],
         design,
         [names[column] for column in keep],
-        standard_errors=None,
+        standard_errors=None if errors is None else errors[:, keep],
         annotations=table,
         provenance=known,
     )
+
+
+def _replicates(layers: Sequence[str], layer_key: str | None) -> tuple[str, ...]:
+    """The layers that hold replicates, unless one of them is what is read."""
+    names = replicate_layers(layers)
+    return () if layer_key in names else names
 
 
 def values(
@@ -128,11 +153,19 @@ def values(
     """Make logarithms of counts, or say so if values look like counts and nobody said what to do with them."""
     if normalise:
         return LogNormalised.of(stored), {"unit": "log(1 + counts scaled to the median total of a cell)"}
-    if normalise is False or not holds_counts(stored):
+    if normalise is False:
         return stored, {}
     logs = log_layers(layers)
     better = f"--layer-key {logs[0]} (layer_key=), or " if logs else ""
     what = "X" if layer_key is None else repr(layer_key)
+    if not holds_counts(stored):
+        largest = largest_of_no_logarithms(stored)
+        said = (
+            f"{what} holds values up to {largest or 0:,.0f} and none below zero: they are no logarithms, and a few"
+            f" large readouts outweigh all others; read it with {better}--normalise (normalise=True) if they come"
+            " from counts"
+        )
+        return stored, {} if largest is None else {f"{NOTE}of values": said}
     said = (
         f"{what} holds whole numbers (counts of molecules): differences of their means follow the size of cells;"
         f" read it with {better}--normalise (normalise=True)"
@@ -158,12 +191,20 @@ def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = Non
     """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
 
     Raises:
-        DataError: If the file is damaged, is not AnnData, or cells have no control.
+        DataError: If the file is damaged, is not AnnData, cells have no control, or values look like counts and
+            nothing is said of them.
     """
     with opened(path) as file:
         table = design_table(frame(file, "obs"), stated)
         readouts, _ = readout_names(frame(file, "var"))
-        stored = matrix(file, layer_key, rows=len(table))
+        stored, said = values(
+            matrix(file, layer_key, rows=len(table)),
+            layer_key,
+            list(file["layers"]) if "layers" in file else [],
+            normalise=stated.normalise,
+        )
+        if COUNTS in said:
+            raise DataError(f"{said[COUNTS]}; --no-normalise takes them as they are")
         design = design_of(table, stated)
         if design.is_replicated:
             found = effects_of_cells(stored, design)

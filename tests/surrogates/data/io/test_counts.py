@@ -50,3 +50,40 @@ def test_files_of_counts_say_so_and_name_the_remedy(tmp_path: Path) -> None:
     assert COUNTS not in found.provenance
     assert "median total" in found.provenance["unit"]
     assert log_layers(["spliced", "X_lognorm", "normalized"]) == ["X_lognorm", "normalized"]
+
+
+def cells(**columns: np.ndarray) -> anndata.AnnData:
+    """Counts of cells, those of A a third in size."""
+    labels = np.repeat(["ctrl", "A", "B", "A+B", "C"], 15)
+    counts = np.random.default_rng(1).poisson(9.0, size=(75, 8)).astype(float)
+    counts[labels == "A"] = np.random.default_rng(2).poisson(3.0, size=(15, 8))
+    return anndata.AnnData(counts, obs=pd.DataFrame({"gene": labels} | columns, index=[f"{n}" for n in range(75)]))
+
+
+def sizes(source: anndata.AnnData, **stated: bool) -> list[str]:
+    return [note for note in read_screen(source, **stated).notes if "median total" in note]  # type: ignore[arg-type]
+
+
+def test_conditions_of_small_cells_are_named_where_totals_can_be_seen() -> None:
+    source = cells()
+    of_counts = [sizes(source), sizes(source, normalise=True)]
+    source = cells(total_counts=np.asarray(source.X).sum(1))
+    source.X = np.log1p(source.X)
+    for said in (*of_counts, sizes(source)):
+        assert "of 1 condition(s)" in said[0]
+        assert "A (0." in said[0]
+    assert not sizes(source[source.obs["gene"] != "A"])
+    del source.obs["total_counts"]
+    assert not sizes(source)
+
+
+def test_values_too_large_for_logarithms_are_named() -> None:
+    source = cells()
+    source.X = source.X * 1000.5
+    assert any("no logarithms" in note and "--normalise" in note for note in read_screen(source).notes)
+    source.X = np.log1p(source.X)
+    assert not any("no logarithms" in note for note in read_screen(source).notes)
+
+
+def test_shallow_counts_are_counts() -> None:
+    assert holds_counts(np.array([[0.0, 1.0], [2.0, 0.0]]))

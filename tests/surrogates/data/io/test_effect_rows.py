@@ -50,3 +50,13 @@ def test_cells_without_a_control_are_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "e.h5ad", ["A", "B"] * 4, np.random.default_rng(0).normal(size=(8, 2)))
     with pytest.raises(DataError, match="no control among the cells"):
         read_effect_rows(path, Dialect())
+
+
+def test_counts_are_refused_unless_they_are_normalised_or_taken_as_they_are(tmp_path: Path) -> None:
+    labels = ["A", "B", "A+B", "ctrl"] * 5
+    path = save(tmp_path / "e.h5ad", labels, np.random.default_rng(0).poisson(5.0, size=(20, 3)).astype(float))
+    with pytest.raises(DataError, match="takes them as they are"):
+        read_effect_rows(path, Dialect())
+    rows, screen = read_effect_rows(path, Dialect(normalise=True)), read_screen(path, normalise=True)
+    np.testing.assert_allclose(rows.effects, screen.effects)
+    assert len(read_effect_rows(path, Dialect(normalise=False)).labels) == 3
