@@ -117,9 +117,9 @@ def size_notes(table: pd.DataFrame, stored: CellMatrix, design: Design, *, count
     if numeric:
         totals, source = table[numeric[0]].to_numpy(dtype=np.float64), repr(numeric[0])
     elif isinstance(stored, LogNormalised):
-        totals, source = 1.0 / stored.scale, "sums of the counts"
+        totals, source = 1.0 / stored.scale, "sums over readouts"
     elif counts:
-        totals, source = _totals(stored), "sums of the counts"
+        totals, source = _totals(stored), "sums over readouts"
     else:
         return {}
     kept = (design.codes != LEFT_OUT) & np.isfinite(totals) & (totals > 0)
