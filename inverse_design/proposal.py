@@ -10,6 +10,7 @@ import torch
 from inverse_design.candidates import Inquiry, candidates_table, spread_table
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
+from inverse_design.problem.batch_wide import refuse_batch_wide
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
@@ -169,6 +170,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     require_level(level)
     screen = as_screen(screen)
     question = ask(screen, target_of(target, screen))
+    refuse_batch_wide(constraints, "propose")
     space = candidate_space(question.training, order, constraints)
     aligned = question.target.on(screen.readouts)
     range_remark(question.target, aligned, question.training)  # refuses what no fit can reach

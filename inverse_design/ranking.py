@@ -18,6 +18,7 @@ from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, U
 from inverse_design.candidates import outcome_bounds
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
+from inverse_design.problem.batch_wide import refuse_batch_wide
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
@@ -233,6 +234,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     """
     require_level(level)
     screen = as_screen(screen)
+    refuse_batch_wide(constraints, "rank")
     question = ask(screen, target_of(target, screen))
     batch = _parsed(experiments, question.training)
     prices = _prices(costs, len(batch))

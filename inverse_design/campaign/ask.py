@@ -24,11 +24,13 @@ from inverse_design.campaign.wells import (
     left_out_remarks,
     partial_words,
 )
-from inverse_design.errors import NothingToProposeError, PlanError
-from inverse_design.problem.constraints import Constraints
+from inverse_design.errors import NothingToProposeError, PlanError, SpaceError
+from inverse_design.problem.batch_wide import BatchWide, batch_wide, levels_of
+from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
+from inverse_design.recommend.batch_wide import recommend_sharing
 from inverse_design.recommend.pair_hits import default_recommender, recommend_within
 from inverse_design.recommend.protocol import (
     PERTURBATION,
@@ -156,16 +158,36 @@ def require_settings(settings: CampaignSettings, screen: Screen) -> None:
     space_of(settings, screen)
 
 
-def space_of(settings: CampaignSettings, screen: Screen) -> CombinationSpace:
-    """Everything that may be recommended."""
+def space_of(
+    settings: CampaignSettings, screen: Screen, *, within: tuple[int, ...] | None = None
+) -> CombinationSpace:
+    """Everything that may be recommended, of some vocabulary ids or of all."""
+    further = constraints_of(settings)
+    if within is not None:  # which keep the conditions of whole batches
+        further = tuple(each for each in further if not isinstance(each, BatchWide))
+    rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible, further=further)
+    return candidate_space(screen, settings.order, rules, within=within)
+
+
+def constraints_of(settings: CampaignSettings) -> tuple[Constraint, ...]:
+    """Read the constraints that the settings name."""
     from inverse_design.problem.problem import read_constraint  # noqa: PLC0415 - objectives need models
 
-    rules = Constraints(
-        excluded=settings.exclude,
-        incompatible=settings.incompatible,
-        further=tuple(map(read_constraint, settings.constraints)),
-    )
-    return candidate_space(screen, settings.order, rules)
+    return tuple(map(read_constraint, settings.constraints))
+
+
+def states_by_level(state: DecisionState, settings: CampaignSettings) -> dict[str, DecisionState]:
+    """Restrict a state to the candidates of each value of the conditions that a batch shares; none without any."""
+    conditions, screen = batch_wide(constraints_of(settings)), state.measured
+    found = {}
+    for level, within in levels_of(conditions, screen.vocabulary).items() if conditions else ():
+        try:
+            found[level] = replace(state, candidates=space_of(settings, screen, within=within))
+        except (NothingToProposeError, SpaceError):  # too few names have this value, or all is measured
+            continue
+    if conditions and not found:
+        raise NothingToProposeError("no candidate is left whose parts share a value; relax a constraint")
+    return found
 
 
 def state_of(
@@ -229,7 +251,11 @@ def planned(
     if chosen is None or isinstance(chosen, str):
         chosen, why = chosen_recommender(settings, state, chosen)
         said = [why]
-    plan = recommend_within(chosen, state, count, pending=basis.pending, seed=basis.seed)
+    levels = states_by_level(state, settings)
+    if levels:
+        plan = recommend_sharing(chosen, levels, count, pending=basis.pending, seed=basis.seed)
+    else:
+        plan = recommend_within(chosen, state, count, pending=basis.pending, seed=basis.seed)
     plan = replace(plan, notes=(*basis.notes, *said, *plan.notes))
     labels = _labels(plan, count, basis)
     if not labels:

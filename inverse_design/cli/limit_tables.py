@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from inverse_design.errors import SpaceError
+from inverse_design.problem.batch_wide import DOSE, BatchWide
 from inverse_design.problem.constraints import Group
 from inverse_design.value_tables import NAME_COLUMNS, read_value_table, text_table
 from surrogates.errors import DataError, UnknownNameError
@@ -53,6 +54,31 @@ def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
     _refuse_empty(table, path)
     first, second = (table[column].str.strip() for column in table)
     return tuple(zip(first, second, strict=True))
+
+
+def read_batch_wide(text: str) -> BatchWide:
+    """Read a condition that a batch shares: the word for doses, or a table of names and their values.
+
+    Raises:
+        TargetError: If the file cannot be read.
+        SpaceError: If it has not two columns, a cell is empty, or a name has two values.
+    """
+    if text == DOSE:
+        return BatchWide()
+    path = Path(text)
+    table = text_table(path)
+    gene = _column(table, NAME_COLUMNS, path)
+    others = [str(column) for column in table if column != gene]
+    if len(others) != 1:
+        raise SpaceError(
+            f"{path.name!r} has {len(table.columns)} columns; give two: gene, and one for the condition"
+        )
+    _refuse_empty(table, path)
+    values: dict[str, str] = {}
+    for name, value in zip(table[gene].str.strip(), table[others[0]].str.strip(), strict=True):
+        if values.setdefault(name, value) != value:
+            raise SpaceError(f"{path.name!r} gives {name!r} the values {values[name]!r} and {value!r}; state one")
+    return BatchWide(others[0], values)
 
 
 def read_costs(path: Path) -> tuple[tuple[str, float], ...]:

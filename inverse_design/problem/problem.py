@@ -3,7 +3,7 @@
 import inspect
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypeAlias, get_origin, get_type_hints
 
@@ -129,12 +129,18 @@ def _unit(screen: Screen) -> str:
 
 
 def candidate_space(
-    screen: Screen, order: Order, constraints: Constraints | Iterable[Constraint] | None
+    screen: Screen,
+    order: Order,
+    constraints: Constraints | Iterable[Constraint] | None,
+    *,
+    within: Sequence[int] | None = None,
 ) -> CombinationSpace:
-    """Build the space over the interventions that were measured alone, without two guides of one gene."""
+    """Build the space over the interventions (of some ids) that were measured alone, no two guides of one gene."""
     if order not in _ORDERS:
         raise SpaceError(f"order {order!r} is not one of {', '.join(_ORDERS)}")
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
+    if within is not None:
+        seen = seen[torch.isin(seen, torch.tensor(within, dtype=torch.int64))]
     rules = Constraints.of(constraints)
     guides = guides_of_genes(set(screen.vocabulary.targets))
     if guides:  # two guides of one gene are no combination
@@ -239,7 +245,10 @@ OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
 CONSTRAINTS: Registry[type[Constraint]] = Registry(
     kind="constraint",
     group="inverse_design.constraints",
-    shipped={"group": "inverse_design.problem.constraints:Group"},
+    shipped={
+        "group": "inverse_design.problem.constraints:Group",
+        "batch_wide": "inverse_design.problem.batch_wide:BatchWide",
+    },
 )
 _OF_PROFILES = ("likelihood", "pearson", "cosine")
 

@@ -1,6 +1,7 @@
 """The verb ``campaign create``: settings, data and target become a campaign in a store."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from inverse_design.cli.campaign.options import Place, Stated
 from inverse_design.cli.campaign.place import actor_of, shown_store
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.console import output, say, show_facts, working
-from inverse_design.cli.limit_tables import read_pairs
+from inverse_design.cli.limit_tables import read_batch_wide, read_pairs
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions
 from inverse_design.errors import LibraryError
@@ -47,7 +48,7 @@ def run_create(
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
         path = None if config is None else Path(config)
-        settings = read_settings(path, _stated(stated, place, screen))
+        settings = sharing(read_settings(path, _stated(stated, place, screen)), stated.batch_wide)
         question = ask(screen, read_target(settings.target, screen))
         lacking = () if library is None else read_library(library).missing(screen.vocabulary.targets)
     settings = without(settings, lacking, screen)
@@ -72,6 +73,12 @@ def run_schema() -> None:
         say(console, line)
 
 
+def sharing(settings: CampaignSettings, stated: Sequence[str]) -> CampaignSettings:
+    """Add what all experiments of a batch share to the constraints."""
+    found = tuple(f"batch_wide:{json.dumps(asdict(read_batch_wide(text)))}" for text in stated)
+    return settings_of({**settings_as_json(settings), "constraints": (*settings.constraints, *found)})
+
+
 def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen) -> CampaignSettings:
     """Exclude what there is no reagent for.
 
@@ -89,6 +96,7 @@ def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen
 def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object]:
     known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
     flags: dict[str, object] = {**asdict(stated), "name": place.name}
+    del flags["batch_wide"]
     flags["exclude"] = read_exclusions(stated.exclude, known=known) if stated.exclude else None
     if stated.incompatible is not None:
         flags["incompatible"] = read_pairs(Path(stated.incompatible))

@@ -45,6 +45,8 @@ class Stated:
         max_per_gene: Most experiments of a batch with the same gene; no limit if not stated.
         exclude: Names that are never proposed: A,B, repeated, or a file with one name per line.
         incompatible: Table of two columns: pairs that are never proposed together.
+        batch_wide: What all experiments of a batch share: dose, or a table of two columns, gene and the condition
+            (a temperature, a medium); genes that it does not name go with any.
         replicates: Wells of each experiment (2).
         controls: Control wells of a plate (8).
         plate_size: Wells of a plate (96).
@@ -68,6 +70,7 @@ class Stated:
     max_per_gene: int | None = None
     exclude: Words = ()
     incompatible: str | None = None
+    batch_wide: Words = ()
     replicates: int | None = None
     controls: int | None = None
     plate_size: SizeName | None = None

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -79,3 +80,25 @@ def test_missed_shares_are_those_of_designed_picks_with_bounds() -> None:
     )
     assert missed_shares(found) == (0.5, 0.0)
     assert missed_shares(found.iloc[:0]) == ()
+
+
+def test_a_condition_that_lacks_readouts_counts_for_those_it_has(tmp_path: Path) -> None:
+    campaign = _campaign(tmp_path)
+    first, second = campaign.ask(2, FirstPairs()).labels
+    table = measured([first, second], campaign.readouts).assign(r0=[-50.0, np.nan], r1=[np.nan, 0.5])
+    assert campaign.tell(table).partial == 2
+    status = campaign.status()
+    assert set(status.partial) == {f"{first} lacks r1", f"{second} lacks r0"}
+    assert (status.best, status.utility) == (first, 50.0)  # of the readout that is to be lowered
+    assert status.counts["measured"] == 2
+    assert len(campaign.screen()) == len(starting_screen())  # no fit has a number that nobody measured
+    assert campaign.outcomes()[MEASURED].tolist()[0] == 50.0
+    assert np.isnan(campaign.outcomes()[MEASURED].tolist()[1])
+    later = campaign.ask(28, FirstPairs())
+    assert first not in later.labels  # its utility is known
+    assert second in later.labels  # its utility is not: it may be proposed again
+    assert any("2 conditions lack readouts and are no part of the fit" in note for note in later.notes)
+    rest = measured([first], campaign.readouts, replicate="2").assign(r0=-40.0, r1=2.0)
+    campaign.tell(rest)
+    row = campaign.screen().row_of(first)
+    assert campaign.screen().effects[row, :2].tolist() == [-45.0, 2.0]

@@ -377,3 +377,23 @@ def test_names_of_wells_fill_one_line(capsys: pytest.CaptureFixture[str]) -> Non
     ):
         assert command("campaign", *words) == 3
         assert "give a printable" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_batch_keeps_one_temperature(capsys: pytest.CaptureFixture[str]) -> None:
+    genes = sorted({gene for label in tiny_table().iloc[:, 0] for gene in label.split("+")})
+    table = pd.DataFrame(
+        {"gene": genes, "temperature": ["30" if place % 2 else "37" for place in range(len(genes))]}
+    )
+    table.to_csv("temperatures.csv", index=False)
+    begun = ("--batch-wide", "temperatures.csv", "--store", "other.db", *BEGUN)
+    assert command("campaign", "create", "screen.csv", *begun) == 0
+    capsys.readouterr()
+    assert command("campaign", "ask", "--store", "other.db", "-o", "warm.csv") == 0
+    assert "all experiments of this batch share temperature 3" in capsys.readouterr().out
+    at = dict(zip(table["gene"], table["temperature"], strict=True))
+    assert len({at[gene] for label in pd.read_csv("warm.csv")["perturbation"] for gene in label.split("+")}) == 1
+    table.assign(more="x").to_csv("wide.csv", index=False)
+    begun = ("--batch-wide", "wide.csv", "--store", "third.db", *BEGUN)
+    assert command("campaign", "create", "screen.csv", *begun) == 3
+    assert "has 3 columns; give two" in capsys.readouterr().err
