@@ -243,7 +243,8 @@ class Telling:
         if self.retracted:
             left_out.append(f"{self.retracted} wells left out that were taken back before")
         if self.sequence is None and not self.already:
-            return ", ".join(["no well of an experiment has a new result, nothing has changed", *left_out])
+            new = "new " if self.retracted else ""
+            return ", ".join([f"no well of an experiment has a {new}result, nothing has changed", *left_out])
         if self.sequence is None:
             return ", ".join([f"already told: {self.already} wells were known, nothing has changed", *left_out])
         more = [f"{len(self.extra)} not asked for"] if self.extra else []
