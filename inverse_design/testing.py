@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from inverse_design.campaign.store.chain import Entry, Head
 from inverse_design.campaign.store.events import (
     Asked,
     Block,
@@ -23,6 +24,7 @@ from inverse_design.campaign.store.events import (
     WellPlace,
     Withdrawn,
     content_hash,
+    to_json,
 )
 from inverse_design.campaign.store.protocol import Store
 from inverse_design.errors import NothingToProposeError, PlanError, StoreError
@@ -280,6 +282,7 @@ def check_store(store: Store) -> None:
     _check_taking_back(store)
     _check_rollback(store)
     _check_writers(store)
+    _check_chain(store)
 
 
 def _create(store: Store) -> None:
@@ -367,7 +370,7 @@ def _block() -> Block:
 
 def _check_rollback(store: Store) -> None:
     with store.reading(_NAME) as log:
-        before = (log.head(), log.experiments())
+        before = (log.end, log.experiments())
 
     def fail() -> None:
         with store.writing(_NAME) as log:
@@ -376,7 +379,7 @@ def _check_rollback(store: Store) -> None:
 
     _refuses("an exception in a transaction", DataError, fail)
     with store.reading(_NAME) as log:
-        _expect("the campaign after it", (log.head(), log.experiments()), before)
+        _expect("the campaign after it", (log.end, log.experiments()), before)
 
 
 def _check_writers(store: Store) -> None:
@@ -391,6 +394,25 @@ def _check_writers(store: Store) -> None:
     with ThreadPoolExecutor(4) as pool:
         numbers = sorted(pool.map(add, range(12)))
     _expect("the numbers of 12 events", numbers, list(range(before + 1, before + 13)))
+
+
+def _check_chain(store: Store) -> None:
+    """Compute the chain from what the log says, and compare its end with that of the log."""
+    with store.reading(_NAME) as log:
+        head = Head.origin(log.key, _NAME)
+        for one in log.events():
+            by_digest = log.told("d")
+            entry = Entry.after(
+                head,
+                kind=one.event.kind,
+                time=one.time,
+                actor=one.actor,
+                payload=to_json(one.event),
+                artefact=one.artefact,
+                digest="d" if by_digest and by_digest.sequence == one.sequence else None,
+            )
+            head = entry.head
+        _expect("the end of the chain", log.end, head)
 
 
 def _refuses(what: str, kind: type[Exception], action: Callable[[], object]) -> None:

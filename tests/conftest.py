@@ -4,6 +4,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,6 +23,10 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # The tests' matrices are small: a second thread costs more than it gives, above all beside other jobs.
 torch.set_num_threads(1)
+
+# Heads of logs that tests have seen are not those of the user who runs them.
+_STATE = tempfile.TemporaryDirectory(prefix="inverse-design-state-")  # deleted when the tests end
+os.environ["XDG_STATE_HOME"] = _STATE.name
 
 settings.register_profile("project", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("project")

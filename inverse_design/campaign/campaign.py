@@ -26,6 +26,7 @@ from inverse_design.campaign.rounds import Batch, batch_of, open_round, stated_r
 from inverse_design.campaign.scale import Reach, Scale
 from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of
+from inverse_design.campaign.store.chain import Head
 from inverse_design.campaign.store.protocol import Store, memory_store, open_store
 from inverse_design.campaign.wells import well_table
 from inverse_design.errors import StoreError
@@ -157,6 +158,12 @@ class Campaign:
     def vocabulary(self) -> Vocabulary:
         """What can be proposed and measured."""
         return self._start.vocabulary
+
+    @property
+    def head(self) -> Head:
+        """The end of the log: number and hash of the last event; the hash stands for all events up to it."""
+        with self.store.reading(self.name) as log:
+            return log.end
 
     def ask(self, count: int | None = None, recommender: Recommender | str | None = None) -> Batch:
         """Ask for the next round. As long as it has results to come, asking again gives the same round.

@@ -1,15 +1,11 @@
-"""The database of a store: connections, transactions that lock, tables, and their version.
+"""The database of a store: how it is reached, and transactions that lock.
 
-A database is made when it is new, migrated when it is old, and refused when it is newer; SQLite on a network file
-system is refused, as its locks cannot be trusted. ``experiments`` and ``measurements`` are projections: replaying
-the log makes them again. The tables are written twice, here for queries and in ``migrations``; a test holds the
-two together.
+SQLite on a network file system is refused, as its locks cannot be trusted.
 """
 
-import os
 import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import RLock
@@ -18,26 +14,16 @@ from typing import Any
 import psutil
 from sqlalchemy import (
     URL,
-    Column,
     Connection,
     Engine,
-    ForeignKey,
-    Index,
-    Integer,
-    LargeBinary,
-    MetaData,
-    Table,
-    Text,
-    UniqueConstraint,
     create_engine,
     event,
-    inspect,
     make_url,
-    text,
 )
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import NullPool, StaticPool
 
+from inverse_design.campaign.store.chain import WAY_BACK
 from inverse_design.errors import StoreError, masked
 
 _NETWORK = frozenset(
@@ -77,8 +63,8 @@ _SQLITE_FAILURES = {
     "SQLITE_PERM": _READ_ONLY,
     "SQLITE_FULL": "does not fit on the disk, which is full; make room and repeat. Nothing was half-written",
     "SQLITE_CANTOPEN": "cannot be opened; does its folder exist, and may you write to it?",
-    "SQLITE_NOTADB": "is not a database; name another file",
-    "SQLITE_CORRUPT": "is damaged; restore it from a copy",
+    "SQLITE_NOTADB": f"is not a database; name another file, or {WAY_BACK}",
+    "SQLITE_CORRUPT": f"is damaged; {WAY_BACK}",
     "SQLITE_IOERR": "cannot be read or written (the disk reports an error); check the disk",
 }
 
@@ -122,6 +108,16 @@ class Database:
     def shown(self) -> str:
         """What to call it, without a password."""
         return str(self.path) if self.path is not None else _shown(self.engine.url)
+
+    @property
+    def place(self) -> str | None:
+        """Where it is, whoever opens it; ``None`` in memory."""
+        if self.path is not None:
+            return str(self.path.resolve())
+        url = self.engine.url
+        if url.get_backend_name() == "sqlite":
+            return None
+        return f"postgresql://{url.host or url.query.get('host', '')}:{url.port or ''}/{url.database}"
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -167,7 +163,13 @@ class Database:
             with self.turn:
                 yield
         except DBAPIError as error:
+            raise StoreError(f"{self.shown!r} {_in_words(error.orig)}") from error
+        except sqlite3.Error as error:  # while a connection is made
             raise StoreError(f"{self.shown!r} {_in_words(error)}") from error
+        except MemoryError as error:
+            raise StoreError(
+                f"{self.shown!r} needs more memory than there is: it is damaged ({WAY_BACK}), or too large"
+            ) from error
 
 
 def _url_of(place: str | Path) -> URL:
@@ -205,6 +207,8 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:  # noqa: ANN401 -
     # EXTRA also syncs the folder when the journal goes, so that a commit survives a power cut.
     connection.execute("PRAGMA synchronous = EXTRA")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA cell_size_check = ON")
+    connection.execute("PRAGMA trusted_schema = OFF")
 
 
 def _begin_sqlite(connection: Connection) -> None:
@@ -227,181 +231,16 @@ def _shown(url: URL) -> str:
     return masked(url.render_as_string(hide_password=True))
 
 
-def _in_words(error: DBAPIError) -> str:
-    name = getattr(error.orig, "sqlite_errorname", "")
+def _in_words(error: BaseException | None) -> str:
+    name = getattr(error, "sqlite_errorname", "")
     primary = "_".join(name.split("_")[:2])
     if primary in _SQLITE_FAILURES:
         return _SQLITE_FAILURES[primary]
-    if getattr(error.orig, "sqlstate", None) == "55P03":
+    state = getattr(error, "sqlstate", None)
+    if state == "55P03":
         return "is locked by another program that keeps a transaction open; wait for it and repeat"
-    said = masked(" ".join(str(error.orig).split()))
-    return f"cannot be used: {said}"
-
-
-def sync_folder(path: Path) -> None:
-    """Make a rename in a folder survive a power cut."""
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-METADATA = MetaData()
-
-CAMPAIGNS = Table(
-    "campaigns",
-    METADATA,
-    Column("id", Integer, primary_key=True),
-    Column("name", Text, nullable=False),
-    Column("key", Text, nullable=False),
-    Column("head", Integer, nullable=False),  # number of the last event; its row is the lock of the campaign
-    UniqueConstraint("name", name="campaigns_name"),
-)
-
-ARTEFACTS = Table(
-    "artefacts",
-    METADATA,
-    Column("hash", Text, primary_key=True),
-    Column("content", LargeBinary, nullable=False),
-)
-
-EVENTS = Table(
-    "events",
-    METADATA,
-    Column("campaign", Integer, ForeignKey("campaigns.id"), primary_key=True),
-    Column("sequence", Integer, primary_key=True),
-    Column("kind", Text, nullable=False),
-    Column("time", Text, nullable=False),
-    Column("actor", Text, nullable=False),
-    Column("payload", Text, nullable=False),
-    Column("artefact", Text, ForeignKey("artefacts.hash")),
-    Column("digest", Text),  # of what was recorded: the same table counts once
-    UniqueConstraint("campaign", "digest", name="events_digest"),
-    Index("events_kind", "campaign", "kind", "sequence"),
-)
-
-EXPERIMENTS = Table(
-    "experiments",
-    METADATA,
-    Column("campaign", Integer, ForeignKey("campaigns.id"), primary_key=True),
-    Column("number", Integer, primary_key=True),
-    Column("perturbation", Text, nullable=False),
-    Column("round", Integer, nullable=False),  # 0: recorded without having been asked for
-    Column("state", Text, nullable=False),
-    Index("experiments_perturbation", "campaign", "perturbation"),
-    Index("experiments_state", "campaign", "state"),
-    Index("experiments_round", "campaign", "round"),
-)
-
-MEASUREMENTS = Table(
-    "measurements",
-    METADATA,
-    Column("campaign", Integer, ForeignKey("campaigns.id"), primary_key=True),
-    Column("number", Integer, primary_key=True),  # of the experiment
-    Column("replicate", Text, primary_key=True),
-    Column("sequence", Integer, nullable=False),  # of the event that recorded it
-    Column("row", Integer, nullable=False),  # of the block of that event
-)
-
-
-HEAD = "0002"
-_STEPS = Path(__file__).parent / "migrations"
-_EVERYONE = 5_720_519  # number of the advisory lock under which a PostgreSQL database is made or migrated
-
-
-def version_of(connection: Connection) -> str | None:
-    """Read the version.
-
-    Raises:
-        StoreError: If it holds the tables of another program.
-    """
-    tables = inspect(connection).get_table_names()
-    if "alembic_version" in tables and CAMPAIGNS.name in tables:
-        return str(connection.execute(text("SELECT version_num FROM alembic_version")).scalar_one())
-    if tables:
-        raise StoreError(
-            f"{connection.engine.url.database!r} is a database of another program (with a table {tables[0]!r});"
-            " name another one"
-        )
-    return None
-
-
-def migrate(connection: Connection, version: str = "head") -> None:
-    """Run the steps that are missing, in the transaction of the connection."""
-    from alembic import command  # noqa: PLC0415 - only for new and old databases: it takes a while to import
-    from alembic.config import Config  # noqa: PLC0415
-
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(_STEPS).replace("%", "%%"))
-    config.set_main_option("path_separator", "os")
-    command.upgrade(config, version)
-
-
-def prepare(database: Database) -> None:
-    """Bring a database to the version of this package.
-
-    A PostgreSQL database is migrated in one transaction. Of an SQLite file a copy is migrated and put in its place
-    when all went well, so that no failure can leave a half of it.
-
-    Raises:
-        StoreError: If it is newer than this package, of another program, or cannot be written.
-    """
-    with database.reading() as connection:
-        version = version_of(connection)
-    if version == HEAD:
-        return
-    if version is not None and version > HEAD:
-        raise newer(database, version)
-    if version is None or database.path is None:
-        _migrate_in_place(database)
-    else:
-        _migrate_copy(database, database.path)
-
-
-def newer(database: Database, version: str) -> StoreError:
-    """Say that a database is too new."""
-    return StoreError(
-        f"{database.shown!r} has version {version} of the tables, this package knows {HEAD}: it was written by a"
-        " newer release; upgrade the package"
-    )
-
-
-def _migrate_in_place(database: Database) -> None:
-    with database.writing() as connection:
-        if database.engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _EVERYONE})
-        if version_of(connection) != HEAD:  # another process may have been faster
-            migrate(connection)
-
-
-def _migrate_copy(database: Database, path: Path) -> None:
-    """Migrate a copy under the writer's lock of the original: whoever waits for it sees the new file."""
-    copy = path.with_name(f".{path.name[:100]}.{os.getpid()}.migrating")
-    try:
-        with database.writing() as connection:
-            if version_of(connection) == HEAD:
-                return
-            _copy(path, copy)
-            copied = Database.at(copy, timeout=0.0)
-            with copied.writing() as steps:
-                migrate(steps)
-            _require_sound(copied)
-            copy.chmod(path.stat().st_mode & 0o777)
-            copy.replace(path)
-            sync_folder(path)
-    finally:
-        copy.unlink(missing_ok=True)
-
-
-def _copy(path: Path, copy: Path) -> None:
-    copy.unlink(missing_ok=True)
-    with closing(sqlite3.connect(path)) as source, closing(sqlite3.connect(copy)) as sink:
-        source.backup(sink)
-
-
-def _require_sound(copied: Database) -> None:
-    with copied.reading() as connection:
-        said = connection.execute(text("PRAGMA integrity_check")).scalar_one()
-    if said != "ok":
-        raise StoreError(f"the migrated copy of {copied.shown!r} is damaged ({said}); restore a backup")
+    said = masked(" ".join(str(error).split()))
+    if state == "42501":
+        return f"may not be used so by your role ({said}); see `campaign grants`, or ask its owner"
+    hint = f"; if it is damaged, {WAY_BACK}" if isinstance(error, sqlite3.Error) else ""
+    return f"cannot be used: {said}{hint}"

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
+from inverse_design.campaign.store.chain import WAY_BACK, Head
 from inverse_design.campaign.store.events import Created, Event, Experiment, Kind, Measurement, Recorded, State
 from inverse_design.errors import StoreError
 
@@ -22,6 +23,11 @@ class Log(Protocol):
 
     def head(self) -> int:
         """Give the number of the last event."""
+        ...
+
+    @property
+    def end(self) -> Head:
+        """The end of the log: number and hash of the last event, see :class:`.chain.Entry`."""
         ...
 
     def events(self, *kinds: Kind) -> Iterator[Recorded]:
@@ -160,19 +166,24 @@ def open_store(place: str | Path, *, create: bool = False, timeout: float = TIME
         StoreError: If there is no such file or database, it is of another program or newer than this package, lies
             on a network file system, is locked, or cannot be read.
     """
-    from inverse_design.campaign.store.database import Database, prepare  # noqa: PLC0415 - SQLAlchemy takes a second
+    from inverse_design.campaign.store.database import Database  # noqa: PLC0415 - SQLAlchemy takes a second
+    from inverse_design.campaign.store.files import make_private  # noqa: PLC0415
+    from inverse_design.campaign.store.schema import prepare  # noqa: PLC0415
     from inverse_design.campaign.store.sql import SqlStore  # noqa: PLC0415
 
     database = Database.at(place, timeout=timeout)
     if database.path is not None:
         _require_place(database.path, create=create)
+        if create:
+            make_private(database.path)
     prepare(database)
     return SqlStore(database)
 
 
 def memory_store() -> Store:
     """Make a store that lives as long as the process; no file is left behind."""
-    from inverse_design.campaign.store.database import Database, prepare  # noqa: PLC0415 - SQLAlchemy takes a second
+    from inverse_design.campaign.store.database import Database  # noqa: PLC0415 - SQLAlchemy takes a second
+    from inverse_design.campaign.store.schema import prepare  # noqa: PLC0415
     from inverse_design.campaign.store.sql import SqlStore  # noqa: PLC0415
 
     database = Database.in_memory()
@@ -187,3 +198,5 @@ def _require_place(path: Path, *, create: bool) -> None:
         raise StoreError(f"{str(path)!r}: there is no folder {str(path.parent)!r}; make it first")
     if not create and not path.exists():
         raise StoreError(f"there is no store {str(path)!r}; create a campaign first, or name another file")
+    if not create and path.stat().st_size == 0:
+        raise StoreError(f"the store {str(path)!r} is empty: it was cut, or never written; {WAY_BACK}")

@@ -1,231 +1,104 @@
 """Campaigns in a database: SQLite for one person, PostgreSQL for a team, with the same statements.
 
-Every event is projected in the transaction that appends it: the state of each experiment, and where each
-measurement is. Replaying the log gives the same rows.
+Beside the arrays only the log is stored. It is read as a whole, event by event along its chain, and what follows
+from it is replayed. A store keeps what it has read, so that it reads only events that are new.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-import numpy as np
-from sqlalchemy import Connection, Select, bindparam, delete, func, insert, select, update
+from pydantic import ValidationError
+from sqlalchemy import Connection, insert, select, text, update
 
-from inverse_design.campaign.store.database import (
-    ARTEFACTS,
-    CAMPAIGNS,
-    EVENTS,
-    EXPERIMENTS,
-    HEAD,
-    MEASUREMENTS,
-    Database,
-    newer,
-    version_of,
-)
+from inverse_design.campaign.store.chain import WAY_BACK, Entry, Head, followed
+from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.events import (
-    STATES,
     WITH_VALUES,
-    Asked,
-    Block,
-    Corrected,
     Created,
     Event,
     Experiment,
     Kind,
     Measurement,
-    Ordered,
     Recorded,
-    Retracted,
     State,
-    Told,
-    WellPlace,
-    Withdrawn,
     content_hash,
     from_json,
     to_json,
 )
+from inverse_design.campaign.store.replay import Replay
+from inverse_design.campaign.store.schema import (
+    ARTEFACTS,
+    CAMPAIGNS,
+    EVENTS,
+    HEAD,
+    newer,
+    require_guards,
+    version_of,
+)
+from inverse_design.campaign.store.seen import SeenHeads
 from inverse_design.errors import StoreError
 from surrogates.errors import UnknownNameError
 
-Rows = dict[str, list[tuple[Any, ...]]]
 
-
-def project(connection: Connection, campaign: int, sequence: int, event: Event, artefact: bytes | None) -> None:
-    """Move experiments as an event says."""
-    if isinstance(event, Asked):
-        numbers = range(event.first, event.first + len(event.perturbations))
-        proposed = zip(numbers, event.perturbations, strict=True)
-        _insert(connection, campaign, [(*each, event.round, "proposed") for each in proposed])
-    elif isinstance(event, Ordered):
-        _move(connection, campaign, event.numbers, "ordered")
-    elif isinstance(event, Withdrawn):
-        _move(connection, campaign, event.numbers, "withdrawn")
-    elif isinstance(event, Told) and artefact is not None:
-        _project_block(connection, campaign, sequence, Block.from_bytes(artefact))
-    elif isinstance(event, Retracted | Corrected):
-        _forget(connection, campaign, event.wells)
-        if isinstance(event, Corrected):
-            places = [(one.number, one.replicate) for one in event.wells]
-            _place(connection, campaign, sequence, places)
-        for number, state in event.moved:
-            _set(connection, campaign, number, state)
-
-
-def verify(connection: Connection, campaign: int) -> None:
-    """Replay the log, and compare what follows from it with what is stored; the replay itself is rolled back.
-
-    Raises:
-        StoreError: If the two differ, or the events are not numbered without a gap.
-    """
-    stored = _rows(connection, campaign)
-    with connection.begin_nested() as replay:
-        rebuild(connection, campaign)
-        replayed = _rows(connection, campaign)
-        replay.rollback()
-    for table, rows in replayed.items():
-        if rows != stored[table]:
-            odd = sorted(set(rows) ^ set(stored[table]))[:3]
-            raise StoreError(f"the table {table!r} does not follow from the log, for example in {odd}")
-
-
-def rebuild(connection: Connection, campaign: int) -> None:
-    """Throw away what follows from the log, and replay it.
-
-    Raises:
-        StoreError: If the events are not numbered without a gap.
-    """
-    for table in (MEASUREMENTS, EXPERIMENTS):
-        connection.execute(delete(table).where(table.c.campaign == campaign))
-    joined = EVENTS.outerjoin(ARTEFACTS, (EVENTS.c.artefact == ARTEFACTS.c.hash) & EVENTS.c.kind.in_(WITH_VALUES))
-    columns = (EVENTS.c.sequence, EVENTS.c.kind, EVENTS.c.payload, ARTEFACTS.c.content)
-    wanted = select(*columns).select_from(joined).where(EVENTS.c.campaign == campaign)
-    log = connection.execute(wanted.order_by(EVENTS.c.sequence)).all()
-    for place, row in enumerate(log, start=1):
-        if row.sequence != place:
-            raise StoreError(f"event {place} is missing from the log; restore the database from a copy")
-        content = None if row.content is None else bytes(row.content)
-        project(connection, campaign, row.sequence, from_json(row.kind, row.payload), content)
-
-
-def _project_block(connection: Connection, campaign: int, sequence: int, block: Block) -> None:
-    worked = np.unique(block.number[~block.failed])
-    failed = np.setdiff1d(block.number, worked)
-    first = np.unique(block.number[block.extra], return_index=True)[1]
-    made = np.flatnonzero(block.extra)[first]
-    labels, measured = block.label, frozenset(worked.tolist())
-    states = ((int(block.number[row]), labels[row]) for row in made)
-    _insert(
-        connection,
-        campaign,
-        [(number, label, 0, "measured" if number in measured else "failed") for number, label in states],
-    )
-    known = block.number[block.extra]
-    _move(connection, campaign, tuple(np.setdiff1d(worked, known).tolist()), "measured")
-    _move(connection, campaign, tuple(np.setdiff1d(failed, known).tolist()), "failed")
-    _place(connection, campaign, sequence, list(zip(block.number.tolist(), block.replicate, strict=False)))
-
-
-def _place(connection: Connection, campaign: int, sequence: int, wells: list[tuple[int, str]]) -> None:
-    """Note where the values of wells are: in the rows of a block, in their order."""
-    names = ("campaign", "number", "replicate", "sequence", "row")
-    rows = [(campaign, number, replicate, sequence, row) for row, (number, replicate) in enumerate(wells)]
-    connection.execute(insert(MEASUREMENTS), [dict(zip(names, each, strict=True)) for each in rows])
-
-
-def _forget(connection: Connection, campaign: int, wells: tuple[WellPlace, ...]) -> None:
-    """Take wells off the measurements that count."""
-    if not wells:
-        return
-    found = MEASUREMENTS.c
-    wanted = [found.campaign == campaign]
-    wanted += [found[name] == bindparam(f"of_{name}") for name in ("number", "replicate", "sequence", "row")]
-    rows = [
-        {"of_number": one.number, "of_replicate": one.replicate, "of_sequence": one.sequence, "of_row": one.row}
-        for one in wells
-    ]
-    connection.execute(delete(MEASUREMENTS).where(*wanted), rows)
-
-
-def _set(connection: Connection, campaign: int, number: int, state: State) -> None:
-    mine = (EXPERIMENTS.c.campaign == campaign, EXPERIMENTS.c.number == number)
-    connection.execute(update(EXPERIMENTS).where(*mine).values(state=state))
-
-
-def _insert(connection: Connection, campaign: int, experiments: list[tuple[int, str, int, str]]) -> None:
-    names = ("number", "perturbation", "round", "state")
-    rows = [{"campaign": campaign, **dict(zip(names, each, strict=True))} for each in experiments]
-    if rows:
-        connection.execute(insert(EXPERIMENTS), rows)
-
-
-def _move(connection: Connection, campaign: int, numbers: tuple[int, ...], state: State) -> None:
-    """Give experiments a state; one that was measured stays so, whatever happens to further wells of it."""
-    for start in range(0, len(numbers), 500):
-        some = numbers[start : start + 500]
-        wanted = (
-            EXPERIMENTS.c.campaign == campaign,
-            EXPERIMENTS.c.number.in_(some),
-            EXPERIMENTS.c.state != "measured",
-        )
-        connection.execute(update(EXPERIMENTS).where(*wanted).values(state=state))
-
-
-def _rows(connection: Connection, campaign: int) -> Rows:
-    found: Rows = {}
-    for table in (EXPERIMENTS, MEASUREMENTS):
-        mine = select(table).where(table.c.campaign == campaign).order_by(*table.primary_key.columns)
-        found[table.name] = [tuple(row) for row in connection.execute(mine)]
-    return found
-
-
-_AT_ONCE = 500  # parameters of one statement; SQLite allows some more
-
-
-@dataclass(frozen=True)
+@dataclass
 class SqlLog:
     """One campaign, as it is in a transaction."""
 
     connection: Connection  # with the transaction
     campaign: int  # number of the campaign in this database
     key: str  # its identity in whatever database
+    origin: Head  # where its chain begins
+    entries: list[Entry]  # all events, each of which fits the one before
+    replay: Replay = field(default_factory=Replay)  # of as many of them as were needed so far
+
+    @property
+    def end(self) -> Head:
+        """The end of the log: number and hash of the last event."""
+        return self.entries[-1].head if self.entries else self.origin
 
     def head(self) -> int:
         """Give the number of the last event."""
-        wanted = select(CAMPAIGNS.c.head).where(CAMPAIGNS.c.id == self.campaign)
-        return int(self.connection.execute(wanted).scalar_one())
+        return self.end.sequence
 
     def events(self, *kinds: Kind) -> Iterator[Recorded]:
         """Read events of some kinds, or all, from the first on."""
-        wanted = self._events()
-        if kinds:
-            wanted = wanted.where(EVENTS.c.kind.in_(kinds))
-        for row in self.connection.execute(wanted.order_by(EVENTS.c.sequence)):
-            yield _recorded(row)
+        for entry in tuple(self.entries):
+            if not kinds or entry.kind in kinds:
+                yield _recorded(entry)
 
     def newest(self, kind: Kind) -> Recorded | None:
         """Read the last event of a kind."""
-        wanted = self._events().where(EVENTS.c.kind == kind).order_by(EVENTS.c.sequence.desc()).limit(1)
-        row = self.connection.execute(wanted).one_or_none()
-        return None if row is None else _recorded(row)
+        return next((_recorded(entry) for entry in reversed(self.entries) if entry.kind == kind), None)
 
     def artefact(self, name: str) -> bytes:
-        """Read the content of an artefact."""
-        wanted = select(ARTEFACTS.c.content).where(ARTEFACTS.c.hash == name)
-        return bytes(self.connection.execute(wanted).scalar_one())
+        """Read the content of an artefact, which its name is the hash of.
+
+        Raises:
+            StoreError: If it is not there, or another content.
+        """
+        found = self.connection.execute(_ARTEFACT, {"name": name}).scalars().all()
+        content = found[0] if len(found) == 1 else None
+        if isinstance(content, memoryview):
+            content = bytes(content)
+        if not isinstance(content, bytes) or content_hash(content) != name:
+            by = next((entry for entry in self.entries if entry.artefact == name), None)
+            of = "" if by is None else f" of event {by.sequence} ({by.kind})"
+            what = "are not what was written" if isinstance(content, bytes) else "are missing"
+            raise StoreError(f"the numbers{of} {what}: no content with the hash {name:.16}...; {WAY_BACK}")
+        return content
 
     def blocks(self, *, until: int | None = None) -> Iterator[bytes]:
-        """Read the blocks of numbers of all tables of results."""
-        wanted = self._blocks().order_by(EVENTS.c.sequence)
-        if until is not None:
-            wanted = wanted.where(EVENTS.c.sequence <= until)
-        for content in self.connection.execute(wanted).scalars():
-            yield bytes(content)
+        """Read the blocks of all events with values."""
+        for entry in tuple(self.entries):
+            if entry.kind in WITH_VALUES and (until is None or entry.sequence <= until):
+                yield self.artefact(str(entry.artefact))
 
     def block(self, sequence: int) -> bytes:
-        """Read the block of one table of results."""
-        return bytes(self.connection.execute(self._blocks().where(EVENTS.c.sequence == sequence)).scalar_one())
+        """Read the block of one event with values."""
+        return self.artefact(str(self.entries[sequence - 1].artefact))
 
     def experiments(
         self,
@@ -234,63 +107,59 @@ class SqlLog:
         round_number: int | None = None,
         perturbations: Sequence[str] | None = None,
     ) -> list[Experiment]:
-        """Read experiments that fulfil all that is stated."""
-        columns = (EXPERIMENTS.c.number, EXPERIMENTS.c.perturbation, EXPERIMENTS.c.round, EXPERIMENTS.c.state)
-        wanted = select(*columns).where(EXPERIMENTS.c.campaign == self.campaign)
-        if states is not None:
-            wanted = wanted.where(EXPERIMENTS.c.state.in_(states))
-        if round_number is not None:
-            wanted = wanted.where(EXPERIMENTS.c.round == round_number)
-        rows: list[Any]
-        if perturbations is None:
-            rows = list(self.connection.execute(wanted))
-        else:
-            rows = self._in(wanted, EXPERIMENTS.c.perturbation, perturbations)
-        return sorted((_experiment(row) for row in rows), key=lambda each: each.number)
+        """Read experiments that fulfil all that is stated, in the order of their numbers."""
+        named = None if perturbations is None else frozenset(perturbations)
+        found = (
+            one
+            for one in self._replayed().experiments.values()
+            if (states is None or one.state in states)
+            and (round_number is None or one.round == round_number)
+            and (named is None or one.perturbation in named)
+        )
+        return sorted(found, key=lambda each: each.number)
 
     def measurements(self, numbers: Sequence[int]) -> list[Measurement]:
         """Find the measurements of some experiments."""
-        found = MEASUREMENTS.c
-        wanted = select(found.number, found.replicate, found.sequence, found.row)
-        wanted = wanted.where(found.campaign == self.campaign)
-        rows = self._in(wanted, found.number, numbers)
-        return [Measurement(row.number, row.replicate, row.sequence, row.row) for row in rows]
+        return self._replayed().measurements(numbers)
 
     def counts(self) -> Mapping[State, int]:
         """Count the experiments in each state."""
-        state = EXPERIMENTS.c.state
-        wanted = select(state, func.count()).where(EXPERIMENTS.c.campaign == self.campaign).group_by(state)
-        found = {row[0]: row[1] for row in self.connection.execute(wanted)}
-        return {name: found.get(name, 0) for name in STATES}
+        return self._replayed().counts
 
     def next_number(self) -> int:
         """Give the number of the next experiment."""
-        largest = select(func.max(EXPERIMENTS.c.number)).where(EXPERIMENTS.c.campaign == self.campaign)
-        return (self.connection.execute(largest).scalar_one() or 0) + 1
+        return max(self._replayed().experiments, default=0) + 1
 
     def told(self, digest: str) -> Recorded | None:
         """Find the event that recorded a table."""
-        row = self.connection.execute(self._events().where(EVENTS.c.digest == digest)).one_or_none()
-        return None if row is None else _recorded(row)
+        return next((_recorded(entry) for entry in self.entries if entry.digest == digest), None)
 
     def append(self, event: Event, *, actor: str, artefact: bytes | None = None, digest: str | None = None) -> int:
         """Add an event, and move the experiments as it says."""
-        sequence = self.head() + 1
-        row = {
-            "campaign": self.campaign,
-            "sequence": sequence,
-            "kind": event.kind,
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "actor": actor,
-            "payload": to_json(event),
-            "artefact": None if artefact is None else self._keep(artefact),
-            "digest": digest,
-        }
-        self.connection.execute(insert(EVENTS), row)
+        replayed = self._replayed().after(event, artefact)
+        entry = Entry.after(
+            self.end,
+            kind=event.kind,
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            actor=actor,
+            payload=to_json(event),
+            artefact=None if artefact is None else self._keep(artefact),
+            digest=digest,
+        )
+        row = {name: getattr(entry, name) for name in _COLUMNS}
+        self.connection.execute(insert(EVENTS), {"campaign": self.campaign, **row})
         mine = CAMPAIGNS.c.id == self.campaign
-        self.connection.execute(update(CAMPAIGNS).where(mine).values(head=sequence))
-        project(self.connection, self.campaign, sequence, event, artefact)
-        return sequence
+        self.connection.execute(update(CAMPAIGNS).where(mine).values(head=entry.sequence, hash=entry.hash))
+        self.entries.append(entry)
+        self.replay = replayed
+        return entry.sequence
+
+    def _replayed(self) -> Replay:
+        """Let the events happen that have not yet."""
+        for entry in self.entries[self.replay.events :]:
+            content = self.artefact(str(entry.artefact)) if entry.kind in WITH_VALUES else None
+            self.replay = self.replay.after(_recorded(entry).event, content)
+        return self.replay
 
     def _keep(self, content: bytes) -> str:
         """Keep an artefact under its hash, once, whichever campaign brings it."""
@@ -304,27 +173,30 @@ class SqlLog:
             self.connection.execute(insert(ARTEFACTS).prefix_with("OR IGNORE"), row)
         return name
 
-    def _events(self) -> Select[Any]:
-        return select(EVENTS).where(EVENTS.c.campaign == self.campaign)
 
-    def _blocks(self) -> Select[Any]:
-        joined = EVENTS.join(ARTEFACTS, EVENTS.c.artefact == ARTEFACTS.c.hash)
-        wanted = select(ARTEFACTS.c.content).select_from(joined)
-        return wanted.where(EVENTS.c.campaign == self.campaign, EVENTS.c.kind.in_(WITH_VALUES))
-
-    def _in(self, wanted: Select[Any], column: Any, values: Sequence[Any]) -> list[Any]:  # noqa: ANN401 - any column
-        rows: list[Any] = []
-        for start in range(0, len(values), _AT_ONCE):
-            rows.extend(self.connection.execute(wanted.where(column.in_(values[start : start + _AT_ONCE]))))
-        return rows
+_COLUMNS = ("sequence", "kind", "time", "actor", "payload", "artefact", "digest", "hash")
+# Not the column of the table: of a damaged file its type would make bytes of whatever is there.
+_ARTEFACT = text("SELECT content FROM artefacts WHERE hash = :name")
 
 
-def _recorded(row: Any) -> Recorded:  # noqa: ANN401 - run-time checks cannot take the rows' own type
-    return Recorded(row.sequence, row.time, row.actor, from_json(row.kind, row.payload), row.artefact)
+def _recorded(entry: Entry) -> Recorded:
+    try:
+        event = from_json(entry.kind, entry.payload)
+    except (KeyError, ValidationError) as error:
+        raise StoreError(
+            f"event {entry.sequence} is of a kind that this release cannot read ({entry.kind!r:.80}); upgrade the"
+            f" package; if it should not be there, {WAY_BACK}"
+        ) from error
+    return Recorded(entry.sequence, entry.time, entry.actor, event, entry.artefact)
 
 
-def _experiment(row: Any) -> Experiment:  # noqa: ANN401 - as above
-    return Experiment(row.number, row.perturbation, row.round, row.state)
+@dataclass(frozen=True)
+class _Known:
+    """What a store has read of a campaign, and found sound."""
+
+    key: str
+    entries: tuple[Entry, ...] = ()
+    replay: Replay = field(default_factory=Replay)
 
 
 @dataclass(frozen=True)
@@ -332,6 +204,10 @@ class SqlStore:
     """A database of the present version."""
 
     database: Database  # how to reach it
+    noting: bool = (
+        True  # whether the heads of its logs are compared with, and kept as, what was seen on this machine
+    )
+    _known: dict[str, _Known] = field(default_factory=dict, repr=False, compare=False)
 
     def names(self) -> tuple[str, ...]:
         """List the campaigns, sorted."""
@@ -347,9 +223,12 @@ class SqlStore:
         with self.database.writing() as connection:
             if name in _names(connection):
                 raise StoreError(f"{self.database.shown!r} has a campaign {name!r} already; choose another name")
-            row = {"name": name, "key": key, "head": 0}
+            origin = Head.origin(key, name)
+            row = {"name": name, "key": key, "head": 0, "hash": origin.hash}
             number = connection.execute(insert(CAMPAIGNS).values(row).returning(CAMPAIGNS.c.id)).scalar_one()
-            SqlLog(connection, number, key).append(created, actor=actor, artefact=screen)
+            log = SqlLog(connection, number, key, origin, [])
+            log.append(created, actor=actor, artefact=screen)
+        self._keep(name, log, SeenHeads.of(key))
 
     @contextmanager
     def reading(self, name: str) -> Iterator[SqlLog]:
@@ -357,10 +236,14 @@ class SqlStore:
 
         Raises:
             UnknownNameError: If there is no such campaign; the message names the nearest ones.
-            StoreError: If the database cannot be read.
+            StoreError: If the database cannot be read, or an event does not fit the chain of the log.
         """
+        seen = self._seen(name)
         with self.database.reading() as connection:
-            yield _log(connection, name)
+            log = self._log(connection, name)
+            self._require_seen(log, seen)
+            yield log
+        self._keep(name, log, seen)
 
     @contextmanager
     def writing(self, name: str) -> Iterator[SqlLog]:
@@ -368,40 +251,140 @@ class SqlStore:
 
         Raises:
             UnknownNameError: If there is no such campaign.
-            StoreError: If the database cannot be written, or was upgraded by a newer release.
+            StoreError: If the database cannot be written, was upgraded by a newer release, or an event does not
+                fit the chain of the log.
         """
+        seen = self._seen(name)
         with self.database.writing() as connection:
-            log = _log(connection, name)
+            log = self._log(connection, name, lock=True)
             version = version_of(connection)
             if version != HEAD:  # since it was opened
                 raise newer(self.database, str(version))
+            self._require_seen(log, seen)
             yield log
+        self._keep(name, log, seen)
 
-    def verify(self, name: str) -> None:
-        """Replay the log of a campaign, and compare what follows from it with what is stored; nothing changes.
+    def verify(self, name: str, *, accept: bool = False) -> Head:
+        """Look at everything that is stored of a campaign, as if for the first time; nothing changes.
+
+        Args:
+            name: Of the campaign.
+            accept: Whether a log is taken as it is, although events that were seen before are gone.
+
+        Returns:
+            The end of its log.
 
         Raises:
             UnknownNameError: If there is no such campaign.
-            StoreError: If the two differ, or an event is missing.
+            StoreError: If an event or its numbers are not what was written, or cannot have happened; the message
+                names the first one.
         """
-        with self.writing(name) as log:
-            verify(log.connection, log.campaign)
+        self._known.pop(name, None)
+        seen = self._seen(name)
+        with self.database.reading() as connection:
+            require_guards(connection)
+            log = self._log(connection, name)
+            if not accept:
+                self._require_seen(log, seen)
+            for entry in log.entries:
+                if entry.artefact is not None:
+                    log.artefact(entry.artefact)
+            log.counts()
+        self._keep(name, log, seen, over=accept)
+        return log.end
+
+    def elsewhere(self, name: str) -> str | None:
+        """Name a store on which more of this campaign was seen on this machine than is here."""
+        with self.reading(name) as log:
+            furthest = self._seen(name).furthest()
+            if furthest is None or furthest[1].sequence <= log.head():
+                return None
+            return f"{furthest[0]} (event {furthest[1].sequence}; here are {log.head()})"
+
+    def _seen(self, name: str) -> SeenHeads:
+        """Read what was seen of a campaign before its log is read: others may append to it at any time."""
+        known = self._known.get(name)
+        if self._place is None:
+            return SeenHeads("", {})
+        if known is not None:
+            return SeenHeads.of(known.key)
+        with self.database.reading() as connection:
+            return SeenHeads.of(_row(connection, name).key)
+
+    def _require_seen(self, log: SqlLog, seen: SeenHeads) -> None:
+        """Refuse a log that lacks what was seen in this place.
+
+        Raises:
+            StoreError: If it does; the message says from which event on it differs.
+        """
+        head = None if self._place is None else seen.heads.get(self._place)
+        if head is None or _holds(log, head):
+            return
+        raise StoreError(
+            f"the log of {log.key!r} in {self.database.shown!r} ends with event {log.head()}, and event"
+            f" {head.sequence} with the hash {head.hash:.16}... was seen here: events were removed or written"
+            f" anew, or this is an older copy; {WAY_BACK}, or keep it as it is: inverse-design campaign verify"
+            " --accept"
+        )
+
+    def _log(self, connection: Connection, name: str, *, lock: bool = False) -> SqlLog:
+        """Read what is new of a log; its row is locked where the database knows row locks.
+
+        Raises:
+            StoreError: If an event does not fit, or the last one is not that of the campaign's own counter.
+        """
+        row = _row(connection, name, lock=lock)
+        origin, known = Head.origin(row.key, name), self._known.get(name, _Known(row.key))
+        entries = list(known.entries) if known.key == row.key else []
+        start = entries.pop() if entries else None  # which is read again: it must still be there
+        after = entries[-1].head if entries else origin
+        columns = [EVENTS.c[each] for each in _COLUMNS]
+        wanted = select(*columns).where(EVENTS.c.campaign == row.id, EVENTS.c.sequence > after.sequence)
+        entries += followed(connection.execute(wanted.order_by(EVENTS.c.sequence)), after)
+        log = SqlLog(connection, row.id, row.key, origin, entries)
+        if start is not None and not _holds(log, start.head):
+            raise StoreError(f"event {start.sequence} is gone from the log since it was read; {WAY_BACK}")
+        if (row.head, row.hash) != (log.end.sequence, log.end.hash):
+            raise StoreError(
+                f"the log ends with event {log.head()}, and {row.head!r:.20} were counted: events were removed"
+                f" or added past the program; {WAY_BACK}"
+            )
+        if start is not None:
+            log.replay = known.replay
+        return log
+
+    def _keep(self, name: str, log: SqlLog, seen: SeenHeads, *, over: bool = False) -> None:
+        """Remember what was read or written, and that it was seen."""
+        self._known[name] = _Known(log.key, tuple(log.entries), log.replay)
+        if self._place is not None:
+            seen.note(self._place, log.end, over=over)
+
+    @property
+    def _place(self) -> str | None:
+        return self.database.place if self.noting else None
+
+
+def _holds(log: SqlLog, head: Head) -> bool:
+    if head.sequence == 0:
+        return head == log.origin
+    return head.sequence <= len(log.entries) and log.entries[head.sequence - 1].hash == head.hash
 
 
 def _names(connection: Connection) -> tuple[str, ...]:
-    return tuple(sorted(connection.execute(select(CAMPAIGNS.c.name)).scalars()))
+    found = connection.execute(select(CAMPAIGNS.c.name)).scalars().all()
+    if not all(isinstance(each, str) for each in found):
+        raise StoreError(f"the names of the campaigns cannot be read; {WAY_BACK}")
+    return tuple(sorted(found))
 
 
-def _log(connection: Connection, name: str) -> SqlLog:
-    """Find a campaign, and lock its row where the database knows row locks; SQLite is locked as a whole."""
-    wanted = select(CAMPAIGNS.c.id, CAMPAIGNS.c.key).where(CAMPAIGNS.c.name == name)
-    if connection.dialect.name == "postgresql" and not _reads_only(connection):
+def _row(connection: Connection, name: str, *, lock: bool = False) -> Any:  # noqa: ANN401 - as the database gives it
+    columns = (CAMPAIGNS.c.id, CAMPAIGNS.c.key, CAMPAIGNS.c.head, CAMPAIGNS.c.hash)
+    wanted = select(*columns).where(CAMPAIGNS.c.name == name)
+    if lock and connection.dialect.name == "postgresql":
         wanted = wanted.with_for_update()
-    found = connection.execute(wanted).one_or_none()
-    if found is None:
+    found = connection.execute(wanted).all()
+    if not found:
         raise UnknownNameError.from_known("campaign", name, _names(connection))
-    return SqlLog(connection, found.id, found.key)
-
-
-def _reads_only(connection: Connection) -> bool:
-    return connection.get_execution_options().get("begin") != "IMMEDIATE"
+    if len(found) > 1 or not isinstance(found[0].key, str):
+        raise StoreError(f"campaign {name!r} cannot be read from the store; {WAY_BACK}")
+    return found[0]

@@ -225,16 +225,67 @@ def history(*, place: Place = _PLACE) -> None:
     run_history(place=place)
 
 
-@campaign.command(help_epilogue=examples("campaign verify"))
-def verify(*, place: Place = _PLACE) -> None:
-    """Replay everything that happened, and compare with what is stored; nothing is changed.
+@campaign.command(help_epilogue=examples("campaign verify", "campaign verify --integrity --head 3f2a91c04b7d55e8"))
+def verify(
+    *, head: str | None = None, integrity: bool = False, accept: bool = False, place: Place = _PLACE
+) -> None:
+    """Look at every event and number, replay them, and say whether they are what was written; nothing is changed.
 
     Args:
+        head: A hash that status printed and you noted: the log must hold it.
+        integrity: Let SQLite look at every page of the file, too.
+        accept: Take the log as it is, although events that were seen on this machine before are gone.
         place: Which campaign.
     """
-    from inverse_design.cli.campaign.report import run_verify
+    from inverse_design.cli.campaign.upkeep import run_verify
 
-    run_verify(place=place)
+    run_verify(place=place, head=head, integrity=integrity, accept=accept)
+
+
+@campaign.command(help_epilogue=examples("campaign backup campaigns-2026-03-01.db"))
+def backup(destination: str, /, *, place: Place = _PLACE) -> None:
+    """Copy the store into a new file, while it is in use, and check the copy.
+
+    Args:
+        destination: A file that is not there yet. For PostgreSQL, the line for pg_dump is printed instead.
+        place: Which store.
+    """
+    from inverse_design.cli.campaign.upkeep import run_backup
+
+    run_backup(destination, place=place)
+
+
+@campaign.command(help_epilogue=examples("campaign restore campaigns-2026-03-01.db"))
+def restore(source: str, /, *, force: bool = False, place: Place = _PLACE) -> None:
+    """Put a backup into the place of the store, after it was checked; what was there is kept beside it.
+
+    Args:
+        source: The backup.
+        force: Also where the present store is sound and holds events that the backup does not.
+        place: Which store.
+    """
+    from inverse_design.cli.campaign.upkeep import run_restore
+
+    run_restore(source, place=place, force=force)
+
+
+@campaign.command(help_epilogue=examples("campaign grants --reader ann --teller robot > grants.sql"))
+def grants(
+    *,
+    reader: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    teller: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
+    schema: str = "public",
+) -> None:
+    """Print the statements by which the owner of a PostgreSQL store lets others in.
+
+    Args:
+        reader: A role that may read; repeat it for more.
+        teller: A role that may also append: ask, order, tell, withdraw, retract.
+        schema: Where the tables are.
+    """
+    from inverse_design.cli.campaign.upkeep import run_grants
+
+    run_grants(schema=schema, readers=reader, tellers=teller)
 
 
 @campaign.command(
@@ -268,8 +319,8 @@ def export(
     run_export(run, place=place, round_number=round_number, plates=plates, library=library, destination=output)
 
 
-@campaign.command(help_epilogue=examples("campaign schema"))
-def schema() -> None:
+@campaign.command(name="schema", help_epilogue=examples("campaign schema"))
+def settings_schema() -> None:
     """Print the JSON schema of the settings file."""
     from inverse_design.cli.campaign.create import run_schema
 

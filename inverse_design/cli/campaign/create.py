@@ -16,9 +16,8 @@ from inverse_design.campaign.settings import (
     settings_of,
     settings_schema,
 )
-from inverse_design.campaign.store.protocol import open_store
 from inverse_design.cli.campaign.options import Place, Stated
-from inverse_design.cli.campaign.place import actor_of, shown_store
+from inverse_design.cli.campaign.place import actor_of, open_place, shown_store
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.limit_tables import read_batch_wide, read_pairs
@@ -56,7 +55,7 @@ def run_create(
     require_settings(settings, question.training)
     aligned = question.target.on(screen.readouts)
     remarks = (*scale_remark(question, aligned), *range_remark(question.target, aligned, question.training))
-    store = open_store(place.store, create=True)
+    store = open_place(place, create=True)
     campaign = Campaign.create(
         question.training, target=question.target, settings=settings, store=store, actor=actor_of(place)
     )

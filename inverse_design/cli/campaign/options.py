@@ -7,6 +7,7 @@ from cyclopts import Group, Parameter
 
 from inverse_design.cli.options import OrderName, Words
 
+STORE, STORE_VARIABLE = "campaigns.db", "INVERSE_DESIGN_STORE"
 PLACE = Group("Which campaign", sort_key=1)
 SETTINGS = Group("What is fixed when it begins (flags go before the file)", sort_key=2)
 PLATES = Group("The plates (as in the settings, if not stated)", sort_key=2)
@@ -23,11 +24,13 @@ class Place:
 
     Attributes:
         store: An SQLite file, or the URL of a PostgreSQL database.
+        store_file: File that holds the path or URL of the store, so that no password is typed.
         name: Name of the campaign; needed if the store holds several.
         actor: Who acts, for the history; the user of the machine by default.
     """
 
-    store: Annotated[str, Parameter(env_var="INVERSE_DESIGN_STORE")] = "campaigns.db"
+    store: Annotated[str, Parameter(env_var=STORE_VARIABLE)] = STORE
+    store_file: str | None = None
     name: str | None = None
     actor: str | None = None
 

@@ -1,10 +1,18 @@
-"""The campaign that a command line names."""
+"""The campaign that a command line names, and the store that it is in."""
+
+import os
+import stat
+from pathlib import Path
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import user_name
 from inverse_design.campaign.store.protocol import Store, open_store
-from inverse_design.cli.campaign.options import Place
+from inverse_design.campaign.store.sql import SqlStore
+from inverse_design.cli.campaign.options import STORE, STORE_VARIABLE, Place
+from inverse_design.cli.console import complaints, say
 from inverse_design.errors import StoreError, masked
+
+_LONGEST = 4096  # bytes of a file that names a store
 
 
 def open_campaign(place: Place) -> Campaign:
@@ -14,8 +22,55 @@ def open_campaign(place: Place) -> Campaign:
         StoreError: If the store cannot be opened, or holds several campaigns and none is named.
         UnknownNameError: If there is no campaign of that name.
     """
-    store = open_store(place.store)
-    return Campaign.open(store, place.name or _only(store, place), actor=actor_of(place))
+    store = open_place(place)
+    campaign = Campaign.open(store, name_of(store, place), actor=actor_of(place))
+    further = store.elsewhere(campaign.name) if isinstance(store, SqlStore) else None
+    if further is not None:
+        _warn(f"more of {campaign.name!r} was seen on this machine in {further}: is this an older copy?")
+    return campaign
+
+
+def open_place(place: Place, *, create: bool = False) -> Store:
+    """Open the store that is named.
+
+    Raises:
+        StoreError: If it cannot be opened.
+    """
+    return open_store(store_of(place), create=create)
+
+
+def store_of(place: Place) -> str:
+    """Say where the store is, and warn of passwords that others can read.
+
+    Raises:
+        StoreError: If the file that should say so cannot be read, or the store is named twice.
+    """
+    if place.store_file is not None:
+        if place.store not in {STORE, os.environ.get(STORE_VARIABLE)}:
+            raise StoreError("the store is named twice; give --store or --store-file")
+        return _named_by(Path(place.store_file))
+    if masked(place.store) != place.store and place.store != os.environ.get(STORE_VARIABLE):
+        _warn(
+            "a password on the command line can be read by everybody on this machine, and stays in the history of"
+            f" the shell; put the URL into a file (--store-file) or into {STORE_VARIABLE}, or the password into"
+            " ~/.pgpass"
+        )
+    return place.store
+
+
+def _named_by(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            mode, content = os.fstat(stream.fileno()).st_mode, stream.read(_LONGEST + 1)
+        text = content.decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        raise StoreError(f"{str(path)!r} cannot be read ({reason}); it should hold the URL of a store") from error
+    if not text or len(text.splitlines()) > 1 or len(content) > _LONGEST:
+        raise StoreError(f"{str(path)!r} should hold one line, the URL of a store")
+    if stat.S_IMODE(mode) & 0o077 and masked(text) != text:
+        _warn(f"{str(path)!r} holds a password and may be read by others; chmod 600 {str(path)!r}")
+    return text
 
 
 def actor_of(place: Place) -> str:
@@ -25,10 +80,17 @@ def actor_of(place: Place) -> str:
 
 def shown_store(place: Place) -> str:
     """Name the store without a password."""
-    return masked(place.store)
+    return masked(place.store) if place.store_file is None else f"the store of {place.store_file}"
 
 
-def _only(store: Store, place: Place) -> str:
+def name_of(store: Store, place: Place) -> str:
+    """Name the campaign: the one that was typed, or the only one of the store.
+
+    Raises:
+        StoreError: If there are several, or none.
+    """
+    if place.name:
+        return place.name
     names = store.names()
     if len(names) == 1:
         return names[0]
@@ -38,3 +100,7 @@ def _only(store: Store, place: Place) -> str:
     raise StoreError(
         f"the store {shown_store(place)!r} holds {len(names)} campaigns; name one with --name: {shown}"
     )
+
+
+def _warn(text: str) -> None:
+    say(complaints(), f"warning: {text}", "bold yellow")

@@ -167,17 +167,6 @@ def run_history(*, place: Place) -> None:
     history_grid(open_campaign(place).history()).show(output())
 
 
-def run_verify(*, place: Place) -> None:
-    """Replay the log, and say that what is stored follows from it."""
-    from inverse_design.campaign.store.sql import SqlStore  # noqa: PLC0415 - SQLAlchemy, opened anyway
-
-    campaign = open_campaign(place)
-    if isinstance(campaign.store, SqlStore):
-        campaign.store.verify(campaign.name)
-    events = len(campaign.history())
-    say(output(), f"{events} events replayed: every state and measurement of {campaign.name!r} follows from them")
-
-
 def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
     """Say where a campaign stands."""
     settings = campaign.settings
@@ -195,6 +184,7 @@ def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
         "to come": listed(status.open) or "nothing",
         "best": f"{status.best}, utility {status.utility:.4g}, {status.gain:.4g} above the first best{noise}",
         "spent": f"{status.spent:,.6g}; {budget}",
+        "log": f"event {campaign.head.sequence}, hash {campaign.head.hash}",
     }
 
 

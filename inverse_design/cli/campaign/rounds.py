@@ -1,6 +1,7 @@
 """The verbs ``campaign ask``, ``order``, ``tell`` and ``withdraw``: one round after the other."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -46,6 +47,7 @@ def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]
     return {
         "manifest": manifest(run, None, seed=campaign.settings.seed, settings=settings),
         "campaign": {"name": campaign.name, "key": campaign.key, "target": campaign.target.name},
+        "log": asdict(campaign.head),
         "round": {"number": batch.round, "expected_gain": batch.expected_gain, "notes": batch.notes},
     }
 

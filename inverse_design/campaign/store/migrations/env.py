@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection
 
-from inverse_design.campaign.store.database import METADATA
+from inverse_design.campaign.store.schema import METADATA
 
 connection: Connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=METADATA)

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
@@ -14,21 +15,29 @@ from sqlalchemy import Connection, event, text
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.store import database as schema
-from inverse_design.campaign.store.database import METADATA, Database, refuse_network
+from inverse_design.campaign.store import schema
+from inverse_design.campaign.store.database import Database, refuse_network
 from inverse_design.campaign.store.protocol import open_store
+from inverse_design.campaign.store.schema import METADATA
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
 
 
-def _old_store(place: str) -> None:
-    """A store of the first version, with a campaign that has been asked once."""
-    database = Database.at(place, timeout=5.0)
-    with database.writing() as connection:
-        schema.migrate(connection, "0001")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("inverse_design.campaign.store.sql.HEAD", "0001")
-        _campaign(SqlStore(database))
+def _old_store(place: str, folder: Path, version: str = "0001") -> None:
+    """A store of an older version, with a campaign that has been asked once."""
+    fresh = open_store(folder / "fresh.db", create=True)
+    assert isinstance(fresh, SqlStore)
+    _campaign(fresh)
+    old = Database.at(place, timeout=5.0)
+    with old.writing() as connection, fresh.database.reading() as source:
+        schema.migrate(connection, version)
+        for table in ("campaigns", "artefacts", "events"):
+            for row in source.execute(text(f"SELECT * FROM {table}")).mappings():  # noqa: S608
+                kept = {name: value for name, value in row.items() if name != "hash" or table == "artefacts"}
+                names = ", ".join(kept)
+                wanted = ", ".join(f":{name}" for name in kept)
+                connection.execute(text(f"INSERT INTO {table} ({names}) VALUES ({wanted})"), kept)  # noqa: S608
+    (folder / "fresh.db").unlink()
 
 
 def _campaign(store: SqlStore) -> Campaign:
@@ -52,8 +61,9 @@ def test_migrations_make_the_tables_that_queries_know(place: str) -> None:
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 
-def test_an_older_store_is_migrated_and_loses_nothing(place: str) -> None:
-    _old_store(place)
+@pytest.mark.parametrize("version", ["0001", "0002"])
+def test_an_older_store_is_migrated_and_loses_nothing(place: str, version: str, tmp_path: Path) -> None:
+    _old_store(place, tmp_path, version)
     campaign = Campaign.open(open_store(place), "test", actor="bob")
     assert list(campaign.history()["kind"]) == ["created", "asked"]
     names = list(campaign.ask(2, FirstPairs()).table["perturbation"])
@@ -62,12 +72,12 @@ def test_an_older_store_is_migrated_and_loses_nothing(place: str) -> None:
 
 def test_a_copy_is_migrated_and_put_in_place_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "store.db"
-    _old_store(str(path))
+    _old_store(str(path), tmp_path)
     path.chmod(0o640)
     before = path.read_bytes()
 
     def fail(connection: Connection, version: str = "head") -> None:
-        connection.execute(text("DROP TABLE measurements"))
+        connection.execute(text("DROP TABLE events"))
         raise StoreError(f"no way to {version}")
 
     with monkeypatch.context() as patch:
@@ -78,7 +88,12 @@ def test_a_copy_is_migrated_and_put_in_place_whole(tmp_path: Path, monkeypatch: 
     open_store(path)
     assert path.read_bytes() != before
     assert stat.S_IMODE(path.stat().st_mode) == 0o640
-    assert [each.name for each in tmp_path.iterdir()] == ["store.db"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["store.db", "store.db.version-0001"]
+    kept = tmp_path / "store.db.version-0001"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(kept)) as former:
+        assert former.execute("SELECT version_num FROM alembic_version").fetchall() == [("0001",)]
+        assert former.execute("SELECT count(*) FROM events").fetchone() == (2,)
 
 
 def test_who_waited_while_the_file_was_replaced_writes_into_the_new_one(tmp_path: Path) -> None:
@@ -106,7 +121,7 @@ def test_a_newer_store_is_refused(place: str) -> None:
     campaign = _campaign(store)
     with store.database.writing() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '0099'"))
-    with pytest.raises(StoreError, match=r"version 0099.*knows 0002.*upgrade the package"):
+    with pytest.raises(StoreError, match=r"version 0099.*knows 0003.*upgrade the package"):
         open_store(place)
     with pytest.raises(StoreError, match="version 0099"):  # it was open already
         campaign.order()
@@ -188,11 +203,12 @@ def test_a_full_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     engine = campaign.store.database.engine
     event.listen(engine, "connect", limit)
     many = [f"G0{i}+G0{j}+G0{k}" for i in range(8) for j in range(i) for k in range(j)]
+    table = pd.concat([measured(many, campaign.readouts, replicate=str(well)) for well in range(40)])
     with pytest.raises(StoreError, match="disk, which is full"):
-        campaign.tell(measured(many, campaign.readouts), allow_extra=True)
+        campaign.tell(table, allow_extra=True)
     event.remove(engine, "connect", limit)
     assert campaign.history().equals(before)
-    assert campaign.tell(measured(many, campaign.readouts), allow_extra=True).wells == len(many)
+    assert campaign.tell(table, allow_extra=True).wells == len(table)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="paths of mounts are those of Linux")

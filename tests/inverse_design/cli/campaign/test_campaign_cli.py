@@ -203,9 +203,16 @@ def test_a_store_is_verified_by_replaying_its_log(capsys: pytest.CaptureFixture[
     assert command("campaign", "verify") == 0
     assert "2 events replayed: every state and measurement" in capsys.readouterr().out
     with closing(sqlite3.connect("campaigns.db")) as database, database:
-        database.execute("UPDATE experiments SET state = 'measured' WHERE number = 1")
-    assert command("campaign", "verify") == 3
-    assert "'experiments' does not follow from the log" in capsys.readouterr().err
+        guard = "SELECT sql FROM sqlite_master WHERE name = 'events_no_update'"
+        (again,) = database.execute(guard).fetchone()
+        database.execute("DROP TRIGGER events_no_update")
+        database.execute("UPDATE events SET actor = 'eve' WHERE sequence = 2")
+        database.execute(again)
+    for verb in ("verify", "status", "history", "ask"):
+        assert command("campaign", verb) == 3
+        said = capsys.readouterr().err
+        assert "event 2 does not fit the chain" in said
+        assert "inverse-design campaign restore FILE" in said
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write everything")

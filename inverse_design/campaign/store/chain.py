@@ -1,0 +1,109 @@
+"""The chain of a log: the hash of each event covers its content and the hash of the event before it.
+
+So the last hash stands for the whole log. The chain begins with the key and the name of its campaign. Whoever may
+write the file can compute a chain of other events; only a head that was noted elsewhere tells that one from this.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from inverse_design.errors import StoreError
+
+WAY_BACK = "restore a backup: inverse-design campaign restore FILE"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a log."""
+
+    sequence: int  # number of the last event, 0 before the first
+    hash: str  # that stands for all events up to it
+
+    @classmethod
+    def origin(cls, key: str, name: str) -> "Head":
+        """Begin the chain of a campaign."""
+        return cls(0, _hashed(["inverse-design campaign", key, name]))
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An event, word by word as it is stored."""
+
+    sequence: int
+    kind: str
+    time: str
+    actor: str
+    payload: str
+    artefact: str | None  # hash of the numbers that belong to it
+    digest: str | None  # of a table of results
+    hash: str  # of all this, and of what was before
+
+    @classmethod
+    def after(
+        cls,
+        head: Head,
+        *,
+        kind: str,
+        time: str,
+        actor: str,
+        payload: str,
+        artefact: str | None,
+        digest: str | None,
+    ) -> "Entry":
+        """Make the next event of a chain."""
+        sequence = head.sequence + 1
+        content: list[str | int | None] = [head.hash, sequence, kind, time, actor, payload, artefact, digest]
+        return cls(sequence, kind, time, actor, payload, artefact, digest, _hashed(content))
+
+    @property
+    def head(self) -> Head:
+        """The log up to here."""
+        return Head(self.sequence, self.hash)
+
+
+def _hashed(content: list[str | int | None]) -> str:
+    return hashlib.sha256(json.dumps(content, separators=(",", ":")).encode()).hexdigest()
+
+
+def followed(rows: Iterable[Any], start: Head) -> Iterator[Entry]:
+    """Follow a chain from one event on, row by row.
+
+    Args:
+        rows: What is stored, with the names of :class:`Entry`, of any type.
+        start: The event before the first of them, or the origin.
+
+    Raises:
+        StoreError: If an event does not fit; the message names the first one, and says why.
+    """
+    head = start
+    for row in rows:
+        if row.sequence != head.sequence + 1:
+            found = (
+                f"{row.sequence!r:.20} follows {head.sequence}"
+                if head.sequence
+                else f"it begins with {row.sequence!r:.20}"
+            )
+            raise StoreError(f"event {head.sequence + 1} is missing from the log ({found}); {WAY_BACK}")
+        words = (row.kind, row.time, row.actor, row.payload, row.hash)
+        others = (row.artefact, row.digest)
+        sound = all(isinstance(each, str) for each in words)
+        sound = sound and all(each is None or isinstance(each, str) for each in others)
+        entry = sound and Entry.after(
+            head,
+            kind=row.kind,
+            time=row.time,
+            actor=row.actor,
+            payload=row.payload,
+            artefact=row.artefact,
+            digest=row.digest,
+        )
+        if not entry or entry.hash != row.hash:
+            why = "it, its hash, or the order of events was changed after it was written"
+            if head.sequence == 0:
+                why = "it, its hash, or the name or key of the campaign was changed after it was written"
+            raise StoreError(f"event {row.sequence} does not fit the chain of the log: {why}; {WAY_BACK}")
+        yield entry
+        head = entry.head
