@@ -166,6 +166,8 @@ class Database:
             raise StoreError(f"{self.shown!r} {_in_words(error.orig)}") from error
         except sqlite3.Error as error:  # while a connection is made
             raise StoreError(f"{self.shown!r} {_in_words(error)}") from error
+        except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its own message
+            raise StoreError(f"{self.shown!r} is damaged; {WAY_BACK}") from error
         except MemoryError as error:
             raise StoreError(
                 f"{self.shown!r} needs more memory than there is: it is damaged ({WAY_BACK}), or too large"

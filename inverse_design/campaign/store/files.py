@@ -11,6 +11,7 @@ from pathlib import Path
 from inverse_design.campaign.store.chain import WAY_BACK
 from inverse_design.errors import StoreError
 
+PATIENCE = 5.0  # seconds that a program which writes is waited for
 _PRIVATE = 0o600
 _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite writes beside a file; it has the permissions of the file
 
@@ -129,7 +130,7 @@ def replaced(path: Path, what: str) -> Iterator[Path | None]:
     if not path.exists():
         yield None
         return
-    with closing(sqlite3.connect(path, timeout=5.0, isolation_level=None)) as connection:
+    with closing(sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")  # which rolls back what a killed program left
         except sqlite3.Error as error:
