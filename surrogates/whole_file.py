@@ -1,19 +1,57 @@
-"""Files: written whole or not at all, and known by their checksums."""
+"""Files: whole or not at all, also where a process is killed or the disk is full; known by their checksums."""
 
+import errno
 import hashlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+_NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.part")
+
+def write_whole(path: Path, write: Callable[[Path], object], *, mode: int = 0o666) -> None:
+    """Write a file so that a reader sees the old one or the new one, never a part.
+
+    Args:
+        path: The file; a link of that name is replaced, never followed.
+        write: Fills the file that it is given, a new one in the same folder.
+        mode: Who may read and write the file, less the umask.
+
+    Raises:
+        OSError: If it cannot be written; the error names the file.
+    """
+    with staged([path], mode=mode) as parts:
+        write(parts[path])
+
+
+@contextmanager
+def staged(paths: Sequence[Path], *, mode: int = 0o666) -> Iterator[Mapping[Path, Path]]:
+    """Give new files to fill; when all are filled and on the disk, they get their names, one after the other.
+
+    What stands last should vouch for the others, as a process may end between two names. Nothing is left where
+    something goes wrong before.
+
+    Raises:
+        OSError: If one cannot be written; the error names the file that was meant.
+    """
+    parts = {path: path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.part") for path in paths}
     try:
-        write(temporary)
-        temporary.replace(path)
+        for part in parts.values():
+            os.close(os.open(part, _NEW, mode))  # never a file or a link that somebody has laid there
+        yield parts
+        for part in parts.values():
+            _settle(part)
+        for path, part in parts.items():
+            part.replace(path)
+        for folder in {path.parent for path in paths}:
+            _settle(folder)
+    except OSError as error:
+        raise _renamed(error, parts) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def sha256_of(file: Path) -> str:
@@ -24,3 +62,22 @@ def sha256_of(file: Path) -> str:
         return hashlib.sha256(listed.encode()).hexdigest()
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _settle(place: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk; some network folders cannot tell."""
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP}:
+            raise
+    finally:
+        os.close(handle)
+
+
+def _renamed(error: OSError, parts: Mapping[Path, Path]) -> OSError:
+    """Let an error name the file that was meant, not the one beside it, or none."""
+    meant = {str(part): path for path, part in parts.items()}
+    path = meant.get(str(error.filename), next(iter(parts)))
+    return OSError(error.errno or errno.EIO, error.strerror or str(error), str(path))

@@ -5,8 +5,6 @@ Missing files and misspelt models are refused before.
 
 # ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
 
-import io
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -14,10 +12,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.console import PROGRAM, Run, complaints, examples, say
+from inverse_design.cli.console import PROGRAM, PipedConsole, Run, examples
+from inverse_design.cli.door import EXIT_CODES, behind_the_door
 from inverse_design.cli.options import (
     ASKING,
     AUTOMATIC,
@@ -35,8 +34,8 @@ from inverse_design.cli.options import (
     Valuing,
 )
 from inverse_design.cli.verbs.benchmark import benchmark
-from inverse_design.errors import InverseDesignError, NothingToProposeError, StoreError, masked
-from surrogates.errors import DataError, SurrogatesError, UnknownNameError
+from inverse_design.errors import StoreError
+from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
 
 FILE_ENDINGS = (
@@ -46,7 +45,6 @@ FILE_ENDINGS = (
 _FILES = ("target", "results", "config", "library", "experiments")  # arguments that may be files
 ALL_MODELS = "all"
 _BEGINS = "create"  # the verb that makes a store
-DONE, USAGE, REFUSED, NOTHING, INTERRUPTED = 0, 2, 3, 4, 130
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
@@ -123,8 +121,10 @@ app = App(
     name=PROGRAM,
     version=_version,
     help="Which perturbation brings cells to the state I want, and how sure are we?",
-    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: 0 done, 2 usage,"
-    " 3 data refused, 4 nothing to propose.",
+    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: "
+    + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
+    + ".",
+    console=PipedConsole(),
     default_parameter=Parameter(negative=(), negative_iterable=(), negative_none=()),
     suppress_keyboard_interrupt=False,
 )
@@ -322,26 +322,7 @@ def demo(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line."""
-    words = tuple(sys.argv[1:] if arguments is None else arguments)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a locale without "×" is no reason to fail
-            stream.reconfigure(errors="replace")
-    try:
-        _dispatch(words)
-        sys.stdout.flush()
-    except CycloptsError as error:
-        return _complain(f"{error} (see {PROGRAM} --help)", USAGE)
-    except NothingToProposeError as error:
-        remedy = ", or propose measured ones again with --measured keep" if words[:1] == ("propose",) else ""
-        return _complain(f"{error}{remedy}", NOTHING)
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return DONE
-    except (SurrogatesError, InverseDesignError, OSError) as error:
-        return _complain(str(error), REFUSED)
-    except KeyboardInterrupt:
-        return _complain("interrupted; nothing was left half-written", INTERRUPTED)
-    return DONE
+    return behind_the_door(tuple(sys.argv[1:] if arguments is None else arguments), _dispatch)
 
 
 def _dispatch(words: Sequence[str]) -> None:
@@ -361,8 +342,3 @@ def _joined(words: Sequence[str]) -> list[str]:
         else:
             joined.append(word)
     return joined
-
-
-def _complain(message: str, code: int) -> int:
-    say(complaints(), f"error: {masked(' '.join(message.split()))}", "red")
-    return code

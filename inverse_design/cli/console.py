@@ -1,12 +1,12 @@
 """One invocation of the command line: results go to standard output, messages and errors to standard error."""
 
 import shlex
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from textwrap import wrap
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -36,22 +36,36 @@ class Run:
         return shlex.join((PROGRAM, *map(masked, self.arguments)))
 
 
-class _Pipe(Console):
+class ReaderLeftError(BrokenPipeError):
+    """Whoever read the output has seen enough."""
+
+
+class PipedConsole(Console):
     """A console whose reader may leave early, which rich answers by exiting with code 1."""
+
+    def print(self, *objects: Any, **options: Any) -> None:  # noqa: ANN401 - as rich has it
+        """Print, and name the stream if it cannot be written."""
+        try:
+            super().print(*objects, **options)
+        except ReaderLeftError:
+            raise
+        except OSError as error:
+            stream = "standard error" if self.stderr else "standard output"
+            raise OSError(error.errno, error.strerror, stream) from error
 
     def on_broken_pipe(self) -> None:
         """Leave the answer to the caller."""
-        raise BrokenPipeError
+        raise ReaderLeftError
 
 
 def output() -> Console:
     """Open standard output; names from data are printed as they are, never as markup."""
-    return _Pipe(file=sys.stdout, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return PipedConsole(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def complaints() -> Console:
     """Open standard error."""
-    return Console(file=sys.stderr, highlight=False, markup=False, emoji=False, soft_wrap=True)
+    return PipedConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def printable(text: object) -> str:

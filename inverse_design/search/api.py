@@ -4,10 +4,9 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ProcessPoolExecutor
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.bounded import search_bounded
 from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch
 from inverse_design.search.exhaustive import in_ranges, listable, normalised, pair_score, search, search_span
+from inverse_design.search.processes import process_pool
 from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.novelty import novelty_name, seen_code
@@ -225,7 +225,7 @@ class Engine:
             yield WorkerPool(client.get_executor, threads, 1)
 
     def _processes(self) -> Executor:
-        return ProcessPoolExecutor(self.workers, mp_context=get_context("spawn"))
+        return process_pool(self.workers, threads=max(1, cores() // self.workers))
 
 
 def search_notes(

@@ -2,11 +2,10 @@
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import BrokenExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from multiprocessing import get_context
 from time import perf_counter
 from typing import TypeVar
 
@@ -14,9 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from inverse_design.errors import PlanError
+from inverse_design.errors import ExecutorError, PlanError
 from inverse_design.problem.target import is_state
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
+from inverse_design.search.processes import process_pool
 from inverse_design.validate.environment import Environment
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
@@ -122,10 +122,11 @@ def in_order(play_one: Callable[[Task], Played], tasks: Sequence[Task], *, worke
         with _one_thread():
             yield from map(play_one, tasks)
         return
-    with ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=torch.set_num_threads, initargs=(1,)
-    ) as pool:
-        yield from pool.map(play_one, tasks)
+    try:
+        with process_pool(workers, threads=1) as pool:
+            yield from pool.map(play_one, tasks)
+    except BrokenExecutor as error:
+        raise ExecutorError(f"a worker died ({error}): use fewer workers, or give them more memory") from error
 
 
 def _play(task: tuple[Environment, Recommender, int, str]) -> Trace:

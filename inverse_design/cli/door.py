@@ -1,0 +1,196 @@
+"""The last door: whatever happens behind it, the user gets one line and a documented exit code."""
+
+import io
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import TextIO
+
+from cyclopts import CycloptsError
+
+from inverse_design.cli.console import PROGRAM, ReaderLeftError, complaints, say
+from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
+from surrogates.errors import SurrogatesError
+
+DONE, USAGE, REFUSED, NOTHING, FAULT, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 70, 130, 143
+EXIT_CODES: Mapping[int, str] = {
+    DONE: "done",
+    USAGE: "usage",
+    REFUSED: "refused: data, a value, the place for a result, a full disk or memory",
+    NOTHING: "nothing to propose",
+    FAULT: "a fault of this program, with a report",
+    INTERRUPTED: "interrupted (Ctrl-C)",
+    TERMINATED: "terminated (SIGTERM)",
+}
+_WORDS = {INTERRUPTED: "interrupted", TERMINATED: "terminated"}
+_LONGEST = 300  # characters of the message of a fault
+_LATEST = 3.0  # seconds after a signal: what has not ended by then is left where it is
+
+
+class TerminatedError(BaseException):
+    """The process is to end (SIGTERM)."""
+
+
+def behind_the_door(words: Sequence[str], work: Callable[[Sequence[str]], None]) -> int:
+    """Do what a command line says; what goes wrong becomes a line on standard error and an exit code."""
+    _open_streams()
+    with _signals_as_errors() as stop, _threads_in_a_line(words, stop):
+        try:
+            try:
+                work(words)
+                _flush(sys.stdout)
+            except Exception as error:  # noqa: BLE001 - nothing behind it can be foreseen
+                return _answer(error, words)
+        except KeyboardInterrupt:
+            return stop.say(INTERRUPTED)
+        except TerminatedError:
+            return stop.say(TERMINATED)
+        finally:
+            _give_up(sys.stdout)
+    return DONE
+
+
+def _answer(error: Exception, words: Sequence[str]) -> int:
+    """Say what went wrong."""
+    if isinstance(error, ReaderLeftError):  # the reader of a pipe has seen enough
+        return DONE
+    message, code = _foreseen(error, words) or (_fault(error, words), FAULT)
+    return _complain(message, code)
+
+
+def _foreseen(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
+    """Message and exit code of what a user can mend."""
+    if isinstance(error, CycloptsError):
+        return f"{error} (see {PROGRAM} --help)", USAGE
+    if isinstance(error, NothingToProposeError):
+        remedy = ", or propose measured ones again with --measured keep" if words[:1] == ("propose",) else ""
+        return f"{error}{remedy}", NOTHING
+    if isinstance(error, SurrogatesError | InverseDesignError | OSError):
+        return str(error), REFUSED
+    if _is_out_of_memory(error):
+        return "the memory is full: read fewer readouts (--readouts), or take a larger machine", REFUSED
+    return None
+
+
+def _fault(error: Exception, words: Sequence[str]) -> str:
+    from inverse_design.cli.fault_report import write_report  # noqa: PLC0415 - where there is a fault
+
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+    place = write_report(error, words)
+    report = "no report of it could be written" if place is None else f"please send us the report {str(place)!r}"
+    return f"a fault of {PROGRAM} itself ({said}); {report}"
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Tell whether memory was refused: torch has no class for that on processors."""
+    signs = ("can't allocate memory", "not enough memory", "out of memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
+    )
+
+
+def _complain(message: str, code: int) -> int:
+    with suppress(OSError):  # nobody reads it
+        say(complaints(), f"error: {masked(' '.join(message.split()))}", "red")
+    return code
+
+
+def _open_streams() -> None:
+    """Make both streams writable: a caller may have closed them, and a locale without "×" is no reason to fail."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8"))
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
+
+
+def _flush(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except BrokenPipeError as error:
+        raise ReaderLeftError from error
+
+
+def _give_up(stream: TextIO) -> None:
+    """Leave nothing in a stream that cannot be written: it would fail again at exit."""
+    try:
+        stream.flush()
+    except OSError:
+        with suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+@dataclass
+class _Stop:
+    """What ended a command line from outside; it is said once."""
+
+    asked: bool = False  # whether a signal came
+    said: bool = False  # whether it was answered
+
+    def say(self, code: int) -> int:
+        if not self.said:
+            self.said = True
+            _complain(f"{_WORDS[code]}; nothing was left half-written", code)
+        return code
+
+    def leave(self, code: int) -> None:
+        """End what cannot be ended in order: a long sum, or a queue that waits for a worker that is gone."""
+        self.say(code)
+        os._exit(code)
+
+
+@contextmanager
+def _signals_as_errors() -> Iterator[_Stop]:
+    """Raise what ends a process as an error, after ending its workers; ignored signals stay ignored."""
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+
+    def answer(number: int, _frame: FrameType | None) -> None:
+        if stop.asked:  # some senders reach the process, and then its group
+            return
+        stop.asked = True
+        end = threading.Timer(_LATEST, stop.leave, (128 + number,))
+        end.daemon = True
+        end.start()
+        _end_workers()
+        raise KeyboardInterrupt if number == signal.SIGINT else TerminatedError
+
+    numbers = [each for each in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, answer) for number in numbers}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if stop.asked else handler)
+
+
+@contextmanager
+def _threads_in_a_line(words: Sequence[str], stop: _Stop) -> Iterator[None]:
+    """Say in a line what goes wrong beside the main thread, unless workers were ended; Python would trace it."""
+
+    def answer(what: threading.ExceptHookArgs) -> None:
+        if isinstance(what.exc_value, Exception) and not stop.asked:
+            _complain(_fault(what.exc_value, words), FAULT)
+
+    before, threading.excepthook = threading.excepthook, answer
+    unraisable, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        if not stop.asked:
+            threading.excepthook, sys.unraisablehook = before, unraisable
+
+
+def _end_workers() -> None:
+    from multiprocessing import active_children  # noqa: PLC0415 - where a process is stopped
+
+    for child in active_children():
+        child.kill()
