@@ -6,7 +6,8 @@ import pandas as pd
 import pytest
 from strategies.screens import pairs_of, planted_screen
 
-from inverse_design.cli.app import DONE, NOTHING, REFUSED, main
+from inverse_design.cli.app import main
+from inverse_design.cli.door import DONE, NOTHING, REFUSED
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.outputs import sidecar_of
 from surrogates.errors import DataError, UnknownNameError
