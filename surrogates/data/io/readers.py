@@ -62,7 +62,7 @@ READERS: Registry[Reader] = Registry(
         "h5ad": "surrogates.data.io.read_h5ad:screen_of_h5ad",
         "h5mu": "surrogates.data.io.formats.multimodal:screen_of_h5mu",
         **dict.fromkeys(("zarr", "zarr.zip"), "surrogates.data.io.formats.zarr_store:screen_of_zarr"),
-        **dict.fromkeys(("gct", "gctx"), "surrogates.data.io.formats.gct:screen_of_gct"),
+        **dict.fromkeys(("gct", "gct.gz", "gctx"), "surrogates.data.io.formats.gct:screen_of_gct"),
         **dict.fromkeys(("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "xlsx", "parquet"), _TABLE),
     },
 )

@@ -1,6 +1,9 @@
 """Screens from the formats of the Connectivity Map: ``.gct`` as text, ``.gctx`` as HDF5 (L1000, levels 3 to 5)."""
 
-from collections.abc import Mapping, Sequence
+import re
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import h5py
@@ -8,6 +11,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import opened, readout_names
 from surrogates.data.io.read_h5ad import screen_of_parts
@@ -15,7 +19,18 @@ from surrogates.data.io.tabular import text_of
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
-_ABSENT = frozenset({"", "-666", "-666.0", "na", "nan"})
+_ABSENT = frozenset({"", "-666", "-666.0", "-666.000000", "na", "nan"})
+# Quality, plates and chemistry of signatures, which differ between replicates and are none of their conditions.
+_BOOKKEEPING = re.compile(
+    r"distil_.*|qc_.*|.*_q75|.*_self.*|pct_.*|ngenes_.*|tas|.*_tas|ss_.*|cc_.*|is_.*|brew_prefix|bead_.*|det_.*|rna_.*"
+    r"|nsample.*|.*_(lm|bing|ratio|count|score|rank)|.*smiles|inchi.*|pubchem.*|pert_(id|mfc.*|plate|well|vehicle|2.*)"
+    r"|pool.*|mfc_.*|project.*|.*_date|build.*|count_.*|.*_plate|.*_well|provenance.*|data_level|x_.*",
+    re.IGNORECASE,
+)
+_DAMAGE = (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
+_NOMINAL_DOSE, _MEASURED_DOSE = "pert_idose", ("pert_dose", "pert_dose_unit")
+# Names that the Connectivity Map gives to its columns: plate, cell line, time and more.
+_SIGNATURE = re.compile(r"[A-Z0-9.]+_[A-Z0-9.]+_\d+H[_:].*")
 
 
 def screen_of_gct(
@@ -33,57 +48,84 @@ def screen_of_gct(
     """
     if layer_key is not None:
         raise DataError(f"layer_key={layer_key!r} is stated, but {path.name!r} has no layers")
-    obs, var, values = _of_gctx(path) if path.suffix == ".gctx" else _of_gct(path)
-    names, said = readout_names(var)
-    return screen_of_parts(_told(obs), values, names, stated, readouts=readouts, known={**provenance, **said})
+    with _gctx(path) if path.suffix == ".gctx" else nullcontext(_of_gct(path)) as (obs, var, values):
+        names, said = readout_names(var)
+        table, left = _conditions(obs, stated, path.name)
+        known = {**provenance, **said, **left}
+        return screen_of_parts(table, values, names, stated, readouts=readouts, known=known)
 
 
 def _of_gct(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "rows g"]]:
     """Read text: two lines of sizes, a header, rows of what is known of columns, then one row per gene."""
-    lines = [line.rstrip("\r").split("\t") for line in text_of(path).rstrip("\n").split("\n")]
-    version = lines[0][0].strip()
     try:
+        lines = [line.rstrip("\r").split("\t") for line in text_of(path).rstrip("\n").split("\n")]
+        version = lines[0][0].strip()
         genes, columns, of_genes, of_columns = ([*map(int, filter(None, lines[1])), 0, 0])[:4]
         first = 1 + of_genes + (version == "#1.2")  # whose one column of descriptions is not counted
-        header, known = lines[2], {row[0]: row[first:] for row in lines[3 : 3 + of_columns]}
+        header, above = lines[2], lines[3 : 3 + of_columns]
         body = lines[3 + of_columns : 3 + of_columns + genes]
         values = np.array([row[first:] for row in body], dtype=np.float64)
-    except (ValueError, IndexError) as error:
-        raise DataError(f"{path.name!r} is no readable .gct file ({error}); it may be cut short") from error
-    if version not in {"#1.2", "#1.3"} or values.shape != (genes, columns) or len(header) != first + columns:
+        obs = pd.DataFrame({row[0]: row[first:] for row in above}, index=header[first:])
+        var = pd.DataFrame([row[1:first] for row in body], index=[row[0] for row in body], columns=header[1:first])
+    except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path.name!r} is no readable .gct file ({str(error)[:90]}): cut short?") from error
+    if version not in {"#1.2", "#1.3"} or values.shape != (genes, columns) or not values.size:
         raise DataError(
-            f"{path.name!r} is no readable .gct file: it says version {version[:20]!r} and {genes} rows of"
-            f" {columns} columns, and holds values of shape {values.shape}; it may be cut short"
+            f"{path.name!r} is no readable .gct file: it says {version[:20]!r} and {genes} rows of {columns}"
+            f" columns, and holds values of shape {values.shape}; it may be cut short"
         )
-    obs = pd.DataFrame(known, index=pd.Index(header[first:], name="sig_id"))
-    var = pd.DataFrame([row[1:first] for row in body], index=[row[0] for row in body], columns=header[1:first])
     return obs, var, values.T
 
 
-def _of_gctx(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "rows g"]]:
+@contextmanager
+def _gctx(path: Path) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, CellMatrix]]:
+    """Open HDF5; the matrix stays on disk, columns by rows."""
     with opened(path) as file:
         try:
             obs, var = (_meta(file[f"0/META/{part}"]) for part in ("COL", "ROW"))
-            values = np.asarray(file["0/DATA/0/matrix"], dtype=np.float64)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(f"{path.name!r} is HDF5, but no .gctx file ({error})") from error
-    if values.shape != (len(obs), len(var)):
-        raise DataError(f"{path.name!r} holds {values.shape} values beside {len(obs)} columns and {len(var)} rows")
-    return obs, var, values
+            stored = file["0/DATA/0/matrix"]
+            shape, kind = stored.shape, stored.dtype.kind
+        except _DAMAGE as error:
+            raise DataError(f"{path.name!r} is HDF5, but no readable .gctx file ({str(error)[:80]})") from error
+        if shape != (len(obs), len(var)) or kind not in "fiu":
+            raise DataError(
+                f"{path.name!r} holds values of shape {shape}, type {stored.dtype}, beside {len(obs)} columns"
+                f" and {len(var)} rows; it is no .gctx file, or damaged"
+            )
+        try:
+            yield obs, var, stored
+        except OSError as error:
+            raise DataError(f"{path.name!r} cannot be read ({str(error)[:80]}); it may be cut short") from error
 
 
 def _meta(group: h5py.Group) -> pd.DataFrame:
     """What is known of rows or columns, by their ids."""
     table = pd.DataFrame(
         {
-            name: [each.decode() if isinstance(each, bytes) else each for each in stored[:]]
+            str(name): [each.decode() if isinstance(each, bytes) else each for each in stored[:].tolist()]
             for name, stored in group.items()
         }
     )
-    return table.set_index("id")
+    ids = table.pop("id").astype(str)
+    return table.set_axis(pd.Index(ids, dtype=object))
 
 
-def _told(obs: pd.DataFrame) -> pd.DataFrame:
-    """Write what is absent, ``-666`` in the Connectivity Map, as missing."""
-    text = obs.astype(str).apply(lambda column: column.str.strip())
-    return obs.mask(text.apply(lambda column: column.str.casefold().isin(_ABSENT))).reset_index(names="sig_id")
+def _conditions(obs: pd.DataFrame, stated: Dialect, file: str) -> tuple[pd.DataFrame, dict[str, str]]:
+    """What was done in each column: without what tells quality or plates, and with ``-666`` as missing."""
+    asked = (stated.target_col,) if isinstance(stated.target_col, str) else stated.target_col or ()
+    keep = {stated.dose_col, stated.group_col, stated.batch_col, *asked}
+    names = [str(name) for name in obs]
+    left = [name for name in names if _BOOKKEEPING.fullmatch(name) and name not in keep]
+    if {_NOMINAL_DOSE, _MEASURED_DOSE[0]} <= set(names) and stated.dose_col is None:
+        left += [name for name in _MEASURED_DOSE if name in names]
+    if not set(names) - set(left) and "sig_id" not in asked and all(map(_SIGNATURE.fullmatch, obs.index)):
+        raise DataError(
+            f"{file!r} names its columns, such as {str(obs.index[0])[:80]!r}, but does not say what was done in"
+            " them: add pert_iname, pert_type, pert_idose and cell_id from the table of signatures (siginfo) as"
+            " metadata of columns, or name the columns with target_col='sig_id' (--target-col)"
+        )
+    kept = obs.drop(columns=left)
+    text = kept.astype(str).apply(lambda column: column.str.strip())
+    known = kept.mask(text.apply(lambda column: column.str.casefold().isin(_ABSENT))).reset_index(names="sig_id")
+    shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
+    return known, {"dropped columns": f"{shown} (quality, plates and chemistry)"} if left else {}

@@ -199,7 +199,9 @@ def design_of_guides(table: pd.DataFrame, stated: Dialect) -> tuple[Design, dict
 def _numbers(table: pd.DataFrame, stated: Dialect) -> dict[str, pd.Series]:
     """The columns of numbers that are not stated to be something else, nor known to be none."""
     targets = (stated.target_col,) if isinstance(stated.target_col, str) else stated.target_col or ()
-    numbers = table.select_dtypes(include="number").drop(columns=[stated.group_col, *targets], errors="ignore")
+    numbers = table.select_dtypes(include="number").drop(
+        columns=[stated.group_col, stated.batch_col, *targets], errors="ignore"
+    )
     return {str(name): numbers[name] for name in numbers if not NO_READOUTS.fullmatch(str(name))}
 
 

@@ -167,6 +167,7 @@ def test_contexts_are_scaled_apart() -> None:
         found, alone = screen.in_context(name), read_screen(table)
         assert found.labels == alone.labels
         np.testing.assert_allclose(found.effects, alone.effects)
+    assert "same batch" in read_screen(both, batch_col="clone").provenance["rows"]
     with pytest.raises(DataError, match="unknown readout 'score'"):
         read_screen(both, group_col="clone", readouts=["score"])
 
