@@ -14,17 +14,21 @@ from inverse_design.problem.batch_wide import refuse_batch_wide
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
-from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
-from inverse_design.problem.problem import (
+from inverse_design.problem.objective import (
+    DISTANCE,
     FunctionObjective,
+    Objective,
     ObjectiveName,
-    Order,
     OwnObjective,
+    SquaredDistance,
+    make_objective,
+)
+from inverse_design.problem.problem import (
+    Order,
     ask,
     candidate_space,
     data_remarks,
     log_prior,
-    make_objective,
     range_remark,
     scale_remark,
 )

@@ -26,7 +26,7 @@ from inverse_design.campaign.wells import (
 )
 from inverse_design.errors import NothingToProposeError, PlanError, SpaceError
 from inverse_design.problem.batch_wide import BatchWide, batch_wide, levels_of
-from inverse_design.problem.constraints import Constraint, Constraints
+from inverse_design.problem.constraints import Constraint, Constraints, read_constraint
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target
@@ -171,8 +171,6 @@ def space_of(
 
 def constraints_of(settings: CampaignSettings) -> tuple[Constraint, ...]:
     """Read the constraints that the settings name."""
-    from inverse_design.problem.problem import read_constraint  # noqa: PLC0415 - objectives need models
-
     return tuple(map(read_constraint, settings.constraints))
 
 

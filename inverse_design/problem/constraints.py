@@ -1,19 +1,22 @@
 """What may be proposed: by name, mode and dose, and what may not stand together in one candidate."""
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from itertools import chain, product
-from typing import Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, get_origin, get_type_hints, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Int
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
 from surrogates.data.perturbation import Intervention, Mode
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 from surrogates.errors import UnknownNameError
+from surrogates.registry import Registry
 from surrogates.summary import summary
 
 MILLIONTHS = 1_000_000  # costs are counted in whole millionths of their unit: sums are exact in any order
@@ -354,3 +357,56 @@ class _Names:
                 raise
             known = {*self.vocabulary.ids, *self.doses}
             raise UnknownNameError.from_known("gene or compound", name, known) from error
+
+
+CONSTRAINTS: Registry[type[Constraint]] = Registry(
+    kind="constraint",
+    group="inverse_design.constraints",
+    shipped={
+        "group": "inverse_design.problem.constraints:Group",
+        "batch_wide": "inverse_design.problem.batch_wide:BatchWide",
+    },
+)
+
+
+def read_constraint(text: str) -> Constraint:
+    """Read a constraint as ``NAME``, ``NAME:key=value,key=value`` or ``NAME:{JSON}``.
+
+    A value without a key goes to the key before it: ``group:name=kinases,members=CDK4,CDK6``.
+
+    Raises:
+        UnknownNameError: If there is no such constraint, or it has no such setting; the nearest is named.
+        SpaceError: If a value is not of its kind, or one is missing.
+    """
+    name, _, stated = text.partition(":")
+    kind = CONSTRAINTS.load(name.strip())
+    given, known = _stated(stated.strip(), name), [each.name for each in fields(kind)]  # type: ignore[arg-type]
+    if unknown := [key for key in given if key not in known]:
+        raise UnknownNameError.from_known(f"setting of constraint {name!r}", unknown[0], known)
+    hints = get_type_hints(kind)
+    many = {key for key, value in given.items() if isinstance(value, str) and get_origin(hints[key]) is tuple}
+    try:
+        return TypeAdapter(kind).validate_python({k: [v] if k in many else v for k, v in given.items()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(each) for each in first["loc"])
+        raise SpaceError(f"constraint {text!r}: {where}: {first['msg']}") from error
+
+
+def _stated(text: str, name: str) -> Mapping[str, object]:
+    if text.startswith("{"):
+        try:
+            found: dict[str, object] = json.loads(text)
+        except ValueError as error:
+            raise SpaceError(f"constraint {name!r}: {text!r} is no JSON: {error}") from error
+        return found
+    given: dict[str, list[str]] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        key, equals, value = part.partition("=")
+        if equals:
+            given[key.strip()] = [value.strip()]
+        elif given:
+            next(reversed(given.values())).append(part)
+        else:
+            raise SpaceError(f"constraint {name!r}: {part!r} has no key; write key=value")
+    return {key: values[0] if len(values) == 1 else values for key, values in given.items()}

@@ -3,21 +3,31 @@
 Quadratic forms of a posterior's covariance are computed without a dense matrix.
 """
 
+import inspect
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from inverse_design.errors import TargetError
 from inverse_design.problem.pair_means import PairMeans
 from inverse_design.problem.score import PairScore, ProductScore, RatioScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.problem.target import AlignedProfile
+from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
+from surrogates.registry import Registry
 from surrogates.uncertainty.posterior import Outcome, Posterior, ScalarPosterior
+
+# From mean and variance, both (b, g), readouts in the order of the screen's, to one number for each candidate.
+OwnObjective: TypeAlias = Callable[[Tensor, Tensor], Any]
+_BLOCKS, _DRAWS = 8, 32  # so many times so many draws: those of all readouts at once would fill the memory
 
 
 def quadratic_form(posterior: Posterior, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
@@ -276,3 +286,106 @@ class Correlation:
     def _pulled_back(self, gradient: Float[Tensor, "b m"]) -> Float[Tensor, "b m"]:
         """Turn a gradient in weighted coordinates into one in effects; it is centred already."""
         return gradient * self.target.weights.sqrt()
+
+
+@dataclass(frozen=True)
+class FunctionObjective:
+    """The utility of candidates by a user's function; larger is better.
+
+    What an experiment will show of it is the same function of the measured effect, whose variance is zero. The
+    function may be anything, so that pairs are scored one by one.
+    """
+
+    function: OwnObjective
+
+    @property
+    def name(self) -> str:
+        """What to call the outcome."""
+        return "objective"
+
+    @property
+    def outcome(self) -> Outcome:
+        """What an experiment shows of it: the function of the effect itself."""
+        return self
+
+    def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
+        """Value candidates; their variance, which takes draws, is left to the outcome."""
+        posterior = fitted.predict(batch)
+        mean = self._value(posterior.mean, posterior.variance)
+        return ScalarPosterior(mean, torch.full_like(mean, math.nan))
+
+    def predicted(self, posterior: Posterior) -> ScalarPosterior:
+        """Predict the outcome, with the variance of draws of the effect."""
+        blocks = (posterior.sample(_DRAWS, seed=seed) for seed in range(_BLOCKS))
+        values = torch.cat([self.measured(drawn.flatten(0, 1)).reshape(drawn.shape[:2]) for drawn in blocks])
+        return ScalarPosterior(self._value(posterior.mean, posterior.variance), values.var(0))
+
+    def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+        """Value measured effects."""
+        return self._value(effects, torch.zeros_like(effects))
+
+    def pair_score(self, fitted: FittedCalibrated, space: CombinationSpace) -> PairScore | None:  # noqa: ARG002
+        """Nothing is known of the function that would factorise it."""
+        return None
+
+    def _value(self, mean: Float[Tensor, "b g"], variance: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
+        found = torch.as_tensor(self.function(mean, variance), dtype=torch.float64)
+        if found.shape != (len(mean),):
+            raise DataError(
+                f"the objective gave numbers of shape {tuple(found.shape)} for {len(mean)} candidates; give one"
+                " number for each row of mean and variance"
+            )
+        if len(bad := torch.nonzero(~torch.isfinite(found)).flatten()):
+            raise DataError(
+                f"the objective is {float(found[bad[0]])} for {len(bad)} of {len(mean)} candidates; give finite"
+                " numbers, also where the variance is zero"
+            )
+        return found
+
+
+ObjectiveName: TypeAlias = str
+
+# An objective is called with ``target``, and with ``log_prior`` if it has an argument or a field of that name.
+OBJECTIVES: Registry[Callable[..., Objective]] = Registry(
+    kind="objective",
+    group="inverse_design.objectives",
+    shipped={
+        "likelihood": "inverse_design.problem.likelihood:TargetLikelihood",
+        "distance": "inverse_design.problem.objective:SquaredDistance",
+        "pearson": "inverse_design.problem.objective:pearson",
+        "cosine": "inverse_design.problem.objective:cosine",
+        "projection": "inverse_design.problem.objective:SignedProjection",
+    },
+)
+_OF_PROFILES = ("likelihood", "pearson", "cosine")
+
+
+def pearson(target: AlignedProfile) -> Correlation:
+    """Weighted Pearson correlation with a profile."""
+    return Correlation(target, "pearson")
+
+
+def cosine(target: AlignedProfile) -> Correlation:
+    """Weighted cosine of the angle to a profile."""
+    return Correlation(target, "cosine")
+
+
+def make_objective(
+    target: Target, aligned: AlignedProfile, name: ObjectiveName | None, log_prior: Float[Tensor, "v"]
+) -> Objective:
+    """Choose the objective that fits a target.
+
+    Raises:
+        UnknownNameError: If there is no such objective; the message names the nearest.
+        TargetError: If the objective cannot judge such a target.
+    """
+    profile = isinstance(target, ProfileTarget)
+    wanted = name or ("likelihood" if profile else "projection")
+    kind, given = OBJECTIVES.load(wanted), {"target": aligned, "log_prior": log_prior}
+    if not profile:
+        reach = isinstance(target, ScalarTarget) and target.goal == "reach"
+        if reach and name is None:
+            return SquaredDistance(aligned)
+        if wanted in _OF_PROFILES or (wanted == "projection" and reach):
+            raise TargetError(f"objective {wanted!r} cannot judge target {target.name!r}")
+    return kind(**{key: value for key, value in given.items() if key in inspect.signature(kind).parameters})

@@ -14,16 +14,9 @@ from inverse_design import propose, rank
 from inverse_design.cli.app import main
 from inverse_design.cli.outputs import WRITERS
 from inverse_design.errors import SpaceError
-from inverse_design.problem.constraints import Constraints, Group
-from inverse_design.problem.objective import Objective
-from inverse_design.problem.problem import (
-    CONSTRAINTS,
-    OBJECTIVES,
-    candidate_space,
-    log_prior,
-    make_objective,
-    read_constraint,
-)
+from inverse_design.problem.constraints import CONSTRAINTS, Constraints, Group, read_constraint
+from inverse_design.problem.objective import OBJECTIVES, Objective, make_objective
+from inverse_design.problem.problem import candidate_space, log_prior
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.api import Engine
@@ -160,7 +153,7 @@ def test_they_keep_the_contracts_and_so_do_those_that_are_shipped(
     space = candidate_space(SCREEN, "both", Constraints(measured="keep"))
     for name in OBJECTIVES.names():
         check_objective(objective_of(name), fitted, space)
-    assert set(CONSTRAINTS.names()) == {"group", "numbers_apart"}
+    assert set(CONSTRAINTS.names()) == {"batch_wide", "group", "numbers_apart"}
     check_constraint(read_constraint("numbers_apart:least=3"), SCREEN.vocabulary)
     check_constraint(read_constraint("group:name=few,members=G00,G01,G02,at_most=2"), SCREEN.vocabulary)
     check_constraint(Constraints(excluded=("G01",), required=("G02",)), SCREEN.vocabulary)

@@ -14,9 +14,8 @@ from inverse_design.cli.outputs import check_writable, manifest, table_endings, 
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.errors import SpaceError
-from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.objective import DISTANCE
-from inverse_design.problem.problem import OBJECTIVES, read_constraint
+from inverse_design.problem.constraints import Constraints, read_constraint
+from inverse_design.problem.objective import DISTANCE, OBJECTIVES
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.api import Engine, Turns, Workload

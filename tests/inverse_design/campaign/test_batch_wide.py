@@ -13,7 +13,7 @@ from strategies.campaigns import SETTINGS, TARGET, starting_screen
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.errors import NothingToProposeError, PlanError, SpaceError
 from inverse_design.problem.batch_wide import BatchWide, levels_of
-from inverse_design.problem.problem import read_constraint
+from inverse_design.problem.constraints import read_constraint
 from inverse_design.proposal import propose
 from inverse_design.ranking import rank
 from inverse_design.recommend.protocol import DecisionState, Recommendation

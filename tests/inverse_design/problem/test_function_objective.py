@@ -8,8 +8,7 @@ import torch
 from strategies.screens import label, pairs_of, planted_screen
 from torch import Tensor
 
-from inverse_design.problem.objective import SignedProjection
-from inverse_design.problem.problem import FunctionObjective, OwnObjective
+from inverse_design.problem.objective import FunctionObjective, OwnObjective, SignedProjection
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.proposal import propose
 from surrogates.errors import DataError
