@@ -42,8 +42,8 @@ def _signals_held() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
+        for ending, handler in handlers.items():
+            signal.signal(ending, handler)
         for number in held[:1]:
             signal.raise_signal(number)
 
