@@ -19,8 +19,8 @@ from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.campaign.wells import (
     Known,
     Wells,
-    averaged,
     counting_wells,
+    known_from,
     left_out_remarks,
     partial_words,
 )
@@ -107,7 +107,7 @@ def basis_of(log: Log, start: Screen, settings: CampaignSettings, target: Target
     newest = log.newest("asked")
     number = 1 + (newest.event.round if newest is not None and isinstance(newest.event, Asked) else 0)
     wells = counting_wells(log, start)
-    known = averaged(start, wells.blocks)
+    known = known_from(start, wells.blocks)
     waiting = [one.perturbation for one in log.experiments(states=OPEN_STATES)]
     waiting += partial_utilities(known, target)
     return Basis(
@@ -162,21 +162,21 @@ def space_of(
     settings: CampaignSettings, screen: Screen, *, within: tuple[int, ...] | None = None
 ) -> CombinationSpace:
     """Everything that may be recommended, of some vocabulary ids or of all."""
-    further = constraints_of(settings)
+    further = named_constraints(settings)
     if within is not None:  # which keep the conditions of whole batches
         further = tuple(each for each in further if not isinstance(each, BatchWide))
     rules = Constraints(excluded=settings.exclude, incompatible=settings.incompatible, further=further)
     return candidate_space(screen, settings.order, rules, within=within)
 
 
-def constraints_of(settings: CampaignSettings) -> tuple[Constraint, ...]:
+def named_constraints(settings: CampaignSettings) -> tuple[Constraint, ...]:
     """Read the constraints that the settings name."""
     return tuple(map(read_constraint, settings.constraints))
 
 
 def states_by_level(state: DecisionState, settings: CampaignSettings) -> dict[str, DecisionState]:
     """Restrict a state to the candidates of each value of the conditions that a batch shares; none without any."""
-    conditions, screen = batch_wide(constraints_of(settings)), state.measured
+    conditions, screen = batch_wide(named_constraints(settings)), state.measured
     found = {}
     for level, within in levels_of(conditions, screen.vocabulary).items() if conditions else ():
         try:

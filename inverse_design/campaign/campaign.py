@@ -23,7 +23,7 @@ from inverse_design.campaign.retract import (
     wells_of_results,
 )
 from inverse_design.campaign.rounds import Batch, batch_of, open_round, stated_round
-from inverse_design.campaign.scale import Reach, Scale
+from inverse_design.campaign.scale import AssayRange, Scale
 from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of
 from inverse_design.campaign.store.chain import Head
@@ -294,13 +294,13 @@ class Campaign:
             DataError: If the table is refused; the message names line, column and value.
             StoreError: If the store cannot be written.
         """
-        results, scale, reach = self._results(table), Scale.of(self.screen()), Reach.of(self._start)
+        results, scale, assay = self._results(table), Scale.of(self.screen()), AssayRange.of(self._start)
         with self.store.writing(self.name) as log:
             return tell(
                 log,
                 results,
                 scale=scale,
-                reach=reach,
+                assay=assay,
                 allow_extra=allow_extra,
                 accept_extreme=accept_extreme,
                 actor=self.actor,
@@ -371,13 +371,13 @@ class Campaign:
             DataError: If the table is refused, or one of its wells was never recorded; then nothing is replaced.
             StoreError: If the store cannot be written.
         """
-        results, scale, reach = self._results(table), Scale.of(self.screen()), Reach.of(self._start)
+        results, scale, assay = self._results(table), Scale.of(self.screen()), AssayRange.of(self._start)
         with self.store.writing(self.name) as log:
             return correct(
                 log,
                 results,
                 scale=scale,
-                reach=reach,
+                assay=assay,
                 reason=reason,
                 accept_extreme=accept_extreme,
                 actor=self.actor,

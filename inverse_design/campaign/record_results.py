@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from inverse_design.campaign.results import Results
-from inverse_design.campaign.scale import DECADES, Reach, Remark, Scale
+from inverse_design.campaign.scale import DECADES, AssayRange, Remark, Scale
 from inverse_design.campaign.store.events import (
     OPEN_STATES,
     Block,
@@ -195,14 +195,14 @@ def _shown(value: float) -> str:
     return "failed or not measured" if np.isnan(value) else f"{value:.6g}"
 
 
-def refuse_extreme(results: Results, rows: Sequence[int], reach: Reach, *, accepted: bool) -> bool:
+def refuse_extreme(results: Results, rows: Sequence[int], assay: AssayRange, *, accepted: bool) -> bool:
     """Refuse values that no assay gives, unless they were accepted as they are; say whether there are any.
 
     Raises:
         ResultsError: If there are, and they were not accepted.
     """
     at, taken = np.array(rows, dtype=np.int64), results.values[list(rows)]
-    found = np.argwhere(reach.beyond(taken))
+    found = np.argwhere(assay.beyond(taken))
     if not len(found) or accepted:
         return bool(len(found))
     row, column = found[0].tolist()
@@ -259,7 +259,7 @@ def tell(
     results: Results,
     *,
     scale: Scale,
-    reach: Reach,
+    assay: AssayRange,
     allow_extra: bool,
     accept_extreme: bool,
     actor: str,
@@ -281,7 +281,7 @@ def tell(
     left_out = replace(left_out, already=matching.already, retracted=matching.retracted)
     if not matching.rows:
         return left_out
-    extreme = refuse_extreme(results, matching.rows, reach, accepted=accept_extreme)
+    extreme = refuse_extreme(results, matching.rows, assay, accepted=accept_extreme)
     block = matching.block()
     _order(log, matching, block, actor)
     measured, failed = _first_results(matching, block)

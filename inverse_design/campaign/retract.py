@@ -9,7 +9,7 @@ import pandas as pd
 
 from inverse_design.campaign.record_results import refuse_extreme, same_values
 from inverse_design.campaign.results import Results
-from inverse_design.campaign.scale import Reach, Scale
+from inverse_design.campaign.scale import AssayRange, Scale
 from inverse_design.campaign.store.events import (
     OPEN_STATES,
     Block,
@@ -154,7 +154,7 @@ def correct(
     results: Results,
     *,
     scale: Scale,
-    reach: Reach,
+    assay: AssayRange,
     reason: str,
     accept_extreme: bool,
     actor: str,
@@ -190,7 +190,7 @@ def correct(
     if not rows:
         return Correction(already=already)
     block = _block(results, rows, places)
-    extreme = refuse_extreme(results, rows, reach, accepted=accept_extreme)
+    extreme = refuse_extreme(results, rows, assay, accepted=accept_extreme)
     remarks = scale.odd(block.values, block.failed, block.label)
     replaced = {(each.sequence, each.row) for each in places}
     others = np.array([each not in replaced for each in _places(table)], dtype=bool)

@@ -49,7 +49,7 @@ def _spread(screen: Screen) -> tuple[Float[Tensor, "g"], Float[Tensor, "g"], Flo
 
 
 @dataclass(frozen=True)
-class Reach:
+class AssayRange:
     """What an assay can give at all, learnt from a starting screen, which results never change.
 
     Attributes:
@@ -61,7 +61,7 @@ class Reach:
     limit: Float[np.ndarray, "g"]
 
     @classmethod
-    def of(cls, start: Screen) -> "Reach":
+    def of(cls, start: Screen) -> "AssayRange":
         """Learn it."""
         middle, spread, farthest = _spread(start)
         widest = torch.minimum(farthest, _HEAVY * spread)

@@ -13,7 +13,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 
-from inverse_design.campaign.scale import Reach
+from inverse_design.campaign.scale import AssayRange
 from inverse_design.campaign.store.events import WITH_VALUES, Block, Corrected, Recorded, Retracted, Told
 from inverse_design.campaign.store.protocol import Log
 from surrogates.data.screen import Screen
@@ -80,7 +80,7 @@ class Wells:
 
 def counting_wells(log: Log, start: Screen, *, until: int | None = None) -> Wells:
     """Collect the wells that count, as known after an event."""
-    void, reach = defaultdict(set), Reach.of(start)
+    void, assay = defaultdict(set), AssayRange.of(start)
     for sequence, row in taken_back(log, until=until):
         void[sequence].add(row)
     blocks, left_out, flagged, values = [], list[str](), list[str](), 0
@@ -89,7 +89,7 @@ def counting_wells(log: Log, start: Screen, *, until: int | None = None) -> Well
         counts[sorted(void[recorded.sequence])] = False
         flagged += _flagged(recorded, block, counts)
         values += int((counts & ~block.failed).sum())
-        usable, said = _usable(recorded, block, start, reach)
+        usable, said = _usable(recorded, block, start, assay)
         left_out += [words for row, words in said if counts[row]]
         blocks.append(block.rows(counts & usable))
     return Wells(tuple(blocks), tuple(left_out), tuple(flagged), values)
@@ -109,7 +109,7 @@ def _flagged(recorded: Recorded, block: Block, counts: Bool[np.ndarray, "m"]) ->
 
 
 def _usable(
-    recorded: Recorded, block: Block, start: Screen, reach: Reach
+    recorded: Recorded, block: Block, start: Screen, assay: AssayRange
 ) -> tuple[Bool[np.ndarray, "m"], list[tuple[int, str]]]:
     """Find the wells that can be computed with, and say what is wrong with the others."""
     size, width = len(block.number), len(start.readouts)
@@ -117,7 +117,7 @@ def _usable(
         what = f"event {recorded.sequence} holds values of another shape than {size} wells by {width} readouts"
         return np.zeros(size, dtype=bool), [(row, _remedy(what, recorded)) for row in range(size)]
     taken = isinstance(recorded.event, Told | Corrected) and recorded.event.extreme
-    odd = reach.too_large(block.values) if taken else reach.beyond(block.values)
+    odd = assay.too_large(block.values) if taken else assay.beyond(block.values)
     empty = np.isnan(block.values).all(1)
     unknown = (block.genes >= len(start.vocabulary)).any(1)
     bad = (odd.any(1) | empty | unknown) & ~block.failed
@@ -156,7 +156,7 @@ class Known:
     partial: Mapping[str, Float[np.ndarray, "g"]]
 
 
-def averaged(start: Screen, blocks: Iterable[Block]) -> Known:
+def known_from(start: Screen, blocks: Iterable[Block]) -> Known:
     """Average what was recorded, array by array and readout by readout.
 
     All wells of a perturbation count the same, whatever the round; its row in the starting screen counts like one

@@ -23,7 +23,7 @@ def open_campaign(place: Place) -> Campaign:
         UnknownNameError: If there is no campaign of that name.
     """
     store = open_place(place)
-    campaign = Campaign.open(store, name_of(store, place), actor=actor_of(place))
+    campaign = Campaign.open(store, campaign_named(store, place), actor=actor_of(place))
     further = store.elsewhere(campaign.name) if isinstance(store, SqlStore) else None
     if further is not None:
         _warn(f"more of {campaign.name!r} was seen on this machine in {further}: is this an older copy?")
@@ -83,7 +83,7 @@ def shown_store(place: Place) -> str:
     return masked(place.store) if place.store_file is None else f"the store of {place.store_file}"
 
 
-def name_of(store: Store, place: Place) -> str:
+def campaign_named(store: Store, place: Place) -> str:
     """Name the campaign: the one that was typed, or the only one of the store.
 
     Raises:

@@ -9,7 +9,7 @@ from inverse_design.campaign.store.files import require_sound
 from inverse_design.campaign.store.grants import grants
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.cli.campaign.options import Place
-from inverse_design.cli.campaign.place import name_of, open_place, store_of
+from inverse_design.cli.campaign.place import campaign_named, open_place, store_of
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.errors import StoreError
 
@@ -21,7 +21,7 @@ def run_verify(*, place: Place, head: str | None, integrity: bool, accept: bool)
     store = open_place(place)
     if not isinstance(store, SqlStore):
         raise StoreError("this kind of store cannot be verified")
-    name = name_of(store, place)
+    name = campaign_named(store, place)
     with working("verifying"):
         if integrity:
             _require_integrity(store.database)

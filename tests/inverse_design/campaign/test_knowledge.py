@@ -13,7 +13,7 @@ from strategies.campaigns import starting_screen
 
 from inverse_design.campaign.create import screen_from_bytes, screen_to_bytes
 from inverse_design.campaign.store.events import Block
-from inverse_design.campaign.wells import averaged
+from inverse_design.campaign.wells import known_from
 from surrogates.data.screen import Screen
 
 _PLACES = [(0,), (3,), (0, 1), (2, 5), (1, 2, 7)]
@@ -90,7 +90,7 @@ def test_what_is_known_is_the_average_of_all_wells(wells: list[tuple[int, bool, 
         errors = torch.linspace(0.1, 0.5, start.effects.numel()).double().reshape(start.effects.shape)
         start = Screen(start.effects, start.batch, start.vocabulary, start.readouts, start.contexts, errors)
     blocks = _blocks(wells, len(start.readouts))
-    known, wanted = averaged(start, blocks), _slowly(start, blocks)
+    known, wanted = known_from(start, blocks), _slowly(start, blocks)
     screen = known.screen
     assert len(screen) + len(known.partial) == len(wanted)
     assert screen.labels[: len(start)] == start.labels
