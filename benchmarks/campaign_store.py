@@ -2,11 +2,11 @@
 
 Three measurements, each on a store of one database:
 
-- kill: a process asks, orders, tells and withdraws in a loop and is killed (SIGKILL) at a random moment; then the
-  store is opened, and everything that the process had been told was done must be there, once, along a sound
-  chain. Repeated ``--cycles`` times; a campaign lives through 25 kills, and then another begins, as replaying the
-  whole log after each of them would take ever longer.
-- many: ``--writers`` processes ask and tell at once; every acknowledged result must be there, once.
+- kill: ``--writers`` processes ask, order, tell, withdraw and retract in a loop. At random moments one of them is
+  killed (SIGKILL) and another takes its place; a PostgreSQL server also crashes and starts again. After 25 kills
+  all are killed: everything that the store acknowledged must be there, once, along a sound chain. Then another
+  campaign begins, until there were ``--cycles`` kills.
+- many: the same processes for some seconds, undisturbed.
 - large: a campaign of ``--measurements`` values: how long it takes to open it, and to ask it for a round.
 
     python -m benchmarks campaign_store --store sqlite --cycles 1000
@@ -20,29 +20,35 @@ import random
 import signal
 import tempfile
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations, count
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.throwaway_postgresql import binaries, database, throwaway_postgresql
+from benchmarks.throwaway_postgresql import binaries, crashed, database, throwaway_postgresql
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.settings import CampaignSettings
-from inverse_design.campaign.store.events import Asked, Block
+from inverse_design.campaign.store.events import Asked, Block, Ordered, Retracted, Withdrawn
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.campaign.store.sql import SqlStore
+from inverse_design.errors import StoreError
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import DecisionState, Recommendation
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, Vocabulary
 from surrogates.errors import DataError
+
+T = TypeVar("T")
 
 NAME, READOUT = "store benchmark", "fitness"
 GENES = 500  # 124,750 pairs
@@ -106,43 +112,67 @@ def begin(place: str) -> Campaign:
 
 
 def work(place: str, ledger: Path, seed: int) -> None:
-    """Ask, order, tell and withdraw for ever, and note what the store has acknowledged.
+    """Ask, order, tell, withdraw and retract for ever, and note what the store has acknowledged.
 
     Args:
         place: Path or URL of the store.
         ledger: File of acknowledged facts, synced line by line.
-        seed: Of the numbers, the batches and what is withdrawn.
+        seed: Of the numbers, the batches, and of what is withdrawn or retracted.
     """
-    campaign = Campaign.open(open_store(place, timeout=60.0), NAME, actor=f"worker {seed}")
+    campaign = _lasting(lambda: Campaign.open(open_store(place, timeout=60.0), NAME, actor=f"worker {seed}"))
     draw, recommender = random.Random(seed), RandomPairs()  # noqa: S311 - nothing is secret
     with ledger.open("a", encoding="utf-8") as file:
+
+        def done(action: Callable[[], object], **fact: object) -> bool:
+            if legal := _legal(lambda: _lasting(action)):
+                note(file.fileno(), fact)
+            return legal
+
         while True:
-            batch = campaign.ask(draw.randint(1, 6), recommender)
+            batch = _lasting(lambda: campaign.ask(draw.randint(1, 6), recommender))
             note(file.fileno(), {"round": batch.round, "labels": list(batch.table["perturbation"])})
             names = list(batch.open)
-            if names and draw.random() < 0.2:
-                _try(campaign.order, names[:1])
-            if len(names) > 1 and draw.random() < 0.2:
-                _try(campaign.withdraw, names[-1:])
+            some, last = names[:1], names[-1:]
+            if draw.random() < 0.2 and some:
+                done(partial(campaign.order, some), ordered=some)
+            if draw.random() < 0.2 and len(names) > 1:
+                done(partial(campaign.withdraw, last), withdrawn=last)
             told = names[: draw.randint(1, len(names))] if names else []
             if not told:
                 continue
             values = [draw.gauss(0, 1) for _ in told]
             replicates = [f"{seed}-{draw.getrandbits(48):012x}" for _ in told]
             table = pd.DataFrame({"perturbation": told, "replicate": replicates, READOUT: values})
-            if _try(campaign.tell, table):
-                note(file.fileno(), {"told": [list(each) for each in zip(told, replicates, values, strict=True)]})
+            wells = [list(each) for each in zip(told, replicates, values, strict=True)]
+            if done(partial(campaign.tell, table), told=wells) and draw.random() < 0.2:
+                done(partial(_retract, campaign, *wells[0][:2]), retracted=[wells[0][:2]])
 
 
-def _try(action: Callable[[Any], object], argument: object) -> bool:
+def _retract(campaign: Campaign, label: str, replicate: str) -> None:
+    campaign.retract(campaign.wells([label], replicate=replicate), reason="a benchmark")
+
+
+def _legal(action: Callable[[], object]) -> bool:
     """Do something that another process may have made illegal in the meantime."""
     try:
-        action(argument)
+        action()
     except DataError as error:
-        if "cannot go from" in str(error) or "never asked" in str(error):
+        if any(each in str(error) for each in ("cannot go from", "never asked")):
             return False
         raise
     return True
+
+
+def _lasting(action: Callable[[], T]) -> T:
+    """Repeat something while the server of a database restarts, whether or not it was done before that."""
+    for _ in range(600):
+        try:
+            return action()
+        except StoreError as error:
+            if "cannot be used:" not in str(error):
+                raise
+            time.sleep(0.05)
+    return action()
 
 
 def note(handle: int, fact: dict[str, object]) -> None:
@@ -182,7 +212,7 @@ def check(place: str, ledgers: list[Path]) -> int:
         ledgers: Acknowledged facts.
 
     Returns:
-        How many values it holds.
+        How many values were acknowledged.
 
     Raises:
         AssertionError: If something is lost or doubled.
@@ -190,81 +220,147 @@ def check(place: str, ledgers: list[Path]) -> int:
     """
     store = open_store(place, timeout=60.0)
     assert isinstance(store, SqlStore)  # noqa: S101 - a benchmark that judges
-    with store.reading(NAME) as log:
-        rounds = {
-            one.event.round: list(one.event.perturbations)
-            for one in log.events("asked")
-            if isinstance(one.event, Asked)
-        }
-        wells = Counter(
-            (label, replicate, float(value))
-            for block in map(Block.from_bytes, log.blocks())
-            for label, replicate, value in zip(block.label, block.replicate, block.values[:, 0], strict=True)
-        )
-        experiments = Counter(
-            one.perturbation for one in log.experiments(states=("proposed", "ordered", "measured"))
-        )
     store.verify(NAME)
-    lost, doubled = [], [well for well, count in wells.items() if count > 1]
-    doubled += [label for label, count in experiments.items() if count > 1]
+    with store.reading(NAME) as log:
+        events = [one.event for one in log.events()]
+        names = {one.number: one.perturbation for one in log.experiments()}
+        blocks = list(map(Block.from_bytes, log.blocks()))
+        pending = Counter(one.perturbation for one in log.experiments(states=("proposed", "ordered", "measured")))
+        counted = {(names[one.number], one.replicate) for one in log.measurements(list(names))}
+    rounds = {event.round: list(event.perturbations) for event in events if isinstance(event, Asked)}
+    ordered = {names[each] for event in events if isinstance(event, Ordered) for each in event.numbers}
+    withdrawn = {names[each] for event in events if isinstance(event, Withdrawn) for each in event.numbers}
+    retracted = [
+        (names[well.number], well.replicate)
+        for event in events
+        if isinstance(event, Retracted)
+        for well in event.wells
+    ]
+    wells = Counter(
+        (label, replicate, float(value))
+        for block in blocks
+        for label, replicate, value in zip(block.label, block.replicate, block.values[:, 0], strict=True)
+    )
+    lost: list[object] = []
+    doubled = [
+        each for found in (wells, pending, Counter(retracted)) for each, times in found.items() if times > 1
+    ]
+    values = 0
     for fact in (fact for ledger in ledgers for fact in facts(ledger)):
         if "round" in fact and rounds.get(fact["round"]) != fact["labels"]:
             lost.append(fact)
-        lost += [well for well in fact.get("told", []) if tuple(well) not in wells]
+        lost += {*fact.get("ordered", [])} - ordered
+        lost += {*fact.get("withdrawn", [])} - withdrawn
+        for label, replicate, value in fact.get("told", []):
+            values += 1
+            if (label, replicate, value) not in wells or (label, replicate) not in counted | set(retracted):
+                lost.append((label, replicate, value))
+        back = {(label, replicate) for label, replicate in fact.get("retracted", [])}
+        lost += [*(back - set(retracted)), *(back & counted)]
     assert not lost, f"acknowledged and lost: {lost[:3]}"  # noqa: S101
     assert not doubled, f"there twice: {doubled[:3]}"  # noqa: S101
     assert sorted(rounds) == list(range(1, len(rounds) + 1)), "rounds are missing"  # noqa: S101
-    return sum(wells.values())
+    return values
 
 
-def kill_cycles(place: str, folder: Path, *, cycles: int, seed: int, longest: float = 0.5) -> int:
-    """Kill a worker at random moments, and check the store after each.
+@dataclass
+class Workers:
+    """Processes that use one campaign, each with a file of what was acknowledged to it."""
 
-    A worker is forked, since imports take seconds, and killed within ``longest`` seconds.
+    place: str
+    folder: Path
+    seed: int
+    running: dict[int, Path] = field(default_factory=dict)
+    ledgers: list[Path] = field(default_factory=list)
+
+    def start(self) -> None:
+        """Fork one more: imports take seconds."""
+        number = len(self.ledgers)
+        ledger = self.folder / f"acknowledged-{number}.jsonl"
+        child = os.fork()
+        if child == 0:
+            try:
+                work(self.place, ledger, self.seed * 1_000_000 + number)
+            except BaseException:  # noqa: BLE001 - the end of a process
+                traceback.print_exc()
+            finally:
+                os._exit(1)
+        self.running[child] = ledger
+        self.ledgers.append(ledger)
+
+    def await_first(self) -> None:
+        """Wait for a minute, or until a result was acknowledged."""
+        for _ in range(6000):
+            if any("told" in fact for ledger in self.ledgers for fact in facts(ledger)):
+                return
+            time.sleep(0.01)
+
+    def kill(self, child: int) -> None:
+        """Kill one, which must have lived until then.
+
+        Args:
+            child: Which process.
+
+        Raises:
+            RuntimeError: If it ended by itself.
+        """
+        died, _ = os.waitpid(child, os.WNOHANG)
+        ledger = self.running.pop(child)
+        if died:
+            raise RuntimeError(f"the worker of {ledger.name} failed by itself")
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+
+    def kill_all(self) -> None:
+        """Kill those that are left."""
+        for child in list(self.running):
+            self.kill(child)
+
+
+def kill_cycles(
+    place: str,
+    folder: Path,
+    *,
+    cycles: int,
+    seed: int,
+    writers: int = 4,
+    longest: float = 0.5,
+    restart: Callable[[], None] | None = None,
+) -> int:
+    """Kill workers at random moments while others work, and check the store in the end.
 
     Args:
         place: Path or URL of an empty store.
         folder: For the acknowledged facts.
         cycles: How many kills.
         seed: Of the moments.
-        longest: Longest life of a worker, in seconds.
+        writers: How many processes at a time.
+        longest: Longest time between two kills, in seconds.
+        restart: Crashes the server and starts it again; called once, between two kills.
 
     Returns:
-        How many values are in the store at the end.
+        How many values were acknowledged.
     """
     begin(place)
-    draw, ledger, wells = random.Random(seed), folder / "acknowledged.jsonl", 0  # noqa: S311 - nothing is secret
-    for cycle in range(cycles):
-        child = os.fork()
-        if child == 0:
-            try:
-                work(place, ledger, seed * 1_000_000 + cycle)
-            finally:
-                os._exit(1)
-        time.sleep(draw.uniform(0.0, longest))
-        died, _ = os.waitpid(child, os.WNOHANG)
-        if died:
-            raise RuntimeError(f"the worker of cycle {cycle} failed by itself")
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        trim(ledger)
-        wells = check(place, [ledger])
-    return wells
-
-
-def trim(ledger: Path) -> None:
-    """Cut a half line off, so that the next worker begins a line.
-
-    Args:
-        ledger: The file.
-    """
-    if ledger.exists():
-        content = ledger.read_bytes()
-        ledger.write_bytes(content[: content.rfind(b"\n") + 1])
+    draw, workers = random.Random(seed), Workers(place, folder, seed)  # noqa: S311 - nothing is secret
+    crash = draw.randrange(cycles)
+    try:
+        for cycle in range(cycles):
+            while len(workers.running) < writers:
+                workers.start()
+            if cycle == 0:
+                workers.await_first()
+            if cycle == crash and restart is not None:
+                restart()
+            time.sleep(draw.uniform(0.0, longest))
+            workers.kill(draw.choice(list(workers.running)))
+    finally:
+        workers.kill_all()
+    return check(place, workers.ledgers)
 
 
 def many_writers(place: str, folder: Path, *, writers: int, seconds: float) -> int:
-    """Let processes ask and tell at once.
+    """Let processes work at once.
 
     Args:
         place: Path or URL of an empty store.
@@ -273,27 +369,15 @@ def many_writers(place: str, folder: Path, *, writers: int, seconds: float) -> i
         seconds: For how long.
 
     Returns:
-        How many values they told.
+        How many values were acknowledged.
     """
     begin(place)
-    ledgers = [folder / f"writer-{number}.jsonl" for number in range(writers)]
-    children = []
-    for number, ledger in enumerate(ledgers):
-        child = os.fork()
-        if child == 0:
-            try:
-                work(place, ledger, number)
-            finally:
-                os._exit(1)
-        children.append(child)
+    workers = Workers(place, folder, 0)
+    for _ in range(writers):
+        workers.start()
     time.sleep(seconds)
-    for child in children:
-        died, _ = os.waitpid(child, os.WNOHANG)
-        if died:
-            raise RuntimeError("a writer failed by itself")
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-    return check(place, ledgers)
+    workers.kill_all()
+    return check(place, workers.ledgers)
 
 
 def large(place: str, measurements: int) -> tuple[float, float, float]:
@@ -322,7 +406,7 @@ def large(place: str, measurements: int) -> tuple[float, float, float]:
 
 
 @contextmanager
-def places(store: str, folder: Path) -> Iterator[Iterator[str]]:
+def places(store: str, folder: Path) -> Iterator[tuple[Iterator[str], Callable[[], None] | None]]:
     """Give out empty stores.
 
     Args:
@@ -330,16 +414,16 @@ def places(store: str, folder: Path) -> Iterator[Iterator[str]]:
         folder: For files.
 
     Yields:
-        As many paths or URLs as are taken.
+        As many paths or URLs as are taken, and what crashes and restarts their server, if they have one.
     """
     if store == "sqlite":
-        yield (str(folder / f"store-{number}.db") for number in count())
+        yield (str(folder / f"store-{number}.db") for number in count()), None
         return
     programs = binaries()
     if programs is None:
         raise SystemExit("PostgreSQL is not installed: apt-get install postgresql")
     with throwaway_postgresql(programs, durable=True) as server:
-        yield (database(server, f"store{number}") for number in count())
+        yield (database(server, f"store{number}") for number in count()), partial(crashed, programs, server)
 
 
 def main() -> None:
@@ -347,27 +431,32 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--store", choices=["sqlite", "postgresql"], default="sqlite")
     parser.add_argument("--cycles", type=int, default=1000)
-    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--writers", type=int, default=4)
+    parser.add_argument("--longest", type=float, default=0.5)
     parser.add_argument("--seconds", type=float, default=20.0)
     parser.add_argument("--measurements", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, places(asked.store, Path(name)) as empty:
-        folder = Path(name)
-        wells = 0
+    with tempfile.TemporaryDirectory() as name, places(asked.store, Path(name)) as (empty, restart):
+        folder, values = Path(name), 0
+        os.environ["XDG_STATE_HOME"] = name  # where heads that were seen are noted
         for first in range(0, asked.cycles, PER_CAMPAIGN):
             within = folder / f"campaign-{first}"
             within.mkdir()
-            cycles = min(PER_CAMPAIGN, asked.cycles - first)
-            wells += kill_cycles(next(empty), within, cycles=cycles, seed=asked.seed + first)
+            values += kill_cycles(
+                next(empty),
+                within,
+                cycles=min(PER_CAMPAIGN, asked.cycles - first),
+                seed=asked.seed + first,
+                writers=asked.writers,
+                longest=asked.longest,
+                restart=restart,
+            )
+            print(f"{asked.store}: {first + PER_CAMPAIGN} kills, {values} values acknowledged", flush=True)
+        print(f"{asked.store}: none lost, none doubled", flush=True)
+        values = many_writers(next(empty), folder, writers=asked.writers, seconds=asked.seconds)
         print(
-            f"{asked.store}: {asked.cycles} kills, {wells} values told, none lost, none doubled, log = tables",
-            flush=True,
-        )
-        wells = many_writers(next(empty), folder, writers=asked.writers, seconds=asked.seconds)
-        print(
-            f"{asked.store}: {asked.writers} processes at once told {wells} values, none lost, none doubled",
-            flush=True,
+            f"{asked.store}: {asked.writers} processes told {values} values, none lost, none doubled", flush=True
         )
         told, opened, planned = large(next(empty), asked.measurements)
         timing = f"told in {told:.2f} s, opened in {opened:.3f} s, asked in {planned:.2f} s"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, make_url, text
 from sqlalchemy.pool import NullPool
 
 _USER = "postgres"
@@ -68,6 +68,17 @@ def database(server: str, name: str) -> str:
     with engine.connect() as connection:
         connection.execute(text(f'CREATE DATABASE "{name}"'))
     return server.format(name=name)
+
+
+def crashed(programs: Path, server: str) -> None:
+    """Let a server stop as if the power failed, and start it again.
+
+    Args:
+        programs: Folder of ``pg_ctl``.
+        server: What :func:`throwaway_postgresql` yields.
+    """
+    folder = Path(str(make_url(server).query["host"]))
+    _run([programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "-l", folder / "log", "-w", "restart"])
 
 
 def _run(words: list[str | Path]) -> None:
