@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
-from typing import TextIO
 
 from cyclopts import CycloptsError
 
@@ -43,7 +42,7 @@ def behind_the_door(words: Sequence[str], work: Callable[[Sequence[str]], None])
         try:
             try:
                 work(words)
-                _flush(sys.stdout)
+                _flush()
             except Exception as error:  # noqa: BLE001 - nothing behind it can be foreseen
                 return _answer(error, words)
         except KeyboardInterrupt:
@@ -51,7 +50,7 @@ def behind_the_door(words: Sequence[str], work: Callable[[Sequence[str]], None])
         except TerminatedError:
             return stop.say(TERMINATED)
         finally:
-            _give_up(sys.stdout)
+            _give_up()
     return DONE
 
 
@@ -80,7 +79,7 @@ def _foreseen(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
 def _fault(error: Exception, words: Sequence[str]) -> str:
     from inverse_design.cli.fault_report import write_report  # noqa: PLC0415 - where there is a fault
 
-    said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST]
+    said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST].removesuffix(":")
     place = write_report(error, words)
     report = "no report of it could be written" if place is None else f"please send us the report {str(place)!r}"
     return f"a fault of {PROGRAM} itself ({said}); {report}"
@@ -110,20 +109,20 @@ def _open_streams() -> None:
             stream.reconfigure(errors="replace")
 
 
-def _flush(stream: TextIO) -> None:
+def _flush() -> None:
     try:
-        stream.flush()
+        sys.stdout.flush()
     except BrokenPipeError as error:
         raise ReaderLeftError from error
 
 
-def _give_up(stream: TextIO) -> None:
-    """Leave nothing in a stream that cannot be written: it would fail again at exit."""
+def _give_up() -> None:
+    """Leave nothing in an output that cannot be written: it would fail again at exit."""
     try:
-        stream.flush()
+        sys.stdout.flush()
     except OSError:
         with suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @dataclass

@@ -5,7 +5,7 @@ import re
 import secrets
 import tempfile
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
@@ -13,8 +13,6 @@ from pathlib import Path
 from inverse_design.cli.console import PROGRAM, Run, printable
 from inverse_design.errors import masked
 from surrogates.whole_file import write_whole
-
-_WIDEST = 500  # characters of a line: a message may hold a value of any length
 
 
 def write_report(error: Exception, words: Sequence[str]) -> Path | None:
@@ -34,9 +32,17 @@ def _report(error: Exception, words: Sequence[str]) -> list[str]:
         f"command: {Run(tuple(words)).command}",
         f"python {platform.python_version()}, {platform.system()} {platform.release()} {platform.machine()}",
         f"packages: {', '.join(f'{name} {_version(name)}' for name in _requirements())}",
-        *"".join(traceback.format_exception(error)).splitlines(),
+        *_places(error),
     ]
-    return [printable(masked(line))[:_WIDEST] for line in lines]
+    return [printable(masked(line)) for line in lines]
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Say where an error was raised, and what had been raised before: never its message, which may quote data."""
+    if before := error.__cause__ or error.__context__:
+        yield from (*_places(before), "then:")
+    yield from "".join(traceback.format_tb(error.__traceback__)).splitlines()
+    yield type(error).__qualname__
 
 
 def _requirements() -> list[str]:

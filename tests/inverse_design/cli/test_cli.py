@@ -72,24 +72,6 @@ def test_nothing_typed_shows_the_help(capsys: pytest.CaptureFixture[str]) -> Non
     assert "propose" in capsys.readouterr().out
 
 
-def test_interruption(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("inverse_design.cli.verbs.check.run_check", interrupt)
-    assert command("check", "x") == 130
-    assert "interrupted" in capsys.readouterr().err
-
-
-def test_a_bug_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError
-
-    monkeypatch.setattr("inverse_design.cli.verbs.check.run_check", fail)
-    with pytest.raises(ZeroDivisionError):
-        command("check", "x")
-
-
 def test_an_error_is_one_paragraph(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     def refuse(*_: object) -> None:
         raise DataError("first [bold]line[/]\n  second\x1b[31m line")
