@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import pooch
 import torch
 
 from surrogates.data.across import join_contexts
@@ -57,6 +56,8 @@ def download(file: PublicFile) -> Path:
     Raises:
         DataError: If the server cannot be reached, or the content is not the one that is known.
     """
+    import pooch  # noqa: PLC0415 - where something is fetched
+
     try:
         found = pooch.retrieve(
             file.url, known_hash=f"sha256:{file.sha256}", fname=Path(file.path).name, path=cache_folder()
@@ -72,6 +73,8 @@ def download(file: PublicFile) -> Path:
 
 def cache_folder() -> Path:
     """Name the folder into which public files are fetched."""
+    import pooch  # noqa: PLC0415 - where something is fetched
+
     return Path(pooch.os_cache("inverse-design"))
 
 

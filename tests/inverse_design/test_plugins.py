@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from strategies.contracts import check_space
 from strategies.plugged import Plugged, install
 from strategies.screens import pairs_of, planted_screen
 
@@ -21,7 +22,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.api import Engine
 from inverse_design.search.exhaustive import evidence, search
-from inverse_design.testing import check_constraint, check_objective, check_space, check_writer
+from inverse_design.testing import check_constraint, check_objective, check_writer
 from surrogates.data.io.readers import READERS, read_screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.baselines import Additive

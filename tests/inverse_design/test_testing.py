@@ -2,12 +2,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
+from strategies.contracts import check_searcher
 
 from inverse_design.problem.score import ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import SearchResult, TopK
-from inverse_design.testing import check_pair_score, check_searcher
+from inverse_design.testing import check_pair_score
 
 
 @dataclass(frozen=True)

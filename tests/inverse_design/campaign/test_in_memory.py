@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 import torch
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
+from strategies.contracts import check_store
 from strategies.screens import label, pairs_of, planted_screen
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.protocol import memory_store
 from inverse_design.errors import SettingsError
-from inverse_design.testing import check_store
 from surrogates.errors import UnknownNameError
 
 TOGETHER = pairs_of(6, 10)

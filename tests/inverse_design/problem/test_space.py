@@ -5,12 +5,12 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.contracts import check_space
 from strategies.spaces import plain_space, spaces
 
 from inverse_design.errors import NothingToProposeError, SpaceError
 from inverse_design.problem.constraints import Constraints, Group, Limits
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.testing import check_space
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import UnknownNameError

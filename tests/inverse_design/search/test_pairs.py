@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from strategies.contracts import check_searcher
 from strategies.spaces import limits, plain_space, spaces
 
 from inverse_design.errors import SpaceError
@@ -18,7 +19,6 @@ from inverse_design.search import pruning as product_sifter
 from inverse_design.search import scan as pairs
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import TopK, search_stream
-from inverse_design.testing import check_searcher
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
+from strategies.contracts import check_store
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.protocol import Store, open_store
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
-from inverse_design.testing import check_store
 
 
 def _store(place: str) -> SqlStore:
