@@ -19,6 +19,7 @@ from surrogates.data.io.labels import (
     find_separator,
     stated_separator,
 )
+from surrogates.data.io.tabular import name_wells
 from surrogates.data.perturbation import MODES, Mode
 from surrogates.errors import DataError, UnknownNameError
 
@@ -40,12 +41,12 @@ _PARTNERS = tuple(
 TARGET_COLUMNS: tuple[Columns, ...] = (
     *_PARTNERS, ("target", "query"), ("id1", "id2"), ("anchor", "library"), ("anchor_gene", "library_gene"),
     ("row", "col"), ("drug_row", "drug_col"), ("condition",), ("perturbation",), ("target_gene",), ("gene",),
-    ("target",), ("sm_name",), ("pert_iname",), ("product_name",), ("drug",), ("drugname_drugconc",),
-    ("compound",),
+    ("target",), ("sm_name",), ("pert_iname",), ("cmap_name",), ("product_name",), ("drug",),
+    ("drugname_drugconc",), ("compound",),
 )  # fmt: skip
 COMPOUND_COLUMNS = frozenset({
     *(name for pair in _PARTNERS for name in pair if name.startswith(("drug", "compound"))),
-    "sm_name", "pert_iname", "product_name", "drug", "compound", "drug_row", "drugname_drugconc",
+    "sm_name", "pert_iname", "cmap_name", "product_name", "drug", "compound", "drug_row", "drugname_drugconc",
 })  # fmt: skip
 _DOSES = ("dose", "concentration", "conc")
 DOSE_COLUMNS: tuple[Columns, ...] = (
@@ -70,12 +71,12 @@ MODE_COLUMNS: tuple[Columns, ...] = (
 MODE_VALUES: Mapping[str, Mode] = {
     **{mode: mode for mode in MODES},
     **dict.fromkeys(
-        ("crispra", "dcas9vpr", "vpr", "sam", "dcas9sam", "overexpression", "orf", "oe", "cdna", "gain"),
+        ("crispra", "dcas9vpr", "vpr", "sam", "dcas9sam", "overexpression", "orf", "oe", "cdna", "gain", "trtoe"),
         "activation",
     ),
     **dict.fromkeys(
         ("crispri", "dcas9krab", "krab", "dcas9kox1krab", "zim3dcas9", "sirna", "shrna", "rnai", "cas13", "cas13d",
-         "aso", "kd", "trtsh"),
+         "aso", "kd", "trtsh", "trtshcgs"),
         "knockdown",
     ),
     **dict.fromkeys(
@@ -85,7 +86,7 @@ MODE_VALUES: Mapping[str, Mode] = {
     ),
     **dict.fromkeys(
         ("drug", "drugs", "smallmolecule", "smallmolecules", "chemical", "inhibitor", "ligand", "cytokine",
-         "compounds", "trtcp", "treatment"),
+         "compounds", "trtcp", "trtlig", "treatment"),
         "compound",
     ),
 }  # fmt: skip
@@ -201,6 +202,7 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     units = [unit for (unit,) in _named(table, tuple((name,) for name in DOSE_UNIT_COLUMNS))] if doses else []
     contexts, context_rule = _find_named(table, CONTEXT_COLUMNS, stated.group_col, "group_col", _partition)
     mode_col, modes, mode_rule = _find_mode(table, targets, stated)
+    batches = () if stated.batch_col is None else _refuse_unknown(table, (stated.batch_col,))
     return Detection(
         target_cols=targets,
         dose_cols=doses,
@@ -216,21 +218,17 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
             "dose": dose_rule,
             "context": context_rule,
             "mode": mode_rule,
-            **({} if stated.batch_col is None else {"batch": _batch_rule(table, stated.batch_col)}),
+            **({"batch": f"{_quoted(batches)} (as stated): compared within batches"} if batches else {}),
         },
     )
-
-
-def _batch_rule(table: pd.DataFrame, column: str) -> str:
-    _refuse_unknown(table, (column,))
-    return f"{column!r} (as stated): rows are compared with the controls of their batch"
 
 
 def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:
     if stated.target_col is not None:
         columns = (stated.target_col,) if isinstance(stated.target_col, str) else tuple(stated.target_col)
         return _refuse_unknown(table, columns), f"{_quoted(columns)} (as stated)"
-    named = [columns for columns in _named(table, TARGET_COLUMNS) if table[list(columns)].notna().any().all()]
+    found = [columns for columns in _named(table, TARGET_COLUMNS) if not name_wells(table, columns)]
+    named = [columns for columns in found if table[list(columns)].notna().any().all()]
     whole = [one for one in named if not any(set(one) < set(wider) for wider in named)]
     known = (*DOSE_COLUMNS, *CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)
     other = {name for names in known for name in names}

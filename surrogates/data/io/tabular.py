@@ -23,7 +23,7 @@ NO_READOUTS = re.compile(
     r"|(percent|pct|frac)[_.]?(mito|mt|ribo|rb|counts_mt)|n_?umis?|size_?factors?|batch(_id)?|replicate|rep|replicate_id"
     r"|p[_ .]?val(ue)?s?(_adj)?|p_?adj|padj|fdr|q[_"
     r" .]?val(ue)?s?|rank|neg\|.*|pos\|.*|plate(_id)?|well(_row|_col)?"
-    r"|n_.*|sd_.*|.*__sd|.*_n_guides|kind",
+    r"|(median|mean)_(umi|genes?|counts?).*|row|col(umn)?|n_.*|sd_.*|.*__sd|.*_n_guides|kind",
     re.IGNORECASE,
 )
 
@@ -182,6 +182,14 @@ def delimiter_of(lines: Sequence[str]) -> str:
         return counts[0] > 1 and all(count == counts[0] for count in counts), counts[0]
 
     return max(DELIMITERS, key=fit)
+
+
+def name_wells(table: pd.DataFrame, columns: Sequence[str]) -> bool:
+    """Tell whether two columns give the row and the column of a well on its plate, such as B and 7."""
+    names = [name.casefold() for name in columns]
+    return names == ["row", "col"] and bool(
+        table[columns[1]].dropna().astype(str).str.fullmatch(r"\d+(\.0)?").all()
+    )
 
 
 def _counts_rows(column: pd.Series) -> bool:
