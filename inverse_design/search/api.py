@@ -195,11 +195,11 @@ class Engine:
             return search(objective, fitted, space, top, score=score, device=self.device, progress=progress)
         task = SearchTask.of(objective, fitted, space)
         with self._workers() as pool:
-            shards = plan_shards(space, _SHARDS_PER_WORKER * pool.workers)
-            ledger = None
+            count, ledger = _SHARDS_PER_WORKER * pool.workers, None
             if self.ledger is not None:
-                ledger = Ledger.open(self.ledger, name=identity(task.pack()), k=top, shards=shards)
-                shards = ledger.plan
+                name = identity(task.pack())
+                ledger = Ledger.open(self.ledger, name=name, k=top, space=space, count=count)
+            shards = plan_shards(space, count) if ledger is None else ledger.plan
             return dispatch(task, top, shards=shards, pool=pool, ledger=ledger, progress=progress)
 
     @contextmanager

@@ -3,6 +3,8 @@
 A ledger, one SQLite file, keeps what is finished, so that a killed search goes on where it stopped.
 """
 
+import hashlib
+import json
 import sqlite3
 import statistics
 import time
@@ -14,57 +16,76 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from inverse_design.errors import ExecutorError, LedgerError
-from inverse_design.search.tasks import SearchTask, Shard, ShardAnswer, ShardTask, answer_shard, identity, merged
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.tasks import (
+    SearchTask,
+    Shard,
+    ShardAnswer,
+    ShardTask,
+    answer_shard,
+    identity,
+    merged,
+    plan_shards,
+    plausible,
+)
 from inverse_design.search.topk import Progress, SearchResult
 
-_FORMAT = "2"
+_FORMAT = "3"
+_MOST_SHARDS = 1 << 16
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS scan (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS answers (
-    shard INTEGER PRIMARY KEY, candidates BLOB NOT NULL, scores BLOB NOT NULL, certificate TEXT NOT NULL
+    shard INTEGER PRIMARY KEY, candidates BLOB NOT NULL, scores BLOB NOT NULL, certificate TEXT NOT NULL,
+    checksum TEXT NOT NULL
 );
 """
+_ROWS = """
+SELECT shard, candidates, scores, certificate, checksum FROM answers
+WHERE typeof(shard) || typeof(candidates) || typeof(scores) || typeof(certificate) = 'integerblobblobtext'
+"""
+_WAY_OUT = "delete it, it only saves time: the search then begins anew"
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Finished shards of one search. Each is one transaction: it is there whole or not at all."""
+    """Finished shards of one search. Each is one transaction: it is there whole or not at all.
+
+    It is a cache, and not believed: a row whose checksum does not fit is searched again, and candidates are scored
+    again before they are used (:func:`.tasks.plausible`).
+    """
 
     path: Path  # the file
+    name: str  # identity of the search
+    k: int  # how many candidates are kept
+    count: int  # of shards that were asked for
+    plan: tuple[Shard, ...]  # the shards, which follow from their count
 
     @classmethod
-    def open(cls, path: Path, *, name: str, k: int, shards: tuple[Shard, ...]) -> "Ledger":
-        """Open the ledger of a search, or start one.
+    def open(cls, path: Path, *, name: str, k: int, space: CombinationSpace, count: int) -> "Ledger":
+        """Open the ledger of a search, or start one; it keeps the count of shards that it began with.
 
         Raises:
             LedgerError: If the file is no ledger, that of another search, or cannot be written.
         """
-        ledger = cls(path)
         wanted = {"format": _FORMAT, "search": name, "k": str(k)}
-        with ledger._connected() as connection:
+        with _connected(path) as connection:
             connection.executescript(_SCHEMA)
             connection.execute("BEGIN IMMEDIATE")
             found = dict(connection.execute("SELECT key, value FROM scan"))
             if not found:
-                plan = ",".join(f"{first}-{stop}" for first, stop in shards)
-                rows = [*wanted.items(), ("plan", plan)]
-                connection.executemany("INSERT INTO scan VALUES (?, ?)", rows)
+                found = {**wanted, "shards": str(count)}
+                connection.executemany("INSERT INTO scan VALUES (?, ?)", found.items())
             connection.commit()
-        different = [key for key, value in wanted.items() if found and found.get(key) != value]
+        different = [key for key, value in wanted.items() if found.get(key) != value]
         if different:
             raise LedgerError(
                 f"{path.name!r} is the ledger of another search ({', '.join(different)} differ): give a new file,"
                 " or repeat the command that started it"
             )
-        return ledger
-
-    @property
-    def plan(self) -> tuple[Shard, ...]:
-        """The shards of the search."""
-        with self._connected() as connection:
-            (text,) = connection.execute("SELECT value FROM scan WHERE key = 'plan'").fetchone()
-        spans = [each.split("-") for each in text.split(",")]
-        return tuple((int(first), int(stop)) for first, stop in spans)
+        said = str(found.get("shards"))
+        if not (said.isascii() and said.isdigit() and len(said) < 9 and 0 < int(said) <= _MOST_SHARDS):
+            raise LedgerError(f"the ledger {str(path)!r} is damaged (a count of {said!r:.20} shards); {_WAY_OUT}")
+        return cls(path, name, k, int(said), plan_shards(space, int(said)))
 
     def add(self, answer: ShardAnswer) -> None:
         """Keep an answer; a second one for the same shard is the same and changes nothing.
@@ -72,27 +93,38 @@ class Ledger:
         Raises:
             LedgerError: If it cannot be written.
         """
-        row = (answer.shard, answer.index, answer.score, answer.certificate)
-        with self._connected() as connection, connection:
-            connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?)", row)
+        row = (answer.shard, answer.index, answer.score, answer.certificate, self._checksum(answer))
+        with _connected(self.path) as connection, connection:
+            connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
 
     def answers(self) -> list[ShardAnswer]:
-        """Read all finished shards.
+        """Read the finished shards whose checksums fit.
 
         Raises:
             LedgerError: If the file cannot be read.
         """
-        with self._connected() as connection:
-            rows = connection.execute("SELECT shard, candidates, scores, certificate FROM answers").fetchall()
-        return [ShardAnswer(*row) for row in rows]
+        with _connected(self.path) as connection:
+            rows = connection.execute(_ROWS).fetchall()
+        found = [(ShardAnswer(*row), checksum) for *row, checksum in rows if 0 <= row[0] < len(self.plan)]
+        return [answer for answer, checksum in found if checksum == self._checksum(answer)]
 
-    @contextmanager
-    def _connected(self) -> Iterator[sqlite3.Connection]:
-        try:
-            with closing(sqlite3.connect(self.path, timeout=30)) as connection:
-                yield connection
-        except sqlite3.Error as error:
-            raise LedgerError(f"the ledger {str(self.path)!r} cannot be used: {error}") from error
+    def _checksum(self, answer: ShardAnswer) -> str:
+        """Hash an answer together with the search and the plan that it belongs to."""
+        content = [self.name, self.k, self.count, answer.shard, answer.index.hex(), answer.score.hex()]
+        return hashlib.sha256(json.dumps([*content, answer.certificate]).encode()).hexdigest()
+
+
+@contextmanager
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
+    try:
+        with closing(sqlite3.connect(path, timeout=30)) as connection:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            connection.text_factory = lambda content: content.decode(errors="replace")
+            yield connection
+    except (sqlite3.Error, MemoryError) as error:
+        raise LedgerError(
+            f"the ledger {str(path)!r} cannot be used: {error}; if it is damaged, {_WAY_OUT}"
+        ) from error
 
 
 _SLOW = 3.0  # times the median: a shard that takes longer is given to an idle worker as well
@@ -128,7 +160,8 @@ def dispatch(
         DataError: If a score is not finite.
     """
     content = task.pack()
-    known = {} if ledger is None else {answer.shard: answer for answer in ledger.answers()}
+    kept = [] if ledger is None else ledger.answers()
+    known = {answer.shard: answer for answer in plausible(kept, task, shards, k)}
     state = _ShardStates(content, identity(content), k, shards, pool.threads, known)
     while state.left:
         executor = pool.start()

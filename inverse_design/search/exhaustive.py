@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import reduce
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from inverse_design.problem.counting import pair_row
@@ -198,6 +198,29 @@ def search_span(
             rows = tuple(pair_row(len(space.entries), number - first) for number in span)
             return search_pairs(score, top, space=space, rows=(rows[0], rows[1]))
     return _stream(objective, fitted, space, top, span=span, progress=None)
+
+
+def scores_of(
+    objective: Objective,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    index: Int[Tensor, "m"],
+    *,
+    score: PairScore | None,
+) -> Float64[Tensor, "m"]:
+    """Score some candidates by their numbers, as :func:`search_span` does."""
+    scores = torch.empty(len(index), dtype=torch.float64)
+    pairs = torch.zeros(len(index), dtype=torch.bool)
+    if score is not None:
+        first, stop = space.span(2)
+        pairs = (index >= first) & (index < stop)
+        places = torch.searchsorted(space.entries, space.take(index[pairs]).genes[:, :2].contiguous())
+        scores[pairs] = score.exact(*places.unbind(1))
+    worth = _worth(objective, fitted)
+    for rows in torch.nonzero(~pairs).flatten().split(streamed_block(fitted)):
+        if len(rows):
+            scores[rows] = worth(space.take(index[rows])).double()
+    return scores
 
 
 def _stream(

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Int
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
@@ -26,7 +27,7 @@ from inverse_design.problem.counting import pair_row
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import pair_score, search_span
+from inverse_design.search.exhaustive import pair_score, scores_of, search_span
 from inverse_design.search.topk import Certificate, SearchResult, TopK
 from surrogates.artefact_types import decode, encode
 from surrogates.data.vocabulary import Vocabulary
@@ -180,7 +181,44 @@ class ShardAnswer:
         """Read the answer."""
         index = torch.from_numpy(np.frombuffer(self.index, dtype="<i8").astype(np.int64))
         score = torch.from_numpy(np.frombuffer(self.score, dtype="<f8").astype(np.float64))
-        return SearchResult(TopK(k, index, score), Certificate(**json.loads(self.certificate)))
+        return SearchResult(TopK(k, index, score), _CERTIFICATE.validate_json(self.certificate, strict=True))
+
+
+_CERTIFICATE = TypeAdapter(Certificate)
+_AGREEMENT = 1e-9  # relative; processors differ in the last bits of a score
+
+
+def plausible(
+    answers: list[ShardAnswer], search: SearchTask, shards: tuple[Shard, ...], k: int
+) -> list[ShardAnswer]:
+    """Choose those of some answers, read from a file, that can be the answers of their shards.
+
+    Their candidates are of the shard, allowed, in order, and have these scores; the certificate counts all of the
+    shard. That no better candidate is missing, only another search can tell.
+    """
+    if not answers:
+        return []
+    space = search.space
+    score = pair_score(search.objective, search.fitted, space)
+
+    def holds(answer: ShardAnswer) -> bool:
+        first, stop = shards[answer.shard]
+        try:
+            found = answer.result(k)
+        except (ValueError, RecursionError):
+            return False
+        index, scores, certificate = found.top.index, found.top.score, found.certificate
+        inside = bool(((index >= first) & (index < stop)).all())
+        whole = certificate.scanned + certificate.pruned == stop - first and certificate.exact
+        if not inside or not whole or certificate.gap or len(index) != len(scores) or len(index) > k:
+            return False
+        if not bool(space.valid(space.take(index)).all()):
+            return False
+        fresh = scores_of(search.objective, search.fitted, space, index, score=score)
+        near = torch.allclose(scores, fresh, rtol=_AGREEMENT, atol=0.0)
+        return near and torch.equal(TopK.empty(k).offer(index, scores).index, index)
+
+    return [answer for answer in answers if holds(answer)]
 
 
 def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> SearchResult:

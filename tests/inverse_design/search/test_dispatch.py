@@ -60,7 +60,7 @@ def test_what_the_ledger_holds_is_not_searched_again(tmp_path: Path, monkeypatch
     monkeypatch.setattr(module, "answer_shard", counted)
     shards = plan_shards(search_task().space, 6)
     name = identity(search_task().pack())
-    ledger = Ledger.open(tmp_path / "scan.db", name=name, k=9, shards=shards)
+    ledger = Ledger.open(tmp_path / "scan.db", name=name, k=9, space=search_task().space, count=6)
     for number in (0, 3):
         answer = answer_shard(ShardTask(name, number, shards[number], 9), search_task().pack())
         assert answer is not None
@@ -103,8 +103,8 @@ def test_an_executor_that_dies_costs_the_shards_it_had() -> None:
 
 
 def test_executors_that_always_die_are_given_up(tmp_path: Path) -> None:
-    shards = plan_shards(search_task().space, 5)
-    ledger = Ledger.open(tmp_path / "scan.db", name=identity(search_task().pack()), k=9, shards=shards)
+    name, space = identity(search_task().pack()), search_task().space
+    ledger = Ledger.open(tmp_path / "scan.db", name=name, k=9, space=space, count=5)
     with pytest.raises(ExecutorError, match="died 3 times, 0 of"):
         found(WorkerPool(lambda: Mortal(0), 2), 5, ledger=ledger)
     assert same(found(threads(1), 5, ledger=ledger).top, whole())
