@@ -1,6 +1,5 @@
 """The target as a user gives it: a label, a file, values by readout, cells, or a target."""
 
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +12,11 @@ from pydantic_core import ErrorDetails
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, shift
+from inverse_design.toml_files import read_toml
 from inverse_design.value_tables import TABLE_ENDINGS, names_a_file, read_value_table
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.screen import Screen
-from surrogates.errors import UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, shown
 
 TargetLike: TypeAlias = str | Path | Target | pd.Series | Mapping[str, Any] | AnnotatedMatrix
 Weights: TypeAlias = dict[str, float] | list[str]
@@ -76,7 +76,7 @@ def _condition(text: str, screen: Screen) -> str:
         return screen.labels[screen.row_of(screen.vocabulary.parse(text))]
     except UnknownNameError as error:
         raise UnknownNameError(
-            f"target {text!r} is neither a file nor a condition of the data: {error}"
+            f"target {shown(text)} is neither a file nor a condition of the data: {error}"
         ) from error
 
 
@@ -184,9 +184,9 @@ def read_target_file(path: Path) -> Target:
         TargetError: If the file cannot be used; the message names the key and the value.
     """
     try:
-        read = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise TargetError(f"{str(path)!r} cannot be read as TOML: {error}") from error
+        read = read_toml(path)
+    except DataError as error:
+        raise TargetError(str(error)) from error
     try:
         return _ADAPTER.validate_python(read).target(path.parent)
     except ValidationError as error:
@@ -200,10 +200,10 @@ def _in_words(problem: ErrorDetails) -> str:
     # The first place is the kind, which the reader knows.
     where = ".".join(str(each) for each in problem["loc"][1:])
     if problem["type"] in {"extra_forbidden", "unexpected_keyword_argument"}:
-        return f"unknown key {where!r}"
+        return f"unknown key {shown(where)}"
     if problem["type"].startswith("union_tag"):
         return 'its kind must be one of "profile", "signature", "shift", "scalar"'
-    return f"{where or 'file'}: {problem['msg']}, found {problem['input']!r}"
+    return f"{shown(where, bare=True) or 'file'}: {problem['msg']}, found {shown(problem['input'])}"
 
 
 def _weights(stated: Weights) -> dict[str, float]:

@@ -3,6 +3,9 @@
 import difflib
 from collections.abc import Iterable
 
+SHOWN = 80  # characters of a value that a message shows
+_COMPARED = 200  # characters of a name that are compared with others
+
 
 class SurrogatesError(Exception):
     """Root of all errors that this package raises on purpose."""
@@ -22,17 +25,39 @@ class UnknownNameError(DataError):
     @classmethod
     def from_known(cls, kind: str, name: str, known: Iterable[str]) -> "UnknownNameError":
         """Build the message, with the nearest known names as a hint."""
-        return cls(f"unknown {kind} {name!r}: {nearest_hint(name, known)}")
+        return cls(f"unknown {kind} {shown(name)}: {nearest_hint(name, known)}")
 
 
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Say which known names come nearest to a name."""
     candidates = sorted(set(known))
-    by_folded = {candidate.casefold(): candidate for candidate in candidates}
-    near = difflib.get_close_matches(name.casefold(), by_folded, n=3, cutoff=0.5)
+    # The comparison takes the square of the lengths.
+    by_folded = {each.casefold(): each for each in candidates if len(each) <= _COMPARED}
+    near = difflib.get_close_matches(name[:_COMPARED].casefold(), by_folded, n=3, cutoff=0.5)
     if near:
-        return "did you mean " + ", ".join(repr(by_folded[each]) for each in near) + "?"
-    if not candidates:
-        return "none are known"
-    shown = ", ".join(repr(candidate) for candidate in candidates[:5])
-    return f"known are {shown}" + (f" and {len(candidates) - 5} more" if len(candidates) > 5 else "")
+        return "did you mean " + ", ".join(shown(by_folded[each]) for each in near) + "?"
+    return f"known are {listed(candidates)}" if candidates else "none are known"
+
+
+def shown(value: object, *, bare: bool = False) -> str:
+    """Write a value from outside into a message: at most 80 characters of it, none that a terminal obeys.
+
+    Args:
+        value: Whatever was read.
+        bare: Without the quotation marks of a text, for what is a message itself.
+    """
+    text = value if isinstance(value, str) else str(value) if bare else repr(value)
+    longer = len(text) > SHOWN
+    text = text[:SHOWN]
+    if isinstance(value, str) and not bare:
+        text = repr(text)
+    elif not text.isprintable():
+        text = repr(text)[1:-1]
+    return f"{text}..." if longer else text
+
+
+def listed(names: Iterable[object], *, most: int = 5) -> str:
+    """Write the first of some names, each as :func:`shown` does, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most:,} more" if len(every) > most else ""
+    return ", ".join(shown(str(name)) for name in every[:most]) + more

@@ -2,7 +2,6 @@
 
 import json
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -13,8 +12,9 @@ from pydantic_core import ErrorDetails
 
 from inverse_design.errors import SettingsError
 from inverse_design.problem.problem import Order
+from inverse_design.toml_files import read_toml
 from surrogates.data.names import name_of
-from surrogates.errors import DataError, nearest_hint
+from surrogates.errors import DataError, nearest_hint, shown
 
 PlateSize = Literal[24, 96, 384]
 AUTOMATIC, JOINT_GAIN = "automatic", "expected_improvement"
@@ -163,7 +163,7 @@ def _in_words(problem: ErrorDetails) -> str:
     where = ".".join(str(each) for each in problem["loc"])
     if problem["type"] in {"missing", "missing_argument"}:
         return f"the settings need the key {where!r}"
-    return f"{where}: {problem['msg']}, found {problem['input']!r}"
+    return f"{shown(where, bare=True)}: {problem['msg']}, found {shown(problem['input'])}"
 
 
 SETTINGS_ENDING = ".toml"
@@ -190,9 +190,9 @@ def _read(path: Path) -> dict[str, object]:
     if path.suffix != SETTINGS_ENDING:
         raise SettingsError(f"settings {str(path)!r} must be a file that ends with {SETTINGS_ENDING}")
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{str(path)!r} cannot be read as TOML: {error}") from error
+        return read_toml(path)
+    except DataError as error:
+        raise SettingsError(str(error)) from error
 
 
 def _beside(path: Path, target: object) -> object:

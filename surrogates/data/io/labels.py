@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from surrogates.data.names import LONGEST_NAME
 from surrogates.data.perturbation import Intervention, Mode, Perturbation, split_label
-from surrogates.errors import DataError
+from surrogates.errors import DataError, listed, shown
 
 CONTROL_LABELS = frozenset(
     label.casefold()
@@ -31,6 +31,8 @@ ALWAYS_JOIN = ("+", "|", ";", " & ")  # between the parts of a combination, what
 JOIN_KNOWN = (",", "_", "__", "-", "/", ":", "~", "*", "&", " x ", " ")  # only between names that are known alone
 SEPARATORS = (*ALWAYS_JOIN, *JOIN_KNOWN)
 DOSED_SEPARATOR = ","
+_MOST_PARTS = 50
+_LONGEST_COMBINATION = 5 * LONGEST_NAME
 _PREFIXES = {"p": 1e-6, "n": 1e-3, "u": 1.0, "µ": 1.0, "μ": 1.0, "m": 1e3}  # the micro sign and the Greek mu
 UNITS = {"": 1.0, "M": 1e6, **{f"{prefix}{m}": size for prefix, size in _PREFIXES.items() for m in "Mm"}}  # in µM
 NO_DOSE = frozenset({"", "-666", "-666.0"})  # as LINCS writes it
@@ -42,6 +44,7 @@ _UNIT = "[pnuµμm]?M|[pnuµμm]m"
 _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 _DOSE = re.compile(rf"^({_NUMBER})\s*({_UNIT})?$")  # the micro sign and the Greek mu both occur
 _DOSED_PART = re.compile(rf"^(.+?)[@|]\s*({_NUMBER}\s*(?:{_UNIT})?)$")
+_BELOW_ZERO = re.compile(rf"^.+?@\s*(-{_NUMBER}\s*(?:{_UNIT})?)$")
 _DOSED_LIST = re.compile(rf"^[^|,]+\|{_NUMBER}(,[^|,]+\|{_NUMBER})*$")
 _TUPLE = re.compile(rf"\(\s*'([^']+)'\s*,\s*({_NUMBER})\s*,\s*'({_UNIT})'\s*\)")
 _TUPLES = re.compile(rf"\[\s*{_TUPLE.pattern.replace('(', '(?:', 0)}.*\]")
@@ -129,11 +132,16 @@ class LabelFormat:
         """
         if (length := max(map(len, parts), default=0)) > LONGEST_NAME:
             raise DataError(
-                f"a label of {length} characters ({parts[0][:40]!r}...) is not a name of a perturbation; name"
+                f"a label of {length} characters ({shown(parts[0])}) is not a name of a perturbation; name"
                 " the column of labels with target_col="
             )
+        if len(parts) > _MOST_PARTS:
+            raise DataError(
+                f"a label of {len(parts):,} parts ({listed(parts)}) is not a combination; name the column of"
+                " labels with target_col="
+            )
         if len(doses) not in {0, 1, len(parts)}:
-            raise DataError(f"{len(doses)} doses ({', '.join(doses)}) for {len(parts)} parts of {parts!r}")
+            raise DataError(f"{len(doses)} doses ({listed(doses)}) for {len(parts)} parts of {listed(parts)}")
         each_dose = (list(doses) or [""]) * (len(parts) if len(doses) < 2 else 1)
         given = [
             _intervention(part, dose, mode)
@@ -221,6 +229,8 @@ def dose_parts(text: str) -> tuple[str, ...]:
 @lru_cache(maxsize=100_000)
 def _intervention(part: str, dose: str, mode: Mode) -> Intervention | None:
     """One part at its dose; ``None`` where the dose is zero, so that it was not given."""
+    if below := _BELOW_ZERO.match(part):
+        raise DataError(f"label {shown(part)} names the dose {below[1]}, and none is below zero; correct it")
     if dosed := _DOSED_PART.match(part):
         part, dose = dosed[1].strip(), dosed[2]
     amount = 1.0 if dose in NO_DOSE else _dose(dose, part)
@@ -231,9 +241,8 @@ def _dose(text: str, target: str) -> float:
     found = _DOSE.match(text)
     if found is None:
         raise DataError(
-            f"dose {text!r} of {target!r} is not a number, alone or in {', '.join(_WRITTEN_UNITS)}; name the"
-            f" column"
-            " of doses with dose_col= (--dose-col), convert it or remove it"
+            f"dose {shown(text)} of {shown(target)} is not a number, alone or in {', '.join(_WRITTEN_UNITS)}; name"
+            " the column of doses with dose_col= (--dose-col), convert it or remove it"
         )
     return float(found[1]) * UNITS[found[2] or ""]
 
@@ -246,6 +255,8 @@ def _pieces(label: str, sep: str) -> tuple[str, ...]:
 
 
 def _halvings(label: str, sep: str) -> list[tuple[str, str]]:
+    if len(label) > _LONGEST_COMBINATION:  # each of its halves is as long again
+        return []
     words = split_label(label, sep)
     strip = str if sep == " " else str.strip
     joined = [(sep.join(words[:cut]), sep.join(words[cut:])) for cut in range(1, len(words))]
