@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import torch
@@ -13,10 +12,11 @@ from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.batches import LEFT_OUT
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import design_table, frame, matrix_in_memory, on_disk, readout_names
+from surrogates.data.io.h5ad_file import design_table, frame, matrix, matrix_in_memory, readout_names
 from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.pseudobulk import FEWEST_CELLS, effects_of_cells, sum_cells
 from surrogates.data.io.read_h5ad import values
+from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.errors import DataError, UnknownNameError
 
 
@@ -76,20 +76,15 @@ def cell_shift(path: Path, *, column: str, start: str, end: str) -> ProfileTarge
     """Take the difference of means of two groups of cells, block by block.
 
     Raises:
-        TargetError: If the file cannot be read, or a group has too few cells.
+        DataError: If the file cannot be read or trusted.
+        TargetError: If a group has too few cells.
         UnknownNameError: If there is no such column or group.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise TargetError(f"{str(path)!r} is not a readable .h5ad file ({error})") from error
-    with file:
-        if not {"obs", "var", "X"} <= set(file):
-            raise TargetError(f"{path.name!r} has no obs, var and X: it is HDF5, but not AnnData")
+    with opened(path) as file:
         groups = _groups(frame(file, "obs"), column)
         readouts, _ = readout_names(frame(file, "var"))
-        matrix = on_disk(file["X"])
-        moments = sum_cells(matrix, _codes(groups, column, (start, end)), 2)
+        cells = matrix(file, None, rows=len(groups), columns=len(readouts))
+        moments = sum_cells(cells, _codes(groups, column, (start, end)), 2)
     difference, variance = moments.mean[1] - moments.mean[0], moments.mean_variance.sum(0)
     return ProfileTarget(
         name=f"{start} to {end} ({path.name}, {column!r})",

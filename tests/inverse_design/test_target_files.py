@@ -173,7 +173,7 @@ def test_toml_shift_of_cells(tmp_path: Path) -> None:
         ({"column": "stat"}, "unknown column of cells 'stat'.*did you mean 'state'"),
         ({"to": "d"}, "unknown group of 'state' 'd'"),
         ({"to": "lone"}, "'lone' of 'state' has 1 cell"),
-        ({"cells": "absent.h5ad"}, "not a readable .h5ad"),
+        ({"cells": "absent.h5ad"}, "is a folder or no file"),
     ],
 )
 def test_bad_groups_of_cells(tmp_path: Path, keys: dict[str, str], message: str) -> None:

@@ -13,8 +13,9 @@ from torch import Tensor
 from surrogates.data.io.batches import LEFT_OUT
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, opened, positions
+from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, positions
 from surrogates.data.io.readers import suffix_of
+from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
@@ -195,7 +196,7 @@ def read_cells(
         table = design_table(frame(parts, "obs"), stated)
         names = tuple(frame(parts, "var").index.map(str))
         design = design_of(table, stated)
-        values = in_memory(matrix(parts, layer_key, rows=len(table)))
+        values = in_memory(matrix(parts, layer_key, rows=len(table), columns=len(names)))
     keep = positions(names if readouts is None else readouts, names)
     read = np.flatnonzero(design.codes != LEFT_OUT)
     return Cells(

@@ -2,11 +2,8 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Sequence
 
-import h5py
 import numpy as np
 import pandas as pd
 import scipy
@@ -15,7 +12,10 @@ from jaxtyping import Float
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.notes import NOTE
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.data.io.untrusted.hdf5 import Part, names_in, part
+from surrogates.data.io.untrusted.matrices import stored_matrix
+from surrogates.data.io.untrusted.sizes import refuse_beyond_memory
+from surrogates.errors import DataError, UnknownNameError, shown
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
 _SYMBOLS = frozenset(
@@ -23,30 +23,14 @@ _SYMBOLS = frozenset(
 )
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[h5py.File]:
-    """Open the file for reading.
+def frame(parent: Stored, key: str) -> pd.DataFrame:
+    """Read a table, after a look at all that it is made of.
 
     Raises:
-        DataError: If it is not readable HDF5.
+        DataError: If there is none, or it cannot be trusted.
     """
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(
-            f"{path.name!r} is not a readable HDF5 file ({error}); it may be cut short: copy it again"
-        ) from error
-    with file:
-        yield file
-
-
-def frame(file: Stored, key: str) -> pd.DataFrame:
-    """Read a table.
-
-    Raises:
-        DataError: If there is none.
-    """
-    table = element(file[key]) if key in file else None
+    found = part(parent, key, whole=True)
+    table = None if found is None else element(found, key)
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"the file has no table {key!r}: it is not AnnData; write it with anndata")
     return table
@@ -60,23 +44,20 @@ def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
     return obs.reset_index(names=name)
 
 
-def matrix(file: Stored, layer_key: str | None, *, rows: int) -> CellMatrix:
+def matrix(parent: Stored, layer_key: str | None, *, rows: int, columns: int) -> CellMatrix:
     """Find the matrix of values; it stays on disk.
 
     Raises:
         UnknownNameError: If there is no such layer.
-        DataError: If there is no ``X``, or the number of rows differs.
+        DataError: If there is no ``X``, it is damaged, or its shape is not that of obs and var.
     """
-    layers = list(file["layers"]) if "layers" in file else []
+    layers = names_in(parent, "layers")
     _refuse_unknown_layer(layer_key, layers)
     key = "X" if layer_key is None else f"layers/{layer_key}"
-    if key not in file or file[key].attrs.get("encoding-type") == "null":
-        raise _no_values("the file", layers, raw="raw/X" in file)
-    stored = file[key]
-    values = on_disk(stored)
-    if values.shape[0] != rows:
-        raise DataError(f"{key} has {values.shape[0]} rows beside {rows} rows of obs; the file is damaged")
-    return values
+    found = stored_matrix(parent, key, shape=(rows, columns))
+    if found is None:
+        raise _no_values("the file", layers, raw="X" in names_in(parent, "raw"))
+    return found
 
 
 def matrix_in_memory(source: AnnotatedMatrix, layer_key: str | None, *, rows: int) -> CellMatrix:
@@ -114,30 +95,19 @@ def _no_values(what: str, layers: Sequence[str], *, raw: bool) -> DataError:
     return DataError(f"{what} has neither X nor layers: there are no values to read")
 
 
-def element(stored: object) -> object:
-    """Read one element of a file as AnnData writes it.
+def element(found: Part, key: str) -> object:
+    """Read one checked part of the file as AnnData writes it.
 
     Raises:
-        DataError: If AnnData refuses it.
+        DataError: If anndata cannot read it.
     """
     from anndata.io import read_elem  # noqa: PLC0415 - takes half a second
 
     try:
-        return read_elem(stored)
+        return read_elem(found)
     except Exception as error:  # those of AnnData have no class in common
-        name = getattr(stored, "name", "")
-        raise DataError(
-            f"{name!r} cannot be read ({type(error).__name__}: {str(error)[:80]}); the file may be damaged: copy"
-            " it again, or write it again with anndata"
-        ) from error
-
-
-def on_disk(stored: object) -> CellMatrix:
-    """Leave a matrix where it is: an array if it is dense, a group of arrays if it is sparse."""
-    from anndata.io import sparse_dataset  # noqa: PLC0415 - takes half a second
-
-    matrix: CellMatrix = stored if isinstance(stored, CellMatrix) else sparse_dataset(stored)
-    return matrix
+        why = shown(str(error) or type(error).__name__, bare=True)
+        raise DataError(f"{shown(key)} is not as anndata writes it ({why}); write the file again") from error
 
 
 def readout_names(var: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
@@ -176,7 +146,13 @@ def readout_names(var: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
-    """Read a whole matrix."""
+    """Read a whole matrix.
+
+    Raises:
+        DataError: If it is larger than the memory at hand.
+    """
+    rows, columns = stored.shape
+    refuse_beyond_memory(f"a matrix of {rows:,} rows and {columns:,} columns", 3 * 8 * rows * columns)
     block = stored[slice(0, stored.shape[0]), slice(0, stored.shape[1])]
     dense = scipy.sparse.csr_array(block).toarray() if scipy.sparse.issparse(block) else block
     return np.asarray(dense, dtype=np.float64)

@@ -24,16 +24,15 @@ from surrogates.data.io.h5ad_file import (
     in_memory,
     matrix,
     matrix_in_memory,
-    on_disk,
-    opened,
     positions,
     readout_names,
 )
 from surrogates.data.io.notes import COUNTS, NOTE
 from surrogates.data.io.pseudobulk import effects_of_cells, screen_of_cells
 from surrogates.data.io.replicates import errors_of_layers, replicate_layers
+from surrogates.data.io.untrusted.hdf5 import names_in, opened, part
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError
+from surrogates.errors import DataError, shown
 
 
 def screen_of_h5ad(
@@ -71,10 +70,12 @@ def screen_of_group(
     """
     table = design_table(obs, stated)
     names, said = readout_names(frame(group, "var"))
-    layers = list(group["layers"]) if "layers" in group else []
-    found = matrix(group, layer_key, rows=len(table))
+    layers = names_in(group, "layers")
+    found = matrix(group, layer_key, rows=len(table), columns=len(names))
     stored, unit = values(found, layer_key, layers, normalise=stated.normalise)
-    halves = {name: on_disk(group["layers"][name]) for name in _replicates(layers, layer_key)}
+    halves = {
+        name: matrix(group, name, rows=len(table), columns=len(names)) for name in _replicates(layers, layer_key)
+    }
     known = {**provenance, **_unit(group), **unit, **said}
     return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known, replicates=halves)
 
@@ -174,7 +175,8 @@ def values(
 
 
 def _unit(file: Stored) -> dict[str, str]:
-    return {"unit": str(element(file["uns/value"]))} if "uns/value" in file else {}
+    found = part(file, "uns/value", whole=True)
+    return {} if found is None else {"unit": shown(str(element(found, "uns/value")), bare=True)}
 
 
 @dataclass(frozen=True)
@@ -198,9 +200,9 @@ def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = Non
         table = design_table(frame(file, "obs"), stated)
         readouts, _ = readout_names(frame(file, "var"))
         stored, said = values(
-            matrix(file, layer_key, rows=len(table)),
+            matrix(file, layer_key, rows=len(table), columns=len(readouts)),
             layer_key,
-            list(file["layers"]) if "layers" in file else [],
+            names_in(file, "layers"),
             normalise=stated.normalise,
         )
         if COUNTS in said:

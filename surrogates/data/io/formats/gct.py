@@ -13,12 +13,15 @@ from jaxtyping import Float
 
 from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import opened, readout_names
+from surrogates.data.io.h5ad_file import readout_names
 from surrogates.data.io.read_h5ad import screen_of_parts
 from surrogates.data.io.tabular import text_of
+from surrogates.data.io.untrusted.hdf5 import opened, part
+from surrogates.data.io.untrusted.matrices import read, stored_matrix
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError
+from surrogates.errors import DataError, listed, shown
 
+_GCTX_VALUES = "0/DATA/0/matrix"
 _ABSENT = frozenset({"", "-666", "-666.0", "-666.000000", "na", "nan"})
 # Quality, plates and chemistry of signatures, which differ between replicates and are none of their conditions.
 _BOOKKEEPING = re.compile(
@@ -27,7 +30,6 @@ _BOOKKEEPING = re.compile(
     r"|pool.*|mfc_.*|project.*|.*_date|build.*|count_.*|.*_plate|.*_well|provenance.*|data_level|x_.*",
     re.IGNORECASE,
 )
-_DAMAGE = (AttributeError, KeyError, MemoryError, OSError, RuntimeError, TypeError, ValueError)
 _NOMINAL_DOSE, _MEASURED_DOSE = "pert_idose", ("pert_dose", "pert_dose_unit")
 # Names that the Connectivity Map gives to its columns: plate, cell line, time and more.
 _SIGNATURE = re.compile(r"[A-Z0-9.]+_[A-Z0-9.]+_\d+H[_:].*")
@@ -68,7 +70,9 @@ def _of_gct(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "
         obs = pd.DataFrame({row[0]: row[first:] for row in above}, index=header[first:])
         var = pd.DataFrame([row[1:first] for row in body], index=[row[0] for row in body], columns=header[1:first])
     except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path.name!r} is no readable .gct file ({str(error)[:90]}): cut short?") from error
+        raise DataError(
+            f"{path.name!r} is no readable .gct file ({shown(error, bare=True)}): cut short?"
+        ) from error
     if version not in {"#1.2", "#1.3"} or values.shape != (genes, columns) or not values.size:
         raise DataError(
             f"{path.name!r} is no readable .gct file: it says {version[:20]!r} and {genes} rows of {columns}"
@@ -81,33 +85,33 @@ def _of_gct(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "
 def _gctx(path: Path) -> Iterator[tuple[pd.DataFrame, pd.DataFrame, CellMatrix]]:
     """Open HDF5; the matrix stays on disk, columns by rows."""
     with opened(path) as file:
-        try:
-            obs, var = (_meta(file[f"0/META/{part}"]) for part in ("COL", "ROW"))
-            stored = file["0/DATA/0/matrix"]
-            shape, kind = stored.shape, stored.dtype.kind
-        except _DAMAGE as error:
-            raise DataError(f"{path.name!r} is HDF5, but no readable .gctx file ({str(error)[:80]})") from error
-        if shape != (len(obs), len(var)) or kind not in "fiu":
-            raise DataError(
-                f"{path.name!r} holds values of shape {shape}, type {stored.dtype}, beside {len(obs)} columns"
-                f" and {len(var)} rows; it is no .gctx file, or damaged"
-            )
-        try:
-            yield obs, var, stored
-        except OSError as error:
-            raise DataError(f"{path.name!r} cannot be read ({str(error)[:80]}); it may be cut short") from error
+        obs, var = (_meta(file, f"0/META/{each}", path) for each in ("COL", "ROW"))
+        stored = stored_matrix(file, _GCTX_VALUES, shape=(len(obs), len(var)))
+        if stored is None:
+            raise DataError(f"{path.name!r} is HDF5, but no readable .gctx file: it has no {_GCTX_VALUES!r}")
+        yield obs, var, stored
 
 
-def _meta(group: h5py.Group) -> pd.DataFrame:
+def _meta(file: h5py.File, key: str, path: Path) -> pd.DataFrame:
     """What is known of rows or columns, by their ids."""
-    table = pd.DataFrame(
-        {
-            str(name): [each.decode() if isinstance(each, bytes) else each for each in stored[:].tolist()]
-            for name, stored in group.items()
-        }
-    )
-    ids = table.pop("id").astype(str)
-    return table.set_axis(pd.Index(ids, dtype=object))
+    group = part(file, key, whole=True)
+    if not isinstance(group, h5py.Group) or "id" not in group:
+        raise DataError(f"{path.name!r} is HDF5, but no readable .gctx file: it has no {f'{key}/id'!r}")
+    table = {}
+    for name, stored in group.items():
+        if not isinstance(stored, h5py.Dataset) or stored.ndim != 1:
+            raise DataError(f"{shown(f'{key}/{name}')} of {path.name!r} is no column of texts or numbers")
+        column = read(stored, f"{key}/{name}").tolist()
+        try:
+            table[str(name)] = [each.decode() if isinstance(each, bytes) else each for each in column]
+        except UnicodeDecodeError as error:
+            raise DataError(f"{shown(f'{key}/{name}')} holds bytes that are no text in UTF-8") from error
+    if len(set(map(len, table.values()))) > 1:
+        raise DataError(
+            f"the columns of {key!r} in {path.name!r} differ in length; the file is damaged: copy it again"
+        )
+    ids = pd.Index([str(name) for name in table.pop("id")], dtype=object)
+    return pd.DataFrame(table, index=ids)
 
 
 def _conditions(obs: pd.DataFrame, stated: Dialect, file: str) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -120,12 +124,11 @@ def _conditions(obs: pd.DataFrame, stated: Dialect, file: str) -> tuple[pd.DataF
         left += [name for name in _MEASURED_DOSE if name in names]
     if not set(names) - set(left) and "sig_id" not in asked and all(map(_SIGNATURE.fullmatch, obs.index)):
         raise DataError(
-            f"{file!r} names its columns, such as {str(obs.index[0])[:80]!r}, but does not say what was done in"
+            f"{file!r} names its columns, such as {shown(str(obs.index[0]))}, but does not say what was done in"
             " them: add pert_iname, pert_type, pert_idose and cell_id from the table of signatures (siginfo) as"
             " metadata of columns, or name the columns with target_col='sig_id' (--target-col)"
         )
     kept = obs.drop(columns=left)
     text = kept.astype(str).apply(lambda column: column.str.strip())
     known = kept.mask(text.apply(lambda column: column.str.casefold().isin(_ABSENT))).reset_index(names="sig_id")
-    shown = ", ".join(left[:5]) + (f" and {len(left) - 5} more" if len(left) > 5 else "")
-    return known, {"dropped columns": f"{shown} (quality, plates and chemistry)"} if left else {}
+    return known, {"dropped columns": f"{listed(left)} (quality, plates and chemistry)"} if left else {}

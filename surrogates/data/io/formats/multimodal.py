@@ -7,8 +7,9 @@ import pandas as pd
 
 from surrogates.data.io.annotated import Stored
 from surrogates.data.io.dialects import Dialect, as_text
-from surrogates.data.io.h5ad_file import frame, opened
+from surrogates.data.io.h5ad_file import frame
 from surrogates.data.io.read_h5ad import screen_of_group
+from surrogates.data.io.untrusted.hdf5 import located, names_in, opened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
@@ -27,7 +28,7 @@ def screen_of_h5mu(
         DataError: If the file is damaged, is not MuData, or its content is refused.
     """
     with opened(path) as file:
-        if "mod" not in file:
+        if not names_in(file, "mod"):
             raise DataError(f"{path.name!r} has no modalities: it is not MuData; name it .h5ad if it is AnnData")
         return screen_of_modality(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
 
@@ -47,24 +48,27 @@ def screen_of_modality(
         DataError: If there are several and none is stated, or what is known of the cells contradicts itself.
     """
     name = _modality(file, stated)
+    modality = located(file, f"mod/{name}")
+    if not isinstance(modality, Stored):
+        raise DataError(f"modality {name!r} is no group of tables and matrices; write the file again with mudata")
     return screen_of_group(
-        file[f"mod/{name}"],
+        modality,
         _joined(file, name),
         stated,
         layer_key=layer_key,
         readouts=readouts,
-        provenance={**provenance, "modality": f"{name!r} of {', '.join(map(repr, file['mod']))}"},
+        provenance={**provenance, "modality": f"{name!r} of {', '.join(map(repr, names_in(file, 'mod')))}"},
     )
 
 
 def _modality(file: Stored, stated: Dialect) -> str:
     """Name the modality to read."""
-    names = [str(name) for name in file["mod"]]
+    names = names_in(file, "mod")
     if stated.modality is not None:
         if stated.modality not in names:
             raise UnknownNameError.from_known("modality", stated.modality, names)
         return stated.modality
-    measured = [name for name in names if _has_values(file[f"mod/{name}"])]
+    measured = [name for name in names if _has_values(file, f"mod/{name}")]
     if len(measured) != 1:
         shown = ", ".join(map(repr, (measured or names)[:8]))
         raise DataError(
@@ -74,8 +78,8 @@ def _modality(file: Stored, stated: Dialect) -> str:
     return measured[0]
 
 
-def _has_values(modality: Stored) -> bool:
-    return "X" in modality or ("layers" in modality and bool(list(modality["layers"])))
+def _has_values(file: Stored, modality: str) -> bool:
+    return "X" in names_in(file, modality) or bool(names_in(file, f"{modality}/layers"))
 
 
 def _joined(file: Stored, name: str) -> pd.DataFrame:
@@ -103,8 +107,8 @@ def _joined(file: Stored, name: str) -> pd.DataFrame:
 
 def _tables_beside(file: Stored, name: str) -> Iterator[tuple[str, pd.DataFrame]]:
     """The table of all cells and those of other modalities, with what stands before the names of their columns."""
-    if "obs" in file:
+    if "obs" in names_in(file, ""):
         yield "", frame(file, "obs")
-    for other in file["mod"]:
-        if other != name and "obs" in file[f"mod/{other}"]:
+    for other in names_in(file, "mod"):
+        if other != name and "obs" in names_in(file, f"mod/{other}"):
             yield f"{other}:", frame(file, f"mod/{other}/obs")
