@@ -2,8 +2,8 @@
 
 import io
 import re
-import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,9 @@ import torch
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.io.tabular import MISSING, delimiter_of, text_of
+from surrogates.data.io.untrusted.parquet import read_parquet
+from surrogates.data.io.untrusted.sheets import sheet_rows
+from surrogates.errors import DataError, shown
 
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".xlsx", ".parquet")
 # Lower case, without blanks, dots, dashes and underscores.
@@ -102,27 +105,29 @@ def text_table(path: Path) -> pd.DataFrame:
     Raises:
         TargetError: If the file cannot be read, or a column occurs twice.
     """
-    if path.is_dir() or not path.exists():
+    if not path.is_file():
         raise TargetError(f"{str(path)!r} is " + ("a folder; name a file in it" if path.is_dir() else "no file"))
     try:
         if path.suffix == ".parquet":
-            frame = pd.read_parquet(path)
-            rows = (frame if isinstance(frame.index, pd.RangeIndex) else frame.reset_index()).astype(str)
+            rows = read_parquet(path).astype(str)
             header = [str(column) for column in rows.columns]
         elif path.suffix == ".xlsx":
-            whole = pd.read_excel(path, header=None, dtype=str, keep_default_na=False, engine="openpyxl")
-            header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
+            _, cells = sheet_rows(path)
+            header, rows = [str(cell).strip() for cell in cells[0]], pd.DataFrame(cells[1:]).map(str)
         else:
             text = text_of(path)
             sep = delimiter_of([line for line in text.splitlines()[:100] if line.strip()] or [""])
             whole = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False)
             header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
-    except (ValueError, IndexError, KeyError, OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
-        raise TargetError(f"{path.name!r} cannot be read as a table: {error}") from error
-    if twice := sorted({column for column in header if header.count(column) > 1}):
-        raise TargetError(
-            f"column {twice[0]!r} of {path.name!r} occurs {header.count(twice[0])} times; rename one"
-        )
+    except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
+        raise TargetError(f"{path.name!r} cannot be read as a table: {shown(error, bare=True)}") from error
+    except TargetError:
+        raise
+    except DataError as error:
+        raise TargetError(str(error)) from error
+    if len(set(header)) < len(header):
+        twice, count = Counter(header).most_common(1)[0]
+        raise TargetError(f"column {shown(twice)} of {path.name!r} occurs {count} times; rename one")
     blank = rows.apply(lambda column: column.str.strip() == "").all(axis=1)
     kept: pd.DataFrame = rows[~blank].reset_index(drop=True)
     return kept.set_axis(header, axis=1)

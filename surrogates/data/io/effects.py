@@ -13,13 +13,15 @@ from surrogates.data.io.batches import LEFT_OUT, Batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
-from surrogates.data.io.tabular import NO_READOUTS, looks_transposed, no_readouts, widened
+from surrogates.data.io.tabular import NO_READOUTS, holds_numbers, looks_transposed, no_readouts, widened
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, listed, shown
 
 KIND_COLUMN = "kind"
 READ_KINDS = frozenset({"pair", "single", "single_query"})
 OTHER_KINDS = frozenset({"same_gene", "control"})
+# Kinds of numpy that are no measured numbers.
+_NO_NUMBERS = {"b": "true or false", "c": "complex numbers", "M": "times", "m": "durations"}
 BOOKKEEPING = re.compile(r"n_.*|sd_.*|.*__sd|.*_n_guides|kind")
 
 
@@ -37,18 +39,17 @@ def screen_of_table(
     if readouts is None and (long := widened(table, detection.columns, names)) is not None:
         table, kinds["shape"] = long
         names = _readable(table, detection.columns)
-    left = [name for name in no_readouts(table, _numeric_columns(table, names)) if readouts is None]
-    names = (
-        list(readouts)
-        if readouts is not None
-        else [each for each in _numeric_columns(table, names) if each not in left]
-    )
+    numeric = _numeric_columns(table, names)
+    left = {} if readouts is not None else dict.fromkeys(no_readouts(table, numeric))
+    known = set(numeric)
+    odd = {} if readouts is not None else _no_numbers(table, [name for name in names if name not in known])
+    names = [name for name in numeric if name not in left] if readouts is None else list(readouts)
     if not names:
-        raise DataError(f"no column of numbers among {', '.join(map(repr, table.columns))}; nothing to read out")
+        raise DataError(f"no column of numbers among {listed(table.columns)}; nothing to read out")
     design = design_of(table, stated, used=list(table.columns))  # averaged rows are said apart
     if unknown := next((name for name in names if name not in table), None):
         raise UnknownNameError.from_known("readout", unknown, map(str, table.columns))
-    errors = _standard_errors(table, names)
+    errors, of_errors = _standard_errors(table, names)
     return screen_of_effects(
         _numbers(table, names),
         design,
@@ -58,22 +59,22 @@ def screen_of_table(
         provenance={
             **provenance,
             **design.provenance,
-            "detected readouts": _shown(names) + ("" if readouts is None else " (as stated)"),
-            **(
-                {"dropped columns": f"{_shown(left)} (row numbers, sizes, tests or batches, no readouts)"}
-                if left
-                else {}
-            ),
+            "detected readouts": listed(names) + ("" if readouts is None else " (as stated)"),
+            **_dropped({**dict.fromkeys(left, "row numbers, sizes, tests or batches, no readouts"), **odd}),
             **kinds,
             **_concerns(names, design),
-            **({} if errors is None else {"standard errors": "<readout>__sd / sqrt(n_wells)"}),
+            **of_errors,
         },
     )
 
 
-def _shown(names: Sequence[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return ", ".join(map(repr, names[:5])) + more
+def _dropped(columns: Mapping[str, str]) -> dict[str, str]:
+    """Say which columns are not read, by the reason."""
+    why = [
+        f"{listed([name for name, each in columns.items() if each == reason])} ({reason})"
+        for reason in dict.fromkeys(columns.values())
+    ]
+    return {"dropped columns": "; ".join(why)} if why else {}
 
 
 def _measured(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -92,9 +93,23 @@ def _readable(table: pd.DataFrame, design_columns: Sequence[str]) -> list[str]:
 
 
 def _numeric_columns(table: pd.DataFrame, others: Sequence[str]) -> list[str]:
+    kinds = dict(zip(table.columns, table.dtypes, strict=True))
     for name in others:
-        _refuse_stray_text(table[name])
-    return list(table[list(others)].select_dtypes(include="number").columns)
+        if not pd.api.types.is_numeric_dtype(kinds[name]):
+            _refuse_stray_text(table[name])
+    return [name for name in others if holds_numbers(kinds[name])]
+
+
+def _no_numbers(table: pd.DataFrame, others: Sequence[str]) -> dict[str, str]:
+    """Columns that may be meant as readouts, and hold no numbers; of others, texts, nobody thinks so."""
+    found = {}
+    for name in others:
+        kind = getattr(table[name].dtype, "kind", "")
+        if kind in _NO_NUMBERS:
+            found[name] = _NO_NUMBERS[kind]
+        elif not table[name].notna().any():
+            found[name] = "no value in any row"
+    return found
 
 
 def _refuse_stray_text(column: pd.Series) -> None:
@@ -108,28 +123,59 @@ def _refuse_stray_text(column: pd.Series) -> None:
 
 def _refuse_text(column: pd.Series, row: int) -> None:
     raise DataError(
-        f"column {column.name!r} holds {column.iloc[row]!r} in row {row}, which is not a number; correct it, or"
-        " name the columns to read with readouts="
+        f"column {shown(str(column.name))} holds {shown(column.iloc[row])} in row {row}, which is not a number;"
+        " correct it, or name the columns to read with readouts="
     )
 
 
 def _numbers(table: pd.DataFrame, names: Sequence[str]) -> Float[np.ndarray, "rows g"]:
-    columns = []
-    for name in names:
-        column = pd.to_numeric(table[name], errors="coerce")
-        stray = column.isna() & table[name].notna()
-        if stray.any():
-            _refuse_text(table[name], int(np.flatnonzero(stray)[0]))
-        columns.append(column.to_numpy(dtype=np.float64))
-    return np.stack(columns, axis=1)
+    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    wanted = list(names)
+    for name in wanted:
+        if not holds_numbers(kinds[name]):
+            column = pd.to_numeric(table[name], errors="coerce")
+            stray = column.isna() & table[name].notna()
+            if stray.any() or not holds_numbers(column.dtype):
+                _refuse_text(table[name], int(np.flatnonzero(stray)[0]) if stray.any() else 0)
+            table = table.assign(**{name: column})
+    numbers: np.ndarray = table[wanted].to_numpy(dtype=np.float64, na_value=np.nan)
+    return numbers
 
 
-def _standard_errors(table: pd.DataFrame, names: Sequence[str]) -> Float[np.ndarray, "rows g"] | None:
-    spreads = [f"{name}__sd" for name in names]
-    if "n_wells" not in table or not set(spreads) <= set(table.columns):
-        return None
-    errors: np.ndarray = _numbers(table, spreads) / np.sqrt(_numbers(table, ["n_wells"]))
-    return errors
+def _standard_errors(
+    table: pd.DataFrame, names: Sequence[str]
+) -> tuple[Float[np.ndarray, "rows g"] | None, dict[str, str]]:
+    """Standard errors from deviations beside the readouts, and what is to be said of them.
+
+    Raises:
+        DataError: If some readouts have a deviation and others have none.
+    """
+    columns = set(table.columns)
+    without = [name for name in names if f"{name}__sd" not in columns]
+    if len(without) == len(names):
+        return None, {}
+    if "n_wells" not in columns:
+        return None, {"dropped standard errors": "of <readout>__sd, as no column n_wells says of how many wells"}
+    if without:
+        raise DataError(
+            f"readout {shown(without[0])} has no column {shown(f'{without[0]}__sd')}, and"
+            f" {len(names) - len(without)} other(s) have one; add it, or remove all of them"
+        )
+    spread, wells = _numbers(table, [f"{name}__sd" for name in names]), _numbers(table, ["n_wells"])
+    if not (wells > 0).all() or (spread < 0).any():
+        raise DataError(
+            "a column ...__sd is below zero, or n_wells is not above zero; correct them, or remove both"
+        )
+    zero = [name for name, column in zip(names, spread.T, strict=True) if not column.any()]
+    if len(zero) == len(names):
+        return None, {"dropped standard errors": "of <readout>__sd, which are all zero"}
+    if zero:
+        raise DataError(
+            f"column {shown(f'{zero[0]}__sd')} is zero in every row, as if {shown(zero[0])} were measured without"
+            " error; correct it, or remove the columns of deviations"
+        )
+    errors: np.ndarray = spread / np.sqrt(wells)
+    return errors, {"standard errors": "<readout>__sd / sqrt(n_wells)"}
 
 
 def _concerns(readouts: Sequence[str], design: Design) -> dict[str, str]:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect, names_targets
@@ -15,9 +14,10 @@ from surrogates.data.io.effects import screen_of_table
 from surrogates.data.io.formats.guide_counts import holds_guide_counts, screen_of_guide_counts
 from surrogates.data.io.formats.mageck import screen_of_summary, summarises_genes
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
+from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError
+from surrogates.errors import DataError, shown
 from surrogates.registry import Registry
 from surrogates.whole_file import sha256_of
 
@@ -251,18 +251,18 @@ def _table(path: Path, stated: Dialect) -> tuple[pd.DataFrame, str]:
 
     try:
         if path.suffix == ".parquet":
-            return _parquet(path), ""
+            return _unrepeated(read_parquet(path)), ""
         return (
             read_sheet(path, is_text=is_text) if path.suffix == ".xlsx" else read_delimited(path, is_text=is_text)
         )
     except (ValueError, OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
-        raise DataError(f"{path.name!r} cannot be read as a table: {error}") from error
+        raise DataError(f"{path.name!r} cannot be read as a table: {shown(error, bare=True)}") from error
 
 
-def _parquet(path: Path) -> pd.DataFrame:
-    refuse_repeats(pq.read_schema(path).names)
-    table = pd.read_parquet(path)
-    return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+def _unrepeated(table: pd.DataFrame) -> pd.DataFrame:
+    table.columns = table.columns.map(str)
+    refuse_repeats(list(table.columns))
+    return table
 
 
 def suffix_of(file: Path) -> str:

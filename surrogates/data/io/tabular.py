@@ -4,13 +4,17 @@ import csv
 import gzip
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from pandas.api.extensions import ExtensionDtype
 
-from surrogates.errors import DataError
+from surrogates.data.io.untrusted.sheets import sheet_rows
+from surrogates.data.io.untrusted.sizes import in_words, most_unpacked
+from surrogates.errors import DataError, shown
 
 MISSING = ("", "NA", "NaN", "nan", "N/A", "#N/A", "NULL", "None", "-")
 DELIMITERS = (",", "\t", ";", "|")
@@ -76,20 +80,13 @@ def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFr
     Raises:
         DataError: If there are several sheets, or names repeat.
     """
-    with pd.ExcelFile(path, engine="openpyxl") as book:
-        if len(book.sheet_names) > 1:
-            raise DataError(
-                f"{path.name!r} has {len(book.sheet_names)} sheets"
-                f" ({', '.join(map(repr, book.sheet_names[:6]))}); save the"
-                " one that is meant as a file of its own"
-            )
-        sheet = str(book.sheet_names[0])
-        raw = pd.read_excel(book, header=None, dtype=object, keep_default_na=False, na_values=list(MISSING))
-    if raw.empty:
+    sheet, rows = sheet_rows(path)
+    if not rows:
         raise DataError(f"{path.name!r} holds no table")
-    names = [str(name).strip() for name in raw.iloc[0]]
+    names = [str(name).strip() for name in rows[0]]
     refuse_repeats(names)
-    table = raw.iloc[1:].set_axis(names, axis=1).reset_index(drop=True)
+    raw = pd.DataFrame(rows[1:], columns=names, dtype=object)
+    table = raw.mask(raw.isin(MISSING))
     for name in names:
         if is_text(name):
             table[name] = table[name].map(lambda value: str(value).removesuffix(".0"), na_action="ignore")
@@ -97,7 +94,12 @@ def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFr
             numbers = pd.to_numeric(table[name], errors="coerce")
             if bool((numbers.notna() == table[name].notna()).all()):
                 table[name] = numbers
-    return table, f"sheet {sheet!r}"
+    return table, f"sheet {shown(sheet)}"
+
+
+def holds_numbers(kind: np.dtype | ExtensionDtype) -> bool:
+    """Tell types of measured numbers: truth values, times and complex numbers are none."""
+    return pd.api.types.is_numeric_dtype(kind) and getattr(kind, "kind", "") in "iuf"
 
 
 def refuse_repeats(names: Sequence[str]) -> None:
@@ -106,9 +108,11 @@ def refuse_repeats(names: Sequence[str]) -> None:
     Raises:
         DataError: If one does.
     """
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    counts = Counter(names)
+    if len(counts) < len(names):
+        twice = min(name for name, count in counts.items() if count > 1)
         raise DataError(
-            f"column {twice[0]!r} occurs {names.count(twice[0])} times; names must be unique: rename or remove one"
+            f"column {shown(twice)} occurs {counts[twice]} times; names must be unique: rename or remove one"
         )
 
 
@@ -127,10 +131,10 @@ def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -
         labels: Columns that name what was done and where.
         others: The other columns that are read.
     """
-    numbers = [
-        name for name in others if pd.api.types.is_numeric_dtype(table[name]) and not NO_READOUTS.fullmatch(name)
-    ]
-    texts = [name for name in others if not pd.api.types.is_numeric_dtype(table[name])]
+    kinds = dict(zip(table.columns, table.dtypes, strict=True))
+    texts = [name for name in others if not pd.api.types.is_numeric_dtype(kinds[name])]
+    apart = set(texts)
+    numbers = [name for name in others if name not in apart and not NO_READOUTS.fullmatch(name)]
     if len(numbers) != 1 or len(texts) != 1:
         return None
     readout, value = texts[0], numbers[0]
@@ -160,18 +164,36 @@ def looks_transposed(readouts: Sequence[str], labels: Sequence[str]) -> bool:
 
 
 def text_of(path: Path) -> str:
-    """Read a text file, maybe compressed, in the encodings in which spreadsheets save."""
+    """Read a text file, maybe compressed, in the encodings in which spreadsheets save.
+
+    Raises:
+        DataError: If it is no regular file, unpacks to far more than its size, or holds a NUL, which ends a number
+            for some programs and not for others.
+    """
+    if not path.is_file():
+        raise DataError(f"{str(path)!r} is a folder or no file; name a table")
     opened = gzip.open if path.suffix == ".gz" else open
+    most = most_unpacked(path.stat().st_size)
     with opened(path, "rb") as file:
-        raw: bytes = file.read()
+        raw: bytes = file.read(most + 1)
+    if len(raw) > most:
+        raise DataError(
+            f"{path.name!r} unpacks to more than {in_words(most)}; it is damaged or made up: unpack it and look,"
+            " and give it unpacked"
+        )
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return raw.decode("utf-16")
-    if b"\0" in raw[:4096]:
-        raise ValueError("it holds bytes that no text has")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        return raw.decode("cp1252", errors="strict")
+        text = raw.decode("utf-16")
+    else:
+        try:
+            text = raw.decode("utf-8-sig")
+        except UnicodeDecodeError:
+            text = raw.decode("cp1252", errors="strict")
+    if (place := text.find("\0")) >= 0:
+        line = text.count("\n", 0, place) + 1
+        raise DataError(
+            f"{path.name!r} holds a NUL character in line {line}, which no text has; save it again as text (UTF-8)"
+        )
+    return text
 
 
 def delimiter_of(lines: Sequence[str]) -> str:

@@ -22,7 +22,7 @@ from surrogates.data.io.dialects import (
     names_targets,
 )
 from surrogates.data.io.effects import screen_of_effects
-from surrogates.data.io.tabular import NO_READOUTS
+from surrogates.data.io.tabular import NO_READOUTS, holds_numbers
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
@@ -196,13 +196,13 @@ def design_of_guides(table: pd.DataFrame, stated: Dialect) -> tuple[Design, dict
     return design_of(table, stated, used=list(table.columns)), assumed
 
 
-def _numbers(table: pd.DataFrame, stated: Dialect) -> dict[str, pd.Series]:
+def _numbers(table: pd.DataFrame, stated: Dialect) -> dict[str, Float[np.ndarray, "guides"]]:
     """The columns of numbers that are not stated to be something else, nor known to be none."""
     targets = (stated.target_col,) if isinstance(stated.target_col, str) else stated.target_col or ()
-    numbers = table.select_dtypes(include="number").drop(
-        columns=[stated.group_col, stated.batch_col, *targets], errors="ignore"
-    )
-    return {str(name): numbers[name] for name in numbers if not NO_READOUTS.fullmatch(str(name))}
+    apart = {stated.group_col, stated.batch_col, *targets}
+    numbers = table.loc[:, [holds_numbers(kind) for kind in table.dtypes]]
+    columns = zip(map(str, numbers), numbers.to_numpy(dtype=np.float64, na_value=np.nan).T, strict=True)
+    return {name: values for name, values in columns if name not in apart and not NO_READOUTS.fullmatch(name)}
 
 
 def _samples(table: pd.DataFrame, stated: Dialect) -> list[str]:
@@ -210,8 +210,7 @@ def _samples(table: pd.DataFrame, stated: Dialect) -> list[str]:
     return [name for name, column in _numbers(table, stated).items() if _are_counts(column)]
 
 
-def _are_counts(column: pd.Series) -> bool:
-    values = column.to_numpy(dtype=np.float64)
+def _are_counts(values: Float[np.ndarray, "guides"]) -> bool:
     if not len(values) or not (values >= 0).all():
         return False
     return bool(
@@ -219,10 +218,9 @@ def _are_counts(column: pd.Series) -> bool:
     )
 
 
-def _are_calls(column: pd.Series) -> bool:
+def _are_calls(values: Float[np.ndarray, "guides"]) -> bool:
     """Tell small whole numbers, such as those of clones and pools."""
-    values = column.dropna().to_numpy(dtype=np.float64)
-    return bool(np.isin(values, np.arange(_LARGEST_CALL + 1)).all())
+    return bool(np.isin(values[~np.isnan(values)], np.arange(_LARGEST_CALL + 1)).all())
 
 
 def _counts(table: pd.DataFrame, columns: Sequence[str]) -> Float[np.ndarray, "guides samples"]:
