@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeAlias
 
@@ -62,13 +62,13 @@ def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
 def calibrated_fit(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int) -> FittedCalibrated:
     """Fit a model with its error models: that which is stated and no other, or the one that the data choose.
 
-    ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: their error
-    model takes further fits, of the same model.
+    ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: they take
+    further fits, of the same model or of those that know descriptors: most of the time of a large screen.
     """
-    surrogate = surrogate_of(stated)
-    if surrogate is None:
-        return Automatic().fit(screen, seed=seed)
-    if isinstance(surrogate, Automatic | Calibrated):
+    surrogate = surrogate_of(stated) or Automatic()
+    if isinstance(surrogate, Automatic):
+        return (surrogate if unseen else replace(surrogate, unseen=None)).fit(screen, seed=seed)
+    if isinstance(surrogate, Calibrated):
         return surrogate.fit(screen, seed=seed)
     if unseen:
         return Automatic((surrogate,), unseen=()).fit(screen, seed=seed)

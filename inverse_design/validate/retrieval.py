@@ -352,5 +352,5 @@ METHODS: Mapping[str, Method] = {
     "scaled additive, likelihood": Method(Calibrated(ScaledAdditive()), likelihood_score, probabilistic=True),
     "interaction, pearson": Method(Calibrated(Interaction()), pearson_score, probabilistic=False),
     "interaction, likelihood": Method(Calibrated(Interaction()), likelihood_score, probabilistic=True),
-    DEFAULT: Method(Automatic(), likelihood_score, probabilistic=True),
+    DEFAULT: Method(Automatic(unseen=None), likelihood_score, probabilistic=True),
 }

@@ -277,7 +277,8 @@ class Automatic:
 
     Attributes:
         bases: Surrogates of combinations, the simplest first.
-        unseen: Further surrogates of perturbations with unseen parts, the simplest first.
+        unseen: Further surrogates of perturbations with unseen parts, the simplest first; ``None`` where none will
+            be asked for. To learn them takes several times as long as all the rest.
     """
 
     bases: tuple[Surrogate, ...] = (
@@ -285,7 +286,7 @@ class Automatic:
         Denoised(ScaledAdditive()),
         Denoised(Interaction()),
     )
-    unseen: tuple[Surrogate, ...] = (NoChange(), ScaledAdditive(), MatchingMean(), KernelRidge())
+    unseen: tuple[Surrogate, ...] | None = (NoChange(), ScaledAdditive(), MatchingMean(), KernelRidge())
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
         """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts.
@@ -300,15 +301,15 @@ class Automatic:
         Raises:
             DataError: If a surrogate refuses the screen.
         """
-        fits = list(calibrated(self.bases, screen, seed=seed))
-        best = best_identifying(fits)
-        if best.promise is None and len(self.bases) > 1:
-            # Nothing says which of them is best, nor how sums shrink.
-            best = Calibrated(BorrowedSum()).fit(screen, seed=seed)
-        if bool((screen.single_rows >= 0).all()):
-            return best  # no perturbation of this vocabulary has an unseen part
-        whole = [each.base for each in fits]
-        return with_unseen(best, (*self.unseen, *self.bases), screen, seed=seed, at_hand=whole)
+        # No perturbation of a vocabulary that was all measured alone has an unseen part.
+        unseen = None if bool((screen.single_rows >= 0).all()) else self.unseen
+        borrowed = len(self.bases) > 1 and not Calibrated(self.bases[0]).holds_out(screen, seed=seed)
+        fits = [] if borrowed and unseen is None else list(calibrated(self.bases, screen, seed=seed))
+        # Where nothing is held out, nothing says which of them is best, nor how sums shrink.
+        best = Calibrated(BorrowedSum()).fit(screen, seed=seed) if borrowed else best_identifying(fits)
+        if unseen is None:
+            return best
+        return with_unseen(best, (*unseen, *self.bases), screen, seed=seed, at_hand=[each.base for each in fits])
 
 
 def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:

@@ -272,6 +272,10 @@ class Calibrated:
         )
         return replace(whole, cross=cross, promise=found.promise)
 
+    def holds_out(self, screen: Screen, *, seed: int) -> bool:
+        """Tell whether anything can be held out to learn an error model from."""
+        return bool(self._splits(screen, seed))
+
     def _splits(self, screen: Screen, seed: int) -> list[Split]:
         return splits_over_doubles(screen, folds=self.folds, seed=seed)
 

@@ -88,7 +88,7 @@ def rows_of(report: RetrievalReport, of: Screen) -> list[Row]:
 
 def test_the_shipped_methods_start_with_the_yardstick_and_end_with_what_propose_fits() -> None:
     assert next(iter(METHODS)) == YARDSTICK == "additive, likelihood"
-    assert METHODS[DEFAULT].model == Automatic()
+    assert METHODS[DEFAULT].model == Automatic(unseen=None)
     assert METHODS[DEFAULT].probabilistic
     assert not METHODS[PEARSON].probabilistic
 

@@ -242,6 +242,21 @@ def test_without_entries_that_were_not_measured_nothing_is_learnt_of_them() -> N
     assert 33 in cheap.fit(hidden, seed=0).laws
 
 
+def test_what_is_not_asked_for_is_not_learnt_and_changes_nothing_else() -> None:
+    hidden = own_effects().rows([row for row in range(GENES + DOUBLES) if row != 0])
+    whole = Automatic((Additive(), ScaledAdditive()), unseen=(NoChange(),)).fit(hidden, seed=0)
+    seen = Automatic((Additive(), ScaledAdditive()), unseen=None).fit(hidden, seed=0)
+    assert 33 in whole.laws
+    assert seen.laws.keys() == {34}
+    assert (seen.name, seen.selection) == (whole.name, whole.selection)
+    known = hidden.batch.rows(
+        torch.nonzero((hidden.batch.order == 2) & (hidden.batch.genes != 0).all(1)).flatten()
+    )
+    one, other = seen.predict(known), whole.predict(known)
+    torch.testing.assert_close(one.mean, other.mean)
+    torch.testing.assert_close(one.variance, other.variance)
+
+
 def test_the_candidates_of_the_default_start_with_the_simplest() -> None:
     assert [surrogate_name(base) for base in Automatic().bases] == [
         "Additive",
