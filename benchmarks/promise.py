@@ -35,7 +35,7 @@ from torch import Tensor
 from benchmarks.promise_card import Model, measure_promise
 from benchmarks.worlds import FAMILIES, ComplexFamily
 from inverse_design.validate.judged import AGREE
-from surrogates.data.novelty import SEEN_DOUBLE, novelty_name, splits_over_doubles
+from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
@@ -43,6 +43,7 @@ from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.cross_fitting import CrossFits
 from surrogates.uncertainty.posterior import Posterior
 
 
@@ -126,14 +127,15 @@ def leaky(base: Surrogate, screen: Screen, *, seed: int) -> FittedCalibrated:
         The fitted surrogate with those laws.
     """
     whole = Calibrated(base)
-    folds = [screen.batch.rows(split.test) for split in splits_over_doubles(screen, folds=whole.folds, seed=seed)]
-    learnt_from = whole.learnt_from(screen, seed=seed)[: len(folds) + 1]
-    everything, *without = [base.fit(each, seed=seed) for each in learnt_from]
+    tests = whole.tests(screen, seed=seed)
+    parts = whole.parts(screen, seed=seed)[: len(tests) + 1]
+    everything, *without = [base.fit(screen.rows(each), seed=seed) for each in parts]
     together = [
-        TrainedOnTheOther(without[one], without[other], folds[one])
-        for one, other in combinations(range(len(folds)), 2)
+        TrainedOnTheOther(without[one], without[other], tests[one][0])
+        for one, other in combinations(range(len(tests)), 2)
     ]
-    return whole.learn(screen, [everything, *without, *together], seed=seed)
+    (fits,) = CrossFits.several([(each,) for each in (everything, *without, *together)], tests)
+    return whole.learn(screen, fits, seed=seed)
 
 
 MODELS: Mapping[str, Model] = {

@@ -17,7 +17,7 @@ from torch import Tensor
 from type_checks import _AS_JAXTYPING, arrays_in, axes_of, jaxtyped, quick
 
 from surrogates.data.screen import Screen
-from surrogates.models.interaction import effect_components
+from surrogates.models.directions import effect_components
 from surrogates.uncertainty.error_model import FactorCovariance
 
 WAYS = [

@@ -16,8 +16,8 @@ from torch import Tensor
 from surrogates.data.descriptors import Descriptors, known_to_any
 from surrogates.data.novelty import own_columns
 from surrogates.data.screen import Screen
+from surrogates.models.directions import effect_components
 from surrogates.models.entries import FittedDescribed, Learnt, fit_described, own_readout_scores
-from surrogates.models.interaction import effect_components
 from surrogates.models.kernel import chosen_descriptors
 
 # From the inputs of some entries, and scores with one column each, to the scores of all entries.

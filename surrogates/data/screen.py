@@ -224,7 +224,7 @@ class Screen:
             Those rows as a screen.
         """
         at = torch.as_tensor(index, dtype=torch.int64)
-        return replace(
+        taken = replace(
             self,
             effects=self.effects[at],
             batch=self.batch.rows(at),
@@ -232,6 +232,12 @@ class Screen:
             standard_errors=None if self.standard_errors is None else self.standard_errors[at],
             annotations=self.annotations.iloc[at.numpy()].reset_index(drop=True),
         )
+        # Folds of combinations leave all singles: one table of them serves the screen and its parts.
+        if len(at) and "singles" in self.__dict__:
+            alone = torch.where(taken.single_rows >= 0, at[taken.single_rows], -1)
+            if torch.equal(alone, self.single_rows):
+                taken.__dict__["singles"] = self.singles
+        return taken
 
     def with_readouts(self, keep: Sequence[int]) -> "Screen":
         """Take some of the readouts.
@@ -302,6 +308,15 @@ class Screen:
         rows[self.batch.genes[singles, 0]] = singles
         return rows
 
+    @cached_property
+    def singles(self) -> Float[Tensor, "v g"]:
+        """Effect of each vocabulary entry given alone; the mean of all others where it was not measured alone."""
+        rows = self.single_rows
+        table = self.effects[rows]
+        if bool((rows < 0).any()):
+            table[rows < 0] = self.effects[rows[rows >= 0]].mean(0)
+        return table
+
 
 def _read(source: pd.DataFrame | AnnotatedMatrix, stated: ReadOptions) -> Screen:
     from surrogates.data.io.readers import read_screen  # noqa: PLC0415 - which makes screens itself
@@ -318,12 +333,14 @@ def _tensor(numbers: Numbers) -> Float[Tensor, "n g"]:
 
 
 def _refuse_repeats(kind: str, names: Sequence[str]) -> None:
-    values, counts = np.unique(np.asarray(names, dtype=object), return_counts=True)
-    if (counts > 1).any():
+    if len(set(names)) < len(names):
+        values, counts = np.unique(np.asarray(names, dtype=object), return_counts=True)
         raise DataError(f"{kind} {values[counts > 1][0]!r} occurs {counts.max()} times; names must be unique")
 
 
 def _refuse_not_finite(values: Float[Tensor, "n g"], what: str, screen: Screen) -> None:
+    if bool(values.sum().isfinite()):
+        return  # one pass; what is not finite stays so in a sum
     bad = torch.nonzero(~torch.isfinite(values))
     if len(bad):
         row, column = (int(each) for each in bad[0])

@@ -285,10 +285,16 @@ def single_effects(screen: Screen) -> tuple[Float[Tensor, "v g"], Bool[Tensor, "
             f"none of the {len(rows)} interventions was measured alone; add single perturbations, or take a"
             " model that needs none, such as matching_mean"
         )
-    mean = screen.effects[rows[measured_alone]].mean(0)
-    return torch.where(measured_alone[:, None], screen.effects[rows], mean), measured_alone
+    return screen.singles, measured_alone
 
 
 def sum_over_interventions(rows: Float[Tensor, "v g"], batch: PerturbationBatch) -> Float[Tensor, "b g"]:
     """Add up the rows of the interventions of each perturbation."""
-    return (rows[batch.genes.clamp(min=0)] * batch.present[:, :, None]).sum(1)
+    total = rows.new_zeros(len(batch), rows.shape[1])
+    for slot, ids in enumerate(batch.genes.T):
+        given = torch.nonzero(ids >= 0).flatten()
+        if not slot and len(given) == len(batch):
+            total = rows[ids]
+        else:
+            total.index_add_(0, given, rows[ids[given]])
+    return total

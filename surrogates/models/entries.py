@@ -18,7 +18,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
 from surrogates.models.baselines import CombinationLaw, FittedScaledAdditive, ScaledAdditive, residual_variance
-from surrogates.models.interaction import effect_components
+from surrogates.models.directions import effect_components
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 

@@ -19,8 +19,8 @@ from surrogates.data.descriptors import Descriptors, gene_descriptors, known_to_
 from surrogates.data.novelty import own_columns
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
+from surrogates.models.directions import effect_components
 from surrogates.models.entries import FittedDescribed, Learnt, fit_described, own_readout_scores
-from surrogates.models.interaction import effect_components
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 # As in the model of interactions.

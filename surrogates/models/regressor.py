@@ -14,7 +14,7 @@ from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.base import require_one_context
 from surrogates.models.baselines import residual_variance
-from surrogates.models.interaction import effect_components
+from surrogates.models.directions import effect_components
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 

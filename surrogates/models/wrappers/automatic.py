@@ -21,7 +21,7 @@ from surrogates.models.base import Fitted, Surrogate, single_effects, surrogate_
 from surrogates.models.baselines import Additive, MatchingMean, NoChange, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.kernel import KernelRidge
-from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated, judge_of
+from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated, fit_calibrated, judge_of
 from surrogates.models.wrappers.cross_fitting import (
     HeldOutFit,
     HeldOutPredictions,
@@ -313,23 +313,9 @@ class Automatic:
 
 
 def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:
-    """Fit surrogates with their error models, one after the other.
-
-    Those that are fitted to denoised effects, of the same strengths to choose from, share them: to choose is much
-    of what their fits cost.
-    """
-    prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], list[Screen]] = {}
-    for base in bases:
-        whole = Calibrated(base)
-        if not isinstance(base, Denoised):
-            yield whole.fit(screen, seed=seed)
-            continue
-        strengths = (base.components, base.noise)
-        if strengths not in prepared:
-            learnt_from = whole.learnt_from(screen, seed=seed)
-            prepared[strengths] = [base.prepared(each, seed=seed) for each in learnt_from]
-        fits = [base.base.fit(each, seed=seed) for each in prepared[strengths]]
-        yield whole.learn(screen, fits, seed=seed)
+    """Fit surrogates with their error models; see :func:`fit_calibrated`."""
+    every = [Calibrated(base) for base in bases]
+    return fit_calibrated(every, screen, seed=seed) if every else iter(())
 
 
 def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:

@@ -1,8 +1,7 @@
 """Any surrogate, with the error model that its own held-out predictions obey."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -27,11 +26,14 @@ from surrogates.models.base import (
     surrogate_name,
 )
 from surrogates.models.wrappers.cross_fitting import (
+    CrossFits,
     HeldOutFit,
     HeldOutPredictions,
     hold_out,
     laws_without_held_out,
+    left_out,
 )
+from surrogates.models.wrappers.denoised import fit_parts
 from surrogates.summary import summary
 from surrogates.uncertainty.error_model import ErrorLaw
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
@@ -200,29 +202,45 @@ class Calibrated:
         Returns:
             The fitted surrogate with its error models.
         """
-        fits = [self.base.fit(each, seed=seed) for each in self.learnt_from(screen, seed=seed)]
-        return self.learn(screen, fits, seed=seed)
+        return next(fit_calibrated((self,), screen, seed=seed))
 
-    def learnt_from(self, screen: Screen, *, seed: int) -> tuple[Screen, ...]:
-        """List what the surrogate is fitted to.
+    def parts(self, screen: Screen, *, seed: int) -> list[Int[Tensor, "_"]]:
+        """List the rows that the surrogate is fitted to.
 
         Args:
             screen: Measured effects in one context.
             seed: Fixes folds.
 
         Returns:
-            The screen, the screen without each fold, and without each pair of folds, where that leaves a fold.
+            All, those without each fold, and those without each pair of folds, where that leaves a fold.
         """
         tests = [split.test for split in self._splits(screen, seed)]
-        left_out = [(), *combinations(range(len(tests)), 1), *self._pairs_of(len(tests))]
-        return tuple(_without(screen, [tests[fold] for fold in folds]) for folds in left_out)
+        kept = torch.ones(len(left_out(len(tests))), len(screen), dtype=torch.bool)
+        for number, folds in enumerate(left_out(len(tests))):
+            for fold in folds:
+                kept[number, tests[fold]] = False
+        return [torch.nonzero(each).flatten() for each in kept]
 
-    def learn(self, screen: Screen, fits: Sequence[Fitted], *, seed: int) -> FittedCalibrated:
+    def tests(self, screen: Screen, *, seed: int) -> list[tuple[PerturbationBatch, Float[Tensor, "_ g"]]]:
+        """List what each fold holds out.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds.
+
+        Returns:
+            Perturbations and their measured effects.
+        """
+        return [
+            (screen.batch.rows(split.test), screen.effects[split.test]) for split in self._splits(screen, seed)
+        ]
+
+    def learn(self, screen: Screen, fits: CrossFits, *, seed: int) -> FittedCalibrated:
         """Choose the error model of a surrogate that has been fitted.
 
         Args:
             screen: Measured effects in one context.
-            fits: The surrogate fitted to each screen of :meth:`learnt_from`.
+            fits: The surrogate fitted to all of :meth:`parts`.
             seed: Fixes folds and candidates.
 
         Returns:
@@ -231,15 +249,13 @@ class Calibrated:
         singles, _ = single_effects(screen)
         laws = laws_without_held_out(screen)
         name = surrogate_name(self.base)
-        whole = FittedCalibrated(fits[0], laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
+        whole = FittedCalibrated(fits.whole, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
         splits = self._splits(screen, seed)
         if not splits:
             return whole
-        k = len(splits)
-        alone, together = fits[1 : k + 1], dict(zip(self._pairs_of(k), fits[k + 1 :], strict=True))
-        tests = [(screen.batch.rows(split.test), screen.effects[split.test]) for split in splits]
+        alone, tests = fits.alone, self.tests(screen, seed=seed)
         predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
-        nested = [_nested(fold, together, tests, predicted) for fold in range(k)]
+        nested = [_nested(fold, fits.together, predicted) for fold in range(len(splits))]
         trials = [
             FoldTrial(
                 hold_out(screen, split, fit, candidates=self.candidates, probes=self.probes, seed=seed),
@@ -279,36 +295,33 @@ class Calibrated:
     def _splits(self, screen: Screen, seed: int) -> list[Split]:
         return splits_over_doubles(screen, folds=self.folds, seed=seed)
 
-    @staticmethod
-    def _pairs_of(folds: int) -> list[tuple[int, int]]:
-        """Two folds are left out together where that leaves a third."""
-        return list(combinations(range(folds), 2)) if folds > 2 else []
 
+def fit_calibrated(calibrated: Sequence[Calibrated], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:
+    """Fit surrogates with their error models, all on the same folds; what their fits have in common is done once.
 
-def _without(screen: Screen, left_out: Sequence[Int[Tensor, "_"]]) -> Screen:
-    """Leave rows out; the order of the others stays."""
-    if not left_out:
-        return screen
-    kept = torch.ones(len(screen), dtype=torch.bool)
-    kept[torch.cat(list(left_out))] = False
-    return screen.rows(torch.nonzero(kept).flatten())
+    Raises:
+        DataError: If a surrogate refuses the screen.
+    """
+    first = calibrated[0]
+    fits = fit_parts([each.base for each in calibrated], screen, first.parts(screen, seed=seed), seed=seed)
+    found = CrossFits.several(fits, first.tests(screen, seed=seed))
+    return (each.learn(screen, own, seed=seed) for each, own in zip(calibrated, found, strict=True))
 
 
 def _nested(
     fold: int,
-    together: Mapping[tuple[int, int], Fitted],
-    tests: Sequence[tuple[PerturbationBatch, Float[Tensor, "_ g"]]],
+    together: Mapping[tuple[int, int], tuple[HeldOutPredictions, HeldOutPredictions]],
     predicted: Sequence[HeldOutPredictions],
 ) -> HeldOutPredictions:
     """Predict all other folds by fits that saw neither them nor this one.
 
     With two folds there is nothing else to learn from than the other one, by a fit that saw this one.
     """
-    others = [other for other in range(len(tests)) if other != fold]
+    others = [other for other in range(len(predicted)) if other != fold]
     if not together:
         return HeldOutPredictions.pooled([predicted[other] for other in others])
     return HeldOutPredictions.pooled([
-        HeldOutPredictions.of(together[min(fold, other), max(fold, other)], *tests[other]) for other in others
+        together[min(fold, other), max(fold, other)][other > fold] for other in others
     ])  # fmt: skip
 
 

@@ -5,8 +5,9 @@ identified. Where nothing could be held out, the error model is borrowed from ot
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import torch
 from jaxtyping import Float, Int
@@ -17,7 +18,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted, Surrogate, pair_factored, single_effects
-from surrogates.models.wrappers.denoised import fit_together
+from surrogates.models.wrappers.denoised import fit_parts
 from surrogates.models.wrappers.public_law import BORROWED, SingleSpread, public_law
 from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan
@@ -114,6 +115,51 @@ class HeldOutPredictions:
 
 
 @dataclass(frozen=True)
+class CrossFits:
+    """One surrogate fitted to a screen, to the screen without each fold, and without each pair of folds.
+
+    Attributes:
+        together: What the fits without two folds predict of the one and of the other.
+    """
+
+    whole: Fitted  # to everything
+    alone: tuple[Fitted, ...]  # without each fold
+    together: Mapping[tuple[int, int], tuple[HeldOutPredictions, HeldOutPredictions]]
+
+    @classmethod
+    def several(
+        cls,
+        fits: Iterable[Sequence[Fitted]],
+        tests: Sequence[tuple[PerturbationBatch, Float[Tensor, "_ g"]]],
+    ) -> tuple["CrossFits", ...]:
+        """Collect the fits of several surrogates, which come in the order of :func:`left_out`.
+
+        Args:
+            fits: Of all surrogates to everything, then without each fold, then without each pair. The latter are
+                not kept: a fit is as large as the screen.
+            tests: What each fold holds out.
+        """
+        run = iter(fits)
+        whole = next(run)
+        alone = [next(run) for _ in tests]
+        together: list[dict[tuple[int, int], tuple[HeldOutPredictions, HeldOutPredictions]]] = [{} for _ in whole]
+        for (one, other), some in zip(left_out(len(tests))[len(tests) + 1 :], run, strict=True):
+            for known, fit in zip(together, some, strict=True):
+                known[one, other] = (
+                    HeldOutPredictions.of(fit, *tests[one]),
+                    HeldOutPredictions.of(fit, *tests[other]),
+                )
+        return tuple(
+            cls(fit, tuple(each[number] for each in alone), together[number]) for number, fit in enumerate(whole)
+        )
+
+
+def left_out(folds: int) -> list[tuple[int, ...]]:
+    """List the folds that each cross-fit is made without: none, each, and each pair where that leaves a third."""
+    return [(), *combinations(range(folds), 1), *(combinations(range(folds), 2) if folds > 2 else ())]
+
+
+@dataclass(frozen=True)
 class HeldOutErrors:
     """Cross-fitted errors of some surrogates on the conditions of one novelty class.
 
@@ -156,12 +202,12 @@ def fit_splits(
     surrogates: Sequence[Surrogate], screen: Screen, splits: Sequence[Split], *, seed: int
 ) -> tuple[SplitFit, ...]:
     """Fit every surrogate to every training part and predict what was held out."""
-    return tuple(_fit_split(surrogates, screen, split, seed) for split in splits)
+    fits = fit_parts(surrogates, screen, [split.train for split in splits], seed=seed)
+    return tuple(_of_split(each, screen, split) for each, split in zip(fits, splits, strict=True))
 
 
-def _fit_split(surrogates: Sequence[Surrogate], screen: Screen, split: Split, seed: int) -> SplitFit:
+def _of_split(fits: tuple[Fitted, ...], screen: Screen, split: Split) -> SplitFit:
     training, batch = screen.rows(split.train), screen.batch.rows(split.test)
-    fits = fit_together(surrogates, training, seed=seed)
     posteriors = [each.predict(batch) for each in fits]
     error = torch.stack([screen.effects[split.test] - each.mean for each in posteriors])
     scale = torch.stack([each.scale for each in posteriors])

@@ -2,51 +2,27 @@
 
 A measured single effect is noise as well as effect, and a sum of two carries the noise of both. What effects have
 in common with the other conditions of the screen lies in few directions; the remainder is partly noise, partly an
-effect of its own (a gene that is activated raises itself). With ``P`` the projection on the leading directions of
-all effects and ``r = a - P a`` the estimate is
-
-    ``P a + r * r² / (r² + noise * s²)``,   ``s²_ig = (mean_g r²_i) (mean_i r²_g) / mean r²``
-
-so that a remainder which stands out of its row and column stays and a common one shrinks: the Wiener filter with
-``r²`` in place of the unknown power of the effect. Directions and strength are chosen by the error with which
-scaled sums of the estimates predict held-out doubles. See docs/decisions/0007-denoised-singles.md.
+effect of its own (a gene that is activated raises itself), and is shrunk as
+:mod:`surrogates.models.wrappers.shrinkage` says. Directions and strength are chosen by the error with which scaled
+sums of the estimates predict held-out doubles. See docs/decisions/0007-denoised-singles.md.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Int
 from torch import Tensor
 
-from surrogates.data.novelty import Split, splits_over_doubles
+from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError
 from surrogates.models.base import Fitted, Surrogate, require_one_context
-from surrogates.models.baselines import ScaledAdditive
-from surrogates.models.interaction import FEWEST_COMBINATIONS, effect_components
+from surrogates.models.directions import EffectProducts
+from surrogates.models.interaction import FEWEST_COMBINATIONS
+from surrogates.models.wrappers.shrinkage import JudgingDoubles, Shrinkage
 
 FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Shrinkage:
-    """How strongly single effects are shrunk towards what conditions have in common."""
-
-    components: int = 30  # number of leading directions that are kept as they are
-    noise: float = 0.0  # how much of the remainder passes for noise; 0 changes nothing
-
-    def __post_init__(self) -> None:
-        """Refuse what is no strength."""
-        if self.components < 0 or not self.noise >= 0:
-            raise DataError(f"{self!r} does not shrink; neither number may be negative")
-
-    def apply(self, screen: Screen) -> Screen:
-        """Shrink the single effects of a screen; combinations stay as measured."""
-        if self.noise == 0:
-            return screen
-        return shrink_singles(screen, effect_components(screen.effects, self.components), noise=self.noise)
 
 
 @dataclass(frozen=True)
@@ -78,12 +54,13 @@ class Denoised:
         """
         return self.base.fit(self.prepared(screen, seed=seed), seed=seed)
 
-    def prepared(self, screen: Screen, *, seed: int) -> Screen:
+    def prepared(self, screen: Screen, *, seed: int, products: EffectProducts | None = None) -> Screen:
         """Choose the shrinkage, and apply it: what the surrogate is fitted to.
 
         Args:
             screen: Measured effects in one context.
             seed: Fixes the folds.
+            products: Of its effects, if they are known.
 
         Returns:
             The screen with other effects in the rows of singles. It depends on the strengths to choose from, and
@@ -92,14 +69,15 @@ class Denoised:
         Raises:
             DataError: If the screen has several contexts.
         """
-        return self.shrinkage(screen, seed=seed).apply(screen)
+        return self.shrinkage(screen, seed=seed, products=products).apply(screen, products)
 
-    def shrinkage(self, screen: Screen, *, seed: int) -> Shrinkage:
+    def shrinkage(self, screen: Screen, *, seed: int, products: EffectProducts | None = None) -> Shrinkage:
         """Choose by cross-validation over the doubles whose parts were both measured alone.
 
         Args:
             screen: Measured effects in one context.
             seed: Fixes five folds.
+            products: Of its effects, if they are known.
 
         Returns:
             The choice with the smallest squared error of scaled sums; none at all with fewer than 8 such doubles,
@@ -114,76 +92,39 @@ class Denoised:
         if sum(len(split.test) for split in splits) < FEWEST_COMBINATIONS or not sizes:
             return Shrinkage()
         choices = [Shrinkage(), *(Shrinkage(size, noise) for size, noise in product(sizes, self.noise))]
-        errors = torch.stack([_errors(screen, split, choices) for split in splits]).sum(0)
-        return choices[int(errors.argmin())]
+        known, doubles = products or EffectProducts.of(screen.effects), JudgingDoubles.of(screen)
+        errors = [doubles.errors(known.rows(split.train), split.test, choices) for split in splits]
+        return choices[int(torch.stack(errors).sum(0).argmin())]
 
 
 def fit_together(surrogates: Sequence[Surrogate], screen: Screen, *, seed: int) -> tuple[Fitted, ...]:
-    """Fit some surrogates to a screen; denoised ones with the same strengths to choose from choose once.
+    """Fit some surrogates to a screen; see :func:`fit_parts`."""
+    return next(fit_parts(surrogates, screen, [torch.arange(len(screen))], seed=seed))
 
-    To choose is most of what their fits cost.
+
+def fit_parts(
+    surrogates: Sequence[Surrogate], screen: Screen, parts: Iterable[Int[Tensor, "_"]], *, seed: int
+) -> Iterator[tuple[Fitted, ...]]:
+    """Fit some surrogates to parts of a screen, which are rows in ascending order, one part after the other.
+
+    Denoised ones with the same strengths to choose from choose once, and effects are multiplied once for all
+    parts: that is much of what their fits cost.
 
     Raises:
         DataError: If a surrogate refuses the screen.
     """
-    prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], Screen] = {}
-    fits = []
-    for each in surrogates:
-        if not isinstance(each, Denoised):
-            fits.append(each.fit(screen, seed=seed))
-            continue
-        strengths = (each.components, each.noise)
-        if strengths not in prepared:
-            prepared[strengths] = each.prepared(screen, seed=seed)
-        fits.append(each.base.fit(prepared[strengths], seed=seed))
-    return tuple(fits)
-
-
-def shrink_singles(screen: Screen, directions: Float[Tensor, "c g"], *, noise: float) -> Screen:
-    """Shrink what single effects do not have in common with other conditions, by the equation of this module."""
-    return _Remainder.of(screen, directions).shrunk(screen, noise=noise)
-
-
-@dataclass(frozen=True)
-class _Remainder:
-    """What single effects do not have in common with other conditions, before any of it is taken for noise."""
-
-    single: Bool[Tensor, "n"]  # which rows of the screen are singles
-    common: Float[Tensor, "s g"]  # their projections on the leading directions
-    rest: Float[Tensor, "s g"]  # what is left of them
-    power: Float[Tensor, "s g"]  # its square
-    expected: Float[Tensor, "s g"]  # the square that its row and its column, combinations included, let expect
-
-    @classmethod
-    def of(cls, screen: Screen, directions: Float[Tensor, "c g"]) -> "_Remainder":
-        common = screen.effects @ directions.T @ directions
-        rest = screen.effects - common
-        power = rest.square()
-        tiny = torch.finfo(power.dtype).tiny
-        single = screen.batch.order == 1
-        rows, columns = power.mean(1, keepdim=True)[single], power.mean(0, keepdim=True)
-        expected = rows * columns / power.mean().clamp(min=tiny)
-        return cls(single, common[single], rest[single], power[single], expected)
-
-    def shrunk(self, screen: Screen, *, noise: float) -> Screen:
-        tiny = torch.finfo(self.power.dtype).tiny
-        effects = screen.effects.clone()
-        effects[self.single] = self.common + self.rest * self.power / (self.power + noise * self.expected).clamp(
-            min=tiny
-        )
-        return replace(screen, effects=effects)
-
-
-def _errors(screen: Screen, split: Split, choices: Sequence[Shrinkage]) -> Float[Tensor, "c"]:
-    """Squared error of scaled sums of the estimates on the held-out doubles, for each choice."""
-    training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
-    # One decomposition serves all choices, and one projection all that keep as many directions.
-    directions = effect_components(training.effects, max(choice.components for choice in choices))
-    sizes = {choice.components for choice in choices}
-    remainders = {size: _Remainder.of(training, directions[:size]) for size in sizes}
-    errors = []
-    for choice in choices:
-        shrunk = remainders[choice.components].shrunk(training, noise=choice.noise)
-        prediction = ScaledAdditive().fit(shrunk, seed=0).predict(batch).mean
-        errors.append((prediction - truth).square().sum())
-    return torch.stack(errors)
+    whole: EffectProducts | None = None
+    for rows in parts:
+        part = screen if len(rows) == len(screen) else screen.rows(rows)
+        prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], Screen] = {}
+        fits = []
+        for each in surrogates:
+            if not isinstance(each, Denoised):
+                fits.append(each.fit(part, seed=seed))
+                continue
+            strengths = (each.components, each.noise)
+            if strengths not in prepared:
+                whole = whole or EffectProducts.of(screen.effects)
+                prepared[strengths] = each.prepared(part, seed=seed, products=whole.rows(rows))
+            fits.append(each.base.fit(prepared[strengths], seed=seed))
+        yield tuple(fits)

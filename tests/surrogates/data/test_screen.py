@@ -2,6 +2,7 @@ import pandas as pd
 import pytest
 import torch
 from hypothesis import given
+from hypothesis import strategies as st
 from strategies.perturbations import libraries
 
 from surrogates.data.perturbation import Perturbation
@@ -31,6 +32,15 @@ def test_rows_keep_what_was_done(library: list[Perturbation]) -> None:
 
 def test_single_rows_point_at_singles() -> None:
     assert screen(ramp()).single_rows.tolist() == [0, 1]
+
+
+@given(st.lists(st.sampled_from(range(7)), unique=True, min_size=1, max_size=7))
+def test_a_part_has_the_table_of_its_own_singles(rows: list[int]) -> None:
+    values = ramp(7).square()
+    whole = screen(values, ("A", "B", "A+B", "A+C", "A", "B", "C"), contexts=(*"kkkk", *"jjj"))
+    alone = screen(values, whole.labels, contexts=whole.contexts).rows(rows)
+    assert whole.singles.shape == (3, 2)
+    torch.testing.assert_close(whole.rows(rows).singles, alone.singles, equal_nan=True, rtol=0, atol=0)
 
 
 def test_parts_of_a_screen_fit_together() -> None:

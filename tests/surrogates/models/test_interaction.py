@@ -16,7 +16,8 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import Fitted, PairFactored
 from surrogates.models.baselines import ScaledAdditive
-from surrogates.models.interaction import Features, FittedInteraction, Interaction, effect_components
+from surrogates.models.directions import effect_components
+from surrogates.models.interaction import Features, FittedInteraction, Interaction
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior
 

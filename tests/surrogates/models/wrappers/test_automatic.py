@@ -12,12 +12,14 @@ from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.models.base import surrogate_name
 from surrogates.models.baselines import Additive, NoChange, ScaledAdditive
+from surrogates.models.directions import EffectProducts
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated, with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
-from surrogates.models.wrappers.denoised import Denoised, Shrinkage
+from surrogates.models.wrappers.denoised import Denoised
 from surrogates.models.wrappers.public_law import BORROWED, public_law
+from surrogates.models.wrappers.shrinkage import Shrinkage
 from surrogates.models.wrappers.stacked import FittedStacked
 from surrogates.testing import check_pair_factors, check_predictions
 
@@ -103,8 +105,8 @@ def test_a_shared_shrinkage_is_chosen_once_and_changes_no_bit(
     chosen: list[Shrinkage] = []
     choose = Denoised.shrinkage
 
-    def spy(self: Denoised, screen: Screen, *, seed: int) -> Shrinkage:
-        chosen.append(choose(self, screen, seed=seed))
+    def spy(self: Denoised, screen: Screen, *, seed: int, products: EffectProducts | None = None) -> Shrinkage:
+        chosen.append(choose(self, screen, seed=seed, products=products))
         return chosen[-1]
 
     monkeypatch.setattr(Denoised, "shrinkage", spy)

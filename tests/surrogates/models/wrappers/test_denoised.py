@@ -1,9 +1,11 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from strategies.screens import gene, label, normal, pairs_of, plans, planted_screen
 
 from surrogates.data.catalogue import open_dataset
@@ -12,8 +14,9 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.models.baselines import ScaledAdditive
-from surrogates.models.interaction import effect_components
-from surrogates.models.wrappers.denoised import Denoised, Shrinkage, _errors, shrink_singles
+from surrogates.models.directions import EffectProducts, effect_components
+from surrogates.models.wrappers.denoised import Denoised, fit_parts
+from surrogates.models.wrappers.shrinkage import JudgingDoubles, Shrinkage
 from surrogates.testing import check_surrogate
 
 
@@ -72,16 +75,59 @@ def test_the_estimate_is_the_one_of_the_equation() -> None:
     assert torch.equal(shrunk[24:], screen.effects[24:])
 
 
-def test_choices_are_judged_by_the_screens_that_they_make() -> None:
-    screen = noisy_singles(1.5)
-    split = splits_over_doubles(screen, folds=5, seed=0)[0]
-    training, batch, truth = screen.rows(split.train), screen.batch.rows(split.test), screen.effects[split.test]
-    choices = [Shrinkage(), Shrinkage(3, 1.0), Shrinkage(3, 6.0), Shrinkage(10, 1.0)]
-    directions = effect_components(training.effects, 30)
-    for choice, error in zip(choices, _errors(screen, split, choices), strict=True):
-        shrunk = shrink_singles(training, directions[: choice.components], noise=choice.noise)
-        wrong = ScaledAdditive().fit(shrunk, seed=0).predict(batch).mean - truth
-        assert float(error) == pytest.approx(float(wrong.square().sum()))
+def shrunk_by_hand(screen: Screen, choice: Shrinkage) -> Screen:
+    """The equation, over all singles and readouts at once."""
+    if choice.noise == 0:
+        return screen
+    directions = effect_components(screen.effects, choice.components)
+    rest = screen.effects - screen.effects @ directions.T @ directions
+    power, single = rest.square(), screen.batch.order == 1
+    expected = power.mean(1, keepdim=True) * power.mean(0) / power.mean()
+    left = rest * power / (power + choice.noise * expected)
+    return replace(screen, effects=torch.where(single[:, None], screen.effects - rest + left, screen.effects))
+
+
+@settings(max_examples=20)
+@given(
+    noise=st.floats(0.01, 3.0),
+    sizes=st.lists(st.integers(0, 12), min_size=1, max_size=3),
+    readouts=st.sampled_from([14, 60, 200]),
+    extra=st.booleans(),
+)
+def test_choices_are_judged_by_the_screens_that_they_make(
+    *, noise: float, sizes: list[int], readouts: int, extra: bool
+) -> None:
+    screen = noisy_singles(noise, genes=14, readouts=readouts, own=0.5)
+    if extra:  # a triple, and a double with a part that was not measured alone, have no say
+        effects = torch.cat([screen.effects[1:], normal(1, readouts, seed=5)])
+        done = [
+            *map(screen.perturbation, range(1, len(screen))),
+            Perturbation.parse("+".join(map(gene, (1, 2, 3)))),
+        ]
+        screen = Screen.from_labels(effects, done, screen.readouts)
+    choices = [Shrinkage(), *(Shrinkage(size, strength) for size in sizes for strength in (0.5, 6.0))]
+    splits = splits_over_doubles(screen, folds=5, seed=0)
+    products, doubles = EffectProducts.of(screen.effects), JudgingDoubles.of(screen)
+    for split in splits[:2]:
+        training, batch = screen.rows(split.train), screen.batch.rows(split.test)
+        found = doubles.errors(products.rows(split.train), split.test, choices)
+        for choice, error in zip(choices, found.tolist(), strict=True):
+            fitted = ScaledAdditive().fit(shrunk_by_hand(training, choice), seed=0)
+            wrong = fitted.predict(batch).mean - screen.effects[split.test]
+            assert error == pytest.approx(float(wrong.square().sum()), rel=1e-6)
+            torch.testing.assert_close(
+                choice.apply(training, products.rows(split.train)).effects,
+                shrunk_by_hand(training, choice).effects,
+            )
+
+
+def test_the_parts_of_a_screen_are_fitted_as_screens_of_their_own() -> None:
+    screen = noisy_singles(1.0)
+    parts = [torch.arange(len(screen)), torch.arange(70), torch.cat([torch.arange(24), torch.arange(40, 84)])]
+    model = Denoised(ScaledAdditive(), components=(3, 10))
+    for rows, (fitted,) in zip(parts, fit_parts([model], screen, parts, seed=1), strict=True):
+        alone = model.fit(screen.rows(rows), seed=1)
+        torch.testing.assert_close(fitted.predict(screen.batch).mean, alone.predict(screen.batch).mean)
 
 
 def test_few_doubles_or_readouts_leave_everything_as_measured() -> None:
