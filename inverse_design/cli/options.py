@@ -123,6 +123,12 @@ class Restrictions:
     constraint: Words = ()
 
 
+SCHEDULER_TRUST = (
+    "whoever runs or reaches a scheduler of Dask can run programs as you, here and on its workers: use one that"
+    " you trust, at a tls:// address with certificates (docs/guides/proposals.md)"
+)
+
+
 @Parameter(name="*", group=RUNNING)
 @dataclass(frozen=True)
 class Running:
@@ -130,7 +136,10 @@ class Running:
 
     Attributes:
         workers: Processes of this machine.
-        scheduler: Address of a dask.distributed scheduler, such as tcp://10.0.0.1:8786, to search on its workers.
+        scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, to search on its workers.
+            Whoever runs or reaches it can run programs as you, here and there: name one that you trust. For tls://
+            the certificates of Dask's configuration are used (DASK_DISTRIBUTED__COMM__TLS__CA_FILE,
+            ..__CLIENT__CERT, ..__CLIENT__KEY).
         ledger: File of finished parts, by which a killed search resumes where it stopped.
         yes: Proceed with a search of more than a minute.
         device: Where pairs are multiplied in this process, such as cuda.

@@ -216,8 +216,10 @@ class Engine:
             ) from error
         try:
             client: Any = Client(self.scheduler, timeout="20s")  # type: ignore[no-untyped-call]
-        except (OSError, ValueError) as error:
-            raise ExecutorError(f"the scheduler {self.scheduler!r} cannot be reached: {error}") from error
+        except (OSError, ValueError, TypeError, KeyError) as error:  # TypeError: tls:// without certificates
+            raise ExecutorError(
+                f"the scheduler {self.scheduler!r:.80} cannot be reached: {error!s:.200}"
+            ) from error
         with client:
             threads = sum(client.nthreads().values())
             if threads == 0:

@@ -1,13 +1,14 @@
 """The verb ``check``: what is in the data, how it was read, and what is wrong with it."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 
 import torch
 from rich.console import Console
 
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import in_column
-from inverse_design.cli.options import Reading
+from inverse_design.cli.options import SCHEDULER_TRUST, Reading
 from inverse_design.cli.screens import open_screen
 from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -30,6 +31,8 @@ def run_check(data: str, reading: Reading) -> None:
     }
     show_facts(console, {f"  {key}": value for key, value in known.items()})
     _show_concerns(console, tuple(concerns(screen)))
+    if find_spec("distributed") is not None:
+        say(console, f"propose --scheduler: {SCHEDULER_TRUST}")
 
 
 def contents(screen: Screen) -> dict[str, str]:

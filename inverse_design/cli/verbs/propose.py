@@ -9,7 +9,7 @@ from rich.console import Console
 from inverse_design.candidates import borrows
 from inverse_design.cli.console import Run, complaints, output, say, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
-from inverse_design.cli.options import AUTOMATIC, Asking, Reading, Restrictions, Running
+from inverse_design.cli.options import AUTOMATIC, SCHEDULER_TRUST, Asking, Reading, Restrictions, Running
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
@@ -111,7 +111,9 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
 
 
 def engine_of(running: Running) -> Engine:
-    """Set up where a search runs."""
+    """Set up where a search runs; a scheduler that others may listen to is named as such."""
+    if running.scheduler is not None and not running.scheduler.startswith(("tls://", "inproc://")):
+        say(complaints(), f"warning: {SCHEDULER_TRUST}", "bold yellow")
     return Engine(
         workers=running.workers,
         scheduler=running.scheduler,

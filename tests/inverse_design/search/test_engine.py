@@ -48,6 +48,17 @@ def test_a_ledger_of_another_search_is_refused(tmp_path: Path) -> None:
         asked(Engine(ledger=tmp_path / "scan.db"))
 
 
+def test_a_scheduler_that_asks_for_certificates_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    distributed = pytest.importorskip("distributed")
+
+    def refuse(address: str, **_: str) -> None:
+        raise TypeError(f"TLS expects a certificate at {address}")
+
+    monkeypatch.setattr(distributed, "Client", refuse)
+    with pytest.raises(ExecutorError, match="'tls://here:1' cannot be reached: TLS expects"):
+        asked(Engine(scheduler="tls://here:1"))
+
+
 _KILLED = """
     import os, signal, sys
     from pathlib import Path

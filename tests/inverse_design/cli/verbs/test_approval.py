@@ -5,8 +5,9 @@ import pandas as pd
 import pytest
 from strategies.worlds import command, save_table
 
+from inverse_design.cli.options import Running
 from inverse_design.cli.verbs import propose as module
-from inverse_design.cli.verbs.propose import approval
+from inverse_design.cli.verbs.propose import approval, engine_of
 from inverse_design.errors import SpaceError
 from inverse_design.search.api import Engine, Workload
 
@@ -53,3 +54,14 @@ def test_workers_and_a_ledger_change_nothing_in_the_table(
     assert command("propose", table, *words) == 3
     assert "Repeat the command with --yes" in " ".join(capsys.readouterr().err.split())
     assert command("propose", table, *words, "--yes") == 0
+
+
+def test_a_scheduler_without_certificates_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    for address, warned in (
+        ("tcp://10.0.0.1:8786", True),
+        ("10.0.0.1:8786", True),
+        ("tls://10.0.0.1:8786", False),
+    ):
+        assert engine_of(Running(scheduler=address)).scheduler == address
+        said = " ".join(capsys.readouterr().err.split())
+        assert ("can run programs as you" in said) is warned
