@@ -249,7 +249,6 @@ def rank(
         "replay norman2019_fitness",
         "replay norman2019_fitness --policy greedy_ridge,pair_hits --seeds 5 --figure curves.svg",
         "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
-        "replay laufer2013 --workers 2",
     )
 )
 def replay(
@@ -266,9 +265,6 @@ def replay(
 ) -> None:
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
-    laufer2013 and norman2019_expr, without rules of your own, play fixed protocols in which a state is to be
-    reached.
-
     Args:
         data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
         context: Which context (cell type, line), if the data hold several.
@@ -279,19 +275,8 @@ def replay(
         reading: How to read a file.
         run: What was typed.
     """
-    from inverse_design.cli.verbs.replay import is_reach, run_reach_replay, run_replay
+    from inverse_design.cli.verbs.replay import run_replay
 
-    if is_reach(data, rules):
-        run_reach_replay(
-            run,
-            data,
-            context=context,
-            players=players,
-            destination=output,
-            figure=figure,
-            reading=reading,
-        )
-        return
     run_replay(
         run,
         data,

@@ -254,11 +254,7 @@ RECOMMENDERS: Registry[Callable[[], Recommender]] = Registry(
         "exploration": "inverse_design.recommend.gains:exploring_gains",
         "log_improvement": "inverse_design.recommend.gains:botorch_gains",
         "likeliest": "inverse_design.recommend.states:StateLikely",
-        "state_greedy": "inverse_design.recommend.states:StateGreedy",
-        "state_static": "inverse_design.recommend.states:StateStatic",
         "state_match": "inverse_design.recommend.states:StateMatch",
-        "state_gp": "inverse_design.recommend.states:StateProcess",
-        "state_tpe": "inverse_design.recommend.states:StateTrial",
     },
 )
 

@@ -1,12 +1,8 @@
-"""The verbs ``replay`` and ``benchmark reach``: what would have been found on a fully measured screen.
-
-In a replay, recommender stands beside recommender. On screens with a fixed benchmark, a state is to be reached,
-and the rounds until it is are counted.
-"""
+"""The verbs ``replay`` and ``benchmark reach``: what would have been found on a fully measured screen."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
+from dataclasses import asdict
 
 from rich.console import Console
 
@@ -32,13 +28,6 @@ from inverse_design.validate.replay import (
     replay,
     replay_rows,
 )
-from inverse_design.validate.replay_states import (
-    BOUNDS,
-    ReachBenchmark,
-    doubles_benchmark,
-    far_pairs_benchmark,
-    reach_rows,
-)
 from inverse_design.value_tables import names_a_file
 from surrogates.data.descriptors import gene_descriptors
 from surrogates.data.screen import Screen
@@ -49,10 +38,6 @@ DEFAULT = ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pa
 REFERENCE = "greedy_ridge"
 PERMUTED = "permuted:"
 _LEVEL = 0.9  # of the bounds that recommenders state
-BENCHMARKS: Mapping[str, Callable[..., ReachBenchmark]] = {
-    "laufer2013": far_pairs_benchmark,
-    "norman2019_expr": doubles_benchmark,
-}
 
 
 def run_replay(
@@ -156,11 +141,11 @@ def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
     for number in range(1, len(found[names[0]]) - 1):
         cells = tuple(f"{found[name][number].value:.3f}" for name in names)
         columns.append(Column(f"round {number}", cells, "right"))
-    columns.append(Column("found in all", tuple(_cell(found[name][-1]) for name in names), "right"))
+    columns.append(Column("found in all", tuple(cell(found[name][-1]) for name in names), "right"))
     for metric, header in ((MORE, "more"), (TIMES, "ratio")):
         by_name = {row.model: row for row in rows if row.metric == metric}
         where = next((row.variant for row in by_name.values()), "")
-        columns.append(Column(f"{header} {where}", tuple(_cell(by_name.get(name)) for name in names), "right"))
+        columns.append(Column(f"{header} {where}", tuple(cell(by_name.get(name)) for name in names), "right"))
     covered = {name: [row.value for row in rows if row.model == name and row.metric == COVERAGE] for name in names}
     if any(covered.values()):
         cells = tuple(f"{min(values):.2f} to {max(values):.2f}" if values else "-" for values in covered.values())
@@ -171,82 +156,8 @@ def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
     return Grid(tuple(columns))
 
 
-def is_reach(data: str, rules: GameOptions) -> bool:
-    """Say whether a fixed benchmark is asked for: its data, and no rules of the user's own."""
-    return data in BENCHMARKS and rules == GameOptions()
-
-
-def run_reach_replay(
-    run: Run,
-    data: str,
-    *,
-    context: str | None,
-    players: PlayerOptions,
-    destination: str | None,
-    figure: str | None,
-    reading: Reading,
-) -> None:
-    """Play a benchmark, print who reached how much, and write the numbers.
-
-    Raises:
-        DataError: If a number of seeds, a picture, a context or ways of reading are asked for.
-    """
-    if players.seeds != PlayerOptions().seeds or figure is not None or context is not None or reading != Reading():
-        raise DataError(
-            f"replay of {data!r} has its own data and one game for each target; leave --seeds,"
-            " --figure, --context and options for reading a file out, or name a --readout"
-        )
-    seed, workers = players.seed, players.workers
-    place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[])
-    benchmark = BENCHMARKS[data](seed=seed)
-    if players.policy:
-        named = recommenders_of(read_names(players.policy))
-        benchmark = replace(benchmark, recommenders=named, ours=next(iter(named)))
-    with working(f"replay: {len(benchmark.recommenders)} policies, {len(benchmark.environments)} targets"):
-        _, results = benchmark.play(seed=seed, workers=workers)
-    rows = reach_rows(results, dataset=data, ours=benchmark.ours, level=BOUNDS, seed=seed)
-    console = output()
-    show_reach_replay(console, benchmark, rows)
-    if place is not None:
-        settings = {"tolerance": benchmark.tolerance, "known": benchmark.known}
-        write_json(
-            rows, place, manifest=manifest(run, benchmark.environments[0].screen, seed=seed, settings=settings)
-        )
-        say(console, f"wrote {place}")
-
-
-def show_reach_replay(console: Console, benchmark: ReachBenchmark, rows: Sequence[Row]) -> None:
-    """Print how soon each recommender reached the targets."""
-    first = benchmark.environments[0]
-    say(console, f"{benchmark.dataset}: {len(benchmark.environments)} targets among {len(first)} combinations")
-    say(
-        console,
-        f"{first.rounds} rounds of {first.count}; a target not reached counts as {first.rounds + 1} rounds",
-    )
-    say(console, f"known from the start: {benchmark.known}; reached within {benchmark.tolerance:.3g} (rms)")
-    reach_grid(rows, benchmark.ours).show(console)
-
-
-def reach_grid(rows: Sequence[Row], ours: str) -> Grid:
-    """Lay the results out, one line for each recommender."""
-    names = tuple(dict.fromkeys(row.model for row in rows))
-    # The last row of a metric is that after the last round.
-    found = {(row.model, row.metric): row for row in rows}
-    shown = {
-        "rounds": "rounds [95 % interval]",
-        "arrived": "reached",
-        "regret": "distance left",
-        "rounds_more": f"more rounds than {ours}",
-        "coverage": f"coverage of {BOUNDS:.0%} bounds",
-    }
-    columns = [Column("policy", names)]
-    for metric, header in shown.items():
-        cells = tuple(_cell(found.get((name, metric))) for name in names)
-        columns.append(Column(header, cells, "right"))
-    return Grid(tuple(columns))
-
-
-def _cell(row: Row | None) -> str:
+def cell(row: Row | None) -> str:
+    """Write a number with its interval."""
     return "-" if row is None else measured(row.value, row.low, row.high, row.unit)
 
 

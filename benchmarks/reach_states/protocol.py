@@ -15,16 +15,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from benchmarks.reach_states.recommenders import StateGreedy, StateProcess, StateStatic, StateTrial
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.recommend.protocol import RandomChoice, Recommender
-from inverse_design.recommend.states import (
-    StateGreedy,
-    StateLikely,
-    StateMatch,
-    StateProcess,
-    StateStatic,
-    StateTrial,
-)
+from inverse_design.recommend.states import StateLikely, StateMatch
 from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import PermutedFeedback, Trace, replay
 from surrogates.data.catalogue import locate, open_dataset

@@ -5,20 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
+from benchmarks.reach_states.protocol import measured_profile, reach_environments, reached
+from benchmarks.reach_states.recommenders import StateGreedy, StateProcess, StateStatic, StateTrial
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.recommend.protocol import RandomChoice, Recommender
-from inverse_design.recommend.states import (
-    StateGreedy,
-    StateLikely,
-    StateMatch,
-    StateProcess,
-    StateStatic,
-    StateTrial,
-    learn_effects,
-)
+from inverse_design.recommend.states import StateLikely, StateMatch, learn_effects
 from inverse_design.validate.environment import Environment
 from inverse_design.validate.replay import PermutedFeedback, play
-from inverse_design.validate.replay_states import measured_profile, reach_environments, reached
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

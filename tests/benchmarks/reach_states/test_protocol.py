@@ -7,9 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from inverse_design.validate.environment import Environment
-from inverse_design.validate.replay import Trace
-from inverse_design.validate.replay_states import (
+from benchmarks.reach_states.protocol import (
     doubles_benchmark,
     doubles_of_singles,
     far_pairs,
@@ -19,6 +17,8 @@ from inverse_design.validate.replay_states import (
     reached,
     replicate_noise,
 )
+from inverse_design.validate.environment import Environment
+from inverse_design.validate.replay import Trace
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

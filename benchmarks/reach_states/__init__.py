@@ -1,0 +1,1 @@
+"""Replays in which a state is to be reached."""
