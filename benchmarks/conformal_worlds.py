@@ -35,8 +35,9 @@ from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.evaluation.coverage import all_covered_rows, expected_coverage, mean_defined
+from surrogates.evaluation.coverage import all_covered_rows, expected_coverage
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
+from surrogates.evaluation.intervals import mean as mean_over
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.wrappers.conformal import Conformal, FittedConformal
@@ -197,7 +198,7 @@ def rows_of(values: list[Values], judged: int, *, seed: int) -> list[Row]:
     for (model, variant), metric in [(key, metric) for key, named in values[0].items() for metric in named]:
         drawn = [world[model, variant][metric] for world in values if (model, variant) in world]
         each = torch.tensor(drawn, dtype=torch.float64)
-        found = {metric: (float(each.mean()), *bootstrap_interval(mean_defined(each), len(each), seed=seed))}
+        found = {metric: (float(each.mean()), *bootstrap_interval(mean_over(each), len(each), seed=seed))}
         if metric.endswith("_coverage"):
             found[f"{metric}_of_worlds"] = (float(each.median()), *each.quantile(ends).tolist())
             if " n = " in model:

@@ -33,9 +33,9 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.weighted_bounds import ProposalLog, mixed_batch
+from benchmarks.weighted_bounds import MixedBatch, ProposalLog, Softmax, mixed_batch
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
-from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, MixedBatch, ScorePool, Softmax
+from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, ScorePool
 from surrogates.uncertainty.conformal.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 

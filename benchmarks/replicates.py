@@ -34,8 +34,8 @@ from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.coverage import mean_defined
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
+from surrogates.evaluation.intervals import mean as mean_over
 from surrogates.models.base import Surrogate
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.conformal import FittedConformal, Score
@@ -185,7 +185,7 @@ def _row(key: tuple[str, str, str, str], values: Float[Tensor, "n"], *, seed: in
     """Average over the pairs that were judged."""
     unit, score, quantity, of = key
     judged = values[~values.isnan()]
-    low, high = bootstrap_interval(mean_defined(judged), len(judged), seed=seed)
+    low, high = bootstrap_interval(mean_over(judged), len(judged), seed=seed)
     metric = f"{quantity}_width" if of == "width" else f"{quantity}_coverage_of_{of}s"
     named = (
         DATASET,

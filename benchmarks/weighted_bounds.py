@@ -9,19 +9,20 @@ above
     p_i(x) = w_i / (sum_j w_j + w(x)),    p_new(x) = w(x) / (sum_j w_j + w(x))
 
 [Tibshirani 2019]. The candidate's own weight lies at infinity: a candidate that the calibration set could hardly
-have held has no finite bound. Greedy picks have no likelihood ratio at all, see
-:mod:`surrogates.uncertainty.conformal.adaptive`.
+have held has no finite bound. Greedy picks have no likelihood ratio at all: the random picks of a batch are drawn
+with logged probabilities.
 """
 
 import math
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.errors import CalibrationError, DataError
-from surrogates.uncertainty.conformal.adaptive import DrawLaw, MixedBatch
+from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan, require_level
 
 # With equal weights the mass of k scores is meant exactly: k of n + 1.
@@ -166,6 +167,48 @@ def _refuse_impossible(impossible: Bool[Tensor, "n"], what: str, when: str) -> N
             f"{int(impossible.sum())} {what} although their probability was zero {when}, the first at"
             f" {int(impossible.int().argmax())}: log the probability with which each was proposed"
         )
+
+
+@runtime_checkable
+class DrawLaw(Protocol):
+    """How likely candidates are to be drawn, given their utility."""
+
+    def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
+        """Give the logarithm of each candidate's weight, up to a common constant; minus infinity excludes it."""
+        ...
+
+
+@dataclass(frozen=True)
+class Softmax:
+    """Weights ``exp(utility / temperature)``."""
+
+    temperature: float  # utility that makes a candidate ``e`` times as likely, positive; infinite draws uniformly
+
+    def __post_init__(self) -> None:
+        """Refuse a temperature that orders nothing."""
+        if not self.temperature > 0:
+            raise DataError(f"temperature {self.temperature} is not positive; a greedy batch needs no law")
+
+    def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
+        """Give the logarithm of each candidate's weight, up to a common constant."""
+        return utility.double() / self.temperature
+
+
+@dataclass(frozen=True)
+class MixedBatch:
+    """Candidates to be measured, and how each came to be chosen.
+
+    Attributes:
+        numbers: Of the candidates: the drawn ones in their order, then the greedy ones, best first.
+        drawn: Which were drawn with a known probability; the others were taken for their utility.
+        log_probability: Natural logarithm of the probability of each draw, given those before it; ``nan`` for the
+            greedy picks, so that no weight can be made of them unawares.
+    """
+
+    numbers: Int[Tensor, "b"]
+    drawn: Bool[Tensor, "b"]
+    log_probability: Float[Tensor, "b"]
+    __repr__ = summary
 
 
 def mixed_batch(

@@ -38,23 +38,6 @@ class FittedCells(Protocol):
         ...
 
 
-@runtime_checkable
-class CellSurrogate(Protocol):
-    """A frozen configuration of a model of single cells."""
-
-    def fit(self, cells: Cells, *, seed: int) -> FittedCells:
-        """Learn from cells.
-
-        Args:
-            cells: Control and treated cells of any number of contexts.
-            seed: Fixes everything that is random.
-
-        Returns:
-            Another value: the fitted model.
-        """
-        ...
-
-
 @dataclass(frozen=True)
 class Shifts:
     """How far each perturbation moves a cell."""

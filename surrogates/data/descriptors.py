@@ -253,20 +253,6 @@ def fingerprints(smiles: Mapping[str, str], *, radius: int = 2, size: int = 2048
     return Descriptors("morgan", "jaccard", tuple(molecules), vectors)
 
 
-def read_smiles(path: Path) -> dict[str, str]:
-    """Read a table of compounds.
-
-    Raises:
-        DataError: If a column is missing or a compound occurs twice.
-    """
-    table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    if missing := [column for column in ("drug", "smiles") if column not in table]:
-        raise DataError(f"{path} has no column {missing[0]!r}; it has {', '.join(table.columns)}")
-    if (twice := table["drug"][table["drug"].duplicated()]).size:
-        raise DataError(f"compound {twice.iloc[0]!r} occurs twice in {path}; keep one row of it")
-    return dict(zip(table["drug"], table["smiles"], strict=True))
-
-
 def gene_descriptors(targets: Sequence[str]) -> tuple[Descriptors, ...]:
     """Describe genes by Gene Ontology, CollecTRI and TRRUST, and HGNC names, as far as the tables know them.
 
@@ -294,23 +280,8 @@ def read_symbols(folder: Path) -> Symbols:
     return Symbols.from_table(pd.read_parquet(folder / "hgnc.parquet"))
 
 
-def membership(
-    table: pd.DataFrame, genes: Sequence[str], *, name: str, resolver: Symbols | None = None
-) -> Descriptors | None:
-    """Make a descriptor of a long table of memberships.
-
-    A column's values are multiplied by ``sqrt(log(n / n_c))``, with ``n`` genes in the table and ``n_c`` of them
-    in the column: sharing a rare set says more (inverse document frequency).
-
-    Raises:
-        DataError: If a column is missing, or a weight is not finite.
-    """
-    if missing := [column for column in ("gene", "feature", "weight") if column not in table]:
-        raise DataError(f"the memberships of {name!r} have no column {missing[0]!r}")
-    return _described(_by_rarity(table), genes, name=name, resolver=resolver)
-
-
-def _by_rarity(table: pd.DataFrame) -> pd.DataFrame:
+def by_rarity(table: pd.DataFrame) -> pd.DataFrame:
+    """Multiply memberships by ``sqrt(log(n / n_c))``, of ``n`` genes and ``n_c`` in a set; rare ones say more."""
     table = table.drop_duplicates(["gene", "feature"])
     rarity = np.sqrt(np.log(table["gene"].nunique() / table.groupby("feature")["gene"].transform("size")))
     counted = table.assign(weight=table["weight"] * rarity)
@@ -341,7 +312,7 @@ def _tables(folder: Path) -> dict[str, pd.DataFrame]:
         "regulators": network.rename(columns={"target": "gene", "source": "feature"}),
         "gene_names": _names(pd.read_parquet(folder / "hgnc.parquet")),
     }
-    return {name: _by_rarity(table) for name, table in tables.items()}
+    return {name: by_rarity(table) for name, table in tables.items()}
 
 
 def _network(folder: Path, resolver: Symbols) -> pd.DataFrame:

@@ -74,11 +74,6 @@ def pit_decile(shares: Float[Tensor, "n c"], number: int) -> RowStatistic:
     return lambda rows: tenth[rows].mean(1)
 
 
-def mean_defined(values: Float[Tensor, "n"]) -> RowStatistic:
-    """Average the drawn rows that have a value."""
-    return lambda rows: values[rows].nanmean(1)
-
-
 def expected_coverage(
     calibrated: int, held_out: int, level: float, *, probability: float = 0.99
 ) -> tuple[float, float]:

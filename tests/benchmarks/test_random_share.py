@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
 
-from benchmarks.weighted_bounds import log_probabilities, mixed_batch
+from benchmarks.weighted_bounds import DrawLaw, MixedBatch, Softmax, log_probabilities, mixed_batch
 from surrogates.errors import DataError
-from surrogates.uncertainty.conformal.adaptive import DrawLaw, MixedBatch, Softmax
 
 
 def drawn_from(utility: torch.Tensor, count: int, share: float, law: DrawLaw, seed: int) -> MixedBatch:

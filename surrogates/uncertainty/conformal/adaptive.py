@@ -1,4 +1,4 @@
-"""Adaptive conformal inference for designed batches, and batches of which a part is drawn with known probability.
+"""Adaptive conformal inference for designed batches.
 
 Designed candidates are harder to predict than random ones, so that intervals calibrated by random ones miss them
 too often. After each round the miscoverage ``alpha`` at which the next intervals are made is moved by the misses,
@@ -13,18 +13,15 @@ too often. After each round the miscoverage ``alpha`` at which the next interval
 [their proposition 4.1]. That says nothing of the first rounds, see
 :mod:`surrogates.uncertainty.conformal.exchangeability`, and it may be kept by infinite bounds: report how many
 are.
-
-How the random picks of a batch are drawn: with logged probabilities, since greedy picks say nothing of the others.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from surrogates.errors import CalibrationError, DataError
+from surrogates.errors import CalibrationError
 from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile, refuse_nan, require_level
 
@@ -103,45 +100,3 @@ class ScorePool:
     def scores(self) -> Float[Tensor, "m"]:
         """All scores, random ones first, then round after round."""
         return torch.cat([self.random, *self.designed])
-
-
-@runtime_checkable
-class DrawLaw(Protocol):
-    """How likely candidates are to be drawn, given their utility."""
-
-    def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """Give the logarithm of each candidate's weight, up to a common constant; minus infinity excludes it."""
-        ...
-
-
-@dataclass(frozen=True)
-class Softmax:
-    """Weights ``exp(utility / temperature)``."""
-
-    temperature: float  # utility that makes a candidate ``e`` times as likely, positive; infinite draws uniformly
-
-    def __post_init__(self) -> None:
-        """Refuse a temperature that orders nothing."""
-        if not self.temperature > 0:
-            raise DataError(f"temperature {self.temperature} is not positive; a greedy batch needs no law")
-
-    def log_weights(self, utility: Float[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """Give the logarithm of each candidate's weight, up to a common constant."""
-        return utility.double() / self.temperature
-
-
-@dataclass(frozen=True)
-class MixedBatch:
-    """Candidates to be measured, and how each came to be chosen.
-
-    Attributes:
-        numbers: Of the candidates: the drawn ones in their order, then the greedy ones, best first.
-        drawn: Which were drawn with a known probability; the others were taken for their utility.
-        log_probability: Natural logarithm of the probability of each draw, given those before it; ``nan`` for the
-            greedy picks, so that no weight can be made of them unawares.
-    """
-
-    numbers: Int[Tensor, "b"]
-    drawn: Bool[Tensor, "b"]
-    log_probability: Float[Tensor, "b"]
-    __repr__ = summary

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.contrib.cells import CellSurrogate, FittedCells, TwoFactorCells, balanced_shifts
+from surrogates.contrib.cells import FittedCells, TwoFactorCells, balanced_shifts
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
@@ -89,5 +89,4 @@ def test_cells_that_do_not_fit_are_refused() -> None:
 
 
 def test_the_protocols_hold() -> None:
-    assert isinstance(TwoFactorCells(), CellSurrogate)
     assert isinstance(TwoFactorCells().fit(drawn(), seed=0), FittedCells)

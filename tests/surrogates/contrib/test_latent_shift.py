@@ -6,7 +6,7 @@ from jaxtyping import Float
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.contrib.cells import CellSurrogate, FittedCells, FittedLatentShift, LatentShift, PrincipalAxes
+from surrogates.contrib.cells import FittedCells, FittedLatentShift, LatentShift, PrincipalAxes
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
@@ -141,5 +141,4 @@ def test_bad_configurations_are_refused(change: dict[str, object]) -> None:
 
 
 def test_the_protocols_hold(fitted: FittedLatentShift) -> None:
-    assert isinstance(SMALL, CellSurrogate)
     assert isinstance(fitted, FittedCells)

@@ -2,11 +2,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from rdkit import Chem, DataStructs
 from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 
-from surrogates.data.descriptors import fingerprints, read_smiles
+from surrogates.data.descriptors import fingerprints
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
@@ -44,20 +45,9 @@ def test_without_rdkit_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> No
         fingerprints({"x": "CC"})
 
 
-def test_tables_of_compounds(tmp_path: Path) -> None:
-    path = tmp_path / "drugs.csv"
-    path.write_text("drug,smiles\nNA,CC\n5-FU,CO\n")
-    assert read_smiles(path) == {"NA": "CC", "5-FU": "CO"}
-    path.write_text("drug,smiles\nx,CC\nx,CC\n")
-    with pytest.raises(DataError, match="'x' occurs twice"):
-        read_smiles(path)
-    path.write_text("drug,structure\nx,CC\n")
-    with pytest.raises(DataError, match="no column 'smiles'; it has drug, structure"):
-        read_smiles(path)
-
-
 @pytest.mark.real_data
 def test_all_drugs_of_oneil2016_have_fingerprints(real_data: Callable[[str], Path]) -> None:
-    made = fingerprints(read_smiles(real_data("oneil2016_synergy") / "drugs.csv"))
+    drugs = pd.read_csv(real_data("oneil2016_synergy") / "drugs.csv", dtype=str, keep_default_na=False)
+    made = fingerprints(dict(drugs[["drug", "smiles"]].to_numpy()))
     assert len(made.symbols) == 36
     assert (made.vectors.sum(1) > 5).all()

@@ -6,10 +6,9 @@ import pandas as pd
 import pytest
 
 from surrogates.data import descriptors
-from surrogates.data.descriptors import gene_descriptors, membership
+from surrogates.data.descriptors import by_rarity, gene_descriptors
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.errors import DataError
 
 MEMBERS = pd.DataFrame(
     [("A", "s1", 1.0), ("B", "s1", -1.0), ("B", "s2", 1.0), ("C", "s2", 1.0), ("C", "s3", 1.0), ("A", "s4", 1.0),
@@ -19,24 +18,14 @@ MEMBERS = pd.DataFrame(
 
 
 def test_rare_sets_weigh_more_and_common_ones_nothing() -> None:
-    made = membership(MEMBERS, ["A", "C", "Z"], name="sets")
-    assert made is not None
-    assert made.symbols == ("A", "C")
+    made = by_rarity(MEMBERS)
+    found = {(gene, name): weight for gene, name, weight in made.itertuples(index=False)}
     # s1 and s2 hold two genes of three, s3 one (listed twice), s4 all.
     two, one = math.sqrt(math.log(3 / 2)), math.sqrt(math.log(3))
-    assert made.vectors.tolist() == [[pytest.approx(two), 0, 0], [0, pytest.approx(two), pytest.approx(one)]]
-
-
-def test_signs_are_kept() -> None:
-    made = membership(MEMBERS, ["A", "B"], name="sets")
-    assert made is not None
-    assert made.vectors[0, 0] == -made.vectors[1, 0]
-
-
-def test_nothing_known_is_no_descriptor_and_a_missing_column_is_named() -> None:
-    assert membership(MEMBERS, ["Z"], name="sets") is None
-    with pytest.raises(DataError, match="no column 'weight'"):
-        membership(MEMBERS.drop(columns="weight"), ["A"], name="sets")
+    assert found == pytest.approx(
+        {("A", "s1"): two, ("B", "s1"): -two, ("B", "s2"): two, ("C", "s2"): two, ("C", "s3"): one}
+    )
+    assert len(made) == 5
 
 
 def test_without_the_tables_there_are_no_descriptors(monkeypatch: pytest.MonkeyPatch) -> None:

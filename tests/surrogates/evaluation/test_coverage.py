@@ -12,13 +12,13 @@ from surrogates.evaluation.coverage import (
     covered_rows,
     exact_binomial_interval,
     expected_coverage,
-    mean_defined,
     pit_decile,
     pit_deviation,
     pit_shares,
     responding_readouts,
     width_rows,
 )
+from surrogates.evaluation.intervals import mean
 from surrogates.uncertainty.posterior import Interval, isotropic
 
 WHOLE = torch.arange(4)[None]
@@ -102,7 +102,7 @@ def test_deviations_of_drawn_rows_are_those_of_the_rows() -> None:
 
 def test_undefined_rows_are_left_out_of_means() -> None:
     values = torch.tensor([1.0, torch.nan, 3.0]).double()
-    assert mean_defined(values)(torch.tensor([[0, 1, 2], [1, 0, 0]])).tolist() == [2.0, 1.0]
+    assert mean(values)(torch.tensor([[0, 1, 2], [1, 0, 0]])).tolist() == [2.0, 1.0]
 
 
 def test_expected_coverage_holds_what_honest_calibrations_show() -> None:
