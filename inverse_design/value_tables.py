@@ -14,6 +14,7 @@ import torch
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
+from inverse_design.spreadsheets import as_written
 from surrogates.data.io.tabular import MISSING, delimiter_of, text_of
 from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.io.untrusted.sheets import sheet_rows
@@ -118,6 +119,7 @@ def text_table(path: Path) -> pd.DataFrame:
             text = text_of(path)
             sep = delimiter_of([line for line in text.splitlines()[:100] if line.strip()] or [""])
             whole = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False)
+            whole = as_written(whole) if "'" in text else whole
             header, rows = [str(cell).strip() for cell in whole.iloc[0]], whole.iloc[1:].reset_index(drop=True)
     except (ValueError, IndexError, OSError, EOFError, zlib.error) as error:
         raise TargetError(f"{path.name!r} cannot be read as a table: {shown(error, bare=True)}") from error

@@ -15,13 +15,13 @@ import torch
 
 from inverse_design.cli.console import Run
 from inverse_design.errors import OutputError
+from inverse_design.spreadsheets import save_csv, save_workbook
 from surrogates.data.screen import Screen
 from surrogates.registry import Registry
-from surrogates.whole_file import write_whole
+from surrogates.whole_file import staged, write_whole
 
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
 METADATA_KEY = b"inverse_design"
-_DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number of threads
 
 
 def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = ()) -> Path:
@@ -84,17 +84,19 @@ def table_endings() -> tuple[str, ...]:
 
 
 def write_table(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) -> tuple[Path, Path]:
-    """Write a table in the format of its ending with a JSON sidecar, each whole or not at all."""
+    """Write a table in the format of its ending with a JSON sidecar: both are whole before either has its name."""
     fitting = [name for name in WRITERS.names() if path.name.endswith(f".{name}")]
     write = WRITERS.load(max(fitting, key=len) if fitting else path.suffix[1:])
-    write_whole(path, lambda temporary: write(table, temporary, facts))
-    return path, write_facts(path, facts)
+    sidecar = sidecar_of(path)
+    with staged([path, sidecar]) as parts:
+        write(table, parts[path], facts)
+        _write_json(facts, parts[sidecar])
+    return path, sidecar
 
 
 def write_csv(table: pd.DataFrame, path: Path, _facts: Mapping[str, object]) -> None:
-    """Write comma-separated values of ten digits."""
-    csv = table.to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
-    path.write_text(csv, encoding="utf-8", newline="")
+    """Write comma-separated values in which no text acts as a formula."""
+    save_csv(table, path)
 
 
 def write_json_rows(table: pd.DataFrame, path: Path, _facts: Mapping[str, object]) -> None:
@@ -114,16 +116,18 @@ def write_parquet(table: pd.DataFrame, path: Path, facts: Mapping[str, object]) 
 
 def write_xlsx(table: pd.DataFrame, path: Path, _facts: Mapping[str, object]) -> None:
     """Write the sheet of a workbook."""
-    with path.open("wb") as file:
-        table.to_excel(file, index=False, engine="openpyxl")
+    save_workbook({"Sheet1": table}, path)
 
 
 def write_facts(path: Path, facts: Mapping[str, object]) -> Path:
     """Write what explains a file beside it, whole or not at all."""
-    text = json.dumps(strict(facts), indent=1, allow_nan=False)
     sidecar = sidecar_of(path)
-    write_whole(sidecar, lambda temporary: temporary.write_text(text + "\n", encoding="utf-8"))
+    write_whole(sidecar, lambda part: _write_json(facts, part))
     return sidecar
+
+
+def _write_json(facts: Mapping[str, object], path: Path) -> None:
+    path.write_text(json.dumps(strict(facts), indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
 
 def strict(value: object) -> object:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pandas as pd
 
-from inverse_design.campaign.export import as_meant
 from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.plate import CONTROL_LABEL
 from inverse_design.campaign.results import PERTURBATION
@@ -31,7 +30,7 @@ def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.Dat
         )
     if not path.endswith(TABLE_ENDINGS):
         raise DataError(f"results {path!r} have none of the known endings {', '.join((*TABLE_ENDINGS, H5AD))}")
-    return _as_meant(text_table(Path(path)))
+    return text_table(Path(path))
 
 
 def read_library(path: str) -> ReagentLibrary:
@@ -55,11 +54,3 @@ def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFra
     effects = pd.DataFrame(found.effects[:, [numbers[name] for name in shared]], columns=shared)
     labels = [label or CONTROL_LABEL for label in found.labels]
     return pd.concat([pd.Series(labels, name=PERTURBATION, dtype=object), effects], axis=1)
-
-
-def _as_meant(table: pd.DataFrame) -> pd.DataFrame:
-    """Take off what an export of ours put before texts that a spreadsheet would compute."""
-    plain = table.rename(columns=as_meant)
-    if PERTURBATION in plain:
-        plain[PERTURBATION] = plain[PERTURBATION].map(as_meant)
-    return plain

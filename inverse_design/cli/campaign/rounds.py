@@ -28,10 +28,7 @@ def run_ask(
     with working("planning"):
         batch = campaign.ask_more(wanted, recommender) if more else campaign.ask(wanted, recommender)
     if written is not None:
-        from inverse_design.campaign.export import harmless  # noqa: PLC0415 - and openpyxl with it
-
-        table = harmless(batch.table) if written.suffix == ".csv" else batch.table
-        write_table(table, written, round_facts(run, campaign, batch))
+        write_table(batch.table, written, round_facts(run, campaign, batch))
     console = output()
     if recommender is not None and not batch.fresh:
         say(console, f"warning: round {batch.round} is open, so --recommender was not asked", "bold yellow")

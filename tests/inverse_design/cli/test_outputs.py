@@ -8,6 +8,7 @@ import pytest
 
 from inverse_design.cli.outputs import check_writable, sidecar_of, table_endings, write_table
 from inverse_design.errors import OutputError
+from inverse_design.spreadsheets import as_written
 from surrogates.whole_file import write_whole
 
 FRAME = pd.DataFrame({"rank": [1, 2], "utility": [1 / 3, math.nan], "reason": ["a, b", '=1+1 "x"']})
@@ -57,7 +58,7 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_csv_reads_back_with_its_sidecar(tmp_path: Path) -> None:
     table, sidecar = write_table(FRAME, tmp_path / "a.csv", FACTS)
-    pd.testing.assert_frame_equal(pd.read_csv(table), FRAME, rtol=1e-9)
+    pd.testing.assert_frame_equal(as_written(pd.read_csv(table)), FRAME, rtol=1e-9)
     assert sidecar == sidecar_of(table) == tmp_path / "a.csv.json"
     assert json.loads(sidecar.read_text()) == {"manifest": {"seed": 1}, "worst": [None, [None]]}
     assert b"\r" not in table.read_bytes()
