@@ -191,10 +191,9 @@ def synergy(seed: int) -> Iterator[Row]:
     """Drug pairs in 31 lines, a fifth of the cells held out at a time."""
     screen = open_dataset("oneil2016_synergy")
     labels = sorted(set(screen.labels))
-    cells = [f"{label}\n{context}" for label, context in zip(screen.labels, screen.contexts, strict=True)]
     cluster = torch.tensor([labels.index(label) for label in screen.labels])
     judge = Judge("oneil2016_synergy", "drug pairs x lines", screen.effects, cluster, seed)
-    predictions = _cross_fitted(screen, fold_numbers(cells, folds=5, seed=seed), seed)
+    predictions = _cross_fitted(screen, fold_numbers(screen.places, folds=5, seed=seed), seed)
     for name, each in predictions.items():
         together = torch.cat([each, screen.effects], dim=1).T
         value = float(torch.corrcoef(together)[0, 1])

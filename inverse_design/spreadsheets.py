@@ -49,8 +49,9 @@ def _marked(value: object) -> object:
 
 
 def _unmarked(value: object) -> object:
-    marked = isinstance(value, str) and value.startswith(_MARK) and _computes(value.lstrip(_MARK))
-    return value[1:] if marked else value
+    if isinstance(value, str) and value.startswith(_MARK) and _computes(value.lstrip(_MARK)):
+        return value[1:]
+    return value
 
 
 def save_workbook(sheets: Mapping[str, pd.DataFrame], path: Path) -> None:
@@ -80,5 +81,5 @@ def _fill(cell: Any, value: object) -> None:  # noqa: ANN401 - a cell of openpyx
         cell.value = _ILLEGAL.sub("\N{REPLACEMENT CHARACTER}", value)[:_LONGEST]
         cell.data_type = "s"  # openpyxl takes a leading "=" for a formula
         cell.quotePrefix = _computes(value)  # and so would whoever edits the cell
-    elif not (pd.isna(value) or (isinstance(value, float) and not math.isfinite(value))):
+    elif value is not pd.NA and not (isinstance(value, float) and not math.isfinite(value)):
         cell.value = value

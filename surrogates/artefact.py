@@ -72,7 +72,7 @@ class Origin:
 
 def fingerprint(screen: Screen) -> str:
     """Hash the content of a screen: effects, standard errors, design, vocabulary, readouts and contexts."""
-    ordered = screen.in_canonical_order()
+    ordered = screen.sorted_by_label()
     names = {
         "rows": ordered.labels,
         "contexts": ordered.contexts,

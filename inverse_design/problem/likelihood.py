@@ -12,6 +12,7 @@ from inverse_design.problem.pair_means import PairMeans
 from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
+from surrogates.data.canonical import content_order
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -206,13 +207,14 @@ def replicates(
             " no standard errors"
         )
     else:
-        combinations = torch.nonzero(screen.batch.order > 1).flatten()
-        pool = screen.standard_errors[combinations if len(combinations) else slice(None)].square()
+        rows = screen.places.argsort()
+        combinations = rows[screen.batch.order[rows] > 1]
+        pool = screen.standard_errors[combinations if len(combinations) else rows].square()
         first, second = torch.randint(len(pool), (2, _DRAWS), generator=generator)
         both = pool[first].clone()
         both[:, target.columns] += pool[second][:, target.columns] if variance is None else variance
         noise = torch.randn(both.shape, generator=generator, dtype=torch.float64)
-        differences = both.sqrt() * noise
+        differences = both.sqrt() * noise[:, content_order(screen.effects.T).argsort()]
         source = "the standard errors of two measurements"
     return Replicates(at_zero.measured(differences).sort().values, source)
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from inverse_design.problem.likelihood import law_on
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
+from surrogates.data.canonical import content_order
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
@@ -89,18 +90,19 @@ def asked_states(
     generator = torch.Generator().manual_seed(seed)
     weights = torch.full((g,), _UNIT_WEIGHT, dtype=torch.float64) if weights is None else weights
     others = (torch.arange(n) + torch.randint(1, n, (n,), generator=generator)) % n
-    added, alone = (_drawn(len(singles), n, generator) for _ in range(2))
+    ordered, column = content_order(singles.effects), content_order(held_out.effects.T).argsort()
+    added, alone = (ordered[_drawn(len(singles), n, generator)] for _ in range(2))
     before = _drawn(len(trained), n, generator) if len(trained) else torch.empty(0, dtype=torch.int64)
     readouts = min(MOST_READOUTS, -(-g // 2))
     states = []
     for row in range(n):
         double, genes = held_out.effects[row], _ids(held_out.genes[row])
         state = partial(_state, weights, base=row)
-        noise = torch.randn(g, generator=generator, dtype=torch.float64) * double.square().mean().sqrt()
+        noise = torch.randn(g, generator=generator, dtype=torch.float64)[column] * double.square().mean().sqrt()
         partner, single = int(others[row]), int(added[row])
         with_partner = (*genes, *_ids(held_out.genes[partner]))
         with_single = (*genes, *_ids(singles.genes[single]))
-        random = torch.randperm(g, generator=generator)[:readouts].sort().values
+        random = column.argsort()[torch.randperm(g, generator=generator)[:readouts]].sort().values
         strongest = double.abs().topk(readouts).indices.sort().values
         states += [
             state(ITSELF, double, genes),

@@ -277,9 +277,9 @@ def normalised(
     likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace
 ) -> TargetLikelihood:
     """Let the experts of a surrogate speak together: sum the densities of each over all candidates."""
-    if not fitted.experts or space.orders[-1] > _PAIRS or not space.size:
-        return likelihood
     alone = replace(likelihood, log_sums=())
+    if not fitted.experts or space.orders[-1] > _PAIRS or not space.size:
+        return alone
     few = space.take(torch.linspace(0, space.size - 1, min(_PEEKED, space.size)).round().long())
     log_sums = []
     for expert in fitted.experts:

@@ -123,16 +123,15 @@ def identify(
     asked; the calibration is as valid, and less precise.
     """
     places = [
-        (fold.batch.genes[row].tolist(), number, row)
+        (number, row)
         for number, fold in enumerate(fitted.cross)
         for row in torch.nonzero(fold.codes == SEEN_DOUBLE).flatten().tolist()
     ]
-    places.sort()  # by what they are, so that the order of the rows of a screen does not matter
     decoded = _STREAMED if fitted.latent_factors() is None else _DECODED
     budget = _PAIRS if fitted.factorises else decoded
     most = max(FEWEST, budget // max(1, space.size))
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
-    asked = [places[number][1:] for number in order.tolist()]
+    asked = [places[number] for number in order.tolist()]
     found = list(_identified(likelihood, fitted, asked, space, progress))
     columns = torch.stack([each for each, _ in found]) if found else torch.empty(0, 5 + NEAR, dtype=torch.float64)
     gap, rank, surprise, misfit, excess = columns[:, :5].unbind(1)

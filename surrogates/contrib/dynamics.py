@@ -182,7 +182,7 @@ class SaturatingDynamics:
     def _held_out(self, screen: Screen, seed: int) -> Bool[Tensor, "s n"]:
         """Mark the perturbations that each member does not learn from."""
         folds = min(_FOLDS, len(screen))
-        numbers = fold_numbers(screen.labels, folds=folds, seed=seed)
+        numbers = fold_numbers(screen.places, folds=folds, seed=seed)
         return numbers == (torch.arange(self.restarts) % folds)[:, None]
 
     def _train(

@@ -103,13 +103,10 @@ def with_targets(screen: Screen, targets: Iterable[str], *, mode: Mode, dose: fl
     return replace(screen, vocabulary=vocabulary, batch=replace(screen.batch, genes=numbers[screen.batch.genes]))
 
 
-def fold_numbers(names: Sequence[str], *, folds: int, seed: int) -> Int[Tensor, "n"]:
-    """Deal distinct names to folds of nearly equal size."""
-    dealt = torch.randperm(len(names), generator=torch.Generator().manual_seed(seed)) % folds
-    by_name = torch.tensor(sorted(range(len(names)), key=names.__getitem__), dtype=torch.int64)
-    numbers = torch.empty(len(names), dtype=torch.int64)
-    numbers[by_name] = dealt
-    return numbers
+def fold_numbers(places: Int[Tensor, "n"], *, folds: int, seed: int) -> Int[Tensor, "n"]:
+    """Deal distinct places, such as those of rows in canonical order, to folds of nearly equal size."""
+    dealt = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed)) % folds
+    return dealt[places.argsort().argsort()]
 
 
 NOT_HELD_OUT = -1
@@ -124,7 +121,7 @@ def folds_of_doubles(screen: Screen, *, seed: int) -> Int[Tensor, "n"]:
     doubles = screen.batch.order == 2
     if "double_fold" not in screen.annotations:
         names = [label if held else None for label, held in zip(screen.labels, doubles.tolist(), strict=True)]
-        return _deal(names, folds=5, seed=seed)
+        return _deal(screen, names, folds=5, seed=seed)
     given = screen.annotations["double_fold"]
     if not pd.api.types.is_integer_dtype(given):
         raise DataError(f"annotation 'double_fold' holds {given.dtype}; make it whole numbers, -1 for no fold")
@@ -135,14 +132,16 @@ def folds_of_singles(screen: Screen, *, folds: int = 5, seed: int) -> Int[Tensor
     """Number the fold in which each single perturbation is held out."""
     targets = screen.vocabulary.targets
     rows = zip(screen.batch.genes[:, 0].tolist(), (screen.batch.order == 1).tolist(), strict=True)
-    return _deal([targets[gene] if single else None for gene, single in rows], folds=folds, seed=seed)
+    names = [targets[gene] if single else None for gene, single in rows]
+    return _deal(screen, names, folds=folds, seed=seed)
 
 
-def _deal(names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, "n"]:
-    """Deal distinct names to folds; ``None`` stays out."""
-    distinct = sorted({name for name in names if name is not None})
-    fold = dict(zip(distinct, fold_numbers(distinct, folds=folds, seed=seed).tolist(), strict=True))
-    return torch.tensor([NOT_HELD_OUT if name is None else fold[name] for name in names], dtype=torch.int64)
+def _deal(screen: Screen, names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, "n"]:
+    """Deal the rows of a screen to folds, those of one name to one; ``None`` stays out."""
+    distinct = list(dict.fromkeys(name for row in screen.places.argsort().tolist() if (name := names[row])))
+    numbers = fold_numbers(torch.arange(len(distinct)), folds=folds, seed=seed).tolist()
+    fold = {None: NOT_HELD_OUT, **dict(zip(distinct, numbers, strict=True))}
+    return torch.tensor([fold[name] for name in names], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,8 @@ def splits_over_doubles(screen: Screen, *, folds: int, seed: int) -> list[Split]
     rows = torch.nonzero(novelty_code(screen.batch, screen.single_rows >= 0) == SEEN_DOUBLE).flatten()
     if len(rows) < 2:
         return []
-    parts = min(folds, len(rows))
-    numbers = fold_numbers([screen.labels[row] for row in rows.tolist()], folds=parts, seed=seed)
+    parts, rows = min(folds, len(rows)), rows[screen.places[rows].argsort()]
+    numbers = fold_numbers(screen.places[rows], folds=parts, seed=seed)
     return [_without(screen, rows[numbers == part]) for part in range(parts)]
 
 
@@ -179,7 +178,8 @@ def splits_over_targets(screen: Screen, *, folds: int, seed: int) -> list[Split]
         hidden = torch.tensor([target in held for target in targets])
         touched = (hidden[screen.batch.genes.clamp(min=0)] & screen.batch.present).any(1)
         if not bool(touched.all()):
-            splits.append(_without(screen, torch.nonzero(touched).flatten()))
+            rows = torch.nonzero(touched).flatten()
+            splits.append(_without(screen, rows[screen.places[rows].argsort()]))
     return splits
 
 

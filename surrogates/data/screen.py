@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.data.canonical import content_order
 from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.dialects import ReadOptions
 from surrogates.data.io.notes import NOTE
@@ -272,13 +273,30 @@ class Screen:
             raise UnknownNameError.from_known("context", context, self.contexts)
         return self.rows([row for row, name in enumerate(self.contexts) if name == context])
 
+    @cached_property
+    def places(self) -> Int[Tensor, "n"]:
+        """The place of each row in canonical order: by :func:`content_order`, equal effects by label."""
+        named = torch.tensor(self._by_label(), dtype=torch.int64)
+        return named[content_order(self.effects[named])].argsort()
+
     def in_canonical_order(self) -> "Screen":
-        """Sort the rows by condition and context, so that whatever draws rows at random does not see their order.
+        """Sort the rows by what was measured, so that whatever draws rows at random sees neither order nor names.
 
         Returns:
             The same rows, sorted.
         """
-        return self.rows(sorted(range(len(self)), key=lambda row: (self.labels[row], self.contexts[row])))
+        return self.rows(self.places.argsort())
+
+    def sorted_by_label(self) -> "Screen":
+        """Sort the rows by condition and context.
+
+        Returns:
+            The same rows, sorted.
+        """
+        return self.rows(self._by_label())
+
+    def _by_label(self) -> list[int]:
+        return sorted(range(len(self)), key=lambda row: (self.labels[row], self.contexts[row]))
 
     def row_of(self, perturbation: Perturbation | str) -> int:
         """Find the row in which a perturbation was measured.

@@ -124,7 +124,7 @@ class LatentAdditive:
         if len(screen) < FEWEST_CONDITIONS:
             raise DataError(f"{len(screen)} condition(s) are too few; give {FEWEST_CONDITIONS} or more")
         screen = screen.in_canonical_order()
-        held = fold_numbers(screen.labels, folds=min(_FOLDS, len(screen)), seed=seed) == 0
+        held = fold_numbers(screen.places, folds=min(_FOLDS, len(screen)), seed=seed) == 0
         kept, held_out = torch.nonzero(~held).flatten(), torch.nonzero(held).flatten()
         stopped = self._train(screen, kept, held_out, self.schedule, seed)[1]
         every = torch.arange(len(screen))

@@ -60,7 +60,7 @@ def held_out(screen: Screen, problem: Regression, *, seed: int) -> tuple[HeldOut
         return held_out_targets(problem, seed=seed)
     rows = torch.nonzero(seen).flatten()
     folds = torch.full_like(order, -1)
-    folds[rows] = fold_numbers([screen.labels[int(row)] for row in rows], folds=_FOLDS, seed=seed)
+    folds[rows] = fold_numbers(screen.places[rows], folds=_FOLDS, seed=seed)
     return tuple(HeldOut(problem.rows(folds != fold), problem.rows(folds == fold)) for fold in range(_FOLDS))
 
 
@@ -68,7 +68,7 @@ def held_out_targets(problem: Regression, *, seed: int) -> tuple[HeldOut, ...]:
     """Hold nodes out: whatever acts on one of them is not for training."""
     acted = problem.inputs != 0
     nodes = torch.nonzero(problem.perturbed).flatten()
-    fold = fold_numbers([f"{int(node):09d}" for node in nodes], folds=_FOLDS, seed=seed)
+    fold = fold_numbers(nodes, folds=_FOLDS, seed=seed)
     splits = []
     for number in range(_FOLDS):
         hidden = nodes[fold == number]

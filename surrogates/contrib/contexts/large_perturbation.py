@@ -250,8 +250,7 @@ def _held_out(screen: Screen, *, seed: int) -> Bool[Tensor, "n"]:
     """Choose a tenth of the conditions, each with its context."""
     if len(screen) < _FEWEST_TO_HOLD_OUT:
         return torch.zeros(len(screen), dtype=torch.bool)
-    names = [f"{label}\n{context}" for label, context in zip(screen.labels, screen.contexts, strict=True)]
-    return fold_numbers(names, folds=10, seed=seed) == 0
+    return fold_numbers(screen.places, folds=10, seed=seed) == 0
 
 
 def _mean_part(rows: Float[Tensor, "v d"], batch: PerturbationBatch) -> Float[Tensor, "b d"]:

@@ -268,7 +268,7 @@ def hold_out(
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
     atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
-    order = fold_numbers([screen.labels[int(row)] for row in rows], folds=len(rows), seed=seed).argsort()
+    order = fold_numbers(screen.places[rows], folds=len(rows), seed=seed).argsort()
     return HeldOutFold(
         measured=screen.effects[rows],
         truth=truth,
@@ -289,14 +289,17 @@ def candidate_pairs(
     """List held-out pairs first, then all other pairs of entries measured alone, or a random part of them."""
     truth = screen.batch.genes[rows][:, :2]
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
+    seen = seen[
+        screen.places[screen.single_rows[seen]].argsort()
+    ]  # so that names do not matter where some are drawn
     v = len(screen.vocabulary)
     if len(seen) * (len(seen) - 1) // 2 <= count:
-        others = torch.combinations(seen, 2)
+        others = torch.combinations(seen, 2).sort(1).values
     else:
         generator = torch.Generator().manual_seed(seed)
-        drawn = seen[torch.randint(len(seen), (2 * count, 2), generator=generator)].sort(1).values
-        others = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
-        others = others[torch.randperm(len(others), generator=generator)[:count]]
+        drawn = torch.randint(len(seen), (2 * count, 2), generator=generator).sort(1).values
+        distinct = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
+        others = seen[distinct[torch.randperm(len(distinct), generator=generator)[:count]]].sort(1).values
     taken = torch.isin(others[:, 0] * v + others[:, 1], truth[:, 0] * v + truth[:, 1])
     return torch.cat([truth, others[~taken]]), torch.arange(len(rows))
 

@@ -178,11 +178,11 @@ class Ensemble:
 
     def _part(self, screen: Screen, generator: torch.Generator) -> Int[Tensor, "m"]:
         """Draw the rows of one member; rows of one perturbation stay together."""
-        labels = sorted({
+        labels = list(dict.fromkeys(
             label
             for label, order in zip(screen.labels, screen.batch.order.tolist(), strict=True)
             if self.resample == "perturbations" or (self.resample == "combinations" and order > 1)
-        })  # fmt: skip
+        ))  # fmt: skip
         drawn = torch.randperm(len(labels), generator=generator)[math.ceil(self.fraction * len(labels)) :]
         left_out = {labels[number] for number in drawn.tolist()}
         return torch.tensor([row for row, label in enumerate(screen.labels) if label not in left_out])

@@ -151,7 +151,7 @@ def test_the_held_out_error_is_that_of_refits_without_each_fold(
     model: Calibrated, screen: Screen, fitted: FittedCalibrated
 ) -> None:
     doubles = list(range(7, len(screen)))
-    numbers = fold_numbers([screen.labels[row] for row in doubles], folds=5, seed=0)
+    numbers = fold_numbers(screen.places[doubles], folds=5, seed=0)
     wrong = plain = 0.0
     for number in range(5):
         out = [row for row, fold in zip(doubles, numbers.tolist(), strict=True) if fold == number]
