@@ -10,11 +10,12 @@ import pandas as pd
 
 from inverse_design.errors import LibraryError
 from surrogates.data.io.dialects import as_text
+from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
-from surrogates.errors import nearest_hint
+from surrogates.errors import DataError, nearest_hint
 
 REAGENT_COLUMNS = ("gene", "reagent", "sequence", "catalogue", "experiments", "wells")
-_SHOWN = 5
+_SHOWN, _LONGEST = 5, 10_000
 # Names in use for the columns, folded as by _folded, the plainest first.
 _NAMES: Mapping[str, tuple[str, ...]] = {
     "gene": ("gene", "genesymbol", "symbol", "genename", "targetgene", "target", "compound", "drug"),
@@ -63,7 +64,7 @@ class ReagentLibrary:
         """Read a table with one row per reagent; columns are found by name, in any spelling.
 
         Raises:
-            LibraryError: If a column is missing or two columns qualify, or a row is unusable.
+            LibraryError: If a column is missing or two columns qualify, or a row is unusable or not printable.
         """
         found = {what: _column(table, what) for what in _NAMES}
         if found["reagent"] is None:
@@ -74,7 +75,7 @@ class ReagentLibrary:
                     f"the library has no column of {what}s among {', '.join(map(repr, map(str, table)))};"
                     f" call it {what!r}"
                 )
-        texts = {what: as_text(table[name]) for what, name in found.items() if name is not None}
+        texts = {what: _printable(table[name], what) for what, name in found.items() if name is not None}
         rows = zip(*texts.values(), strict=True)
         return cls(tuple(Reagent(**dict(zip(texts, row, strict=True))) for row in rows))
 
@@ -129,6 +130,17 @@ def _column(table: pd.DataFrame, what: str) -> str | None:
             f"columns {', '.join(map(repr, found))} of the library both qualify as {what}; rename all but one"
         )
     return found[0] if found else None
+
+
+def _printable(column: pd.Series, what: str) -> tuple[str, ...]:
+    """Read a column of which every text fills one line; a structure may be long."""
+    texts = list(as_text(column))
+    for row, text in enumerate(texts):
+        try:
+            texts[row] = name_of(text, what, longest=_LONGEST) if text else text
+        except DataError as error:
+            raise LibraryError(f"row {row + 1} of the library: {error}") from error
+    return tuple(texts)
 
 
 def _folded(name: object) -> str:

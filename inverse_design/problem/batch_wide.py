@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inverse_design.errors import SpaceError
 from inverse_design.problem.constraints import Constraint, Constraints
+from surrogates.data.names import name_of
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 from surrogates.errors import UnknownNameError
 
@@ -32,7 +33,10 @@ class BatchWide:
     values: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        """Refuse values of a dose, which are those of the screen, and a condition without values."""
+        """Refuse names that are not printable, values of a dose, and a condition without values."""
+        object.__setattr__(self, "name", name_of(self.name, "name of a batch-wide condition"))
+        values = {one: name_of(value, f"value of {self.name!r}") for one, value in self.values.items()}
+        object.__setattr__(self, "values", values)
         if (self.name == DOSE) == bool(self.values):
             what = "has its values in the screen; leave them out" if self.values else "needs values"
             raise SpaceError(f"the batch-wide condition {self.name!r} {what}: from each name to its value")

@@ -168,6 +168,8 @@ class Database:
             raise StoreError(f"{self.shown!r} {_in_words(error)}") from error
         except UnicodeDecodeError as error:  # SQLite quotes a damaged schema in its own message
             raise StoreError(f"{self.shown!r} is damaged; {WAY_BACK}") from error
+        except UnicodeError as error:  # a name of a campaign or a server that is no text
+            raise StoreError(f"{self.shown!r} cannot be asked for that name ({error})") from error
         except MemoryError as error:
             raise StoreError(
                 f"{self.shown!r} needs more memory than there is: it is damaged ({WAY_BACK}), or too large"
@@ -193,6 +195,8 @@ def _url_of(place: str | Path) -> URL:
 def _file_of(url: URL) -> Path:
     if not url.database or url.database == ":memory:":
         raise StoreError("a store in memory would be lost at the end; name a file")
+    if "\0" in url.database:
+        raise StoreError(f"{url.database[:80]!r} is no path; remove U+0000")
     return Path(url.database.removeprefix("file:"))
 
 

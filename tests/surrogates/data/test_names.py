@@ -24,14 +24,35 @@ def test_no_character_of_a_forbidden_category_is_in_a_name() -> None:
         assert sign.isprintable() == expected, hex(code)
 
 
-@given(st.text(max_size=250) | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "L"]), max_size=6))
+def _is_seen(sign: str) -> bool:
+    """Tell by the name that Unicode gives it."""
+    called = unicodedata.name(sign, "")
+    marks = ("GRAPHEME JOINER", "VARIATION SELECTOR", "VOWEL INHERENT", "VOWEL SEPARATOR", "PATTERN BLANK")
+    unseen = any(mark in called for mark in marks) or ("HANGUL" in called and "FILLER" in called)
+    return sign.isprintable() and not unseen
+
+
+def test_no_sign_that_nobody_sees_is_in_a_name() -> None:
+    for code in range(128, sys.maxunicode + 1):
+        sign = chr(code)
+        if not sign.isprintable() or _is_seen(sign):
+            continue
+        with pytest.raises(DataError, match=f"it holds U\\+{code:04X}"):
+            name_of(f"a{sign}b", "name")
+
+
+@given(
+    st.text(max_size=250)
+    | st.text(st.characters(categories=["Cc", "Cf", "Cs", "Zl", "Zp", "L", "Mn", "So"]), max_size=6)
+)
 def test_a_name_is_trimmed_composed_and_printable_or_refused(text: str) -> None:
     composed = unicodedata.normalize("NFC", text.strip())
     try:
         name = name_of(text, "name")
     except DataError:
-        assert not composed or not composed.isprintable() or len(composed) > LONGEST_NAME
+        assert not composed or not all(map(_is_seen, composed)) or len(composed) > LONGEST_NAME
         return
+    assert all(map(_is_seen, name))
     assert name == composed
     assert name_of(name, "name") == name
     assert len(name.splitlines()) == 1
