@@ -367,7 +367,7 @@ def _find_mode(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple[
 
 
 def _named(table: pd.DataFrame, names: tuple[Columns, ...]) -> list[Columns]:
-    present = {str(column).casefold(): str(column) for column in reversed(table.columns)}
+    present = {str(column).casefold(): str(column) for column in table.columns[::-1]}
     return [tuple(present[name] for name in each) for each in names if present.keys() >= set(each)]
 
 

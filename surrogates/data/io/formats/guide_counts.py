@@ -59,16 +59,18 @@ def holds_guide_counts(table: pd.DataFrame, stated: Dialect, *, readouts: Sequen
         return True
     if stated.normalise is False or (readouts is not None and set(readouts) <= set(table)):
         return False
-    numbers, counts = _numbers(table, stated), _samples(table, stated)
     names = {str(name).casefold() for name in table}
+    of_guides = any(len(each) == 2 and names >= set(each) for each in (*_PAIRS, *TARGET_COLUMNS)) or any(
+        map(_OF_GUIDES.fullmatch, names)
+    )
+    if not of_guides and not any(map(_BASELINE.search, names)):
+        return False
+    numbers, counts = _numbers(table, stated), _samples(table, stated)
     texts = names - {name.casefold() for name in numbers}
     compounds = texts & COMPOUND_COLUMNS or any(names >= set(each) for each in DOSE_COLUMNS)
     if len(counts) < 2 or compounds:
         return False
     named = any(_BASELINE.search(name.casefold()) for name in counts)
-    of_guides = any(len(each) == 2 and names >= set(each) for each in (*_PAIRS, *TARGET_COLUMNS)) or any(
-        map(_OF_GUIDES.fullmatch, names)
-    )
     nothing_else = all(_are_calls(column) for name, column in numbers.items() if name not in counts)
     return (of_guides and (named or nothing_else)) or (named and nothing_else)
 

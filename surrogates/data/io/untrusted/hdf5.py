@@ -4,6 +4,7 @@ HDF5 follows links, opens other files and allocates what a header declares befor
 therefore walked first, by its links and headers alone, and refused by name.
 """
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +14,7 @@ import h5py
 import numpy as np
 
 from surrogates.data.io.annotated import Stored
-from surrogates.data.io.untrusted.sizes import refuse_too_large, refuse_unstored
+from surrogates.data.io.untrusted.sizes import MIB, refuse_too_large, refuse_unstored
 from surrogates.errors import DataError, shown
 
 # What h5py raises on damaged files: of HDF5, and of numpy where a type or shape cannot be.
@@ -21,6 +22,8 @@ BROKEN = (
     OSError, KeyError, RuntimeError, ValueError, TypeError, IndexError, AttributeError, OverflowError, MemoryError,
     SystemError,
 )  # fmt: skip
+_HEAP, _OF_HEAP = b"GCOL\x01\0\0\0", struct.Struct("<H6xQ")
+_LARGEST_WALKED = 64 * MIB
 _DEEPEST = 16
 _OF_TEXT = 100  # bytes that a text takes in memory, beside its characters
 _OF_OBJECT = 1000  # bytes that a dataset takes
@@ -39,6 +42,8 @@ def opened(path: Path) -> Iterator[h5py.File]:
     """
     if not path.is_file():
         raise DataError(f"{str(path)!r} is a folder or no file; name an HDF5 file")
+    if path.stat().st_size <= _LARGEST_WALKED:
+        _refuse_endless(path)
     try:
         file = h5py.File(path, "r")
     except BROKEN as error:
@@ -54,6 +59,23 @@ def opened(path: Path) -> Iterator[h5py.File]:
         raise DataError(f"{path.name!r}: {error}") from error
     finally:
         file.close()
+
+
+def _refuse_endless(path: Path) -> None:
+    """Walk the heaps of texts as HDF5 does, which never ends where one says that it takes no place."""
+    raw = path.read_bytes()
+    start = raw.find(_HEAP)
+    while start >= 0:
+        place, end = start + 16, start + int.from_bytes(raw[start + 8 : start + 16], "little")
+        while place + 16 <= end:
+            number, size = _OF_HEAP.unpack_from(raw, place) if place + 16 <= len(raw) else (0, 0)
+            needed = (16 if number else 0) + -(-size // 8) * 8
+            if not 0 < needed <= end - place:
+                raise DataError(
+                    f"{path.name!r} is damaged: a heap of texts at byte {start:,} does not fit; copy it again"
+                )
+            place += needed
+        start = raw.find(_HEAP, start + 16)
 
 
 def names_in(parent: Stored, key: str) -> list[str]:

@@ -31,7 +31,7 @@ def stored_matrix(parent: Stored, key: str, *, shape: tuple[int, int]) -> CellMa
         return None
     if isinstance(found, Stored):
         return _sparse(found, key, shape)
-    if found.shape is None or _attribute(found, "encoding-type", key) == "null":
+    if found.shape is None or str(_attribute(found, "encoding-type", key)) == "null":
         return None
     _refuse_shape(key, tuple(map(int, found.shape)), shape)
     _refuse_text(found, key)

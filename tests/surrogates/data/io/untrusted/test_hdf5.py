@@ -202,3 +202,13 @@ def test_sparse_matrices_in_zarr_are_checked_alike(name: str, place: int, value:
     zarr.open_group(tmp_path / "t.zarr")[name][place] = value
     with pytest.raises(DataError, match=r"stands in column 1000000|does not divide"):
         read_screen(tmp_path / "t.zarr")
+
+
+def test_a_heap_of_texts_that_never_ends_is_refused(tmp_path: Path) -> None:
+    cells().write_h5ad(tmp_path / "t.h5ad")
+    raw = bytearray((tmp_path / "t.h5ad").read_bytes())
+    first = raw.index(b"GCOL") + 16
+    raw[first : first + 16] = bytes(16)  # free, and of no size
+    (tmp_path / "t.h5ad").write_bytes(raw)
+    with pytest.raises(DataError, match=r"a heap of texts at byte .* does not fit"):
+        read_screen(tmp_path / "t.h5ad")
