@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse.linalg
+import scipy
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
