@@ -4,11 +4,11 @@ import string
 
 from hypothesis import strategies as st
 
-from surrogates.data.io.labels import CONTROL_LABELS
+from surrogates.data.io.labels import control_family
 from surrogates.data.perturbation import MODES, Intervention, Perturbation
 
 targets = st.text(string.ascii_letters + string.digits + "-._", min_size=1, max_size=8).filter(
-    lambda name: name.casefold() not in CONTROL_LABELS
+    lambda name: control_family(name) is None
 )
 modes = st.sampled_from(MODES)
 doses = st.floats(min_value=1e-3, max_value=1e4, allow_nan=False)

@@ -11,13 +11,13 @@ import pandas as pd
 from surrogates.data.io.labels import (
     GENES_AS_WELL,
     SEPARATORS,
-    WITHOUT_CALL,
     Controls,
     LabelFormat,
     control_family,
     divided_labels,
     find_separator,
     stated_separator,
+    without_call,
 )
 from surrogates.data.io.tabular import name_wells
 from surrogates.data.perturbation import MODES, Mode
@@ -309,11 +309,6 @@ def _any_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple
         found, rule = stated_separator(labels, stated.sep, controls)
         return found, f"{rule} (as stated)"
     return find_separator(labels, controls)
-
-
-def without_call(text: str, controls: Container[str]) -> bool:
-    """Tell whether a label says that nobody knows what was done to a cell."""
-    return text.casefold() in WITHOUT_CALL and text not in controls
 
 
 def _reference_keys(stated: Dialect) -> tuple[str, ...] | None:

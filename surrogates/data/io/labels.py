@@ -1,77 +1,101 @@
 """How a label spells a perturbation: separators, control words, cells without a call, and doses."""
 
 import re
-from collections.abc import Collection, Container, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 from surrogates.data.names import LONGEST_NAME
 from surrogates.data.perturbation import Intervention, Mode, Perturbation, split_label
 from surrogates.errors import DataError, listed, shown
 
-CONTROL_LABELS = frozenset(
-    label.casefold()
-    for label in (
-        "ctrl", "control", "controls", "ctl", "NT", "NTC", "neg", "negctrl", "neg ctrl", "negative",
-        "negative control", "non-targeting", "nontarget", "non-target", "no-target", "no target", "no-guide",
-        "no guide", "safe-targeting", "safe-harbor", "intergenic", "scrambled", "scramble", "empty vector", "EV",
-        "DMSO", "DMSO_TF", "Dimethyl Sulfoxide", "vehicle", "ctl_vehicle", "ctl_untrt", "ctl_vector", "untreated",
-        "untrt", "unperturbed", "WT", "PBS", "mock", "mock-treated",
-    )
+# Controls, without blanks and hyphens; around them may stand that they are guides or controls, and a number.
+_CONTROL_WORDS = (
+    "ctrl", "controls?", "ctl", "nt", "ntc", "neg", "negative", "negctrl", "negctl", "negcontrol", "negativectrl",
+    "negativecontrol", "non?target(ing|ed)?", "no(guide|s?grna|drug|treatment|compound|perturbation|stimulation)",
+    "safe(target(ing|ed)?|harbou?r)", "intergenic", "scr", "scrambled?", "ev", "emptyvector", "vector",
+    "dmso(tf)?", "dimethylsulfoxide", "vehicle", "untr(ea)?t(ed)?",
+    "un(transduced|transfected|infected|perturbed|stimulated)", "nonperturbed", "wt", "wildtype", "pbs", "saline",
+    "water", "h2o", "medium", "media", "mock", "e?gfp", "lacz", "luc(iferase)?", "mcherry",
 )  # fmt: skip
+_CONTROL = re.compile(
+    rf"(si|sh|s?g|gene|guide|s?grna)?(ctrl|control|ctl)?({'|'.join(_CONTROL_WORDS)}|none(?=ctrl|control|ctl))"
+    r"(controls?|ctrl|ctl|guides?|s?g?rna|sg|treated|treatment|only|cells|vehicle|vector)*"
+)
+_HYPHENS = re.compile(r"[-_ .()]+")
+# With a number right behind it, no gene: NTC1, but neither WT1 nor NT5.
+_NUMBERED = re.compile(
+    r"(si|sh|sg|gene)?((neg|negative)(ctrl|control|ctl)|ntc|non?target.*|noguide|safe.*|intergenic|scrambled?)"
+)
 # Words that are names of genes, too: a control only where nothing else is one.
-GENES_AS_WELL = frozenset({"ctrl", "wt", "neg", "nt", "ev", "ctl"})
+GENES_AS_WELL = frozenset({"ctrl", "wt", "neg", "nt", "ev", "ctl", "scr", "luc"})
+_NEVER_NUMBERED = frozenset({"wt", "neg", "ev", "scr", "luc", "negative"})
 # Cells of which nobody knows what was done to them.
-WITHOUT_CALL = frozenset({
-    "unassigned", "not assigned", "nan", "none", "na", "n/a", "<na>", "null", "multiplet", "multiplets", "doublet",
-    "doublets", "negative", "unknown", "empty", "ambiguous", "undetermined", "no call",
+_WITHOUT_CALL = frozenset({
+    "unassigned", "unmapped", "undetermined", "undefined", "undetected", "unlabeled", "unlabelled", "unknown",
+    "nan", "none", "na", "n/a", "<na>", "#n/a", "null", "nocall", "notassigned", "notdetected", "nonedetected",
+    "nofeature", "noguidedetected", "multiplet", "multiplets", "multi", "multiple", "doublet", "doublets",
+    "negative", "empty", "ambiguous", "unclear", "lowquality", "filtered", "other", "others", "?", "??", "???",
 })  # fmt: skip
-NO_PARTNER = frozenset({"nan", "none", "na", "n/a", "<na>", "null", "-", "empty"})  # in the column of a partner
+NO_PARTNER = frozenset(
+    {"nan", "none", "na", "n/a", "<na>", "null", "-", "empty", "0", "single"}
+)  # in the column of a partner
 ALWAYS_JOIN = ("+", "|", ";", " & ")  # between the parts of a combination, whatever these are
 JOIN_KNOWN = (",", "_", "__", "-", "/", ":", "~", "*", "&", " x ", " ")  # only between names that are known alone
 SEPARATORS = (*ALWAYS_JOIN, *JOIN_KNOWN)
 DOSED_SEPARATOR = ","
 _MOST_PARTS = 50
 _LONGEST_COMBINATION = 5 * LONGEST_NAME
+_FEW = 2  # labels in which two names may stand together only
 _PREFIXES = {"p": 1e-6, "n": 1e-3, "u": 1.0, "µ": 1.0, "μ": 1.0, "m": 1e3}  # the micro sign and the Greek mu
 UNITS = {"": 1.0, "M": 1e6, **{f"{prefix}{m}": size for prefix, size in _PREFIXES.items() for m in "Mm"}}  # in µM
 NO_DOSE = frozenset({"", "-666", "-666.0"})  # as LINCS writes it
 
 TUPLES = "[(name, dose, unit)]"  # as Tahoe-100M writes labels
+LISTED = "('name', 'name')"  # as a column of lists or tuples is written out
+DOSED_NAMES = "name_dose"  # a number with a point behind each name
 _WRITTEN_UNITS = ("pM", "nM", "uM", "mM", "M")
 
 _UNIT = "[pnuµμm]?M|[pnuµμm]m"
 _NUMBER = r"[0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?"
 _DOSE = re.compile(rf"^({_NUMBER})\s*({_UNIT})?$")  # the micro sign and the Greek mu both occur
-_DOSED_PART = re.compile(rf"^(.+?)[@|]\s*({_NUMBER}\s*(?:{_UNIT})?)$")
+_DOSED_PART = re.compile(
+    rf"^(.+?)(?:[@|]\s*({_NUMBER}\s*(?:{_UNIT})?)|[\s_:,(-]+({_NUMBER}[\s_]*(?:[pnuµμm]M|[pnuµμ]m))\)?)$"
+)
 _BELOW_ZERO = re.compile(rf"^.+?@\s*(-{_NUMBER}\s*(?:{_UNIT})?)$")
 _DOSED_LIST = re.compile(rf"^[^|,]+\|{_NUMBER}(,[^|,]+\|{_NUMBER})*$")
-_TUPLE = re.compile(rf"\(\s*'([^']+)'\s*,\s*({_NUMBER})\s*,\s*'({_UNIT})'\s*\)")
-_TUPLES = re.compile(rf"\[\s*{_TUPLE.pattern.replace('(', '(?:', 0)}.*\]")
-_NUMBERED = re.compile(
-    r"(neg(ative)?[-_ ]?(ctrl|control)|ntc|non[-_ ]?target(ing)?([-_ ](control|guide|sgrna))?"
-    r"|no[-_ ]?(guide|target)|safe[-_ ]?(target(ing)?|harbou?r)|intergenic|scrambled?"
-    r"|(ctrl|control|nt)(?=[-_ ]))[-_ ]?\d+"
-)
+_TUPLE = re.compile(rf"\(\s*['\"]([^'\"]+)['\"]\s*,\s*({_NUMBER})\s*,\s*['\"]({_UNIT})['\"]\s*\)")
+_TUPLES = re.compile(rf"\[?\s*{_TUPLE.pattern}.*")
+_LISTED = re.compile(r"[\[({]\s*(?:'[^']*'|\"[^\"]*\")(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*,?\s*[\])}]")
+_DOSED_NAME = re.compile(r"(.*[^\s_:(-])[\s_:(-]+(\d*\.\d+)\)?")
+_GLUE = re.compile(r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?<=[A-Z0-9])x(?=[A-Z0-9])", re.IGNORECASE)
 
 
+@lru_cache(maxsize=100_000)
 def control_family(text: str) -> str | None:
     """Name the kind of control that a word stands for: ``nontargeting`` for ``non-targeting_00012``.
 
     Spellings of one word with and without hyphens, and numbered guides, are one family.
     """
     word = text.strip().casefold()
-    if word[:1] in "-_ " or word[-1:] in "-_ ":
+    if word[:1] in "-_ ." or word[-1:] in "-_ .":
         return None
-    if (
-        word not in CONTROL_LABELS
-        and word.replace("_", "-") not in CONTROL_LABELS
-        and not _NUMBERED.fullmatch(word)
-    ):
-        squeezed = re.sub(r"[-_ ]", "", word)
-        if squeezed not in {re.sub(r"[-_ ]", "", known) for known in CONTROL_LABELS}:
-            return None
-    return re.sub(r"[-_ ]|\d+$", "", word)
+    squeezed = _HYPHENS.sub("", word)
+    if _CONTROL.fullmatch(squeezed):
+        return squeezed
+    bare = squeezed.rstrip("0123456789")
+    apart = not word.removesuffix(")").rstrip("0123456789")[-1:].isalnum()
+    if bare == squeezed or not _CONTROL.fullmatch(bare) or not (apart or _NUMBERED.match(bare)):
+        return None
+    return None if bare in _NEVER_NUMBERED else bare
+
+
+def without_call(text: str, controls: Container[str]) -> bool:
+    """Tell whether a label says that nobody knows what was done to a cell."""
+    squeezed = _HYPHENS.sub("", text.casefold())
+    return bool(text) and (not squeezed or squeezed in _WITHOUT_CALL) and text not in controls
 
 
 @dataclass(frozen=True)
@@ -99,6 +123,7 @@ class LabelFormat:
     sep: str | None  # what stands between the parts of a combination; ``None`` when labels are single parts
     controls: Container[str]  # words that mean that nothing was done, case-folded
     singles: frozenset[str] | None = None
+    whole: frozenset[tuple[str, ...]] = frozenset()  # pieces that are one name, as ``Vitamin C`` and ``E``
 
     def split(self, label: str) -> tuple[str, ...]:
         """Divide a label into its parts.
@@ -109,15 +134,15 @@ class LabelFormat:
         if self.sep is None or label.strip().casefold() in self.controls:
             return (label.strip(),)
         if self.singles is None:
-            return _pieces(label, self.sep)
+            return _rejoined(_pieces(label, self.sep), self.sep, self.whole)
         cuts = [cut for cut in _halvings(label, self.sep) if all(map(self._is_known, cut))]
         ways = sorted({tuple(part for half in cut for part in self.split(half)) for cut in cuts})
-        if len(ways) > 1:
+        if len({tuple(part for part in way if part not in self.controls) for way in ways}) > 1:
             raise DataError(
                 f"label {label!r} can be {' or '.join('+'.join(way) for way in ways)}: both halves are known"
                 " names either way; write combinations with '+' in the file"
             )
-        return ways[0] if ways else (label.strip(),)
+        return min(ways, key=len) if ways else (label.strip(),)
 
     def _is_known(self, name: str) -> bool:
         return name.casefold() in self.controls or name in (self.singles or ())
@@ -161,12 +186,12 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
         DataError: If two separators are found; it names both.
     """
     known = frozenset(label.strip() for label in labels)
-    if tuples := sorted(label for label in known if _TUPLES.fullmatch(label)):
-        return LabelFormat(TUPLES, controls), f"tuples of name, dose and unit, as in {tuples[-1]!r}"
-    if dosed := sorted(label for label in known if _DOSED_LIST.match(label)):
-        return LabelFormat(DOSED_SEPARATOR, controls), f"',' between parts, dose behind '|', as in {dosed[-1]!r}"
-    divided = {sep: divided_labels(known, sep, controls) for sep in SEPARATORS}
-    best = max(SEPARATORS, key=lambda sep: len(divided[sep]))  # the first of those with most
+    written = next((each for each in _written_forms(known, controls) if each[1]), None)
+    if written is not None:
+        return LabelFormat(written[0], controls), f"{written[2]}, as in {written[1][-1]!r}"
+    candidates = (*SEPARATORS, *_glues(known, controls))
+    divided = {sep: divided_labels(known, sep, controls) for sep in candidates}
+    best = max(candidates, key=lambda sep: (len(divided[sep]), len(sep)))
     for sep, others in divided.items():
         if others - divided[best]:
             raise DataError(
@@ -178,8 +203,8 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
     if divided[best]:
         return stated_separator(known, best, controls)
     for sep in ALWAYS_JOIN:
-        if joined := sorted(label for label in known if len(_pieces(label, sep)) > 1):
-            return LabelFormat(sep, controls), f"{sep!r}, as in {joined[0]!r}"
+        if any(len(_pieces(label, sep)) > 1 for label in known):
+            return stated_separator(known, sep, controls)
     return LabelFormat(None, controls), "none: no label is a combination"
 
 
@@ -188,10 +213,14 @@ def stated_separator(labels: Iterable[str], sep: str, controls: Container[str]) 
     known = frozenset(label.strip() for label in labels)
     divided = set() if sep in ALWAYS_JOIN else divided_labels(known, sep, controls)
     if not divided:
-        joined = sorted(label for label in known if len(_pieces(label, sep)) > 1)
-        return LabelFormat(sep, controls), f"{sep!r}" + (f", as in {joined[0]!r}" if joined else "")
-    whole = sorted(label for label in known - divided if sep in label and label not in controls)
-    kept = f"; {len(whole)} kept whole, such as {whole[0]!r}" if whole else ""
+        whole = _inseparable({label: _pieces(label, sep) for label in known})
+        joined = sorted(label for label in known if len(_rejoined(_pieces(label, sep), sep, whole)) > 1)
+        shown = f"; {sep.join(min(whole))!r} is one name, as its parts stand nowhere else" if whole else ""
+        return LabelFormat(sep, controls, whole=whole), f"{sep!r}" + (
+            f", as in {joined[0]!r}" if joined else ""
+        ) + shown
+    undivided = sorted(label for label in known - divided if sep in label and label not in controls)
+    kept = f"; {len(undivided)} kept whole, such as {undivided[0]!r}" if undivided else ""
     between = LabelFormat(sep, controls, singles=_alone(known, sep, controls))
     return between, f"{sep!r} between names known alone, as in {min(divided)!r}{kept}"
 
@@ -232,7 +261,7 @@ def _intervention(part: str, dose: str, mode: Mode) -> Intervention | None:
     if below := _BELOW_ZERO.match(part):
         raise DataError(f"label {shown(part)} names the dose {below[1]}, and none is below zero; correct it")
     if dosed := _DOSED_PART.match(part):
-        part, dose = dosed[1].strip(), dosed[2]
+        part, dose = dosed[1].strip(), (dosed[2] or dosed[3]).replace("_", "")
     amount = 1.0 if dose in NO_DOSE else _dose(dose, part)
     return Intervention(part.strip('"'), mode, amount) if amount > 0 else None
 
@@ -250,8 +279,37 @@ def _dose(text: str, target: str) -> float:
 def _pieces(label: str, sep: str) -> tuple[str, ...]:
     if sep == TUPLES:
         return tuple(f"{name}@{dose}{unit}" for name, dose, unit in _TUPLE.findall(label)) or (label.strip(),)
+    if sep == LISTED:
+        return tuple(one or other for one, other in re.findall(r"'([^']*)'|\"([^\"]*)\"", label)) or (
+            label.strip(),
+        )
+    if sep == DOSED_NAMES:
+        dosed = _DOSED_NAME.fullmatch(label.strip())
+        return (f"{dosed[1]}@{dosed[2]}",) if dosed else (label.strip(),)
     pieces = split_label(label, sep)
     return pieces if all(pieces) else (label.strip(),)
+
+
+def _inseparable(pieces: Mapping[str, tuple[str, ...]]) -> frozenset[tuple[str, ...]]:
+    """Labels of several pieces that stand in other labels, too, while no piece stands without the others."""
+    count = Counter(piece for each in pieces.values() for piece in each)
+    together = Counter(two for each in pieces.values() for two in pairwise(each))
+    return frozenset(
+        each
+        for each in pieces.values()
+        if len(each) > 1
+        and count[each[0]] > _FEW
+        and all(count[one] == together[one, other] == count[other] for one, other in pairwise(each))
+    )
+
+
+def _rejoined(pieces: tuple[str, ...], sep: str, whole: frozenset[tuple[str, ...]]) -> tuple[str, ...]:
+    """Put the pieces of names together that hold the separator themselves."""
+    for name in whole:
+        for at in range(len(pieces) - len(name), -1, -1):
+            if pieces[at : at + len(name)] == name:
+                pieces = (*pieces[:at], sep.join(name), *pieces[at + len(name) :])
+    return pieces
 
 
 def _halvings(label: str, sep: str) -> list[tuple[str, str]]:
@@ -267,10 +325,44 @@ def _alone(known: frozenset[str], sep: str, controls: Container[str]) -> frozens
     """Names that stand alone, or beside a control, which is another way to be alone."""
     beside = set()
     for label in known:
-        for one, other in () if label in controls else _halvings(label, sep):
-            if (one in controls) != (other in controls):
-                beside.add(other if one in controls else one)
+        halvings = [] if label in controls else _halvings(label, sep)
+        if any(one in controls and other in controls for one, other in halvings):
+            continue
+        padded = [
+            (len(one), other) if one in controls else (len(other), one)
+            for one, other in halvings
+            if one in controls or other in controls
+        ]
+        beside.update([max(padded)[1]] if padded else [])  # beside the longest: DMSO_TF, not DMSO
     return known | beside
+
+
+def _glues(known: frozenset[str], controls: Container[str]) -> list[str]:
+    """Other separators: what stands between names known alone, or beside a control, such as `` and ``."""
+    found = set()
+    for label in known:
+        for glue in () if label in controls else _GLUE.finditer(label):
+            halves = label[: glue.start()], label[glue.end() :]
+            if all(halves) and (any(half in controls for half in halves) or known.issuperset(halves)):
+                found.add(glue.group())
+    return sorted(glue for glue in found if glue.strip() not in SEPARATORS)
+
+
+def _written_forms(known: frozenset[str], controls: Container[str]) -> Iterator[tuple[str, list[str], str]]:
+    """Forms other than names with separators, the labels that have each, and what it is."""
+    labels = sorted(known)
+    yield TUPLES, [label for label in labels if _TUPLES.fullmatch(label)], "tuples of name, dose and unit"
+    yield LISTED, [label for label in labels if _LISTED.fullmatch(label)], "lists of names"
+    dosed = [label for label in labels if _DOSED_LIST.match(label)]
+    yield DOSED_SEPARATOR, dosed, "',' between parts, dose behind '|'"
+    yield DOSED_NAMES, _dosed_names(known, controls), "a dose behind each name"
+
+
+def _dosed_names(known: frozenset[str], controls: Container[str]) -> list[str]:
+    """Labels, if all are a name and a number with a point, and some name has several: ``JQ1_0.05``."""
+    labels = sorted(label for label in known if label not in controls)
+    dosed = [found for label in labels if (found := _DOSED_NAME.fullmatch(label))]
+    return labels if len(dosed) == len(labels) > len({found[1] for found in dosed}) else []
 
 
 def divided_labels(known: frozenset[str], sep: str, controls: Container[str]) -> set[str]:
