@@ -70,7 +70,9 @@ _TUPLE = re.compile(rf"\(\s*['\"]([^'\"]+)['\"]\s*,\s*({_NUMBER})\s*,\s*['\"]({_
 _TUPLES = re.compile(rf"\[?\s*{_TUPLE.pattern}.*")
 _LISTED = re.compile(r"[\[({]\s*(?:'[^']*'|\"[^\"]*\")(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*,?\s*[\])}]")
 _DOSED_NAME = re.compile(r"(.*[^\s_:(-])[\s_:(-]+(\d*\.\d+)\)?")
-_GLUE = re.compile(r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?<=[A-Z0-9])x(?=[A-Z0-9])", re.IGNORECASE)
+_GLUE = re.compile(
+    r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?-i:(?<=[A-Z0-9])x(?=[A-Z0-9]))", re.IGNORECASE
+)
 
 
 @lru_cache(maxsize=100_000)
@@ -191,6 +193,8 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
         return LabelFormat(written[0], controls), f"{written[2]}, as in {written[1][-1]!r}"
     candidates = (*SEPARATORS, *_glues(known, controls))
     divided = {sep: divided_labels(known, sep, controls) for sep in candidates}
+    hyphenated = divided["-"] if _stands_in_names("-", known, divided["-"], controls) else set()
+    divided["-"] = divided["-"] - hyphenated
     best = max(candidates, key=lambda sep: (len(divided[sep]), len(sep)))
     for sep, others in divided.items():
         if others - divided[best]:
@@ -205,7 +209,16 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
     for sep in ALWAYS_JOIN:
         if any(len(_pieces(label, sep)) > 1 for label in known):
             return stated_separator(known, sep, controls)
-    return LabelFormat(None, controls), "none: no label is a combination"
+    kept = (
+        f"; {min(hyphenated)!r} and the like are one name each, as most with '-' (--sep -)" if hyphenated else ""
+    )
+    return LabelFormat(None, controls), f"none: no label is a combination{kept}"
+
+
+def _stands_in_names(sep: str, known: frozenset[str], divided: set[str], controls: Container[str]) -> bool:
+    """Tell whether a separator rather stands inside of names: readthrough genes are called as their parts are."""
+    whole = sum(sep in label and label not in controls for label in known - divided)
+    return len(divided) < whole
 
 
 def stated_separator(labels: Iterable[str], sep: str, controls: Container[str]) -> tuple[LabelFormat, str]:

@@ -190,6 +190,13 @@ def test_labels_of_tahoe_hold_their_doses() -> None:
     assert read("[('JQ1', 0.05, 'uM'), ('SAHA', 5, 'nM')]", form).label == "JQ1@0.05+SAHA@0.005"
 
 
+def test_readthrough_genes_are_no_combinations() -> None:
+    labels = {"BIVM", "ERCC5", "BIVM-ERCC5", "HLA-A", "HLA-B", "NKX2-1", "MYC"}
+    form, rule = find_separator(labels, Controls())
+    assert form.split("BIVM-ERCC5") == ("BIVM-ERCC5",)
+    assert "'BIVM-ERCC5' and the like are one name each" in rule
+
+
 @pytest.mark.parametrize("form", ["('{}', '{}')", "['{}', '{}']", '["{}", "{}"]', "{{'{}', '{}'}}"])
 def test_lists_of_names_are_read(form: str) -> None:
     found, _ = find_separator({form.format("A", "B"), "['A']"}, Controls())
