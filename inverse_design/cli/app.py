@@ -5,6 +5,7 @@ Missing files and misspelt models are refused before.
 
 # ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
 
+import gc
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
@@ -306,7 +307,9 @@ def demo(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line."""
+    """Run one command line; in a process of its own, cycles are looked for rarely, as torch has many objects."""
+    if arguments is None:
+        gc.set_threshold(50_000, 20, 20)
     return behind_the_door(tuple(sys.argv[1:] if arguments is None else arguments), _dispatch)
 
 

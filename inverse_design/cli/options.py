@@ -42,7 +42,7 @@ class Reading:
             takes whole
             numbers as they are.
         collapse_guides: Labels name guides, such as KLF1_1 and sgKLF1-2: read them as their gene.
-        sep: What stands between the parts of a combination.
+        sep: What stands between the parts of a combination; empty when no label is one.
         mode: How targets are acted upon; where the file names several modes, only this one is read and proposed.
         modality: Modality of MuData (.h5mu) to read, such as rna.
         baseline_cols: Columns A,B of counts of guides before the treatment or without it (plasmid, day 0).

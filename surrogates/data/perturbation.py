@@ -15,6 +15,8 @@ MODES: tuple[Mode, ...] = get_args(Mode)
 _DOSE = re.compile(r"@([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)$")
 _MODE = re.compile(rf":({'|'.join(MODES)})$")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
+_PROTECTING = frozenset('"()[]{}')
+_SPECIAL = frozenset("+@:()[]{}")  # what may make a name read as more than a name
 
 
 def split_label(text: str, sep: str) -> tuple[str, ...]:
@@ -27,6 +29,8 @@ def split_label(text: str, sep: str) -> tuple[str, ...]:
     Returns:
         The parts, without the space around them; at least one.
     """
+    if _PROTECTING.isdisjoint(text):
+        return tuple(part.strip() for part in text.split(sep))
     guarded = _guarded(text)
     cuts, start = [], 0
     while (at := text.find(sep, start)) >= 0:
@@ -39,7 +43,7 @@ def split_label(text: str, sep: str) -> tuple[str, ...]:
 
 def _stands_alone(name: str) -> bool:
     """Tell whether a name is read back from a label as it is."""
-    if not any(letter in name for letter in "+@:()[]{}"):
+    if _SPECIAL.isdisjoint(name):
         return True
     if _DOSE.search(name) or _MODE.search(name):
         return False
@@ -146,7 +150,8 @@ class Perturbation:
         """Sort the interventions and refuse a target that occurs twice."""
         ordered = tuple(sorted(self.interventions))
         targets = [each.target for each in ordered]
-        if twice := sorted({target for target in targets if targets.count(target) > 1}):
+        if len(set(targets)) < len(targets):
+            twice = sorted({target for target in targets if targets.count(target) > 1})
             raise DataError(f"{'+'.join(targets)!r} names {', '.join(twice)} more than once")
         object.__setattr__(self, "interventions", ordered)
 

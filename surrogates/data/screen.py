@@ -16,7 +16,7 @@ from surrogates.data.io.annotated import AnnotatedMatrix
 from surrogates.data.io.dialects import ReadOptions
 from surrogates.data.io.notes import NOTE
 from surrogates.data.perturbation import Perturbation
-from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.summary import as_html, counted, lines_of
 
@@ -202,7 +202,9 @@ class Screen:
     @cached_property
     def labels(self) -> tuple[str, ...]:
         """The canonical label of each row."""
-        return tuple(self.perturbation(row).label for row in range(len(self)))
+        parts = [entry.label for entry in self.vocabulary.entries]  # sorted, so that numbers sort as names do
+        rows = self.batch.genes.tolist()
+        return tuple("+".join(parts[gene] for gene in sorted(row) if gene != EMPTY) for row in rows)
 
     def perturbation(self, row: int) -> Perturbation:
         """Spell one row out.

@@ -206,7 +206,9 @@ class Vocabulary:
         if too_long := next((one for one in done if one.order > width), None):
             raise DataError(f"{too_long.label!r} has order {too_long.order}, more than {width} slots")
         rows = [
-            sorted(self.ids[e.label] if e.label in self.ids else self.id(e.label) for e in one.interventions)
+            sorted(
+                self.ids[label] if (label := e.label) in self.ids else self.id(label) for e in one.interventions
+            )
             for one in done
         ]
         genes = torch.tensor([row + [EMPTY] * (width - len(row)) for row in rows], dtype=torch.int64)

@@ -305,6 +305,8 @@ def _any_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple
     if len(targets) > 1:
         return LabelFormat(None, controls), "none: each part has its column"
     labels = {text for text in as_text(table[targets[0]]) if text and not without_call(text, controls)}
+    if stated.sep == "":
+        return LabelFormat(None, controls), "none (as stated)"
     if stated.sep is not None:
         found, rule = stated_separator(labels, stated.sep, controls)
         return found, f"{rule} (as stated)"

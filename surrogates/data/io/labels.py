@@ -207,7 +207,7 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
     if divided[best]:
         return stated_separator(known, best, controls)
     for sep in ALWAYS_JOIN:
-        if any(len(_pieces(label, sep)) > 1 for label in known):
+        if any(sep in label and len(_pieces(label, sep)) > 1 for label in known):
             return stated_separator(known, sep, controls)
     kept = (
         f"; {min(hyphenated)!r} and the like are one name each, as most with '-' (--sep -)" if hyphenated else ""
@@ -337,7 +337,7 @@ def _halvings(label: str, sep: str) -> list[tuple[str, str]]:
 def _alone(known: frozenset[str], sep: str, controls: Container[str]) -> frozenset[str]:
     """Names that stand alone, or beside a control, which is another way to be alone."""
     beside = set()
-    for label in known:
+    for label in (each for each in known if sep in each):
         halvings = [] if label in controls else _halvings(label, sep)
         if any(one in controls and other in controls for one, other in halvings):
             continue
@@ -384,7 +384,8 @@ def divided_labels(known: frozenset[str], sep: str, controls: Container[str]) ->
     return {
         label
         for label in known
-        if label not in controls
+        if sep in label
+        and label not in controls
         and any(
             (one in alone or one in controls) and (other in alone or other in controls)
             for one, other in _halvings(label, sep)

@@ -121,7 +121,7 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
             false, whole numbers are taken as they are; by default they are, and the provenance says that they look
             like counts.
         collapse_guides: Labels name guides, such as ``KLF1_1`` and ``sgKLF1-2``: read them as their gene.
-        sep: What stands between the parts of a combination.
+        sep: What stands between the parts of a combination; empty when no label is one.
         mode: How targets are acted upon; where the source names several modes, only rows of this one are read.
         modality: Which modality of MuData to read, where several have readouts.
         baseline_cols: Columns of counts of guides before the treatment, or without it (plasmid, day 0, vehicle).

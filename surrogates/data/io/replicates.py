@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
-from scipy.special import polygamma
 
 from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.h5ad_file import in_memory
@@ -76,10 +76,14 @@ def moderated(replicates: Float[np.ndarray, "r n g"]) -> Moderated:
     spread = own > 0
     prior = np.inf
     if spread.sum() >= _FEWEST_FOR_PRIOR:
-        excess = np.log(own[spread] / product[spread]).var(ddof=1) - float(polygamma(1, free / 2))
+        excess = np.log(own[spread] / product[spread]).var(ddof=1) - _polygamma(1, free / 2)
         prior = 2 * _trigamma_inverse(excess) if excess > 0 else np.inf
     variance = product if np.isinf(prior) else (prior * product + free * own) / (prior + free)
     return Moderated(variance / len(replicates), prior)
+
+
+def _polygamma(order: int, x: float) -> float:
+    return float(torch.special.polygamma(order, torch.tensor(x, dtype=torch.float64)))
 
 
 def _trigamma_inverse(value: float) -> float:
@@ -88,8 +92,8 @@ def _trigamma_inverse(value: float) -> float:
         return float(value**-0.5)
     x = 0.5 + 1 / value
     for _ in range(50):
-        at = float(polygamma(1, x))
-        step = at * (1 - at / value) / float(polygamma(2, x))
+        at = _polygamma(1, x)
+        step = at * (1 - at / value) / _polygamma(2, x)
         x += step
         if abs(step) < 1e-10 * x:
             break

@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.perturbations import interventions, perturbations
 
-from surrogates.data.perturbation import Intervention, Perturbation
+from surrogates.data.perturbation import Intervention, Perturbation, split_label
 from surrogates.errors import DataError
 
 
@@ -24,6 +24,12 @@ def test_order_of_parts_never_matters(perturbation: Perturbation, shuffler: obje
     shuffler.shuffle(parts)  # type: ignore[attr-defined]
     again = Perturbation(tuple(parts))
     assert (again, hash(again), again.label) == (perturbation, hash(perturbation), perturbation.label)
+
+
+@given(st.text(alphabet="AB +_x", max_size=12), st.sampled_from(["+", "_", " ", " x ", "__"]))
+def test_a_label_without_brackets_is_divided_as_with_an_empty_pair_behind_it(label: str, sep: str) -> None:
+    *parts, last = split_label(f"{label}()", sep)
+    assert split_label(label, sep) == (*parts, last.removesuffix("()").strip())
 
 
 def test_empty_label_is_the_control() -> None:

@@ -83,6 +83,12 @@ def test_what_is_stated_comes_first() -> None:
     assert design.perturbations[0].interventions[0].mode == "knockout"
 
 
+def test_an_empty_separator_says_that_no_label_is_a_combination() -> None:
+    table = pd.DataFrame({"condition": ["A", "B", "A_B"]})
+    assert labels(design_of(table, NOTHING)) == ["A", "B", "A+B"]
+    assert labels(design_of(table, Dialect(sep=""))) == ["A", "B", "A_B"]
+
+
 def test_a_gene_called_like_a_control_can_be_kept() -> None:
     design = design_of(pd.DataFrame({"gene": ["CTRL", "A"]}), Dialect(reference_key=""))
     assert labels(design) == ["CTRL", "A"]
