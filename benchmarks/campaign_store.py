@@ -165,7 +165,7 @@ def _legal(action: Callable[[], object]) -> bool:
 
 def _lasting(action: Callable[[], T]) -> T:
     """Repeat something while the server of a database restarts, whether or not it was done before that."""
-    for _ in range(600):
+    for _ in range(6000):
         try:
             return action()
         except StoreError as error:

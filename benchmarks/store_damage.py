@@ -152,7 +152,7 @@ def judged(path: Path, truth: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def flipped(content: bytes, draw: random.Random) -> tuple[bytes, str]:
-    """Flip one bit.
+    """Flip one bit: half of the time, of a byte that is not zero, since much of a small file is empty.
 
     Args:
         content: Of a file.
@@ -162,6 +162,8 @@ def flipped(content: bytes, draw: random.Random) -> tuple[bytes, str]:
         The damaged content, and where it was damaged.
     """
     place, bit = draw.randrange(len(content)), draw.randrange(8)
+    if draw.random() < 0.5:
+        place = draw.choice([at for at, byte in enumerate(content) if byte])
     damaged = bytearray(content)
     damaged[place] ^= 1 << bit
     return bytes(damaged), f"bit {bit} of byte {place}"
@@ -328,6 +330,16 @@ EDITS = (
     Edit("an empty payload, with the chain", _rechained("UPDATE events SET payload = '{}' WHERE sequence = 6")),
     Edit("the digest of a table", _sql("UPDATE events SET digest = 'd' WHERE sequence = 4")),
     Edit("the key of the campaign", _sql("UPDATE campaigns SET key = 'other-key'")),
+    Edit("the key of the campaign, with the chain", _rechained("UPDATE campaigns SET key = 'other-key'")),
+    Edit("the name of the campaign, with the chain", _rechained("UPDATE campaigns SET name = 'other'")),
+    Edit("a guard that lets everything pass", _sql(
+        "CREATE TRIGGER events_no_update BEFORE UPDATE ON events WHEN 0 BEGIN SELECT RAISE(ABORT, ''); END",
+        _ACTOR,
+        "UPDATE events SET actor = 'ann' WHERE sequence = 3",
+    )),
+    Edit("a further trigger", _sql(
+        "CREATE TRIGGER later AFTER INSERT ON events BEGIN DELETE FROM artefacts; END"
+    )),
     Edit("the counter", _sql("UPDATE campaigns SET head = head + 1")),
     Edit("the counter as text", _sql("UPDATE campaigns SET head = 'many'")),
     Edit("the hash of the counter", _sql("UPDATE campaigns SET hash = upper(hash)")),

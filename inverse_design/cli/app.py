@@ -45,7 +45,7 @@ FILE_ENDINGS = (
 )  # fmt: skip
 _FILES = ("target", "results", "config", "library", "experiments")  # arguments that may be files
 ALL_MODELS = "all"
-_BEGINS = "create"  # the verb that makes a store
+_BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
@@ -75,7 +75,7 @@ def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
         for model in [] if Path(word).is_file() else map(str.strip, word.split(",")):
             if model not in {"", ALL_MODELS}:
                 require_model(model)
-    if verb != _BEGINS and isinstance(store := stated.get("store"), str):
+    if verb not in _BEGINS and not stated.get("store_file") and isinstance(store := stated.get("store"), str):
         require_store(store)
 
 

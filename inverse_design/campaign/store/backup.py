@@ -8,7 +8,7 @@ from inverse_design.campaign.store.chain import Head
 from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.files import copied, place_new, replaced, require_sound
 from inverse_design.campaign.store.schema import HEAD, version_of
-from inverse_design.campaign.store.seen import SeenHeads
+from inverse_design.campaign.store.seen import SeenHeads, note_key
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
 
@@ -98,6 +98,7 @@ def restore(backup: Path, place: Path, *, force: bool) -> Restored:
             before = seen.heads.get(there, head)
             lost |= {name: before.sequence - head.sequence} if before.sequence > head.sequence else {}
             seen.note(there, head, over=True)
+            note_key(there, name, key)
     return Restored({name: head for name, (_, head) in found.items()}, aside, lost)
 
 

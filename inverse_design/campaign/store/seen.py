@@ -45,23 +45,32 @@ class SeenHeads:
         found = dict(self.of(self.key).heads)
         if over or place not in found or found[place].sequence < head.sequence:
             found[place] = head
-        file = _file(self.key)
-        fresh = file.with_name(f".{secrets.token_hex(4)}")
-        with suppress(OSError):
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            try:
-                with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
-                    json.dump({each: [one.sequence, one.hash] for each, one in found.items()}, stream)
-                fresh.replace(file)
-            finally:
-                fresh.unlink(missing_ok=True)
+        _write(_file(self.key), found)
         return SeenHeads(self.key, found)
 
-    def furthest(self) -> tuple[str, Head] | None:
-        """Say where the longest log of this campaign was seen."""
-        return max(self.heads.items(), key=lambda each: each[1].sequence, default=None)
+
+def key_in(place: str, name: str) -> str | None:
+    """Say which campaign of that name was seen in a store."""
+    return next(iter(SeenHeads.of(f"{place}\n{name}").heads), None)
+
+
+def note_key(place: str, name: str, key: str) -> None:
+    """Note which campaign has that name in a store."""
+    _write(_file(f"{place}\n{name}"), {key: Head(0, "")})
 
 
 def _file(key: str) -> Path:
     name = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()[:32]
     return user_state_path("inverse-design") / "heads" / f"{name}.json"
+
+
+def _write(file: Path, heads: dict[str, Head]) -> None:
+    fresh = file.with_name(f".{secrets.token_hex(4)}")
+    with suppress(OSError):
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with os.fdopen(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as stream:
+                json.dump({each: [one.sequence, one.hash] for each, one in heads.items()}, stream)
+            fresh.replace(file)
+        finally:
+            fresh.unlink(missing_ok=True)

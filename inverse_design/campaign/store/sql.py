@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
@@ -38,7 +39,7 @@ from inverse_design.campaign.store.schema import (
     require_guards,
     version_of,
 )
-from inverse_design.campaign.store.seen import SeenHeads
+from inverse_design.campaign.store.seen import SeenHeads, key_in, note_key
 from inverse_design.errors import StoreError
 from surrogates.errors import UnknownNameError
 
@@ -228,7 +229,7 @@ class SqlStore:
             number = connection.execute(insert(CAMPAIGNS).values(row).returning(CAMPAIGNS.c.id)).scalar_one()
             log = SqlLog(connection, number, key, origin, [])
             log.append(created, actor=actor, artefact=screen)
-        self._keep(name, log, SeenHeads.of(key))
+        self._keep(name, log, SeenHeads.of(key), over=True)
 
     @contextmanager
     def reading(self, name: str) -> Iterator[SqlLog]:
@@ -241,7 +242,7 @@ class SqlStore:
         seen = self._seen(name)
         with self.database.reading() as connection:
             log = self._log(connection, name)
-            self._require_seen(log, seen)
+            self._require_seen(name, log, seen)
             yield log
         self._keep(name, log, seen)
 
@@ -260,7 +261,7 @@ class SqlStore:
             version = version_of(connection)
             if version != HEAD:  # since it was opened
                 raise newer(self.database, str(version))
-            self._require_seen(log, seen)
+            self._require_seen(name, log, seen)
             yield log
         self._keep(name, log, seen)
 
@@ -285,7 +286,7 @@ class SqlStore:
             require_guards(connection)
             log = self._log(connection, name)
             if not accept:
-                self._require_seen(log, seen)
+                self._require_seen(name, log, seen)
             for entry in log.entries:
                 if entry.artefact is not None:
                     log.artefact(entry.artefact)
@@ -294,12 +295,19 @@ class SqlStore:
         return log.end
 
     def elsewhere(self, name: str) -> str | None:
-        """Name a store on which more of this campaign was seen on this machine than is here."""
+        """Name another store on which events were seen on this machine that this log lacks."""
         with self.reading(name) as log:
-            furthest = self._seen(name).furthest()
-            if furthest is None or furthest[1].sequence <= log.head():
+            others = [
+                (head.sequence, place)
+                for place, head in self._seen(name).heads.items()
+                if place != self._place and not _holds(log, head)
+                if head.sequence > log.head()
+                or Path(place).exists()  # a copy that went another way, if it is there
+            ]
+            if not others:
                 return None
-            return f"{furthest[0]} (event {furthest[1].sequence}; here are {log.head()})"
+            sequence, place = max(others)
+            return f"{place} (event {sequence}; here are {log.head()})"
 
     def _seen(self, name: str) -> SeenHeads:
         """Read what was seen of a campaign before its log is read: others may append to it at any time."""
@@ -309,15 +317,29 @@ class SqlStore:
         if known is not None:
             return SeenHeads.of(known.key)
         with self.database.reading() as connection:
-            return SeenHeads.of(_row(connection, name).key)
+            try:
+                return SeenHeads.of(_row(connection, name).key)
+            except UnknownNameError as error:
+                if key_in(self._place, name) is None:
+                    raise
+                gone = f"campaign {name!r} was seen in {self.database.shown!r}, and is gone"
+                raise StoreError(f"{gone} ({error!s:.200}); {WAY_BACK}") from error
 
-    def _require_seen(self, log: SqlLog, seen: SeenHeads) -> None:
+    def _require_seen(self, name: str, log: SqlLog, seen: SeenHeads) -> None:
         """Refuse a log that lacks what was seen in this place.
 
         Raises:
-            StoreError: If it does; the message says from which event on it differs.
+            StoreError: If it does, or another campaign had this name; the message says from which event on it
+                differs.
         """
-        head = None if self._place is None else seen.heads.get(self._place)
+        if self._place is None:
+            return
+        head, key = seen.heads.get(self._place), key_in(self._place, name)
+        if key not in {None, log.key}:
+            raise StoreError(
+                f"{name!r} in {self.database.shown!r} is another campaign than the one that was seen here:"
+                f" {WAY_BACK}, or keep it: inverse-design campaign verify --accept"
+            )
         if head is None or _holds(log, head):
             return
         raise StoreError(
@@ -355,9 +377,12 @@ class SqlStore:
 
     def _keep(self, name: str, log: SqlLog, seen: SeenHeads, *, over: bool = False) -> None:
         """Remember what was read or written, and that it was seen."""
+        before = self._known.get(name)
         self._known[name] = _Known(log.key, tuple(log.entries), log.replay)
         if self._place is not None:
             seen.note(self._place, log.end, over=over)
+            if over or before is None:
+                note_key(self._place, name, log.key)
 
     @property
     def _place(self) -> str | None:

@@ -24,10 +24,19 @@ def open_campaign(place: Place) -> Campaign:
     """
     store = open_place(place)
     campaign = Campaign.open(store, campaign_named(store, place), actor=actor_of(place))
-    further = store.elsewhere(campaign.name) if isinstance(store, SqlStore) else None
-    if further is not None:
-        _warn(f"more of {campaign.name!r} was seen on this machine in {further}: is this an older copy?")
+    if isinstance(store, SqlStore):
+        warn_of_more(store, campaign.name)
     return campaign
+
+
+def warn_of_more(store: SqlStore, name: str) -> None:
+    """Say where events were seen that a log lacks."""
+    further = store.elsewhere(name)
+    if further is not None:
+        _warn(
+            f"events of {name!r} that this log lacks were seen on this machine in {further}: is this an older, or"
+            " a changed, copy?"
+        )
 
 
 def open_place(place: Place, *, create: bool = False) -> Store:

@@ -9,7 +9,7 @@ from inverse_design.campaign.store.files import require_sound
 from inverse_design.campaign.store.grants import grants
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.cli.campaign.options import Place
-from inverse_design.cli.campaign.place import campaign_named, open_place, store_of
+from inverse_design.cli.campaign.place import campaign_named, open_place, store_of, warn_of_more
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.errors import StoreError
 
@@ -27,6 +27,7 @@ def run_verify(*, place: Place, head: str | None, integrity: bool, accept: bool)
             _require_integrity(store.database)
         end = store.verify(name, accept=accept)
         noted = None if head is None else _noted(store, name, head)
+    warn_of_more(store, name)
     console = output()
     said = f"{end.sequence} events replayed: every state and measurement of {name!r} follows from them"
     say(console, f"{said}, and they are what was written")
@@ -66,6 +67,8 @@ def run_backup(destination: str, *, place: Place) -> None:
     if not isinstance(store, SqlStore):
         raise StoreError("this kind of store cannot be backed up")
     with working("copying"):
+        for name in store.names():
+            store.verify(name)
         heads = back_up(store.database, Path(destination))
     _show_heads(heads)
     say(output(), f"wrote {destination}")

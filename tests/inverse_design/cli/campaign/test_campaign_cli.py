@@ -292,6 +292,78 @@ def test_the_words_of_a_database_never_show_its_password(capsys: pytest.CaptureF
 
 
 @pytest.mark.usefixtures("here")
+def test_the_store_is_named_by_a_file_or_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url, typed = "postgresql://ann:s3cret@127.0.0.1:1/screens", "a password on the command line"
+    named = Path("store.txt")
+    Path("campaigns.db").rename("ours.db")
+    named.write_text("ours.db\n", encoding="utf-8")
+    assert command("campaign", "history", "--store-file", named) == 0
+    monkeypatch.setenv("INVERSE_DESIGN_STORE", "ours.db")
+    assert command("campaign", "history") == 0
+    assert "warning" not in capsys.readouterr().err
+    monkeypatch.setenv("INVERSE_DESIGN_STORE", url)
+    assert command("campaign", "history") == 3
+    assert typed not in " ".join(capsys.readouterr().err.split())
+    assert command("campaign", "history", "--store", f"{url}x") == 3
+    assert typed in " ".join((said := capsys.readouterr().err).split())
+    assert "s3cret" not in said
+    assert command("campaign", "history", "--store-file", named, "--store", "other.db") == 3
+    assert "the store is named twice" in capsys.readouterr().err
+    for mode, warned in ((0o600, False), (0o644, True)):
+        named.write_text(url, encoding="utf-8")
+        named.chmod(mode)
+        assert command("campaign", "history", "--store-file", named) == 3
+        assert ("may be read by others" in " ".join((said := capsys.readouterr().err).split())) is warned
+        assert "s3cret" not in said
+    for content, words in (
+        (b"\xff", "it is no text"),
+        (b"", "one line"),
+        (b"a\nb", "one line"),
+        (b"a" * 5000, "one"),
+    ):
+        named.write_bytes(content)
+        assert command("campaign", "history", "--store-file", named) == 3
+        assert words in capsys.readouterr().err
+    assert command("campaign", "history", "--store-file", "absent.txt") == 3
+    assert "cannot be read (No such file" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
+def test_a_damaged_store_comes_back_from_its_backup(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "backup", "kept.db") == 0
+    said = capsys.readouterr().out
+    assert "event 2, hash " in said
+    noted = said.split("hash ")[1].split()[0]
+    assert command("campaign", "verify", "--integrity", "--head", noted[:16]) == 0
+    assert "event 2 has the hash that was noted" in " ".join(capsys.readouterr().out.split())
+    assert command("campaign", "verify", "--head", "f" * 16) == 3
+    assert "no event of" in capsys.readouterr().err
+    with Path("campaigns.db").open("r+b") as file:
+        file.truncate(8192)
+    assert command("campaign", "status", "--quick") == 3
+    assert "inverse-design campaign restore FILE" in " ".join(capsys.readouterr().err.split())
+    assert command("campaign", "restore", "kept.db") == 0
+    assert "campaigns.db.before-restore" in capsys.readouterr().out
+    Path("campaigns.db").unlink()
+    assert command("campaign", "restore", "kept.db") == 0
+    assert command("campaign", "verify") == 0
+    assert command("campaign", "order") == 0
+    capsys.readouterr()
+    assert command("campaign", "verify", "--store", "kept.db") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "that this log lacks were seen on this machine in" in said
+    assert "campaigns.db (event 3; here are 2)" in said
+
+
+def test_grants_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "grants", "--reader", "ann", "--teller", "robot") == 0
+    assert 'GRANT INSERT ON "public".artefacts, "public".events TO "robot";' in capsys.readouterr().out
+    assert command("campaign", "grants") == 3
+
+
+@pytest.mark.usefixtures("here")
 def test_a_warning_on_coverage_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
     results(shift=30.0).to_csv("told.csv", index=False)
     assert command("campaign", "tell", "told.csv") == 0
