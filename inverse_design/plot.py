@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from inverse_design.cli.console import printable
+from inverse_design.cli.console import PROGRAM, printable
 from inverse_design.validate.forward import RATIO, verdict
 from inverse_design.validate.judged import Bin
 from inverse_design.validate.replay import FOUND
@@ -50,8 +50,12 @@ _STYLE: dict[Any, Any] = {
     "ytick.labelcolor": INK,
 }
 _APART = 0.055  # of the height of the axes, between names
-# Without a date, so that the same numbers give the same file.
-_UNDATED = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}, ".png": {"Software": None}}
+# Without a date, so that the same numbers give the same file; signed, so that it may be overwritten.
+_METADATA = {
+    ".svg": {"Date": None, "Creator": PROGRAM},
+    ".pdf": {"CreationDate": None, "Creator": PROGRAM},
+    ".png": {"Software": PROGRAM},
+}
 _WIDTH, _ROW, _AROUND = 7.6, 0.22, 1.3  # inches: of a figure, of a line, and of all that stands around the lines
 _TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # of ratios
 _SIGNS = {"better": (BLUE, "dot"), "worse": (ORANGE, "square")}
@@ -78,7 +82,7 @@ def titled(width: float, height: float, title: str) -> Figure:
 def write_figure(figure: Figure, path: Path) -> None:
     """Write a figure as .svg, .png or .pdf, whole or not at all."""
     ending = path.suffix
-    metadata = _UNDATED[ending]
+    metadata = _METADATA[ending]
     with themed():
         write_whole(path, lambda place: figure.savefig(place, format=ending.removeprefix("."), metadata=metadata))
 

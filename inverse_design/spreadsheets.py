@@ -8,6 +8,7 @@ targets, prior weights and reagents are read without the apostrophe again.
 import math
 import re
 from collections.abc import Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +73,9 @@ def save_workbook(sheets: Mapping[str, pd.DataFrame], path: Path) -> None:
             sheet.cell(1, number).font = Font(bold=True)
             width = min(_WIDEST, max(_NARROWEST, *(len(str(value)) + 2 for value in cells)))
             sheet.column_dimensions[get_column_letter(number)].width = width
-    with path.open("wb") as file:  # whatever its ending
-        book.save(file)
+    whole = BytesIO()  # an archive on a full disk cannot be closed
+    book.save(whole)
+    path.write_bytes(whole.getbuffer())
 
 
 def _fill(cell: Any, value: object) -> None:  # noqa: ANN401 - a cell of openpyxl, not imported here

@@ -22,6 +22,7 @@ from inverse_design.cli.options import (
     ASKING,
     AUTOMATIC,
     GAME,
+    RUN,
     Asking,
     Context,
     GameOptions,
@@ -169,7 +170,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     restrictions: Restrictions = _RESTRICTIONS,
     running: Running = _RUNNING,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Rank every single, pair or larger set by how well it reaches a target.
 
@@ -216,7 +217,7 @@ def rank(
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
     valuing: Valuing = _VALUING,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
 
@@ -262,7 +263,7 @@ def replay(
     rules: GameOptions = _GAME,
     players: PlayerOptions = _PLAYERS,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
@@ -292,7 +293,10 @@ def replay(
 
 @app.command(help_epilogue=examples("demo", "demo -o my-folder"))
 def demo(
-    *, output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output", seed: int = 0, run: RunWords
+    *,
+    output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output",
+    seed: int = 0,
+    run: RunWords = RUN,
 ) -> None:
     """Hold a measured double out and find it again: the main job, from nothing.
 
@@ -314,10 +318,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: Sequence[str]) -> None:
-    command, bound, unparsed = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
+    command, bound, _ = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
     refuse_early(command.__name__, bound.arguments)
-    own = {name: Run(tuple(words)) for name in unparsed}
+    own = {k: Run(tuple(words), force=v.force) for k, v in bound.arguments.items() if isinstance(v, Run)}
     command(*bound.args, **{**bound.kwargs, **own})
 
 

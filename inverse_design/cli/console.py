@@ -6,8 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from textwrap import wrap
-from typing import Any
+from typing import Annotated, Any
 
+from cyclopts import Parameter
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
@@ -25,10 +26,15 @@ def examples(*lines: str) -> str:
 
 @dataclass(frozen=True)
 class Run:
-    """What was typed, and when."""
+    """What was typed, and when.
 
-    arguments: tuple[str, ...] = ()  # the words behind the name of the program
-    started: datetime = field(default_factory=lambda: datetime.now(UTC))  # when the work began
+    Attributes:
+        force: Overwrite files that this program did not write.
+    """
+
+    arguments: Annotated[tuple[str, ...], Parameter(parse=False)] = ()  # the words behind the name of the program
+    started: Annotated[datetime, Parameter(parse=False)] = field(default_factory=lambda: datetime.now(UTC))
+    force: bool = False
 
     @property
     def command(self) -> str:

@@ -11,7 +11,8 @@ from surrogates.data.perturbation import Mode
 # The words of inverse_design.proposal, which cannot be imported here without torch; a test compares them.
 OrderName = Literal["1", "2", "3", "4", "5", "6", "both"]
 MeasuredWord = Literal["keep", "leave-out"]
-RunWords: TypeAlias = Annotated[Run, Parameter(parse=False)]
+RunWords: TypeAlias = Annotated[Run, Parameter(name="*")]
+RUN = Run()
 Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
 Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
 

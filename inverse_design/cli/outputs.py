@@ -22,13 +22,18 @@ from surrogates.whole_file import staged, write_whole
 
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
 METADATA_KEY = b"inverse_design"
+DISTRIBUTION = "inverse-design"
+_SIGN = f'"tool": "{DISTRIBUTION}"'.encode()  # of a manifest
 
 
-def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = ()) -> Path:
-    """Refuse a place that could not be written, before any work is done.
+def check_writable(
+    path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = (), force: bool = False
+) -> Path:
+    """Refuse a place that could not or should not be written, before any work is done.
 
     Raises:
-        OutputError: If the name or the folder is unusable, or the file is one of the inputs.
+        OutputError: If the name or the folder is unusable, the file is one of the inputs, or it was not written by
+            this program and is not to be overwritten.
     """
     shown = repr(str(path))
     if not str(path).isprintable():
@@ -43,7 +48,21 @@ def check_writable(path: str | Path, *, endings: Sequence[str], inputs: Sequence
     if any(_is_same(written, Path(read)) for read in inputs for written in (file, sidecar_of(file))):
         raise OutputError(f"output {shown} would overwrite what is read; choose another name")
     _try_out(file)
+    if not force and not _is_ours(file):
+        raise OutputError(
+            f"output {shown} exists and was not written by {DISTRIBUTION}; choose another name, or overwrite it"
+            " with --force"
+        )
     return file
+
+
+def _is_ours(file: Path) -> bool:
+    """Tell whether nothing that others have written would be lost: figures and manifests say who wrote them."""
+    picture = file.suffix in PICTURE_ENDINGS
+    sign = DISTRIBUTION.encode() if picture else _SIGN
+    there = [each for each in (file, sidecar_of(file)) if each.exists() and each.stat().st_size]
+    signed = [each for each in there if picture or each.suffix == ".json"]
+    return not there or any(sign in each.read_bytes() for each in signed)
 
 
 def sidecar_of(path: Path) -> Path:
@@ -159,7 +178,6 @@ def _is_same(written: Path, read: Path) -> bool:
 
 
 PACKAGES = ("torch", "numpy", "pandas", "scipy", "anndata", "h5py", "pyarrow")
-DISTRIBUTION = "inverse-design"
 
 
 def manifest(

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.campaign.options import PLACE, SETTINGS, Place, Plates, Stated
 from inverse_design.cli.console import examples
-from inverse_design.cli.options import Output, Reading, RunWords
+from inverse_design.cli.options import RUN, Output, Reading, RunWords
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
@@ -64,7 +64,7 @@ def ask(
     output: Output = None,
     more: bool = False,
     place: Place = _PLACE,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Propose the next round; as long as it has results to come, asking again gives the same round.
 
@@ -301,7 +301,7 @@ def export(
     library: str | None = None,
     plates: Plates = _PLATES,
     place: Place = _PLACE,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Put a round on plates: plate map, reagents, and a form for the results.
 

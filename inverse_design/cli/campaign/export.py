@@ -29,14 +29,16 @@ def run_export(
     run: Run, *, place: Place, round_number: int | None, plates: Plates, library: str | None, destination: str
 ) -> None:
     """Write a round for the bench; what the library lacks is said before anything is written."""
-    path = check_writable(destination, endings=EXPORT_ENDINGS, inputs=[] if library is None else [library])
+    path = check_writable(
+        destination, endings=EXPORT_ENDINGS, inputs=[] if library is None else [library], force=run.force
+    )
     campaign = open_campaign(place)
     batch = campaign.batch(round_number)
     reagents = None if library is None else read_library(library)
     found = lay_out(planned_wells(batch), layout_of(campaign, batch, plates))
     sheets = sheets_of(campaign, batch, found, reagents)
-    for each in export_places(path, sheets):
-        check_writable(each, endings=EXPORT_ENDINGS)
+    for each in export_places(path, sheets)[1:]:
+        check_writable(each, endings=EXPORT_ENDINGS, force=run.force or path.exists())  # which says whose they are
     facts = round_facts(run, campaign, batch)
     stated = {"layout": asdict(found.layout), "library": library}
     written = (*write_export(path, sheets), write_facts(path, {**facts, "export": stated}))

@@ -22,7 +22,9 @@ def run_ask(
     run: Run, *, place: Place, count: int | None, recommender: str | None, more: bool, destination: str | None
 ) -> None:
     """Propose a round, or give the open one out again."""
-    written = None if destination is None else check_writable(destination, endings=table_endings())
+    written = (
+        None if destination is None else check_writable(destination, endings=table_endings(), force=run.force)
+    )
     campaign = open_campaign(place)
     wanted = campaign.settings.batch_size if count is None else count
     with working("planning"):

@@ -7,7 +7,7 @@ from typing import Annotated
 from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.console import examples
-from inverse_design.cli.options import Context, Judging, Reaching, Reading, RunWords, Scoring
+from inverse_design.cli.options import RUN, Context, Judging, Reaching, Reading, RunWords, Scoring
 
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _SCORING, _JUDGING, _REACHING = Reading(), Scoring(), Judging(), Reaching()
@@ -24,7 +24,7 @@ def retrieval(
     seed: int = 0,
     json: str | None = None,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found among all pairs.
 
@@ -49,7 +49,7 @@ def reach(
     context: Context = None,
     asked: Reaching = _REACHING,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Measure how near the first candidates come to states that no candidate need have made.
 
@@ -78,7 +78,7 @@ def forward(
     context: Context = None,
     asked: Scoring = _SCORING,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Measure how well held-out effects are predicted, beside every baseline.
 
@@ -107,7 +107,7 @@ def calibration(
     context: Context = None,
     asked: Judging = _JUDGING,
     reading: Reading = _READING,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
 
@@ -132,7 +132,7 @@ def rounds(
     adaptive: bool = False,
     seed: int = 0,
     json: str | None = None,
-    run: RunWords,
+    run: RunWords = RUN,
 ) -> None:
     """Measure whether the bounds that a campaign stated before each round held in it.
 

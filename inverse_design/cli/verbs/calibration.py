@@ -159,9 +159,15 @@ def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
 def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging, reading: Reading) -> None:
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
     inputs = [data] if names_a_file(data) else []
-    place = None if asked.json is None else check_writable(asked.json, endings=(".json",), inputs=inputs)
+    place = (
+        None
+        if asked.json is None
+        else check_writable(asked.json, endings=(".json",), inputs=inputs, force=run.force)
+    )
     picture = (
-        None if asked.picture is None else check_writable(asked.picture, endings=PICTURE_ENDINGS, inputs=inputs)
+        None
+        if asked.picture is None
+        else check_writable(asked.picture, endings=PICTURE_ENDINGS, inputs=inputs, force=run.force)
     )
     levels, model = read_levels(asked.levels), named_model(asked.model)
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)

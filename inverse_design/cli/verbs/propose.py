@@ -72,7 +72,9 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     if asking.objective is not None:
         OBJECTIVES.load(asking.objective)  # a misspelt name is refused before anything is read
     place = (
-        check_writable(destination, endings=table_endings(), inputs=inputs) if destination is not None else None
+        check_writable(destination, endings=table_endings(), inputs=inputs, force=run.force)
+        if destination is not None
+        else None
     )
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
@@ -289,14 +291,14 @@ def run_demo(run: Run, *, folder: str, seed: int) -> None:
             console,
             f"simulated: the real data ({REAL}) are not on this machine; a world of {_GENES} genes is used",
         )
-    place = _place(folder)
+    place, picture = (_place(folder, name, run) for name in ("candidates.csv", "ranking.svg"))
     with working("reading"):
         screen, truth = (open_dataset(REAL), REAL_TARGET) if real else simulated(seed)
     asking = Asking(seed=seed)
     say(console, f"The double {truth} was measured. It is held out; which pair makes cells look like that?")
     say(console)
     answer = solve(screen, truth, asking, Constraints())
-    written = _write(run, answer, truth, place)
+    written = _write(run, answer, truth, place, picture)
     show_answer(console, answer)
     say(console)
     for path in written:
@@ -315,16 +317,16 @@ def simulated(seed: int) -> tuple[Screen, str]:
     return screen, design[-1].label
 
 
-def _place(folder: str) -> Path:
+def _place(folder: str, name: str, run: Run) -> Path:
     where = Path(folder)
     where.mkdir(parents=True, exist_ok=True)
-    return check_writable(where / "candidates.csv", endings=(".csv",))
+    return check_writable(where / name, endings=(where.joinpath(name).suffix,), force=run.force)
 
 
-def _write(run: Run, answer: Answer, truth: str, place: Path) -> list[Path]:
+def _write(run: Run, answer: Answer, truth: str, place: Path, drawn: Path) -> list[Path]:
     asking = answer.asking
     known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
-    written = [*write_answer(answer, place, known), place.with_name("ranking.svg")]
+    written = [*write_answer(answer, place, known), drawn]
     from inverse_design.plot import ranking_figure, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
 
     picture = ranking_figure(

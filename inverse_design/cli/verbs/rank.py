@@ -38,7 +38,9 @@ def run_rank(
     """Rank the experiments of a list, print them, and write them if asked."""
     inputs = [each for each in (data, target, listing.experiments) if names_a_file(each)]
     place = (
-        check_writable(destination, endings=table_endings(), inputs=inputs) if destination is not None else None
+        check_writable(destination, endings=table_endings(), inputs=inputs, force=run.force)
+        if destination is not None
+        else None
     )
     constraints = tuple(map(read_constraint, listing.constraint))
     with working("reading"):

@@ -52,8 +52,14 @@ def run_replay(
     reading: Reading,
 ) -> None:
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
-    place = None if destination is None else check_writable(destination, endings=(".json",), inputs=[data])
-    drawn = None if figure is None else check_writable(figure, endings=PICTURE_ENDINGS, inputs=[data])
+    place = (
+        None
+        if destination is None
+        else check_writable(destination, endings=(".json",), inputs=[data], force=run.force)
+    )
+    drawn = (
+        None if figure is None else check_writable(figure, endings=PICTURE_ENDINGS, inputs=[data], force=run.force)
+    )
     recommenders = recommenders_of(read_names(players.policy) or DEFAULT)
     screen = one_context(open_screen(data, reading), context)
     environment = make_environment(screen, rules)
@@ -164,7 +170,11 @@ def cell(row: Row | None) -> str:
 def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, reading: Reading) -> None:
     """Measure the regret of the first candidates for states of many kinds."""
     inputs = [data] if names_a_file(data) else []
-    place = None if asked.json is None else check_writable(asked.json, endings=(".json",), inputs=inputs)
+    place = (
+        None
+        if asked.json is None
+        else check_writable(asked.json, endings=(".json",), inputs=inputs, force=run.force)
+    )
     model = named_model(asked.model)
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)

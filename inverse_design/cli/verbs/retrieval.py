@@ -50,7 +50,7 @@ def run_retrieval(
     run: Run, data: str, *, context: str | None, seed: int, json: str | None, reading: Reading
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
-    place = _place(json, data)
+    place = _place(json, data, run)
     screen = _opened(data, context, reading)
     with working("retrieval: fits") as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
@@ -65,7 +65,7 @@ def run_retrieval(
 
 def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
-    place, picture = _place(asked.json, data), _place(asked.picture, data, *PICTURE_ENDINGS)
+    place, picture = _place(asked.json, data, run), _place(asked.picture, data, run, *PICTURE_ENDINGS)
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
@@ -99,9 +99,11 @@ def _opened(data: str, context: str | None, reading: Reading) -> Screen:
         return one_context(open_screen(data, reading), context)
 
 
-def _place(path: str | None, data: str, *endings: str) -> Path | None:
+def _place(path: str | None, data: str, run: Run, *endings: str) -> Path | None:
     inputs = [data] if names_a_file(data) else []
-    return None if path is None else check_writable(path, endings=endings or (".json",), inputs=inputs)
+    if path is None:
+        return None
+    return check_writable(path, endings=endings or (".json",), inputs=inputs, force=run.force)
 
 
 def _say_written(console: Console, *places: Path | None) -> None:

@@ -122,7 +122,7 @@ def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
 def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: int, json: str | None) -> None:
     """Measure whether the bounds that were stated before each round held."""
     require_level(level)
-    place = None if json is None else check_writable(json, endings=(".json",), inputs=[results])
+    place = None if json is None else check_writable(json, endings=(".json",), inputs=[results], force=run.force)
     rounds = read_rounds(Path(results))
     rows = rounds_rows(rounds, dataset=Path(results).name, seed=seed)
     health = health_of(rounds, level, adaptive=adaptive, seed=seed)
