@@ -1,10 +1,12 @@
-# Eight words: setup, demo, test, lint, types, docs, coverage, bench.
+# Eleven words: setup, demo, test, lint, types, docs, coverage, bench; and lock, audit, sbom of what users install.
 VENV ?= .venv
 PYTHON ?= python3
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint types docs coverage bench
+TOOLS := build/tools
+
+.PHONY: setup demo test lint types docs coverage bench lock audit sbom
 
 setup: $(STAMP)
 
@@ -40,3 +42,18 @@ bench: setup
 	$(BIN)/inverse-design benchmark calibration norman2019_expr
 	$(BIN)/inverse-design benchmark reach norman2019_expr
 	for each in search promise public_law unseen_parts unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables; do $(BIN)/python -m benchmarks $$each || exit 1; done
+
+$(TOOLS)/.installed: Makefile
+	$(PYTHON) -m venv $(TOOLS)
+	$(TOOLS)/bin/python -m pip install --quiet uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	touch $@
+
+lock: $(TOOLS)/.installed
+	$(TOOLS)/bin/uv pip compile pyproject.toml --extra cluster --extra drugs --extra postgres --constraint constraints.txt --generate-hashes --python-version 3.11.5 --no-annotate --no-header --quiet --output-file build/requirements.lock
+	(echo "# Written by make lock: what users install on Linux with Python 3.11, each file by its hash."; cat build/requirements.lock) > requirements.lock
+
+audit: $(TOOLS)/.installed
+	$(TOOLS)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
+
+sbom: $(TOOLS)/.installed
+	$(TOOLS)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json requirements.lock
