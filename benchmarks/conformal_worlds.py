@@ -29,15 +29,15 @@ from torch import Tensor
 
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.validate.interval_coverage import implied_distances
+from inverse_design.validate.coverage import implied_distances
 from surrogates.data.across import Actions
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.evaluation.coverage import all_covered_rows, expected_coverage
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.evaluation.intervals import mean as mean_over
+from surrogates.evaluation.metrics import all_covered_rows, expected_coverage
 from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.baselines import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.wrappers.conformal import Conformal, FittedConformal

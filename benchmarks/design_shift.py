@@ -35,9 +35,8 @@ from torch import Tensor
 
 from benchmarks.weighted_bounds import MixedBatch, ProposalLog, Softmax, mixed_batch
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
-from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, ScorePool
-from surrogates.uncertainty.conformal.exchangeability import FIRST_TRUSTED_ROUND, campaign_health
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
+from surrogates.uncertainty.conformal.rounds import FIRST_TRUSTED_ROUND, AdaptiveLevel, ScorePool, campaign_health
 
 LEVEL = 0.9
 ROUNDS, BATCH = 8, 8

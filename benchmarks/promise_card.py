@@ -15,9 +15,8 @@ from torch import Tensor
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
 from inverse_design.search.inverse_set import UNEXPLAINED
-from inverse_design.validate.interval_coverage import percent
+from inverse_design.validate.coverage import judge_sets, percent
 from inverse_design.validate.judged import Judged, Kept, compare, promised
-from inverse_design.validate.set_coverage import judge_sets
 from surrogates.data.novelty import double_splits
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -49,7 +48,7 @@ class PromiseCard:
     """What was promised and found of every double that an outer fold held out.
 
     Attributes:
-        judged: Columns of :func:`inverse_design.validate.set_coverage.judge_sets`, and as ``promised`` the log
+        judged: Columns of :func:`inverse_design.validate.coverage.judge_sets`, and as ``promised`` the log
             probability of the truth as inner folds found it, in nats.
         nodes: Genes of each double.
         names: What was chosen in each outer fold.

@@ -30,8 +30,8 @@ from surrogates.data.across import NOT_AN_ACTION, Actions
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.evaluation.coverage import expected_coverage
 from surrogates.evaluation.intervals import Row, write_json
+from surrogates.evaluation.metrics import expected_coverage
 from surrogates.models.base import Fitted
 from surrogates.models.wrappers.conformal import FittedConformal, Score
 from surrogates.models.wrappers.ensemble import FittedEnsemble

@@ -18,8 +18,8 @@ from inverse_design.cli.console import PROGRAM, printable
 from inverse_design.validate.forward import RATIO, verdict
 from inverse_design.validate.judged import Bin
 from inverse_design.validate.replay import FOUND
-from surrogates.evaluation.coverage import exact_binomial_interval
 from surrogates.evaluation.intervals import Row
+from surrogates.evaluation.metrics import exact_binomial_interval
 from surrogates.whole_file import write_whole
 
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#999999", "#DDDDDD"

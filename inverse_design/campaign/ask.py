@@ -11,8 +11,7 @@ from dataclasses import dataclass, replace
 
 from inverse_design.acquisition.acquisition import ACQUISITIONS
 from inverse_design.acquisition.batch import BatchRules
-from inverse_design.campaign.outcomes import partial_utilities
-from inverse_design.campaign.rounds import Batch, batch_of, open_round
+from inverse_design.campaign.rounds import Batch, batch_of, open_round, partial_utilities
 from inverse_design.campaign.settings import AUTOMATIC, JOINT_GAIN, CampaignSettings
 from inverse_design.campaign.store.events import OPEN_STATES, Asked, columns_of
 from inverse_design.campaign.store.protocol import Log, WritableLog

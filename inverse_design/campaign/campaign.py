@@ -10,7 +10,6 @@ import pandas as pd
 
 from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost, state_of
 from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of_goal, user_name
-from inverse_design.campaign.outcomes import missed_shares, outcomes_of
 from inverse_design.campaign.record_results import Telling, order, tell, withdraw
 from inverse_design.campaign.results import Results, results_of
 from inverse_design.campaign.retract import (
@@ -22,7 +21,7 @@ from inverse_design.campaign.retract import (
     select_wells,
     wells_of_results,
 )
-from inverse_design.campaign.rounds import Batch, batch_of, open_round, stated_round
+from inverse_design.campaign.rounds import Batch, batch_of, missed_shares, open_round, outcomes_of, stated_round
 from inverse_design.campaign.scale import AssayRange, Scale
 from inverse_design.campaign.settings import CampaignSettings, settings_of
 from inverse_design.campaign.status import Advice, Status, advise, history_of, prospect_of, status_of

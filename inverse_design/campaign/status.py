@@ -7,7 +7,7 @@ import pandas as pd
 
 from inverse_design.acquisition.utility import measured_utility, utility_error
 from inverse_design.campaign.ask import Basis, spent_on
-from inverse_design.campaign.outcomes import utilities
+from inverse_design.campaign.rounds import utilities
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.store.events import OPEN_STATES, State
 from inverse_design.campaign.store.protocol import Log

@@ -24,7 +24,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import Expert, FittedCalibrated
 from surrogates.uncertainty.dyadic import dyadic_standard_error
-from surrogates.uncertainty.mixture import pooled
+from surrogates.uncertainty.posterior import pooled
 
 ITSELF = "a double"
 MAKER_LEFT_OUT = "maker left out"

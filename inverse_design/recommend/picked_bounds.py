@@ -12,7 +12,7 @@ of them, and the error of that pick counts, signed and in standard deviations th
 A pick is bounded by the conformal quantiles of these errors on either side, and never more narrowly than a random
 candidate. One that may have made a state itself, by its posterior probability, can be as near as noise lets it.
 Errors of past picks are among the replayed ones, and the level follows the misses of past rounds
-(:mod:`surrogates.uncertainty.conformal.adaptive`).
+(:mod:`surrogates.uncertainty.conformal.rounds`).
 """
 
 import math
@@ -33,8 +33,8 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutFit
 from surrogates.models.wrappers.stated_errors import measurement_variance
-from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel
 from surrogates.uncertainty.conformal.quantiles import attainable_level, conformal_quantile, least_count
+from surrogates.uncertainty.conformal.rounds import AdaptiveLevel
 from surrogates.uncertainty.posterior import ScalarPosterior
 
 Ranker = SquaredDistance | TargetLikelihood | SignedProjection

@@ -25,9 +25,8 @@ from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.bounded import search_bounded
-from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch
+from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch, process_pool
 from inverse_design.search.exhaustive import in_ranges, listable, normalised, pair_score, search, search_span
-from inverse_design.search.processes import process_pool
 from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.novelty import novelty_name, seen_code

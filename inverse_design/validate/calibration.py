@@ -16,15 +16,15 @@ from torch import Tensor
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
 from inverse_design.search.inverse_set import Rule
-from inverse_design.validate.interval_coverage import (
+from inverse_design.validate.coverage import (
     HeldOutClass,
     judge_intervals,
     judge_posterior,
+    judge_sets,
     percent,
     standing_behind,
 )
 from inverse_design.validate.judged import Judged, Kept, compare, promised, variants_of
-from inverse_design.validate.set_coverage import judge_sets
 from surrogates.data.novelty import (
     CLASSES,
     FEWEST_HELD_OUT,
@@ -67,7 +67,7 @@ class ClassCard:
 
     Attributes:
         judged: Numbers of its held-out perturbations; see :func:`judge_intervals`, :func:`judge_posterior`,
-            :func:`inverse_design.validate.set_coverage.judge_sets`, and as ``promised`` of doubles of seen parts
+            :func:`inverse_design.validate.coverage.judge_sets`, and as ``promised`` of doubles of seen parts
             :func:`inverse_design.validate.judged.promised`.
         nodes: Genes of each held-out perturbation; see
             :func:`surrogates.evaluation.intervals.target_nodes`.

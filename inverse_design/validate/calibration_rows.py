@@ -10,11 +10,10 @@ from torch import Tensor
 
 from inverse_design.search.inverse_set import UNEXPLAINED
 from inverse_design.validate.calibration import ClassCard
-from inverse_design.validate.interval_coverage import GROUPS, percent
+from inverse_design.validate.coverage import GROUPS, percent
 from inverse_design.validate.judged import Judged, calibration_errors, calibration_noise
-from surrogates.evaluation.coverage import expected_coverage, pit_decile, pit_deviation
 from surrogates.evaluation.intervals import NodeBootstrap, Row, RowStatistic, median, ratio_of_sums
-from surrogates.evaluation.metrics import spread_error_correlation
+from surrogates.evaluation.metrics import expected_coverage, pit_decile, pit_deviation, spread_error_correlation
 from surrogates.uncertainty.conformal.quantiles import coverage_band, least_count
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 

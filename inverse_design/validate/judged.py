@@ -16,10 +16,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.screen import Screen
-from surrogates.evaluation.coverage import exact_binomial_interval
 from surrogates.evaluation.intervals import Row, node_bootstrap_interval
-from surrogates.uncertainty.conformal.adaptive import ScorePool
-from surrogates.uncertainty.conformal.exchangeability import Health, campaign_health
+from surrogates.evaluation.metrics import exact_binomial_interval
+from surrogates.uncertainty.conformal.rounds import Health, ScorePool, campaign_health
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.selection import Promise
 

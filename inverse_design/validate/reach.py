@@ -39,7 +39,7 @@ from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.uncertainty.dyadic import dyadic_standard_error
-from surrogates.uncertainty.mixture import pooled
+from surrogates.uncertainty.posterior import pooled
 
 FIRSTS = (1, 3, 5)
 FEWEST_CANDIDATES = 6  # one more than the longest list, so that something is left to regret

@@ -16,7 +16,7 @@ from torch import Tensor
 from inverse_design.errors import ExecutorError, PlanError
 from inverse_design.problem.target import is_state
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
-from inverse_design.search.processes import process_pool
+from inverse_design.search.dispatch import process_pool
 from inverse_design.validate.environment import Environment
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError

@@ -155,7 +155,7 @@ def retract(
         place: Which campaign.
         reading: How to read an .h5ad file.
     """
-    from inverse_design.cli.campaign.retract import Chosen, run_retract
+    from inverse_design.cli.campaign.rounds import Chosen, run_retract
 
     chosen = Chosen(names, round_number, replicate, event, results)
     run_retract(chosen, place=place, reason=reason, yes=yes, reading=reading)
@@ -180,7 +180,7 @@ def correct(
         place: Which campaign.
         reading: How to read an .h5ad file.
     """
-    from inverse_design.cli.campaign.retract import run_correct
+    from inverse_design.cli.campaign.rounds import run_correct
 
     run_correct(results, place=place, reason=reason, extreme=accept_extreme, reading=reading)
 

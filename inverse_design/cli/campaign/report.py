@@ -8,10 +8,9 @@ import torch
 from rich.console import Console
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.outcomes import MEASURED
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.results import ROUND
-from inverse_design.campaign.rounds import Batch
+from inverse_design.campaign.rounds import MEASURED, Batch
 from inverse_design.campaign.status import Advice, Status
 from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import Place

@@ -15,7 +15,7 @@ from inverse_design.cli.verbs.retrieval import reliability_grid
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
-from inverse_design.validate.interval_coverage import percent
+from inverse_design.validate.coverage import percent
 from inverse_design.validate.judged import AGREE, Bin, reliability
 from inverse_design.value_tables import names_a_file
 from surrogates.data.novelty import CLASSES

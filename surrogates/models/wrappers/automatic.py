@@ -34,7 +34,7 @@ from surrogates.models.wrappers.public_law import BorrowedSum
 from surrogates.models.wrappers.stacked import FEWEST_HELD_OUT, ClassWeights, FittedStacked, convex_weights_of
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, LawChoice
-from surrogates.uncertainty.mixture import pool_weights, pooled
+from surrogates.uncertainty.posterior import pool_weights, pooled
 from surrogates.uncertainty.selection import Promise
 
 # Fits without a fifth of few targets are much worse than the fit that they judge members for.
@@ -327,7 +327,7 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
 
     A model that predicts better may name worse, and the other way round, as its errors may look like the effects
     of other candidates. So targets are named by all fits together, each weighed by the probabilities that it gave
-    to held-out truths (:mod:`surrogates.uncertainty.mixture`); if that is not clearly better than the
+    to held-out truths (:mod:`surrogates.uncertainty.posterior`); if that is not clearly better than the
     simplest fit by itself, in log probability and by at least 0.02 nats, the simplest names alone.
 
     All this is chosen once for the whole, and once for each cross-fit on the other folds only: so that what a

@@ -34,8 +34,7 @@ from surrogates.models.latent import LatentAdditive
 from surrogates.models.linear import Ridge
 from surrogates.models.wrappers.denoised import Denoised
 from surrogates.models.wrappers.stacked import Stacked
-from surrogates.uncertainty.mixture import Mixture
-from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
+from surrogates.uncertainty.posterior import GaussianPosterior, Mixture, isotropic
 
 Resampling = Literal["combinations", "perturbations", "none"]
 

@@ -21,7 +21,7 @@ from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutFit
 from surrogates.summary import summary
 from surrogates.uncertainty.heteroscedastic import FEWEST_ERRORS, ErrorScale, Form, StatedPosterior
-from surrogates.uncertainty.mixture import Mixture
+from surrogates.uncertainty.posterior import Mixture
 from surrogates.uncertainty.readout_variance import Circumstances
 
 

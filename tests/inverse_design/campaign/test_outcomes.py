@@ -10,7 +10,7 @@ import torch
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.outcomes import MEASURED, OUTCOME_COLUMNS, missed_shares
+from inverse_design.campaign.rounds import MEASURED, OUTCOME_COLUMNS, missed_shares
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.problem.target import ProfileTarget, Target
 from inverse_design.recommend.protocol import DecisionState, Recommendation

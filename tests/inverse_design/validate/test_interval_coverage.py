@@ -8,7 +8,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.validate.interval_coverage import (
+from inverse_design.validate.coverage import (
     HeldOutClass,
     implied_distances,
     judge_intervals,

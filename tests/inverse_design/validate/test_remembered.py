@@ -6,7 +6,7 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.validate.interval_coverage import CachedFit, CachedOutcome, remembered
+from inverse_design.validate.coverage import CachedFit, CachedOutcome, remembered
 from surrogates.data.screen import Screen
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.uncertainty.posterior import Posterior, ScalarPosterior

@@ -10,7 +10,7 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
-from inverse_design.validate.set_coverage import JudgedSets, judge_sets
+from inverse_design.validate.coverage import JudgedSets, judge_sets
 from surrogates.data.novelty import Split, double_splits
 from surrogates.data.screen import Screen
 

@@ -7,7 +7,8 @@ from scipy.stats import betabinom, binomtest
 from strategies.screens import normal
 
 from surrogates.errors import CalibrationError
-from surrogates.evaluation.coverage import (
+from surrogates.evaluation.intervals import mean
+from surrogates.evaluation.metrics import (
     all_covered_rows,
     covered_rows,
     exact_binomial_interval,
@@ -18,7 +19,6 @@ from surrogates.evaluation.coverage import (
     responding_readouts,
     width_rows,
 )
-from surrogates.evaluation.intervals import mean
 from surrogates.uncertainty.posterior import Interval, isotropic
 
 WHOLE = torch.arange(4)[None]

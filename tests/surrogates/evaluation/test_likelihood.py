@@ -9,9 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
 
-from surrogates.evaluation.coverage import expected_squared_errors, interval_coverage_rows, negative_log_likelihood
 from surrogates.evaluation.intervals import bootstrap_interval
-from surrogates.evaluation.metrics import spread_error_correlation, squared_errors
+from surrogates.evaluation.metrics import (
+    expected_squared_errors,
+    interval_coverage_rows,
+    negative_log_likelihood,
+    spread_error_correlation,
+    squared_errors,
+)
 from surrogates.uncertainty.error_model import FactorCovariance
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter, isotropic
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 from strategies.screens import normal
 
-from surrogates.uncertainty.mixture import pool_weights, pooled
+from surrogates.uncertainty.posterior import pool_weights, pooled
 
 
 def test_two_experts_are_weighed_as_a_search_over_all_weights_would() -> None:

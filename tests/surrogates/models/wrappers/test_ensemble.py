@@ -19,8 +19,7 @@ from surrogates.models.wrappers.calibrated import Calibrated
 from surrogates.models.wrappers.ensemble import Ensemble, FittedEnsemble, Resampling
 from surrogates.testing import check_surrogate, probe_batch
 from surrogates.uncertainty.error_model import FactorCovariance
-from surrogates.uncertainty.mixture import Mixture
-from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
+from surrogates.uncertainty.posterior import GaussianPosterior, Mixture, isotropic
 
 SCREEN = planted_screen(alone=range(8), together=pairs_of(8, 20), bend=0.5)
 

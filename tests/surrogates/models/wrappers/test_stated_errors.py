@@ -13,7 +13,7 @@ from benchmarks.worlds import NetworkFamily
 from surrogates.artefact import Origin, load_fitted, save_fitted
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.evaluation.coverage import all_covered_rows
+from surrogates.evaluation.metrics import all_covered_rows
 from surrogates.evaluation.scorecard import own_readout_marks
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import Additive, ScaledAdditive

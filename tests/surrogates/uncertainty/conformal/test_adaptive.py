@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 
 from surrogates.errors import CalibrationError
-from surrogates.uncertainty.conformal.adaptive import AdaptiveLevel, ScorePool
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
+from surrogates.uncertainty.conformal.rounds import AdaptiveLevel, ScorePool
 
 shares = st.integers(0, 8).map(lambda missed: missed / 8)
 

@@ -9,8 +9,7 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.errors import CalibrationError
-from surrogates.uncertainty.conformal.adaptive import ScorePool
-from surrogates.uncertainty.conformal.exchangeability import campaign_health, order_p_value
+from surrogates.uncertainty.conformal.rounds import ScorePool, campaign_health, order_p_value
 
 
 def shift_statistic(scores: Tensor) -> float:
@@ -110,5 +109,5 @@ def test_bad_input_is_refused() -> None:
 
 
 def test_the_slow_import_waits_for_its_use() -> None:
-    code = "import sys, surrogates.uncertainty.conformal.exchangeability; sys.exit('mapie' in sys.modules)"
+    code = "import sys, surrogates.uncertainty.conformal.rounds; sys.exit('mapie' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0  # noqa: S603
