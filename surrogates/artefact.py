@@ -8,7 +8,6 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,12 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
 from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate
+from surrogates.registry import version_of
 from surrogates.whole_file import write_whole
 
 FORMAT = 1
 _KIND = "inverse-design artefact"
 _LARGEST_DOCUMENT = 90_000_000  # bytes; a safetensors header ends at 100 MB
-
-
-def _package_version() -> str:
-    try:
-        return version("inverse-design")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 @dataclass(frozen=True)
@@ -53,7 +46,7 @@ class Origin:
     provenance: Mapping[str, str]
     configuration: str
     seed: int
-    package: str = field(default_factory=_package_version)
+    package: str = field(default_factory=lambda: version_of("inverse-design"))
 
     @classmethod
     def of(cls, screen: Screen, surrogate: Surrogate | ContextSurrogate, *, seed: int) -> "Origin":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Generic, TypeVar
 
 from surrogates.errors import SurrogatesError, UnknownNameError
@@ -59,3 +59,11 @@ class Registry(Generic[T]):
                 )
             entries[entry.name] = entry
         return entries
+
+
+def version_of(distribution: str) -> str:
+    """Name the installed version of a distribution."""
+    try:
+        return version(distribution)
+    except PackageNotFoundError:
+        return "not installed"

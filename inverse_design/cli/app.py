@@ -9,7 +9,6 @@ import gc
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import is_dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated
 
@@ -39,6 +38,7 @@ from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.errors import StoreError
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
+from surrogates.registry import version_of
 
 FILE_ENDINGS = (
     ".h5ad", ".zarr", ".zarr.zip", ".h5mu", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".toml", ".xlsx",
@@ -112,16 +112,9 @@ def require_store(address: str) -> None:
         raise StoreError(f"there is no store {address!r}; create a campaign first, or name another file")
 
 
-def _version() -> str:
-    try:
-        return version(PROGRAM)
-    except PackageNotFoundError:
-        return "not installed"
-
-
 app = App(
     name=PROGRAM,
-    version=_version,
+    version=lambda: version_of(PROGRAM),
     help="Which perturbation brings cells to the state I want, and how sure are we?",
     help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: "
     + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())

@@ -7,11 +7,12 @@ import tempfile
 import traceback
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
 from inverse_design.cli.console import PROGRAM, Run, printable
 from inverse_design.errors import masked
+from surrogates.registry import version_of
 from surrogates.whole_file import write_whole
 
 
@@ -28,10 +29,10 @@ def write_report(error: Exception, words: Sequence[str]) -> Path | None:
 
 def _report(error: Exception, words: Sequence[str]) -> list[str]:
     lines = [
-        f"A fault of {PROGRAM} {_version(PROGRAM)}, {datetime.now(UTC).isoformat(timespec='seconds')}",
+        f"A fault of {PROGRAM} {version_of(PROGRAM)}, {datetime.now(UTC).isoformat(timespec='seconds')}",
         f"command: {Run(tuple(words)).command}",
         f"python {platform.python_version()}, {platform.system()} {platform.release()} {platform.machine()}",
-        f"packages: {', '.join(f'{name} {_version(name)}' for name in _requirements())}",
+        f"packages: {', '.join(f'{name} {version_of(name)}' for name in _requirements())}",
         *_places(error),
     ]
     return [printable(masked(line)) for line in lines]
@@ -52,10 +53,3 @@ def _requirements() -> list[str]:
     except PackageNotFoundError:
         return []
     return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in stated if "extra ==" not in line]
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"

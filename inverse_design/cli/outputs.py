@@ -6,7 +6,6 @@ import platform
 import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -17,7 +16,7 @@ from inverse_design.cli.console import Run
 from inverse_design.errors import OutputError
 from inverse_design.spreadsheets import save_csv, save_workbook
 from surrogates.data.screen import Screen
-from surrogates.registry import Registry
+from surrogates.registry import Registry, version_of
 from surrogates.whole_file import staged, write_whole
 
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
@@ -186,9 +185,9 @@ def manifest(
     """Collect what somebody needs to repeat a result."""
     return {
         "tool": DISTRIBUTION,
-        "version": _version(DISTRIBUTION),
+        "version": version_of(DISTRIBUTION),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: version_of(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "command": run.command,
         **({} if screen is None else _data(screen)),
@@ -206,10 +205,3 @@ def _data(screen: Screen) -> dict[str, object]:
         "readouts": len(screen.readouts),
         "context": ", ".join(sorted(set(screen.contexts))),
     }
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "not installed"

@@ -126,10 +126,10 @@ def show_telling(console: Console, telling: Telling) -> None:
         say(console, f"{said} take them again with `campaign correct FILE --reason ...`", "bold yellow")
     for what, names in (("failed", telling.failed), ("not asked for", telling.extra)):
         if names:
-            say(console, f"{what}: {listed(names)}")
+            say(console, f"{what}: {some_of(names)}")
 
 
-def listed(names: Sequence[str]) -> str:
+def some_of(names: Sequence[str]) -> str:
     """Write some names, not more than a line holds."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(names[:_SHOWN]) + more
@@ -138,8 +138,8 @@ def listed(names: Sequence[str]) -> str:
 def say_what_is_open(console: Console, campaign: Campaign) -> None:
     """Say which results are still to come."""
     still = campaign.status().open
-    said = f"{len(still)} results to come: {listed(still)}" if still else "the round is complete: ask for the next"
-    say(console, said)
+    to_come = f"{len(still)} results to come: {some_of(still)}"
+    say(console, to_come if still else "the round is complete: ask for the next")
 
 
 def run_status(*, place: Place, quick: bool) -> None:
@@ -180,7 +180,7 @@ def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
         "wells": f"{status.wells:,} gave values"
         + (f"; {status.taken_back:,} retracted" * bool(status.taken_back)),
         **({"incomplete": incomplete(status)} if status.partial else {}),
-        "to come": listed(status.open) or "nothing",
+        "to come": some_of(status.open) or "nothing",
         "best": f"{status.best}, utility {status.utility:.4g}, {status.gain:.4g} above the first best{noise}",
         "spent": f"{status.spent:,.6g}; {budget}",
         "log": f"event {campaign.head.sequence}, hash {campaign.head.hash}",
@@ -189,7 +189,7 @@ def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
 
 def incomplete(status: Status) -> str:
     """Say which conditions lack readouts, and how they enter."""
-    return f"{listed(status.partial)}; averages have them, fits take complete conditions only"
+    return f"{some_of(status.partial)}; averages have them, fits take complete conditions only"
 
 
 def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quick: bool) -> None:

@@ -13,7 +13,7 @@ from inverse_design.campaign.settings import settings_as_json
 from inverse_design.campaign.wells import COUNTS
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign
-from inverse_design.cli.campaign.report import batch_grid, listed, say_what_is_open, show_advice, show_telling
+from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, show_advice, show_telling, some_of
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid
@@ -84,7 +84,7 @@ def run_order(*, place: Place, names: Sequence[str], library: str | None) -> Non
         wanted = list(names) or proposed(campaign)
         read_library(library).require(campaign.vocabulary.parse(name) for name in wanted)
     ordered = campaign.order(list(names) or None)
-    say(output(), f"ordered {len(ordered)}: {listed(ordered)}" if ordered else "nothing is proposed; ask first")
+    say(output(), f"ordered {len(ordered)}: {some_of(ordered)}" if ordered else "nothing is proposed; ask first")
 
 
 def run_tell(results: str, *, place: Place, extra: bool, extreme: bool, reading: Reading) -> None:
@@ -101,7 +101,7 @@ def run_tell(results: str, *, place: Place, extra: bool, extreme: bool, reading:
 def run_withdraw(names: Sequence[str], *, place: Place, reason: str) -> None:
     """Note that experiments will not be done."""
     withdrawn = open_campaign(place).withdraw(names, reason=reason)
-    say(output(), f"withdrew {len(withdrawn)}: {listed(withdrawn)}")
+    say(output(), f"withdrew {len(withdrawn)}: {some_of(withdrawn)}")
 
 
 def proposed(campaign: Campaign) -> list[str]:
@@ -152,7 +152,7 @@ def run_retract(chosen: Chosen, *, place: Place, reason: str, yes: bool, reading
     done = campaign.retract(wells, reason=reason)
     say(console, done.words)
     if done.waiting:
-        say(console, f"measure again, or withdraw: {listed(done.waiting)}")
+        say(console, f"measure again, or withdraw: {some_of(done.waiting)}")
     say_what_is_open(console, campaign)
 
 
