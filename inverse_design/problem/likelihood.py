@@ -1,10 +1,12 @@
 """The likelihood of a target profile, the default objective for profiles; and what a distance is compared with."""
 
 import math
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.objective import DISTANCE, Distance
@@ -22,6 +24,9 @@ from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
+T = TypeVar("T")
+_KEPT = 8  # results that are kept of each question: a law and its pairs for up to four experts of a fold
+_NARROW = 8  # where readouts are so many times the entries, pairs are taken to the dimensions that they span
 _DRAWS = 256
 _FEWEST = 20  # held-out doubles whose errors stand for noise
 
@@ -32,17 +37,93 @@ def law_on(law: ErrorLaw, target: AlignedProfile) -> ErrorLaw:
     A normal distribution restricted to some readouts is the exact marginal; a readout of weight ``w`` has its
     error variance divided by ``w``.
     """
-    columns, weights = target.columns, target.weights
+    return _law_on(law, target.columns, target.weights, target.variance)
+
+
+def _law_on(
+    law: ErrorLaw, columns: Int[Tensor, "m"], weights: Float[Tensor, "m"], variance: Float[Tensor, "m"]
+) -> ErrorLaw:
     covariance = law.covariance
     return replace(
         law,
         offset=law.offset[columns],
         covariance=FactorCovariance(
-            (covariance.diagonal[columns] + target.variance) / weights,
+            (covariance.diagonal[columns] + variance) / weights,
             covariance.loadings[columns] / weights.sqrt()[:, None],
         ),
         degrees=law.degrees * len(columns) / len(law.offset),
     )
+
+
+class Memo:
+    """What was made last from some objects, found again by which objects they are: those hold tensors.
+
+    Copies and pickles are empty.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[tuple[str | int, ...], tuple[tuple[object, ...], Any]] = {}
+
+    def __reduce__(self) -> tuple[type["Memo"], tuple[()]]:
+        return Memo, ()
+
+    def of(self, make: Callable[..., T], *things: object) -> T:
+        """Make something, or find it again."""
+        key = (make.__qualname__, *map(id, things))
+        known = self._made.get(key)
+        if known is None:
+            known = self._made[key] = (things, make(*things))  # no other object gets an id that is held
+            if len(self._made) > _KEPT:
+                self._made.pop(next(iter(self._made)), None)
+        made: T = known[1]
+        return made
+
+
+@dataclass(frozen=True)
+class _WhitenedPairs:
+    """All pairs of a space in the coordinates of an error law: what a density needs beside the target's values."""
+
+    law: ErrorLaw
+    means: PairMeans
+    singles: Float[Tensor, "v d"]
+    scale: ProductScore
+    frame: Float[Tensor, "m d"] | None  # orthonormal directions that all these lie in, if those are few
+
+    @classmethod
+    def of(
+        cls, law: ErrorLaw, fitted: FittedCalibrated, space: CombinationSpace, columns: Int[Tensor, "m"]
+    ) -> "_WhitenedPairs | None":
+        whiten, found, entries = law.covariance.whiten, fitted.latent_factors(), space.entries
+        means = PairMeans.of(found, space, lambda rows: whiten(rows[:, columns]))
+        if found is None or means is None:
+            return None
+        scale = ProductScore(found.scale.side[entries], found.scale.left[entries], found.scale.right[entries])
+        singles = whiten(fitted.singles[entries][:, columns])
+        rows = torch.cat([means.main, means.basis, means.output, singles])
+        if not _narrow(space, columns) or len(rows) > len(columns):
+            return cls(law, means, singles, scale, None)
+        frame = torch.linalg.qr(rows.T).Q
+        return cls(law, means.along_all(frame), singles @ frame, scale, frame)
+
+    def score(self, target: Float[Tensor, "m"], log_prior: Float[Tensor, "v"]) -> LikelihoodScore:
+        """Score all pairs by the density of a whitened target."""
+        beyond = 0.0
+        if self.frame is not None:
+            along = target @ self.frame
+            beyond, target = float((target - self.frame @ along).square().sum()), along
+        return LikelihoodScore(
+            law=self.law,
+            square=self.means.squared_distance(target, beyond=beyond),
+            scale=self.scale,
+            projection=self.means.projection(self.singles, target),
+            singles=self.singles,
+            log_prior=log_prior,
+            constant=class_constant(self.law),
+        )
+
+
+def _narrow(space: CombinationSpace, columns: Int[Tensor, "m"]) -> bool:
+    return _NARROW * len(space.entries) <= len(columns)
 
 
 @dataclass(frozen=True)
@@ -60,11 +141,13 @@ class TargetLikelihood:
         log_prior: Log prior weight of each vocabulary entry; a candidate's is the sum over its parts.
         log_sums: Of each expert, the logarithm of the sum of its densities over all candidates; empty until they
             are summed: then the surrogate's own law speaks alone.
+        memo: What serves other targets on the same readouts, too: the question is asked of many held-out ones.
     """
 
     target: AlignedProfile
     log_prior: Float[Tensor, "v"]
     log_sums: tuple[float, ...] = ()
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates.
@@ -106,12 +189,16 @@ class TargetLikelihood:
     ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         # One power for all classes: densities raised to different powers compare in one choice of units only.
         power = fitted.law(SEEN_DOUBLE).temperature
-        law = law_on(fitted.law(code), self.target).with_temperature(power)
+        law = self._law(fitted, code).with_temperature(power)
         posterior = fitted.predict(batch)
         whiten, columns = law.covariance.whiten, self.target.columns
         gap = whiten(self.target.values - posterior.mean[:, columns])
-        singles = whiten(fitted.singles[:, columns])
-        parts = [singles[genes] for genes in batch.genes.T if bool((genes >= 0).all())]
+        parts: list[Tensor] = []
+        if law.coefficient_variance > 0:
+            used, places = batch.genes.unique(return_inverse=True)
+            singles = whiten(fitted.singles[used.clamp(min=0)][:, columns])
+            given = (batch.genes >= 0).all(0)
+            parts = [singles[at] for at, is_given in zip(places.T, given.tolist(), strict=True) if is_given]
         projections = tuple((part * gap).sum(1) for part in parts)
         gram = tuple((one * other).sum(1) for number, one in enumerate(parts) for other in parts[number:])
         square, scale = gap.square().sum(1), posterior.scale
@@ -135,22 +222,16 @@ class TargetLikelihood:
         return PooledScore(tuple(known)) if len(known) == len(scores) else None
 
     def _score_alone(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
-        law, columns, entries = law_on(fitted.law(SEEN_DOUBLE), self.target), self.target.columns, space.entries
-        whiten, found = law.covariance.whiten, fitted.latent_factors()
-        means = PairMeans.of(found, space, lambda rows: whiten(rows[:, columns]))
-        if found is None or means is None:
-            return None
-        target, scale = whiten(self.target.values[None])[0], found.scale
-        singles = whiten(fitted.singles[entries][:, columns])
-        return LikelihoodScore(
-            law=law,
-            square=means.squared_distance(target),
-            scale=ProductScore(scale.side[entries], scale.left[entries], scale.right[entries]),
-            projection=means.projection(singles, target),
-            singles=singles,
-            log_prior=self.log_prior[entries],
-            constant=class_constant(law),
-        )
+        law, columns = self._law(fitted, SEEN_DOUBLE), self.target.columns
+        asked = law, fitted, space, columns
+        # What is as large as the screen is not kept.
+        pairs = self.memo.of(_WhitenedPairs.of, *asked) if _narrow(space, columns) else _WhitenedPairs.of(*asked)
+        target = law.covariance.whiten(self.target.values[None])[0]
+        return None if pairs is None else pairs.score(target, self.log_prior[space.entries])
+
+    def _law(self, fitted: FittedCalibrated, code: int) -> ErrorLaw:
+        asked = self.target
+        return self.memo.of(_law_on, fitted.law(code), asked.columns, asked.weights, asked.variance)
 
 
 def class_constant(law: ErrorLaw) -> float:

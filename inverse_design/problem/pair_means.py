@@ -189,11 +189,20 @@ class PairMeans:
         half = (self.output @ direction / 2).expand(len(self.main), -1)
         return NetworkScore(product, HiddenPairs(self.networks), half, half, half[:0])
 
-    def squared_distance(self, target: Float64[Tensor, "m"], *, sign: float = 1.0) -> ProductScore | NetworkScore:
-        """Score pairs by the squared distance of their mean to a target, or by minus that."""
+    def along_all(self, frame: Float64[Tensor, "m d"]) -> "PairMeans":
+        """Take the means to coordinates along orthonormal directions."""
+        return replace(self, main=self.main @ frame, basis=self.basis @ frame, output=self.output @ frame)
+
+    def squared_distance(
+        self, target: Float64[Tensor, "m"], *, sign: float = 1.0, beyond: float = 0.0
+    ) -> ProductScore | NetworkScore:
+        """Score pairs by the squared distance of their mean to a target, or by minus that.
+
+        ``beyond`` is the part of it in directions that have no coordinates.
+        """
         main = self.main - target / 2
         side, left, right = squared_norm(main, self.scores, self.basis)
-        product = ProductScore(sign * side, sign * left, right)
+        product = ProductScore(sign * (side + beyond / 2), sign * left, right)
         if not self.networks:
             return product
         slope = 2 * sign * main @ self.output.T

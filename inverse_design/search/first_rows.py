@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from inverse_design.problem.likelihood import Replicates, TargetLikelihood
+from inverse_design.problem.likelihood import Memo, Replicates, TargetLikelihood
 from inverse_design.problem.objective import Distance, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.inverse_set import Identification, Total
@@ -88,7 +88,8 @@ class Bench:
         """Rank the perturbations for one of them as a target."""
         target = replace(objective.target, values=self.effects[made, objective.target.columns])
         distance = Distance(target)
-        posterior = self.log_posterior(TargetLikelihood(target, log_prior), made, total)
+        memo = objective.memo if isinstance(objective, TargetLikelihood) else Memo()
+        posterior = self.log_posterior(TargetLikelihood(target, log_prior, memo=memo), made, total)
         worth = posterior
         if isinstance(objective, SquaredDistance):
             worth = replace(objective, target=target).utility(self.fitted, self.batch).mean

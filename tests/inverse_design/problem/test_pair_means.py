@@ -1,18 +1,20 @@
 """Scores of pairs under networks on sums, against what the networks predict."""
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 
 import pytest
 import torch
-from strategies.screens import pairs_of, planted_screen
+from strategies.screens import normal, pairs_of, planted_screen
 
 from inverse_design.problem.constraints import Constraints, Group
-from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.likelihood import Memo, TargetLikelihood
 from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
 from inverse_design.problem.pair_means import NetworkScore
 from inverse_design.problem.problem import candidate_space
+from inverse_design.problem.score import LikelihoodScore
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import propose
 from inverse_design.search.exhaustive import evidence, search
@@ -61,6 +63,43 @@ def fitted(name: str) -> FittedCalibrated:
 def scattered(model: FittedCalibrated, variance: float) -> FittedCalibrated:
     laws = {code: replace(law, coefficient_variance=variance) for code, law in model.laws.items()}
     return replace(model, laws=laws)
+
+
+WIDE = planted_screen(alone=range(5), together=pairs_of(5, 10), readouts=80, bend=0.5)
+
+
+@pytest.mark.parametrize("base", [ScaledAdditive(), Interaction(components=3, leading=2), NETWORK], ids=type)
+@pytest.mark.parametrize("variance", [0.0, 0.2])
+def test_many_readouts_are_taken_to_the_dimensions_that_pairs_span(base: Surrogate, variance: float) -> None:
+    known = scattered(Calibrated(base, folds=2).fit(WIDE, seed=0), variance)
+    space = candidate_space(WIDE, "2", Constraints(measured="keep"))
+    wanted = TargetLikelihood(AlignedProfile.exact(range(80), WIDE.effects[7]), normal(5, seed=2))
+    every, pairs = space.batch(0, space.size), torch.triu_indices(5, 5, offset=1)
+    for row in (7, 9, 12):  # the second and the third find what the first has made
+        asked = replace(wanted, target=replace(wanted.target, values=WIDE.effects[row]))
+        score, whole = asked.pair_score(known, space), asked.utility(known, every).mean
+        assert isinstance(score, LikelihoodScore)
+        assert score.singles.shape[1] < 20
+        check_pair_score(score)
+        torch.testing.assert_close(score.exact(*pairs), whole, rtol=1e-9, atol=1e-9)
+
+
+def test_what_was_made_of_the_same_objects_is_found_again() -> None:
+    made: list[list[int]] = []
+
+    def make(numbers: list[int]) -> list[int]:
+        made.append(numbers)
+        return [sum(numbers)]
+
+    memo, equal = Memo(), [[1, 2] for _ in range(20)]
+    assert [memo.of(make, equal[0]), memo.of(make, equal[0]), memo.of(make, equal[1])] == [[3]] * 3
+    assert len(made) == 2
+    for each in equal:
+        memo.of(make, each)
+    memo.of(make, equal[0])
+    assert len(made) == 21  # the oldest go first
+    copy.deepcopy(memo).of(make, equal[0])
+    assert len(made) == 22
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
