@@ -227,8 +227,8 @@ def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:
     if stated.target_col is not None:
         columns = (stated.target_col,) if isinstance(stated.target_col, str) else tuple(stated.target_col)
         return _refuse_unknown(table, columns), f"{_quoted(columns)} (as stated)"
-    found = [columns for columns in _named(table, TARGET_COLUMNS) if not name_wells(table, columns)]
-    named = [columns for columns in found if table[list(columns)].notna().any().all()]
+    known_names = [columns for columns in _named(table, TARGET_COLUMNS) if not name_wells(table, columns)]
+    named = [columns for columns in known_names if table[list(columns)].notna().any().all()]
     whole = [one for one in named if not any(set(one) < set(wider) for wider in named)]
     known = (*DOSE_COLUMNS, *CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)
     other = {name for names in known for name in names}
