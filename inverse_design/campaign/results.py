@@ -208,14 +208,17 @@ def _rounds(table: pd.DataFrame, lines: np.ndarray) -> tuple[int | None, ...]:
 def _refuse_repeats(
     labels: Sequence[str], replicates: Sequence[str], rounds: Sequence[int | None], lines: np.ndarray
 ) -> None:
-    first: dict[tuple[str, str, int | None], int] = {}
-    for well, line in zip(zip(labels, replicates, rounds, strict=True), lines.tolist(), strict=True):
-        if (earlier := first.setdefault(well, line)) != line:
-            label, replicate, _ = well
+    """Refuse a well that is there twice; a row that states no round may be of any."""
+    known: dict[tuple[str, str], dict[int | None, int]] = {}
+    for label, replicate, stated, line in zip(labels, replicates, rounds, lines.tolist(), strict=True):
+        earlier = known.setdefault((label, replicate), {})
+        if earlier and (stated is None or stated in earlier or None in earlier):
+            before = earlier.get(stated, max(earlier.values()))
             raise ResultsError(
-                f"lines {earlier} and {line} are the same well: {label!r}, replicate {replicate!r}; remove one of"
-                f" them, or tell replicates apart in a column {REPLICATE!r}"
+                f"lines {before} and {line} are the same well: {label!r}, replicate {replicate!r}; remove one of"
+                f" them, tell replicates apart in a column {REPLICATE!r}, or state both rounds ({ROUND!r})"
             )
+        earlier[stated] = line
 
 
 def _digest(

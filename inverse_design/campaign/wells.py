@@ -53,7 +53,7 @@ def well_table(log: Log) -> pd.DataFrame:
             "experiment": block.number,
             "round": [0 if one is None else one.round for one in known],
             "perturbation": ["" if one is None else one.perturbation for one in known],
-            "replicate": block.replicate[:size],
+            "replicate": block.replicate,
             "failed": block.failed,
             "state": [void.get((sequence, row), COUNTS) for row in range(size)],
         }

@@ -249,8 +249,12 @@ class Block:
 
     @property
     def replicate(self) -> list[str]:
-        """The replicate of each well."""
-        return self.replicates.split(_BREAK)
+        """The replicate of each well; numbered where line breaks, which older releases took, hide whose it is."""
+        names, wells = self.replicates.split(_BREAK), len(self.number)
+        if len(names) == wells:
+            return names
+        table = content_hash(self.replicates.encode())[:6]
+        return [f"well {row} of {table}" for row in range(1, wells + 1)]
 
     def rows(self, kept: Bool[np.ndarray, "m"]) -> "Block":
         """Take some of the wells."""

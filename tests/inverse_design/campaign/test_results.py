@@ -72,6 +72,10 @@ def test_pending_wells_are_left_out_and_counted() -> None:
         ({"perturbation": ["G00+G01", "G05", ""]}, r"line 4 \(''\): the perturbation is empty"),
         ({"perturbation": ["G00+G00", "G05", "G04"]}, r"line 2 .*more than once"),
         ({"perturbation": ["G00+G01", "G05", "G01+G00"]}, r"lines 2 and 4 are the same well: 'G00\+G01'"),
+        (
+            {"perturbation": ["G05", "G00+G01", "G05"], "round": ["1", "", ""]},
+            r"lines 2 and 4 are the same well: 'G05', .*state both rounds",
+        ),
         ({"status": ["ok", "faild", "ok"]}, r"line 3: unknown status 'faild': did you mean 'failed'"),
         ({"round": ["1", "one", "1"]}, r"line 3, column 'round': 'one'"),
         ({"campaign": "other-2"}, r"campaign 'other-2', and this is 'mine-1'"),

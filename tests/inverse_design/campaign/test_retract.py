@@ -206,7 +206,7 @@ _STEPS = st.lists(
 )
 
 
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(steps=_STEPS)
 def test_any_history_is_worth_what_its_counting_wells_say(steps: list[tuple[str, int, str]]) -> None:
     """Whatever was told, taken back and corrected: the same wells told once to a new campaign say the same."""
@@ -313,6 +313,30 @@ def test_whatever_a_log_holds_the_campaign_answers_and_retract_mends_it(
         other.ask(3, FirstPairs()).table.drop(columns="campaign"),
         check_exact=True,
     )
+
+
+@pytest.mark.parametrize("names", ["x\ny\nx", "a\u200b\na\u202e\n\n"])
+def test_line_breaks_that_an_old_log_holds_shift_no_name(local: Campaign, names: str) -> None:
+    (label,) = local.ask(1, FirstPairs()).labels
+    with local.store.writing(local.name) as log:
+        log.append(Ordered((1,)), actor="old")
+        wells = np.ones(2 + names.count("\n\n"), dtype=np.int64)
+        genes = local.vocabulary.batch([local.vocabulary.parse(label)]).genes.numpy()
+        block = Block(
+            number=wells,
+            extra=wells == 0,
+            failed=wells == 0,
+            genes=genes.repeat(len(wells), 0),
+            values=np.full((len(wells), len(local.readouts)), 1e200),
+            labels=Block.lines([label] * len(wells)),
+            replicates=names,
+        )
+        log.append(Told(1, 0, 0, len(wells), ()), actor="old", artefact=block.to_bytes())
+    assert len(local.status().left_out) == len(local.wells()) == len(wells)
+    assert local.wells()["replicate"].is_unique
+    assert len(local.retract([label], reason="typo").wells) == len(wells)
+    assert local.tell(measured([label], local.readouts)).measured == (label,)
+    _verify(local)
 
 
 @pytest.mark.parametrize("value", [1e200, -1.7e308, 1e39, 1e7])
