@@ -4,7 +4,7 @@ It is never stored, so that nothing can differ from the log.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -38,42 +38,21 @@ class Replay:
     experiments: Mapping[int, Experiment] = field(default_factory=dict)  # by number, in the order of their making
     wells: Mapping[int, Mapping[str, Measurement]] = field(default_factory=dict)  # by experiment and replicate
 
-    def after(self, event: Event, content: bytes | None) -> "Replay":
-        """Let one more event happen.
-
-        Args:
-            event: Which.
-            content: Its artefact; only that of results is looked at.
+    def after(self, events: Iterable[tuple[Event, bytes | None]]) -> "Replay":
+        """Let more events happen, each with its artefact; only that of results is looked at.
 
         Raises:
-            StoreError: If it cannot have happened after the events before it.
+            StoreError: If one cannot have happened after the events before it.
         """
-        sequence = self.events + 1
-        try:
-            return self._after(sequence, event, content)
-        except (ValueError, KeyError, IndexError, TypeError, SafetensorError, IllegalMoveError) as error:
-            raise StoreError(
-                f"event {sequence} cannot have happened after those before it ({error!s:.200}); {WAY_BACK}"
-            ) from error
-
-    def _after(self, sequence: int, event: Event, content: bytes | None) -> "Replay":
-        moved = _Moving(dict(self.experiments), dict(self.wells), sequence)
-        if isinstance(event, Asked):
-            for number, label in enumerate(event.perturbations, start=event.first):
-                moved.make(number, label, event.round, "proposed")
-        elif isinstance(event, Ordered):
-            moved.move(event.numbers, "ordered")
-        elif isinstance(event, Withdrawn):
-            moved.move(event.numbers, "withdrawn")
-        elif isinstance(event, Told) and content is not None:
-            moved.tell(Block.from_bytes(content))
-        elif isinstance(event, Retracted | Corrected):
-            moved.forget(event.wells)
-            if isinstance(event, Corrected):
-                moved.place([(well.number, well.replicate) for well in event.wells])
-            for number, state in event.moved:
-                moved.experiments[number] = replace(moved.experiments[number], state=state)
-        return Replay(sequence, moved.experiments, moved.wells)
+        moved = _Moving(dict(self.experiments), dict(self.wells), self.events)
+        for event, content in events:
+            moved.sequence += 1
+            try:
+                moved.happen(event, content)
+            except (ValueError, KeyError, IndexError, TypeError, SafetensorError, IllegalMoveError) as error:
+                said = f"event {moved.sequence} cannot have happened after those before it ({error!s:.200})"
+                raise StoreError(f"{said}; {WAY_BACK}") from error
+        return Replay(moved.sequence, moved.experiments, moved.wells)
 
     @property
     def counts(self) -> Mapping[State, int]:
@@ -88,11 +67,29 @@ class Replay:
 
 @dataclass
 class _Moving:
-    """Experiments and wells while an event happens to them."""
+    """Experiments and wells while events happen to them."""
 
     experiments: dict[int, Experiment]
     wells: dict[int, Mapping[str, Measurement]]
-    sequence: int
+    sequence: int  # of the event
+
+    def happen(self, event: Event, content: bytes | None) -> None:
+        """Let an event happen."""
+        if isinstance(event, Asked):
+            for number, label in enumerate(event.perturbations, start=event.first):
+                self.make(number, label, event.round, "proposed")
+        elif isinstance(event, Ordered):
+            self.move(event.numbers, "ordered")
+        elif isinstance(event, Withdrawn):
+            self.move(event.numbers, "withdrawn")
+        elif isinstance(event, Told) and content is not None:
+            self.tell(Block.from_bytes(content))
+        elif isinstance(event, Retracted | Corrected):
+            self.forget(event.wells)
+            if isinstance(event, Corrected):
+                self.place([(well.number, well.replicate) for well in event.wells])
+            for number, state in event.moved:
+                self.experiments[number] = replace(self.experiments[number], state=state)
 
     def make(self, number: int, label: str, round_number: int, state: State) -> None:
         if number in self.experiments:

@@ -137,7 +137,7 @@ class SqlLog:
 
     def append(self, event: Event, *, actor: str, artefact: bytes | None = None, digest: str | None = None) -> int:
         """Add an event, and move the experiments as it says."""
-        replayed = self._replayed().after(event, artefact)
+        replayed = self._replayed().after([(event, artefact)])
         entry = Entry.after(
             self.end,
             kind=event.kind,
@@ -157,9 +157,11 @@ class SqlLog:
 
     def _replayed(self) -> Replay:
         """Let the events happen that have not yet."""
-        for entry in self.entries[self.replay.events :]:
-            content = self.artefact(str(entry.artefact)) if entry.kind in WITH_VALUES else None
-            self.replay = self.replay.after(_recorded(entry).event, content)
+        fresh = self.entries[self.replay.events :]
+        self.replay = self.replay.after(
+            (_recorded(one).event, self.artefact(str(one.artefact)) if one.kind in WITH_VALUES else None)
+            for one in fresh
+        )
         return self.replay
 
     def _keep(self, content: bytes) -> str:
