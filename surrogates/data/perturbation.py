@@ -17,6 +17,31 @@ _MODE = re.compile(rf":({'|'.join(MODES)})$")
 _BRACKETS = {")": "(", "]": "[", "}": "{"}
 _PROTECTING = frozenset('"()[]{}')
 _SPECIAL = frozenset("+@:()[]{}")  # what may make a name read as more than a name
+# Words in the names of techniques, without what divides them.
+_TECHNIQUES: dict[Mode, re.Pattern[str]] = {
+    "activation": re.compile(
+        "crispra|vpr|vp64|suntag|p300|overexpress|activation|^sam|dcas9sam|orf|cdna|^oe$|^gain|trtoe"
+    ),
+    "knockdown": re.compile(
+        "crispri(?!a)|krab|zim3|interference|knockdown|rnai|sirna|shrna|cas13|casrx|crisproff|antisense|^aso$|degron|dtag"
+        "|^kd$|trtsh"
+    ),
+    "knockout": re.compile("knockout|crisprko|deletion|nuclease|^ko$|trtxpr"),
+    "compound": re.compile(
+        "compound|drug|molecule|inhibitor|ligand|cytokine|chemical|growthfactor|antibody|peptide|protac|hormone|trtcp|trtlig"
+        "|^treatment$"
+    ),
+}
+_CUTS = re.compile(r"(?<!d)(crispr(cas|n)?$|crisprcas9|cas9|cas12a|cpf1)|^crispr$")
+
+
+def mode_of(text: str) -> Mode | None:
+    """Read a technique such as ``CRISPR KO`` or ``dCas9-KRAB``; ``None`` if it is not known, or may be several."""
+    squeezed = re.sub(r"[^a-z0-9]", "", text.casefold())
+    found = [mode for mode, words in _TECHNIQUES.items() if words.search(squeezed)]
+    if not found and _CUTS.search(squeezed):
+        return "knockout"
+    return found[0] if len(found) == 1 else None
 
 
 def split_label(text: str, sep: str) -> tuple[str, ...]:

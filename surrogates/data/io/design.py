@@ -1,23 +1,23 @@
 """The design of a table: which condition each row belongs to, and which rows belong to none."""
 
-import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
+from surrogates.data.columns import unit_of
 from surrogates.data.io.batches import LEFT_OUT, Assigned, Batches, batches_of, notes_on_batches, without_controls
-from surrogates.data.io.dialects import Detection, Dialect, as_text, detect, mode_of
+from surrogates.data.io.dialects import Detection, Dialect, as_text, detect
 from surrogates.data.io.labels import NO_DOSE, NO_PARTNER, UNITS, dose_parts, without_call
 from surrogates.data.io.notes import NOTE, gene_of, notes_on_columns, notes_on_names
-from surrogates.data.perturbation import Mode, Perturbation
+from surrogates.data.perturbation import Mode, Perturbation, mode_of
 from surrogates.errors import DataError
 
-_UNIT_OF_COLUMN = re.compile(r"[_ (]([pnuµm]?m)\)?$", re.IGNORECASE)
 _NO_LABEL = "without a label"
+_FEWEST_PARTNERS = 2
 
 
 @dataclass(frozen=True)
@@ -91,6 +91,8 @@ def design_of(table: pd.DataFrame, stated: Dialect, *, used: Collection[str] = (
     for number, why in why_left.items():
         left_out[why] += sizes[number]
     perturbations = tuple(perturbation for perturbation, _ in numbers)
+    if stated.target_col is None and len(detection.target_cols) == 1:
+        _refuse_partner(table, codes, perturbations, detection)
     assigned = Assigned(codes, tuple(one.label for one in perturbations), tuple(where for _, where in numbers))
     known = {*detection.columns, *used}
     batches = None if stated.batch_col is None else _batches(table[stated.batch_col], assigned, left_out)
@@ -107,6 +109,34 @@ def design_of(table: pd.DataFrame, stated: Dialect, *, used: Collection[str] = (
             *notes_on_names({target for one in perturbations for target in one.targets}),
         ),
     )
+
+
+def _refuse_partner(
+    table: pd.DataFrame,
+    codes: Int[np.ndarray, "rows"],
+    perturbations: Sequence[Perturbation],
+    detection: Detection,
+) -> None:
+    """Refuse a column that names other targets beside those of the label.
+
+    Raises:
+        DataError: If there is one.
+    """
+    known = {target for one in perturbations for target in one.targets}
+    (first,) = detection.target_cols
+    for name in table.select_dtypes(exclude=["number", "bool"]):
+        if name in detection.columns:
+            continue
+        values = pd.DataFrame({"code": codes, "value": as_text(table[name])}).drop_duplicates()
+        values = values[(values["code"] != LEFT_OUT) & values["value"].isin(known)]
+        beside = {
+            value for code, value in values.itertuples(index=False) if value not in perturbations[code].targets
+        }
+        if len(beside) >= _FEWEST_PARTNERS and 2 * len(beside) >= len(set(as_text(table[name]))) - 2:
+            raise DataError(
+                f"{name!r} names targets beside those of {first!r} ({', '.join(sorted(beside)[:3])}): state both,"
+                f" with --target-col {first} --target-col {name} (target_col=[...]), or --target-col {first} alone"
+            )
 
 
 def _batches(column: pd.Series, assigned: Assigned, left_out: Counter[str]) -> Batches:
@@ -159,6 +189,8 @@ def _condition(row: Mapping[str, str], detection: Detection) -> tuple[Perturbati
     if named is not None and named not in detection.modes:
         return "of another mode"
     parts = [part for label in labels for part in form.split(label)]
+    if unknown := [part for part in parts if without_call(part, form.controls) and len(parts) > len(labels)]:
+        return f"of which a part is {unknown[0]!r}, so that nobody knows what was done"
     if detection.collapse_guides:
         parts = [part if part.casefold() in form.controls else gene_of(part) for part in parts]
     targets = [part for part in parts if part and part not in form.controls]
@@ -183,8 +215,7 @@ def _doses(row: Mapping[str, str], detection: Detection) -> list[str]:
     """The dose of each part as a text with its unit."""
     doses = []
     for column in detection.dose_cols:
-        of_column = _UNIT_OF_COLUMN.search(column)
-        unit = row[detection.unit_col] if detection.unit_col else of_column[1] if of_column else ""
+        unit = row[detection.unit_col] if detection.unit_col else unit_of(column)
         unit = next((known for known in UNITS if known.casefold() == unit.casefold()), unit)
         for dose in dose_parts(row[column]) or ("",):
             bare = dose not in NO_DOSE and not dose[-1:].isalpha()

@@ -1,6 +1,5 @@
 """Which columns of a table say what was done, and in which words: found by rules, and refused on a tie."""
 
-import re
 from collections.abc import Callable, Container, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypedDict
@@ -8,6 +7,20 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 
+from surrogates.data.columns import (
+    COMPOUND_COLUMNS,
+    CONTEXT_COLUMNS,
+    GROWTH_COLUMNS,
+    MODE_COLUMNS,
+    OTHER_MODE_COLUMNS,
+    REPLICATE_COLUMNS,
+    TARGET_COLUMNS,
+    Columns,
+    dose_columns,
+    folded,
+    is_unit_column,
+    other_unit_of,
+)
 from surrogates.data.io.labels import (
     GENES_AS_WELL,
     SEPARATORS,
@@ -20,81 +33,8 @@ from surrogates.data.io.labels import (
     without_call,
 )
 from surrogates.data.io.tabular import name_wells
-from surrogates.data.perturbation import MODES, Mode
+from surrogates.data.perturbation import Mode, mode_of
 from surrogates.errors import DataError, UnknownNameError
-
-Columns = tuple[str, ...]
-
-# Names of a column in use, lower case: scPerturb, GEARS, Arc, cell-eval, OP3, LINCS, sci-Plex, two-column tables.
-_LABELS = (
-    "perturbation", "target", "drug", "gene", "compound", "guide_target", "condition", "target_gene",
-    "gene_symbol", "pert_iname", "pert", "sm_name", "product_name", "drugname", "treatment",
-)  # fmt: skip
-_PARTNERS = tuple(
-    pair
-    for name in _LABELS
-    for pair in (
-        (f"{name}_1", f"{name}_2"), (f"{name}1", f"{name}2"), (f"{name}_a", f"{name}_b"), (f"{name}a", f"{name}b"),
-        (name, f"{name}_2"), (name, f"{name}2"), (name, f"{name}_b"), (name, f"{name}_combination"),
-    )
-)  # fmt: skip
-TARGET_COLUMNS: tuple[Columns, ...] = (
-    *_PARTNERS, ("target", "query"), ("id1", "id2"), ("anchor", "library"), ("anchor_gene", "library_gene"),
-    ("row", "col"), ("drug_row", "drug_col"), ("condition",), ("perturbation",), ("target_gene",), ("gene",),
-    ("target",), ("sm_name",), ("pert_iname",), ("cmap_name",), ("product_name",), ("drug",),
-    ("drugname_drugconc",), ("compound",),
-)  # fmt: skip
-COMPOUND_COLUMNS = frozenset({
-    *(name for pair in _PARTNERS for name in pair if name.startswith(("drug", "compound"))),
-    "sm_name", "pert_iname", "cmap_name", "product_name", "drug", "compound", "drug_row", "drugname_drugconc",
-})  # fmt: skip
-_DOSES = ("dose", "concentration", "conc")
-DOSE_COLUMNS: tuple[Columns, ...] = (
-    *(
-        pair
-        for name in _DOSES
-        for pair in ((f"{name}_1", f"{name}_2"), (f"{name}1", f"{name}2"), (f"{name}_a", f"{name}_b"))
-    ),
-    ("conc_row", "conc_col"), ("dose_value",), ("dose_val",), ("pert_dose",), ("pert_idose",), ("drug_dose",),
-    *((f"{name}{unit}",) for name in _DOSES for unit in ("", "_pm", "_nm", "_um", "_µm", "_mm", "_m")),
-)  # fmt: skip
-DOSE_UNIT_COLUMNS = ("dose_unit", "pert_dose_unit", "dose_units", "conc_unit")
-CONTEXT_COLUMNS: tuple[Columns, ...] = (
-    ("cell_type",), ("celltype",), ("cell_line",), ("cell_id",), ("cell_iname",),
-)  # fmt: skip
-REPLICATE_COLUMNS: tuple[Columns, ...] = (("replicate",), ("rep",), ("replicate_id",))
-MODE_COLUMNS: tuple[Columns, ...] = (
-    ("perturbation_type",), ("modality",), ("pert_type",), ("perturbation_technology",), ("technique",),
-    ("crispr_type",), ("perturbation_method",),
-)  # fmt: skip
-# Techniques as they are written, without what is no letter or digit.
-MODE_VALUES: Mapping[str, Mode] = {
-    **{mode: mode for mode in MODES},
-    **dict.fromkeys(
-        ("crispra", "dcas9vpr", "vpr", "sam", "dcas9sam", "overexpression", "orf", "oe", "cdna", "gain", "trtoe"),
-        "activation",
-    ),
-    **dict.fromkeys(
-        ("crispri", "dcas9krab", "krab", "dcas9kox1krab", "zim3dcas9", "sirna", "shrna", "rnai", "cas13", "cas13d",
-         "aso", "kd", "trtsh", "trtshcgs"),
-        "knockdown",
-    ),
-    **dict.fromkeys(
-        ("crispr", "crisprcas9", "crisprcas", "crisprko", "crisprnuclease", "crisprn", "cas9", "cas12a", "ko",
-         "genedeletion", "deletion", "knockouts", "trtxpr"),
-        "knockout",
-    ),
-    **dict.fromkeys(
-        ("drug", "drugs", "smallmolecule", "smallmolecules", "chemical", "inhibitor", "ligand", "cytokine",
-         "compounds", "trtcp", "trtlig", "treatment"),
-        "compound",
-    ),
-}  # fmt: skip
-
-
-def mode_of(text: str) -> Mode | None:
-    """Read a technique such as ``CRISPR KO`` or ``dCas9-KRAB``."""
-    return MODE_VALUES.get(re.sub(r"[^a-z0-9]", "", text.casefold()))
 
 
 def as_text(column: pd.Series) -> tuple[str, ...]:
@@ -183,7 +123,7 @@ class Detection:
 
 def names_targets(columns: Iterable[object]) -> bool:
     """Say whether some columns are known by their names to say what was done."""
-    present = {str(column).casefold() for column in columns}
+    present = set(map(folded, columns))
     return any(present >= set(each) for each in TARGET_COLUMNS)
 
 
@@ -198,9 +138,16 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     """
     targets, target_rule = _find_targets(table, stated)
     label_format, format_rules = _label_format(table, targets, stated)
-    doses, dose_rule = _find_named(table, DOSE_COLUMNS, stated.dose_col, "dose_col", as_text)
-    units = [unit for (unit,) in _named(table, tuple((name,) for name in DOSE_UNIT_COLUMNS))] if doses else []
-    contexts, context_rule = _find_named(table, CONTEXT_COLUMNS, stated.group_col, "group_col", _partition)
+    doses, dose_rule = _find_named(table, dose_columns(table), stated.dose_col, "dose_col", as_text)
+    if stated.dose_col is None and (odd := next((name for name in doses if other_unit_of(name)), None)):
+        raise DataError(
+            f"{odd!r} holds doses in {other_unit_of(odd)!r}, which is no concentration that is converted; take its"
+            f" numbers as they are {_by_stating('dose_col')}, or convert them to uM"
+        )
+    units = [str(name) for name in table if is_unit_column(name)] if doses else []
+    contexts, context_rule = _find_named(
+        table, _named(table, CONTEXT_COLUMNS), stated.group_col, "group_col", _partition
+    )
     mode_col, modes, mode_rule = _find_mode(table, targets, stated)
     batches = () if stated.batch_col is None else _refuse_unknown(table, (stated.batch_col,))
     return Detection(
@@ -227,13 +174,16 @@ def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:
     if stated.target_col is not None:
         columns = (stated.target_col,) if isinstance(stated.target_col, str) else tuple(stated.target_col)
         return _refuse_unknown(table, columns), f"{_quoted(columns)} (as stated)"
-    known_names = [columns for columns in _named(table, TARGET_COLUMNS) if not name_wells(table, columns)]
-    named = [columns for columns in known_names if table[list(columns)].notna().any().all()]
+    acting = [columns for columns in _named(table, TARGET_COLUMNS) if not name_wells(table, columns)]
+    named = [columns for columns in acting if table[list(columns)].notna().any().all()]
+    seconds = [columns[1:] for columns in named]  # x_1 goes with x_2, and x does not then
+    named = [one for at, one in enumerate(named) if len(one) < 2 or one[1:] not in seconds[:at]]
     whole = [one for one in named if not any(set(one) < set(wider) for wider in named)]
-    known = (*DOSE_COLUMNS, *CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)
+    known = (*CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)
     other = {name for names in known for name in names}
+    doses = {name for names in dose_columns(table) for name in names}
     words = table.select_dtypes(exclude=["number", "bool"]).columns.map(str)
-    texts = [name for name in words if name.casefold() not in other and name != stated.group_col]
+    texts = [name for name in words if folded(name) not in other and name not in {stated.group_col, *doses}]
     wanted = _controls(stated)
     probed = [(name,) for name in texts if any(text in wanted for text in set(as_text(table[name])) - {""})]
     for found, why in (
@@ -327,21 +277,22 @@ def _controls(stated: Dialect) -> Controls:
 
 def _find_named(
     table: pd.DataFrame,
-    names: tuple[Columns, ...],
+    named: Sequence[Columns],
     stated: str | None,
     argument: str,
     content: Callable[[pd.Series], Hashable],
 ) -> tuple[Columns, str]:
     if stated is not None:
         return _refuse_unknown(table, (stated,)), f"{stated!r} (as stated)"
-    found = [columns for columns in _named(table, names) if table[list(columns)].notna().to_numpy().any()]
+    found = [columns for columns in named if table[list(columns)].notna().to_numpy().any()]
     if not found:
         return (), "none"
     return _decide(table, found, _by_stating(argument), lambda t, cs: tuple(content(t[c]) for c in cs), "by name")
 
 
 def _find_mode(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple[str | None, tuple[Mode, ...], str]:
-    found = [columns for columns in _named(table, MODE_COLUMNS) if set(modes_of(table[columns[0]])) != {None}]
+    named = _named(table, (*MODE_COLUMNS, *OTHER_MODE_COLUMNS))
+    found = [columns for columns in named if set(modes_of(table[columns[0]])) != {None}]
     if found:
         remedy = "by removing the other one from the file"
         (column,), rule = _decide(table, found, remedy, lambda t, cs: modes_of(t[cs[0]]), "by name")
@@ -353,18 +304,24 @@ def _find_mode(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple[
         return column, (stated.mode,), f"{stated.mode} (as stated), rows that column {rule} marks so"
     if stated.mode is not None:
         return None, (stated.mode,), f"{stated.mode} (as stated)"
-    if targets[0].casefold() in COMPOUND_COLUMNS:
+    if folded(targets[0]) in COMPOUND_COLUMNS:
         return None, ("compound",), f"compound (column {targets[0]!r} names compounds)"
     unread = [
         f"{column!r} says {_quoted(sorted(set(as_text(table[column]))))}"
         for (column,) in _named(table, MODE_COLUMNS)
     ]
     why = f"column {unread[0][:120]}, which is not known" if unread else "the table does not say"
+    if growth := [str(name) for name in table if folded(name) in GROWTH_COLUMNS]:
+        return (
+            None,
+            ("knockout",),
+            f"knockout (assumed: {why}, and {growth[0]!r} is of growth; state it with mode=, --mode)",
+        )
     return None, ("activation",), f"activation (assumed: {why}; state it with mode=, --mode)"
 
 
 def _named(table: pd.DataFrame, names: tuple[Columns, ...]) -> list[Columns]:
-    present = {str(column).casefold(): str(column) for column in table.columns[::-1]}
+    present = {folded(column): str(column) for column in table.columns[::-1]}
     return [tuple(present[name] for name in each) for each in names if present.keys() >= set(each)]
 
 

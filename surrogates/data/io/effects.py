@@ -9,11 +9,12 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
+from surrogates.data.columns import NO_READOUTS, folded
 from surrogates.data.io.batches import LEFT_OUT, Batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
-from surrogates.data.io.tabular import NO_READOUTS, holds_numbers, looks_transposed, no_readouts, widened
+from surrogates.data.io.tabular import holds_numbers, looks_transposed, no_readouts, widened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, listed, shown
 
@@ -22,7 +23,8 @@ READ_KINDS = frozenset({"pair", "single", "single_query"})
 OTHER_KINDS = frozenset({"same_gene", "control"})
 # Kinds of numpy that are no measured numbers.
 _NO_NUMBERS = {"b": "true or false", "c": "complex numbers", "M": "times", "m": "durations"}
-BOOKKEEPING = re.compile(r"n_.*|sd_.*|.*__sd|.*_n_guides|kind")
+_FEWEST_CROSSED = 3  # conditions of which it can be said
+_OWN = re.compile(r".*__sd|n_wells|n_cells|.*_n_guides|kind")  # beside effects as this package writes them
 
 
 def screen_of_table(
@@ -45,8 +47,13 @@ def screen_of_table(
     odd = {} if readouts is not None else _no_numbers(table, [name for name in names if name not in known])
     names = [name for name in numeric if name not in left] if readouts is None else list(readouts)
     if not names:
-        raise DataError(f"no column of numbers among {listed(table.columns)}; nothing to read out")
+        raise DataError(
+            f"no column of numbers among {listed(table.columns)} is a readout; name those that are with readouts="
+            " (--readouts)"
+        )
     design = design_of(table, stated, used=list(table.columns))  # averaged rows are said apart
+    if readouts is None:
+        _refuse_crossed(table[names], design)
     if unknown := next((name for name in names if name not in table), None):
         raise UnknownNameError.from_known("readout", unknown, map(str, table.columns))
     errors, of_errors = _standard_errors(table, names)
@@ -89,7 +96,7 @@ def _measured(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
 
 
 def _readable(table: pd.DataFrame, design_columns: Sequence[str]) -> list[str]:
-    return [str(name) for name in table if name not in design_columns and not BOOKKEEPING.fullmatch(str(name))]
+    return [str(name) for name in table if name not in design_columns and not _OWN.fullmatch(str(name))]
 
 
 def _numeric_columns(table: pd.DataFrame, others: Sequence[str]) -> list[str]:
@@ -140,6 +147,26 @@ def _numbers(table: pd.DataFrame, names: Sequence[str]) -> Float[np.ndarray, "ro
             table = table.assign(**{name: column})
     numbers: np.ndarray = table[wanted].to_numpy(dtype=np.float64, na_value=np.nan)
     return numbers
+
+
+def _refuse_crossed(table: pd.DataFrame, design: Design) -> None:
+    """Refuse a column that takes the same few values in each condition: it says what was done, and is no readout.
+
+    Raises:
+        DataError: If there is one.
+    """
+    kept = design.codes != LEFT_OUT
+    conditions, count = np.unique(design.codes[kept], return_counts=True)
+    if len(conditions) < _FEWEST_CROSSED or count.min() < 2:
+        return
+    for name in table.columns[table[kept].nunique() <= count.min()]:
+        cells = pd.crosstab(design.codes[kept], table[name][kept].to_numpy()).to_numpy()
+        if cells.shape[1] > 1 and (cells == cells[:1]).all():
+            raise DataError(
+                f"{name!r} takes the same {cells.shape[1]} values in each condition: it is no readout; keep them"
+                f" apart with --dose-col {name} or --group-col {name}, or remove the column if its rows are"
+                " replicates"
+            )
 
 
 def _standard_errors(
@@ -321,7 +348,11 @@ def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
     kept = design.codes != LEFT_OUT
     for name in map(str, annotations.columns):
         batches = None if design.batches is None else design.batches.column
-        if name in {*design.detection.columns, batches} or may_be_replicates(name) or NO_READOUTS.fullmatch(name):
+        if (
+            name in {*design.detection.columns, batches}
+            or may_be_replicates(name)
+            or NO_READOUTS.fullmatch(folded(name))
+        ):
             continue
         numbers, distinct = pd.factorize(annotations[name][kept])
         if len(distinct) < 2 or len(distinct) == kept.sum():  # names each row

@@ -36,12 +36,12 @@ _NEVER_NUMBERED = frozenset({"wt", "neg", "ev", "scr", "luc", "negative"})
 _WITHOUT_CALL = frozenset({
     "unassigned", "unmapped", "undetermined", "undefined", "undetected", "unlabeled", "unlabelled", "unknown",
     "nan", "none", "na", "n/a", "<na>", "#n/a", "null", "nocall", "notassigned", "notdetected", "nonedetected",
-    "nofeature", "noguidedetected", "multiplet", "multiplets", "multi", "multiple", "doublet", "doublets",
-    "negative", "empty", "ambiguous", "unclear", "lowquality", "filtered", "other", "others", "?", "??", "???",
+    "nofeature", "noguidedetected", "nosg", "unassignedguide", "multiplet", "multiplets", "multi", "multiple",
+    "doublet", "doublets", "negative", "empty", "ambiguous", "unclear", "lowquality", "filtered", "other",
+    "others", "?", "??", "???",
 })  # fmt: skip
-NO_PARTNER = frozenset(
-    {"nan", "none", "na", "n/a", "<na>", "null", "-", "empty", "0", "single"}
-)  # in the column of a partner
+# In the column of a partner.
+NO_PARTNER = frozenset({"nan", "none", "na", "n/a", "<na>", "null", "-", "empty", "0", "single"})
 ALWAYS_JOIN = ("+", "|", ";", " & ")  # between the parts of a combination, whatever these are
 JOIN_KNOWN = (",", "_", "__", "-", "/", ":", "~", "*", "&", " x ", " ")  # only between names that are known alone
 SEPARATORS = (*ALWAYS_JOIN, *JOIN_KNOWN)

@@ -8,8 +8,9 @@ from typing import Protocol, runtime_checkable
 
 import pandas as pd
 
+from surrogates.data.columns import TARGET_COLUMNS, folded
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
-from surrogates.data.io.dialects import TARGET_COLUMNS, Dialect, names_targets
+from surrogates.data.io.dialects import Dialect, names_targets
 from surrogates.data.io.effects import screen_of_table
 from surrogates.data.io.formats.guide_counts import holds_guide_counts, screen_of_guide_counts
 from surrogates.data.io.formats.mageck import screen_of_summary, summarises_genes
@@ -247,7 +248,7 @@ def _table(path: Path, stated: Dialect) -> tuple[pd.DataFrame, str]:
 
     def is_text(name: str) -> bool:
         """Names that look like numbers (drug 901) must stay as they are written."""
-        return name.casefold() in labels or name in named
+        return folded(name) in labels or name in named
 
     try:
         if path.suffix == ".parquet":

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
+from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_words, most_unpacked
 from surrogates.errors import DataError, shown
@@ -19,17 +20,9 @@ from surrogates.errors import DataError, shown
 MISSING = ("", "NA", "NaN", "nan", "N/A", "#N/A", "NULL", "None", "-")
 DELIMITERS = (",", "\t", ";", "|")
 _PROBED_LINES = 30
+_FEWEST_ROWS = 5  # of which it can be said that a column numbers them
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
-# What pipelines write beside readouts: row numbers, sizes of cells, tests.
-NO_READOUTS = re.compile(
-    r"unnamed:? ?\d*|index|level_\d+|n_?counts?|n_?genes?|n_?perts?|n_?cells?|num_cells|umi_?counts?|total_counts"
-    r"|(percent|pct|frac)[_.]?(mito|mt|ribo|rb|counts_mt)|n_?umis?|size_?factors?|batch(_id)?|replicate|rep|replicate_id"
-    r"|p[_ .]?val(ue)?s?(_adj)?|p_?adj|padj|fdr|q[_"
-    r" .]?val(ue)?s?|rank|neg\|.*|pos\|.*|plate(_id)?|well(_row|_col)?"
-    r"|(median|mean)_(umi|genes?|counts?).*|row|col(umn)?|n_.*|sd_.*|.*__sd|.*_n_guides|kind",
-    re.IGNORECASE,
-)
 
 
 def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
@@ -83,7 +76,7 @@ def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFr
     sheet, rows = sheet_rows(path)
     if not rows:
         raise DataError(f"{path.name!r} holds no table")
-    names = [str(name).strip() for name in rows[0]]
+    names = ["" if name is None else str(name).strip() for name in rows[0]]
     refuse_repeats(names)
     raw = pd.DataFrame(rows[1:], columns=names, dtype=object)
     table = raw.mask(raw.isin(MISSING))
@@ -118,8 +111,10 @@ def refuse_repeats(names: Sequence[str]) -> None:
 
 def no_readouts(table: pd.DataFrame, candidates: Sequence[str]) -> Iterator[str]:
     """Name the columns of numbers that are row numbers, sizes of cells, tests or ranks, not readouts."""
+    whole = set(table.select_dtypes(include="integer"))
     for name in candidates:
-        if NO_READOUTS.fullmatch(name) or (not name.strip() and _counts_rows(table[name])):
+        known = NO_READOUTS.fullmatch(folded(name)) or OF_DESIGN.fullmatch(folded(name))
+        if known or (name in whole and _numbers_rows(table[name])):
             yield name
 
 
@@ -134,7 +129,7 @@ def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -
     kinds = dict(zip(table.columns, table.dtypes, strict=True))
     texts = [name for name in others if not pd.api.types.is_numeric_dtype(kinds[name])]
     apart = set(texts)
-    numbers = [name for name in others if name not in apart and not NO_READOUTS.fullmatch(name)]
+    numbers = [name for name in others if name not in apart and not NO_READOUTS.fullmatch(folded(name))]
     if len(numbers) != 1 or len(texts) != 1:
         return None
     readout, value = texts[0], numbers[0]
@@ -214,8 +209,9 @@ def name_wells(table: pd.DataFrame, columns: Sequence[str]) -> bool:
     )
 
 
-def _counts_rows(column: pd.Series) -> bool:
-    if not pd.api.types.is_numeric_dtype(column) or column.isna().any():
+def _numbers_rows(column: pd.Series) -> bool:
+    """Tell whether a column holds each of some whole numbers in a row once, in any order."""
+    if len(column) < _FEWEST_ROWS or column.isna().any():
         return False
-    values = column.to_numpy()
-    return bool(np.array_equal(values, np.arange(len(values)) + values[0]))
+    values = np.sort(column.to_numpy())
+    return values[0] in (0, 1) and bool(np.array_equal(values, np.arange(len(values)) + values[0]))

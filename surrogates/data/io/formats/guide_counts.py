@@ -12,17 +12,18 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float
 
-from surrogates.data.io.design import Design, design_of
-from surrogates.data.io.dialects import (
+from surrogates.data.columns import (
     COMPOUND_COLUMNS,
-    DOSE_COLUMNS,
     MODE_COLUMNS,
+    NO_READOUTS,
     TARGET_COLUMNS,
-    Dialect,
-    names_targets,
+    dose_columns,
+    folded,
 )
+from surrogates.data.io.design import Design, design_of
+from surrogates.data.io.dialects import Dialect, names_targets
 from surrogates.data.io.effects import screen_of_effects
-from surrogates.data.io.tabular import NO_READOUTS, holds_numbers
+from surrogates.data.io.tabular import holds_numbers
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
@@ -66,8 +67,8 @@ def holds_guide_counts(table: pd.DataFrame, stated: Dialect, *, readouts: Sequen
     if not of_guides and not any(map(_BASELINE.search, names)):
         return False
     numbers, counts = _numbers(table, stated), _samples(table, stated)
-    texts = names - {name.casefold() for name in numbers}
-    compounds = texts & COMPOUND_COLUMNS or any(names >= set(each) for each in DOSE_COLUMNS)
+    texts = {folded(name) for name in table if name not in numbers}
+    compounds = texts & COMPOUND_COLUMNS or dose_columns(table)
     if len(counts) < 2 or compounds:
         return False
     named = any(_BASELINE.search(name.casefold()) for name in counts)
@@ -192,7 +193,7 @@ def design_of_guides(table: pd.DataFrame, stated: Dialect) -> tuple[Design, dict
             " each guide of a pair (gene1, gene2), from the table of the library, or name it with target_col="
             " (--target-col)"
         )
-    if stated.mode is None and not any(name in names for (name,) in MODE_COLUMNS):
+    if stated.mode is None and not any((folded(name),) in MODE_COLUMNS for name in table):
         stated = replace(stated, mode="knockout")
         assumed["detected mode"] = "knockout (assumed: tables of guides do not say; state it with mode=, --mode)"
     return design_of(table, stated, used=list(table.columns)), assumed
@@ -204,7 +205,9 @@ def _numbers(table: pd.DataFrame, stated: Dialect) -> dict[str, Float[np.ndarray
     apart = {stated.group_col, stated.batch_col, *targets}
     numbers = table.loc[:, [holds_numbers(kind) for kind in table.dtypes]]
     columns = zip(map(str, numbers), numbers.to_numpy(dtype=np.float64, na_value=np.nan).T, strict=True)
-    return {name: values for name, values in columns if name not in apart and not NO_READOUTS.fullmatch(name)}
+    return {
+        name: values for name, values in columns if name not in apart and not NO_READOUTS.fullmatch(folded(name))
+    }
 
 
 def _samples(table: pd.DataFrame, stated: Dialect) -> list[str]:

@@ -256,3 +256,64 @@ def test_missing_and_unreadable_values_are_refused(
 ) -> None:
     with pytest.raises(DataError, match=message):
         design_of(pd.DataFrame(columns), stated)
+
+
+@pytest.mark.parametrize(
+    ("columns", "unit"),
+    [
+        (("Dose [nM]",), 1e-3), (("Concentration (µM)",), 1), (("drug_dose_nM",), 1e-3), (("dosage",), 1),
+        (("dose_micromolar",), 1), (("conc.",), 1), (("pert_idose",), 1), (("dose_val",), 1),
+        (("concA", "concB"), 1), (("drug_1_dose", "drug_2_dose"), 1), (("dose_1_nM", "dose_2_nM"), 1e-3),
+        (("dose_row", "dose_col"), 1), (("Dose 1", "Dose 2"), 1),
+    ],
+)  # fmt: skip
+def test_columns_of_doses_are_found_by_their_words(columns: tuple[str, ...], unit: float) -> None:
+    drugs = ("drug_1", "drug_2")[: len(columns)]
+    rows = {**{name: ["A", "A"] for name in drugs[:1]}, **{name: ["B", "B"] for name in drugs[1:]}}
+    found = design_of(pd.DataFrame({**rows, **{name: [1, 10] for name in columns}}), NOTHING)
+    assert found.detection.dose_cols == columns
+    doses = sorted({each.dose for one in found.perturbations for each in one.interventions})
+    assert doses == [unit, 10 * unit]
+
+
+@pytest.mark.parametrize("column", ["concentration_unit", "unit", "units", "doseUnit", "pert_dose_unit"])
+def test_columns_of_units_are_found_by_their_words(column: str) -> None:
+    table = pd.DataFrame({"drug": ["A", "B"], "dose": [1, 2], column: ["nM", "nM"]})
+    assert labels(design_of(table, NOTHING)) == ["A@0.001", "B@0.002"]
+    with pytest.raises(DataError, match="mg/mL"):
+        design_of(table.assign(**{column: "mg/mL"}), NOTHING)
+
+
+def test_doses_by_weight_are_read_when_stated() -> None:
+    table = pd.DataFrame({"drug": ["A", "B"], "dose_mg_ml": [1, 2]})
+    with pytest.raises(DataError, match=r"'dose_mg_ml' holds doses in 'mg'.*--dose-col"):
+        design_of(table, NOTHING)
+    assert labels(design_of(table, Dialect(dose_col="dose_mg_ml"))) == ["A", "B@2"]
+
+
+def test_a_column_of_other_targets_is_refused_with_the_options_that_read_it() -> None:
+    table = pd.DataFrame({"drug": ["A", "B", "C", "A", "B"], "also": ["none", "none", "none", "B", "C"]})
+    with pytest.raises(DataError, match="--target-col drug --target-col also"):
+        design_of(table, NOTHING)
+    assert labels(design_of(table, Dialect(target_col=["drug", "also"]))) == ["A", "B", "C", "A+B", "B+C"]
+    same = table.assign(also=table["drug"], gene=["x", "y", "x", "y", "x"])
+    assert labels(design_of(same[["drug", "also"]], NOTHING)) == ["A", "B", "C", "A", "B"]
+
+
+@pytest.mark.parametrize("column", ["technology", "method", "CRISPR", "library_type", "Perturbation Type"])
+def test_a_technique_is_read_from_whatever_column_names_it(column: str) -> None:
+    table = pd.DataFrame({"condition": ["A", "B"], column: ["CRISPRi (dCas9-KRAB)"] * 2})
+    assert {each.mode for one in design_of(table, NOTHING).perturbations for each in one.interventions} == {
+        "knockdown"
+    }
+
+
+def test_a_growth_screen_is_not_called_activation() -> None:
+    found = design_of(pd.DataFrame({"gene1": ["A", "B"], "gene2": ["NTC", "A"], "score": [0.1, -0.2]}), NOTHING)
+    assert found.detection.modes == ("knockout",)
+
+
+def test_cells_of_which_a_part_is_unknown_are_left_out() -> None:
+    found = design_of(pd.DataFrame({"condition": ["ctrl", "A", "B", "A+B", "A+unassigned"]}), NOTHING)
+    assert labels(found)[:4] == ["", "A", "B", "A+B"]
+    assert list(found.left_out.values()) == [1]

@@ -142,3 +142,24 @@ def test_rows_of_one_condition_in_several_replicates_are(tmp_path: Path, column:
     twice = pd.concat([PLAIN.assign(**{column: "one"}), PLAIN.assign(**{column: "two"})])
     twice.to_csv(tmp_path / "t.csv", index=False)
     same(read(tmp_path / "t.csv"))
+
+
+NO_READOUTS = """
+X V1 id ...1 adj.P.Val nCount_RNA mean_umi_count cell_count gem_group core_adjusted_UMI_count p-value time day
+neg_log10_pvalue baseMean lfcSE percent.mt ncounts ngenes nperts percent_mito percent_ribo batch rank n_umis
+"""
+
+
+@pytest.mark.parametrize("name", NO_READOUTS.split())
+def test_whatever_is_called_like_no_readout_is_left_out(name: str) -> None:
+    numbers = np.random.default_rng(0).permutation(6)  # of the rows, whatever a column of them is called
+    values = numbers if name in {"X", "V1", "id", "...1"} else numbers * 3.5
+    found = read_screen(pd.DataFrame({"perturbation": list("ABCDEF"), name: values, "g": np.linspace(-1, 1, 6)}))
+    assert found.readouts == ("g",)
+    assert name in found.provenance["dropped columns"]
+
+
+def test_a_column_with_the_same_values_in_each_condition_is_no_readout() -> None:
+    table = pd.DataFrame({"drug": list("AABBCC"), "level": [1, 3] * 3, "g": np.linspace(-1, 1, 6)})
+    with pytest.raises(DataError, match="--dose-col level or --group-col level"):
+        read_screen(table)

@@ -182,5 +182,5 @@ def test_other_numbers_beside_counts_are_left_out_and_said() -> None:
 
 
 def test_effects_of_pairs_are_no_counts() -> None:
-    table = pairs(()).assign(score=np.arange(27), other=np.linspace(-1, 1, 27))
+    table = pairs(()).assign(score=np.arange(27) / 9, other=np.linspace(-1, 1, 27))
     assert read_screen(table).readouts == ("score", "other")
