@@ -12,7 +12,7 @@ LEFT_OUT = -1
 _OF_BATCHES = re.compile(
     r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
 )
-_SURELY = re.compile("batch|donor|plate|lane", re.IGNORECASE)
+_SURELY = re.compile("batch|donor|plate|lane|gem_?group", re.IGNORECASE)
 _MOST_BATCHES = 1000  # a column with more names the rows
 _SHOWN = 3
 CONFOUNDED = "confounded with"  # begins the note of conditions that cannot be told from their batch
@@ -61,6 +61,11 @@ def names_batches(column: str) -> bool:
     return _OF_BATCHES.fullmatch(column) is not None
 
 
+def surely_batches(column: str) -> bool:
+    """Tell whether a column names batches, and not replicates."""
+    return _SURELY.search(column) is not None
+
+
 def batches_of(column: Sequence[str], name: str, assigned: Assigned) -> Batches:
     """Number the strata of batch and context."""
     where = [assigned.contexts[code] if code != LEFT_OUT else "" for code in assigned.codes]
@@ -102,7 +107,7 @@ def _confounded(column: pd.Series, name: str, assigned: Assigned, *, stated: boo
     for code, batch in np.unique(np.stack([assigned.codes[kept], numbers[kept]]), axis=1).T.tolist():
         of_condition.setdefault(code, set()).add(batch)
         conditions_in.setdefault(batch, set()).add(code)
-    if max(map(len, conditions_in.values())) == 1 and not _SURELY.search(name):
+    if max(map(len, conditions_in.values())) == 1 and not surely_batches(name):
         return  # it numbers the samples, of which each is of one condition
     of_control = {
         assigned.contexts[code]: batches for code, batches in of_condition.items() if not assigned.labels[code]

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 
 from surrogates.data.columns import NO_READOUTS, folded
-from surrogates.data.io.batches import LEFT_OUT, Batches
+from surrogates.data.io.batches import LEFT_OUT, Batches, surely_batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
@@ -39,6 +39,11 @@ def screen_of_table(
     detection = detect(table, stated)
     names = _readable(table, detection.columns)
     if readouts is None and (long := widened(table, detection.columns, names)) is not None:
+        (texts,) = (name for name in names if not pd.api.types.is_numeric_dtype(table[name]))
+        if stated.target_col is None and looks_transposed(list(table[texts].unique()), ()):
+            return screen_of_table(
+                table, replace(stated, target_col=texts), readouts=readouts, provenance=provenance
+            )
         table, kinds["shape"] = long
         names = _readable(table, detection.columns)
     numeric = _numeric_columns(table, names)
@@ -51,7 +56,8 @@ def screen_of_table(
             f"no column of numbers among {listed(table.columns)} is a readout; name those that are with readouts="
             " (--readouts)"
         )
-    design = design_of(table, stated, used=list(table.columns))  # averaged rows are said apart
+    # Averaged rows are said apart, but for those of several batches.
+    design = design_of(table, stated, used=[name for name in map(str, table) if not surely_batches(name)])
     if readouts is None:
         _refuse_crossed(table[names], design)
     if unknown := next((name for name in names if name not in table), None):
@@ -69,7 +75,7 @@ def screen_of_table(
             "detected readouts": listed(names) + ("" if readouts is None else " (as stated)"),
             **_dropped({**dict.fromkeys(left, "row numbers, sizes, tests or batches, no readouts"), **odd}),
             **kinds,
-            **_concerns(names, design),
+            **_concerns(names),
             **of_errors,
         },
     )
@@ -205,15 +211,9 @@ def _standard_errors(
     return errors, {"standard errors": "<readout>__sd / sqrt(n_wells)"}
 
 
-def _concerns(readouts: Sequence[str], design: Design) -> dict[str, str]:
-    """What is worth knowing of the shape of a table and the names of its readouts."""
+def _concerns(readouts: Sequence[str]) -> dict[str, str]:
+    """What is worth knowing of the names of readouts."""
     said = list(notes_on_names(readouts, what="readouts"))
-    if looks_transposed(readouts, [one.label for one in design.perturbations]):
-        raise DataError(
-            f"the columns look like conditions (such as {next(name for name in readouts if '+' in name)!r})"
-            f" and the rows like"
-            " readouts: transpose the table, so that each condition has a row (in pandas: table.set_index(...).T)"
-        )
     return {f"{NOTE}of readouts {number}": each for number, each in enumerate(said, 1)}
 
 
@@ -233,6 +233,11 @@ def screen_of_effects(
             :meth:`Screen.from_labels` refuses.
     """
     design.refuse_without_label()
+    if column := looks_transposed(readouts, [one.label for one in design.perturbations]):
+        raise DataError(
+            f"the columns look like conditions (such as {column!r}) and the rows like readouts: transpose the"
+            " table, so that each condition has a row (in pandas: table.set_index(...).T)"
+        )
     refuse_pooled(annotations, design)
     rows = averaged(effects, standard_errors, design)
     changing = (

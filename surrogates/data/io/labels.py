@@ -69,7 +69,8 @@ _DOSED_LIST = re.compile(rf"^[^|,]+\|{_NUMBER}(,[^|,]+\|{_NUMBER})*$")
 _TUPLE = re.compile(rf"\(\s*['\"]([^'\"]+)['\"]\s*,\s*({_NUMBER})\s*,\s*['\"]({_UNIT})['\"]\s*\)")
 _TUPLES = re.compile(rf"\[?\s*{_TUPLE.pattern}.*")
 _LISTED = re.compile(r"[\[({]\s*(?:'[^']*'|\"[^\"]*\")(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*,?\s*[\])}]")
-_DOSED_NAME = re.compile(r"(.*[^\s_:(-])[\s_:(-]+(\d*\.\d+)\)?")
+_DOSED_NAME = re.compile(r"(.*[^\s_:(+-])[\s_:(-]+(\d*\.\d+)\)?")
+_STRAND = re.compile(r"_\+_\d")  # in the name of a guide: AAAS_+_53715438.23-P1P2
 _GLUE = re.compile(
     r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?-i:(?<=[A-Z0-9])x(?=[A-Z0-9]))", re.IGNORECASE
 )
@@ -299,6 +300,8 @@ def _pieces(label: str, sep: str) -> tuple[str, ...]:
     if sep == DOSED_NAMES:
         dosed = _DOSED_NAME.fullmatch(label.strip())
         return (f"{dosed[1]}@{dosed[2]}",) if dosed else (label.strip(),)
+    if sep == "+" and _STRAND.search(label):
+        return (label.strip(),)
     pieces = split_label(label, sep)
     return pieces if all(pieces) else (label.strip(),)
 

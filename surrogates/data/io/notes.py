@@ -31,7 +31,10 @@ _DAY_NUMBER = re.compile(
 )  # days since 1900 of the years 2009 to 2036, as spreadsheets store dates
 # A gene with a number behind an underscore, or with what says that it is a guide: NKX2-1 is a gene.
 _GUIDE = re.compile(
-    r"(?:sg|sh|si|cr)[_-]?(?P<a>[A-Z][A-Z0-9.-]*?)[_-]#?\d{1,2}|(?P<b>[A-Z][A-Z0-9.-]*?)(?:_|[_-](?:sg|g|guide|sgrna)[_-]?)\d{1,2}",
+    r"(?:sg|sh|si|cr)[_-]?(?P<a>[A-Z][A-Z0-9.-]*?)[_-]#?\d{1,3}"
+    r"|(?P<b>[A-Z][A-Z0-9.-]*?)(?:_P\d(?:P\d)?)?"
+    r"(?:_| ?#|[_ -]?(?:sg|guide|s?grna)[_-]?|[_-](?:g|s|i|sh|si|cr)[_-]?)\d{1,3}"
+    r"|(?P<c>[A-Z][A-Z0-9.-]*?)_[+-]_\d+(?:\.\d+)?(?:-P\dP?\d?)?",
     re.IGNORECASE,
 )
 
@@ -93,7 +96,7 @@ def notes_on_names(names: Collection[str], *, what: str = "targets") -> Iterator
 def gene_of(name: str) -> str:
     """The gene of a guide such as ``KLF1_1`` or ``sgKLF1-2``; any other name stays."""
     found = _GUIDE.fullmatch(name)
-    return found["a"] or found["b"] if found else name
+    return next(filter(None, found.groups()), name) if found else name
 
 
 def guides_of_genes(names: Collection[str]) -> dict[str, tuple[str, ...]]:

@@ -5,7 +5,7 @@ import gzip
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
+from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_words, most_unpacked
 from surrogates.errors import DataError, shown
@@ -20,6 +21,9 @@ from surrogates.errors import DataError, shown
 MISSING = ("", "NA", "NaN", "nan", "N/A", "#N/A", "NULL", "None", "-")
 DELIMITERS = (",", "\t", ";", "|")
 _PROBED_LINES = 30
+_FEWEST_PAIRS = 2  # columns of which it can be said that they are combinations of others
+_SHARE_OF_PAIRS = 0.2  # where names of readouts may hold what divides them, as BIVM-ERCC5 does
+_CONTROL_COLUMNS = frozenset({"ctrl", "control", "dmso", "vehicle", "untreated", "ntc", "nontargeting", "mock"})
 _FEWEST_ROWS = 5  # of which it can be said that a column numbers them
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -147,15 +151,22 @@ def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -
     return wide[[*labels, *order]], said
 
 
-def looks_transposed(readouts: Sequence[str], labels: Sequence[str]) -> bool:
-    """Tell whether columns are conditions and rows readouts: columns combine what other columns name."""
-    alone = {name.strip() for name in readouts}
-    pairs = [
-        name
-        for name in alone
-        if len(parts := name.split("+")) > 1 and all(part.strip() in alone for part in parts)
-    ]
-    return len(pairs) >= 2 and not any("+" in label for label in labels)
+def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | None:
+    """Find a column that is a condition, where rows are readouts: a combination of others, or a control.
+
+    Args:
+        readouts: Names of the columns of numbers.
+        labels: Labels of the conditions, canonical.
+    """
+    if any("+" in label for label in labels):
+        return None
+    names = frozenset(name.strip() for name in readouts)
+    for sep in SEPARATORS:
+        pairs = divided_labels(names, sep, frozenset())
+        if len(pairs) >= _FEWEST_PAIRS and (sep in ALWAYS_JOIN or len(pairs) >= _SHARE_OF_PAIRS * len(names)):
+            return min(pairs)
+    controls = [name for name in readouts if control_family(name) in _CONTROL_COLUMNS]
+    return controls[0] if controls and "" not in labels else None
 
 
 def text_of(path: Path) -> str:

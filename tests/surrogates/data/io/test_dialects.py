@@ -228,6 +228,18 @@ def test_guides_of_a_gene_are_seen_and_collapsed_when_asked() -> None:
     assert collapsed.left_out == {"that name a target twice, such as 'KLF1+KLF1'": 1}
 
 
+@pytest.mark.parametrize(
+    "form",
+    ["{}_{}", "sg{}-{}", "{}_sg{}", "{}-sg{}", "{}_gRNA{}", "{}sg{}", "sh{}-{}", "{} #{}", "{}_00{}", "{}_P1P2_{}",
+     "{}_s{}", "{}_+_{}05.23-P1P2"],
+)  # fmt: skip
+def test_guides_are_collapsed_to_their_gene(form: str) -> None:
+    guides = [form.format(gene, number) for gene in ("KLF1", "MYC") for number in (1, 2)]
+    found = design_of(pd.DataFrame({"perturbation": ["NTC", *guides]}), Dialect(collapse_guides=True))
+    assert labels(found) == ["", "KLF1", "KLF1", "MYC", "MYC"]
+    assert any("guides of one gene" in note for note in design_of(pd.DataFrame({"gene": guides}), NOTHING).notes)
+
+
 def test_names_that_a_spreadsheet_broke_are_named() -> None:
     notes = design_of(pd.DataFrame({"gene": ["1-Mar", "KLF1", "klf1"]}), NOTHING).notes
     assert any("1-Mar among the targets look like dates" in note for note in notes)

@@ -163,3 +163,20 @@ def test_a_column_with_the_same_values_in_each_condition_is_no_readout() -> None
     table = pd.DataFrame({"drug": list("AABBCC"), "level": [1, 3] * 3, "g": np.linspace(-1, 1, 6)})
     with pytest.raises(DataError, match="--dose-col level or --group-col level"):
         read_screen(table)
+
+
+@pytest.mark.parametrize("sep", ["_", "-", ",", "|", ";", "/"])
+def test_conditions_in_columns_are_seen_whatever_divides_their_parts(sep: str) -> None:
+    turned = PLAIN.assign(condition=PLAIN["condition"].str.replace("+", sep)).set_index("condition").T
+    with pytest.raises(DataError, match="transpose the table"):
+        read_screen(turned.rename_axis("gene").reset_index())
+    with pytest.raises(DataError, match="transpose the table"):
+        read_screen(turned.iloc[:, :3].assign(DMSO=0.1).rename_axis("gene").reset_index())
+
+
+@pytest.mark.parametrize("column", ["contrast", "comparison", "group"])
+def test_a_long_table_is_turned_by_the_column_that_holds_combinations(column: str) -> None:
+    long = PLAIN.melt(id_vars="condition", var_name="gene", value_name="logFC").rename(
+        columns={"condition": column}
+    )
+    assert set(read_screen(long).labels) == set(PLAIN["condition"])
