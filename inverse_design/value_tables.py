@@ -4,7 +4,7 @@ import io
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from inverse_design.spreadsheets import as_written
 from surrogates.data.io.tabular import MISSING, delimiter_of, text_of
 from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.io.untrusted.sheets import sheet_rows
-from surrogates.errors import DataError, shown
+from surrogates.errors import DataError, listed, shown
 
 TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".xlsx", ".parquet")
 # Lower case, without blanks, dots, dashes and underscores.
@@ -85,14 +85,14 @@ def read_value_table(
     missing = table[value].str.strip().isin(MISSING)
     table = table[~missing].drop_duplicates(subset=[name, value], ignore_index=True)
     if table.empty:
-        raise TargetError(f"column {value!r} of {path.name!r} holds no numbers")
+        raise TargetError(f"column {shown(value)} of {path.name!r} holds no numbers")
     left = f"; {int(missing.sum())} without a value left out" if missing.any() else ""
     names = tuple(table[name].str.strip())
     _refuse_unnamed(names, name, path)
     weight = _one_named(table[extra], WEIGHT_COLUMNS, path)
     error = _one_named(table[extra], ERROR_COLUMNS, path)
     return ValueTable(
-        origin=f"{path.name}, {value!r} of each {name!r}{left}",
+        origin=f"{path.name}, {shown(value)} of each {shown(name)}{left}",
         names=names,
         values=_numbers(table, value, names, path),
         weights=None if weight is None else _numbers(table, weight, names, path),
@@ -140,7 +140,7 @@ def _refuse_ratio(column: pd.Series, name: str, path: Path) -> None:
     numbers = pd.to_numeric(column, errors="coerce")
     if _folded(name) in RATIO_COLUMNS and numbers.notna().any() and not bool((numbers < 0).any()):
         raise TargetError(
-            f"column {name!r} of {path.name!r} holds no negative value: these look like ratios, not"
+            f"column {shown(name)} of {path.name!r} holds no negative value: these look like ratios, not"
             f" differences; take"
             " their log2, and call the column log2FoldChange (or 'value', if they are differences all the same)"
         )
@@ -148,7 +148,7 @@ def _refuse_ratio(column: pd.Series, name: str, path: Path) -> None:
 
 def _stated(table: pd.DataFrame, column: str | None, path: Path) -> str | None:
     if column is not None and column not in table:
-        raise TargetError(f"{path.name!r} has no column {column!r}; it has {_quoted(table)}")
+        raise TargetError(f"{path.name!r} has no column {shown(column)}; it has {listed(table)}")
     return column
 
 
@@ -158,7 +158,7 @@ def _name_column(table: pd.DataFrame, path: Path) -> str:
     for column in table:
         if _share_of_numbers(table[column]) < 0.5:
             return str(column)
-    raise TargetError(f"{path.name!r} has no column of names among {_quoted(table)}; call it 'readout' or 'gene'")
+    raise TargetError(f"{path.name!r} has no column of names among {listed(table)}; call it 'readout' or 'gene'")
 
 
 def _value_column(table: pd.DataFrame, known: Sequence[str], path: Path) -> str:
@@ -167,7 +167,7 @@ def _value_column(table: pd.DataFrame, known: Sequence[str], path: Path) -> str:
     apart = {*WEIGHT_COLUMNS, *ERROR_COLUMNS}
     numeric = [str(c) for c in table if _folded(c) not in apart and _share_of_numbers(table[c]) > 0.5]
     if (only := _only(numeric, "hold numbers", path)) is None:
-        raise TargetError(f"{path.name!r} has no column of numbers among {_quoted(table)}; call it {known[0]!r}")
+        raise TargetError(f"{path.name!r} has no column of numbers among {listed(table)}; call it {known[0]!r}")
     return only
 
 
@@ -181,7 +181,7 @@ def _one_named(table: pd.DataFrame, known: Sequence[str], path: Path) -> str | N
 def _only(found: Sequence[str], what: str, path: Path) -> str | None:
     if len(found) > 1:
         raise TargetError(
-            f"columns {_quoted(found)} of {path.name!r} {what}; rename all but one, or say which is meant in a"
+            f"columns {listed(found)} of {path.name!r} {what}; rename all but one, or say which is meant in a"
             ' .toml target: kind = "profile", table = ..., readout = ..., value = ...'
         )
     return str(found[0]) if found else None
@@ -193,8 +193,8 @@ def _numbers(table: pd.DataFrame, column: str, names: Sequence[str], path: Path)
     if len(bad):
         row = int(bad[0])
         raise TargetError(
-            f"column {column!r} of {path.name!r} holds {table[column].iloc[row]!r} in row {row + 1}"
-            f" ({names[row]!r}), which is not a finite number; correct or remove the row"
+            f"column {shown(column)} of {path.name!r} holds {shown(table[column].iloc[row])} in row {row + 1}"
+            f" ({shown(names[row])}), which is not a finite number; correct or remove the row"
         )
     return tuple(float(each) for each in numbers)
 
@@ -204,11 +204,11 @@ def _refuse_unnamed(names: Sequence[str], column: str, path: Path) -> None:
     for row, name in enumerate(names):
         if not name:
             raise TargetError(
-                f"column {column!r} of {path.name!r} is empty in row {row + 1}; name it or remove it"
+                f"column {shown(column)} of {path.name!r} is empty in row {row + 1}; name it or remove it"
             )
         if name in rows:
             raise TargetError(
-                f"{path.name!r} names {name!r} more than once (rows {rows[name] + 1} and {row + 1}); remove one"
+                f"{path.name!r} names {shown(name)} more than once (rows {rows[name] + 1}, {row + 1}); remove one"
             )
         rows[name] = row
 
@@ -219,7 +219,3 @@ def _share_of_numbers(column: pd.Series) -> float:
 
 def _folded(name: object) -> str:
     return re.sub(r"[ ._-]", "", str(name).casefold())
-
-
-def _quoted(names: Iterable[object]) -> str:
-    return ", ".join(repr(str(name)) for name in names)

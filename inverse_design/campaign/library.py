@@ -12,7 +12,7 @@ from inverse_design.errors import LibraryError
 from surrogates.data.io.dialects import as_text
 from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
-from surrogates.errors import DataError, nearest_hint
+from surrogates.errors import DataError, listed, nearest_hint, shown
 
 REAGENT_COLUMNS = ("gene", "reagent", "sequence", "catalogue", "experiments", "wells")
 _SHOWN, _LONGEST = 5, 10_000
@@ -57,7 +57,9 @@ class ReagentLibrary:
         counts = Counter((each.gene, each.reagent) for each in self.reagents)
         (gene, reagent), most = counts.most_common(1)[0]
         if most > 1:
-            raise LibraryError(f"the library lists {reagent!r} of {gene!r} {most} times; remove the repetitions")
+            raise LibraryError(
+                f"the library lists {shown(reagent)} of {shown(gene)} {most} times; remove repetitions"
+            )
 
     @classmethod
     def of_table(cls, table: pd.DataFrame) -> "ReagentLibrary":
@@ -72,8 +74,7 @@ class ReagentLibrary:
         for what in ("gene", "reagent"):
             if found[what] is None:
                 raise LibraryError(
-                    f"the library has no column of {what}s among {', '.join(map(repr, map(str, table)))};"
-                    f" call it {what!r}"
+                    f"the library has no column of {what}s among {listed(table)}; call it {shown(what)}"
                 )
         texts = {what: _printable(table[name], what) for what, name in found.items() if name is not None}
         rows = zip(*texts.values(), strict=True)
@@ -99,7 +100,7 @@ class ReagentLibrary:
         """
         missing = self.missing(target for one in perturbations for target in one.targets)
         if missing:
-            named = [f"{each!r} ({nearest_hint(each, self.by_gene)})" for each in missing[:_SHOWN]]
+            named = [f"{shown(each)} ({nearest_hint(each, self.by_gene)})" for each in missing[:_SHOWN]]
             more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
             raise LibraryError(
                 f"the library has no reagent for {len(missing)} of the genes or compounds of the batch:"
@@ -126,9 +127,7 @@ def _column(table: pd.DataFrame, what: str) -> str | None:
     """Find the only column that goes by one of the names in use."""
     found = [str(column) for column in table if _folded(column) in _NAMES[what]]
     if len(found) > 1:
-        raise LibraryError(
-            f"columns {', '.join(map(repr, found))} of the library both qualify as {what}; rename all but one"
-        )
+        raise LibraryError(f"columns {listed(found)} of the library both qualify as {what}; rename all but one")
     return found[0] if found else None
 
 

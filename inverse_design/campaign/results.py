@@ -16,13 +16,12 @@ from surrogates.data.io.tabular import MISSING
 from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.errors import DataError, UnknownNameError, nearest_hint
+from surrogates.errors import DataError, UnknownNameError, nearest_hint, shown
 
 PERTURBATION, REPLICATE, STATUS, CAMPAIGN, ROUND = "perturbation", "replicate", "status", "campaign", "round"
 ONLY = "1"  # the replicate of a table that names none
 _STATUSES = {"": "measured", "measured": "measured", "ok": "measured", "failed": "failed", "pending": "pending"}
 _SHOWN = 3
-_LONGEST_SHOWN = 80
 _LONGEST_ROUND = 9  # digits
 
 
@@ -66,7 +65,7 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
     labels = tuple(one.label for one in parsed)
     failed = statuses[kept] == "failed"
     values = _numbers(
-        told, readouts, failed, [f"line {line} ({label!r})" for line, label in zip(lines, labels, strict=True)]
+        told, readouts, failed, [f"line {line} ({shown(one)})" for line, one in zip(lines, labels, strict=True)]
     )
     replicates = _names(told, REPLICATE, lines)
     _names(table, PLATE, np.arange(len(table)) + 2)
@@ -90,7 +89,7 @@ def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequenc
 def _require_columns(table: pd.DataFrame, readouts: Sequence[str]) -> None:
     names = [str(name) for name in table]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ResultsError(f"column {twice[0]!r} occurs {names.count(twice[0])} times; names must be unique")
+        raise ResultsError(f"column {shown(twice[0])} occurs {names.count(twice[0])} times; names must be unique")
     known = frozenset(names)
     missing = [name for name in (PERTURBATION, *readouts) if name not in known]
     if missing:
@@ -108,8 +107,8 @@ def _refuse_other_campaign(table: pd.DataFrame, key: str) -> None:
     stated = set(as_text(table[CAMPAIGN])) - {"", key} if CAMPAIGN in table else set()
     if stated:
         raise ResultsError(
-            f"the results are those of campaign {min(stated)!r}, and this is {key!r}; tell them there, or"
-            f" remove the column {CAMPAIGN!r} if they were measured for both"
+            f"the results are those of campaign {shown(min(stated))}, and this is {shown(key)}; tell them there,"
+            f" or remove the column {CAMPAIGN!r} if they were measured for both"
         )
 
 
@@ -132,7 +131,7 @@ def _perturbations(column: pd.Series, lines: np.ndarray, vocabulary: Vocabulary)
         try:
             parsed[text] = _perturbation(text, vocabulary)
         except DataError as error:
-            wrong.append(f"line {line} ({text!r}): {error}")
+            wrong.append(f"line {line} ({shown(text)}): {error}")
     if wrong:
         more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
         raise UnknownNameError("; ".join(wrong[:_SHOWN]) + more)
@@ -154,7 +153,7 @@ def _names(table: pd.DataFrame, column: str, lines: np.ndarray) -> tuple[str, ..
             try:
                 known[text] = name_of(text, f"name of a {column}")
             except DataError as error:
-                raise ResultsError(f"line {line}, column {column!r}: {error}") from error
+                raise ResultsError(f"line {line}, column {shown(column)}: {error}") from error
     return tuple(known[text] for text in texts)
 
 
@@ -182,7 +181,7 @@ def _numbers(
 
 def _refuse_number(well: str, column: str, seen: str) -> NoReturn:
     raise ResultsError(
-        f"{well}, column {column!r}: {seen[:_LONGEST_SHOWN]!r} is not a finite number; if the well failed, or is"
+        f"{well}, column {shown(column)}: {shown(seen)} is not a finite number; if the well failed, or is"
         f" still to come, write 'failed' or 'pending' into a column {STATUS!r}; a readout of a well that was not"
         " measured stays empty"
     )
@@ -191,7 +190,7 @@ def _refuse_number(well: str, column: str, seen: str) -> NoReturn:
 def _require_real(column: pd.Series) -> None:
     """Refuse what is converted to numbers without being any, such as truth values and dates."""
     if not pd.api.types.is_any_real_numeric_dtype(column.dtype):
-        raise ResultsError(f"column {str(column.name)!r} holds {column.dtype}, which are no measured values")
+        raise ResultsError(f"column {shown(str(column.name))} holds {column.dtype}, which are no measured values")
 
 
 def _rounds(table: pd.DataFrame, lines: np.ndarray) -> tuple[int | None, ...]:
@@ -200,8 +199,7 @@ def _rounds(table: pd.DataFrame, lines: np.ndarray) -> tuple[int | None, ...]:
     texts = as_text(table[ROUND])
     for line, text in zip(lines, texts, strict=True):
         if text and not (text.isascii() and text.isdigit() and len(text) <= _LONGEST_ROUND):
-            shown = text[:_LONGEST_SHOWN]
-            raise ResultsError(f"line {line}, column {ROUND!r}: {shown!r} is not the number of a round")
+            raise ResultsError(f"line {line}, column {ROUND!r}: {shown(text)} is not the number of a round")
     return tuple(int(text) if text and int(text) else None for text in texts)
 
 
@@ -215,7 +213,7 @@ def _refuse_repeats(
         if earlier and (stated is None or stated in earlier or None in earlier):
             before = earlier.get(stated, max(earlier.values()))
             raise ResultsError(
-                f"lines {before} and {line} are the same well: {label!r}, replicate {replicate!r}; remove one of"
+                f"lines {before} and {line} are the same well: {shown(label)}, replicate {shown(replicate)}; remove one of"
                 f" them, tell replicates apart in a column {REPLICATE!r}, or state both rounds ({ROUND!r})"
             )
         earlier[stated] = line

@@ -10,7 +10,7 @@ from inverse_design.errors import SpaceError
 from inverse_design.problem.batch_wide import DOSE, BatchWide
 from inverse_design.problem.constraints import Group
 from inverse_design.value_tables import NAME_COLUMNS, read_value_table, text_table
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, listed, shown
 
 COST_COLUMNS = ("cost", "price", "reagentcost")
 DOSE_COLUMNS = ("dose", "concentration", "conc")
@@ -37,7 +37,7 @@ def read_groups(path: Path) -> tuple[Group, ...]:
             most.setdefault(name, set()).add(_whole(number, name, path))
     if several := [name for name, numbers in most.items() if len(numbers) > 1]:
         numbers = " and ".join(map(str, sorted(most[several[0]])))
-        raise SpaceError(f"{path.name!r} allows {numbers} of group {several[0]!r}; state one number")
+        raise SpaceError(f"{path.name!r} allows {numbers} of group {shown(several[0])}; state one number")
     return tuple(Group(name, tuple(dict.fromkeys(some)), *most.get(name, {1})) for name, some in members.items())
 
 
@@ -77,7 +77,8 @@ def read_batch_wide(text: str) -> BatchWide:
     values: dict[str, str] = {}
     for name, value in zip(table[gene].str.strip(), table[others[0]].str.strip(), strict=True):
         if values.setdefault(name, value) != value:
-            raise SpaceError(f"{path.name!r} gives {name!r} the values {values[name]!r} and {value!r}; state one")
+            both = f"{shown(values[name])} and {shown(value)}"
+            raise SpaceError(f"{path.name!r} gives {shown(name)} the values {both}; state one")
     return BatchWide(others[0], values)
 
 
@@ -110,8 +111,7 @@ def read_doses(path: Path) -> tuple[tuple[str, tuple[float, ...]], ...]:
 def _column(table: pd.DataFrame, known: tuple[str, ...], path: Path) -> str:
     found = [str(column) for column in table if str(column).casefold() in known]
     if len(found) != 1:
-        has = ", ".join(repr(str(column)) for column in table)
-        raise SpaceError(f"{path.name!r} needs one column called like {known[0]!r}, and has {has}")
+        raise SpaceError(f"{path.name!r} needs one column called like {known[0]!r}, and has {listed(table)}")
     return found[0]
 
 
@@ -123,7 +123,7 @@ def _refuse_empty(table: pd.DataFrame, path: Path) -> None:
         row = int(empty.any(axis=1).to_numpy().argmax())
         column = str(table.columns[int(empty.iloc[row].to_numpy().argmax())])
         raise SpaceError(
-            f"column {column!r} of {path.name!r} is empty in row {row + 1}; fill it or remove the row"
+            f"column {shown(column)} of {path.name!r} is empty in row {row + 1}; fill it or remove the row"
         )
 
 
@@ -132,7 +132,7 @@ def _whole(text: str, group: str, path: Path) -> int:
         return int(text)
     except ValueError as error:
         raise SpaceError(
-            f"{_MOST!r} of group {group!r} in {path.name!r} is {text.strip()!r}, not a whole number"
+            f"{_MOST!r} of group {shown(group)} in {path.name!r} is {shown(text.strip())}, not a whole number"
         ) from error
 
 
@@ -142,7 +142,9 @@ def _dose(text: str, row: int, path: Path) -> float:
     except ValueError:
         dose = math.nan
     if not 0 < dose < math.inf:
-        raise SpaceError(f"dose {text.strip()!r} in row {row} of {path.name!r} is no positive number; correct it")
+        raise SpaceError(
+            f"dose {shown(text.strip())} in row {row} of {path.name!r} is no positive number; correct"
+        )
     return dose
 
 
@@ -176,7 +178,7 @@ def read_experiments(
     column = label_col or _label_column(table, cost_col, path)
     labels = tuple(str(each).strip() for each in table[column])
     if (missing := next((row for row, label in enumerate(labels, 1) if not label), None)) is not None:
-        raise DataError(f"column {column!r} of {path.name!r} is empty in row {missing}; name the experiment")
+        raise DataError(f"column {shown(column)} of {path.name!r} is empty in row {missing}; name the experiment")
     if sep:
         labels = tuple(label.replace(sep, "+") for label in labels)
     return ExperimentList(labels, None if cost_col is None else _costs(table, cost_col, labels, path))
@@ -190,7 +192,7 @@ def _label_column(table: pd.DataFrame, cost_col: str | None, path: Path) -> str:
     if len(columns) == 1:
         return columns[0]
     raise DataError(
-        f"which column of {path.name!r} names the experiments: {', '.join(map(repr, columns))}? Call it"
+        f"which column of {path.name!r} names the experiments: {listed(columns)}? Call it"
         " 'perturbation', or say which by --experiment-column"
     )
 
@@ -201,8 +203,8 @@ def _costs(table: pd.DataFrame, column: str, labels: tuple[str, ...], path: Path
         number = float(pd.to_numeric(pd.Series([str(text).strip()]), errors="coerce").iloc[0])
         if not (math.isfinite(number) and number >= 0):
             raise DataError(
-                f"column {column!r} of {path.name!r} holds {str(text)!r} in row {row} ({label!r}), which is no"
-                " cost; give a number that is not negative"
+                f"column {shown(column)} of {path.name!r} holds {shown(str(text))} in row {row} ({shown(label)}),"
+                " which is no cost; give a number that is not negative"
             )
         costs.append(number)
     return tuple(costs)

@@ -20,7 +20,7 @@ from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, 
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
 from surrogates.data.vocabulary import EMPTY
-from surrogates.errors import DataError
+from surrogates.errors import DataError, listed, shown
 from surrogates.evaluation.intervals import Row, write_json
 from surrogates.uncertainty.conformal.quantiles import require_level
 
@@ -40,11 +40,10 @@ def read_rounds(path: Path) -> Rounds:
     header = [column.strip().casefold() for column in table.columns]
     table = table.set_axis(header, axis=1)
     if twice := [column for column in header if header.count(column) > 1]:
-        raise DataError(f"{path.name!r} has {header.count(twice[0])} columns {twice[0]!r}; rename all but one")
+        raise DataError(f"{path.name!r} has {header.count(twice[0])} columns {shown(twice[0])}; rename them")
     if missing := [column for column in NEEDED if column not in table]:
-        known = ", ".join(map(repr, header))
         raise DataError(
-            f"{path.name!r} has no column {missing[0]!r}; it has {known}, and needs {', '.join(NEEDED)}"
+            f"{path.name!r} has no column {missing[0]!r}; it has {listed(header)}, and needs {', '.join(NEEDED)}"
         )
     if table.empty:
         raise DataError(f"{path.name!r} has no rows; give one row per measured perturbation")
@@ -100,7 +99,7 @@ def _words(table: pd.DataFrame, column: str, path: Path, yes: Sequence[str], no:
 def _refuse(path: Path, table: pd.DataFrame, bad: Tensor, columns: Sequence[str], why: str) -> None:
     if bool(bad.any()):
         row = int(bad.int().argmax())
-        seen = ", ".join(f"{column} {table[column].iloc[row]!r}" for column in columns)
+        seen = ", ".join(f"{column} {shown(table[column].iloc[row])}" for column in columns)
         count = f" ({int(bad.sum())} such rows)" if int(bad.sum()) > 1 else ""
         raise DataError(f"row {row + 1} of {path.name!r} has {seen}: {why}{count}; correct or remove it")
 
@@ -113,8 +112,8 @@ def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
     for row, key in enumerate(zip(table["perturbation"].str.strip(), number.tolist(), strict=True)):
         if key in first:
             raise DataError(
-                f"{path.name!r} has perturbation {key[0]!r} twice in round {key[1]:g} (rows {first[key] + 1} and"
-                f" {row + 1}); give one row per perturbation, such as the mean of its replicates"
+                f"{path.name!r} has perturbation {shown(key[0])} twice in round {key[1]:g} (rows {first[key] + 1}"
+                f" and {row + 1}); give one row per perturbation, such as the mean of its replicates"
             )
         first[key] = row
 
