@@ -35,7 +35,10 @@ def frame(parent: Stored, key: str) -> pd.DataFrame:
     table = None if found is None else element(found, key)
     if not isinstance(table, pd.DataFrame):
         raise DataError(f"the file has no table {key!r}: it is not AnnData; write it with anndata")
-    return table
+    foreign = {
+        name: kind for name, kind in table.dtypes.items() if isinstance(kind, np.dtype) and not kind.isnative
+    }
+    return table.astype({name: kind.newbyteorder("=") for name, kind in foreign.items()})
 
 
 def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:

@@ -4,6 +4,7 @@ HDF5 follows links, opens other files and allocates what a header declares befor
 therefore walked first, by its links and headers alone, and refused by name.
 """
 
+import math
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,8 @@ BROKEN = (
 )  # fmt: skip
 _HEAP, _OF_HEAP = b"GCOL\x01\0\0\0", struct.Struct("<H6xQ")
 _LARGEST_WALKED = 64 * MIB
+_OF_ATTRIBUTES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.REFERENCE}
+_MOST_ATTRIBUTES = 10**6  # values of one of them
 _DEEPEST = 16
 _OF_TEXT = 100  # bytes that a text takes in memory, beside its characters
 _OF_OBJECT = 1000  # bytes that a dataset takes
@@ -172,6 +175,7 @@ def _child(parent: h5py.Group, name: str, key: str) -> Part | None:
 
 def _walked(found: Part, key: str, *, above: tuple[int, ...]) -> int:
     """Check a part and all below it; give the bytes that it takes in memory."""
+    _refuse_attributes(found, key)
     if isinstance(found, h5py.Dataset):
         return _OF_OBJECT + int(_dataset(found, key))
     address = int(h5py.h5o.get_info(found.id).addr)
@@ -183,6 +187,16 @@ def _walked(found: Part, key: str, *, above: tuple[int, ...]) -> int:
         if (child := _child(found, name, below)) is not None:
             needed += _walked(child, below, above=(*above, address))
     return needed
+
+
+def _refuse_attributes(found: Part, key: str) -> None:
+    """Refuse attributes of types that anndata does not write; HDF5 crashes on some of them."""
+    for number in range(h5py.h5a.get_num_attrs(found.id)):
+        attribute = h5py.h5a.open(found.id, index=number)
+        if attribute.get_type().get_class() not in _OF_ATTRIBUTES or math.prod(attribute.shape) > _MOST_ATTRIBUTES:
+            raise DataError(
+                f"an attribute of {shown(key)} is neither numbers nor text, or too large; write it again"
+            )
 
 
 def _dataset(found: h5py.Dataset, key: str) -> int:
@@ -220,7 +234,7 @@ def _kind(found: h5py.Dataset, key: str) -> str:
     elif h5py.check_vlen_dtype(dtype) is not None:
         what = "arrays of several lengths"
     elif dtype.fields is not None:
-        what = "records of several fields"
+        what = "records of several fields (as anndata before 0.7 wrote tables)"
     elif dtype.subdtype is not None:
         what = "an array in each place"
     elif dtype.kind in "iufb":

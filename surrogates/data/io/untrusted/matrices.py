@@ -160,10 +160,9 @@ def read(stored: Part, key: str, place: object = slice(None)) -> np.ndarray:
 
 def _of_scipy(values: np.ndarray) -> np.ndarray:
     """Numbers of a type that scipy can add."""
+    native = values.astype(values.dtype.newbyteorder("="), copy=False)
     return (
-        values
-        if values.dtype.kind in "iu" or values.dtype in {np.float32, np.float64}
-        else values.astype(np.float64)
+        native if native.dtype.kind in "iu" or native.dtype in {np.float32, np.float64} else native.astype(float)
     )
 
 

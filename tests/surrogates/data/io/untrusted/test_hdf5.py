@@ -161,6 +161,26 @@ def test_what_is_not_read_may_be_of_any_type(tmp_path: Path) -> None:
     assert read_screen(tmp_path / "t.h5ad").effects.equal(sound.effects)
 
 
+@pytest.mark.parametrize("form", ["dense", "csr", "csc"])
+def test_bytes_may_stand_in_either_order(form: str, tmp_path: Path) -> None:
+    data = cells(form)
+    data.obs["well"] = np.arange(ROWS)
+    data.write_h5ad(tmp_path / "t.h5ad")
+    sound = read_screen(tmp_path / "t.h5ad")
+    with h5py.File(tmp_path / "t.h5ad", "r+") as file:
+        for name in ("X",) if form == "dense" else ("X/data", "X/indices", "X/indptr", "obs/well"):
+            replaced(name, data=file[name][:].astype(file[name].dtype.newbyteorder(">")))(file)
+    assert read_screen(tmp_path / "t.h5ad").effects.equal(sound.effects)
+
+
+def test_attributes_of_odd_types_are_refused(tmp_path: Path) -> None:
+    cells().write_h5ad(tmp_path / "t.h5ad")
+    with h5py.File(tmp_path / "t.h5ad", "r+") as file:
+        file["obs/perturbation"].attrs["more"] = np.ones(1, [("a", "f8")])
+    with pytest.raises(DataError, match="an attribute of 'obs/perturbation' is neither numbers nor text"):
+        read_screen(tmp_path / "t.h5ad")
+
+
 @given(st.data())
 def test_blocks_of_sparse_matrices_are_those_of_dense_ones(data: st.DataObject) -> None:
     form = data.draw(st.sampled_from(sorted(SPARSE)))
