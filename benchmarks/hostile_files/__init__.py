@@ -1,0 +1,1 @@
+"""Damaged and crafted files of every kind that is read; what becomes of the process that reads them."""
