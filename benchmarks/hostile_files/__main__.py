@@ -8,6 +8,7 @@ Run: python -m benchmarks hostile_files --mutants 20000 --seed 0
 """
 
 import argparse
+import time
 from collections import Counter
 
 from benchmarks.hostile_files.workers import Outcome, outcomes
@@ -21,6 +22,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=20_000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="stop after this long, wherever it is")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--only", default="", help="samples whose name and ending hold this, such as .h5ad")
     parser.add_argument("--number", type=int, help="only this mutant, with what is said of it")
@@ -30,11 +32,14 @@ def main() -> int:
     counts: Counter[str] = Counter()
     by_what: Counter[tuple[str, str]] = Counter()
     failures: dict[tuple[str, str], list[Outcome]] = {}
+    started = time.monotonic()
     for found in outcomes(numbers, seed=asked.seed, workers=asked.workers, only=asked.only):
         counts[found.verdict] += 1
         by_what[found.what.partition(" ")[0], found.verdict] += 1
         if found.verdict in BAD:
             failures.setdefault((found.verdict, _kind(found)), []).append(found)
+        if time.monotonic() - started > 60 * asked.minutes:
+            break
         if asked.number is not None or found.verdict in BAD:
             print(found, flush=True)
     for (verdict, kind), some in sorted(failures.items(), key=lambda each: -len(each[1]))[: asked.show]:

@@ -15,8 +15,8 @@ from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.notes import NOTE
 from surrogates.data.io.untrusted.hdf5 import Part, names_in, part
-from surrogates.data.io.untrusted.matrices import stored_matrix
-from surrogates.data.io.untrusted.sizes import refuse_beyond_memory
+from surrogates.data.io.untrusted.matrices import size_of_file, stored_matrix
+from surrogates.data.io.untrusted.sizes import refuse_beyond_memory, refuse_unlikely
 from surrogates.errors import DataError, UnknownNameError, shown
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
@@ -182,7 +182,10 @@ def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
         DataError: If it is larger than the memory at hand.
     """
     rows, columns = stored.shape
-    refuse_beyond_memory(f"a matrix of {rows:,} rows and {columns:,} columns", 3 * 8 * rows * columns)
+    what, needed = f"a matrix of {rows:,} rows and {columns:,} columns", 3 * 8 * rows * columns
+    refuse_beyond_memory(what, needed)
+    if (of_file := size_of_file(stored)) is not None:
+        refuse_unlikely(what, needed, of_file=of_file)
     block = stored[slice(0, stored.shape[0]), slice(0, stored.shape[1])]
     dense = scipy.sparse.csr_array(block).toarray() if scipy.sparse.issparse(block) else block
     return np.asarray(dense, dtype=np.float64)

@@ -28,7 +28,7 @@ _LARGEST_WALKED = 64 * MIB
 _OF_ATTRIBUTES = {h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.STRING, h5py.h5t.ENUM, h5py.h5t.REFERENCE}
 _MOST_ATTRIBUTES = 10**6  # values of one of them
 _DEEPEST = 16
-_OF_TEXT = 100  # bytes that a text takes in memory, beside its characters
+_OF_TEXT = 100  # bytes that a text takes in memory, beside its characters, or a number that becomes one
 _OF_OBJECT = 1000  # bytes that a dataset takes
 _ROWS = 256  # texts that are read at once to see how long they are
 _MOST_TEXT = 1024**3  # bytes: fewer are not counted beforehand
@@ -221,7 +221,7 @@ def _dataset(found: h5py.Dataset, key: str) -> int:
         refuse_too_large(f"a chunk of {shown(key)}", chunk, of_file=found.file.id.get_filesize())
     if kind == "text":
         return size * (_OF_TEXT + _fixed(found)) + _variable(found, key, size)
-    return size * max(8, int(found.dtype.itemsize))
+    return size * _OF_TEXT
 
 
 def _kind(found: h5py.Dataset, key: str) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import h5py
 import numpy as np
 import scipy.sparse
 from jaxtyping import Int
@@ -140,6 +141,14 @@ def _attribute(found: Part, name: str, key: str) -> object:
     except BROKEN as error:
         raise DataError(f"the attribute {name!r} of {shown(key)} cannot be read; the file is damaged") from error
     return value
+
+
+def size_of_file(stored: CellMatrix) -> int | None:
+    """Bytes of the file in which a matrix lies, if it lies in one."""
+    if not isinstance(stored, StoredDense | StoredSparse):
+        return None
+    values = stored.values
+    return int(values.file.id.get_filesize() if isinstance(values, h5py.Dataset) else values.nbytes_stored())
 
 
 def read(stored: Part, key: str, place: object = slice(None)) -> np.ndarray:

@@ -10,6 +10,8 @@ UNPACKED_RATIO = 30  # text and sheets: tables of numbers shrink to a tenth, of 
 HELD_RATIO = 100  # what is held in memory whole, of the size of the file
 _ALWAYS_STORED = 64 * MIB
 _ALWAYS_HELD = 256 * MIB
+_ALWAYS_WHOLE = 1500 * MIB
+_EMPTY_RATIO = 1000  # single cells, mostly zero and well compressed, take 400 times the bytes of their file
 _SHARE = 0.7  # of the memory at hand
 
 
@@ -50,6 +52,19 @@ def refuse_beyond_memory(what: str, needed: int) -> None:
         raise DataError(
             f"{what} needs {in_words(needed)} of memory, and {in_words(free)} can be had; read fewer rows or"
             " readouts, or use a machine with more"
+        )
+
+
+def refuse_unlikely(what: str, needed: int, *, of_file: int) -> None:
+    """Refuse what would be held whole, is large, and almost empty by its file.
+
+    Raises:
+        DataError: If it is.
+    """
+    if needed > max(_ALWAYS_WHOLE, _EMPTY_RATIO * of_file):
+        raise DataError(
+            f"{what} needs {in_words(needed)} of memory, and its file has {in_words(of_file)}: almost all of it is"
+            " zero; read fewer rows or readouts"
         )
 
 

@@ -14,7 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from surrogates.data.io.h5ad_file import in_memory
 from surrogates.data.io.readers import read_screen
+from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.data.io.untrusted.matrices import stored_matrix
 from surrogates.errors import DataError
 
@@ -125,7 +127,7 @@ HARM: dict[str, tuple[Callable[[h5py.File], None], str]] = {
     "huge table": (replaced("obs/perturbation", (10**9,), "f8", chunks=True), "declares 8.0 GB"),
     "many zeros": (
         replaced("obs/perturbation", data=np.zeros(6 * 10**7, "i1"), compression="gzip", chunks=(10**7,)),
-        "needs 480.0 MB of memory, more than 100 times",
+        "needs 6.0 GB of memory, more than 100 times",
     ),
     "huge chunk": (
         replaced("X", (ROWS, READOUTS), "f8", maxshape=(None, None), chunks=(10**5, 10**3)),
@@ -159,6 +161,19 @@ def test_what_is_not_read_may_be_of_any_type(tmp_path: Path) -> None:
         file["uns/tests"] = np.ones(3, [("name", "S4"), ("score", "f8")])
         file["obsm/image"] = h5py.ExternalLink("other.h5", "/image")
     assert read_screen(tmp_path / "t.h5ad").effects.equal(sound.effects)
+
+
+def test_a_matrix_that_is_empty_but_for_its_size_is_not_held(tmp_path: Path) -> None:
+    rows, columns = 700, 100_000
+    with h5py.File(tmp_path / "t.h5", "w") as file:
+        file.create_dataset("X", (rows, columns), "i1", data=np.zeros((rows, columns), "i1"), compression="gzip")
+    with (
+        opened(tmp_path / "t.h5") as file,
+        pytest.raises(DataError, match=r"needs 1\.7 GB of memory, and its file has"),
+    ):
+        found = stored_matrix(file, "X", shape=(rows, columns))
+        assert found is not None
+        in_memory(found)
 
 
 @pytest.mark.parametrize("form", ["dense", "csr", "csc"])
