@@ -213,8 +213,8 @@ def _refuse_repeats(
         if earlier and (stated is None or stated in earlier or None in earlier):
             before = earlier.get(stated, max(earlier.values()))
             raise ResultsError(
-                f"lines {before} and {line} are the same well: {shown(label)}, replicate {shown(replicate)}; remove one of"
-                f" them, tell replicates apart in a column {REPLICATE!r}, or state both rounds ({ROUND!r})"
+                f"lines {before} and {line} are the same well: {shown(label)}, replicate {shown(replicate)};"
+                f" remove one of them, tell replicates apart in a column {REPLICATE!r}, or state both rounds ({ROUND!r})"
             )
         earlier[stated] = line
 

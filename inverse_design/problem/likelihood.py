@@ -62,7 +62,7 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[str | int, ...], tuple[tuple[object, ...], Any]] = {}
+        self._made: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = {}
 
     def __reduce__(self) -> tuple[type["Memo"], tuple[()]]:
         return Memo, ()
