@@ -138,7 +138,9 @@ def text_table(path: Path) -> pd.DataFrame:
 def _refuse_ratio(column: pd.Series, name: str, path: Path) -> None:
     """Refuse ratios, such as fold changes without a logarithm, which are no differences."""
     numbers = pd.to_numeric(column, errors="coerce")
-    if _folded(name) in RATIO_COLUMNS and numbers.notna().any() and not bool((numbers < 0).any()):
+    folded = _folded(name)
+    ratio = folded.endswith(RATIO_COLUMNS) and "log" not in folded and folded != "lfc"
+    if ratio and numbers.notna().any() and not bool((numbers < 0).any()):
         raise TargetError(
             f"column {shown(name)} of {path.name!r} holds no negative value: these look like ratios, not"
             f" differences; take"

@@ -11,6 +11,7 @@ from inverse_design.cli.options import Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.labels import read_label
 from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.readers import endings, read_screen
 from surrogates.data.screen import Screen
@@ -62,15 +63,24 @@ def read_exclusions(stated: Sequence[str], *, known: Collection[str]) -> tuple[s
     found: list[str] = []
     for text in stated:
         if text in known or not names_a_file(text):
-            found += _names(text, known)
+            found += [_target(name, known) for name in _names(text, known)]
             continue
         lines = _lines(Path(text))
+        by = r"[\t,;]" if text.endswith((".csv", ".tsv")) else r"\t"  # the first of several columns
         listed = [name for line in lines for name in (line.split("\t")[2:] if text.endswith(".gmt") else [line])]
-        bare = dict.fromkeys(re.sub(r"\s*\(\d+\)$", "", name.split("\t")[0].strip().strip('"')) for name in listed)
+        bare = dict.fromkeys(
+            re.sub(r"\s*\(\d+\)$", "", re.split(by, name)[0].strip().strip('"')) for name in listed
+        )
         held = [folded[name.casefold()] for name in bare if name.casefold() in folded]
         say(complaints(), f"{Path(text).name}: {len(held)} of {len(bare)} names are in the data", "dim")
         found += held
     return tuple(dict.fromkeys(found))
+
+
+def _target(name: str, known: Collection[str]) -> str:
+    """The target that a name means, which may be written in another case, or beside a control."""
+    meant = None if name in known else read_label(name, known)
+    return meant.targets[0] if meant is not None and meant.order == 1 else name
 
 
 def open_screen(data: str, reading: Reading) -> Screen:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from inverse_design.errors import TargetError
 from surrogates.data.screen import Screen
+from surrogates.data.symbols import matched
 from surrogates.errors import UnknownNameError, nearest_hint
 from surrogates.summary import summary
 
@@ -232,9 +233,16 @@ def _columns(
     name: str, wanted: Sequence[str], readouts: Sequence[str], whose: str = "the screen"
 ) -> dict[str, int]:
     numbers = {readout: column for column, readout in enumerate(readouts)}
-    common = {readout: numbers[readout] for readout in wanted if readout in numbers}
+    common = matched(wanted, numbers)
     if not common:
         first = next(iter(wanted), "")
+        alike = {readout.casefold(): readout for readout in readouts}
+        if 2 * sum(readout.casefold() in alike for readout in wanted) > len(wanted):
+            raise TargetError(
+                f"target {name!r} has no readout in common with {whose}: names differ in case only, as {first!r}"
+                f" and {alike.get(first.casefold(), readouts[0])!r} do, like symbols of human and mouse; write them as"
+                f" {whose} does"
+            )
         hint = f" (for example {first!r}: {nearest_hint(first, readouts)})" if first else ""
         raise TargetError(f"target {name!r} has no readout in common with {whose}{hint}")
     return common

@@ -124,7 +124,7 @@ def test_bad_targets_are_refused_with_what_to_do() -> None:
         target_of(pd.Series([1.0, 2.0], index=["r0", "r0"]), SCREEN)
     with pytest.raises(UnknownNameError, match=r"'G00\+G99' is neither a file nor a condition of the data"):
         target_of("G00+G99", SCREEN)
-    with pytest.raises(TargetError, match=r"has no readout in common with the screen .*'R0': did you mean 'r0'"):
+    with pytest.raises(TargetError, match=r"names differ in case only, as 'R0' and 'r0' do"):
         propose(SCREEN, {"R0": 1.0})
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 import scipy
 from jaxtyping import Float
 
+from surrogates.data.columns import folded
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.notes import NOTE
@@ -20,9 +21,10 @@ from surrogates.data.io.untrusted.sizes import refuse_beyond_memory, refuse_unli
 from surrogates.errors import DataError, UnknownNameError, shown
 
 _ENSEMBL = re.compile(r"ENS[A-Z]*G\d{6,}(\.\d+)?")
-_SYMBOLS = frozenset(
-    {"gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "gene"}
-)
+_SYMBOLS = frozenset({
+    "gene_name", "gene_names", "gene_symbol", "gene_symbols", "symbol", "symbols", "feature_name", "gene", "genes",
+    "gene_short_name", "hgnc_symbol", "hgnc_symbols", "external_gene_name", "name",
+})  # fmt: skip
 
 
 def frame(parent: Stored, key: str) -> pd.DataFrame:
@@ -148,7 +150,7 @@ def readout_names(var: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
     """
     names, said = [str(name) for name in var.index], {}
     if names and sum(bool(_ENSEMBL.fullmatch(name)) for name in names) > len(names) / 2:
-        column = next((name for name in var if str(name).casefold() in _SYMBOLS), None)
+        column = next((name for name in var if folded(name) in _SYMBOLS), None)
         if column is not None:
             symbols = ["" if pd.isna(name) else str(name).strip() for name in var[column]]
             names = [symbol or name for symbol, name in zip(symbols, names, strict=True)]

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from surrogates.data.names import LONGEST_NAME
 from surrogates.data.perturbation import Intervention, Mode, Perturbation, split_label
+from surrogates.data.symbols import gene_key
 from surrogates.errors import DataError, listed, shown
 
 # Controls, without blanks and hyphens; around them may stand that they are guides or controls, and a number.
@@ -240,7 +241,7 @@ def stated_separator(labels: Iterable[str], sep: str, controls: Container[str]) 
 
 
 def read_label(text: str, targets: Collection[str]) -> Perturbation | None:
-    """Read a label as a user's own file may write it: any separator, in any case, with words for controls.
+    """Read a label as a file may write it: any separator, in any case, with words for controls, by former symbols.
 
     Args:
         text: The label.
@@ -253,10 +254,14 @@ def read_label(text: str, targets: Collection[str]) -> Perturbation | None:
     folded: dict[str, str | None] = {}
     for target in targets:
         folded[target.casefold()] = None if target.casefold() in folded else target
+
+    def known(part: str) -> str | None:
+        return exact.get(part) or folded.get(part.casefold()) or folded.get(gene_key(part.upper()).casefold())
+
     found = set()
-    for sep in (None, *SEPARATORS):
+    for sep in (None, *SEPARATORS, *{glue.group() for glue in _GLUE.finditer(text)}):
         parts = (text.strip(),) if sep is None else _pieces(text, sep)
-        named = [exact.get(part) or folded.get(part.casefold()) for part in parts if part not in Controls()]
+        named = [known(part) for part in parts if part not in Controls()]
         if named and all(named) and len(set(named)) == len(named):
             found.add(tuple(sorted(str(name) for name in named)))
     return Perturbation(tuple(map(Intervention, found.pop()))) if len(found) == 1 else None

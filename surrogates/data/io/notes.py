@@ -25,7 +25,12 @@ _OF_REPLICATES = frozenset({
     "col", "column", "lane", "gem", "library", "sample", "run", "experiment", "guide", "grna", "sgrna", "barcode",
     "id", "index", "unnamed", "file", "source", "date", "note", "comment", "kind", "fold", "n", "count", "cells",
 })  # fmt: skip
-_DATE = re.compile(r"\d{1,2}-(jan|feb|mar|apr|may|jun|jul|aug|sep|sept|oct|nov|dec)[a-z]*", re.IGNORECASE)
+_MONTH = "(jan|feb|mar|mrz|apr|may|mai|jun|jul|aug|sep|sept|oct|okt|nov|dec|dez)[a-z]*"
+_DATE = re.compile(
+    rf"\d{{1,2}}[-. ]+{_MONTH}([-. ]\d+)?|{_MONTH}[- ]\d{{1,4}}"
+    r"|\d{4}-\d\d-\d\d( 00:00:00)?|\d{1,2}/\d{1,2}/\d{2,4}",
+    re.IGNORECASE,
+)
 _DAY_NUMBER = re.compile(
     r"4[0-9]{4}(\.0)?"
 )  # days since 1900 of the years 2009 to 2036, as spreadsheets store dates

@@ -18,7 +18,7 @@ from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_words, most_unpacked
 from surrogates.errors import DataError, shown
 
-MISSING = ("", "NA", "NaN", "nan", "N/A", "#N/A", "NULL", "None", "-")
+MISSING = ("", "NA", "NaN", "nan", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-", ".")
 DELIMITERS = (",", "\t", ";", "|")
 _PROBED_LINES = 30
 _FEWEST_PAIRS = 2  # columns of which it can be said that they are combinations of others

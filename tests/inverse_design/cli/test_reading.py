@@ -61,6 +61,16 @@ def test_lists_of_what_is_left_out_may_name_what_is_not_there(capsys: pytest.Cap
 
 
 @pytest.mark.usefixtures("_screen")
+def test_names_left_out_are_taken_as_files_and_people_write_them(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ("tp53", "TP53+ctrl", "tp53_control", "P53"):
+        found = proposed("--target", "target.csv", "--exclude", words, "--measured", "keep")
+        assert not any("TP53" in name for name in found)
+    Path("list.csv").write_text("gene,score\nTP53,2.5\nBRCA1,1\n")
+    proposed("--target", "target.csv", "--exclude", "list.csv", "--measured", "keep")
+    assert "list.csv: 1 of 3 names" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("_screen")
 def test_rows_of_a_target_without_a_value_are_left_out(capsys: pytest.CaptureFixture[str]) -> None:
     text = Path("target.csv").read_text()
     Path("target.csv").write_text(text + "OFF1,NA\nOFF2,\n")

@@ -76,6 +76,13 @@ def test_nothing_in_common_names_the_nearest(target: ProfileTarget | SignatureTa
         target.on(SCREEN)
 
 
+def test_symbols_of_another_species_are_named() -> None:
+    with pytest.raises(
+        TargetError, match=r"differ in case only, as 'Gata1' and 'GATA1' do, like symbols of human"
+    ):
+        ProfileTarget("wanted", ("Gata1", "Klf1"), numbers(1, 1)).on(SCREEN)
+
+
 def test_an_empty_profile_is_refused_by_any_screen() -> None:
     with pytest.raises(TargetError, match="no readout in common"):
         ProfileTarget("wanted", (), numbers()).on(SCREEN)

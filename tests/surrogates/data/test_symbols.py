@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from surrogates.data.descriptors import read_symbols
-from surrogates.data.symbols import Symbols
+from surrogates.data.symbols import APPROVED, Symbols, gene_key, matched
 from surrogates.errors import DataError
 
 TABLE = pd.DataFrame(
@@ -42,3 +42,24 @@ def test_old_symbols_of_norman2019(real_data: Callable[[str], Path]) -> None:
     symbols = read_symbols(real_data("gene_features"))
     old = {"C19orf26": "CBARP", "C3orf72": "FOXL2NB", "KIAA1804": "MAP3K21", "ELMSAN1": "MIDEAS"}
     assert symbols.resolve(old).approved == old
+
+
+def test_names_of_one_gene_are_matched_where_no_other_is_meant() -> None:
+    known = {"ENSG00000012345.2": 0, "MYC": 1, "SEPTIN2": 2, "POU5F1": 3, "KLF1": 4}
+    found = matched(["ENSG00000012345", "C-MYC", "SEPT2", "OCT4", "KLF1", "klf1", "X"], known)
+    assert found == {"ENSG00000012345": 0, "C-MYC": 1, "SEPT2": 2, "OCT4": 3, "KLF1": 4}
+    assert matched(["OCT4", "POU5F1"], known) == {"POU5F1": 3}  # asked for twice
+    assert matched(["POU5F1"], {"OCT4": 0, "POU5F1": 1}) == {"POU5F1": 1}
+    assert matched(["ENSG00000012345.1"], {"ENSG00000012345.2": 0, "ENSG00000012345.3": 1}) == {}
+
+
+@pytest.mark.real_data
+def test_the_shipped_symbols_are_those_of_the_table(real_data: Callable[[str], Path]) -> None:
+    symbols = read_symbols(real_data("gene_features"))
+    folded: dict[str, set[str]] = {}
+    for table in (symbols.previous, symbols.alias):
+        for name, genes in table.items():
+            folded.setdefault(name.upper(), set()).update(genes)
+    assert {name: folded[name.upper()] for name in APPROVED} == {name: {gene} for name, gene in APPROVED.items()}
+    for name in ("SEPT2", "SEPT14", "MARCH1", "MARCH11"):
+        assert symbols.candidates(name) == (gene_key(name),)

@@ -329,3 +329,11 @@ def test_cells_of_which_a_part_is_unknown_are_left_out() -> None:
     found = design_of(pd.DataFrame({"condition": ["ctrl", "A", "B", "A+B", "A+unassigned"]}), NOTHING)
     assert labels(found)[:4] == ["", "A", "B", "A+B"]
     assert list(found.left_out.values()) == [1]
+
+
+@pytest.mark.parametrize(
+    "name", ["2-Sep", "1-Mar", "Sep-02", "2021-03-01", "44256", "1. Mrz", "3/1/2021", "2-Sep-21"]
+)
+def test_a_date_among_genes_is_named(name: str) -> None:
+    notes = design_of(pd.DataFrame({"gene": ["KLF1", name]}), NOTHING).notes
+    assert any(name in note and "dates" in note for note in notes)

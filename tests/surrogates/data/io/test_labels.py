@@ -233,6 +233,7 @@ def test_a_label_is_read_as_a_file_writes_it() -> None:
     assert read_label("NTC+MYC", targets) == Perturbation.parse("MYC")
     assert read_label("Jq1", targets) is None  # two targets differ from it in case only
     assert read_label("KLF1_MYC", targets) is None
+    assert read_label("c-myc and gata1", targets) == Perturbation.parse("GATA1+MYC")
 
 
 anything = st.text(st.sampled_from("ab+@:()[]1 "), min_size=1, max_size=8).filter(
