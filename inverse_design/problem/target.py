@@ -238,10 +238,10 @@ def _columns(
         first = next(iter(wanted), "")
         alike = {readout.casefold(): readout for readout in readouts}
         if 2 * sum(readout.casefold() in alike for readout in wanted) > len(wanted):
+            spelt = alike.get(first.casefold(), readouts[0])
             raise TargetError(
                 f"target {name!r} has no readout in common with {whose}: names differ in case only, as {first!r}"
-                f" and {alike.get(first.casefold(), readouts[0])!r} do, like symbols of human and mouse; write them as"
-                f" {whose} does"
+                f" and {spelt!r} do, like symbols of human and mouse; write them as {whose} does"
             )
         hint = f" (for example {first!r}: {nearest_hint(first, readouts)})" if first else ""
         raise TargetError(f"target {name!r} has no readout in common with {whose}{hint}")
