@@ -370,16 +370,10 @@ class Campaign:
             DataError: If the table is refused, or one of its wells was never recorded; then nothing is replaced.
             StoreError: If the store cannot be written.
         """
-        results, scale, assay = self._results(table), Scale.of(self.screen()), AssayRange.of(self._start)
+        results, start = self._results(table), self._start
         with self.store.writing(self.name) as log:
             return correct(
-                log,
-                results,
-                scale=scale,
-                assay=assay,
-                reason=reason,
-                accept_extreme=accept_extreme,
-                actor=self.actor,
+                log, results, start=start, reason=reason, accept_extreme=accept_extreme, actor=self.actor
             )
 
     def screen(self) -> Screen:

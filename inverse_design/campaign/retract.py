@@ -21,9 +21,10 @@ from inverse_design.campaign.store.events import (
     wells_in_words,
 )
 from inverse_design.campaign.store.protocol import Log, WritableLog
-from inverse_design.campaign.wells import COUNTS, recorded_blocks, well_table
+from inverse_design.campaign.wells import COUNTS, counting_wells, known_from, recorded_blocks, well_table
 from inverse_design.errors import ResultsError
 from surrogates.data.names import name_of
+from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
 LONGEST_REASON = 1000
@@ -153,13 +154,14 @@ def correct(
     log: WritableLog,
     results: Results,
     *,
-    scale: Scale,
-    assay: AssayRange,
+    start: Screen,
     reason: str,
     accept_extreme: bool,
     actor: str,
 ) -> Correction:
     """Replace the values of recorded wells, also of such as were taken back.
+
+    What is out of scale is judged beside everything that is known without the values that are replaced.
 
     Raises:
         ResultsError: If a well was never recorded, or a value is one that no assay gives.
@@ -190,11 +192,12 @@ def correct(
     if not rows:
         return Correction(already=already)
     block = _block(results, rows, places)
-    extreme = refuse_extreme(results, rows, assay, accepted=accept_extreme)
-    remarks = scale.odd(block.values, block.failed, block.label)
+    extreme = refuse_extreme(results, rows, AssayRange.of(start), accepted=accept_extreme)
     replaced = {(each.sequence, each.row) for each in places}
-    others = np.array([each not in replaced for each in _places(table)], dtype=bool)
-    kept = table[(table["state"] == COUNTS) & others]
+    others = counting_wells(log, start, without=replaced)
+    scale = Scale.of(known_from(start, others.blocks).screen)
+    remarks = scale.odd(block.values, block.failed, block.label)
+    kept = table[(table["state"] == COUNTS) & np.array([each not in replaced for each in _places(table)])]
     fresh = pd.DataFrame({"experiment": block.number, "failed": block.failed})
     moved = _moves(log, pd.concat([kept, fresh]), set(block.number.tolist()))
     event = Corrected(

@@ -5,7 +5,7 @@ release may hold, is left out of all averages, by name.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -78,10 +78,12 @@ class Wells:
     values: int = 0
 
 
-def counting_wells(log: Log, start: Screen, *, until: int | None = None) -> Wells:
-    """Collect the wells that count, as known after an event."""
+def counting_wells(
+    log: Log, start: Screen, *, until: int | None = None, without: Collection[tuple[int, int]] = ()
+) -> Wells:
+    """Collect the wells that count, as known after an event, without some (by event and row)."""
     void, assay = defaultdict(set), AssayRange.of(start)
-    for sequence, row in taken_back(log, until=until):
+    for sequence, row in (*taken_back(log, until=until), *without):
         void[sequence].add(row)
     blocks, left_out, flagged, values = [], list[str](), list[str](), 0
     for recorded, block in recorded_blocks(log, until=until):

@@ -367,6 +367,15 @@ def test_flags_go_with_the_wells_that_they_are_about(local: Campaign) -> None:
     assert left.startswith(f"{labels[1]!r}, 'r1': 98")
 
 
+def test_a_correction_is_judged_without_what_it_replaces(local: Campaign) -> None:
+    labels = local.ask(2, FirstPairs()).labels
+    table = measured(labels, local.readouts)
+    local.tell(table.assign(r1=[99.0, 0.1]))
+    assert len(local.correct(table[:1].assign(r1=98.0), reason="misread").flagged) == 1
+    assert local.correct(table[:1], reason="comma").flagged == ()
+    assert local.status().flagged == ()
+
+
 def test_a_plan_is_made_again_when_a_result_behind_it_is_taken_back(local: Campaign) -> None:
     local.tell(measured(["G03"], local.readouts), allow_extra=True)
 
