@@ -69,7 +69,7 @@ class Memo:
 
     def of(self, make: Callable[..., T], *things: object) -> T:
         """Make something, or find it again."""
-        key = (make.__qualname__, *map(id, things))
+        key: tuple[str | int, ...] = (make.__qualname__, *map(id, things))
         known = self._made.get(key)
         if known is None:
             known = self._made[key] = (things, make(*things))  # no other object gets an id that is held
@@ -147,7 +147,7 @@ class TargetLikelihood:
     target: AlignedProfile
     log_prior: Float[Tensor, "v"]
     log_sums: tuple[float, ...] = ()
-    memo: Memo = field(default_factory=Memo, compare=False, repr=False)
+    memo: Memo = field(default_factory=Memo, compare=False, repr=False, metadata={"cache": True})
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:
         """Value candidates.

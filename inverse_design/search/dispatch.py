@@ -129,7 +129,7 @@ def _connected(path: Path) -> Iterator[sqlite3.Connection]:
             connection.execute("PRAGMA trusted_schema = OFF")
             connection.text_factory = lambda content: content.decode(errors="replace")
             yield connection
-    except (sqlite3.Error, MemoryError) as error:
+    except (sqlite3.Error, UnicodeDecodeError, MemoryError) as error:  # SQLite quotes a damaged schema
         raise LedgerError(
             f"the ledger {str(path)!r} cannot be used: {error}; if it is damaged, {_WAY_OUT}"
         ) from error

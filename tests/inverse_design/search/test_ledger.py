@@ -65,6 +65,14 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
         opened(other)
 
 
+def test_a_damaged_ledger_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scan.db"
+    opened(path)
+    path.write_bytes(path.read_bytes().replace(b"KEY", b"\xcbEY"))
+    with pytest.raises(LedgerError, match="cannot be used"):
+        opened(path)
+
+
 @pytest.mark.parametrize("said", ["'-1'", "'0'", "'1e9'", "'99999999'", "x'ff'", "'²'"])
 def test_a_count_of_shards_that_cannot_be_is_refused(tmp_path: Path, said: str) -> None:
     opened(tmp_path / "scan.db")
