@@ -180,7 +180,7 @@ class _Encoder:
             raise DataError(
                 f"{where}: {kind.__name__} is not frozen, or has a field that its constructor does not take"
             )
-        values = {name: getattr(value, name) for name in _stored(kind)}
+        values = {name: getattr(value, name) for name in _kept_fields(kind)}
         _require_annotated(kind, values, where)
         return {
             "type": kind.__name__,
@@ -207,14 +207,14 @@ def _pair(node: Json, tensors: Mapping[str, Tensor], where: str) -> tuple[str | 
     raise _malformed(where, node)
 
 
-def _stored(kind: type[Any]) -> list[str]:
+def _kept_fields(kind: type[Any]) -> list[str]:
     """The fields that make a value what it is; one with the metadata ``cache`` begins anew where it is read."""
     return [each.name for each in fields(kind) if not each.metadata.get("cache")]
 
 
 def _build(name: str, given: dict[str, Json], tensors: Mapping[str, Tensor], where: str) -> object:
     kind = _registered(name)[0]
-    expected = _stored(kind)
+    expected = _kept_fields(kind)
     if set(given) != set(expected):
         raise DataError(
             f"{where}: {name} has the fields {', '.join(expected)}, not {', '.join(map(str, given))}; the file was"

@@ -69,7 +69,7 @@ class Memo:
 
     def of(self, make: Callable[..., T], *things: object) -> T:
         """Make something, or find it again."""
-        key: tuple[str | int, ...] = (make.__qualname__, *map(id, things))
+        key = (make.__qualname__, *map(id, things))
         known = self._made.get(key)
         if known is None:
             known = self._made[key] = (things, make(*things))  # no other object gets an id that is held

@@ -45,7 +45,7 @@ class SeenHeads:
         found = dict(self.of(self.key).heads)
         if over or place not in found or found[place].sequence < head.sequence:
             found[place] = head
-        _write(_file(self.key), found)
+        _note_heads(_file(self.key), found)
         return SeenHeads(self.key, found)
 
 
@@ -56,7 +56,7 @@ def key_in(place: str, name: str) -> str | None:
 
 def note_key(place: str, name: str, key: str) -> None:
     """Note which campaign has that name in a store."""
-    _write(_file(f"{place}\n{name}"), {key: Head(0, "")})
+    _note_heads(_file(f"{place}\n{name}"), {key: Head(0, "")})
 
 
 def _file(key: str) -> Path:
@@ -64,7 +64,7 @@ def _file(key: str) -> Path:
     return user_state_path("inverse-design") / "heads" / f"{name}.json"
 
 
-def _write(file: Path, heads: dict[str, Head]) -> None:
+def _note_heads(file: Path, heads: dict[str, Head]) -> None:
     fresh = file.with_name(f".{secrets.token_hex(4)}")
     with suppress(OSError):
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
