@@ -214,7 +214,8 @@ def _refuse_repeats(
             before = earlier.get(stated, max(earlier.values()))
             raise ResultsError(
                 f"lines {before} and {line} are the same well: {shown(label)}, replicate {shown(replicate)};"
-                f" remove one of them, tell replicates apart in a column {REPLICATE!r}, or state both rounds ({ROUND!r})"
+                f" remove one of them, tell replicates apart in a column {REPLICATE!r}, or state both rounds"
+                f" ({ROUND!r})"
             )
         earlier[stated] = line
 

@@ -120,6 +120,7 @@ def is_unit_column(name: object) -> bool:
     return _UNIT_COLUMN.fullmatch(folded(name)) is not None
 
 
-def _words(name: str) -> set[str]:
+@lru_cache(maxsize=100_000)
+def _words(name: str) -> frozenset[str]:
     bare = _UNIT.sub("_", name)
-    return set(re.sub(r"(?<=[a-z])(?=\d)", "_", folded(bare)).split("_"))
+    return frozenset(re.sub(r"(?<=[a-z])(?=\d)", "_", folded(bare)).split("_"))

@@ -96,7 +96,9 @@ def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFr
 
 def holds_numbers(kind: np.dtype | ExtensionDtype) -> bool:
     """Tell types of measured numbers: truth values, times and complex numbers are none."""
-    return pd.api.types.is_numeric_dtype(kind) and getattr(kind, "kind", "") in "iuf"
+    if isinstance(kind, np.dtype):  # a table may have many columns
+        return kind.kind in "iuf"
+    return pd.api.types.is_numeric_dtype(kind) and kind.kind in "iuf"
 
 
 def refuse_repeats(names: Sequence[str]) -> None:
