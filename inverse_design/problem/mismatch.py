@@ -90,7 +90,7 @@ def asked_states(
     generator = torch.Generator().manual_seed(seed)
     weights = torch.full((g,), _UNIT_WEIGHT, dtype=torch.float64) if weights is None else weights
     others = (torch.arange(n) + torch.randint(1, n, (n,), generator=generator)) % n
-    ordered, column = content_order(singles.effects), content_order(held_out.effects.T).argsort()
+    ordered, column = content_order(singles.effects), content_order(singles.effects.T).argsort()
     added, alone = (ordered[_drawn(len(singles), n, generator)] for _ in range(2))
     before = _drawn(len(trained), n, generator) if len(trained) else torch.empty(0, dtype=torch.int64)
     readouts = min(MOST_READOUTS, -(-g // 2))

@@ -1,8 +1,8 @@
-"""An order of conditions that depends on what was measured alone.
+"""An order that depends on measured numbers only.
 
-Whatever draws conditions at random numbers them in this order, so that an answer depends neither on the names of
-genes and readouts, nor on the order of rows and columns, nor on the unit of the effects or of a single readout.
-A random permutation of an order that the data fix is as random as one of any other order.
+Whatever draws combinations at random numbers them by what their parts do alone, in this order: an answer then
+depends neither on the names of genes and readouts, nor on the order of rows and columns, nor on a unit; and no
+effect of a combination has a say in how it is held out.
 """
 
 import torch

@@ -121,7 +121,8 @@ def folds_of_doubles(screen: Screen, *, seed: int) -> Int[Tensor, "n"]:
     doubles = screen.batch.order == 2
     if "double_fold" not in screen.annotations:
         names = [label if held else None for label, held in zip(screen.labels, doubles.tolist(), strict=True)]
-        return _deal(screen, names, folds=5, seed=seed)
+        ranked = screen.places.argsort()
+        return _deal([names[row] for row in ranked.tolist()], folds=5, seed=seed)[screen.places]
     given = screen.annotations["double_fold"]
     if not pd.api.types.is_integer_dtype(given):
         raise DataError(f"annotation 'double_fold' holds {given.dtype}; make it whole numbers, -1 for no fold")
@@ -132,13 +133,15 @@ def folds_of_singles(screen: Screen, *, folds: int = 5, seed: int) -> Int[Tensor
     """Number the fold in which each single perturbation is held out."""
     targets = screen.vocabulary.targets
     rows = zip(screen.batch.genes[:, 0].tolist(), (screen.batch.order == 1).tolist(), strict=True)
+    # By name: all that a target does is held out with it, and has no say in how.
     names = [targets[gene] if single else None for gene, single in rows]
-    return _deal(screen, names, folds=folds, seed=seed)
+    ranked = sorted(range(len(names)), key=lambda row: names[row] or "")
+    return _deal([names[row] for row in ranked], folds=folds, seed=seed)[torch.tensor(ranked).argsort()]
 
 
-def _deal(screen: Screen, names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, "n"]:
-    """Deal the rows of a screen to folds, those of one name to one; ``None`` stays out."""
-    distinct = list(dict.fromkeys(name for row in screen.places.argsort().tolist() if (name := names[row])))
+def _deal(names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, "n"]:
+    """Deal distinct names, in the order in which they come, to folds; ``None`` stays out."""
+    distinct = list(dict.fromkeys(name for name in names if name is not None))
     numbers = fold_numbers(torch.arange(len(distinct)), folds=folds, seed=seed).tolist()
     fold = {None: NOT_HELD_OUT, **dict(zip(distinct, numbers, strict=True))}
     return torch.tensor([fold[name] for name in names], dtype=torch.int64)
@@ -178,8 +181,7 @@ def splits_over_targets(screen: Screen, *, folds: int, seed: int) -> list[Split]
         hidden = torch.tensor([target in held for target in targets])
         touched = (hidden[screen.batch.genes.clamp(min=0)] & screen.batch.present).any(1)
         if not bool(touched.all()):
-            rows = torch.nonzero(touched).flatten()
-            splits.append(_without(screen, rows[screen.places[rows].argsort()]))
+            splits.append(_without(screen, torch.nonzero(touched).flatten()))
     return splits
 
 

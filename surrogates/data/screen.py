@@ -277,12 +277,23 @@ class Screen:
 
     @cached_property
     def places(self) -> Int[Tensor, "n"]:
-        """The place of each row in canonical order: by :func:`content_order`, equal effects by label."""
-        named = torch.tensor(self._by_label(), dtype=torch.int64)
-        return named[content_order(self.effects[named])].argsort()
+        """The place of each row in canonical order: by what its parts do alone, see :func:`content_order`.
+
+        So neither names nor the order of a table matter, and what combinations do has no say in how they are held
+        out. Entries that were never measured alone stand behind the others, by label.
+        """
+        singles = [row for row in self._by_label() if int(self.batch.order[row]) == 1]
+        by_content = (
+            [singles[number] for number in content_order(self.effects[singles]).tolist()] if singles else []
+        )
+        entries = [*(int(self.batch.genes[row, 0]) for row in by_content), *range(len(self.vocabulary))]
+        place = {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
+        parts = [sorted(place[entry] for entry in ids if entry >= 0) for ids in self.batch.genes.tolist()]
+        ranked = sorted(range(len(self)), key=lambda row: (parts[row], self.contexts[row]))
+        return torch.tensor(ranked, dtype=torch.int64).argsort()
 
     def in_canonical_order(self) -> "Screen":
-        """Sort the rows by what was measured, so that whatever draws rows at random sees neither order nor names.
+        """Sort the rows by what parts do alone: whatever draws rows at random sees neither order nor names.
 
         Returns:
             The same rows, sorted.
