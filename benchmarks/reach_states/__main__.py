@@ -22,7 +22,8 @@ from benchmarks.reach_states.protocol import (
 )
 from inverse_design.cli.console import output, say, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.verbs.replay import cell, recommenders_of
+from inverse_design.cli.verbs.calibration import cell
+from inverse_design.cli.verbs.replay import recommenders_of
 from surrogates.evaluation.intervals import Row, write_json
 
 BENCHMARKS: Mapping[str, Callable[..., ReachBenchmark]] = {

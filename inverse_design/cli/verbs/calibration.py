@@ -9,15 +9,14 @@ from rich.console import Console
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.options import Judging, Reading
-from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
-from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.cli.verbs.retrieval import reliability_grid
+from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
+from inverse_design.cli.screens import read_names
+from inverse_design.cli.verbs.retrieval import opened, place_of, reliability_grid, say_written
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.validate.coverage import percent
 from inverse_design.validate.judged import AGREE, Bin, reliability
-from inverse_design.value_tables import names_a_file
 from surrogates.data.novelty import CLASSES
 from surrogates.errors import CalibrationError, UnknownNameError
 from surrogates.evaluation.intervals import Row, write_json
@@ -93,7 +92,7 @@ def coverage_grid(rows: RowsByMetric, level: float) -> Grid:
     columns = [Column("coverage of", (*(_LINES[metric] for metric in shown), "such a calibration"))]
     for each in said:
         cells = (
-            *(_share(rows.get(metric.format(each))) for metric in shown),
+            *(cell(rows.get(metric.format(each))) for metric in shown),
             _band(rows.get(f"calibration_{each}")),
         )
         columns.append(Column(f"{each} %", cells, "right"))
@@ -113,7 +112,8 @@ def _width(rows: RowsByMetric, metric: str, said: str) -> str:
     return "-" if row is None else f"{row.value:.3g}"
 
 
-def _share(row: Row | None) -> str:
+def cell(row: Row | None) -> str:
+    """Write a number with its interval."""
     return "-" if row is None else measured(row.value, row.low, row.high, row.unit)
 
 
@@ -126,8 +126,8 @@ def _of_posterior(rows: RowsByMetric) -> list[str]:
         return []
     return [
         f"stated errors: mean standard deviation {rows['sharpness'].value:.3g}; transform off uniform by"
-        f" {_share(rows['pit_deviation'])} (0 is honest); rank correlation of stated and actual error"
-        f" {_share(rows['spread_error'])}"
+        f" {cell(rows['pit_deviation'])} (0 is honest); rank correlation of stated and actual error"
+        f" {cell(rows['spread_error'])}"
     ]
 
 
@@ -138,19 +138,19 @@ def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
         median, mean = rows[f"set_size_median_{said}"], rows[f"set_size_mean_{said}"]
         used = ", ".join(f"{rule} in {count}" for rule, count in Counter(rules).items())
         lines.append(
-            f"{said} % set: coverage {_share(rows[f'set_coverage_{said}'])}, median {median.value:g}"
+            f"{said} % set: coverage {cell(rows[f'set_coverage_{said}'])}, median {median.value:g}"
             f" [{median.low:g}, {median.high:g}] and mean {mean.value:.1f} [{mean.low:.1f}, {mean.high:.1f}] of"
             f" {card.candidates:,} candidates (by {used} of {len(rules)} folds)"
         )
     if "unreachable" in rows:
         lines.append(
-            f"said to be explained by no candidate (p <= 0.05): {_share(rows['unreachable'])} of held-out doubles"
-            f" (promised: at most 0.05), {_share(rows['unreachable_permuted'])} of permuted ones,"
-            f" {_share(rows['unreachable_negated'])} of negated ones"
+            f"said to be explained by no candidate (p <= 0.05): {cell(rows['unreachable'])} of held-out doubles"
+            f" (promised: at most 0.05), {cell(rows['unreachable_permuted'])} of permuted ones,"
+            f" {cell(rows['unreachable_negated'])} of negated ones"
         )
     if "ece" in rows:
         lines.append(
-            f"probability of the first candidate: expected calibration error {_share(rows['ece'])}, by chance"
+            f"probability of the first candidate: expected calibration error {cell(rows['ece'])}, by chance"
             f" {rows['ece_by_chance'].value:.3f}"
         )
     return lines
@@ -158,24 +158,13 @@ def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
 
 def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging, reading: Reading) -> None:
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
-    inputs = [data] if names_a_file(data) else []
-    place = (
-        None
-        if asked.json is None
-        else check_writable(asked.json, endings=(".json",), inputs=inputs, force=run.force)
-    )
-    picture = (
-        None
-        if asked.picture is None
-        else check_writable(asked.picture, endings=PICTURE_ENDINGS, inputs=inputs, force=run.force)
-    )
+    place, picture = place_of(asked.json, data, run), place_of(asked.picture, data, run, *PICTURE_ENDINGS)
     levels, model = read_levels(asked.levels), named_model(asked.model)
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
     for word in classes:
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
-    with working("reading"):
-        screen = one_context(open_screen(data, reading), context)
+    screen = opened(data, context, reading)
     with working("calibration: fits") as tick:
         cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)
     dataset = screen.provenance["dataset"]
@@ -197,11 +186,7 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
             calibration_figure(rows, bins, title=f"Calibration on held-out perturbations of {dataset}"), picture
         )
     show_calibration(output(), cards, rows, levels)
-    written = [str(each) for each in (place, picture) if each is not None]
-    if written:
-        console = output()
-        say(console)
-        say(console, "wrote " + " and ".join(written))
+    say_written(output(), place, picture)
 
 
 def show_calibration(

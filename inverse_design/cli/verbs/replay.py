@@ -7,12 +7,12 @@ from dataclasses import asdict
 from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
-from inverse_design.cli.grid import Column, Grid, fixed, measured
+from inverse_design.cli.grid import Column, Grid, fixed
 from inverse_design.cli.options import GameOptions, PlayerOptions, Reaching, Reading
-from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.cli.verbs.calibration import named_model
-from inverse_design.cli.verbs.retrieval import show_rows
+from inverse_design.cli.verbs.calibration import cell, named_model
+from inverse_design.cli.verbs.retrieval import opened, place_of, say_written, show_rows
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
 from inverse_design.validate.environment import Environment, pairs_environment
@@ -28,7 +28,6 @@ from inverse_design.validate.replay import (
     replay,
     replay_rows,
 )
-from inverse_design.value_tables import names_a_file
 from surrogates.data.descriptors import gene_descriptors
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -52,14 +51,7 @@ def run_replay(
     reading: Reading,
 ) -> None:
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
-    place = (
-        None
-        if destination is None
-        else check_writable(destination, endings=(".json",), inputs=[data], force=run.force)
-    )
-    drawn = (
-        None if figure is None else check_writable(figure, endings=PICTURE_ENDINGS, inputs=[data], force=run.force)
-    )
+    place, drawn = place_of(destination, data, run), place_of(figure, data, run, *PICTURE_ENDINGS)
     recommenders = recommenders_of(read_names(players.policy) or DEFAULT)
     screen = one_context(open_screen(data, reading), context)
     environment = make_environment(screen, rules)
@@ -162,22 +154,11 @@ def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
     return Grid(tuple(columns))
 
 
-def cell(row: Row | None) -> str:
-    """Write a number with its interval."""
-    return "-" if row is None else measured(row.value, row.low, row.high, row.unit)
-
-
 def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, reading: Reading) -> None:
     """Measure the regret of the first candidates for states of many kinds."""
-    inputs = [data] if names_a_file(data) else []
-    place = (
-        None
-        if asked.json is None
-        else check_writable(asked.json, endings=(".json",), inputs=inputs, force=run.force)
-    )
+    place = place_of(asked.json, data, run)
     model = named_model(asked.model)
-    with working("reading"):
-        screen = one_context(open_screen(data, reading), context)
+    screen = opened(data, context, reading)
     dataset = screen.provenance["dataset"]
     with working("reach: fits") as tick:
         report = measure_reach(screen, dataset=dataset, seed=asked.seed, model=model, progress=tick)
@@ -191,9 +172,7 @@ def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, read
         write_json(report.rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
     console = output()
     show_reach(console, report)
-    if place is not None:
-        say(console)
-        say(console, f"wrote {place}")
+    say_written(console, place)
 
 
 def show_reach(console: Console, report: ReachReport) -> None:

@@ -50,8 +50,8 @@ def run_retrieval(
     run: Run, data: str, *, context: str | None, seed: int, json: str | None, reading: Reading
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
-    place = _place(json, data, run)
-    screen = _opened(data, context, reading)
+    place = place_of(json, data, run)
+    screen = opened(data, context, reading)
     with working("retrieval: fits") as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
@@ -60,16 +60,16 @@ def run_retrieval(
         write_json(rows, place, manifest=manifest(run, screen, seed=seed))
     nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
     show_retrieval(output(), report, rows, nodes, seed=seed)
-    _say_written(output(), place)
+    say_written(output(), place)
 
 
 def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
-    place, picture = _place(asked.json, data, run), _place(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = place_of(asked.json, data, run), place_of(asked.picture, data, run, *PICTURE_ENDINGS)
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
-    screen = _opened(data, context, reading)
+    screen = opened(data, context, reading)
     with working("forward: fits") as tick:
         report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)
     settings = {
@@ -91,22 +91,25 @@ def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, rea
     for refusal in report.refusals:
         say(console, f"refused: {refusal.model!r} ({refusal.novelty}): {refusal.reason}", "yellow")
     show_scorecard(console, report.rows)
-    _say_written(console, place, picture)
+    say_written(console, place, picture)
 
 
-def _opened(data: str, context: str | None, reading: Reading) -> Screen:
+def opened(data: str, context: str | None, reading: Reading) -> Screen:
+    """Read a screen of one context."""
     with working("reading"):
         return one_context(open_screen(data, reading), context)
 
 
-def _place(path: str | None, data: str, run: Run, *endings: str) -> Path | None:
+def place_of(path: str | None, data: str, run: Run, *endings: str) -> Path | None:
+    """Refuse a place that could not be written; by default one of numbers, as .json."""
     inputs = [data] if names_a_file(data) else []
     if path is None:
         return None
     return check_writable(path, endings=endings or (".json",), inputs=inputs, force=run.force)
 
 
-def _say_written(console: Console, *places: Path | None) -> None:
+def say_written(console: Console, *places: Path | None) -> None:
+    """Say which files were written, if any."""
     written = [str(place) for place in places if place is not None]
     if written:
         say(console)

@@ -14,8 +14,8 @@ from torch import Tensor
 from inverse_design.cli.campaign.report import rounds_grid
 from inverse_design.cli.console import Run, output, say
 from inverse_design.cli.grid import measured
-from inverse_design.cli.outputs import check_writable, manifest, strict
-from inverse_design.cli.verbs.retrieval import reliability_grid
+from inverse_design.cli.outputs import manifest, strict
+from inverse_design.cli.verbs.retrieval import place_of, reliability_grid, say_written
 from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
@@ -121,7 +121,7 @@ def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
 def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: int, json: str | None) -> None:
     """Measure whether the bounds that were stated before each round held."""
     require_level(level)
-    place = None if json is None else check_writable(json, endings=(".json",), inputs=[results], force=run.force)
+    place = place_of(json, results, run)
     rounds = read_rounds(Path(results))
     rows = rounds_rows(rounds, dataset=Path(results).name, seed=seed)
     health = health_of(rounds, level, adaptive=adaptive, seed=seed)
@@ -132,9 +132,7 @@ def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: in
     show_rounds(console, rounds, rows, level)
     said = "it is not known which were drawn at random (column chosen)" if health is None else health.line
     say(console, f"health: {said}")
-    if place is not None:
-        say(console)
-        say(console, f"wrote {place}")
+    say_written(console, place)
 
 
 def show_rounds(console: Console, rounds: Rounds, rows: list[Row], level: float) -> None:
