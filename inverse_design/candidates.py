@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inverse_design.problem.explanation import Explanation
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, replicates
-from inverse_design.problem.objective import DISTANCE, Objective, SquaredDistance
+from inverse_design.problem.objective import DISTANCE, Distance, Objective, SquaredDistance
 from inverse_design.problem.problem import Problem, scale_remark
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
@@ -68,8 +68,11 @@ def quantiles_of(
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"]]:
     """Cut the tails off the outcomes of predictions with drawn errors."""
     tails = torch.tensor([(1 - level) / 2, 0.5, (1 + level) / 2], dtype=torch.float64)
-    bounds = [outcome.measured(row + far * errors).quantile(tails) for row, far in zip(mean, reach, strict=True)]
-    lower, median, upper = torch.stack(bounds, 1)
+    if isinstance(outcome, Distance):
+        drawn = outcome.drawn(mean, reach, errors)
+    else:
+        drawn = torch.stack([outcome.measured(row + far * errors) for row, far in zip(mean, reach, strict=True)])
+    lower, median, upper = drawn.quantile(tails, dim=1)
     return lower, median, upper
 
 

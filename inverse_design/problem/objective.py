@@ -106,6 +106,16 @@ class Distance:
         gap = self.target.values - effects[:, self.target.columns]
         return ((gap.square() * self.target.weights).sum(1) / self.target.weights.sum()).sqrt()
 
+    def drawn(
+        self, mean: Float[Tensor, "b g"], reach: Float[Tensor, "b"], errors: Float[Tensor, "s g"]
+    ) -> Float[Tensor, "b s"]:
+        """Measure ``mean_i + reach_i * errors_k`` for all rows and draws, by products instead of row by row."""
+        columns, weights = self.target.columns, self.target.weights
+        gap, errors = self.target.values - mean[:, columns], errors[:, columns]
+        far, across = reach[:, None], (gap * weights) @ errors.T
+        square = (gap.square() @ weights)[:, None] - 2 * far * across + far.square() * (errors.square() @ weights)
+        return (square.clamp(min=0) / weights.sum()).sqrt()
+
 
 @runtime_checkable
 class Objective(Protocol):

@@ -3,7 +3,7 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.candidates import borrowed_bounds, borrowed_note, borrows, quantiles_of
 from inverse_design.problem.objective import Distance
-from inverse_design.problem.target import ProfileTarget
+from inverse_design.problem.target import AlignedProfile, ProfileTarget
 from surrogates.data.screen import Screen
 from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
@@ -40,6 +40,17 @@ def test_bounds_are_quantiles_of_drawn_outcomes() -> None:
     torch.testing.assert_close(wide[1], median)
     again = borrowed_bounds(distance(), fitted(), batch.rows(torch.tensor([3])), 0.9)
     torch.testing.assert_close(again[2][0], upper[3])  # whatever else is asked
+
+
+def test_distances_of_draws_by_products_are_those_measured() -> None:
+    mean, errors = screen().effects[:3], screen().effects[4:]
+    reach, weights = torch.tensor([[0.5, 0.0, 2.0], [2.0, 0.5, 1.0]]).double()
+    part = AlignedProfile(torch.tensor([3, 0, 1]), mean[1, :3], torch.zeros(3).double(), weights)
+    for asked in (distance(), Distance(part)):
+        measured = torch.stack(
+            [asked.measured(row + wide * errors) for row, wide in zip(mean, reach, strict=True)]
+        )
+        torch.testing.assert_close(asked.drawn(mean, reach, errors), measured, rtol=1e-10, atol=1e-10)
 
 
 def test_a_tenth_of_the_draws_is_left_out() -> None:

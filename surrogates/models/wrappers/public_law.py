@@ -83,8 +83,8 @@ class SingleSpread:
         rows = self.departures[kept]
         mixed = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype) @ rows / len(rows) ** 0.5
         even = torch.randn(count, rows.shape[1], generator=generator, dtype=rows.dtype)
-        common = self.departures.square().mean() ** 0.5
-        drawn: Tensor = (1 - _SHRINKAGE) ** 0.5 * mixed + _SHRINKAGE**0.5 * common * even
+        common = float(self.departures.square().mean()) ** 0.5
+        drawn: Tensor = mixed.mul_((1 - _SHRINKAGE) ** 0.5).add_(even, alpha=_SHRINKAGE**0.5 * common)
         return drawn
 
 
@@ -183,7 +183,7 @@ class PublicLaw:
     def errors(self, spread: SingleSpread, count: int, *, seed: int) -> Float[Tensor, "s g"]:
         """Draw errors of a double of usual parts."""
         squares = torch.from_numpy(np.random.default_rng(seed).chisquare(self.degrees, count)) / self.degrees
-        return (2 * self.level / squares).sqrt()[:, None] * spread.draws(count, seed=seed)
+        return spread.draws(count, seed=seed).mul_((2 * self.level / squares).sqrt()[:, None])
 
     def relative(self, spread: SingleSpread, batch: PerturbationBatch) -> Float[Tensor, "b"]:
         """Find how large squared errors of perturbations are, relative to those of usual parts."""
