@@ -155,7 +155,7 @@ def gain_interval(
     count = folds.clamp(min=1)
     centre = torch.where(used, gains, 0.0).sum(0) / count
     square = torch.where(used, (gains - centre).square(), 0.0).sum(0) * (folds - 1).clamp(min=0) / count
-    quantile = torch.from_numpy(scipy.stats.t.ppf((1 + level) / 2, (folds - 1).clamp(min=1).numpy()))
+    quantile = torch.from_numpy(scipy.special.stdtrit((folds - 1).clamp(min=1).numpy(), (1 + level) / 2))
     half = torch.where(folds > 1, quantile * square.sqrt(), math.nan)
     return (expected - half).clamp(min=0), expected + half
 

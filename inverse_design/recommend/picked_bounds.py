@@ -189,6 +189,6 @@ def as_near_as_noise(
     nearest = 0.0
     if mean > 0:
         # The square of the noise, by a gamma distribution of its mean and variance.
-        quantile = scipy.stats.gamma.ppf((1 - level) / 2, mean**2 / (2 * square), scale=2 * square / mean)
+        quantile = scipy.special.gammaincinv(mean**2 / (2 * square), (1 - level) / 2) * 2 * square / mean
         nearest = math.sqrt(quantile / float(target.weights.sum()))
     return torch.where(may, lower.clamp(max=nearest), lower)

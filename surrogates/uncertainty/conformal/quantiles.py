@@ -103,7 +103,7 @@ def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tupl
     require_count(count, level)
     rank = quantile_rank(count, level)
     tail = (1 - probability) / 2
-    low, high = (float(scipy.stats.beta.ppf(each, rank, count + 1 - rank)) for each in (tail, 1 - tail))
+    low, high = (float(scipy.special.betaincinv(rank, count + 1 - rank, each)) for each in (tail, 1 - tail))
     return low, high
 
 
