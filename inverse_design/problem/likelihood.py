@@ -26,7 +26,7 @@ from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
 T = TypeVar("T")
 _KEPT = 8  # results that are kept of each question: a law and its pairs for up to four experts of a fold
-_NARROW = 8  # where readouts are so many times the entries, pairs are taken to the dimensions that they span
+_NARROW = 16  # where readouts are so many times the entries, pairs are taken to the dimensions that they span
 _DRAWS = 256
 _FEWEST = 20  # held-out doubles whose errors stand for noise
 

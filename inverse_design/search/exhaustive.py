@@ -283,6 +283,10 @@ def normalised(
     few = space.take(torch.linspace(0, space.size - 1, min(_PEEKED, space.size)).round().long())
     log_sums = []
     for expert in fitted.experts:
-        peak = float(alone.utility(expert.fitted, few).mean.max())
-        log_sums.append(evidence(alone, expert.fitted, space, peak=peak).log_sum)
+        score = pair_score(alone, expert.fitted, space)
+        if score is not None and space.orders == (2,):
+            seen = score.exact(*torch.searchsorted(space.entries, few.genes).T)
+        else:
+            seen = alone.utility(expert.fitted, few).mean
+        log_sums.append(evidence(alone, expert.fitted, space, peak=float(seen.max()), score=score).log_sum)
     return replace(likelihood, log_sums=tuple(log_sums))

@@ -40,6 +40,7 @@ _LOWEST, _HIGHEST = -48, 4  # of the grid: temperatures of 6e-6 to 2.7
 _COARSE = 8  # every so many points of the grid are looked at first
 _NOTHING = -80.0  # log probabilities below are none; those of denormal numbers take ten times as long
 _BLOCK = 2**18  # scores of so many rows and candidates are worked out together
+_NUMBERS = 2**24  # in forms of shapes that are kept for later choices of the same covariance, 128 MiB
 _REACH = 3  # points of the grid that are looked at on either side of the best of the law before
 
 
@@ -170,6 +171,9 @@ class _Scores:
     def __init__(self, trials: Sequence[FoldTrial]) -> None:
         self._trials = trials
         self._tempered: dict[LawChoice, Tempered] = {}
+        self._forms: dict[tuple[int, float], list[list[_Forms]]] = {}
+        pairs = sum(len(trial.fold.probed) * len(trial.fold.parts) for trial in trials)
+        self._most = _NUMBERS // max(1, 3 * pairs)
         sizes = torch.tensor([len(trial.fold.probed) for trial in trials])
         self.fold = torch.arange(len(trials)).repeat_interleave(sizes)
 
@@ -189,9 +193,14 @@ class _Scores:
             shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
         truths = [block for trial in self._trials for block in trial.fold.truths]
         folds = [self.fold == each for each in range(len(self._trials))]
-        for shared in shapes.values():
+        for shape, shared in shapes.items():
             laws = [trial.others.law(shared[0]) for trial in self._trials]
-            forms = [_whitened_forms(trial.fold, law) for trial, law in zip(self._trials, laws, strict=True)]
+            forms = self._forms.pop(shape, None) or [
+                _whitened_forms(trial.fold, law) for trial, law in zip(self._trials, laws, strict=True)
+            ]
+            self._forms[shape] = forms  # the last one: the first ones make room
+            while len(self._forms) > self._most:
+                del self._forms[next(iter(self._forms))]
             for choice in shared:
                 densities = [
                     _with_choice(law, choice).log_density(*block)

@@ -101,5 +101,5 @@ def test_an_expert_that_is_sure_and_wrong_does_not_overrule_the_others() -> None
 
 
 def test_without_experts_nothing_changes() -> None:
-    likelihood = TargetLikelihood(PART, PRIOR)
-    assert normalised(likelihood, calibrated("scaled", "normal"), space_of()) is likelihood
+    known = normalised(TargetLikelihood(PART, PRIOR), calibrated("scaled", "normal"), space_of())
+    assert (known.target, known.log_prior, known.log_sums) == (PART, PRIOR, ())

@@ -7,6 +7,7 @@ from strategies.screens import normal
 from torch import Tensor
 from torch.distributions import MultivariateNormal
 
+from surrogates.uncertainty import selection as choosing
 from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
 from surrogates.uncertainty.selection import (
     COEFFICIENT_VARIANCES,
@@ -211,6 +212,22 @@ def test_no_choice_is_scored_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Scores, "_learn", spy)
     select(folds_of(40, factor_noise=1.0, scatter=0.3))
     assert len(tried) == len(set(tried)) > 20
+
+
+def test_a_covariance_is_whitened_once_for_all_its_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[ErrorLaw] = []
+    whiten = choosing._whitened_forms
+
+    def spy(fold: HeldOutFold, law: ErrorLaw) -> list[choosing._Forms]:
+        made.append(law)
+        return whiten(fold, law)
+
+    monkeypatch.setattr(choosing, "_whitened_forms", spy)
+    trials = trials_of(folds_of(40, factor_noise=1.0, scatter=0.3))
+    kept, once = select_law(trials), len(made)
+    monkeypatch.setattr(choosing, "_NUMBERS", 0)
+    assert select_law(trials).chosen == kept.chosen
+    assert len(made) > 2 * once
 
 
 def test_one_readout_has_no_factors() -> None:
