@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Int
 
-from surrogates.data.columns import NO_READOUTS, folded
+from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.batches import LEFT_OUT, Batches, surely_batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
@@ -360,7 +360,8 @@ def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
         ):
             continue
         numbers, distinct = pd.factorize(annotations[name][kept])
-        if len(distinct) < 2 or len(distinct) == kept.sum():  # names each row
+        names_rows = len(distinct) == kept.sum() and not OF_DESIGN.fullmatch(folded(name))
+        if len(distinct) < 2 or names_rows:
             continue
         pairs = np.unique(np.stack([design.codes[kept], numbers]), axis=1)[0]
         mixed = np.flatnonzero(np.bincount(pairs) > 1)

@@ -72,7 +72,7 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
 
 
 def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
-    """Read the only sheet of an Excel file.
+    """Read the only sheet of an Excel file that is not empty.
 
     Raises:
         DataError: If there are several sheets, or names repeat.

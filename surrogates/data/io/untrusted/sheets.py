@@ -24,7 +24,7 @@ _CELLS_PER_BYTE = 2
 
 
 def sheet_rows(path: Path) -> tuple[str, list[Row]]:
-    """Read the only sheet of an Excel file; missing cells are empty texts, whole numbers have no decimals.
+    """Read the only filled sheet of an Excel file; missing cells are empty texts, whole numbers have no decimals.
 
     Returns:
         Its name, and its rows, all of the same length.
@@ -38,13 +38,15 @@ def sheet_rows(path: Path) -> tuple[str, list[Row]]:
     try:
         book = load_workbook(path, read_only=True, data_only=True, keep_links=False)
         try:
-            if len(book.sheetnames) != 1 or not book.worksheets:
+            for sheet in book.worksheets:
+                sheet.reset_dimensions()
+            filled = [each for each in book.worksheets if next(_rows(each.iter_rows(), path), None)]
+            if len(filled) > 1 or not book.worksheets:
                 raise DataError(
-                    f"{path.name!r} has {len(book.sheetnames)} sheets ({listed(book.sheetnames)}); save the one"
-                    " that is meant as a file of its own"
+                    f"{path.name!r} has {len(filled)} sheets ({listed(each.title for each in filled)}); save the"
+                    " one that is meant as a file of its own"
                 )
-            sheet = book.worksheets[0]
-            sheet.reset_dimensions()
+            sheet = (filled or book.worksheets)[0]
             rows = list(_rows(sheet.iter_rows(), path))
         finally:
             book.close()

@@ -187,7 +187,14 @@ def test_a_target_that_stands_twice_in_a_label_leaves_its_row_out() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "value", "dose"), [("dose_nM", 10, 0.01), ("concentration", 10, 10.0), ("dose_mM", 1, 1000.0)]
+    ("column", "value", "dose"),
+    [
+        ("dose_nM", 10, 0.01),
+        ("concentration", 10, 10.0),
+        ("dose_mM", 1, 1000.0),
+        ("Dose [nM]", 10, 0.01),
+        ("Concentration (µM)", 10, 10.0),
+    ],
 )
 def test_columns_of_doses_say_their_unit(column: str, value: float, dose: float) -> None:
     design = design_of(pd.DataFrame({"drug": ["A"], column: [value]}), NOTHING)

@@ -65,6 +65,20 @@ def test_a_sheet_is_read(tmp_path: Path) -> None:
         PLAIN.to_excel(book, sheet_name="b", index=False)
     with pytest.raises(DataError, match="2 sheets"):
         read(tmp_path / "two.xlsx")
+    with pd.ExcelWriter(tmp_path / "empty.xlsx") as book:
+        pd.DataFrame().to_excel(book, sheet_name="Sheet1")
+        PLAIN.to_excel(book, sheet_name="data", index=False)
+    same(read(tmp_path / "empty.xlsx"))
+
+
+@pytest.mark.parametrize("column", ["log10_dose", "time_h", "Timepoint", "hours", "treatment time (min)"])
+def test_doses_and_times_are_never_readouts_or_averaged(column: str) -> None:
+    table = pd.DataFrame({"drug": ["A", "A", "B", "B", "C"], column: [1, 2, 3, 4, 5], "y": [0.1, 0.3, 0.2, 1, 2]})
+    with pytest.raises(DataError, match=r"'A' is measured more than once, .* --dose-col"):
+        read_screen(table)
+    single = read_screen(table.iloc[::2])
+    assert single.readouts == ("y",)
+    assert column in single.provenance["dropped columns"]
 
 
 def test_columns_that_are_no_readouts_are_left_out_in_a_line(tmp_path: Path) -> None:
