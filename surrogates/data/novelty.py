@@ -143,8 +143,8 @@ def _deal(names: Sequence[str | None], *, folds: int, seed: int) -> Int[Tensor, 
     """Deal distinct names, in the order in which they come, to folds; ``None`` stays out."""
     distinct = list(dict.fromkeys(name for name in names if name is not None))
     numbers = fold_numbers(torch.arange(len(distinct)), folds=folds, seed=seed).tolist()
-    fold = {None: NOT_HELD_OUT, **dict(zip(distinct, numbers, strict=True))}
-    return torch.tensor([fold[name] for name in names], dtype=torch.int64)
+    fold = dict(zip(distinct, numbers, strict=True))
+    return torch.tensor([NOT_HELD_OUT if name is None else fold[name] for name in names], dtype=torch.int64)
 
 
 @dataclass(frozen=True)
