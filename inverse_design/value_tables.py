@@ -210,7 +210,8 @@ def _refuse_unnamed(names: Sequence[str], column: str, path: Path) -> None:
             )
         if name in rows:
             raise TargetError(
-                f"{path.name!r} names {shown(name)} more than once (rows {rows[name] + 1}, {row + 1}); remove one"
+                f"{path.name!r} names {shown(name)} more than once (rows {rows[name] + 1} and {row + 1}); remove"
+                " one"
             )
         rows[name] = row
 

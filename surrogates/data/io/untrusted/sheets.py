@@ -20,6 +20,7 @@ _BROKEN = (
 _PROLOGUE = 65_536  # bytes of a member, before which its first element begins
 _OF_CELL = 64  # bytes that a cell takes in memory
 _MOST_CELLS = 4_000_000
+_MOST_EMPTY = 100_000  # rows, each of which takes its time
 _CELLS_PER_BYTE = 2
 
 
@@ -96,6 +97,8 @@ def _rows(rows: Iterator[tuple[object, ...]], path: Path) -> Iterator[Row]:
             row.pop()
         if not row:
             empty += 1
+            if empty > _MOST_EMPTY:
+                raise DataError(f"{path.name!r} has more than {_MOST_EMPTY:,} empty rows in a row; delete them")
             continue
         yield from ([] for _ in range(empty))
         empty = 0

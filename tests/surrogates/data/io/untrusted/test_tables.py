@@ -152,6 +152,7 @@ ENTITIES = (
         ("<sheetData>", "<sheetData>" + " " * 70_000_000, "claims to unpack to 70"),
         ("<worksheet", f"{ENTITIES}<worksheet", "declares what its XML means"),
         ("</sheetData>", "<row r='9'><c r='XFD9' t='n'><v>1</v></c></row></sheetData>", "."),
+        ("</sheetData>", "<row r='1048577'><c r='A1048577'/></row></sheetData>", "more than 100,000 empty rows"),
         ("</sheetData>", "<row", "no readable Excel file"),
     ],
 )
