@@ -98,7 +98,8 @@ class StoredSparse:
 
 
 def _sparse(found: Part, key: str, shape: tuple[int, int]) -> StoredSparse:
-    encoding = _attribute(found, "encoding-type", key) or _attribute(found, "h5sparse_format", key)
+    named = _attribute(found, "encoding-type", key)
+    encoding = _attribute(found, "h5sparse_format", key) if named is None else named
     kind = _FORMATS.get(str(encoding))
     if kind is None:
         raise DataError(
