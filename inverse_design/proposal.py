@@ -1,8 +1,9 @@
 """The main job: from a screen and a target to a ranked list of candidates."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import torch
@@ -32,6 +33,7 @@ from inverse_design.problem.problem import (
     range_remark,
     scale_remark,
 )
+from inverse_design.problem.sizes import STANDARD, outlying, readout_remark, standardised
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
@@ -43,6 +45,7 @@ from inverse_design.search.topk import Progress, SearchResult, TopK
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
+from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.summary import as_html, lines_of
@@ -133,6 +136,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     prior: Mapping[str, float] | None = None,
     surrogate: SurrogateLike = None,
     level: float = 0.9,
+    standardise: bool = False,
     seed: int = 0,
     engine: Engine | None = None,
     progress: Progress | None = None,
@@ -159,6 +163,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         surrogate: The forward model: a name, a configuration, or a regressor of scikit-learn; no other is then
             fitted. By default the one that identifies held-out doubles best.
         level: Probability of the bounds, and of the set.
+        standardise: Whether each readout counts in units of the root mean square of its single effects, for
+            readouts that are measured in units of their own; targets are given in the unit of the screen.
         seed: Fixes everything that is random.
         engine: Where the search runs; by default in this process. The answer does not depend on it.
         progress: Called with how many pairs were scored, of how many.
@@ -172,8 +178,44 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         ExecutorError: If the workers of the engine die again and again.
     """
     require_level(level)
-    screen = as_screen(screen)
-    question = ask(screen, target_of(target, screen))
+    read = as_screen(screen)
+    wanted = target_of(target, read)
+    solve = partial(
+        _propose,
+        order=order,
+        top=top,
+        objective=objective,
+        constraints=constraints,
+        prior=prior,
+        surrogate=surrogate,
+        level=level,
+        seed=seed,
+        engine=engine,
+        progress=progress,
+    )
+    if standardise:
+        read, wanted = standardised(read, wanted)
+    found = solve(read, wanted)
+    said = (f"unit: {STANDARD}",) if standardise else ()
+    return replace(found, notes=(*_moved(found, solve, read, wanted), *found.notes, *said))
+
+
+def _propose(  # noqa: PLR0913 - as the verb
+    screen: Screen,
+    target: str | Target,
+    *,
+    order: Order,
+    top: int,
+    objective: ObjectiveName | OwnObjective | None,
+    constraints: Constraints | Sequence[Constraint] | None,
+    prior: Mapping[str, float] | None,
+    surrogate: SurrogateLike,
+    level: float,
+    seed: int,
+    engine: Engine | None,
+    progress: Progress | None,
+) -> Proposal:
+    question = ask(screen, target)
     refuse_batch_wide(constraints, "propose")
     space = candidate_space(question.training, order, constraints)
     aligned = question.target.on(screen.readouts)
@@ -214,6 +256,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         table["in_set"] = pd.Series(placed.inverse_set.holds(placed.density).tolist(), dtype="boolean")
     verdict = _verdict(inquiry, table, nothing, law, runner)
     remarks = (*data_remarks(screen), *scale_remark(question, aligned))
+    remarks += readout_remark(question.training, question.target)
     remarks += range_remark(question.target, aligned, question.training)
     notes = (*verdict, *remarks, *_notes(fitted, space, question.training), *bounds.notes)
     notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes, *placed.notes)
@@ -231,6 +274,33 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         inverse_set=placed.inverse_set,
         turns=listing.turns,
     )
+
+
+def _moved(
+    found: Proposal, solve: Callable[..., Proposal], screen: Screen, target: str | Target
+) -> tuple[str, ...]:
+    """Name a condition of outlying effects if another candidate came first, were they of the usual size."""
+    others = screen.rows([row for row, label in enumerate(screen.labels) if label != _maker(target, screen)])
+    if (alone := outlying(others)) is None:
+        return ()
+    label, times = others.labels[alone[0]], alone[1]
+    usual = screen.effects.clone()
+    usual[screen.labels.index(label)] /= times
+    try:
+        tamed = solve(replace(screen, effects=usual), target)
+    except DataError:  # the target is then out of range
+        return ()
+    first, other = (str(each.table["perturbation"].iloc[0]) for each in (found, tamed))
+    if first == other:
+        return ()
+    return (
+        f"warning: condition {label!r} moves the answer: its effects are {times:.3g} times the usual size; were"
+        f" they of that size, {other} would come first: check how it was measured",
+    )
+
+
+def _maker(target: str | Target, screen: Screen) -> str:
+    return screen.vocabulary.parse(target).label if isinstance(target, str) else ""
 
 
 def _verdict(

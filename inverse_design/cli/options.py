@@ -80,6 +80,7 @@ class Asking:
         prior: Table of prior weights of genes (columns gene, weight), one where a gene is not named.
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         level: Probability of the bounds of each candidate, and of the set of candidates.
+        standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
         seed: Fixes everything that is random.
     """
 
@@ -89,6 +90,7 @@ class Asking:
     prior: str | None = None
     model: str = AUTOMATIC
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
+    standardise: bool = False
     seed: int = 0
 
 

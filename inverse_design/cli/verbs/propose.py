@@ -146,6 +146,7 @@ def solve(
             prior=prior,
             surrogate=asking.model,
             level=asking.level,
+            standardise=asking.standardise,
             engine=engine,
             seed=asking.seed,
             progress=tick,
