@@ -22,7 +22,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
 from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate
-from surrogates.registry import version_of
+from surrogates.registry import installed_version
 from surrogates.whole_file import write_whole
 
 FORMAT = 1
@@ -46,7 +46,7 @@ class Origin:
     provenance: Mapping[str, str]
     configuration: str
     seed: int
-    package: str = field(default_factory=lambda: version_of("inverse-design"))
+    package: str = field(default_factory=lambda: installed_version("inverse-design"))
 
     @classmethod
     def of(cls, screen: Screen, surrogate: Surrogate | ContextSurrogate, *, seed: int) -> "Origin":

@@ -61,7 +61,7 @@ class Registry(Generic[T]):
         return entries
 
 
-def version_of(distribution: str) -> str:
+def installed_version(distribution: str) -> str:
     """Name the installed version of a distribution."""
     try:
         return version(distribution)

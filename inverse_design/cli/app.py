@@ -38,7 +38,7 @@ from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.errors import StoreError
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
-from surrogates.registry import version_of
+from surrogates.registry import installed_version
 
 FILE_ENDINGS = (
     ".h5ad", ".zarr", ".zarr.zip", ".h5mu", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".toml", ".xlsx",
@@ -114,7 +114,7 @@ def require_store(address: str) -> None:
 
 app = App(
     name=PROGRAM,
-    version=lambda: version_of(PROGRAM),
+    version=lambda: installed_version(PROGRAM),
     help="Which perturbation brings cells to the state I want, and how sure are we?",
     help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: "
     + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from inverse_design.cli.console import PROGRAM, Run, printable
 from inverse_design.errors import masked
-from surrogates.registry import version_of
+from surrogates.registry import installed_version
 from surrogates.whole_file import write_whole
 
 
@@ -29,10 +29,10 @@ def write_report(error: Exception, words: Sequence[str]) -> Path | None:
 
 def _report(error: Exception, words: Sequence[str]) -> list[str]:
     lines = [
-        f"A fault of {PROGRAM} {version_of(PROGRAM)}, {datetime.now(UTC).isoformat(timespec='seconds')}",
+        f"A fault of {PROGRAM} {installed_version(PROGRAM)}, {datetime.now(UTC).isoformat(timespec='seconds')}",
         f"command: {Run(tuple(words)).command}",
         f"python {platform.python_version()}, {platform.system()} {platform.release()} {platform.machine()}",
-        f"packages: {', '.join(f'{name} {version_of(name)}' for name in _requirements())}",
+        f"packages: {', '.join(f'{name} {installed_version(name)}' for name in _requirements())}",
         *_places(error),
     ]
     return [printable(masked(line)) for line in lines]

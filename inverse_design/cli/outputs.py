@@ -16,7 +16,7 @@ from inverse_design.cli.console import Run
 from inverse_design.errors import OutputError
 from inverse_design.spreadsheets import save_csv, save_workbook
 from surrogates.data.screen import Screen
-from surrogates.registry import Registry, version_of
+from surrogates.registry import Registry, installed_version
 from surrogates.whole_file import staged, write_whole
 
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
@@ -185,9 +185,9 @@ def manifest(
     """Collect what somebody needs to repeat a result."""
     return {
         "tool": DISTRIBUTION,
-        "version": version_of(DISTRIBUTION),
+        "version": installed_version(DISTRIBUTION),
         "python": platform.python_version(),
-        "packages": {name: version_of(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "command": run.command,
         **({} if screen is None else _data(screen)),

@@ -11,7 +11,7 @@ from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.options import Judging, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.screens import read_names
-from inverse_design.cli.verbs.retrieval import opened, place_of, reliability_grid, say_written
+from inverse_design.cli.verbs.retrieval import opened_screen, place_of, reliability_grid, say_written
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
@@ -164,7 +164,7 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
     for word in classes:
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
-    screen = opened(data, context, reading)
+    screen = opened_screen(data, context, reading)
     with working("calibration: fits") as tick:
         cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)
     dataset = screen.provenance["dataset"]

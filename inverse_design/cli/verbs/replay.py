@@ -12,7 +12,7 @@ from inverse_design.cli.options import GameOptions, PlayerOptions, Reaching, Rea
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
-from inverse_design.cli.verbs.retrieval import opened, place_of, say_written, show_rows
+from inverse_design.cli.verbs.retrieval import opened_screen, place_of, say_written, show_rows
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
 from inverse_design.validate.environment import Environment, pairs_environment
@@ -158,7 +158,7 @@ def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, read
     """Measure the regret of the first candidates for states of many kinds."""
     place = place_of(asked.json, data, run)
     model = named_model(asked.model)
-    screen = opened(data, context, reading)
+    screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]
     with working("reach: fits") as tick:
         report = measure_reach(screen, dataset=dataset, seed=asked.seed, model=model, progress=tick)

@@ -51,7 +51,7 @@ def run_retrieval(
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
     place = place_of(json, data, run)
-    screen = opened(data, context, reading)
+    screen = opened_screen(data, context, reading)
     with working("retrieval: fits") as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
@@ -69,7 +69,7 @@ def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, rea
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
-    screen = opened(data, context, reading)
+    screen = opened_screen(data, context, reading)
     with working("forward: fits") as tick:
         report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)
     settings = {
@@ -94,7 +94,7 @@ def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, rea
     say_written(console, place, picture)
 
 
-def opened(data: str, context: str | None, reading: Reading) -> Screen:
+def opened_screen(data: str, context: str | None, reading: Reading) -> Screen:
     """Read a screen of one context."""
     with working("reading"):
         return one_context(open_screen(data, reading), context)
