@@ -35,6 +35,11 @@ class PathCost:
     fit: Step
     search: Step  # the proposal less the fit; its memory is that of the whole proposal
 
+    @property
+    def seconds(self) -> float:
+        """Processor time of both."""
+        return self.fit.seconds + self.search.seconds
+
 
 def path_cost(asked: LargeScreen, *, limit: int) -> PathCost:
     """Measure a proposal in a process of its own, which is stopped after so many seconds of processor time."""
@@ -49,9 +54,9 @@ def path_cost(asked: LargeScreen, *, limit: int) -> PathCost:
 
 
 def growth(costs: Sequence[PathCost]) -> list[float]:
-    """Find the exponents with which the time of the fit grows, from one screen to the next larger one."""
+    """Find the exponents with which the time of a proposal grows, from one screen to the next larger one."""
     return [
-        math.log(after.fit.seconds / before.fit.seconds) / math.log(after.asked.singles / before.asked.singles)
+        math.log(after.seconds / before.seconds) / math.log(after.asked.singles / before.asked.singles)
         for before, after in pairwise(costs)
     ]
 
