@@ -15,7 +15,7 @@ import torch
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.spreadsheets import as_written
-from surrogates.data.io.tabular import MISSING, delimiter_of, text_of
+from surrogates.data.io.tabular import DECIMAL_COMMA, MISSING, delimiter_of, text_of
 from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.errors import DataError, listed, shown
@@ -29,6 +29,8 @@ VALUE_COLUMNS = (
 )  # fmt: skip
 RATIO_COLUMNS = ("foldchange", "fc", "ratio", "fold")
 WEIGHT_COLUMNS = ("weight", "prior", "priorweight")
+_DECIMAL_POINT = re.compile(r"[+-]?\d*\.\d+([eE][+-]?\d+)?")
+_THOUSANDS = re.compile(r",\d{3}$")
 ERROR_COLUMNS = ("standarderror", "se", "stderr", "lfcse")
 
 
@@ -132,7 +134,16 @@ def text_table(path: Path) -> pd.DataFrame:
         raise TargetError(f"column {shown(twice)} of {path.name!r} occurs {count} times; rename one")
     blank = rows.apply(lambda column: column.str.strip() == "").all(axis=1)
     kept: pd.DataFrame = rows[~blank].reset_index(drop=True)
-    return kept.set_axis(header, axis=1)
+    return _with_points(kept).set_axis(header, axis=1)
+
+
+def _with_points(rows: pd.DataFrame) -> pd.DataFrame:
+    """Write decimal commas as points, unless a number has a point or commas may stand between thousands."""
+    cells = [str(cell).strip() for cell in rows.to_numpy().ravel()]
+    commas = [cell for cell in cells if "," in cell and DECIMAL_COMMA.fullmatch(cell)]
+    if all(_THOUSANDS.search(cell) for cell in commas) or any(_DECIMAL_POINT.fullmatch(cell) for cell in cells):
+        return rows
+    return rows.map(lambda cell: cell.replace(",", ".") if DECIMAL_COMMA.fullmatch(cell.strip()) else cell)
 
 
 def _refuse_ratio(column: pd.Series, name: str, path: Path) -> None:

@@ -10,6 +10,7 @@ from strategies.worlds import save_state, tiny_screen
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 from inverse_design.targets import read_target
+from inverse_design.value_tables import text_table
 from surrogates.errors import DataError, UnknownNameError
 
 SCREEN = tiny_screen()
@@ -100,6 +101,17 @@ def test_parquet_and_tsv_read_alike(tmp_path: Path) -> None:
 def test_bad_tables_are_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         read_target(write(tmp_path / "s.csv", text), SCREEN)
+
+
+@pytest.mark.parametrize("text", ["gene;value\nG001;0,5\nG002;-1,25\n", 'gene,value\nG001,"0,5"\nG002,"-1,25"\n'])
+def test_decimal_commas_are_read(tmp_path: Path, text: str) -> None:
+    assert text_table(Path(write(tmp_path / "s.csv", text)))["value"].tolist() == ["0.5", "-1.25"]
+
+
+@pytest.mark.parametrize("values", [("1,234", "2,500"), ("0,5", "1.25")])
+def test_commas_that_may_stand_between_thousands_stay(tmp_path: Path, values: tuple[str, str]) -> None:
+    text = f"gene;value\nG001;{values[0]}\nG002;{values[1]}\n"
+    assert text_table(Path(write(tmp_path / "s.csv", text)))["value"].tolist() == list(values)
 
 
 def test_binary_rubbish_is_refused(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ _FEWEST_PAIRS = 2  # columns of which it can be said that they are combinations 
 _SHARE_OF_PAIRS = 0.2  # where names of readouts may hold what divides them, as BIVM-ERCC5 does
 _CONTROL_COLUMNS = frozenset({"ctrl", "control", "dmso", "vehicle", "untreated", "ntc", "nontargeting", "mock"})
 _FEWEST_ROWS = 5  # of which it can be said that a column numbers them
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
+DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
@@ -54,7 +54,7 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
         )
     refuse_repeats(names)
     fields = [field for row in rows[1:] for field in row]
-    decimal = "," if delimiter != "," and any(_DECIMAL_COMMA.fullmatch(field.strip()) for field in fields) else "."
+    decimal = "," if delimiter != "," and any(DECIMAL_COMMA.fullmatch(field.strip()) for field in fields) else "."
     as_written: dict[Hashable, type[str]] = {name: str for name in names if is_text(name)}
     table = pd.read_csv(
         io.StringIO(text),
