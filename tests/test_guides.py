@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
+from surrogates.data.io.readers import READERS
+
 ROOT = Path(__file__).parents[1]
 GUIDE = "docs/guides/campaigns.md"
 _BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -123,3 +125,10 @@ def test_every_kind_of_screen_leads_to_a_proposal(
     assert "whole numbers (counts of molecules)" in " ".join(said["inverse-design check cells.h5ad"].split())
     assert "2 from 0.5 to 5" in said["inverse-design check drugs.csv"]
     assert "the mean of 1 control row(s) is subtracted" in said["inverse-design check l1000.gct"]
+
+
+def test_each_format_that_is_read_has_a_row_in_the_guide() -> None:
+    text = (ROOT / "docs/guides/data.md").read_text(encoding="utf-8")
+    rows = [line for line in text.split("## Formats")[1].split("\n## ")[0].splitlines() if line.startswith("| `.")]
+    named = {name for row in rows for name in re.findall(r"`\.([a-z0-9.]+)`", row.split("|")[1])}
+    assert named == {ending.removesuffix(".gz") for ending in READERS.shipped} | {"gz"}
