@@ -7,7 +7,7 @@ from pathlib import Path
 from inverse_design.campaign.store.chain import Head
 from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.files import copied, place_new, replaced, require_sound
-from inverse_design.campaign.store.schema import HEAD, version_of
+from inverse_design.campaign.store.schema import HEAD, schema_version
 from inverse_design.campaign.store.seen import SeenHeads, note_key
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
@@ -112,7 +112,7 @@ def _checked(path: Path) -> dict[str, tuple[str, Head]]:
     database = Database.at(path, timeout=5.0)
     store, found = SqlStore(database, noting=False), {}
     with database.reading() as connection:
-        version = version_of(connection)
+        version = schema_version(connection)
     if version != HEAD:
         raise StoreError(
             f"{str(path)!r} is a store of version {version or 'none'}, not {HEAD}: put a copy of it in its"

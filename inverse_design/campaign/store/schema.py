@@ -86,7 +86,7 @@ _STEPS = Path(__file__).parent / "migrations"
 _EVERYONE = 5_720_519  # number of the advisory lock under which a PostgreSQL database is made or migrated
 
 
-def version_of(connection: Connection) -> str | None:
+def schema_version(connection: Connection) -> str | None:
     """Read the version.
 
     Raises:
@@ -160,7 +160,7 @@ def prepare(database: Database) -> None:
         StoreError: If it is newer than this package, of another program, damaged, or cannot be written.
     """
     with database.reading() as connection:
-        version = version_of(connection)
+        version = schema_version(connection)
         if version == HEAD:
             require_guards(connection)
             return
@@ -184,14 +184,14 @@ def _migrate_in_place(database: Database) -> None:
     with database.writing() as connection:
         if database.engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": _EVERYONE})
-        if version_of(connection) != HEAD:  # another process may have been faster
+        if schema_version(connection) != HEAD:  # another process may have been faster
             migrate(connection)
 
 
 def _migrate_copy(database: Database, path: Path, version: str) -> None:
     """Migrate a copy under the writer's lock of the original: whoever waits for it sees the new file."""
     with database.writing() as connection:
-        if version_of(connection) == HEAD:
+        if schema_version(connection) == HEAD:
             return
         with copied(path) as copy:
             with Database.at(copy, timeout=0.0).writing() as steps:

@@ -37,7 +37,7 @@ from inverse_design.campaign.store.schema import (
     HEAD,
     newer,
     require_guards,
-    version_of,
+    schema_version,
 )
 from inverse_design.campaign.store.seen import SeenHeads, key_in, note_key
 from inverse_design.errors import StoreError
@@ -260,7 +260,7 @@ class SqlStore:
         seen = self._seen(name)
         with self.database.writing() as connection:
             log = self._log(connection, name, lock=True)
-            version = version_of(connection)
+            version = schema_version(connection)
             if version != HEAD:  # since it was opened
                 raise newer(self.database, str(version))
             self._require_seen(name, log, seen)

@@ -57,7 +57,7 @@ def test_migrations_make_the_tables_that_queries_know(place: str) -> None:
     store = open_store(place, create=True)
     assert isinstance(store, SqlStore)
     with store.database.reading() as connection:
-        assert schema.version_of(connection) == schema.HEAD
+        assert schema.schema_version(connection) == schema.HEAD
         assert compare_metadata(MigrationContext.configure(connection), METADATA) == []
 
 

@@ -42,6 +42,9 @@ def here(begun: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: p
     folder = tmp_path / "here"
     shutil.copytree(begun, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv(
+        "XDG_STATE_HOME", str(tmp_path)
+    )  # what other copies of this campaign have seen is not known
     capsys.readouterr()
     return folder
 
