@@ -15,7 +15,7 @@ _OUTLYING = 6.0  # robust standard deviations of the logarithm of sizes
 _TO_SIGMA = 1.4826  # from the median absolute deviation of a normal law
 
 
-def standardised(screen: Screen, target: str | Target) -> tuple[Screen, str | Target]:
+def in_own_units(screen: Screen, target: str | Target) -> tuple[Screen, str | Target]:
     """State each readout in units of its usual single effect, so that its own unit does not matter."""
     singles, alone = single_effects(screen)
     size = singles[alone].square().mean(0).sqrt()
