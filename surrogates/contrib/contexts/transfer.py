@@ -59,7 +59,7 @@ class PairLaw:
 
     def deviation(self, batch: PerturbationBatch) -> Float[Tensor, "b g"]:
         """Take the part of the prediction that is due to which entries are given: offsets and slopes."""
-        z = standardised(self.singles)
+        z = in_spreads(self.singles)
         # slope_i * (sum of all z - z_i), summed over the parts i
         crossed = sum_over_interventions(self.slope, batch) * sum_over_interventions(z, batch)
         return crossed + sum_over_interventions(self.offset - self.slope * z, batch)
@@ -96,7 +96,7 @@ def fit_pair_law(
     constant = spread <= 1e-9 * terms.abs().amax(0).clamp(min=_TINY)
     centre, spread = torch.where(constant, 0.0, centre), torch.where(constant, 1.0, spread)
     combined = torch.unique(batch.genes[batch.present])
-    designs = _Designs(batch, (terms - centre) / spread, standardised(singles), combined, elsewhere)
+    designs = _Designs(batch, (terms - centre) / spread, in_spreads(singles), combined, elsewhere)
     target = effects - sum_over_interventions(singles, batch)
     fits = [_regress(designs, target[:, readout], readout) for readout in range(target.shape[1])]
     weights = torch.stack([each for each, _ in fits], dim=1)
@@ -114,7 +114,7 @@ def fit_pair_law(
     )
 
 
-def standardised(singles: Float[Tensor, "v g"]) -> Float[Tensor, "v g"]:
+def in_spreads(singles: Float[Tensor, "v g"]) -> Float[Tensor, "v g"]:
     """Bring the single effects of each readout to mean zero and mean square one."""
     centred = singles - singles.mean(0)
     size = centred.square().mean(0).sqrt()

@@ -5,7 +5,7 @@ import torch
 from strategies.screens import normal, pairs_of
 
 from surrogates.contrib.contexts import transfer as pair_law
-from surrogates.contrib.contexts.transfer import additive_law, fit_pair_law, standardised
+from surrogates.contrib.contexts.transfer import additive_law, fit_pair_law, in_spreads
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 
@@ -24,7 +24,7 @@ def _blank(batch: PerturbationBatch, quantities: int = 1) -> torch.Tensor:
 
 def _truth(batch: PerturbationBatch, offset: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     """The module's equation, pair by pair."""
-    z = standardised(SINGLES)
+    z = in_spreads(SINGLES)
     rows = []
     for i, j in batch.genes.tolist():
         total = SINGLES[i] + SINGLES[j]
@@ -55,7 +55,7 @@ def test_the_prediction_is_the_design_times_the_weights(monkeypatch: pytest.Monk
         total = SINGLES[genes].sum(0)
         products = sum(SINGLES[i] * SINGLES[j] for i, j in combinations(genes, 2))
         terms = torch.stack([torch.ones(2).double(), total, total**2, products, SINGLES[genes].amin(0)])
-        z = standardised(SINGLES)
+        z = in_spreads(SINGLES)
         expected = total + ((terms - law.centre) / law.spread * law.curve).sum(0)
         for i in genes:
             expected = expected + law.offset[i] + law.slope[i] * sum(z[j] for j in genes if j != i)
@@ -70,7 +70,7 @@ def test_the_fit_is_the_ridge_that_the_evidence_prefers(monkeypatch: pytest.Monk
     batch, elsewhere = _pairs(60), normal(60, 1, 2, seed=4)
     effects = _truth(batch, SINGLES, SINGLES) + normal(60, 2, seed=6)
     law = fit_pair_law(batch, effects, SINGLES, elsewhere)
-    z = standardised(SINGLES)
+    z = in_spreads(SINGLES)
     for readout in range(2):
         i, j = batch.genes.T
         s = SINGLES[:, readout]
