@@ -45,12 +45,15 @@ bench: setup
 
 $(TOOLS)/.installed: Makefile
 	$(PYTHON) -m venv $(TOOLS)
-	$(TOOLS)/bin/python -m pip install --quiet uv==0.13.9 pip-audit==2.10.1 cyclonedx-bom==7.5.0
+	$(TOOLS)/bin/python -m pip install --quiet pip-audit==2.10.1 cyclonedx-bom==7.5.0
 	touch $@
 
-lock: $(TOOLS)/.installed
-	$(TOOLS)/bin/uv pip compile pyproject.toml --extra cluster --extra drugs --extra postgres --constraint constraints.txt --generate-hashes --python-version 3.11.5 --no-annotate --no-header --quiet --output-file build/requirements.lock
-	(echo "# Written by make lock: what users install on Linux with Python 3.11, each file by its hash."; cat build/requirements.lock) > requirements.lock
+# Twice: with the release of torch that the index prefers, and with the one for GPUs.
+lock: setup
+	mkdir -p build
+	$(BIN)/python .ci/lock.py torch==2.13.0 > build/requirements.lock
+	$(BIN)/python .ci/lock.py torch===2.13.0 > build/requirements-gpu.lock
+	mv build/requirements.lock build/requirements-gpu.lock .
 
 audit: $(TOOLS)/.installed
 	$(TOOLS)/bin/pip-audit --requirement requirements.lock --require-hashes --disable-pip --strict
