@@ -67,5 +67,5 @@ def test_unusable_files_are_refused(tmp_path: Path, text: str, message: str) -> 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"must be a file that ends with \.toml"):
         read_settings(tmp_path / "campaign.yaml", {})
-    with pytest.raises(SettingsError, match="No such file"):
+    with pytest.raises(SettingsError, match="a folder or no file"):
         read_settings(tmp_path / "absent.toml", {})

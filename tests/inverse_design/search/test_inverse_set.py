@@ -320,7 +320,7 @@ def test_the_p_value_of_targets_that_something_explains_is_about_uniform() -> No
     reachable = judged()[1]
     assert float(reachable.mean()) == pytest.approx(0.5, abs=0.12)
     for share in (0.1, 0.25, 0.5, 0.75):
-        assert float((reachable <= share).double().mean()) < share + 0.12
+        assert float((reachable <= share).double().mean()) < share + 0.13
     assert float((reachable <= 0.5).double().mean()) > 0.25
 
 

@@ -75,7 +75,8 @@ def _refuse_endless(path: Path) -> None:
             needed = (16 if number else 0) + -(-size // 8) * 8
             if not 0 < needed <= end - place:
                 raise DataError(
-                    f"{path.name!r} is damaged: a heap of texts at byte {start:,} does not fit; copy it again"
+                    f"{path.name!r} is damaged or cut short: a heap of texts at byte {start:,} does not fit;"
+                    " copy it again"
                 )
             place += needed
         start = raw.find(_HEAP, start + 16)

@@ -82,7 +82,7 @@ def test_bad_words(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(calibration, "open_screen", lambda *_: pytest.fail("the screen was read"))
+    monkeypatch.setattr(calibration, "opened_screen", lambda *_: pytest.fail("the screen was read"))
     assert command("benchmark", "calibration", save_table(tmp_path), *words) == 3
     assert message in capsys.readouterr().err
 
