@@ -44,7 +44,7 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
     if not lines:
         raise DataError(f"{path.name!r} cannot be read as a table: No columns to parse from file")
     delimiter = delimiter_of(lines)
-    rows = list(csv.reader(lines, delimiter=delimiter))
+    rows = fields_of(lines, delimiter)
     names = [name.strip() for name in rows[0]]
     if any(len(row) > len(names) for row in rows[1:]):
         raise DataError(
@@ -204,11 +204,26 @@ def text_of(path: Path) -> str:
     return text
 
 
+def fields_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
+    """Divide lines into fields.
+
+    Raises:
+        DataError: If a field is longer than any is, as behind a quotation mark that is never closed.
+    """
+    try:
+        return list(csv.reader(lines, delimiter=delimiter))
+    except csv.Error as error:
+        raise DataError(
+            f"the first {len(lines)} lines cannot be divided into fields ({shown(error, bare=True)}): is a"
+            " quotation mark never closed?"
+        ) from error
+
+
 def delimiter_of(lines: Sequence[str]) -> str:
     """The delimiter that divides header and lines into the same number of fields, the more the better."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
-        counts = [len(row) for row in csv.reader(lines, delimiter=delimiter)]
+        counts = [len(row) for row in fields_of(lines, delimiter)]
         return counts[0] > 1 and all(count == counts[0] for count in counts), counts[0]
 
     return max(DELIMITERS, key=fit)

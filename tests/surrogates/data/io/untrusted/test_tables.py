@@ -11,7 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from inverse_design.errors import TargetError
 from inverse_design.toml_files import read_toml
+from inverse_design.value_tables import text_table
 from surrogates.data.io.readers import read_screen
 from surrogates.errors import DataError, listed, nearest_hint, shown
 
@@ -194,3 +196,15 @@ def test_messages_show_the_beginning_of_a_value() -> None:
     assert shown("line\nbreak", bare=True) == r"line\nbreak"
     assert listed(range(8)) == "'0', '1', '2', '3', '4' and 3 more"
     assert len(nearest_hint("G" * 10**6, ["G" * 10**5, "G1"])) < 200
+
+
+def test_a_quotation_mark_that_is_never_closed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text('perturbation,one\nA,"' + "1,2\n" * 50_000)
+    line = 'perturbation,"' + "a" * 200_000
+    (tmp_path / "long.csv").write_text(f"{line}\nA,1\n")
+    with pytest.raises(DataError, match="quotation mark never closed"):
+        read_screen(tmp_path / "long.csv")
+    with pytest.raises(TargetError, match="quotation mark never closed"):
+        text_table(tmp_path / "long.csv")
+    with pytest.raises(DataError):
+        read_screen(tmp_path / "t.csv")
