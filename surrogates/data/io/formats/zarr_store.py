@@ -85,6 +85,8 @@ def _refuse_hostile(path: Path) -> None:
         return
     with zipfile.ZipFile(path) as packed:
         names = [name for name in packed.namelist() if name.rpartition("/")[2] in _METADATA]
+        if outside := next((each for each in packed.namelist() if _outside(each)), None):
+            raise DataError(f"{path.name!r} holds {shown(outside)}, which is no place in it; zip the folder again")
         unpacked = sum(each.file_size for each in packed.infolist())
         if unpacked > most_unpacked(_size(path)):
             raise DataError(
@@ -93,6 +95,11 @@ def _refuse_hostile(path: Path) -> None:
         if any(packed.getinfo(name).file_size > _LONGEST_DOCUMENT for name in names):
             raise DataError(f"{path.name!r} says more of its arrays than they can be; write it again with anndata")
         _refuse_pickles(path, (packed.read(name) for name in names))
+
+
+def _outside(name: str) -> bool:
+    """Tell whether a name in an archive starts at a root, climbs, or has a part without a name."""
+    return bool({"", ".", ".."} & set(name.removesuffix("/").split("/")))
 
 
 def _refuse_arrays(group: zarr.Group, *, of_file: int) -> None:

@@ -208,3 +208,11 @@ def test_a_quotation_mark_that_is_never_closed_is_named(tmp_path: Path) -> None:
         text_table(tmp_path / "long.csv")
     with pytest.raises(DataError):
         read_screen(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("name", ["/root", "a/../b", "a//b"])
+def test_names_that_leave_an_archive_are_refused(name: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "cells.zarr.zip", "w") as packed:
+        packed.writestr(name, b"{}")
+    with pytest.raises(DataError, match="no place in it"):
+        read_screen(tmp_path / "cells.zarr.zip")
