@@ -4,9 +4,10 @@ Reached are functions, classes with all their methods, and constants that a verb
 A registry's ``"module:attribute"`` is followed as if it were named: one model brings all of its kind. Imports,
 blank lines between definitions and docstrings of modules are no part of what is reached.
 
-A place to touch is the new file itself, and each module with a list that names at least half of the built-ins of
-the kind, and at least two: whoever adds another must look at it. A registry that reads entry points is none, as it
-stays as it is. ``tests/inverse_design/test_plugins.py`` shows that a plug-in needs one file and an entry point.
+A place to touch is the new file itself, and each module with a list that names most of what ships of the kind:
+whoever adds another must look at it. A list of a few is a choice (what the default model stacks, what a replay
+plays unless others are named), which a newcomer need not join. A registry that reads entry points is none, as it
+stays as it is. ``tests/inverse_design/test_plugins.py`` adds one of each by one file and an entry point.
 
 Functions alike in name are public ones of two modules, commands of the command line left out; whether they differ
 in meaning is for a reader to say. An export counts as used where a test or an example takes it from its package.
@@ -27,22 +28,35 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from typing import Any
 
+from inverse_design.acquisition.acquisition import ACQUISITIONS
+from inverse_design.problem.objective import OBJECTIVES
+from inverse_design.recommend.protocol import RECOMMENDERS
 from surrogates.evaluation.intervals import Row, write_json
+from surrogates.models.registry import SURROGATES
+from surrogates.registry import Registry
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("surrogates", "inverse_design")
+
+
+def _shipped(registry: Registry[Any]) -> list[set[str]]:
+    return [{name, value.partition(":")[2]} for name, value in registry.shipped.items()]
+
+
 VERBS = {
     "inverse_design.cli.app": ("check", "propose", "rank"),
     "inverse_design.cli.campaign.app": None,
 }  # None: all
-KINDS = {  # built-ins by which the modules that list a kind are known
-    "surrogate": ("Additive", "ScaledAdditive", "Interaction", "KernelRidge", "LatentAdditive", "Ridge"),
-    "objective": ("likelihood", "distance", "pearson", "cosine", "projection"),
-    "constraint": ("exclude", "require", "incompatible", "groups", "max_cost", "doses"),
-    "recommender": ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits"),
-    "reader": (".h5ad", ".csv", ".tsv", ".parquet"),
-    "output format": (".csv", ".parquet"),
+KINDS: dict[str, list[set[str]]] = {  # what ships of a kind, each with the words by which a list may name it
+    "surrogate": _shipped(SURROGATES),
+    "objective": _shipped(OBJECTIVES),
+    "acquisition": _shipped(ACQUISITIONS),
+    "constraint": [{name} for name in ("exclude", "require", "incompatible", "groups", "max_cost", "doses")],
+    "recommender": _shipped(RECOMMENDERS),
+    "reader": [{ending} for ending in (".h5ad", ".csv", ".tsv", ".parquet")],  # those that any list would name
+    "output format": [{ending} for ending in (".csv", ".parquet")],
 }
 BARS = {
     "lines in the wheel": 32_000, "files in the wheel": 200, "files of the fullest folder": 15,
@@ -115,12 +129,12 @@ class Wheel:
 
     def places(self, kind: str) -> list[str]:
         """Find the modules that list the built-ins of a kind."""
-        marks = KINDS[kind]
+        shipped = KINDS[kind]
         return [
             module
             for module, tree in self.trees.items()
             if not _is_registry(tree)
-            and any(len(words & {*marks}) >= max(2, len(marks) / 2) for words in _listed(tree))
+            and any(2 * sum(bool(words & names) for names in shipped) > len(shipped) for words in _listed(tree))
         ]
 
 
@@ -156,10 +170,11 @@ def _is_registry(tree: ast.Module) -> bool:
 
 
 def _listed(tree: ast.Module) -> Iterator[set[str]]:
-    """Collect the names and the texts of each list of a module."""
+    """Collect the names and the texts of each list of a module; what a lambda computes is no part of it."""
     for node in ast.walk(tree):
         if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
-            inside = list(ast.walk(node))
+            lambdas = (each for each in ast.walk(node) if isinstance(each, ast.Lambda))
+            inside = {*ast.walk(node)}.difference(*map(ast.walk, lambdas))
             named = {part.id for part in inside if isinstance(part, ast.Name)}
             yield named | {str(part.value) for part in inside if isinstance(part, ast.Constant)}
 

@@ -13,8 +13,9 @@ from pydantic_core import ErrorDetails
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, shift
 from inverse_design.toml_files import read_toml
-from inverse_design.value_tables import TABLE_ENDINGS, names_a_file, read_value_table
+from inverse_design.value_tables import names_a_file, read_value_table
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
+from surrogates.data.io.formats.registry import TABLE_ENDINGS
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, shown
 

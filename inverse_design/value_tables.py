@@ -20,7 +20,6 @@ from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.errors import DataError, listed, shown
 
-TABLE_ENDINGS = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".txt", ".xlsx", ".parquet")
 # Lower case, without blanks, dots, dashes and underscores.
 NAME_COLUMNS = ("readout", "gene", "genename", "genesymbol", "symbol", "feature", "protein", "name", "names")
 VALUE_COLUMNS = (

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
-from surrogates.data.io.readers import READERS
+from surrogates.data.io.formats.registry import READERS
 
 ROOT = Path(__file__).parents[1]
 GUIDE = "docs/guides/campaigns.md"

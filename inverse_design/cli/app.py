@@ -36,14 +36,11 @@ from inverse_design.cli.options import (
 )
 from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.errors import StoreError
+from surrogates.data.io.formats.registry import endings
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
 from surrogates.registry import installed_version
 
-FILE_ENDINGS = (
-    ".h5ad", ".zarr", ".zarr.zip", ".h5mu", ".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet", ".toml", ".xlsx",
-    ".txt", ".gct", ".gctx",
-)  # fmt: skip
 _FILES = ("target", "results", "config", "library", "experiments")  # arguments that may be files
 ALL_MODELS = "all"
 _BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
@@ -66,7 +63,7 @@ def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
         stated |= vars(group) if is_dataclass(group) else {}
     for name in ("data", *_FILES):
         path = stated.get(name)
-        if isinstance(path, str) and is_missing(path) and (name == "data" or path.endswith(FILE_ENDINGS)):
+        if isinstance(path, str) and is_missing(path) and (name == "data" or _ends_as_a_file(path)):
             raise DataError(f"there is no file {path!r}")
     for name in ("model", "surrogate"):
         if isinstance(model := stated.get(name), str):
@@ -82,12 +79,16 @@ def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
 
 def is_missing(path: str) -> bool:
     """Tell whether a word can only be a file, and there is none."""
-    if not ("/" in path or path.endswith(FILE_ENDINGS)):
+    if not ("/" in path or _ends_as_a_file(path)):
         return False
     try:
         return not Path(path).exists()
     except OSError:  # longer than any path
         return True
+
+
+def _ends_as_a_file(word: str) -> bool:
+    return word.endswith((*endings(), ".toml"))
 
 
 def require_model(name: str, *, kind: str = "model") -> None:

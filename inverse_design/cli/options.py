@@ -289,7 +289,8 @@ class PlayerOptions:
     """Who plays.
 
     Attributes:
-        policy: Policies to play: A,B or repeated; by default all that choose pairs, and the last one permuted.
+        policy: Policies to play: A,B or repeated; by default random, additive, greedy_ridge, optuna_tpe,
+            botorch_gp and pair_hits, and the last with permuted:, which is misled about what was measured.
         seeds: How many replicates, each with other random pairs at the start.
         workers: Number of processes; the results do not depend on it.
         seed: The first of the seeds.

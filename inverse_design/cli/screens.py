@@ -13,11 +13,11 @@ from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.labels import read_label
 from surrogates.data.io.notes import COUNTS
-from surrogates.data.io.readers import endings, read_screen
+from surrogates.data.io.readers import read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
-_LIST_ENDINGS = (".txt", ".csv", ".tsv", ".lst", ".list")
+_LIST_ENDINGS = (".lst", ".list", ".gmt")  # beside those of tables
 
 
 def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[str, ...]:
@@ -34,7 +34,7 @@ def _names(text: str, known: Collection[str]) -> tuple[str, ...]:
         return (text,)
     if names_a_file(text):
         found = _lines(Path(text))
-    elif text.endswith(_LIST_ENDINGS) or "/" in text:
+    elif text.endswith(_LIST_ENDINGS) or "/" in text or is_missing(text):
         raise DataError(f"there is no file {text!r}; give names as A,B or a file with one name per line")
     else:
         found = tuple(each.strip() for each in text.split(",") if each.strip())
@@ -66,7 +66,7 @@ def read_exclusions(stated: Sequence[str], *, known: Collection[str]) -> tuple[s
             found += [_target(name, known) for name in _names(text, known)]
             continue
         lines = _lines(Path(text))
-        by = r"[\t,;]" if text.endswith((".csv", ".tsv")) else r"\t"  # the first of several columns
+        by = r"[\t,;]" if text.endswith(".csv") else r"\t"  # the first of several columns
         listed = [name for line in lines for name in (line.split("\t")[2:] if text.endswith(".gmt") else [line])]
         bare = dict.fromkeys(
             re.sub(r"\s*\(\d+\)$", "", re.split(by, name)[0].strip().strip('"')) for name in listed
@@ -152,7 +152,7 @@ def _as_it_is(data: str, reading: Reading) -> Screen:
         raise DataError(
             f"{data!r} is a dataset of the catalogue, read in one way; give reading options for files only"
         )
-    if data not in names() and (is_missing(data) or data.endswith(endings())):
+    if data not in names() and is_missing(data):
         raise DataError(f"there is no file {data!r}")
     return load(data)
 

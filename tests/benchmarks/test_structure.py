@@ -40,9 +40,9 @@ FILES = {
         class Same:
             pass
         """,
-    "inverse_design/lists.py": "ENDINGS = ('.h5ad', '.csv')\n",
+    "inverse_design/lists.py": "FEW = ('.h5ad', '.csv')\nENDINGS = ('.h5ad', '.csv', '.tsv')\n",
     "inverse_design/listed.py": "from r import Registry\nREADERS = Registry('.h5ad', '.csv', '.tsv')\n",
-    "inverse_design/one.py": "ONLY = '.csv'\n",
+    "inverse_design/few.py": "SOME = ('.csv', '.h5ad')\n",
     "surrogates/models.py": "def fit(what):\n    return what\n\n\nclass Same:\n    pass\n",
     "surrogates/named.py": "class Named:\n    pass\n",
     "surrogates/__init__.pyi": "from .models import fit as fit\n",
@@ -75,7 +75,7 @@ def test_names_that_two_modules_define_are_found(root: Path) -> None:
     assert found["files of the fullest folder"] == (4, "inverse_design")
 
 
-def test_a_module_that_lists_the_built_ins_is_a_place_to_touch_and_a_registry_is_none(root: Path) -> None:
+def test_a_module_that_lists_most_built_ins_is_a_place_to_touch_and_a_registry_is_none(root: Path) -> None:
     assert Wheel.read(root).places("reader") == ["inverse_design.lists"]
     assert Wheel.read(root).places("output format") == []
 

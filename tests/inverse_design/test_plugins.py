@@ -11,7 +11,7 @@ from strategies.contracts import check_space
 from strategies.plugged import Plugged, install
 from strategies.screens import pairs_of, planted_screen
 
-from inverse_design import propose, rank
+from inverse_design import Campaign, propose, rank
 from inverse_design.cli.app import main
 from inverse_design.cli.outputs import WRITERS
 from inverse_design.errors import SpaceError
@@ -20,10 +20,12 @@ from inverse_design.problem.objective import OBJECTIVES, Objective, make_objecti
 from inverse_design.problem.problem import candidate_space, log_prior
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
+from inverse_design.recommend.protocol import RECOMMENDERS
 from inverse_design.search.api import Engine
 from inverse_design.search.exhaustive import evidence, search
-from inverse_design.testing import check_constraint, check_objective, check_writer
-from surrogates.data.io.readers import READERS, read_screen
+from inverse_design.testing import check_constraint, check_objective, check_recommender, check_writer
+from surrogates.data.io.formats.registry import READERS
+from surrogates.data.io.readers import read_screen
 from surrogates.errors import UnknownNameError
 from surrogates.models.baselines import Additive
 from surrogates.models.registry import SURROGATES
@@ -110,6 +112,31 @@ def test_a_constraint_holds_in_ranked_lists_and_campaigns(
     asked = pd.read_csv(plugged.folder / "ask.csv")["perturbation"].tolist()
     assert len(asked) == 4
     assert all(map(far_apart, asked))
+
+
+@pytest.mark.usefixtures("plugged")
+def test_an_acquisition_and_a_recommender_choose_in_campaigns_and_replays(
+    plugged: Plugged, file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check_recommender(RECOMMENDERS.load("last_first")())
+    campaign = Campaign.create(SCREEN, target=TARGET, gain="worst_first", surrogate="plain_sums", random_share=0.0)
+    distance = campaign.preview(5).table["predicted"]
+    assert distance.is_monotonic_decreasing
+    assert distance.iloc[0] > distance.iloc[-1]
+    last = campaign.preview(2, "last_first").table["perturbation"].tolist()
+    assert last == ["G06+G08", "G05+G06"]
+    store = ["--store", f"sqlite:///{plugged.folder}/r.db"]
+    assert (
+        main(["campaign", "create", str(file), "--name", "r", "--target", TARGET, "--random-share", "0", *store])
+        == 0
+    )
+    words = ["campaign", "ask", "-n", "2", "--recommender", "last_first"]
+    assert main([*words, "-o", str(plugged.folder / "ask.csv"), *store]) == 0
+    assert pd.read_csv(plugged.folder / "ask.csv")["perturbation"].tolist() == last
+    words = ["replay", str(file), "--policy", "last_first,random", "--readout", SCREEN.readouts[0], "--seeds", "2"]
+    capsys.readouterr()
+    assert main([*words, "--start", "3", "--rounds", "1", "--batch", "4", "--top", "3"]) == 0
+    assert "last_first" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("plugged")

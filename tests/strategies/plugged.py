@@ -61,6 +61,25 @@ class NumbersApart:
         both = there[:, :, None] & there[:, None] & ~torch.eye(held.shape[1], dtype=torch.bool)
         return ~((gap < self.least) & both).flatten(1).any(1)
 ''',
+    "plug_acquisition": """
+from inverse_design.acquisition.acquisition import Fixed
+
+def worst_first(posterior, best):
+    return Fixed(-posterior.mean)
+""",
+    "plug_recommender": '''
+from dataclasses import dataclass
+import torch
+from inverse_design.recommend.protocol import Recommendation
+
+@dataclass(frozen=True)
+class LastFirst:
+    """The last of the list comes first."""
+
+    def recommend(self, state, count, *, pending, seed):
+        left = state.open(pending)
+        return Recommendation.of(state, left.rows(torch.arange(len(left)).flip(0)[:count]))
+''',
     "plug_reader": """
 import json
 import torch
@@ -89,6 +108,8 @@ ENTRIES = {
     "inverse_design.surrogates": "plain_sums = plug_surrogate:PlainSums",
     "inverse_design.objectives": "worst_readout = plug_objective:WorstReadout",
     "inverse_design.constraints": "numbers_apart = plug_constraint:NumbersApart",
+    "inverse_design.acquisitions": "worst_first = plug_acquisition:worst_first",
+    "inverse_design.recommenders": "last_first = plug_recommender:LastFirst",
     "inverse_design.readers": "plug = plug_reader:read",
     "inverse_design.writers": "names = plug_writer:write",
 }

@@ -10,7 +10,8 @@ from inverse_design.campaign.plate import CONTROL_LABEL
 from inverse_design.campaign.results import PERTURBATION
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import stated_dialect
-from inverse_design.value_tables import TABLE_ENDINGS, text_table
+from inverse_design.value_tables import text_table
+from surrogates.data.io.formats.registry import TABLE_ENDINGS
 from surrogates.errors import DataError
 
 H5AD = ".h5ad"

@@ -14,12 +14,12 @@ from surrogates.data.io.dialects import Dialect, names_targets
 from surrogates.data.io.effects import screen_of_table
 from surrogates.data.io.formats.guide_counts import holds_guide_counts, screen_of_guide_counts
 from surrogates.data.io.formats.mageck import screen_of_summary, summarises_genes
+from surrogates.data.io.formats.registry import READERS, TABLE, endings
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, shown
-from surrogates.registry import Registry
 from surrogates.whole_file import sha256_of
 
 
@@ -55,23 +55,6 @@ class Reader(Protocol):
 
 
 _WITH_MODALITIES = frozenset({"h5mu", "zarr", "zarr.zip"})
-_TABLE = "surrogates.data.io.readers:screen_of_text"
-READERS: Registry[Reader] = Registry(
-    kind="file format",
-    group="inverse_design.readers",
-    shipped={
-        "h5ad": "surrogates.data.io.read_h5ad:screen_of_h5ad",
-        "h5mu": "surrogates.data.io.formats.multimodal:screen_of_h5mu",
-        **dict.fromkeys(("zarr", "zarr.zip"), "surrogates.data.io.formats.zarr_store:screen_of_zarr"),
-        **dict.fromkeys(("gct", "gct.gz", "gctx"), "surrogates.data.io.formats.gct:screen_of_gct"),
-        **dict.fromkeys(("csv", "csv.gz", "tsv", "tsv.gz", "txt", "txt.gz", "xlsx", "parquet"), _TABLE),
-    },
-)
-
-
-def endings() -> tuple[str, ...]:
-    """List the endings of files that can be read."""
-    return tuple(f".{name}" for name in READERS.names())
 
 
 def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambiguous, as users know them
@@ -210,7 +193,7 @@ def _refuse_idle(stated: Dialect, ending: str, what: str) -> None:
     if stated.modality is not None and ending not in _WITH_MODALITIES:
         raise DataError(f"modality={stated.modality!r} is stated, but {what} has no modalities")
     arms = stated.baseline_cols or stated.endpoint_cols
-    if arms and READERS.shipped[ending] != _TABLE:
+    if arms and READERS.shipped[ending] != TABLE:
         raise DataError(f"baseline_cols= or endpoint_cols= is stated, but {what} is no table of counts of guides")
 
 

@@ -36,7 +36,7 @@ def run(*words: str, folder: Path) -> tuple[int, set[str]]:
         (2, ("check", "--no-such-option")),
         (3, ("check", "missing.h5ad")),
         (3, ("propose", "missing.csv", "--target", "A+B")),
-        (3, ("propose", "norman2019_expr", "--target", "missing.csv")),
+        (3, ("propose", "norman2019_expr", "--target", "missing.txt.gz")),
         (3, ("propose", "norman2019_expr", "--target", "A+B", "--model", "aditive")),
         (3, ("benchmark", "forward", "norman2019_expr", "--models", "ridge,aditive")),
         (3, ("campaign", "create", "norman2019_expr", "--target", "A+B", "--surrogate", "aditive")),
