@@ -17,7 +17,7 @@ from inverse_design.cli.limit_tables import read_costs, read_doses, read_experim
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import read_names
 from inverse_design.cli.verbs.rounds import read_rounds
-from inverse_design.targets import read_target_file
+from inverse_design.target_files import read_target_file
 from inverse_design.value_tables import read_value_table
 from surrogates.artefact import load_fitted
 from surrogates.data.io.cells import read_cells

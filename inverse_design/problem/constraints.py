@@ -9,7 +9,6 @@ from typing import Literal, Protocol, get_origin, get_type_hints, runtime_checka
 
 import torch
 from jaxtyping import Bool, Int
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
@@ -378,6 +377,8 @@ def read_constraint(text: str) -> Constraint:
         UnknownNameError: If there is no such constraint, or it has no such setting; the nearest is named.
         SpaceError: If a value is not of its kind, or one is missing.
     """
+    from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - where one is stated in words
+
     name, _, stated = text.partition(":")
     kind = CONSTRAINTS.load(name.strip())
     given, known = _stated(stated.strip(), name), [each.name for each in fields(kind)]  # type: ignore[arg-type]

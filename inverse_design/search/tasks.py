@@ -8,14 +8,13 @@ import json
 import math
 import threading
 from dataclasses import asdict, astuple, dataclass, replace
-from functools import cached_property, reduce
+from functools import cache, cached_property, reduce
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from jaxtyping import Int
-from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load as from_bytes
 from safetensors.torch import save as to_bytes
@@ -33,6 +32,9 @@ from surrogates.artefact_types import decode, encode
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 _KIND = "inverse-design search task"
 _HEADER = 8  # bytes that say how long the header of a safetensors file is
@@ -181,10 +183,16 @@ class ShardAnswer:
         """Read the answer."""
         index = torch.from_numpy(np.frombuffer(self.index, dtype="<i8").astype(np.int64))
         score = torch.from_numpy(np.frombuffer(self.score, dtype="<f8").astype(np.float64))
-        return SearchResult(TopK(k, index, score), _CERTIFICATE.validate_json(self.certificate, strict=True))
+        return SearchResult(TopK(k, index, score), _certificates().validate_json(self.certificate, strict=True))
 
 
-_CERTIFICATE = TypeAdapter(Certificate)
+@cache
+def _certificates() -> "TypeAdapter[Certificate]":
+    from pydantic import TypeAdapter  # noqa: PLC0415 - where answers come from other processes
+
+    return TypeAdapter(Certificate)
+
+
 _AGREEMENT = 1e-9  # relative; processors differ in the last bits of a score
 
 
