@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.bad_results import KINDS, measure
+from benchmarks.robustness.bad_results import KINDS, measure
 
 
 def test_a_campaign_answers_as_if_it_had_never_seen_bad_results(

@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="module")
 def cost() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "conformal_cost.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "conformal_cost.py"))
 
 
 def test_held_out_pairs_are_distinct_and_part_of_the_space(cost: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ JUDGED = 78 - 20 - 20 - 1
 @pytest.fixture(scope="module")
 def worlds() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "conformal_worlds.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "conformal_worlds.py"))
 
 
 @pytest.fixture(scope="module")

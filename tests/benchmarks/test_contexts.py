@@ -16,7 +16,7 @@ PAIRS = list(combinations(range(9), 2))
 @pytest.fixture(scope="module")
 def contexts() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "contexts.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "forward" / "contexts.py"))
 
 
 def test_resampled_genes_bound_the_ratio_of_errors(contexts: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 @pytest.fixture(scope="module")
 def shift() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "design_shift.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "design_shift.py"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from strategies.screens import normal
 
-from benchmarks.differential import (
+from benchmarks.forward.differential import (
     delogged,
     differential_readouts,
     log2_fold_change,

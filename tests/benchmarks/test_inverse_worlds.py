@@ -11,7 +11,7 @@ from inverse_design.search.inverse_set import SetRule
 @pytest.fixture(scope="module")
 def worlds() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "inverse_worlds.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "inverse_worlds.py"))
 
 
 def test_targets_are_never_learnt_from(worlds: dict[str, Any]) -> None:

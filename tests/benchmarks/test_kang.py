@@ -7,7 +7,7 @@ import pytest
 import torch
 from strategies.screens import normal
 
-from benchmarks.differential import differential_readouts
+from benchmarks.forward.differential import differential_readouts
 from surrogates.contrib.cells import TwoFactorCells
 from surrogates.data.io.cells import CONTROL, read_cells
 
@@ -15,7 +15,7 @@ from surrogates.data.io.cells import CONTROL, read_cells
 @pytest.fixture(scope="module")
 def kang() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "kang.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "forward" / "kang.py"))
 
 
 def test_weights_are_the_counts_of_drawn_cells(kang: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import pytest
 @pytest.fixture(scope="module")
 def bench() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "picked_bounds.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "picked_bounds.py"))
 
 
 def test_bounds_of_designed_picks_hold_more_often_than_those_of_random_ones(bench: dict[str, Any]) -> None:

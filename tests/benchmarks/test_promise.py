@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from benchmarks.promise_card import measure_promise
-from benchmarks.worlds import ComplexFamily, NetworkFamily
+from benchmarks.forward.promise_card import measure_promise
+from benchmarks.forward.worlds import ComplexFamily, NetworkFamily
 from inverse_design.validate.judged import AGREE
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
@@ -30,7 +30,7 @@ OTHERS = {
 @pytest.fixture(scope="module")
 def benchmark() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "promise.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "forward" / "promise.py"))
 
 
 def with_folds(screen: Screen, folds: int) -> Screen:

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from benchmarks.promise_card import PromiseCard, measure_promise
-from benchmarks.worlds import NetworkFamily
+from benchmarks.forward.promise_card import PromiseCard, measure_promise
+from benchmarks.forward.worlds import NetworkFamily
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space

@@ -20,7 +20,7 @@ from surrogates.uncertainty.dyadic import dyadic_standard_error
 @pytest.fixture(scope="module")
 def tables() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "public_tables.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "forward" / "public_tables.py"))
 
 
 def small(readouts: int = 8) -> Screen:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.screens import normal
 
-from benchmarks.weighted_bounds import DrawLaw, MixedBatch, Softmax, log_probabilities, mixed_batch
+from benchmarks.bounds.weighted_bounds import DrawLaw, MixedBatch, Softmax, log_probabilities, mixed_batch
 from surrogates.errors import DataError
 
 

@@ -20,7 +20,7 @@ GENES, PAIRS, WELLS = 26, 300, 8
 @pytest.fixture(scope="module")
 def replicates() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "replicates.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "replicates.py"))
 
 
 def measured(replicates: dict[str, Any], *, scatter: float) -> tuple[Screen, Any]:

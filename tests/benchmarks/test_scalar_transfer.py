@@ -19,7 +19,7 @@ from surrogates.models.baselines import ScaledAdditive
 @pytest.fixture(scope="module")
 def transfer() -> dict[str, Any]:
     """The names of the benchmark's module."""
-    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "scalar_transfer.py"))
+    return runpy.run_path(str(Path(__file__).parents[2] / "benchmarks" / "bounds" / "scalar_transfer.py"))
 
 
 @pytest.fixture(scope="module")

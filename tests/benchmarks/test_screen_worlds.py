@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from benchmarks.worlds import FAMILIES, ComplexFamily, NetworkFamily
+from benchmarks.forward.worlds import FAMILIES, ComplexFamily, NetworkFamily
 from surrogates.data.simulate import Network, SaturatingWorld
 from surrogates.errors import DataError
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from benchmarks.weighted_bounds import ProposalLog, effective_count, weighted_bound
+from benchmarks.bounds.weighted_bounds import ProposalLog, effective_count, weighted_bound
 from surrogates.errors import CalibrationError
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 

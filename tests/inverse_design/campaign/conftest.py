@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from benchmarks.throwaway_postgresql import binaries, database, throwaway_postgresql
+from benchmarks.robustness.throwaway_postgresql import binaries, database, throwaway_postgresql
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks import campaign_store
+from benchmarks.robustness import campaign_store
 
 
 @pytest.fixture(scope="module")

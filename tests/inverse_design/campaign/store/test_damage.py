@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, starting_screen
 
-from benchmarks import store_damage
+from benchmarks.robustness import store_damage
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.chain import Entry, Head, followed
 from inverse_design.campaign.store.protocol import open_store

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import spearmanr
 from strategies.screens import normal, pairs_of, planted_screen
 
-from benchmarks.worlds import NetworkFamily
+from benchmarks.forward.worlds import NetworkFamily
 from surrogates.artefact import Origin, load_fitted, save_fitted
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen

@@ -4,7 +4,7 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
-from benchmarks.worlds import ComplexFamily
+from benchmarks.forward.worlds import ComplexFamily
 from surrogates.data.novelty import novelty_code, splits_over_targets
 from surrogates.data.screen import Screen
 from surrogates.models.base import Fitted

@@ -32,8 +32,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.promise_card import Model, measure_promise
-from benchmarks.worlds import FAMILIES, ComplexFamily
+from benchmarks.forward.promise_card import Model, measure_promise
+from benchmarks.forward.worlds import FAMILIES, ComplexFamily
 from inverse_design.validate.judged import AGREE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen

@@ -25,7 +25,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from benchmarks.differential import (
+from benchmarks.forward.differential import (
     average_precision_rows,
     delogged,
     differential_readouts,

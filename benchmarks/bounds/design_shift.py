@@ -33,7 +33,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.weighted_bounds import MixedBatch, ProposalLog, Softmax, mixed_batch
+from benchmarks.bounds.weighted_bounds import MixedBatch, ProposalLog, Softmax, mixed_batch
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
 from surrogates.uncertainty.conformal.rounds import FIRST_TRUSTED_ROUND, AdaptiveLevel, ScorePool, campaign_health

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from benchmarks.worlds import FAMILIES, ComplexFamily
+from benchmarks.forward.worlds import FAMILIES, ComplexFamily
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import ProfileTarget
 from surrogates.data.catalogue import open_dataset

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.throwaway_postgresql import binaries, database, throwaway_postgresql
+from benchmarks.robustness.throwaway_postgresql import binaries, database, throwaway_postgresql
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.settings import settings_of
 from inverse_design.campaign.store.protocol import Store, memory_store, open_store

@@ -34,7 +34,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from benchmarks.throwaway_postgresql import binaries, crashed, database, throwaway_postgresql
+from benchmarks.robustness.throwaway_postgresql import binaries, crashed, database, throwaway_postgresql
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.store.events import Asked, Block, Ordered, Retracted, Withdrawn

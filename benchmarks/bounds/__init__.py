@@ -1,0 +1,1 @@
+"""Do stated bounds hold, of whom, and what do they cost?"""

@@ -1,0 +1,1 @@
+"""How well forward models predict: simulated worlds, public screens, and protocols of others."""

@@ -1,0 +1,1 @@
+"""What wrong inputs, wrong results and damaged stores do."""

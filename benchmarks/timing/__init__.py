@@ -1,0 +1,1 @@
+"""How long the searches of :mod:`benchmarks.scale` take, one command each."""
