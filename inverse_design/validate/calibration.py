@@ -69,8 +69,7 @@ class ClassCard:
         judged: Numbers of its held-out perturbations; see :func:`judge_intervals`, :func:`judge_posterior`,
             :func:`inverse_design.validate.coverage.judge_sets`, and as ``promised`` of doubles of seen parts
             :func:`inverse_design.validate.judged.promised`.
-        nodes: Genes of each held-out perturbation; see
-            :func:`surrogates.evaluation.intervals.target_nodes`.
+        nodes: Genes of each held-out perturbation; see :func:`surrogates.evaluation.intervals.target_nodes`.
     """
 
     variant: str  # which readouts
@@ -104,12 +103,7 @@ def measure_calibration(
     most_held_out: int = 500,
     progress: Progress | None = None,
 ) -> tuple[ClassCard, ...]:
-    """Run the protocol with all readouts and with the readouts that are targets themselves removed.
-
-    Raises:
-        CalibrationError: If a level is no probability.
-        DataError: If the screen has several contexts or nothing to hold out.
-    """
+    """Run the protocol with all readouts and with the readouts that are targets themselves removed."""
     for level in levels:
         require_level(level)
     require_one_context(screen)

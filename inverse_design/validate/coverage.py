@@ -160,11 +160,7 @@ def judge_posterior(posterior: Posterior, held: HeldOutClass, levels: Sequence[f
 def judge_intervals(
     calibrated: FittedConformal, posterior: Posterior, held: HeldOutClass, levels: Sequence[float]
 ) -> Columns:
-    """Judge conformal bounds.
-
-    Raises:
-        CalibrationError: If too few perturbations were held out for a level.
-    """
+    """Judge conformal bounds."""
     columns: dict[str, Tensor] = {}
     every, quick = torch.ones_like(held.own), remembered(calibrated)
     small = {level: standing_behind(quick, held.code, level) for level in levels}
@@ -177,11 +173,7 @@ def judge_intervals(
 
 
 def standing_behind(calibrated: FittedConformal, code: int, level: float) -> FittedConformal:
-    """Leave out the held-out perturbations that say nothing of a class: the bounds are the same, and sooner there.
-
-    Raises:
-        CalibrationError: If there are too few for the level.
-    """
+    """Leave out the held-out perturbations that say nothing of a class: the bounds stay, and take less time."""
     kept = torch.zeros(len(calibrated.codes), dtype=torch.bool)
     kept[calibrated.calibration(code, level).rows] = True
     folds = []
@@ -309,8 +301,8 @@ class JudgedSets:
     Attributes:
         columns: ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
             ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
-            ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether
-            the truth is among the first ten; ``log_probability`` of the truth, in nats; and what
+            ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether the
+            truth is among the first ten; ``log_probability`` of the truth, in nats; and what
             :meth:`inverse_design.validate.coverage.FirstRowJudge.of_target` says of first rows.
     """
 

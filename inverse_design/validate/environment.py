@@ -70,11 +70,7 @@ class Environment:
         )
 
     def numbers(self, answer: Recommendation) -> Int[Tensor, "q"]:
-        """Find the numbers of recommended candidates.
-
-        Raises:
-            PlanError: If one is no candidate.
-        """
+        """Find the numbers of recommended candidates."""
         found = []
         for label in map(str, answer.table[PERTURBATION]):
             if label not in self._number:
@@ -97,11 +93,7 @@ def pairs_environment(
     name: str = "",
     descriptors: tuple[Descriptors, ...] = (),
 ) -> Environment:
-    """Take the combinations of a screen as candidates; what was measured alone is known.
-
-    Raises:
-        DataError: If there are too few combinations.
-    """
+    """Take the combinations of a screen as candidates; what was measured alone is known."""
     order = screen.batch.order
     return Environment(
         screen,

@@ -29,12 +29,7 @@ def forward_report(
     classes: Sequence[str] = (),
     progress: Progress | None = None,
 ) -> ForwardReport:
-    """Score forward models and the baselines on every novelty class that can be held out.
-
-    Raises:
-        UnknownNameError: If a model or a class is not known.
-        DataError: If the screen has several contexts, or nothing to hold out.
-    """
+    """Score forward models and the baselines on every novelty class that can be held out."""
     for word in classes:
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
@@ -44,11 +39,7 @@ def forward_report(
 
 
 def named_surrogates(names: Sequence[str]) -> dict[str, Surrogate]:
-    """Configure forward models with their default settings.
-
-    Raises:
-        UnknownNameError: If a name is not known; the message lists the nearest ones.
-    """
+    """Configure forward models with their default settings."""
     known = tuple(dict.fromkeys((*SURROGATES.names(), AUTOMATIC)))
     for name in names:
         if name not in {*known, ALL}:

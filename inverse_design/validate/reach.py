@@ -132,11 +132,7 @@ def measure_reach(
     model: Surrogate | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReachReport:
-    """Run the protocol with the readouts that are targets themselves removed, and with all readouts.
-
-    Raises:
-        DataError: If no fold has enough doubles of two measured singles, or the model has no error model.
-    """
+    """Run the protocol with the readouts that are targets themselves removed, and with all readouts."""
     splits = list(double_splits(screen, seed=seed))
     large = [split for split in splits if len(split.test) >= FEWEST_CANDIDATES]
     if not large:

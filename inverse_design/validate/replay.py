@@ -75,11 +75,7 @@ class PermutedFeedback:
 
 
 def play(environment: Environment, recommender: Recommender, *, seed: int, name: str = "") -> Trace:
-    """Replay one campaign.
-
-    Raises:
-        PlanError: If the recommender names what it may not.
-    """
+    """Replay one campaign."""
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randperm(len(environment), generator=generator)[: environment.start]
     sizes, seconds = [len(rows)], 0.0
@@ -177,11 +173,7 @@ def simple_regret(environment: Environment, trace: Trace) -> Float[Tensor, "t"]:
 
 
 def best_found(environment: Environment, trace: Trace, *, top: int) -> Bool[Tensor, "t m"]:
-    """Follow which of the truly best candidates were measured.
-
-    Raises:
-        DataError: If there are fewer candidates than that.
-    """
+    """Follow which of the truly best candidates were measured."""
     best, never = best_candidates(environment, top=top), len(trace.rows)
     when = torch.full((len(environment.utility),), never)
     when[trace.rows] = torch.arange(never)
@@ -189,11 +181,7 @@ def best_found(environment: Environment, trace: Trace, *, top: int) -> Bool[Tens
 
 
 def best_candidates(environment: Environment, *, top: int) -> Int[Tensor, "m"]:
-    """List the truly best candidates.
-
-    Raises:
-        DataError: If there are fewer candidates than that.
-    """
+    """List the truly best candidates."""
     if not 1 <= top <= len(environment.utility):
         raise DataError(f"the best {top} of {len(environment.utility)} candidates; take between 1 and all of them")
     return environment.utility.argsort(descending=True, stable=True)[:top]
@@ -213,11 +201,7 @@ def _ends(trace: Trace) -> Tensor:
 def replay_rows(
     environment: Environment, traces: Sequence[Trace], *, reference: str, top: int, level: float, seed: int
 ) -> list[Row]:
-    """Average the curves of each recommender over seeds.
-
-    Raises:
-        DataError: If the seeds of two recommenders differ, or the reference was not played.
-    """
+    """Average the curves of each recommender over seeds."""
     by_name = _by_name(traces, reference)
     best = _Resampled.of(environment, best_candidates(environment, top=top), seed)
     last: dict[str, Float[Tensor, "s m"]] = {}

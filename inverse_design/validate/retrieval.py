@@ -113,14 +113,13 @@ class Retrieval:
     """What one method did with every target.
 
     Attributes:
-        rank: Rank of the truth, one is best.
         top_probability: Posterior probability of the first candidate; ``nan`` if the method has none.
         log_probability: Log posterior probability of the truth, in nats; ``nan`` if the method has none.
         promised: What the fits to other folds had promised of it; see
             :func:`inverse_design.validate.judged.promised`. All ``nan`` if the method promises nothing.
     """
 
-    rank: Int[Tensor, "n"]
+    rank: Int[Tensor, "n"]  # rank of the truth, one is best
     top_probability: Float[Tensor, "n"]
     log_probability: Float[Tensor, "n"]
     promised: Float[Tensor, "n"]

@@ -46,11 +46,7 @@ class Shifts:
     rows: Float[Tensor, "n r"]  # its shift
 
     def of(self, perturbation: Perturbation) -> Float[Tensor, "r"]:
-        """Look the shift of a perturbation up.
-
-        Raises:
-            UnknownNameError: If neither it nor each of its parts was measured.
-        """
+        """Look the shift of a perturbation up."""
         if perturbation.label in self.labels:
             return self.rows[self.labels.index(perturbation.label)]
         parts = [part.label for part in perturbation.interventions]
@@ -60,11 +56,7 @@ class Shifts:
 
 
 def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
-    """Average over contexts how far treated cells are from control cells, each context counting the same.
-
-    Raises:
-        DataError: If no context has both.
-    """
+    """Average over contexts how far treated cells are from control cells, each context counting the same."""
     named, sizes = zip(cells.perturbations, cells.contexts, strict=True), cells.sizes
     codes = {condition: code for code, condition in enumerate(named) if condition in sizes}
     means = {condition: values[cells.codes == code].double().mean(0) for condition, code in codes.items()}
@@ -87,11 +79,7 @@ def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
 
 
 def checked_cells(values: Float[Tensor, "cells g"], readouts: tuple[str, ...]) -> Float[Tensor, "cells g"]:
-    """Take cells to predict from.
-
-    Raises:
-        DataError: If they have other columns than the model, or values that are not finite.
-    """
+    """Take cells to predict from."""
     if values.shape[1] != len(readouts):
         raise DataError(
             f"cells with {values.shape[1]} readouts for a model of {len(readouts)}; give the same ones"
@@ -109,12 +97,7 @@ class FittedTwoFactorCells:
     shifts: Shifts  # mean effect of each perturbation
 
     def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
-        """Add the effect of a perturbation to control cells.
-
-        Raises:
-            UnknownNameError: If part of the perturbation was not measured beside a control.
-            DataError: If the cells have other readouts, or values that are not finite.
-        """
+        """Add the effect of a perturbation to control cells."""
         return checked_cells(control, self.readouts) + self.shifts.of(perturbation)
 
 
@@ -123,18 +106,7 @@ class TwoFactorCells:
     """Predicts ``x_ca = x_c0 + beta_a`` cell by cell [Zhu 2025]: an effect is the same in every context."""
 
     def fit(self, cells: Cells, *, seed: int) -> FittedTwoFactorCells:  # noqa: ARG002 - nothing is random
-        """Average the effects over contexts.
-
-        Args:
-            cells: Control and treated cells of any number of contexts.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If no context has both control and treated cells.
-        """
+        """Average the effects over contexts."""
         ordered = cells.in_canonical_order()
         return FittedTwoFactorCells(cells.readouts, balanced_shifts(ordered.values, ordered))
 
@@ -152,11 +124,7 @@ class PrincipalAxes:
 
     @classmethod
     def of(cls, cells: Float[Tensor, "cells g"], count: int) -> "PrincipalAxes":
-        """Find the axes of some cells.
-
-        Raises:
-            DataError: If all cells are equal.
-        """
+        """Find the axes of some cells."""
         centre = cells.mean(0)
         centred = cells - centre
         # The eigenvectors of the smaller product cost a fraction of a decomposition of all cells by all readouts.
@@ -191,11 +159,7 @@ class FittedLatentShift:
     training: Training  # how the training went
 
     def encode(self, cells: Float[Tensor, "cells g"]) -> Float[Tensor, "cells l"]:
-        """Take cells to the mean of their latent states.
-
-        Raises:
-            DataError: If the cells have other readouts, or values that are not finite.
-        """
+        """Take cells to the mean of their latent states."""
         both: Tensor = self.encoder(self.axes.coordinates(checked_cells(cells, self.readouts)))
         return both[:, : both.shape[1] // 2]
 
@@ -204,12 +168,7 @@ class FittedLatentShift:
         return self.axes.cells(self.decoder(latent))
 
     def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
-        """Shift control cells in latent space, and decode them.
-
-        Raises:
-            UnknownNameError: If part of the perturbation was not measured beside a control.
-            DataError: If the cells have other readouts, or values that are not finite.
-        """
+        """Shift control cells in latent space, and decode them."""
         cells = checked_cells(control, self.readouts)
         if perturbation.order == 0:
             return cells
@@ -264,20 +223,7 @@ class LatentShift:
             )
 
     def fit(self, cells: Cells, *, seed: int) -> FittedLatentShift:
-        """Train the autoencoder, and average latent states.
-
-        Args:
-            cells: Control and treated cells of any number of contexts. Control cells of the context that is to be
-                predicted belong here, too.
-            seed: Fixes starting weights, held-out cells, order and noise.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If no context has both control and treated cells, there are fewer than three cells, all
-                cells are equal, or the training loss is not finite.
-        """
+        """Train the autoencoder, and average latent states; control cells of the target context belong here."""
         ordered = cells.in_canonical_order()
         if len(ordered) < 3:
             raise DataError(f"{len(ordered)} cells are too few to train on and to stop early on; bring more")

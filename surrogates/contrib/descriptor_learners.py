@@ -48,18 +48,7 @@ class RandomForest:
     share: float = 0.3
 
     def fit(self, screen: Screen, *, seed: int) -> FittedDescribed:
-        """Learn from the measured entries of a screen.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the trees, and the folds in which the trust in them is learned.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn from the measured entries of a screen."""
 
         def grow(inputs: np.ndarray, scores: np.ndarray, every: np.ndarray) -> np.ndarray:
             forest = RandomForestRegressor(
@@ -98,18 +87,7 @@ class GradientBoosting:
     share: float = 0.5
 
     def fit(self, screen: Screen, *, seed: int) -> FittedDescribed:
-        """Learn from the measured entries of a screen.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the trees, and the folds in which the trust in them is learned.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn from the measured entries of a screen."""
 
         def grow(inputs: np.ndarray, scores: np.ndarray, every: np.ndarray) -> np.ndarray:
             boosted = [
@@ -180,18 +158,7 @@ class Bilinear:
     penalty: float = 0.1
 
     def fit(self, screen: Screen, *, seed: int) -> FittedDescribed:
-        """Learn from the measured entries of a screen.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the folds in which the trust in departures is learned.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn from the measured entries of a screen."""
         own = own_columns(screen.vocabulary, screen.readouts)
         given = [each.coordinates(screen.vocabulary, rank=self.rank)[0] for each in self.descriptors]
         described = known_to_any(self.descriptors, screen.vocabulary) if given else own >= 0

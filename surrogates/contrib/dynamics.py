@@ -138,19 +138,7 @@ class SaturatingDynamics:
             )
 
     def fit(self, screen: Screen, *, seed: int) -> FittedSaturatingDynamics:
-        """Learn the networks and the inputs.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes starting edges and held-out perturbations.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts, fewer than 3 conditions or more readouts than allowed,
-                or training diverges.
-        """
+        """Learn the networks and the inputs."""
         require_one_context(screen)
         if len(screen) < FEWEST_CONDITIONS:
             raise DataError(f"{len(screen)} condition(s) are too few; give {FEWEST_CONDITIONS} or more")

@@ -16,11 +16,7 @@ NOT_AN_ACTION = -1
 
 
 def join_contexts(screens: Mapping[str, Screen]) -> Screen:
-    """Put screens of one context each, of the same readouts, into one screen.
-
-    Raises:
-        DataError: If there is no screen, a screen has several contexts, or the readouts differ.
-    """
+    """Put screens of one context each, of the same readouts, into one screen."""
     if not screens:
         raise DataError("no screens to join; give at least one")
     one = next(iter(screens.values()))
@@ -80,11 +76,7 @@ class ActionTable:
 
     @classmethod
     def of(cls, screen: Screen) -> "ActionTable":
-        """Lay a screen out.
-
-        Raises:
-            DataError: If the screen has no rows.
-        """
+        """Lay a screen out."""
         if not len(screen):
             raise DataError("the screen has no conditions; give one that has")
         contexts = tuple(sorted(set(screen.contexts)))
@@ -113,22 +105,14 @@ class ActionTable:
 
 
 def context_number(context: str, contexts: tuple[str, ...]) -> int:
-    """Look a context up.
-
-    Raises:
-        UnknownNameError: If it was never seen.
-    """
+    """Look a context up."""
     if context not in contexts:
         raise UnknownNameError.from_known("context", context, contexts)
     return contexts.index(context)
 
 
 def require_several_contexts(screen: Screen, *, what: str) -> None:
-    """Refuse a screen of one context.
-
-    Raises:
-        DataError: If the screen has fewer than two contexts.
-    """
+    """Refuse a screen of one context."""
     contexts = sorted(set(screen.contexts))
     if len(contexts) < 2:
         raise DataError(

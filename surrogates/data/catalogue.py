@@ -51,11 +51,7 @@ def find_folder(name: str) -> Path | None:
 
 
 def download(file: PublicFile) -> Path:
-    """Fetch a public file into the user's cache, unless it is there.
-
-    Raises:
-        DataError: If the server cannot be reached, or the content is not the one that is known.
-    """
+    """Fetch a public file into the user's cache, unless it is there."""
     import pooch  # noqa: PLC0415 - where something is fetched
 
     try:
@@ -157,11 +153,7 @@ NORMAN_BUNDLE = PublicFile(
 
 
 def open_norman_bundle(path: Path) -> Screen:
-    """Read the public bundle of ``norman2019_expr``, which has effects and names, but no fixed folds.
-
-    Raises:
-        DataError: If the file lacks one of its arrays, or holds Python objects.
-    """
+    """Read the public bundle of ``norman2019_expr``, which has effects and names, but no fixed folds."""
     try:
         with np.load(path, allow_pickle=False) as bundle:
             effects = np.concatenate([bundle["lfc_s"], bundle["lfc_d"]]).astype(np.float64)
@@ -200,12 +192,7 @@ def names() -> tuple[str, ...]:
 
 
 def locate(name: str) -> Path:
-    """Find the folder of a dataset.
-
-    Raises:
-        UnknownNameError: If there is no dataset of that name.
-        DataError: If its folder is not on this machine.
-    """
+    """Find the folder of a dataset."""
     dataset = _DATASETS.get(name)
     folder = find_folder(_folder_name(name))
     if folder is None:
@@ -218,11 +205,7 @@ def locate(name: str) -> Path:
 
 
 def is_available(name: str) -> bool:
-    """Say whether a dataset can be opened without a download.
-
-    Raises:
-        UnknownNameError: If there is no dataset of that name.
-    """
+    """Say whether a dataset can be opened without a download."""
     return find_folder(_folder_name(name)) is not None
 
 

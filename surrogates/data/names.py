@@ -22,9 +22,6 @@ def name_of(text: str, what: str, *, longest: int = LONGEST_NAME) -> str:
     breaks, marks that turn the direction of writing, blanks of no width), no half of a surrogate pair, and no
     separator but the plain blank; nor is there a letter or mark that nobody sees. A name then fills one line, and
     two names that differ look different, but for letters of several scripts.
-
-    Raises:
-        DataError: If nothing is left, a character is not printable, or the name is too long.
     """
     name = text.strip()
     if not name.isascii():

@@ -113,11 +113,7 @@ NOT_HELD_OUT = -1
 
 
 def folds_of_doubles(screen: Screen, *, seed: int) -> Int[Tensor, "n"]:
-    """Number the fold in which each double is held out.
-
-    Raises:
-        DataError: If ``double_fold`` does not hold whole numbers.
-    """
+    """Number the fold in which each double is held out."""
     doubles = screen.batch.order == 2
     if "double_fold" not in screen.annotations:
         names = [label if held else None for label, held in zip(screen.labels, doubles.tolist(), strict=True)]

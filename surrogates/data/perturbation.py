@@ -45,15 +45,7 @@ def mode_of(text: str) -> Mode | None:
 
 
 def split_label(text: str, sep: str) -> tuple[str, ...]:
-    """Divide a label where a separator stands outside of brackets and double quotes.
-
-    Args:
-        text: The label, such as ``"(+)-JQ1+SAHA"``. Brackets that do not match protect nothing.
-        sep: What stands between the parts.
-
-    Returns:
-        The parts, without the space around them; at least one.
-    """
+    """Divide a label where a separator stands outside of brackets and double quotes."""
     if _PROTECTING.isdisjoint(text):
         return tuple(part.strip() for part in text.split(sep))
     guarded = _guarded(text)

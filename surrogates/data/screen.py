@@ -260,17 +260,7 @@ class Screen:
         )
 
     def in_context(self, context: str) -> "Screen":
-        """Take the conditions of one context.
-
-        Args:
-            context: Its name.
-
-        Returns:
-            Those rows as a screen.
-
-        Raises:
-            UnknownNameError: If there is no such context.
-        """
+        """Take the conditions of one context."""
         if context not in self.contexts:
             raise UnknownNameError.from_known("context", context, self.contexts)
         return self.rows([row for row, name in enumerate(self.contexts) if name == context])

@@ -50,11 +50,7 @@ class Network:
         return tuple(f"G{number:03d}" for number in range(self.genes))
 
     def edges(self, context: str) -> Float[Tensor, "g g"]:
-        """Draw the weight of each edge from a parent (row) to a gene (column).
-
-        Raises:
-            UnknownNameError: If there is no such context.
-        """
+        """Draw the weight of each edge from a parent (row) to a gene (column)."""
         if context not in self.contexts:
             raise UnknownNameError.from_known("context", context, self.contexts)
         generator = torch.Generator().manual_seed(self.seed)
@@ -67,11 +63,7 @@ class Network:
         return weights * (self.spectral_radius / float(torch.linalg.eigvals(weights).abs().max()))
 
     def inputs(self, perturbations: Sequence[Perturbation]) -> Float[Tensor, "b g"]:
-        """Add up what the interventions put into the genes: their dose, negative for knock-down and knock-out.
-
-        Raises:
-            UnknownNameError: If a target is not a gene of this network.
-        """
+        """Add up what the interventions put into the genes: their dose, negative for knock-down and knock-out."""
         column = {name: number for number, name in enumerate(self.names)}
         inputs = torch.zeros(len(perturbations), self.genes, dtype=torch.float64)
         for row, perturbation in enumerate(perturbations):
@@ -101,23 +93,14 @@ class LinearCausalWorld:
     noise: float = 0.1  # standard deviation of the measurement noise of each effect
 
     def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
-        """Compute the effects without noise.
-
-        Raises:
-            UnknownNameError: If a target or the context is not in this world.
-        """
+        """Compute the effects without noise."""
         inputs = self.strength * self.network.inputs(perturbations)
         unit = torch.eye(self.network.genes, dtype=torch.float64)
         total: Float[Tensor, "g g"] = torch.linalg.inv(unit - self.network.edges(context))
         return inputs @ total
 
     def screen(self, perturbations: Sequence[Perturbation], *, seed: int) -> Screen:
-        """Measure perturbations in every context of the network.
-
-        Raises:
-            UnknownNameError: If a target is not in this world.
-            DataError: If a screen refuses the design, see :meth:`Screen.from_labels`.
-        """
+        """Measure perturbations in every context of the network."""
         return _measure(self, perturbations, seed=seed)
 
 
@@ -135,12 +118,7 @@ class SaturatingWorld:
     steps: int = 1000  # how many steps of the fixed-point iteration may be taken to settle
 
     def truth(self, perturbations: Sequence[Perturbation], *, context: str = "") -> Float[Tensor, "b g"]:
-        """Compute the effects without noise, by fixed-point iteration from the control.
-
-        Raises:
-            UnknownNameError: If a target or the context is not in this world.
-            DataError: If the iteration does not settle.
-        """
+        """Compute the effects without noise, by fixed-point iteration from the control."""
         inputs = self.strength * self.network.inputs(perturbations)
         edges = self.network.edges(context)
         state = torch.zeros_like(inputs)
@@ -154,21 +132,12 @@ class SaturatingWorld:
         )
 
     def screen(self, perturbations: Sequence[Perturbation], *, seed: int) -> Screen:
-        """Measure perturbations in every context of the network.
-
-        Raises:
-            UnknownNameError: If a target is not in this world.
-            DataError: If the iteration does not settle, or a screen refuses the design.
-        """
+        """Measure perturbations in every context of the network."""
         return _measure(self, perturbations, seed=seed)
 
 
 def singles_and_doubles(network: Network, *, doubles: int, seed: int) -> tuple[Perturbation, ...]:
-    """Design a screen: the activation of every gene alone, and of random pairs.
-
-    Raises:
-        DataError: If there are not so many pairs.
-    """
+    """Design a screen: the activation of every gene alone, and of random pairs."""
     pairs = torch.combinations(torch.arange(network.genes))
     if doubles > len(pairs):
         raise DataError(f"{network.genes} genes have {len(pairs)} pairs, fewer than {doubles} doubles")

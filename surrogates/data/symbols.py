@@ -78,11 +78,7 @@ class Symbols:
 
     @classmethod
     def from_table(cls, table: pd.DataFrame) -> "Symbols":
-        """Read the HGNC table.
-
-        Raises:
-            DataError: If a column is missing.
-        """
+        """Read the HGNC table."""
         if missing := [name for name in _COLUMNS if name not in table]:
             raise DataError(f"the symbol table has no column {missing[0]!r}; it needs {', '.join(_COLUMNS)}")
         return cls(

@@ -82,12 +82,11 @@ class NodeBootstrap:
     Attributes:
         shared: Row numbers of each draw of genes; draws of equal length stand together, one per line.
         alone: The same for the bootstrap of the surplus; empty where no row has two genes.
-        n: Number of rows.
     """
 
     shared: tuple[Int[Tensor, "_ _"], ...]
     alone: tuple[Int[Tensor, "_ _"], ...]
-    n: int
+    n: int  # number of rows
 
     @classmethod
     def of(cls, nodes: Int[Tensor, "n k"], *, seed: int, n_boot: int = 2000) -> "NodeBootstrap":

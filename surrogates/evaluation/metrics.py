@@ -88,9 +88,6 @@ def expected_coverage(
     The calibration has a true coverage of ``Beta(k, n + 1 - k)``, and so many held-out perturbations show a
     binomial share of it. An average of shares over readouts varies less, so that it is out of these bounds even
     more rarely.
-
-    Raises:
-        CalibrationError: If the calibration is too small for the level.
     """
     require_count(calibrated, level)
     rank, tail = quantile_rank(calibrated, level), (1 - probability) / 2
@@ -264,9 +261,6 @@ def top_overlap_rows(
     Change is the absolute effect. Readouts tied at the k-th place share it: the result is what breaking ties at
     random gives on average, so that no change scores what chance does. This is cell-eval's ``overlap_at_k`` of
     effects, and its ``overlap_at_N`` with ``k`` the number of readouts that truly change.
-
-    Raises:
-        DataError: If there are no ``k`` readouts, or none are asked for.
     """
     if not 1 <= k <= truth.shape[1]:
         raise DataError(f"the top {k} of {truth.shape[1]} readouts do not exist; ask for 1 to {truth.shape[1]}")

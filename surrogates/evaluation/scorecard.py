@@ -56,8 +56,8 @@ class Cost:
 
     Attributes:
         peak_mb: By how much the resident size of the process grew at its highest, in MB; ``nan`` where the system
-            does not tell. Pages that the allocator still held from before are not counted, so a small number
-            means "nothing to speak of".
+            does not tell. Pages that the allocator still held from before are not counted, so a small number means
+            "nothing to speak of".
     """
 
     seconds: float  # wall-clock time
@@ -244,10 +244,6 @@ def measure_forward(
     ``fit_seconds`` and ``peak_mb`` (see
     :class:`Cost`) are the sum and the largest over the folds of the protocol, whose
     classes share the fits, without bounds.
-
-    Raises:
-        DataError: If the screen has several contexts or nothing to hold out, or a surrogate that is no baseline
-            bears the name of one.
     """
     require_one_context(screen)
     models = {**BASELINES, **surrogates}

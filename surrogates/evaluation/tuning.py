@@ -141,11 +141,7 @@ def tune(
 
 
 def field_of(configuration: object, path: str) -> Any:  # noqa: ANN401 - a field can be anything
-    """Look a field up.
-
-    Raises:
-        UnknownNameError: If there is no such field.
-    """
+    """Look a field up."""
     value = configuration
     for name in path.split("."):
         known = [each.name for each in fields(value) if each.init] if is_dataclass(value) else []
@@ -156,11 +152,7 @@ def field_of(configuration: object, path: str) -> Any:  # noqa: ANN401 - a field
 
 
 def with_fields(configuration: Configuration, values: Mapping[str, object]) -> Configuration:
-    """Change some fields.
-
-    Raises:
-        DataError: If the configuration refuses the values.
-    """
+    """Change some fields."""
     changed: Any = configuration
     for path, value in values.items():
         head, _, rest = path.partition(".")

@@ -34,11 +34,7 @@ class Sources:
 
     @classmethod
     def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int) -> "Sources":
-        """Collect the targets of a screen and its regulators.
-
-        Raises:
-            UnknownNameError: If a regulator is not a readout.
-        """
+        """Collect the targets of a screen and its regulators."""
         column = {name: number for number, name in enumerate(screen.readouts)}
         for name in regulators:
             if name not in column:

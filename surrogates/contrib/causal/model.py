@@ -246,19 +246,7 @@ class Causal:
             raise DataError(f"variable {self.variable} and steps {self.steps} must not be negative")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCausal:
-        """Learn edges, strengths, trust and the weight of the residual.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes noise and folds.
-
-        Returns:
-            The fitted model. Its variance is in-sample, hence optimistic.
-
-        Raises:
-            DataError: If the screen has several contexts.
-            UnknownNameError: If a regulator is not a readout.
-        """
+        """Learn edges, strengths, trust and the weight of the residual."""
         require_one_context(screen)
         ordered = screen.in_canonical_order()
         sources = Sources.of(ordered, regulators=self.regulators, variable=self.variable)
@@ -321,9 +309,6 @@ def paths(fitted: FittedCausal, entry: str, readout: str, *, count: int = 5, lon
 
     The effect that follows from the edges is the sum over all walks, of the input times the product of the edges.
     Paths visit no node twice; walks round a feedback loop are in the total only.
-
-    Raises:
-        UnknownNameError: If the intervention or the readout is not in the model.
     """
     number = fitted.vocabulary.id(entry)
     if readout not in fitted.readouts:

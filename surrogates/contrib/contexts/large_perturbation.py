@@ -100,7 +100,7 @@ class LargePerturbationInContext:
     trained: Bool[Tensor, "v"]  # whether each entry occurs in the training data
     unit: float  # what the networks' values are multiplied with
     fallback: ActionEffects  # the two-factor model
-    variance: Float[Tensor, "g"]  # error variance of each readout
+    variance: Float[Tensor, "g"]  # error variance on the conditions that stopped the training, hence optimistic
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -139,11 +139,7 @@ class FittedLargePerturbation:
     view: LargePerturbationInContext  # what they see; its context is the first one
 
     def in_context(self, context: str) -> LargePerturbationInContext:
-        """View the model in one context.
-
-        Raises:
-            UnknownNameError: If the context was never seen: it has no embedding.
-        """
+        """View the model in one context."""
         return replace(self.view, context=context_number(context, self.contexts))
 
 
@@ -176,19 +172,7 @@ class LargePerturbation:
             raise DataError(f"{self!r} has nothing to train; take positive sizes and a dropout below 1")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedLargePerturbation:
-        """Train the networks.
-
-        Args:
-            screen: Measured effects in any number of contexts.
-            seed: Fixes starting values, the conditions that stop the training, their order, and dropout.
-
-        Returns:
-            The fitted model. Its variance is that of the conditions that stopped the training, hence optimistic,
-            or of all without them.
-
-        Raises:
-            DataError: If the screen has no rows, or the training diverges.
-        """
+        """Train the networks."""
         two_factor = TwoFactor().fit(screen, seed=seed)
         ordered = screen.in_canonical_order()
         context = torch.tensor([two_factor.contexts.index(name) for name in ordered.contexts])

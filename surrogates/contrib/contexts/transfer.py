@@ -233,11 +233,7 @@ class FittedTransfer:
     views: tuple[TransferInContext, ...]  # the model in each of them
 
     def in_context(self, context: str) -> TransferInContext:
-        """View the model in one context.
-
-        Raises:
-            UnknownNameError: If the context was never seen: its single effects are not known.
-        """
+        """View the model in one context."""
         return self.views[context_number(context, self.contexts)]
 
 
@@ -254,18 +250,7 @@ class Transfer:
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedTransfer:  # noqa: ARG002 - nothing is random
-        """Learn the law of each context.
-
-        Args:
-            screen: Measured effects in two contexts or more, with single perturbations.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If there are fewer than two contexts, or nothing was measured alone.
-        """
+        """Learn the law of each context."""
         require_several_contexts(screen, what="learn from another")
         table = ActionTable.of(screen)
         singles = _singles_of_contexts(table)

@@ -68,18 +68,7 @@ class TwoFactor:
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedTwoFactor:  # noqa: ARG002 - nothing is random
-        """Average each action over contexts.
-
-        Args:
-            screen: Measured effects in any number of contexts.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has no rows.
-        """
+        """Average each action over contexts."""
         table = ActionTable.of(screen)
         nothing = table.effects.new_zeros(len(table.contexts), len(screen.readouts))
         return FittedTwoFactor(table.contexts, _action_effects(table, screen.readouts, nothing))
@@ -94,11 +83,7 @@ class FittedTwoWay:
     shifts: Float[Tensor, "c g"]  # what each context adds to every action; they sum to zero
 
     def in_context(self, context: str) -> ActionEffects:
-        """View the model in one context.
-
-        Raises:
-            UnknownNameError: If the context was never seen: its shift is not known.
-        """
+        """View the model in one context."""
         return replace(self.view, shift=self.shifts[context_number(context, self.contexts)])
 
 
@@ -110,18 +95,7 @@ class TwoWay:
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedTwoWay:  # noqa: ARG002 - nothing is random
-        """Solve the least squares problem of the layout, in which cells may be missing.
-
-        Args:
-            screen: Measured effects in any number of contexts.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has no rows.
-        """
+        """Solve the least squares problem of the layout, in which cells may be missing."""
         table = ActionTable.of(screen)
         shifts = _context_shifts(table)
         return FittedTwoWay(table.contexts, _action_effects(table, screen.readouts, shifts), shifts)
@@ -136,11 +110,7 @@ class FittedContextMean:
     means: Float[Tensor, "c g"]  # mean effect of each
 
     def in_context(self, context: str) -> FittedMean:
-        """View the model in one context.
-
-        Raises:
-            UnknownNameError: If the context was never seen: its mean is not known.
-        """
+        """View the model in one context."""
         mean = self.means[context_number(context, self.contexts)]
         return replace(self.view, rows=mean.repeat(len(self.view.vocabulary), 1))
 
@@ -150,18 +120,7 @@ class ContextMean:
     """Predicts the mean effect over all actions measured in the context, also called the cell-type mean."""
 
     def fit(self, screen: Screen, *, seed: int) -> FittedContextMean:  # noqa: ARG002 - nothing is random
-        """Average each context over its actions.
-
-        Args:
-            screen: Measured effects in any number of contexts.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has no rows.
-        """
+        """Average each context over its actions."""
         table = ActionTable.of(screen)
         means = table.effects.sum(1) / table.measured.sum(1, keepdim=True)
         variance = residual_variance((table.effects - means[:, None])[table.measured])
@@ -256,11 +215,7 @@ class FittedSyntheticInterventions:
         return self.table.contexts
 
     def in_context(self, context: str) -> FittedSyntheticInContext:
-        """View the model in one context.
-
-        Raises:
-            UnknownNameError: If the context was never seen: no donor was measured in it.
-        """
+        """View the model in one context."""
         number = context_number(context, self.contexts)
         return FittedSyntheticInContext(
             self.readouts, number, self.table, self.energy, self.fallback, self.variance[number]
@@ -290,19 +245,7 @@ class SyntheticInterventions:
             raise DataError(f"energy {self.energy!r} is no share of the singular values; take one such as 0.95")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedSyntheticInterventions:
-        """Keep the training data, and measure how well each context's measured actions are predicted.
-
-        Args:
-            screen: Measured effects in two contexts or more.
-            seed: Not used.
-
-        Returns:
-            The fitted model. Its variance is that of at most 200 measured actions in each context, each predicted
-            without its own measurement there.
-
-        Raises:
-            DataError: If there are fewer than two contexts.
-        """
+        """Keep the training data, and measure how well each context's measured actions are predicted."""
         require_several_contexts(screen, what="tell how actions relate elsewhere")
         table = ActionTable.of(screen)
         fallback = TwoFactor().fit(screen, seed=seed).view

@@ -20,16 +20,12 @@ CONFOUNDED = "confounded with"  # begins the note of conditions that cannot be t
 
 @dataclass(frozen=True)
 class Batches:
-    """Strata of rows: those of one batch and one context, whose controls they are compared with.
-
-    Attributes:
-        of_row: Number of the stratum of each row, ``-1`` where the row is not read.
-    """
+    """Strata of rows: those of one batch and one context, whose controls they are compared with."""
 
     column: str  # its name in the table
     names: tuple[str, ...]  # the batch of each stratum
     contexts: tuple[str, ...]  # the context of each stratum
-    of_row: Int[np.ndarray, "rows"]
+    of_row: Int[np.ndarray, "rows"]  # number of the stratum of each row, ``-1`` where the row is not read
 
     def __len__(self) -> int:
         return len(self.names)

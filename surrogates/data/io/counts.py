@@ -59,11 +59,7 @@ class LogNormalised:
 
     @classmethod
     def of(cls, counts: CellMatrix) -> "LogNormalised":
-        """Sum each cell, block by block.
-
-        Raises:
-            DataError: If a value is negative or not finite, or all cells are empty.
-        """
+        """Sum each cell, block by block."""
         total = _totals(counts)
         if not total.any():
             raise DataError("all cells are empty: there are no counts to normalise")
@@ -102,14 +98,7 @@ def _totals(counts: CellMatrix) -> Float[np.ndarray, "cells"]:
 
 
 def size_notes(table: pd.DataFrame, stored: CellMatrix, design: Design, *, counts: bool) -> dict[str, str]:
-    """Name the conditions whose cells are larger or smaller than those of the control, where totals can be seen.
-
-    Args:
-        table: Columns beside the cells, of which one may hold the totals.
-        stored: The values, of which totals are taken otherwise.
-        design: The condition of each cell.
-        counts: Whether the values are counts.
-    """
+    """Name the conditions whose cells differ in size from those of the control, where totals can be seen."""
     columns = [name for name in map(str, table.columns) if _TOTALS.fullmatch(name)]
     numeric = [name for name in columns if pd.api.types.is_numeric_dtype(table[name])]
     if not design.is_replicated:

@@ -22,13 +22,9 @@ _FEWEST_PARTNERS = 2
 
 @dataclass(frozen=True)
 class Design:
-    """What was done in each row of a table, and in which context.
+    """What was done in each row of a table, and in which context."""
 
-    Attributes:
-        codes: Number of the condition of each row, ``-1`` where the row is not read.
-    """
-
-    codes: Int[np.ndarray, "rows"]
+    codes: Int[np.ndarray, "rows"]  # number of the condition of each row, ``-1`` where the row is not read
     perturbations: tuple[Perturbation, ...]  # what was done in each condition
     contexts: tuple[str, ...]  # context of each condition, empty when the table has none
     detection: Detection  # how this was found
@@ -53,11 +49,7 @@ class Design:
         return int((self.codes != LEFT_OUT).sum()) >= 2 * len(self)
 
     def refuse_without_label(self) -> None:
-        """Refuse rows without a label, in tables whose every row is a measurement.
-
-        Raises:
-            DataError: If there is one.
-        """
+        """Refuse rows without a label, in tables whose every row is a measurement."""
         if missing := self.left_out.get(_NO_LABEL):
             raise DataError(
                 f"{missing} row(s) have no label in {' and '.join(map(repr, self.detection.target_cols))};"
@@ -67,11 +59,7 @@ class Design:
 
 
 def design_of(table: pd.DataFrame, stated: Dialect, *, used: Collection[str] = ()) -> Design:
-    """Find what was done in each row; columns that are ``used`` otherwise are not worth a note.
-
-    Raises:
-        DataError: If the columns cannot be told, or a context, dose or mode is missing or unreadable.
-    """
+    """Find what was done in each row; columns that are ``used`` otherwise are not worth a note."""
     detection = detect(table, stated)
     texts = pd.DataFrame({column: as_text(table[column]) for column in detection.columns})
     group = texts.groupby(list(texts.columns), sort=False).ngroup().to_numpy()
@@ -117,11 +105,7 @@ def _refuse_partner(
     perturbations: Sequence[Perturbation],
     detection: Detection,
 ) -> None:
-    """Refuse a column that names other targets beside those of the label.
-
-    Raises:
-        DataError: If there is one.
-    """
+    """Refuse a column that names other targets beside those of the label."""
     known = {target for one in perturbations for target in one.targets}
     (first,) = detection.target_cols
     for name in table.select_dtypes(exclude=["number", "bool"]):
@@ -140,11 +124,7 @@ def _refuse_partner(
 
 
 def _batches(column: pd.Series, assigned: Assigned, left_out: Counter[str]) -> Batches:
-    """Number the batches; rows without a batch, or controls in it, are left out and counted.
-
-    Raises:
-        DataError: If no batch holds controls and other rows.
-    """
+    """Number the batches; rows without a batch, or controls in it, are left out and counted."""
     names = as_text(column)
     empty = assigned.kept & (np.asarray(names, dtype=object) == "")
     left_out.update({f"without a batch in {column.name!r}": int(empty.sum())} if empty.any() else {})

@@ -131,10 +131,6 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     """Find the columns and the format of labels.
 
     What the caller states comes first, then names in use, then values.
-
-    Raises:
-        UnknownNameError: If a stated column or control does not exist.
-        DataError: If nothing or more than one thing qualifies; the message names the argument that decides.
     """
     targets, target_rule = _find_targets(table, stated)
     label_format, format_rules = _label_format(table, targets, stated)

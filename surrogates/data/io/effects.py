@@ -30,11 +30,7 @@ _OWN = re.compile(r".*__sd|n_wells|n_cells|.*_n_guides|kind")  # beside effects 
 def screen_of_table(
     table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
 ) -> Screen:
-    """Read a wide table; columns that are not read become annotations.
-
-    Raises:
-        DataError: If its content is refused.
-    """
+    """Read a wide table; columns that are not read become annotations."""
     table, kinds = _measured(table)
     detection = detect(table, stated)
     names = _readable(table, detection.columns)
@@ -156,11 +152,7 @@ def _numbers(table: pd.DataFrame, names: Sequence[str]) -> Float[np.ndarray, "ro
 
 
 def _refuse_crossed(table: pd.DataFrame, design: Design) -> None:
-    """Refuse a column that takes the same few values in each condition: it says what was done, and is no readout.
-
-    Raises:
-        DataError: If there is one.
-    """
+    """Refuse a column that takes the same few values in each condition: it says what was done."""
     kept = design.codes != LEFT_OUT
     conditions, count = np.unique(design.codes[kept], return_counts=True)
     if len(conditions) < _FEWEST_CROSSED or count.min() < 2:
@@ -178,11 +170,7 @@ def _refuse_crossed(table: pd.DataFrame, design: Design) -> None:
 def _standard_errors(
     table: pd.DataFrame, names: Sequence[str]
 ) -> tuple[Float[np.ndarray, "rows g"] | None, dict[str, str]]:
-    """Standard errors from deviations beside the readouts, and what is to be said of them.
-
-    Raises:
-        DataError: If some readouts have a deviation and others have none.
-    """
+    """Standard errors from deviations beside the readouts, and what is to be said of them."""
     columns = set(table.columns)
     without = [name for name in names if f"{name}__sd" not in columns]
     if len(without) == len(names):
@@ -226,12 +214,7 @@ def screen_of_effects(
     annotations: pd.DataFrame,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Take the rows of a table of effects; replicates are averaged, and the mean of control rows is subtracted.
-
-    Raises:
-        DataError: If replicates differ in a column that is no replicate, or on anything that
-            :meth:`Screen.from_labels` refuses.
-    """
+    """Take the rows of a table of effects; replicates are averaged, and the mean of control rows is subtracted."""
     design.refuse_without_label()
     if column := looks_transposed(readouts, [one.label for one in design.perturbations]):
         raise DataError(
@@ -345,11 +328,7 @@ def _within_batches(
 
 
 def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
-    """Refuse to average rows of a condition that differ in what looks like a dose, a time, a partner or a state.
-
-    Raises:
-        DataError: If there is such a column; it is named, with the options that keep its values apart.
-    """
+    """Refuse to average rows of a condition that differ in what looks like a dose, a time or a partner."""
     kept = design.codes != LEFT_OUT
     for name in map(str, annotations.columns):
         batches = None if design.batches is None else design.batches.column

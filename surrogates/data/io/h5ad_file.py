@@ -28,11 +28,7 @@ _SYMBOLS = frozenset({
 
 
 def frame(parent: Stored, key: str) -> pd.DataFrame:
-    """Read a table, after a look at all that it is made of.
-
-    Raises:
-        DataError: If there is none, or it cannot be trusted.
-    """
+    """Read a table, after a look at all that it is made of."""
     found = part(parent, key, whole=True)
     table = None if found is None else element(found, key)
     if not isinstance(table, pd.DataFrame):
@@ -52,12 +48,7 @@ def design_table(obs: pd.DataFrame, stated: Dialect) -> pd.DataFrame:
 
 
 def matrix(parent: Stored, layer_key: str | None, *, rows: int, columns: int) -> CellMatrix:
-    """Find the matrix of values; it stays on disk.
-
-    Raises:
-        UnknownNameError: If there is no such layer.
-        DataError: If there is no ``X``, it is damaged, or its shape is not that of obs and var.
-    """
+    """Find the matrix of values; it stays on disk."""
     layers = names_in(parent, "layers")
     _refuse_unknown_layer(layer_key, layers)
     key = "X" if layer_key is None else f"layers/{layer_key}"
@@ -68,12 +59,7 @@ def matrix(parent: Stored, layer_key: str | None, *, rows: int, columns: int) ->
 
 
 def matrix_in_memory(source: AnnotatedMatrix, layer_key: str | None, *, rows: int) -> CellMatrix:
-    """Find the matrix of values of an ``AnnData``.
-
-    Raises:
-        UnknownNameError: If there is no such layer.
-        DataError: If there is no ``X``, or it is empty.
-    """
+    """Find the matrix of values of an ``AnnData``."""
     layers = list(source.layers)
     _refuse_unknown_layer(layer_key, layers)
     stored = source.X if layer_key is None else source.layers[layer_key]
@@ -103,11 +89,7 @@ def _no_values(what: str, layers: Sequence[str], *, raw: bool) -> DataError:
 
 
 def element(found: Part, key: str) -> object:
-    """Read one checked part of the file as AnnData writes it.
-
-    Raises:
-        DataError: If anndata cannot read it.
-    """
+    """Read one checked part of the file as AnnData writes it."""
     try:
         if (plain := _plain(found)) is not None:
             return plain
@@ -143,11 +125,7 @@ def _plain(found: Part) -> Part:
 
 
 def readout_names(var: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Name the readouts: by symbols if the row names are Ensembl ids, and each by a name of its own.
-
-    Returns:
-        The names, and what is to be said of them.
-    """
+    """Name the readouts: by symbols if the row names are Ensembl ids, and each by a name of its own."""
     names, said = [str(name) for name in var.index], {}
     if names and sum(bool(_ENSEMBL.fullmatch(name)) for name in names) > len(names) / 2:
         column = next((name for name in var if folded(name) in _SYMBOLS), None)
@@ -178,11 +156,7 @@ def readout_names(var: pd.DataFrame) -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
-    """Read a whole matrix.
-
-    Raises:
-        DataError: If it is larger than the memory at hand.
-    """
+    """Read a whole matrix."""
     rows, columns = stored.shape
     what, needed = f"a matrix of {rows:,} rows and {columns:,} columns", 3 * 8 * rows * columns
     refuse_beyond_memory(what, needed)
@@ -194,11 +168,7 @@ def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
 
 
 def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Find the numbers of some readouts.
-
-    Raises:
-        UnknownNameError: If there is no such readout.
-    """
+    """Find the numbers of some readouts."""
     where = {name: column for column, name in enumerate(names)}
     if unknown := next((name for name in wanted if name not in where), None):
         raise UnknownNameError.from_known("readout", unknown, names)

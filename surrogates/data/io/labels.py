@@ -130,11 +130,7 @@ class LabelFormat:
     whole: frozenset[tuple[str, ...]] = frozenset()  # pieces that are one name, as ``Vitamin C`` and ``E``
 
     def split(self, label: str) -> tuple[str, ...]:
-        """Divide a label into its parts.
-
-        Raises:
-            DataError: If it could be divided in two ways.
-        """
+        """Divide a label into its parts."""
         if self.sep is None or label.strip().casefold() in self.controls:
             return (label.strip(),)
         if self.singles is None:
@@ -152,13 +148,7 @@ class LabelFormat:
         return name.casefold() in self.controls or name in (self.singles or ())
 
     def perturbation(self, parts: Sequence[str], doses: Sequence[str], mode: Mode) -> Perturbation:
-        """Build what was done from the parts of a label; controls, and parts at dose 0, vanish.
-
-        Raises:
-            DataError: If a label is too long, a dose is not a number or negative, doses and parts do not
-                match, or a
-                target stands there twice.
-        """
+        """Build what was done from the parts of a label; controls, and parts at dose 0, vanish."""
         if (length := max(map(len, parts), default=0)) > LONGEST_NAME:
             raise DataError(
                 f"a label of {length} characters ({shown(parts[0])}) is not a name of a perturbation; name"
@@ -185,9 +175,6 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
 
     A separator is found where both sides of it are names that stand alone elsewhere. Failing that, ``+`` and the
     like, which names hardly hold, divide whatever they stand in.
-
-    Raises:
-        DataError: If two separators are found; it names both.
     """
     known = frozenset(label.strip() for label in labels)
     written = next((each for each in _written_forms(known, controls) if each[1]), None)
@@ -241,15 +228,7 @@ def stated_separator(labels: Iterable[str], sep: str, controls: Container[str]) 
 
 
 def read_label(text: str, targets: Collection[str]) -> Perturbation | None:
-    """Read a label as a file may write it: any separator, in any case, with words for controls, by former symbols.
-
-    Args:
-        text: The label.
-        targets: Names of what can be acted upon.
-
-    Returns:
-        What it says, or ``None`` if some part is no target, or it can be read in two ways.
-    """
+    """Read a label with any separator, case, control word or former symbol, if that can mean one thing only."""
     exact = {target: target for target in targets}
     folded: dict[str, str | None] = {}
     for target in targets:

@@ -43,11 +43,7 @@ def screen_of_h5ad(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
-
-    Raises:
-        DataError: If the file is damaged, is not AnnData, or its content is refused.
-    """
+    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells."""
     with opened(path) as file:
         return screen_of_group(
             file, frame(file, "obs"), stated, layer_key=layer_key, readouts=readouts, provenance=provenance
@@ -63,11 +59,7 @@ def screen_of_group(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read a group that holds the parts of an AnnData, with what is known of its rows.
-
-    Raises:
-        DataError: If a part is missing or damaged, or its content is refused.
-    """
+    """Read a group that holds the parts of an AnnData, with what is known of its rows."""
     table = design_table(obs, stated)
     names, said = readout_names(frame(group, "var"))
     layers = names_in(group, "layers")
@@ -87,11 +79,7 @@ def screen_of_annotated(
     layer_key: str | None,
     readouts: Sequence[str] | None,
 ) -> Screen:
-    """Read an ``AnnData``, as a file with the same content is read.
-
-    Raises:
-        DataError: If its content is refused.
-    """
+    """Read an ``AnnData``, as a file with the same content is read."""
     table = design_table(source.obs, stated)
     names, said = readout_names(source.var)
     found = matrix_in_memory(source, layer_key, rows=len(table))
@@ -112,17 +100,7 @@ def screen_of_parts(
     known: Mapping[str, str],
     replicates: Mapping[str, CellMatrix] | None = None,
 ) -> Screen:
-    """Make a screen of what was done in each row, and of values beside it.
-
-    Args:
-        table: What was done in each row.
-        stored: The values.
-        names: Names of its columns.
-        stated: What is known about the columns of the table.
-        readouts: Which to keep; all by default.
-        known: Where they come from.
-        replicates: Matrices like ``stored``, of whose rows these are the means.
-    """
+    """Make a screen of what was done in each row, and of values beside it."""
     design = design_of(table, stated)
     known = {**known, **design.provenance, **size_notes(table, stored, design, counts=COUNTS in known)}
     if design.is_replicated:
@@ -190,12 +168,7 @@ class EffectRows:
 
 
 def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = None) -> EffectRows:
-    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells.
-
-    Raises:
-        DataError: If the file is damaged, is not AnnData, cells have no control, or values look like counts and
-            nothing is said of them.
-    """
+    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells."""
     with opened(path) as file:
         table = design_table(frame(file, "obs"), stated)
         readouts, _ = readout_names(frame(file, "var"))

@@ -164,11 +164,7 @@ def screen_of_text(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read a table: delimited text, a sheet, or Parquet.
-
-    Raises:
-        DataError: If it cannot be read, or its content is refused.
-    """
+    """Read a table: delimited text, a sheet, or Parquet."""
     _refuse_layer(layer_key, stated, repr(path.name))
     table, form = _table(path, stated)
     known = {**provenance, "format": form} if form else provenance
@@ -250,11 +246,7 @@ def _unrepeated(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def suffix_of(file: Path) -> str:
-    """Find the ending of a file that can be read.
-
-    Raises:
-        DataError: If there is no such file, or its ending is none of those that are read.
-    """
+    """Find the ending of a file that can be read."""
     if file.is_dir() and file.suffix != ".zarr":
         raise DataError(f"{str(file)!r} is a folder; name a file in it")
     if not (file.is_file() or file.is_dir()):

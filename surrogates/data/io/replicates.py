@@ -37,11 +37,7 @@ def replicate_layers(names: Sequence[str]) -> tuple[str, ...]:
 def errors_of_layers(
     layers: Mapping[str, CellMatrix], names: Sequence[str]
 ) -> tuple[Float[np.ndarray, "n g"], str]:
-    """Take the standard error of the mean over layers, and say how.
-
-    Raises:
-        DataError: If a value is not finite.
-    """
+    """Take the standard error of the mean over layers, and say how."""
     values = np.stack([in_memory(layers[name]) for name in names])
     if not np.isfinite(values).all():
         raise DataError(

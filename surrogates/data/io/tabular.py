@@ -30,15 +30,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
 def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
-    """Read a text table, whatever its delimiter and decimal mark, and say what they are.
-
-    Args:
-        path: The file, which may be compressed with gzip.
-        is_text: Tells which columns stay as they are written, though they look like numbers.
-
-    Raises:
-        DataError: If a column has no name, two share one, or rows have more values than the header has names.
-    """
+    """Read a text table, whatever its delimiter and decimal mark, and say what they are."""
     text = text_of(path)
     lines = [line for line in text.splitlines()[: 4 * _PROBED_LINES] if line.strip()][:_PROBED_LINES]
     if not lines:
@@ -72,11 +64,7 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
 
 
 def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
-    """Read the only sheet of an Excel file that is not empty.
-
-    Raises:
-        DataError: If there are several sheets, or names repeat.
-    """
+    """Read the only sheet of an Excel file that is not empty."""
     sheet, rows = sheet_rows(path)
     if not rows:
         raise DataError(f"{path.name!r} holds no table")
@@ -102,11 +90,7 @@ def holds_numbers(kind: np.dtype | ExtensionDtype) -> bool:
 
 
 def refuse_repeats(names: Sequence[str]) -> None:
-    """Refuse a header in which a name occurs twice.
-
-    Raises:
-        DataError: If one does.
-    """
+    """Refuse a header in which a name occurs twice."""
     counts = Counter(names)
     if len(counts) < len(names):
         twice = min(name for name, count in counts.items() if count > 1)
@@ -125,13 +109,7 @@ def no_readouts(table: pd.DataFrame, candidates: Sequence[str]) -> Iterator[str]
 
 
 def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -> tuple[pd.DataFrame, str] | None:
-    """Turn one row per condition and readout into one row per condition, if the table is of that shape.
-
-    Args:
-        table: As it was read.
-        labels: Columns that name what was done and where.
-        others: The other columns that are read.
-    """
+    """Turn one row per condition and readout into one row per condition, if the table is of that shape."""
     kinds = dict(zip(table.columns, table.dtypes, strict=True))
     texts = [name for name in others if not pd.api.types.is_numeric_dtype(kinds[name])]
     apart = set(texts)
@@ -154,12 +132,7 @@ def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -
 
 
 def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | None:
-    """Find a column that is a condition, where rows are readouts: a combination of others, or a control.
-
-    Args:
-        readouts: Names of the columns of numbers.
-        labels: Labels of the conditions, canonical.
-    """
+    """Find a column that is a condition, where rows are readouts: a combination of others, or a control."""
     if any("+" in label for label in labels):
         return None
     names = frozenset(name.strip() for name in readouts)
@@ -172,12 +145,7 @@ def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | 
 
 
 def text_of(path: Path) -> str:
-    """Read a text file, maybe compressed, in the encodings in which spreadsheets save.
-
-    Raises:
-        DataError: If it is no regular file, unpacks to far more than its size, or holds a NUL, which ends a number
-            for some programs and not for others.
-    """
+    """Read a text file, maybe compressed, in the encodings in which spreadsheets save."""
     if not path.is_file():
         raise DataError(f"{str(path)!r} is a folder or no file; name a table")
     opened = gzip.open if path.suffix == ".gz" else open
@@ -205,11 +173,7 @@ def text_of(path: Path) -> str:
 
 
 def fields_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:
-    """Divide lines into fields.
-
-    Raises:
-        DataError: If a field is longer than any is, as behind a quotation mark that is never closed.
-    """
+    """Divide lines into fields."""
     try:
         return list(csv.reader(lines, delimiter=delimiter))
     except csv.Error as error:

@@ -43,11 +43,7 @@ def screen_of_gct(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read profiles or signatures; conditions with two of them or more on average are compared with their control.
-
-    Raises:
-        DataError: If the file is damaged, or its content is refused.
-    """
+    """Read profiles or signatures; conditions with two or more on average are compared with their control."""
     if layer_key is not None:
         raise DataError(f"layer_key={layer_key!r} is stated, but {path.name!r} has no layers")
     with _gctx(path) if path.suffix == ".gctx" else nullcontext(_of_gct(path)) as (obs, var, values):

@@ -79,11 +79,7 @@ def holds_guide_counts(table: pd.DataFrame, stated: Dialect, *, readouts: Sequen
 def screen_of_guide_counts(
     table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
 ) -> Screen:
-    """Read the fold change between two arms; guides of one pair are averaged, controls beside a gene make singles.
-
-    Raises:
-        DataError: If the arms cannot be told, counts are missing or negative, or the content is refused.
-    """
+    """Read the fold change between two arms, averaged over guides; a control beside a gene makes a single."""
     if unknown := next((name for name in readouts or () if name != READOUT), None):
         raise UnknownNameError.from_known("readout", unknown, [READOUT])
     arms = arms_of(table, stated)
@@ -122,12 +118,7 @@ def screen_of_guide_counts(
 
 
 def arms_of(table: pd.DataFrame, stated: Dialect) -> Arms:
-    """Find which columns are counts before and after.
-
-    Raises:
-        UnknownNameError: If a stated column does not exist.
-        DataError: If only one arm is stated, the two share a column, or names do not tell them apart.
-    """
+    """Find which columns are counts before and after."""
     if stated.baseline_cols or stated.endpoint_cols:
         baseline, endpoint = tuple(stated.baseline_cols or ()), tuple(stated.endpoint_cols or ())
         for name in (*baseline, *endpoint):
@@ -166,11 +157,7 @@ def fold_changes(
 
 
 def size_factors(counts: Float[np.ndarray, "guides samples"]) -> Float[np.ndarray, "samples"]:
-    """Median ratio to the geometric mean over samples, of guides that all of these have; else of their totals.
-
-    Raises:
-        DataError: If a sample has no counts.
-    """
+    """Median ratio to the geometric mean over samples, of guides that all of these have; else of their totals."""
     if not counts.sum(axis=0).all():
         raise DataError("a sample has no counts at all; leave its column out")
     common = counts[(counts > 0).all(axis=1)]

@@ -19,11 +19,7 @@ _OF_GUIDES = ({"sgrna", "control_count", "treatment_count"}, {"sgrna", "lfc", "p
 
 
 def summarises_genes(table: pd.DataFrame) -> bool:
-    """Tell a summary of MAGeCK by its columns.
-
-    Raises:
-        DataError: If it is one of guides, or of a version that gave no fold changes.
-    """
+    """Tell a summary of MAGeCK by its columns."""
     columns = {str(name).casefold() for name in table}
     counts = "its table of counts, with --baseline-cols and --endpoint-cols"
     if any(each <= columns for each in _OF_GUIDES):
@@ -45,10 +41,6 @@ def screen_of_summary(
     """Read effects of genes: the fold change of a test, or the coefficient of each condition with its error.
 
     P-values, ranks and numbers of guides are left out, and so are genes without an effect.
-
-    Raises:
-        UnknownNameError: If a stated readout does not exist.
-        DataError: If no column names the genes, or the content is refused.
     """
     named = {str(name).casefold(): str(name) for name in table}
     genes = [named[name] for name in ("id", "gene") if name in named]

@@ -22,11 +22,7 @@ def screen_of_h5mu(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read one modality of an ``.h5mu`` file.
-
-    Raises:
-        DataError: If the file is damaged, is not MuData, or its content is refused.
-    """
+    """Read one modality of an ``.h5mu`` file."""
     with opened(path) as file:
         if not names_in(file, "mod"):
             raise DataError(f"{path.name!r} has no modalities: it is not MuData; name it .h5ad if it is AnnData")
@@ -41,12 +37,7 @@ def screen_of_modality(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read the modality that is stated, or the only one, with all that the file knows of its cells.
-
-    Raises:
-        UnknownNameError: If there is no such modality.
-        DataError: If there are several and none is stated, or what is known of the cells contradicts itself.
-    """
+    """Read the modality that is stated, or the only one, with all that the file knows of its cells."""
     name = _modality(file, stated)
     modality = located(file, f"mod/{name}")
     if not isinstance(modality, Stored):

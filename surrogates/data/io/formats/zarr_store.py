@@ -39,11 +39,7 @@ def screen_of_zarr(
     readouts: Sequence[str] | None,
     provenance: Mapping[str, str],
 ) -> Screen:
-    """Read what ``AnnData.write_zarr`` wrote, or one modality of what ``MuData.write_zarr`` wrote.
-
-    Raises:
-        DataError: If the store is damaged, is not AnnData, or its content is refused.
-    """
+    """Read what ``AnnData.write_zarr`` wrote, or one modality of what ``MuData.write_zarr`` wrote."""
     with _opened(path) as group:
         if names_in(group, "mod"):
             return screen_of_modality(group, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)

@@ -38,11 +38,7 @@ Part: TypeAlias = Any  # a group or a dataset, of HDF5 or zarr
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open a file for reading; what is refused of it names the file.
-
-    Raises:
-        DataError: If it is not readable HDF5.
-    """
+    """Open a file for reading; what is refused of it names the file."""
     if not path.is_file():
         raise DataError(f"{str(path)!r} is a folder or no file; name an HDF5 file")
     if path.stat().st_size <= _LARGEST_WALKED:
@@ -83,11 +79,7 @@ def _refuse_endless(path: Path) -> None:
 
 
 def names_in(parent: Stored, key: str) -> list[str]:
-    """Names of what a group holds; none if there is no such group.
-
-    Raises:
-        DataError: If it cannot be read, or leads out of the file.
-    """
+    """Names of what a group holds; none if there is no such group."""
     group = located(parent, key)
     try:
         return list(map(str, group)) if isinstance(group, Stored) else []
@@ -96,20 +88,7 @@ def names_in(parent: Stored, key: str) -> list[str]:
 
 
 def part(parent: Stored, key: str, *, whole: bool) -> Part | None:
-    """Find a part, and check it with all that lies below it.
-
-    Args:
-        parent: The file, or a group of it.
-        key: Where the part is.
-        whole: Whether it will be held in memory whole; else its size is held against what is stored only.
-
-    Returns:
-        The part, ``None`` if there is none.
-
-    Raises:
-        DataError: If a link leads elsewhere or in a circle, data lie outside of the file, a type or filter is none
-            that is read, or a size cannot be.
-    """
+    """Find a part, and check it with all that lies below it."""
     found = located(parent, key)
     if not isinstance(found, h5py.Group | h5py.Dataset):
         return found
@@ -131,9 +110,6 @@ def located(parent: Stored, key: str) -> Part | None:
     """Go down to a part, link by link, none of which may lead elsewhere; what lies below it is not checked.
 
     A zarr store has no links, and its arrays are checked when it is opened.
-
-    Raises:
-        DataError: If a link does, or is damaged.
     """
     if not isinstance(parent, h5py.Group):
         if key and key not in parent:

@@ -19,14 +19,7 @@ _FORMATS: Mapping[str, Literal["csr", "csc"]] = {
 
 
 def stored_matrix(parent: Stored, key: str, *, shape: tuple[int, int]) -> CellMatrix | None:
-    """Find a matrix of numbers, dense or sparse, of a known shape.
-
-    Returns:
-        The matrix; ``None`` if there is none, or it is empty on purpose.
-
-    Raises:
-        DataError: If it is damaged, has another shape, or is none.
-    """
+    """Find a matrix of numbers, dense or sparse, of a known shape."""
     found = part(parent, key, whole=False)
     if found is None:
         return None
@@ -52,11 +45,7 @@ class StoredDense:
         return tuple(map(int, self.values.shape))
 
     def __getitem__(self, key: tuple[slice, slice], /) -> object:
-        """Read a block.
-
-        Raises:
-            DataError: If it is damaged.
-        """
+        """Read a block."""
         return read(self.values, self.key, key)
 
 
@@ -72,11 +61,7 @@ class StoredSparse:
     key: str  # where it is in the file
 
     def __getitem__(self, key: tuple[slice, slice], /) -> object:
-        """Read a block; entries that occur more than once are summed, as scipy does.
-
-        Raises:
-            DataError: If a number of a row or column is outside of the matrix, or the block is damaged.
-        """
+        """Read a block; entries that occur more than once are summed, as scipy does."""
         major, minor = key if self.format == "csr" else key[::-1]
         first, last, _ = major.indices(len(self.starts) - 1)
         starts = self.starts[first : last + 1]
@@ -153,11 +138,7 @@ def size_of_file(stored: CellMatrix) -> int | None:
 
 
 def read(stored: Part, key: str, place: object = slice(None)) -> np.ndarray:
-    """Read values of a checked dataset.
-
-    Raises:
-        DataError: If they are damaged.
-    """
+    """Read values of a checked dataset."""
     try:
         block: np.ndarray = stored[place]
     except BROKEN as error:

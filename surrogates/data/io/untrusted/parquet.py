@@ -19,12 +19,7 @@ _BROKEN = (
 
 
 def read_parquet(path: Path) -> pd.DataFrame:
-    """Read a table; row names become columns.
-
-    Raises:
-        DataError: If it is damaged, larger than its file can be, a column repeats, or holds neither numbers nor
-            text.
-    """
+    """Read a table; row names become columns."""
     try:
         with pq.ParquetFile(path, memory_map=False) as file:
             _refuse_types(file.schema_arrow)

@@ -25,14 +25,7 @@ _CELLS_PER_BYTE = 2
 
 
 def sheet_rows(path: Path) -> tuple[str, list[Row]]:
-    """Read the only filled sheet of an Excel file; missing cells are empty texts, whole numbers have no decimals.
-
-    Returns:
-        Its name, and its rows, all of the same length.
-
-    Raises:
-        DataError: If there are several sheets, it is damaged, or larger than its file can be.
-    """
+    """Read the only filled sheet of an Excel file, and its name; rows are filled up with empty texts."""
     from openpyxl import load_workbook  # noqa: PLC0415 - needed for these files only
 
     _refuse_bomb(path)

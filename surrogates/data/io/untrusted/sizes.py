@@ -16,11 +16,7 @@ _SHARE = 0.7  # of the memory at hand
 
 
 def refuse_unstored(what: str, declared: int, stored: int) -> None:
-    """Refuse what declares far more bytes than the file stores for it.
-
-    Raises:
-        DataError: If no compression could have made them of what is stored.
-    """
+    """Refuse what declares far more bytes than the file stores for it."""
     if declared > max(_ALWAYS_STORED, STORED_RATIO * stored):
         raise DataError(
             f"{what} declares {in_words(declared)} and stores {in_words(stored)}, more than {STORED_RATIO} times"
@@ -29,11 +25,7 @@ def refuse_unstored(what: str, declared: int, stored: int) -> None:
 
 
 def refuse_too_large(what: str, needed: int, *, of_file: int) -> None:
-    """Refuse what needs far more memory than its file has bytes, or more than there is.
-
-    Raises:
-        DataError: If it does; both numbers are named.
-    """
+    """Refuse what needs far more memory than its file has bytes, or more than there is."""
     if needed > max(_ALWAYS_HELD, HELD_RATIO * of_file):
         raise DataError(
             f"{what} needs {in_words(needed)} of memory, more than {HELD_RATIO} times the {in_words(of_file)} of"
@@ -43,11 +35,7 @@ def refuse_too_large(what: str, needed: int, *, of_file: int) -> None:
 
 
 def refuse_beyond_memory(what: str, needed: int) -> None:
-    """Refuse what needs more memory than is at hand.
-
-    Raises:
-        DataError: If it does.
-    """
+    """Refuse what needs more memory than is at hand."""
     if needed > _ALWAYS_HELD and needed > (free := int(_SHARE * psutil.virtual_memory().available)):
         raise DataError(
             f"{what} needs {in_words(needed)} of memory, and {in_words(free)} can be had; read fewer rows or"
@@ -56,11 +44,7 @@ def refuse_beyond_memory(what: str, needed: int) -> None:
 
 
 def refuse_unlikely(what: str, needed: int, *, of_file: int) -> None:
-    """Refuse what would be held whole, is large, and almost empty by its file.
-
-    Raises:
-        DataError: If it is.
-    """
+    """Refuse what would be held whole, is large, and almost empty by its file."""
     if needed > max(_ALWAYS_WHOLE, _EMPTY_RATIO * of_file):
         raise DataError(
             f"{what} needs {in_words(needed)} of memory, and its file has {in_words(of_file)}: almost all of it is"
