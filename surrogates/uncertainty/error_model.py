@@ -54,6 +54,13 @@ class FactorCovariance:
         vectors, values, _ = torch.linalg.svd(square)
         return tall @ vectors, values
 
+    @cached_property
+    def precision(self) -> tuple[Float[Tensor, "g"], Float[Tensor, "g r"]]:
+        """Weights ``w`` and directions ``V`` of the inverse, ``diag(w) - V V^T``."""
+        vectors, values = self._spectrum
+        root = self.diagonal.rsqrt()[:, None]
+        return self.diagonal.reciprocal(), root * vectors * (values.square() / (1 + values.square())).sqrt()
+
     def whiten(self, rows: Float[Tensor, "b g"]) -> Float[Tensor, "b g"]:
         """Multiply rows by a square root of the inverse: their inner products become Mahalanobis products.
 

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.forms import FoldProducts, HeldOutFold
 
 RANKS = (0, 5, 10, 20, 40, 80)
 SHRINKAGES = (0.0, 0.1, 0.5, 1.0)
@@ -39,47 +40,22 @@ _STEP = 0.25
 _LOWEST, _HIGHEST = -48, 4  # of the grid: temperatures of 6e-6 to 2.7
 _COARSE = 8  # every so many points of the grid are looked at first
 _NOTHING = -80.0  # log probabilities below are none; those of denormal numbers take ten times as long
-_BLOCK = 2**18  # scores of so many rows and candidates are worked out together
-_NUMBERS = 2**24  # in forms of shapes that are kept for later choices of the same covariance, 128 MiB
+_NUMBERS = 2**25  # in products of shapes that are kept for later choices of the same covariance, 256 MiB
 _REACH = 3  # points of the grid that are looked at on either side of the best of the law before
 
 
 @dataclass(frozen=True)
-class HeldOutFold:
-    """Combinations that a model has not seen, and the candidates among which they are to be identified.
+class FoldTrial:
+    """A fold to be identified, and the residuals that its error model may be learnt from.
 
     Attributes:
-        atoms: Few rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
+        fewer: The fold with fewer candidates, among which error models are compared; what is chosen is tempered,
+            and promised, among all.
     """
-
-    measured: Float[Tensor, "n g"]  # measured effects of the held-out combinations
-    truth: Int[Tensor, "n"]  # number of each of them among the candidates
-    atoms: Float[Tensor, "a g"]
-    summed: Int[Tensor, "c k"]  # which of the atoms are summed for each candidate
-    basis: Float[Tensor, "r g"]  # few more rows of effects
-    products: Float[Tensor, "c r"]  # weight of each basis row in each candidate's prediction
-    scale: Float[Tensor, "c"]  # posterior scale of the candidates
-    parts: Int[Tensor, "c 2"]  # vocabulary ids of the two parts of each candidate
-    singles: Float[Tensor, "v g"]  # single effect of each vocabulary entry
-    probed: Int[Tensor, "p"]  # which of the combinations are to be identified; all of them lend their residuals
-
-    @property
-    def predictions(self) -> Float[Tensor, "c g"]:
-        """Predicted effect of every candidate."""
-        return self.atoms[self.summed].sum(1) + self.products @ self.basis
-
-    @property
-    def truths(self) -> tuple[Int[Tensor, "_p"], ...]:
-        """Number of the true candidate of each probed row, in blocks of rows that stay in a processor's cache."""
-        return tuple(self.truth[self.probed].split(max(1, _BLOCK // len(self.parts))))
-
-
-@dataclass(frozen=True)
-class FoldTrial:
-    """A fold to be identified, and the residuals that its error model may be learnt from."""
 
     fold: HeldOutFold  # the fold, and candidates as a model predicts them that has not seen it
     others: StandardResiduals  # residuals of all other folds, each under a model that has seen neither of the two
+    fewer: HeldOutFold | None = None
 
 
 @dataclass(frozen=True)
@@ -138,22 +114,25 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     """
     support = sum(len(trial.fold.measured) for trial in trials)
     scores = _Scores(trials)
+    some = [trial if trial.fewer is None else replace(trial, fold=trial.fewer) for trial in trials]
+    quick = scores if all(trial.fewer is None for trial in trials) else _Scores(some)
     fold = scores.fold
     # Factors beyond this leave too few residuals to estimate what they do not explain.
     most = min(0.7 * support * (1 - 1 / len(trials)), trials[0].fold.measured.shape[1] - 1)
     ranks = [rank for rank in RANKS if rank <= most] if support >= FEWEST_TO_CHOOSE else []
     everyone = torch.ones(len(fold), dtype=torch.bool)
     masks = [everyone, *(fold != each for each in range(len(trials)))]
-    found = [_search(scores, mask, ranks) for mask in masks]
+    choices = [_search(quick, mask, ranks) for mask in masks]
+    found = [scores.selections([choice], mask)[0] for choice, mask in zip(choices, masks, strict=True)]
     rows = [scores.at(selection.choice, selection.temperature) for selection in found]
     parts = torch.cat([trial.fold.parts[trial.fold.truth[trial.fold.probed]] for trial in trials])
     return LawSelection(found[0], tuple(found[1:]), Promise(parts, fold, rows[0], torch.stack(rows[1:])))
 
 
-def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) -> Selection:
+def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) -> LawChoice:
     """Find the error model that identifies some of the held-out combinations best."""
     if not ranks:
-        return scores.selections([LawChoice()], rows)[0]
+        return LawChoice()
     best = scores.selections([LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)], rows)[0]
     for _ in range(_MOST_SWEEPS):
         before = best.choice
@@ -162,7 +141,7 @@ def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) ->
             best = max([best, *tried], key=lambda each: each.log_score)
         if best.choice == before:
             break
-    return best
+    return best.choice
 
 
 class _Scores:
@@ -171,9 +150,7 @@ class _Scores:
     def __init__(self, trials: Sequence[FoldTrial]) -> None:
         self._trials = trials
         self._tempered: dict[LawChoice, Tempered] = {}
-        self._forms: dict[tuple[int, float], list[list[_Forms]]] = {}
-        pairs = sum(len(trial.fold.probed) * len(trial.fold.parts) for trial in trials)
-        self._most = _NUMBERS // max(1, 3 * pairs)
+        self._products: dict[tuple[int, float], list[tuple[ErrorLaw, FoldProducts]]] = {}
         sizes = torch.tensor([len(trial.fold.probed) for trial in trials])
         self.fold = torch.arange(len(trials)).repeat_interleave(sizes)
 
@@ -194,19 +171,16 @@ class _Scores:
         truths = [block for trial in self._trials for block in trial.fold.truths]
         folds = [self.fold == each for each in range(len(self._trials))]
         for shape, shared in shapes.items():
-            laws = [trial.others.law(shared[0]) for trial in self._trials]
-            forms = self._forms.pop(shape, None) or [
-                _whitened_forms(trial.fold, law) for trial, law in zip(self._trials, laws, strict=True)
+            known = self._products.pop(shape, None) or [
+                (law, FoldProducts.of(trial.fold, law))
+                for trial, law in ((each, each.others.law(shared[0])) for each in self._trials)
             ]
-            self._forms[shape] = forms  # the last one: the first ones make room
-            while len(self._forms) > self._most:
-                del self._forms[next(iter(self._forms))]
+            self._products[shape] = known  # the last one: the first ones make room
+            while len(self._products) * sum(each.numbers for _, each in known) > _NUMBERS:
+                del self._products[next(iter(self._products))]
+            forms = [(law, block) for law, products in known for block in products.forms()]
             for choice in shared:
-                densities = [
-                    _with_choice(law, choice).log_density(*block)
-                    for law, blocks in zip(laws, forms, strict=True)
-                    for block in blocks
-                ]
+                densities = [_with_choice(law, choice).log_density(*block) for law, block in forms]
                 last = next(reversed(self._tempered.values()), None)
                 self._tempered[choice] = temper(densities, truths, folds, start=last.peak if last else None)
 
@@ -290,47 +264,3 @@ def temper(
             high = min(_HIGHEST, high + _REACH)
         else:
             return Tempered(low, table)
-
-
-# What :meth:`ErrorLaw.log_density` is given.
-_Forms = tuple[
-    Float[Tensor, "_p c"],
-    tuple[Float[Tensor, "_p c"], ...],
-    tuple[Float[Tensor, "c"], ...],
-    Float[Tensor, "c"],
-]
-
-
-def _whitened_forms(fold: HeldOutFold, law: ErrorLaw) -> list[_Forms]:
-    """The inner products of all probed rows and candidates, in the blocks of rows of the truths."""
-    atoms, basis = law.covariance.whiten(fold.atoms), law.covariance.whiten(fold.basis)
-    singles = law.covariance.whiten(fold.singles)
-    lengths = _lengths(fold, atoms, basis)
-    gram, on_atoms, on_basis = singles @ singles.T, singles @ atoms.T, singles @ basis.T
-    first, second = fold.parts.T
-    grams = gram[first, first], gram[first, second], gram[second, second]
-    mixed = [
-        on_atoms[part[:, None], fold.summed].sum(1) + (on_basis[part] * fold.products).sum(1)
-        for part in (first, second)
-    ]
-    targets = law.covariance.whiten(fold.measured[fold.probed] - law.offset)
-    forms: list[_Forms] = []
-    for target in targets.split([len(block) for block in fold.truths]):
-        inner = (target @ basis.T) @ fold.products.T
-        for atom in fold.summed.T:
-            inner += (target @ atoms.T).index_select(1, atom)
-        square = torch.add(target.square().sum(1)[:, None] + lengths, inner, alpha=-2)
-        on_single = target @ singles.T
-        projections = tuple(
-            on_single.index_select(1, part) - own for part, own in zip((first, second), mixed, strict=True)
-        )
-        forms.append((square, projections, grams, fold.scale))
-    return forms
-
-
-def _lengths(fold: HeldOutFold, atoms: Float[Tensor, "a g"], basis: Float[Tensor, "r g"]) -> Float[Tensor, "c"]:
-    """Squared length of every candidate's prediction."""
-    gram, across = atoms @ atoms.T, atoms @ basis.T
-    of_atoms = gram[fold.summed[:, :, None], fold.summed[:, None]].sum((1, 2))
-    along = fold.products @ (basis @ basis.T) + 2 * across[fold.summed].sum(1)
-    return of_atoms + (along * fold.products).sum(1)

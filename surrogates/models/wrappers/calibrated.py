@@ -37,7 +37,7 @@ from surrogates.models.wrappers.denoised import fit_parts
 from surrogates.summary import summary
 from surrogates.uncertainty.error_model import ErrorLaw
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
-from surrogates.uncertainty.selection import FoldTrial, Promise, Selection, select_law
+from surrogates.uncertainty.selection import Promise, Selection, select_law
 
 
 @dataclass(frozen=True)
@@ -257,9 +257,8 @@ class Calibrated:
         predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
         nested = [_nested(fold, fits.together, predicted) for fold in range(len(splits))]
         trials = [
-            FoldTrial(
-                hold_out(screen, split, fit, candidates=self.candidates, probes=self.probes, seed=seed),
-                others.standardised,
+            hold_out(
+                screen, split, fit, others.standardised, candidates=self.candidates, probes=self.probes, seed=seed
             )
             for split, fit, others in zip(splits, alone, nested, strict=True)
         ]

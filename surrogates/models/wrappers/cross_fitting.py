@@ -6,7 +6,7 @@ identified. Where nothing could be held out, the error model is borrowed from ot
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 
 import torch
@@ -23,7 +23,8 @@ from surrogates.models.wrappers.public_law import BORROWED, SingleSpread, public
 from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, StandardResiduals
-from surrogates.uncertainty.selection import HeldOutFold
+from surrogates.uncertainty.forms import HeldOutFold
+from surrogates.uncertainty.selection import FoldTrial
 
 
 @dataclass(frozen=True)
@@ -258,45 +259,68 @@ def shares_of_targets(hidden: Sequence[frozenset[str]]) -> Float[Tensor, "b"]:
 
 # Without factors the prediction of each candidate is a row of its own, and rows are multiplied with each other.
 _STREAMED = 1000
+# Error models are compared among at most so many candidates, made of so many entries beside those of the truths.
+_COMPARED, _ENTRIES = 20_000, 1000
 
 
 def hold_out(
-    screen: Screen, split: Split, fitted: Fitted, *, candidates: int, probes: int, seed: int
-) -> HeldOutFold:
+    screen: Screen,
+    split: Split,
+    fitted: Fitted,
+    others: StandardResiduals,
+    *,
+    candidates: int,
+    probes: int,
+    seed: int,
+) -> FoldTrial:
     """Lay candidates beside held-out doubles, as a fit predicts them that has not seen the doubles."""
     rows = split.test
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
     atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
+    singles = single_effects(screen.rows(split.train))[0]
     order = fold_numbers(screen.places[rows], folds=len(rows), seed=seed).argsort()
-    return HeldOutFold(
+    fold = HeldOutFold(
         measured=screen.effects[rows],
         truth=truth,
-        atoms=atoms,
+        atoms=singles if torch.equal(atoms, singles) else atoms,
         summed=summed,
         basis=basis,
         products=products,
         scale=scale,
         parts=pairs,
-        singles=single_effects(screen.rows(split.train))[0],
+        singles=singles,
         probed=order[:probes],
     )
+    if len(pairs) <= len(rows) + _COMPARED:
+        return FoldTrial(fold, others)
+    pairs, truth = candidate_pairs(screen, rows, _COMPARED, seed, entries=_ENTRIES)
+    _, summed, _, products, scale = _as_sums(fitted, pairs)
+    fewer = replace(fold, truth=truth, summed=summed, products=products, scale=scale, parts=pairs)
+    return FoldTrial(fold, others, fewer.compact())
 
 
 def candidate_pairs(
-    screen: Screen, rows: Int[Tensor, "m"], count: int, seed: int
+    screen: Screen, rows: Int[Tensor, "m"], count: int, seed: int, *, entries: int | None = None
 ) -> tuple[Int[Tensor, "c 2"], Int[Tensor, "m"]]:
-    """List held-out pairs first, then all other pairs of entries measured alone, or a random part of them."""
+    """List held-out pairs first, then all other pairs of entries measured alone, or a random part of them.
+
+    Where ``entries`` is given, only those of the held-out pairs and so many others make further pairs.
+    """
     truth = screen.batch.genes[rows][:, :2]
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
     seen = seen[
         screen.places[screen.single_rows[seen]].argsort()
     ]  # so that names do not matter where some are drawn
     v = len(screen.vocabulary)
+    generator = torch.Generator().manual_seed(seed)
+    if entries is not None and len(seen) > entries:
+        held = torch.isin(seen, truth)
+        drawn = torch.randperm(len(seen), generator=generator)
+        seen = seen[torch.cat([drawn[held[drawn]], drawn[~held[drawn]][:entries]]).sort().values]
     if len(seen) * (len(seen) - 1) // 2 <= count:
         others = torch.combinations(seen, 2).sort(1).values
     else:
-        generator = torch.Generator().manual_seed(seed)
         drawn = torch.randint(len(seen), (2 * count, 2), generator=generator).sort(1).values
         distinct = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
         others = seen[distinct[torch.randperm(len(distinct), generator=generator)[:count]]].sort(1).values

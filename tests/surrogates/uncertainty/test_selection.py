@@ -9,13 +9,13 @@ from torch.distributions import MultivariateNormal
 
 from surrogates.uncertainty import selection as choosing
 from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.forms import FoldProducts, HeldOutFold
 from surrogates.uncertainty.selection import (
     COEFFICIENT_VARIANCES,
     FEWEST_TO_CHOOSE,
     SHRINKAGES,
     TAILS,
     FoldTrial,
-    HeldOutFold,
     Selection,
     _Scores,
     select_law,
@@ -214,20 +214,45 @@ def test_no_choice_is_scored_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(tried) == len(set(tried)) > 20
 
 
-def test_a_covariance_is_whitened_once_for_all_its_choices(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_multiplied_once_for_all_choices_of_a_covariance(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[ErrorLaw] = []
-    whiten = choosing._whitened_forms
+    multiply = FoldProducts.of
 
-    def spy(fold: HeldOutFold, law: ErrorLaw) -> list[choosing._Forms]:
+    def spy(fold: HeldOutFold, law: ErrorLaw) -> FoldProducts:
         made.append(law)
-        return whiten(fold, law)
+        return multiply(fold, law)
 
-    monkeypatch.setattr(choosing, "_whitened_forms", spy)
+    monkeypatch.setattr(FoldProducts, "of", spy)
     trials = trials_of(folds_of(40, factor_noise=1.0, scatter=0.3))
     kept, once = select_law(trials), len(made)
     monkeypatch.setattr(choosing, "_NUMBERS", 0)
     assert select_law(trials).chosen == kept.chosen
     assert len(made) > 2 * once
+
+
+def test_error_models_are_compared_among_fewer_candidates_and_tempered_among_all() -> None:
+    folds = folds_of(40, factor_noise=1.0, scatter=0.3)
+    fewer = []
+    for fold in folds:
+        kept = torch.cat(
+            [fold.truth, torch.arange(len(PAIRS))[~torch.isin(torch.arange(len(PAIRS)), fold.truth)][::2]]
+        )
+        fewer.append(
+            replace(
+                fold,
+                truth=torch.arange(len(fold.truth)),
+                summed=fold.summed[kept],
+                products=fold.products[kept],
+                scale=fold.scale[kept],
+                parts=fold.parts[kept],
+            )
+        )
+    trials = [replace(trial, fewer=some) for trial, some in zip(trials_of(folds), fewer, strict=True)]
+    found, among_fewer = select_law(trials), select_law([replace(each, fold=each.fewer) for each in trials])
+    assert [each.choice for each in found.without] == [each.choice for each in among_fewer.without]
+    assert found.chosen == score(folds, [found.chosen.choice])[0]
+    assert found.chosen.log_score < among_fewer.chosen.log_score
+    assert torch.equal(found.promise.parts, torch.cat([PAIRS[fold.truth] for fold in folds]))
 
 
 def test_one_readout_has_no_factors() -> None:

@@ -1,3 +1,4 @@
+import math
 from dataclasses import replace
 from functools import cache
 from itertools import combinations
@@ -15,10 +16,11 @@ from surrogates.errors import DataError
 from surrogates.models.base import Fitted, PairFactored, Surrogate
 from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
+from surrogates.models.wrappers import cross_fitting
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import candidate_pairs, hold_out
 from surrogates.models.wrappers.public_law import BORROWED, public_law
-from surrogates.uncertainty.error_model import LawChoice
+from surrogates.uncertainty.error_model import LawChoice, StandardResiduals
 from surrogates.uncertainty.posterior import GaussianPosterior
 from surrogates.uncertainty.selection import FEWEST_TO_CHOOSE
 
@@ -201,8 +203,14 @@ def test_candidates_are_predicted_alike_with_and_without_factors(screen: Screen)
     kept = torch.tensor([row for row in range(len(screen)) if row not in rows.tolist()])
     fast, slow = (
         hold_out(
-            screen, Split(kept, rows), base.fit(screen.rows(kept), seed=0), candidates=6000, probes=60, seed=0
-        )
+            screen,
+            Split(kept, rows),
+            base.fit(screen.rows(kept), seed=0),
+            StandardResiduals.of(screen.effects[rows], torch.ones(3, dtype=torch.float64)),
+            candidates=6000,
+            probes=60,
+            seed=0,
+        ).fold
         for base in (SMALL, Streamed(SMALL))
     )
     torch.testing.assert_close(fast.predictions, slow.predictions)
@@ -281,6 +289,30 @@ def test_candidates_are_the_truth_and_other_pairs_of_seen_entries(count: int) ->
     if count == 100:
         assert {tuple(pair) for pair in pairs.tolist()} == set(combinations(range(9), 2))
     assert torch.equal(pairs, candidate_pairs(screen, rows, count, 0)[0])
+
+
+def test_few_entries_beside_those_of_the_held_out_pairs_make_candidates() -> None:
+    screen = planted_screen(alone=range(30), together=[*pairs_of(9, 12), (0, 9)])
+    rows = torch.tensor([30, 33, 36])
+    pairs, truth = candidate_pairs(screen, rows, 1000, 0, entries=5)
+    held, made = screen.batch.genes[rows][:, :2], pairs.unique()
+    assert torch.equal(pairs[truth], held)
+    assert bool(torch.isin(held, made).all())
+    assert len(made) == len(held.unique()) + 5
+    assert len(pairs) == math.comb(len(made), 2)
+    assert torch.equal(
+        candidate_pairs(screen, rows, 1000, 0, entries=30)[0], candidate_pairs(screen, rows, 1000, 0)[0]
+    )
+
+
+def test_error_models_of_many_candidates_are_compared_among_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen, fits = screen_of(FEWEST_TO_CHOOSE, noise=1.0), []
+    for compared in (10, 1000):
+        monkeypatch.setattr(cross_fitting, "_COMPARED", compared)
+        fits.append(Calibrated(Additive()).fit(screen, seed=0))
+    some, every = fits
+    assert some.selection.support == every.selection.support
+    assert some.promise.mean == pytest.approx(every.promise.mean, abs=0.3)
 
 
 def test_fewer_candidates_than_pairs_can_be_fitted() -> None:

@@ -1,0 +1,210 @@
+"""Held-out combinations with the candidates among which they are to be identified, and their quadratic forms.
+
+A likelihood needs inner products under the inverse covariance, ``x^T Sigma^-1 y``, and a candidate is a sum of
+few rows: so the products of those rows are worked out once for each covariance, and looked up for every candidate.
+Where there are many rows but few of their pairs are candidates, no others are multiplied.
+"""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import combinations_with_replacement
+from typing import TypeAlias
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
+
+_BLOCK = 2**18  # forms of so many rows and candidates are worked out together
+_DENSE = 16  # all pairs of rows are multiplied if they are at most so many times as many as those that are wanted
+_ROWS = 128  # rows that are weighed together: they stay in a processor's cache
+
+
+@dataclass(frozen=True)
+class HeldOutFold:
+    """Combinations that a model has not seen, and the candidates among which they are to be identified.
+
+    Attributes:
+        atoms: Few rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
+    """
+
+    measured: Float[Tensor, "n g"]  # measured effects of the held-out combinations
+    truth: Int[Tensor, "n"]  # number of each of them among the candidates
+    atoms: Float[Tensor, "a g"]
+    summed: Int[Tensor, "c k"]  # which of the atoms are summed for each candidate
+    basis: Float[Tensor, "r g"]  # few more rows of effects
+    products: Float[Tensor, "c r"]  # weight of each basis row in each candidate's prediction
+    scale: Float[Tensor, "c"]  # posterior scale of the candidates
+    parts: Int[Tensor, "c 2"]  # numbers of the two parts of each candidate among the singles
+    singles: Float[Tensor, "v g"]  # single effect of each entry
+    probed: Int[Tensor, "p"]  # which of the combinations are to be identified; all of them lend their residuals
+
+    @property
+    def predictions(self) -> Float[Tensor, "c g"]:
+        """Predicted effect of every candidate."""
+        return self.atoms[self.summed].sum(1) + self.products @ self.basis
+
+    @property
+    def truths(self) -> tuple[Int[Tensor, "_p"], ...]:
+        """Number of the true candidate of each probed row, in blocks of rows that stay in a processor's cache."""
+        return tuple(self.truth[self.probed].split(max(1, _BLOCK // len(self.parts))))
+
+    def compact(self) -> "HeldOutFold":
+        """Leave out rows that make no candidate, and number the others anew."""
+        entries, parts = self.parts.unique(return_inverse=True)
+        used, summed = self.summed.unique(return_inverse=True)
+        if len(entries) == len(self.singles) and len(used) == len(self.atoms):
+            return self
+        singles = self.singles[entries]
+        shared = self.atoms is self.singles and torch.equal(used, entries)
+        atoms = singles if shared else self.atoms[used]
+        return replace(self, parts=parts, singles=singles, summed=summed, atoms=atoms)
+
+
+# What the log density of an error model is given: square, projections, gram and scale.
+Forms: TypeAlias = tuple[
+    Float[Tensor, "_p c"],
+    tuple[Float[Tensor, "_p c"], ...],
+    tuple[Float[Tensor, "c"], ...],
+    Float[Tensor, "c"],
+]
+_Pairs: TypeAlias = tuple[Int[Tensor, "c"], Int[Tensor, "c"]]
+
+
+@dataclass(frozen=True)
+class FoldProducts:
+    """Inner products of the rows of a fold under the covariance of an error model, targets less its offset."""
+
+    fold: HeldOutFold
+    squares: Float[Tensor, "p"]  # of each probed row with itself
+    on_atoms: Float[Tensor, "p a"]
+    on_basis: Float[Tensor, "p r"]
+    on_singles: Float[Tensor, "p v"]
+    lengths: Float[Tensor, "c"]  # of the prediction of each candidate with itself
+    mixed: tuple[Float[Tensor, "c"], ...]  # of the single effect of each part with the prediction
+    grams: tuple[Float[Tensor, "c"], ...]  # of the single effects with each other
+
+    @classmethod
+    def of(cls, fold: HeldOutFold, law: ErrorLaw) -> "FoldProducts":
+        """Multiply the rows of a fold."""
+        singles = _Rows.of(fold.singles, law.covariance)
+        atoms = singles if fold.atoms is fold.singles else _Rows.of(fold.atoms, law.covariance)
+        basis = _Rows.of(fold.basis, law.covariance)
+        targets = _Rows.of(fold.measured[fold.probed] - law.offset, law.covariance)
+        slots, (first, second) = fold.summed.T, fold.parts.T
+        pairs = list(combinations_with_replacement(range(len(slots)), 2))
+        squares = atoms.times(atoms, [(slots[one], slots[other]) for one, other in pairs])
+        lengths = sum(
+            (square if one == other else 2 * square for square, (one, other) in zip(squares, pairs, strict=True)),
+            start=fold.scale.new_zeros(len(fold.scale)),
+        )
+        on_basis = atoms.all_times(basis)
+        along = fold.products @ basis.all_times(basis) + 2 * on_basis[fold.summed].sum(1)
+        single_on_basis = singles.all_times(basis)
+        across = iter(singles.times(atoms, [(part, slot) for part in (first, second) for slot in slots]))
+        mixed = tuple(
+            (single_on_basis[part] * fold.products).sum(1) + torch.stack([next(across) for _ in slots]).sum(0)
+            for part in (first, second)
+        )
+        return cls(
+            fold=fold,
+            squares=targets.squares,
+            on_atoms=targets.all_times(atoms),
+            on_basis=targets.all_times(basis),
+            on_singles=targets.all_times(singles),
+            lengths=lengths + (along * fold.products).sum(1),
+            mixed=mixed,
+            grams=tuple(singles.times(singles, [(first, first), (first, second), (second, second)])),
+        )
+
+    @property
+    def numbers(self) -> int:
+        """How many numbers these are."""
+        return sum(each.numel() for each in (self.on_atoms, self.on_singles, self.lengths)) * 4
+
+    def forms(self) -> Iterator[Forms]:
+        """Look the products up for all probed rows and candidates, in the blocks of rows of the truths."""
+        done = 0
+        for block in self.fold.truths:
+            rows = slice(done, done + len(block))
+            done += len(block)
+            inner = self.on_basis[rows] @ self.fold.products.T
+            for atom in self.fold.summed.T:
+                inner += self.on_atoms[rows].index_select(1, atom)
+            square = torch.add(self.squares[rows, None] + self.lengths, inner, alpha=-2)
+            projections = tuple(
+                self.on_singles[rows].index_select(1, part) - own
+                for part, own in zip(self.fold.parts.T, self.mixed, strict=True)
+            )
+            yield square, projections, self.grams, self.fold.scale
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Some rows, weighed by ``Sigma^-1 = diag(weight) - V V^T``."""
+
+    rows: Float[Tensor, "n g"]
+    weight: Float[Tensor, "g"]
+    along: Float[Tensor, "n q"]  # the rows times ``V``
+
+    @classmethod
+    def of(cls, rows: Float[Tensor, "n g"], covariance: FactorCovariance) -> "_Rows":
+        weight, directions = covariance.precision
+        return cls(rows, weight, rows @ directions)
+
+    @cached_property
+    def squares(self) -> Float[Tensor, "n"]:
+        """Product of each row with itself."""
+        return self.rows.square() @ self.weight - self.along.square().sum(1)
+
+    @cached_property
+    def _weighed(self) -> Float[Tensor, "n g"]:
+        return self.rows * self.weight
+
+    def all_times(self, other: "_Rows") -> Float[Tensor, "n m"]:
+        """Multiply every row with every other."""
+        if len(self.rows) > len(other.rows):  # fewer rows are weighed
+            return other.all_times(self).T
+        return self._weighed @ other.rows.T - self.along @ other.along.T
+
+    def times(self, other: "_Rows", pairs: Sequence[_Pairs]) -> list[Float[Tensor, "c"]]:
+        """Multiply some rows with some others; each pair of them is the number of a row and that of the other."""
+        if len(self.rows) * len(other.rows) <= _DENSE * sum(len(first) for first, _ in pairs):
+            table = self.all_times(other)
+            return [table[first, second] for first, second in pairs]
+        return [self._each_times(other, first, second) for first, second in pairs]
+
+    def _each_times(self, other: "_Rows", first: Int[Tensor, "c"], second: Int[Tensor, "c"]) -> Float[Tensor, "c"]:
+        """Multiply rows pair by pair, in the order of the first, of which a few are weighed at a time."""
+        keys, place = (first * len(other.rows) + second).unique(return_inverse=True)
+        rows, columns = keys // len(other.rows), keys % len(other.rows)
+        ends = torch.searchsorted(rows, torch.arange(len(self.rows) + 1))
+        found = torch.empty(len(keys), dtype=self.rows.dtype)
+        for start in range(0, len(self.rows), _ROWS):
+            some, at = slice(start, start + _ROWS), ends[start : start + _ROWS + 1]
+            own = slice(int(at[0]), int(at[-1]))
+            wanted = _pattern(at - at[0], columns[own], len(other.rows))
+            found[own] = _sampled(wanted, self.rows[some] * self.weight, other.rows)
+            if self.along.shape[1]:
+                found[own] -= _sampled(wanted, self.along[some], other.along)
+        return found[place]
+
+
+def _pattern(ends: Int[Tensor, "m"], columns: Int[Tensor, "k"], width: int) -> Tensor:
+    """Say which products are wanted of each row."""
+    with warnings.catch_warnings():  # sparse matrices of this kind are called new
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.sparse_csr_tensor(
+            ends,
+            columns,
+            torch.zeros(len(columns), dtype=torch.float64),
+            size=(len(ends) - 1, width),
+            check_invariants=False,
+        )
+
+
+def _sampled(wanted: Tensor, left: Float[Tensor, "n q"], right: Float[Tensor, "m q"]) -> Float[Tensor, "k"]:
+    return torch.sparse.sampled_addmm(wanted, left, right.T, beta=0.0).values()

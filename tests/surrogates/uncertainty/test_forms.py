@@ -1,0 +1,83 @@
+from dataclasses import replace
+
+import pytest
+import torch
+from strategies.screens import normal
+
+from surrogates.uncertainty import forms as module
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
+from surrogates.uncertainty.forms import FoldProducts, HeldOutFold
+
+V, G, ROWS = 9, 14, 3
+PAIRS = torch.combinations(torch.arange(V), 2)[::2]
+
+
+def fold_of(*, shared: bool, streamed: bool = False) -> HeldOutFold:
+    singles = normal(V, G, seed=0)
+    atoms = singles if shared else normal(V, G, seed=1)
+    summed = PAIRS
+    if streamed:
+        atoms, summed = atoms[PAIRS].sum(1), torch.arange(len(PAIRS))[:, None]
+    return HeldOutFold(
+        measured=normal(ROWS, G, seed=2),
+        truth=torch.arange(ROWS),
+        atoms=atoms,
+        summed=summed,
+        basis=normal(2, G, seed=3),
+        products=normal(len(PAIRS), 2, seed=4),
+        scale=1 + normal(len(PAIRS), seed=5).square(),
+        parts=PAIRS,
+        singles=singles,
+        probed=torch.tensor([2, 0]),
+    )
+
+
+def law_of(rank: int) -> ErrorLaw:
+    diagonal = 0.5 + normal(G, seed=6).square()
+    return ErrorLaw(normal(G, seed=7), FactorCovariance(diagonal, normal(G, rank, seed=8)), 0.0, 1.0, 1.0, 0, "")
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+@pytest.mark.parametrize("dense", [0, 1000])
+@pytest.mark.parametrize("kind", [{"shared": True}, {"shared": False}, {"shared": False, "streamed": True}])
+def test_forms_are_those_of_dense_matrices(
+    monkeypatch: pytest.MonkeyPatch, rank: int, dense: int, kind: dict[str, bool]
+) -> None:
+    monkeypatch.setattr(module, "_DENSE", dense)
+    monkeypatch.setattr(module, "_ROWS", 4)
+    monkeypatch.setattr(module, "_BLOCK", len(PAIRS))  # one row at a time
+    fold, law = fold_of(**kind), law_of(rank)
+    inverse = torch.linalg.inv(
+        law.covariance.diagonal.diag() + law.covariance.loadings @ law.covariance.loadings.T
+    )
+    blocks = list(FoldProducts.of(fold, law).forms())
+    assert len(blocks) == len(fold.probed)
+    parts = fold.singles[fold.parts]
+    grams = torch.einsum("cag,gh,cbh->cab", parts, inverse, parts)
+    for row, (square, projections, gram, scale) in zip(fold.probed, blocks, strict=True):
+        gaps = fold.measured[row] - law.offset - fold.predictions
+        torch.testing.assert_close(square[0], (gaps @ inverse * gaps).sum(1))
+        torch.testing.assert_close(
+            torch.stack(projections)[:, 0].T, torch.einsum("cag,gh,ch->ca", parts, inverse, gaps)
+        )
+        torch.testing.assert_close(torch.stack(gram, 1), grams[:, [0, 0, 1], [0, 1, 1]])
+        assert torch.equal(scale, fold.scale)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_that_make_no_candidate_are_left_out(*, shared: bool) -> None:
+    fold, law = fold_of(shared=shared), law_of(2)
+    kept = torch.nonzero((fold.parts < 5).all(1)).flatten()
+    few = replace(
+        fold,
+        summed=fold.summed[kept],
+        parts=fold.parts[kept],
+        products=fold.products[kept],
+        scale=fold.scale[kept],
+    )
+    compact = few.compact()
+    assert len(compact.singles) == len(compact.atoms) == 5
+    assert (compact.atoms is compact.singles) == shared
+    torch.testing.assert_close(compact.predictions, few.predictions)
+    for one, other in zip(FoldProducts.of(compact, law).forms(), FoldProducts.of(few, law).forms(), strict=True):
+        torch.testing.assert_close(one, other)
