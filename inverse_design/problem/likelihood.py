@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inverse_design.problem.objective import DISTANCE, Distance
 from inverse_design.problem.pair_means import PairMeans
-from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore
+from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore, leading_directions
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.canonical import content_order
@@ -27,6 +27,7 @@ from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 T = TypeVar("T")
 _KEPT = 8  # results that are kept of each question: a law and its pairs for up to four experts of a fold
 _NARROW = 16  # where readouts are so many times the entries, pairs are taken to the dimensions that they span
+_FEW = 256  # readouts, beyond which pairs are bounded along few directions first
 _DRAWS = 256
 _FEWEST = 20  # held-out doubles whose errors stand for noise
 
@@ -85,9 +86,11 @@ class _WhitenedPairs:
 
     law: ErrorLaw
     means: PairMeans
-    singles: Float[Tensor, "v d"]
+    singles: Float[Tensor, "v _"]  # no columns where coefficients do not scatter
     scale: ProductScore
-    frame: Float[Tensor, "m d"] | None  # orthonormal directions that all these lie in, if those are few
+    frame: Float[Tensor, "m f"] | None = None  # orthonormal directions that all these lie in, if those are few
+    leading: Float[Tensor, "m q"] | None = None  # few orthonormal directions that hold most of them
+    shadow: "_WhitenedPairs | None" = None  # the same along those
 
     @classmethod
     def of(
@@ -98,27 +101,60 @@ class _WhitenedPairs:
         if found is None or means is None:
             return None
         scale = ProductScore(found.scale.side[entries], found.scale.left[entries], found.scale.right[entries])
-        singles = whiten(fitted.singles[entries][:, columns])
-        rows = torch.cat([means.main, means.basis, means.output, singles])
-        if not _narrow(space, columns) or len(rows) > len(columns):
-            return cls(law, means, singles, scale, None)
-        frame = torch.linalg.qr(rows.T).Q
-        return cls(law, means.along_all(frame), singles @ frame, scale, frame)
+        singles = means.main[:, :0]
+        if law.coefficient_variance > 0:
+            singles = whiten(fitted.singles[entries][:, columns])
+        whole = cls(law, means, singles, scale)
+        parts = [means.main, means.basis, means.output, *([singles] if singles.shape[1] else [])]
+        if _narrow(space, columns) and sum(map(len, parts)) <= len(columns):
+            frame = torch.linalg.qr(torch.cat(parts).T).Q
+            return replace(whole.along(frame), frame=frame)
+        if len(columns) <= _FEW or means.networks:
+            return whole
+        leading, _ = leading_directions(parts)
+        return replace(whole, leading=leading, shadow=whole.along(leading))
+
+    def along(self, frame: Float[Tensor, "m d"]) -> "_WhitenedPairs":
+        """Take everything to coordinates along orthonormal directions."""
+        singles = self.singles @ frame if self.singles.shape[1] else self.singles
+        return _WhitenedPairs(self.law, self.means.along_all(frame), singles, self.scale)
 
     def score(self, target: Float[Tensor, "m"], log_prior: Float[Tensor, "v"]) -> LikelihoodScore:
         """Score all pairs by the density of a whitened target."""
-        beyond = 0.0
+        beyond, upper = 0.0, None
         if self.frame is not None:
             along = target @ self.frame
             beyond, target = float((target - self.frame @ along).square().sum()), along
+        elif self.shadow is not None:
+            upper = self._shadowed(target, log_prior)
         return LikelihoodScore(
             law=self.law,
             square=self.means.squared_distance(target, beyond=beyond),
             scale=self.scale,
-            projection=self.means.projection(self.singles, target),
+            projection=self.means.projection(self.singles, target) if self.singles.shape[1] else None,
             singles=self.singles,
             log_prior=log_prior,
             constant=class_constant(self.law),
+            upper=upper,
+        )
+
+    def _shadowed(self, target: Float[Tensor, "m"], log_prior: Float[Tensor, "v"]) -> LikelihoodScore | None:
+        """Score pairs along the leading directions, and along what is left of the target; see docs/algebra.md."""
+        if self.leading is None or self.shadow is None:
+            return None
+        along = target @ self.leading
+        rest = target - self.leading @ along
+        rest = rest - self.leading @ (rest @ self.leading)  # twice, so that it is orthogonal to the last digit
+        size = torch.linalg.vector_norm(rest)
+        left = self.along((rest / size.clamp(min=torch.finfo(rest.dtype).tiny))[:, None])
+        return self.shadow.beside(left).score(torch.cat([along, size[None]]), log_prior)
+
+    def beside(self, other: "_WhitenedPairs") -> "_WhitenedPairs":
+        """Add coordinates along further directions."""
+        return replace(
+            self,
+            means=self.means.beside(other.means),
+            singles=torch.cat([self.singles, other.singles], dim=1),
         )
 
 
@@ -218,8 +254,8 @@ class TargetLikelihood:
             return self._score_alone(fitted, space)
         scores = [self._score_alone(expert.fitted, space) for expert in fitted.experts]
         shifts = self._shifts(fitted)
-        known = [each.shifted(shift) for each, shift in zip(scores, shifts, strict=True) if each is not None]
-        return PooledScore(tuple(known)) if len(known) == len(scores) else None
+        known = tuple(each for each in scores if each is not None)
+        return PooledScore(known, tuple(shifts)) if len(known) == len(scores) else None
 
     def _score_alone(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
         law, columns = self._law(fitted, SEEN_DOUBLE), self.target.columns

@@ -193,6 +193,12 @@ class PairMeans:
         """Take the means to coordinates along orthonormal directions."""
         return replace(self, main=self.main @ frame, basis=self.basis @ frame, output=self.output @ frame)
 
+    def beside(self, other: "PairMeans") -> "PairMeans":
+        """Add the coordinates of the same means along further directions."""
+        parts = ((getattr(self, name), getattr(other, name)) for name in ("main", "basis", "output"))
+        main, basis, output = (torch.cat(part, dim=1) for part in parts)
+        return replace(self, main=main, basis=basis, output=output)
+
     def squared_distance(
         self, target: Float64[Tensor, "m"], *, sign: float = 1.0, beyond: float = 0.0
     ) -> ProductScore | NetworkScore:

@@ -5,6 +5,7 @@ that single precision would need wide margins: its products are in double precis
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Protocol, runtime_checkable
@@ -19,6 +20,8 @@ from surrogates.uncertainty.error_model import ErrorLaw
 _UNIT = 2.0**-24  # relative rounding error of single precision
 _TINY = torch.finfo(torch.float32).tiny
 _EXACT_CELLS = 1 << 19  # numbers gathered at a time
+_LEADING = 64  # directions that bounds are made of
+_SAMPLED = 512  # rows of each factor that the leading directions are found from
 
 
 @runtime_checkable
@@ -148,6 +151,15 @@ class ProductScore:
         return self.side[i] + self.side[j] + (self.left[i].double() * self.right[j].double()).sum(1)
 
 
+def leading_directions(factors: Sequence[Float[Tensor, "v d"]]) -> tuple[Float64[Tensor, "d q"], float]:
+    """Find directions that hold most of some factors, and how much, by a step of subspace iteration on samples."""
+    sampled = torch.cat([each[:: max(1, len(each) // _SAMPLED)].double() for each in factors])
+    rows = torch.nn.functional.normalize(sampled, dim=1)
+    start = rows[:: max(1, len(rows) // _LEADING)][:_LEADING]
+    directions: Tensor = torch.linalg.qr(rows.T @ (rows @ start.T)).Q
+    return directions, float((rows @ directions).square().sum(1).mean())
+
+
 # Rounding a score to single precision is wrong by half a unit in the last place; twice that for safety.
 ROUNDING = 2.0**-23
 
@@ -250,10 +262,11 @@ class LikelihoodScore:
     law: ErrorLaw  # the error model on the target's readouts
     square: DoubleScore  # squared length of target minus prediction, whitened
     scale: ProductScore  # posterior scale
-    projection: PairProjection  # each part's whitened effect times target minus prediction
+    projection: PairProjection | None  # each part's whitened effect times target minus prediction, if it scatters
     singles: Float64[Tensor, "v m"]  # whitened single effects
     log_prior: Float64[Tensor, "v"]  # log prior weight of each entry
     constant: float  # added to every score
+    upper: "LikelihoodScore | None" = None  # the same along few directions, which is never below it
 
     @property
     def size(self) -> int:
@@ -280,7 +293,7 @@ class LikelihoodScore:
         square, scale = (each.double_block(one, other) for each in (self.square, self.scale))
         projections: tuple[Tensor, ...] = ()
         gram: tuple[Tensor, ...] = ()
-        if self.law.coefficient_variance > 0:
+        if self.projection is not None:
             lengths = self._lengths
             projections = self.projection.block(one, other)
             inner = self.singles[one] @ self.singles[other].T
@@ -290,19 +303,18 @@ class LikelihoodScore:
 
     def shifted(self, by: float) -> "LikelihoodScore":
         """Add a number to every score."""
-        return replace(self, constant=self.constant + by)
+        upper = None if self.upper is None else self.upper.shifted(by)
+        return replace(self, constant=self.constant + by, upper=upper)
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
-        lengths = self._lengths
-        inner = (self.singles[first] * self.singles[second]).sum(1)
-        return self._density(
-            self.square.exact(first, second),
-            self.projection.exact(first, second) if self.law.coefficient_variance > 0 else (),
-            (lengths[first], inner, lengths[second]),
-            self.scale.exact(first, second),
-            self.log_prior[first] + self.log_prior[second],
-        )
+        projections: tuple[Tensor, ...] = ()
+        gram: tuple[Tensor, ...] = ()
+        if self.projection is not None:
+            projections, lengths = self.projection.exact(first, second), self._lengths
+            gram = (lengths[first], (self.singles[first] * self.singles[second]).sum(1), lengths[second])
+        square, scale = self.square.exact(first, second), self.scale.exact(first, second)
+        return self._density(square, projections, gram, scale, self.log_prior[first] + self.log_prior[second])
 
     @cached_property
     def _lengths(self) -> Float64[Tensor, "v"]:
@@ -325,7 +337,8 @@ class LikelihoodScore:
 class PooledScore:
     """The logarithm of a sum of exponentials of several scores: of posteriors, the log of their weighted mean."""
 
-    scores: tuple[LikelihoodScore, ...]  # of the same pairs; log weights and normalisers are in their constants
+    scores: tuple[LikelihoodScore, ...]  # of the same pairs
+    shifts: tuple[float, ...]  # added to each: log weights less log normalisers
 
     @property
     def size(self) -> int:
@@ -335,19 +348,38 @@ class PooledScore:
     @property
     def error(self) -> float:
         """A bound on the rounding: the sum is made in double precision and is no larger than its largest term."""
-        return max(each.error for each in self.scores) + math.log(len(self.scores)) * ROUNDING
+        return max(each.error for each in self._shifted) + math.log(len(self.scores)) * ROUNDING
+
+    @cached_property
+    def upper(self) -> "PooledScore | None":
+        """The same along few directions, which is never below it."""
+        if all(each.upper is None for each in self.scores):
+            return None
+        return PooledScore(tuple(each.upper or each for each in self.scores), self.shifts)
+
+    @property
+    def _shifted(self) -> tuple[LikelihoodScore, ...]:
+        return tuple(each.shifted(by) for each, by in zip(self.scores, self.shifts, strict=True))
 
     def block(
         self, start: int, stop: int, columns: tuple[int, int] | None = None
     ) -> Float32[Tensor, "rows columns"]:
         """Score the pairs of rows ``start`` to ``stop`` with some columns."""
-        one, other = slice(start, stop), slice(*(columns or (start, None)))
-        return reduce(torch.logaddexp, (each.double_block(one, other) for each in self.scores)).float()
+        return self.double_block(slice(start, stop), slice(*(columns or (start, None)))).float()
+
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score a block of pairs in double precision."""
+        return log_sum((each.double_block(one, other) for each in self.scores), self.shifts)
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
-        return reduce(torch.logaddexp, (each.exact(first, second) for each in self.scores))
+        return log_sum((each.exact(first, second) for each in self.scores), self.shifts)
 
     def shifted(self, by: float) -> "PooledScore":
         """Add a number to every score."""
-        return PooledScore(tuple(each.shifted(by) for each in self.scores))
+        return replace(self, shifts=tuple(each + by for each in self.shifts))
+
+
+def log_sum(scores: Iterable[Float64[Tensor, "*b"]], shifts: Iterable[float]) -> Float64[Tensor, "*b"]:
+    """Add up the exponentials of several scores, each shifted by a number, and take the logarithm."""
+    return reduce(torch.logaddexp, (each + by for each, by in zip(scores, shifts, strict=True)))

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.score import LikelihoodScore, PairScore, PooledScore, ProductScore, leading_directions
 
 _CHUNK = 128  # cells that share one maximum
 
@@ -253,11 +253,10 @@ def _beside(factor: Tensor, *columns: Tensor) -> Float32[Tensor, "v n"]:
     return out
 
 
-_LEADING = 64  # columns that are multiplied in any case
-_SAMPLED = 512  # rows of each factor that the leading directions are found from
 _MOST = 0.5  # of the squared length of rows; a flat spectrum has less in any few directions
 _ROWS = 1024  # rows that are projected at a time
 _SETTLED = 1 << 22  # cells after which the cut is high enough for a bound to show what it can
+_COSTLY = 1 << 18  # the same, where whole scores are in double precision
 _WORTH = 400  # a bound that one cell in so many passes costs more than it saves
 _PATIENCE = 3  # tiles in a row that it may fail on
 
@@ -270,12 +269,14 @@ class LeadingPruner:
     span. The norms are one more column, and one product gives the bound of all pairs of a tile; it is rounded less
     than the whole product. Factors whose spectrum decays, as that of effects on many readouts, leave few pairs,
     which are scored in double precision. Where too many pass, whole products take over, for good after some tiles.
+    Likelihoods of many readouts are bounded by what they are along few directions.
     """
 
-    score: ProductScore  # of all pairs, of many columns
-    whole: ProductPruner  # sifts by whole products
-    bounding: ProductPruner  # sifts by the bounds
+    score: PairScore  # of all pairs, of many columns
+    whole: TilePruner  # sifts by whole products
+    bounding: TilePruner  # sifts by the bounds
     seen: int = 0  # cells so far
+    settled: int = _SETTLED  # cells after which the bound is tried
     failed: int = 0  # tiles in a row that the bound was of no use for
     bound: ClassVar[str] = "leading columns"
 
@@ -285,7 +286,14 @@ class LeadingPruner:
     ) -> "LeadingPruner":
         """Project the factors."""
         bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
-        return cls(score, ProductPruner(score, device=device), ProductPruner(bounds, device=device))
+        whole, bounding = ProductPruner(score, device=device), ProductPruner(bounds, device=device)
+        return cls(score, whole, bounding, settled=_SETTLED)
+
+    @classmethod
+    def of_likelihood(cls, score: LikelihoodScore | PooledScore) -> "LeadingPruner | BlockPruner":
+        """Sift by the bound that a likelihood brings, if it does."""
+        whole = BlockPruner(score)
+        return whole if score.upper is None else cls(score, whole, BlockPruner(score.upper), settled=_COSTLY)
 
     @property
     def rows(self) -> int:
@@ -304,7 +312,7 @@ class LeadingPruner:
 
     def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Bound all pairs of a tile and score those that pass; see :meth:`~.pruning.TilePruner.sift`."""
-        if self.seen < _SETTLED:
+        if self.seen < self.settled:
             return self.whole.sift(tile, cut)
         passed = self.bounding.sift(tile, cut).positions
         if not _is_few(len(passed), tile):
@@ -312,7 +320,7 @@ class LeadingPruner:
         quick = self.score.exact(*passed.unbind(1))
         return ScoredPairs(passed, quick, pruned=tile.pairs - len(passed), tried=True)
 
-    def after(self, tile: Tile, cells: ScoredPairs) -> "LeadingPruner | ProductPruner":
+    def after(self, tile: Tile, cells: ScoredPairs) -> "LeadingPruner | TilePruner":
         """Give up when the bound has failed too often; see :meth:`~.pruning.TilePruner.after`."""
         rows, columns = tile.shape
         seen, failed = self.seen + rows * columns, self.failed
@@ -323,20 +331,10 @@ class LeadingPruner:
 
 def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingPruner | ProductPruner:
     """Start the search of a score of many columns."""
-    directions, share = leading_directions(score)
+    directions, share = leading_directions((score.left, score.right))
     if share < _MOST:
         return ProductPruner(score, device=device)
     return LeadingPruner.of(score, directions, device=device)
-
-
-def leading_directions(score: ProductScore) -> tuple[Float64[Tensor, "d q"], float]:
-    """Find directions that hold most of both factors, by one step of subspace iteration on a sample of rows."""
-    step = max(1, score.size // _SAMPLED)
-    sampled = torch.cat([each[::step].double() for each in (score.left, score.right)])
-    rows = torch.nn.functional.normalize(sampled, dim=1)
-    start = rows[:: max(1, len(rows) // _LEADING)][:_LEADING]
-    directions: Tensor = torch.linalg.qr(rows.T @ (rows @ start.T)).Q
-    return directions, float((rows @ directions).square().sum(1).mean())
 
 
 def _is_few(passed: int, tile: Tile) -> bool:

@@ -15,11 +15,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
-from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.score import LikelihoodScore, PairScore, PooledScore, ProductScore
 from inverse_design.problem.set_rules import PairMask
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.pruning import (
     BlockPruner,
+    LeadingPruner,
     ProductPruner,
     PrunedScore,
     ScoredPairs,
@@ -196,6 +197,8 @@ def _first_valid(score: PairScore, k: int, space: CombinationSpace, rows: tuple[
 def _sifter(score: PairScore, device: str) -> TilePruner:
     if isinstance(score, PrunedScore):
         return score.pruner(device=device)
+    if isinstance(score, LikelihoodScore | PooledScore):
+        return LeadingPruner.of_likelihood(score)
     if not isinstance(score, ProductScore):
         return BlockPruner(score)
     deep = score.left.shape[1] > _DEEP

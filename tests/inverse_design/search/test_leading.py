@@ -4,11 +4,12 @@ import pytest
 import torch
 from strategies.spaces import plain_space
 
-from inverse_design.problem.score import ProductScore
+from inverse_design.problem import score as columns
+from inverse_design.problem.score import ProductScore, leading_directions
 from inverse_design.search import pruning as leading
 from inverse_design.search import pruning as product_sifter
 from inverse_design.search import scan as pairs
-from inverse_design.search.pruning import LeadingPruner, Tile, leading_directions
+from inverse_design.search.pruning import LeadingPruner, Tile
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import SearchResult
 
@@ -32,7 +33,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     for module, name, value in (
         (pairs, "_DEEP", 10),
         (pairs, "_SLACK", 3),
-        (leading, "_LEADING", 12),
+        (columns, "_LEADING", 12),
         (leading, "_SETTLED", 900),
         (leading, "_WORTH", 2),
         (leading, "_MOST", 0.0),
@@ -83,7 +84,7 @@ def test_no_pair_is_above_its_bound(decay: float, monkeypatch: pytest.MonkeyPatc
     score = drawn(decay=decay, seed=5)
     cut = float(torch.tensor(brute_force_scores(score)).quantile(0.9))
     found = (
-        LeadingPruner.of(score, leading_directions(score)[0])
+        LeadingPruner.of(score, leading_directions((score.left, score.right))[0])
         .sift(Tile(0, SIZE // 9, (0, 20)), cut - score.error)
         .positions.tolist()
     )
@@ -103,7 +104,7 @@ def brute_force_scores(score: ProductScore) -> list[float]:
 
 def test_leading_directions_are_orthonormal_and_hold_what_there_is() -> None:
     score = drawn(decay=0.5)
-    directions, share = leading_directions(score)
+    directions, share = leading_directions((score.left, score.right))
     assert share > 0.99
     torch.testing.assert_close(directions.T @ directions, torch.eye(12).double())
     rest = score.left - score.left @ directions @ directions.T
