@@ -1,25 +1,20 @@
 """Search tasks on any executor: issued again when slow, and repeated when a worker is lost.
 
-A ledger, one SQLite file, keeps what is finished, so that a killed search goes on where it stopped. Ctrl-C is not
-for the processes of this machine: it is left to this one, and they end when it does, however it ends.
+A ledger, one SQLite file, keeps what is finished, so that a killed search goes on where it stopped.
 """
 
 import hashlib
 import json
-import os
-import signal
 import sqlite3
 import statistics
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
+from functools import partial
 from pathlib import Path
-from types import FrameType
 
 import torch
 
@@ -37,6 +32,7 @@ from inverse_design.search.tasks import (
     plausible,
 )
 from inverse_design.search.topk import Progress, SearchResult
+from surrogates.processes import fresh_processes
 
 _FORMAT = "3"
 _MOST_SHARDS = 1 << 16
@@ -265,54 +261,6 @@ def _work(
             progress(state.searched, total)
 
 
-_ENDING = (signal.SIGINT, signal.SIGTERM)
-
-
 def process_pool(workers: int, *, threads: int) -> ProcessPoolExecutor:
     """Start fresh processes, each of so many threads."""
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(threads,))
-    with _signals_held():
-        pool.submit(int)  # the first task starts all processes
-    return pool
-
-
-@contextmanager
-def _signals_held() -> Iterator[None]:
-    """Raise what would end this process afterwards; a process that is started meanwhile begins without interrupts.
-
-    A process that is half started would show the error of its missing other half.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    held: list[int] = []
-
-    def hold(number: int, _frame: FrameType | None) -> None:
-        held.append(number)
-
-    handlers = {each: signal.signal(each, hold) for each in _ENDING if signal.getsignal(each) != signal.SIG_IGN}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDING)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for ending, handler in handlers.items():
-            signal.signal(ending, handler)
-        for number in held[:1]:
-            signal.raise_signal(number)
-
-
-def _begin(threads: int) -> None:
-    """Let this process be ended, though not by Ctrl-C, which a terminal sends to all."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-
-
-def _end_with_parent() -> None:
-    """Leave when the process that started this one is gone: a pool would wait for it for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    return fresh_processes(workers, begin=partial(torch.set_num_threads, threads))
