@@ -8,9 +8,9 @@ import json
 import math
 import threading
 from dataclasses import asdict, astuple, dataclass, replace
-from functools import cache, cached_property, reduce
+from functools import cached_property, reduce
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,9 +32,6 @@ from surrogates.artefact_types import decode, encode
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
-
-if TYPE_CHECKING:
-    from pydantic import TypeAdapter
 
 _KIND = "inverse-design search task"
 _HEADER = 8  # bytes that say how long the header of a safetensors file is
@@ -183,14 +180,14 @@ class ShardAnswer:
         """Read the answer."""
         index = torch.from_numpy(np.frombuffer(self.index, dtype="<i8").astype(np.int64))
         score = torch.from_numpy(np.frombuffer(self.score, dtype="<f8").astype(np.float64))
-        return SearchResult(TopK(k, index, score), _certificates().validate_json(self.certificate, strict=True))
+        return SearchResult(TopK(k, index, score), _certificate(self.certificate))
 
 
-@cache
-def _certificates() -> "TypeAdapter[Certificate]":
-    from pydantic import TypeAdapter  # noqa: PLC0415 - where answers come from other processes
+def _certificate(text: str) -> Certificate:
+    """Read what came from another process."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - where answers come from elsewhere
 
-    return TypeAdapter(Certificate)
+    return TypeAdapter(Certificate).validate_json(text, strict=True)
 
 
 _AGREEMENT = 1e-9  # relative; processors differ in the last bits of a score
