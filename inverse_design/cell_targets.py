@@ -73,13 +73,7 @@ def state_of_cells(
 
 
 def cell_shift(path: Path, *, column: str, start: str, end: str) -> ProfileTarget:
-    """Take the difference of means of two groups of cells, block by block.
-
-    Raises:
-        DataError: If the file cannot be read or trusted.
-        TargetError: If a group has too few cells.
-        UnknownNameError: If there is no such column or group.
-    """
+    """Take the difference of means of two groups of cells, block by block."""
     with opened(path) as file:
         groups = _groups(frame(file, "obs"), column)
         readouts, _ = readout_names(frame(file, "var"))

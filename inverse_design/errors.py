@@ -67,10 +67,5 @@ _IN_QUERY = re.compile(r"(password=)[^&\s'\"]*", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
-    """Mask what may be a password.
-
-    Example:
-        >>> masked("postgresql://ann:secret@server/screens?sslpassword=other")
-        'postgresql://ann:***@server/screens?sslpassword=***'
-    """
+    """Mask what may be a password."""
     return _IN_QUERY.sub(r"\1***", _IN_URL.sub(r"\1***", text))

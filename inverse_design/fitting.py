@@ -35,12 +35,7 @@ SurrogateLike: TypeAlias = str | Surrogate | Regressor | None
 
 
 def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
-    """Take what a user names as the forward model; ``None`` for the one that the data choose.
-
-    Raises:
-        UnknownNameError: If there is none of that name; the message names the nearest ones.
-        DataError: If it is no model, such as a class instead of its instance.
-    """
+    """Take what a user names as the forward model; ``None`` for the one that the data choose."""
     if stated is None or stated == AUTOMATIC:
         return None
     if isinstance(stated, str):

@@ -15,9 +15,5 @@ ScreenLike: TypeAlias = Screen | str | Path | pd.DataFrame | AnnotatedMatrix
 
 
 def as_screen(source: ScreenLike) -> Screen:
-    """Take a screen as it is, or read one: a path, a DataFrame or an AnnData.
-
-    Raises:
-        DataError: If it cannot be read; the message names the option of :func:`read_screen` that decides.
-    """
+    """Take a screen as it is, or read one: a path, a DataFrame or an AnnData."""
     return source if isinstance(source, Screen) else read_screen(source)

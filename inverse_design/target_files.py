@@ -107,11 +107,7 @@ _ADAPTER: TypeAdapter[ProfileFile | SignatureFile | ShiftFile | ScalarFile] = Ty
 
 
 def read_target_file(path: Path) -> Target:
-    """Read a target from TOML.
-
-    Raises:
-        TargetError: If the file cannot be used; the message names the key and the value.
-    """
+    """Read a target from TOML."""
     try:
         read = read_toml(path)
     except DataError as error:

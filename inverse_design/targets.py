@@ -19,12 +19,7 @@ TargetLike: TypeAlias = str | Path | Target | pd.Series | Mapping[str, Any] | An
 
 
 def target_of(wanted: TargetLike, screen: Screen) -> str | Target:
-    """Take what a user names as the target: the label of a measured condition stays a label.
-
-    Raises:
-        UnknownNameError: If a text is neither a condition nor a file; the message names the nearest conditions.
-        TargetError: If it cannot be used; the message names the value seen.
-    """
+    """Take what a user names as the target: the label of a measured condition stays a label."""
     if isinstance(wanted, ProfileTarget | SignatureTarget | ScalarTarget):
         return wanted
     if isinstance(wanted, str | Path):
@@ -42,12 +37,7 @@ def target_of(wanted: TargetLike, screen: Screen) -> str | Target:
 
 
 def read_target(text: str, screen: Screen) -> str | Target:
-    """Read what a user names as the target.
-
-    Raises:
-        UnknownNameError: If it is neither a condition nor a file; the message names the nearest conditions.
-        TargetError: If the file cannot be used; the message names the row and the value, or the key.
-    """
+    """Read what a user names as the target."""
     if text.endswith(".toml"):
         from inverse_design.target_files import read_target_file  # noqa: PLC0415 - pydantic, where a file is read
 

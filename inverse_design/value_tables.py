@@ -69,12 +69,7 @@ def read_value_table(
     value_col: str | None = None,
     values: Sequence[str] = VALUE_COLUMNS,
 ) -> ValueTable:
-    """Read a table with one row per name; columns are found by name, and refused on a tie.
-
-    Raises:
-        TargetError: If the file cannot be read or is empty, several columns qualify, a name occurs twice, or a
-            value is no finite number; the message names the row and the value.
-    """
+    """Read a table with one row per name; columns are found by name, and refused on a tie."""
     table = text_table(path)
     if table.empty:
         raise TargetError(f"{path.name!r} has no rows; give one row per name, with its value")
@@ -102,11 +97,7 @@ def read_value_table(
 
 
 def text_table(path: Path) -> pd.DataFrame:
-    """Read a table as text, so that what a cell holds can be shown as it is.
-
-    Raises:
-        TargetError: If the file cannot be read, or a column occurs twice.
-    """
+    """Read a table as text, so that what a cell holds can be shown as it is."""
     if not path.is_file():
         raise TargetError(f"{str(path)!r} is " + ("a folder; name a file in it" if path.is_dir() else "no file"))
     try:

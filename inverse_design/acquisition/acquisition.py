@@ -63,11 +63,7 @@ class UtilityPosterior:
 
     @classmethod
     def of_members(cls, members: Float[Tensor, "s b"]) -> "UtilityPosterior":
-        """Take members of an ensemble, or draws of a posterior, each as likely as any other to be right.
-
-        Raises:
-            DataError: If there is no member.
-        """
+        """Take members of an ensemble, or draws of a posterior, each as likely as any other to be right."""
         if not len(members):
             raise DataError("no member tells the utility of the candidates; give at least one")
         draws = members.double()
@@ -82,11 +78,7 @@ class UtilityPosterior:
         return self.variance.sqrt()
 
     def joint(self) -> Float[Tensor, "s b"]:
-        """Take the joint draws, for what cannot do without.
-
-        Raises:
-            DataError: If there are none.
-        """
+        """Take the joint draws, for what cannot do without."""
         if self.draws is None:
             raise DataError(
                 "this needs joint draws of the utilities: take `UtilityPosterior.of_members`, or a gain"
@@ -228,9 +220,6 @@ def member_improvement(belief: UtilityPosterior, incumbent: float) -> Fixed:
     """Expected improvement by members: the mean over joint draws of how far each is above the best observed.
 
     It takes the draws as they are, so that a skewed or two-peaked utility is not mistaken for a normal one.
-
-    Raises:
-        DataError: If the posterior has no draws.
     """
     return Fixed((belief.joint() - incumbent).clamp(min=0).mean(0))
 
@@ -242,11 +231,7 @@ def probability_of_improvement(belief: UtilityPosterior, incumbent: float) -> Fi
 
 
 def upper_bound(belief: UtilityPosterior, incumbent: float, *, beta: float = 4.0) -> Fixed:  # noqa: ARG001
-    """Upper confidence bound ``m + √(beta v)`` [Srinivas 2010]; a ``beta`` of zero is the greedy choice.
-
-    Raises:
-        DataError: If ``beta``, the squared number of standard deviations, is negative or not finite.
-    """
+    """Upper confidence bound ``m + √(beta v)`` [Srinivas 2010]; a ``beta`` of zero is the greedy choice."""
     if not (math.isfinite(beta) and beta >= 0):
         raise DataError(f"beta {beta} is negative or not finite; 4 is two standard deviations")
     return Fixed(belief.mean + math.sqrt(beta) * belief.deviation)
@@ -267,9 +252,6 @@ def optimum(belief: UtilityPosterior, incumbent: float, *, k: int = 1) -> Fixed:
 
     For ``k = 1`` it is the probability of being the optimum; their sum over a batch is the probability that the
     batch holds it [Fromer et al. 2025]. Candidates that tie at the last place share it.
-
-    Raises:
-        DataError: If the posterior has no draws, too few candidates, or ``k`` counts none.
     """
     draws = belief.joint()
     if not 1 <= k <= len(belief):

@@ -63,10 +63,6 @@ def choose_batch(
 
     Random picks come first, each as likely as any other that may be taken then, so that their probabilities are
     known; the designed ones are chosen knowing them, and what is pending.
-
-    Raises:
-        NothingToProposeError: If no candidate is left.
-        DataError: If no experiment is asked for.
     """
     if count < 1:
         raise DataError(f"a batch of {count} experiments; ask for at least 1")
@@ -193,10 +189,6 @@ def best_affordable(gain: SetGain, cost: Float[Tensor, "b"], budget: float) -> A
     stand for election, whatever that costs, and the better set is filled up: it has at least half of what the best
     set has [Yaroslavtsev 2020]. How much it has at least is also computed: a submodular gain of any set is at most
     that of the chosen ones and what each of the others adds to them, for the chosen ones of every step.
-
-    Raises:
-        NothingToProposeError: If the budget is below the cheapest candidate.
-        DataError: If a cost or the budget is negative or not finite.
     """
     if not bool(((cost >= 0) & cost.isfinite()).all()):
         bad = float(cost[~((cost >= 0) & cost.isfinite())][0])

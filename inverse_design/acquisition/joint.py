@@ -98,11 +98,7 @@ class AllMembers(MCSampler):
         super().__init__(sample_shape=torch.Size([members]))
 
     def forward(self, posterior: Posterior) -> Tensor:
-        """Enumerate the members.
-
-        Raises:
-            TypeError: If it has no members.
-        """
+        """Enumerate the members."""
         if not isinstance(posterior, EnsemblePosterior):
             raise TypeError(f"{type(posterior).__name__} has no members to enumerate")
         count, shape = posterior.ensemble_size, posterior.batch_shape

@@ -166,11 +166,7 @@ class Incumbent:
 
 
 def best_measured(utility: Utility, target: AlignedProfile, screen: Screen) -> Incumbent:
-    """Find the condition whose true state is best, given its measurement and that of all others.
-
-    Raises:
-        DataError: If nothing was measured.
-    """
+    """Find the condition whose true state is best, given its measurement and that of all others."""
     if not len(screen):
         raise DataError("nothing was measured, so there is nothing to improve upon; begin with a few experiments")
     measured = utility.utility(screen.effects[:, target.columns])

@@ -138,13 +138,7 @@ def spent_on(log: Log, settings: CampaignSettings) -> float:
 
 
 def require_settings(settings: CampaignSettings, screen: Screen) -> None:
-    """Refuse settings by which nothing could be recommended, before a campaign stands on them.
-
-    Raises:
-        UnknownNameError: If there is no such surrogate, recommender or gain; the message names the nearest ones.
-        SpaceError: If there are fewer genes or compounds than are to be given together.
-        NothingToProposeError: If everything is measured or excluded.
-    """
+    """Refuse settings by which nothing could be recommended, before a campaign stands on them."""
     from surrogates.models.registry import SURROGATES  # noqa: PLC0415 - models take seconds to import
 
     for kind, name, known in (
@@ -209,11 +203,7 @@ def state_of(
 def chosen_recommender(
     settings: CampaignSettings, state: DecisionState, name: str | None = None
 ) -> tuple[Recommender, str]:
-    """Take the recommender that is named for this round, else that of the settings, else the default; say why.
-
-    Raises:
-        UnknownNameError: If there is no such recommender; the message names the nearest ones.
-    """
+    """Take the recommender that is named for this round, else that of the settings, else the default; say why."""
     why = "as asked for"
     if name is None:
         name, why = settings.recommender, "named by the settings of the campaign"
@@ -236,12 +226,7 @@ def planned(
     state: DecisionState,
     settings: CampaignSettings,
 ) -> Recommendation:
-    """Let a recommender choose, check what it recommends, and leave out what cannot be paid.
-
-    Raises:
-        NothingToProposeError: If nothing is recommended, or the budget does not reach for any of it.
-        PlanError: If the recommendation cannot be used.
-    """
+    """Let a recommender choose, check what it recommends, and leave out what cannot be paid."""
     if count < 1:
         raise PlanError(f"{count} experiments are asked for; ask for at least 1")
     chosen, said = recommender, list[str]()

@@ -64,12 +64,7 @@ _LARGEST = 900_000_000  # bytes; both databases hold values of up to 1 GB
 
 
 def screen_to_bytes(screen: Screen) -> bytes:
-    """Write a screen of one context; annotations are left out.
-
-    Raises:
-        DataError: If the screen holds several contexts.
-        StoreError: If it is too large for a database.
-    """
+    """Write a screen of one context; annotations are left out."""
     require_usable(screen)
     names = json.dumps(
         {
@@ -97,11 +92,7 @@ def screen_to_bytes(screen: Screen) -> bytes:
 
 
 def require_usable(screen: Screen) -> None:
-    """Refuse a screen of several contexts.
-
-    Raises:
-        DataError: If it holds several.
-    """
+    """Refuse a screen of several contexts."""
     if len(set(screen.contexts)) > 1:
         names = ", ".join(sorted(map(repr, set(screen.contexts)))[:5])
         raise DataError(f"a campaign is run in one context, and the screen holds {names}; take one of them")
@@ -126,11 +117,7 @@ def screen_from_bytes(content: bytes) -> Screen:
 
 
 def settings_for(settings: CampaignSettings | None, stated: Mapping[str, object], target: str) -> CampaignSettings:
-    """Complete the settings of a campaign by what is stated beside them.
-
-    Raises:
-        SettingsError: If a key is unknown (the message names the nearest one), or a value is refused.
-    """
+    """Complete the settings of a campaign by what is stated beside them."""
     first = {"name": "campaign", "target": " ".join(target.split())}
     known = first if settings is None else settings_as_json(settings)
     return settings_of({**known, **stated})
@@ -145,14 +132,7 @@ def user_name() -> str:
 
 
 def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: Target, actor: str) -> None:
-    """Check what a campaign stands on, and write its first event.
-
-    Raises:
-        StoreError: If the store has a campaign of that name, or cannot be written.
-        UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
-        TargetError: If the target has nothing in common with the screen.
-        DataError: If the screen holds several contexts.
-    """
+    """Check what a campaign stands on, and write its first event."""
     require_beginning(settings, screen, target)
     actor = name_of(actor, "name of who acts")
     created = Created(settings_as_json(settings), goal_of(target), len(screen))
@@ -161,13 +141,7 @@ def begin(store: Store, settings: CampaignSettings, screen: Screen, *, target: T
 
 
 def require_beginning(settings: CampaignSettings, screen: Screen, target: Target) -> None:
-    """Check settings, screen and target against each other; no store is needed.
-
-    Raises:
-        UnknownNameError: If the settings exclude, or give a cost to, what the screen does not know.
-        TargetError: If the target has nothing in common with the screen.
-        DataError: If the screen holds several contexts.
-    """
+    """Check settings, screen and target against each other; no store is needed."""
     name_of(settings.name, "name of the campaign")
     target.on(screen.readouts)
     _require_names(settings, screen.vocabulary)

@@ -63,11 +63,7 @@ class ReagentLibrary:
 
     @classmethod
     def of_table(cls, table: pd.DataFrame) -> "ReagentLibrary":
-        """Read a table with one row per reagent; columns are found by name, in any spelling.
-
-        Raises:
-            LibraryError: If a column is missing or two columns qualify, or a row is unusable or not printable.
-        """
+        """Read a table with one row per reagent; columns are found by name, in any spelling."""
         found = {what: _column(table, what) for what in _NAMES}
         if found["reagent"] is None:
             found["reagent"] = found["sequence"]
@@ -93,11 +89,7 @@ class ReagentLibrary:
         return tuple(sorted(set(genes) - self.by_gene.keys()))
 
     def require(self, perturbations: Iterable[Perturbation]) -> None:
-        """Refuse a batch that cannot be made from the library.
-
-        Raises:
-            LibraryError: If a gene or compound has no reagent; the message names the nearest that have.
-        """
+        """Refuse a batch that cannot be made from the library."""
         missing = self.missing(target for one in perturbations for target in one.targets)
         if missing:
             named = [f"{shown(each)} ({nearest_hint(each, self.by_gene)})" for each in missing[:_SHOWN]]
@@ -108,11 +100,7 @@ class ReagentLibrary:
             )
 
     def list_for(self, perturbations: Sequence[Perturbation], *, replicates: int = 1) -> pd.DataFrame:
-        """List the reagents of a batch.
-
-        Raises:
-            LibraryError: If a gene or compound has no reagent.
-        """
+        """List the reagents of a batch."""
         self.require(perturbations)
         uses = Counter(target for one in perturbations for target in one.targets)
         rows = [

@@ -102,9 +102,6 @@ def lay_out(perturbations: Sequence[str], layout: PlateLayout) -> PlateMap:
     As few plates are used as hold them, each as full as the others to one well. The replicates of an experiment
     are dealt to different plates as far as there are plates; within a plate every place is drawn at random.
     Controls stand where a scrambled Sobol net puts them, so that no rows or columns go without for long.
-
-    Raises:
-        PlateError: If there is nothing to lay out, or a label is empty or occurs twice.
     """
     _refuse_labels(perturbations)
     dealt = _dealt(perturbations, layout)

@@ -63,12 +63,7 @@ class Matching:
         self._next = self.log.next_number()
 
     def run(self) -> "Matching":
-        """Match all wells.
-
-        Raises:
-            ResultsError: If an experiment was never asked for, or a well was recorded with other values.
-            IllegalMoveError: If an experiment has failed or was withdrawn.
-        """
+        """Match all wells."""
         for row in range(len(self.results)):
             self._match(row)
         if self.unasked:
@@ -196,11 +191,7 @@ def _shown(value: float) -> str:
 
 
 def refuse_extreme(results: Results, rows: Sequence[int], assay: AssayRange, *, accepted: bool) -> bool:
-    """Refuse values that no assay gives, unless they were accepted as they are; say whether there are any.
-
-    Raises:
-        ResultsError: If there are, and they were not accepted.
-    """
+    """Refuse values that no assay gives, unless they were accepted as they are; say whether there are any."""
     at, taken = np.array(rows, dtype=np.int64), results.values[list(rows)]
     found = np.argwhere(assay.beyond(taken))
     if not len(found) or accepted:
@@ -264,13 +255,7 @@ def tell(
     accept_extreme: bool,
     actor: str,
 ) -> Telling:
-    """Record results.
-
-    Raises:
-        ResultsError: If an experiment was never asked for, a well was recorded with other values, or a value is
-            one that no assay gives.
-        IllegalMoveError: If an experiment has failed or was withdrawn.
-    """
+    """Record results."""
     controls = results.controls
     drift = tuple(Remark(-1, words) for words in controls.drift)
     left_out = Telling(pending=results.pending, controls=controls.wells, flagged=controls.drift)
@@ -334,12 +319,7 @@ def _first_results(matching: Matching, block: Block) -> tuple[tuple[str, ...], t
 
 
 def order(log: WritableLog, labels: Sequence[str] | None, *, actor: str) -> tuple[str, ...]:
-    """Note that proposed experiments go to the bench.
-
-    Raises:
-        IllegalMoveError: If one of them is not proposed.
-        DataError: If one of them was never asked for.
-    """
+    """Note that proposed experiments go to the bench."""
     chosen = log.experiments(states=("proposed",)) if labels is None else _newest(log, labels, "ordered")
     if chosen:
         log.append(Ordered(tuple(one.number for one in chosen)), actor=actor)
@@ -347,12 +327,7 @@ def order(log: WritableLog, labels: Sequence[str] | None, *, actor: str) -> tupl
 
 
 def withdraw(log: WritableLog, labels: Sequence[str], *, reason: str, actor: str) -> tuple[str, ...]:
-    """Note that experiments will not be done.
-
-    Raises:
-        IllegalMoveError: If one of them has a result.
-        DataError: If one of them was never asked for.
-    """
+    """Note that experiments will not be done."""
     chosen = _newest(log, labels, "withdrawn")
     if chosen:
         log.append(Withdrawn(tuple(one.number for one in chosen), reason), actor=actor)

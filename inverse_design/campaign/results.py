@@ -46,14 +46,7 @@ class Results:
 
 
 def results_of(table: pd.DataFrame, *, vocabulary: Vocabulary, readouts: Sequence[str], key: str) -> Results:
-    """Check a table of results.
-
-    Raises:
-        ResultsError: If a column is missing, a value is not finite or no number, a well has none at all, a status
-            is unknown, a replicate or plate has no printable name, a well occurs twice, or the table is of another
-            campaign; the message names line, column and value.
-        UnknownNameError: If a gene or compound is unknown; the message names the nearest ones.
-    """
+    """Check a table of results."""
     _require_columns(table, readouts)
     _refuse_other_campaign(table, key)
     statuses = _statuses(table)

@@ -67,11 +67,7 @@ class Correction:
 
 
 def reason_of(text: str) -> str:
-    """Take a reason for the history, on one line.
-
-    Raises:
-        DataError: If it is empty, too long or not printable.
-    """
+    """Take a reason for the history, on one line."""
     return name_of(" ".join(text.split()), "reason", longest=LONGEST_REASON)
 
 
@@ -83,11 +79,7 @@ def select_wells(
     replicate: str | None = None,
     event: int | None = None,
 ) -> pd.DataFrame:
-    """Take the wells that fulfil all that is stated.
-
-    Raises:
-        UnknownNameError: If nothing was recorded of what is stated; the message names the nearest.
-    """
+    """Take the wells that fulfil all that is stated."""
     for what, column, wanted in (
         ("measured perturbation", "perturbation", labels),
         ("round with results", "round", None if round_number is None else [round_number]),
@@ -121,17 +113,7 @@ def wells_of_results(log: Log, table: pd.DataFrame, results: Results) -> pd.Data
 
 
 def retract(log: WritableLog, chosen: pd.DataFrame, *, reason: str, actor: str) -> Retraction:
-    """Take wells back; those that were taken back before stay so.
-
-    Args:
-        log: The campaign.
-        chosen: Rows of :func:`well_table`, of which ``event`` and ``row`` count.
-        reason: Why, for the history.
-        actor: Who does it.
-
-    Raises:
-        DataError: If a row is none of a recorded well, or there is no reason.
-    """
+    """Take wells back; those that were taken back before stay so."""
     reason, table = reason_of(reason), well_table(log)
     known = {place: at for at, place in enumerate(_places(table))}
     if strange := next((each for each in _places(chosen) if each not in known), None):
@@ -162,10 +144,6 @@ def correct(
     """Replace the values of recorded wells, also of such as were taken back.
 
     What is out of scale is judged beside everything that is known without the values that are replaced.
-
-    Raises:
-        ResultsError: If a well was never recorded, or a value is one that no assay gives.
-        DataError: If there is no reason.
     """
     reason, table = reason_of(reason), well_table(log)
     blocks = {one.sequence: block for one, block in recorded_blocks(log)}

@@ -23,13 +23,12 @@ class Batch:
     Attributes:
         table: One row per experiment as it was proposed, with the columns ``campaign`` and ``round`` before those
             of the recommendation; the same whenever it is asked for.
-        expected_gain: Of the whole batch, in units of the utility; ``None`` if that is unknown.
     """
 
     round: int  # its number, from 1
     table: pd.DataFrame
     states: tuple[State, ...]  # where each experiment stands now
-    expected_gain: float | None
+    expected_gain: float | None  # of the whole batch, in units of the utility; ``None`` if that is unknown
     notes: tuple[str, ...]  # of the recommender
     fresh: bool = False  # whether it was proposed just now
 
@@ -72,11 +71,7 @@ def open_round(log: Log) -> Asked | None:
 
 
 def stated_round(log: Log, number: int | None) -> Asked:
-    """Find a round that a user names.
-
-    Raises:
-        DataError: If there is no such round.
-    """
+    """Find a round that a user names."""
     newest = log.newest("asked")
     if newest is None or not isinstance(newest.event, Asked):
         raise DataError(f"campaign {log.key!r} has no round yet; ask for one first")

@@ -130,16 +130,7 @@ _KEYS = tuple(each.name for each in fields(CampaignSettings))
 
 
 def settings_of(stated: Mapping[str, object]) -> CampaignSettings:
-    """Check settings as a file or flags state them.
-
-    Example:
-        >>> settings_of({"name": "screen 7", "target": "CEBPE+KLF1", "batch_size": 16}).batch_size
-        16
-
-    Raises:
-        SettingsError: If a key is unknown (the message names the nearest one) or missing, or a value is not of
-            its kind or out of range.
-    """
+    """Check settings as a file or flags state them."""
     if unknown := [key for key in stated if key not in _KEYS]:
         raise SettingsError(f"unknown key {unknown[0]!r} in the settings: {nearest_hint(str(unknown[0]), _KEYS)}")
     try:
@@ -170,11 +161,7 @@ SETTINGS_ENDING = ".toml"
 
 
 def read_settings(path: Path | None, stated: Mapping[str, object]) -> CampaignSettings:
-    """Read the settings of a campaign from a file, from flags, or from both.
-
-    Raises:
-        SettingsError: If the file cannot be read, a key is unknown (the nearest is named), or a value is refused.
-    """
+    """Read the settings of a campaign from a file, from flags, or from both."""
     if path is None:
         return settings_of(stated)
     read = {**_read(path), **stated}

@@ -68,14 +68,12 @@ class Wells:
 
     Attributes:
         left_out: Wells that nothing can be computed with, in words; they are not among the blocks.
-        flagged: Values out of scale, in words, of wells that count.
-        values: How many wells gave values.
     """
 
     blocks: tuple[Block, ...] = ()
     left_out: tuple[str, ...] = ()
-    flagged: tuple[str, ...] = ()
-    values: int = 0
+    flagged: tuple[str, ...] = ()  # values out of scale, in words, of wells that count
+    values: int = 0  # how many wells gave values
 
 
 def counting_wells(
@@ -149,12 +147,11 @@ class Known:
     """All that was measured, averaged.
 
     Attributes:
-        screen: The conditions of which every readout is known.
         partial: From the label of each other condition to its values, NaN for the readouts that nobody measured.
             No number stands in for these: such a condition is part of no fit.
     """
 
-    screen: Screen
+    screen: Screen  # the conditions of which every readout is known
     partial: Mapping[str, Float[np.ndarray, "g"]]
 
 

@@ -19,12 +19,7 @@ _MOST = "at_most"
 
 
 def read_groups(path: Path) -> tuple[Group, ...]:
-    """Read a table of groups, with one row per member.
-
-    Raises:
-        TargetError: If the file cannot be read.
-        SpaceError: If a column is missing, a cell is empty, or a group states several numbers.
-    """
+    """Read a table of groups, with one row per member."""
     table = text_table(path)
     gene, group = _column(table, NAME_COLUMNS, path), _column(table, _GROUP_COLUMNS, path)
     _refuse_empty(table[[gene, group]], path)
@@ -42,12 +37,7 @@ def read_groups(path: Path) -> tuple[Group, ...]:
 
 
 def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
-    """Read a table of incompatible pairs.
-
-    Raises:
-        TargetError: If the file cannot be read.
-        SpaceError: If it has not two columns, or a cell is empty.
-    """
+    """Read a table of incompatible pairs."""
     table = text_table(path)
     if len(table.columns) != 2:
         raise SpaceError(f"{path.name!r} has {len(table.columns)} columns; give two, one for each of a pair")
@@ -57,12 +47,7 @@ def read_pairs(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def read_batch_wide(text: str) -> BatchWide:
-    """Read a condition that a batch shares: the word for doses, or a table of names and their values.
-
-    Raises:
-        TargetError: If the file cannot be read.
-        SpaceError: If it has not two columns, a cell is empty, or a name has two values.
-    """
+    """Read a condition that a batch shares: the word for doses, or a table of names and their values."""
     if text == DOSE:
         return BatchWide()
     path = Path(text)
@@ -83,22 +68,13 @@ def read_batch_wide(text: str) -> BatchWide:
 
 
 def read_costs(path: Path) -> tuple[tuple[str, float], ...]:
-    """Read a table of costs.
-
-    Raises:
-        TargetError: If the file cannot be read, a name occurs twice, or a cost is no number.
-    """
+    """Read a table of costs."""
     table = read_value_table(path, values=COST_COLUMNS)
     return tuple(zip(table.names, table.values, strict=True))
 
 
 def read_doses(path: Path) -> tuple[tuple[str, tuple[float, ...]], ...]:
-    """Read a grid of doses, with one row per target and dose.
-
-    Raises:
-        TargetError: If the file cannot be read.
-        SpaceError: If a column is missing, a cell is empty, or a dose is no positive number.
-    """
+    """Read a grid of doses, with one row per target and dose."""
     table = text_table(path)
     gene, dose = _column(table, NAME_COLUMNS, path), _column(table, DOSE_COLUMNS, path)
     _refuse_empty(table[[gene, dose]], path)
@@ -162,13 +138,7 @@ class ExperimentList:
 def read_experiments(
     path: Path, *, label_col: str | None = None, cost_col: str | None = None, sep: str | None = None
 ) -> ExperimentList:
-    """Read a list of experiments.
-
-    Raises:
-        UnknownNameError: If there is no such column; the message names the nearest.
-        DataError: If the table is empty, no column holds labels, a label is missing, or a cost is no finite number
-            that is not negative; the message names the row and the value.
-    """
+    """Read a list of experiments."""
     table = text_table(path)
     for column in (label_col, cost_col):
         if column is not None and column not in table:

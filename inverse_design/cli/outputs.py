@@ -28,12 +28,7 @@ _SIGN = f'"tool": "{DISTRIBUTION}"'.encode()  # of a manifest
 def check_writable(
     path: str | Path, *, endings: Sequence[str], inputs: Sequence[str | Path] = (), force: bool = False
 ) -> Path:
-    """Refuse a place that could not or should not be written, before any work is done.
-
-    Raises:
-        OutputError: If the name or the folder is unusable, the file is one of the inputs, or it was not written by
-            this program and is not to be overwritten.
-    """
+    """Refuse a place that could not or should not be written, before any work is done."""
     shown = repr(str(path))
     if not str(path).isprintable():
         raise OutputError(f"output {shown} has characters that no file name should have; choose another name")

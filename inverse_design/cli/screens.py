@@ -21,11 +21,7 @@ _LIST_ENDINGS = (".lst", ".list", ".gmt")  # beside those of tables
 
 
 def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[str, ...]:
-    """Collect names.
-
-    Raises:
-        DataError: If a file cannot be read, or something names nothing.
-    """
+    """Collect names."""
     return tuple(dict.fromkeys(name for text in stated for name in _names(text, known)))
 
 
@@ -55,9 +51,6 @@ def read_exclusions(stated: Sequence[str], *, known: Collection[str]) -> tuple[s
     """Collect names that are left out; of a list in a file, those that the data know, which is said.
 
     Lists may have a header, numbers in brackets behind a name (``TP53 (7157)``), or be sets in ``.gmt``.
-
-    Raises:
-        DataError: If a file cannot be read, or something names nothing.
     """
     folded = {name.casefold(): name for name in known}
     found: list[str] = []
@@ -84,12 +77,7 @@ def _target(name: str, known: Collection[str]) -> str:
 
 
 def open_screen(data: str, reading: Reading) -> Screen:
-    """Open a dataset by its name, or read a file.
-
-    Raises:
-        UnknownNameError: If it is neither a known name nor a file.
-        DataError: If it is refused, or reading options are given for a dataset that needs none.
-    """
+    """Open a dataset by its name, or read a file."""
     if data in names() or not Path(data).exists():
         return _in_mode(_as_it_is(data, reading), reading)
     screen = read_screen(
@@ -113,12 +101,7 @@ def open_screen(data: str, reading: Reading) -> Screen:
 
 
 def one_context(screen: Screen, context: str | None) -> Screen:
-    """Take one context, the only one if none is named.
-
-    Raises:
-        UnknownNameError: If there is no such context.
-        DataError: If there are several and none is named, or values are counts.
-    """
+    """Take one context, the only one if none is named."""
     if COUNTS in screen.provenance:
         raise DataError(f"{screen.provenance[COUNTS]}; --no-normalise takes them as they are")
     if context is not None:

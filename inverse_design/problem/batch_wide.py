@@ -24,12 +24,11 @@ class BatchWide:
     The context of an experiment needs none: a campaign is run in one.
 
     Attributes:
-        name: What the condition is: ``"dose"`` for the doses of the screen, else any name.
         values: From the name or label of each gene or compound that ties its experiment to a value, such as a
             temperature, to that value; those that are not named go with any. None for ``"dose"``.
     """
 
-    name: str = DOSE
+    name: str = DOSE  # what the condition is: ``"dose"`` for the doses of the screen, else any name
     values: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -42,11 +41,7 @@ class BatchWide:
             raise SpaceError(f"the batch-wide condition {self.name!r} {what}: from each name to its value")
 
     def of(self, vocabulary: Vocabulary) -> tuple[str | None, ...]:
-        """Give the value of each vocabulary entry; ``None`` where it goes with any.
-
-        Raises:
-            UnknownNameError: If a name is neither a target nor a label of the vocabulary.
-        """
+        """Give the value of each vocabulary entry; ``None`` where it goes with any."""
         if self.name == DOSE:
             return tuple(repr(entry.dose).removesuffix(".0") for entry in vocabulary.entries)
         known = {*vocabulary.targets, *vocabulary.ids}
@@ -72,11 +67,7 @@ def batch_wide(constraints: Sequence[Constraint]) -> tuple[BatchWide, ...]:
 
 
 def refuse_batch_wide(constraints: Constraints | Sequence[Constraint] | None, verb: str) -> None:
-    """Refuse conditions of whole batches where candidates are ranked one by one.
-
-    Raises:
-        SpaceError: If there are any.
-    """
+    """Refuse conditions of whole batches where candidates are ranked one by one."""
     if found := batch_wide(Constraints.of(constraints).further):
         raise SpaceError(
             f"that a batch shares one {found[0].name} has no meaning in {verb}, which ranks candidates one by one;"

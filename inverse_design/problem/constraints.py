@@ -150,11 +150,7 @@ UNLIMITED = Limits()
 
 
 def in_millionths(name: str, amount: float) -> int:
-    """Turn a cost into whole millionths.
-
-    Raises:
-        SpaceError: If it is negative, not finite, or too large to be added up exactly.
-    """
+    """Turn a cost into whole millionths."""
     if not 0 <= amount <= _DEAREST:
         raise SpaceError(f"{amount} as the {name} is not between 0 and {_DEAREST:,.0f}; use another unit")
     return round(amount * MILLIONTHS)
@@ -372,10 +368,6 @@ def read_constraint(text: str) -> Constraint:
     """Read a constraint as ``NAME``, ``NAME:key=value,key=value`` or ``NAME:{JSON}``.
 
     A value without a key goes to the key before it: ``group:name=kinases,members=CDK4,CDK6``.
-
-    Raises:
-        UnknownNameError: If there is no such constraint, or it has no such setting; the nearest is named.
-        SpaceError: If a value is not of its kind, or one is missing.
     """
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - where one is stated in words
 

@@ -40,11 +40,7 @@ class CombinationNumbers:
     orders: tuple[int, ...]  # how many are taken together, ascending
 
     def span(self, order: int) -> tuple[int, int]:
-        """Find where the combinations of one order stand.
-
-        Raises:
-            SpaceError: If there is no such order.
-        """
+        """Find where the combinations of one order stand."""
         if order not in self.orders:
             raise SpaceError(f"the space has orders {self.orders}, not {order}")
         start = sum(math.comb(self.items, each) for each in self.orders if each < order)

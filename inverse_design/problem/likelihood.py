@@ -173,14 +173,13 @@ class TargetLikelihood:
     1961]. One expert that is sure and wrong cannot overrule the others.
 
     Attributes:
-        target: The profile, in the coordinates of the screen.
         log_prior: Log prior weight of each vocabulary entry; a candidate's is the sum over its parts.
         log_sums: Of each expert, the logarithm of the sum of its densities over all candidates; empty until they
             are summed: then the surrogate's own law speaks alone.
         memo: What serves other targets on the same readouts, too: the question is asked of many held-out ones.
     """
 
-    target: AlignedProfile
+    target: AlignedProfile  # the profile, in the coordinates of the screen
     log_prior: Float[Tensor, "v"]
     log_sums: tuple[float, ...] = ()
     memo: Memo = field(default_factory=Memo, compare=False, repr=False, metadata={"cache": True})
@@ -306,9 +305,6 @@ def replicates(
     doubles, of the third whose effects are nearest in size to the target, as errors grow with effects. Those hold
     the noise of one measurement, that of the measurements which were learnt from, and what the model misses: where
     it misses little, about the noise of two or three measurements.
-
-    Raises:
-        CalibrationError: If there are neither standard errors nor held-out doubles.
     """
     generator = torch.Generator().manual_seed(seed)
     at_zero = Distance(replace(target, values=torch.zeros_like(target.values)))

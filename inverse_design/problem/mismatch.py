@@ -80,9 +80,6 @@ def asked_states(
     part of the readouts, is made as far as that goes. The mean of two doubles, a double plus a single, a single,
     and a double that was measured before are made by none of the candidates, and a double is not once it is left
     out itself.
-
-    Raises:
-        DataError: If there are fewer than :data:`FEWEST` held-out doubles, or no singles.
     """
     n, g = held_out.effects.shape
     if n < FEWEST or not len(singles):
@@ -173,12 +170,11 @@ class Mismatch:
     Attributes:
         multiple: Its variance on each readout, in units of the mean squared standardised held-out residual on the
             target's readouts.
-        support: How many held-out doubles stand behind the choice; 0 if there were too few.
         regret: Mean regret of the first candidate on their states, by multiple; empty if there were too few.
     """
 
     multiple: float
-    support: int
+    support: int  # how many held-out doubles stand behind the choice; 0 if there were too few
     regret: Mapping[float, float]
 
     def on(self, target: AlignedProfile, fitted: FittedCalibrated) -> AlignedProfile:

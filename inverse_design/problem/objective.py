@@ -383,12 +383,7 @@ def cosine(target: AlignedProfile) -> Correlation:
 def make_objective(
     target: Target, aligned: AlignedProfile, name: ObjectiveName | None, log_prior: Float[Tensor, "v"]
 ) -> Objective:
-    """Choose the objective that fits a target.
-
-    Raises:
-        UnknownNameError: If there is no such objective; the message names the nearest.
-        TargetError: If the objective cannot judge such a target.
-    """
+    """Choose the objective that fits a target."""
     profile = isinstance(target, ProfileTarget)
     wanted = name or ("likelihood" if profile else "projection")
     kind, given = OBJECTIVES.load(wanted), {"target": aligned, "log_prior": log_prior}

@@ -51,11 +51,7 @@ class Problem:
 
 
 def ask(screen: Screen, target: str | Target) -> Problem:
-    """Turn a condition of the screen into a target, taking it out of the training data.
-
-    Raises:
-        UnknownNameError: If there is no such condition; the message names the nearest ones.
-    """
+    """Turn a condition of the screen into a target, taking it out of the training data."""
     if not isinstance(target, str):
         return Problem(screen, target)
     maker = screen.vocabulary.parse(target)
@@ -66,11 +62,7 @@ def ask(screen: Screen, target: str | Target) -> Problem:
 
 
 def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> tuple[str, ...]:
-    """Compare wanted values with what was measured: twice the largest effect is what a pair may reach.
-
-    Raises:
-        TargetError: If all are.
-    """
+    """Compare wanted values with what was measured: twice the largest effect is what a pair may reach."""
     if not is_state(target):
         return ()
     excess = beyond_reach(aligned, training)
@@ -144,12 +136,7 @@ def candidate_space(
 
 
 def log_prior(screen: Screen, prior: Mapping[str, float] | None) -> Float[Tensor, "v"]:
-    """Take the logarithm of each entry's prior weight; a target stands for all its doses.
-
-    Raises:
-        UnknownNameError: If a name is not in the vocabulary.
-        DataError: If a weight is not positive.
-    """
+    """Take the logarithm of each entry's prior weight; a target stands for all its doses."""
     weights = dict(prior or {})
     for name, weight in weights.items():
         if name not in screen.vocabulary.targets and name not in screen.vocabulary.ids:

@@ -28,11 +28,7 @@ class BoundConstraint:
         return f"ruled out by {type(self.constraint).__name__}"
 
     def admit(self, genes: Int[Tensor, "b k"]) -> Bool[Tensor, "b"]:
-        """Tell which sets may be proposed.
-
-        Raises:
-            SpaceError: If the constraint does not answer with one truth value for each.
-        """
+        """Tell which sets may be proposed."""
         allowed: object = self.constraint.allows(self.vocabulary.dosed(genes), self.vocabulary)
         if isinstance(allowed, Tensor) and allowed.dtype == torch.bool and allowed.shape == (len(genes),):
             return allowed
@@ -90,12 +86,7 @@ class SetRules:
         return np.flatnonzero(np.isin(self.entries.numpy(), ids))
 
     def affordable(self, orders: tuple[int, ...], vocabulary: Vocabulary) -> "SetRules":
-        """Drop the entries that no candidate can pay for.
-
-        Raises:
-            SpaceError: If candidates of some order cannot be made of the entries.
-            NothingToProposeError: If no entry is left, or the budget pays for no candidate.
-        """
+        """Drop the entries that no candidate can pay for."""
         _refuse_orders(self, orders)
         if self.limits.budget is None:
             return self

@@ -99,11 +99,7 @@ class PairwiseSetScore:
         return self._product.block(start, stop)
 
     def exact(self, positions: Int[Tensor, "m k"]) -> Float64[Tensor, "m"]:
-        """Score chosen sets in double precision.
-
-        Raises:
-            DataError: If the sets are not of the order of the score.
-        """
+        """Score chosen sets in double precision."""
         if positions.shape[1] != self.order:
             raise DataError(f"sets of {positions.shape[1]} entries do not fit a score of order {self.order}")
         chunk = max(2, _EXACT_CELLS // max(1, self.left.shape[1]))

@@ -23,10 +23,6 @@ def recommend_sharing(
 
     Where a recommender does not say what a batch gains, the one with the best predicted outcomes is taken, of as
     many experiments as the smallest batch has.
-
-    Raises:
-        NothingToProposeError: If no value has a candidate left.
-        PlanError: If nothing tells the batches apart.
     """
     plans = {}
     for level, state in levels.items():

@@ -60,12 +60,7 @@ class Gains:
     def recommend(
         self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
     ) -> Recommendation:
-        """Choose the experiments of a round.
-
-        Raises:
-            NothingToProposeError: If no candidate is left.
-            DataError: If the screen, the target or a setting cannot be used.
-        """
+        """Choose the experiments of a round."""
         screen = state.measured
         model, fitted = self._fit(state, seed)
         objective = ScreenObjective.of(state.target, screen)

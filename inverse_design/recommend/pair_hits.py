@@ -215,11 +215,7 @@ class PairHits:
     def recommend(
         self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
     ) -> Recommendation:
-        """Take the most probable hits.
-
-        Raises:
-            DataError: If a candidate is no pair.
-        """
+        """Take the most probable hits."""
         view = pair_view(state, pending)
         if len(view.known) < FEWEST_PAIRS:
             few = f"warning: {len(view.known)} pairs are measured, and {FEWEST_PAIRS} are needed: drawn at random"
@@ -295,10 +291,6 @@ def recommend_within(
     Random picks come first, each as likely as any other candidate that may be taken then. Of the recommender's
     picks those are taken that keep the rules; while they are too few, it is asked for twice as many. What it says
     of the random picks, and of the gain of the batch, is what it answers when the batch is all that is offered.
-
-    Raises:
-        NothingToProposeError: If no candidate is left.
-        DataError: If the recommender cannot serve the state.
     """
     rules = state.rules
     plain = rules.most_per_gene is None and not rules.drawn(count)

@@ -42,12 +42,7 @@ class PairView:
 
 
 def pair_view(state: DecisionState, pending: tuple[Perturbation, ...] = ()) -> PairView:
-    """See a state as one of pairs.
-
-    Raises:
-        DataError: If a candidate is no pair, or fewer than two genes were measured alone.
-        NothingToProposeError: If no candidate is left.
-    """
+    """See a state as one of pairs."""
     left, measured = state.open(pending), state.measured
     if bool((odd := left.order != 2).any()):
         label = state.label(left.genes[int(odd.nonzero()[0])])

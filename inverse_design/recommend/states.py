@@ -52,9 +52,6 @@ class GeneEffects:
         normal variables; their variance and that of the noise maximise the restricted likelihood on a grid
         [Patterson 1971]. Where there are no more measurements than readouts, some axes show no variation at all;
         they tell nothing of their noise, which is taken to be the mean one.
-
-        Raises:
-            DataError: If there are fewer than three measurements.
         """
         if len(effects) < FEWEST:
             raise DataError(f"{len(effects)} measurement(s) tell no variances; start with at least {FEWEST}")
@@ -102,11 +99,7 @@ class GeneEffects:
 
 
 def learn_effects(screen: Screen, columns: Int[Tensor, "m"] | None = None) -> GeneEffects:
-    """Learn what genes do from all that was measured.
-
-    Raises:
-        DataError: If fewer than three perturbations were measured.
-    """
+    """Learn what genes do from all that was measured."""
     marks = screen.batch.multi_hot(len(screen.vocabulary))
     return GeneEffects.of(marks, screen.effects if columns is None else screen.effects[:, columns])
 
@@ -156,11 +149,7 @@ class StateLikely:
     def recommend(
         self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
     ) -> Recommendation:
-        """Learn what genes do to the readouts of the target, and take the best by either measure.
-
-        Raises:
-            DataError: If fewer than three perturbations were measured, or the target is no state.
-        """
+        """Learn what genes do to the readouts of the target, and take the best by either measure."""
         if not is_state(state.target):
             raise DataError(f"target {state.target.name!r} is a direction and cannot be reached; name a profile")
         target, left = state.target.on(state.measured.readouts), state.open(pending)
@@ -210,11 +199,7 @@ class StateMatch:
     def recommend(
         self, state: DecisionState, count: int, *, pending: tuple[Perturbation, ...], seed: int
     ) -> Recommendation:
-        """Fit, and take the best.
-
-        Raises:
-            DataError: If the surrogate refuses what is known, see its ``fit``.
-        """
+        """Fit, and take the best."""
         fitted, left = self.surrogate.fit(state.measured, seed=seed), state.open(pending)
         objective = Correlation(state.target.on(state.measured.readouts), "pearson")
         worth = objective.predicted(fitted.predict(left)).mean

@@ -143,17 +143,15 @@ class Engine:
     """Where a search runs; the answer does not depend on it.
 
     Attributes:
-        workers: Processes of this machine; with one, the search runs in this process.
         scheduler: Address of a scheduler of ``dask.distributed``, such as ``tcp://10.0.0.1:8786``; its workers
             need this package.
-        ledger: File of finished shards, by which a killed search resumes.
         approve: Called with what the search will cost before it starts; raises to stop it.
         device: Where pairs are multiplied in this process, such as ``"cuda"``; workers use their processors.
     """
 
-    workers: int = 1
+    workers: int = 1  # processes of this machine; with one, the search runs in this process
     scheduler: str | None = None
-    ledger: Path | None = None
+    ledger: Path | None = None  # file of finished shards, by which a killed search resumes
     approve: Callable[[Workload], None] | None = None
     device: str = "cpu"
 
@@ -181,12 +179,7 @@ class Engine:
         *,
         progress: Progress | None = None,
     ) -> SearchResult:
-        """Find the best candidates of a space; sets that are searched by bounds or by a beam, in this process.
-
-        Raises:
-            ExecutorError: If workers die again and again, or the scheduler cannot be reached.
-            LedgerError: If the ledger is of another search or cannot be used.
-        """
+        """Find the best candidates of a space; sets that are searched by bounds or by a beam, in this process."""
         score = pair_score(objective, fitted, space)
         if self.approve is not None:
             self.approve(workload(objective, fitted, space, score=score))

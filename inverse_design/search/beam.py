@@ -39,10 +39,6 @@ def search_beam(
     asked for. Then each of the best ``width`` valid sets has each member exchanged for every other entry, until
     no exchange brings a new set among them. No set of that order is scored twice, ties go to the smaller number,
     and nothing is drawn at random: the same question has the same answer.
-
-    Raises:
-        SpaceError: If the space has no such order, or does not fit 64 bits.
-        DataError: If a score is NaN, or ``k`` or ``width`` is not positive.
     """
     began = time.perf_counter()
     first, stop = space.span(order)

@@ -96,10 +96,6 @@ def search_bounded(
 
     The certificate counts as ``scanned`` the sets whose quick score was compared, as ``masked`` those that were
     rescored and may not be proposed, and as ``pruned`` those that a bound skipped (at least, when stopped early).
-
-    Raises:
-        SpaceError: If the space has no such sets, its entries are not those of the score, or it is too large.
-        DataError: If the score is of pairs, or ``k`` is not positive.
     """
     began = time.perf_counter()
     _refuse(score, space)

@@ -66,11 +66,7 @@ class Ledger:
 
     @classmethod
     def open(cls, path: Path, *, name: str, k: int, space: CombinationSpace, count: int) -> "Ledger":
-        """Open the ledger of a search, or start one; it keeps the count of shards that it began with.
-
-        Raises:
-            LedgerError: If the file is no ledger, that of another search, or cannot be written.
-        """
+        """Open the ledger of a search, or start one; it keeps the count of shards that it began with."""
         wanted = {"format": _FORMAT, "search": name, "k": str(k)}
         with _connected(path) as connection:
             connection.executescript(_SCHEMA)
@@ -92,21 +88,13 @@ class Ledger:
         return cls(path, name, k, int(said), plan_shards(space, int(said)))
 
     def add(self, answer: ShardAnswer) -> None:
-        """Keep an answer; a second one for the same shard is the same and changes nothing.
-
-        Raises:
-            LedgerError: If it cannot be written.
-        """
+        """Keep an answer; a second one for the same shard is the same and changes nothing."""
         row = (answer.shard, answer.index, answer.score, answer.certificate, self._checksum(answer))
         with _connected(self.path) as connection, connection:
             connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?)", row)
 
     def answers(self) -> list[ShardAnswer]:
-        """Read the finished shards whose checksums fit.
-
-        Raises:
-            LedgerError: If the file cannot be read.
-        """
+        """Read the finished shards whose checksums fit."""
         with _connected(self.path) as connection:
             rows = connection.execute(_ROWS).fetchall()
         found = [(ShardAnswer(*row), checksum) for *row, checksum in rows if 0 <= row[0] < len(self.plan)]
@@ -158,10 +146,6 @@ def dispatch(
 
     The answer is the same, bit for bit, for any plan, number of workers and order of completion, because
     :class:`~inverse_design.search.topk.TopK` is. The task travels to a worker that does not have it yet, once.
-
-    Raises:
-        ExecutorError: If executors die again and again; what is in the ledger stays.
-        DataError: If a score is not finite.
     """
     content = task.pack()
     kept = [] if ledger is None else ledger.answers()

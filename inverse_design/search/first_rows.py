@@ -182,11 +182,7 @@ class RowLaw:
 
     @classmethod
     def learn(cls, rows: FirstRows, noise: Replicates, level: float) -> "RowLaw":
-        """Learn it from the first rows of held-out targets.
-
-        Raises:
-            CalibrationError: If the level is no probability, or there are too few rows for it.
-        """
+        """Learn it from the first rows of held-out targets."""
         require_level(level)
         known = ~rows.other_measured.isnan()
         require_count(int(known.sum()), level, "held-out doubles with another beside them")

@@ -279,9 +279,6 @@ def calibrate_set(found: Identification, level: float) -> SetRule:
 
     A choice among rules on the targets that calibrate them would be optimistic. Each half of the targets
     therefore chooses by the sizes of the sets of the other half, and the gap is kept unless both halves agree.
-
-    Raises:
-        CalibrationError: If the level is no probability, or there are too few held-out targets for it.
     """
     require_level(level)
     require_count(len(found), level, "held-out doubles")
@@ -307,9 +304,6 @@ def inverse_set(
 
     The members are read off the list of the best candidates; only a set that is longer than the list costs another
     pass over the space.
-
-    Raises:
-        CalibrationError: If the level is no probability, or there are too few held-out targets for it.
     """
     rule = calibrate_set(found, level)
     best = float(listed.score[0])

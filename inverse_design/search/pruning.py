@@ -42,19 +42,12 @@ class Tile(NamedTuple):
 
 
 class ScoredPairs(NamedTuple):
-    """Pairs of a tile and their quick scores.
+    """Pairs of a tile and their quick scores."""
 
-    Attributes:
-        positions: Of both entries, the first smaller.
-        quick: Their scores, in single or double precision.
-        pruned: How many pairs of the tile were not scored, as a bound keeps them from the answer.
-        tried: Whether a bound was tried at all.
-    """
-
-    positions: Int64[Tensor, "m 2"]
-    quick: Float[Tensor, "m"]
-    pruned: int = 0
-    tried: bool = False
+    positions: Int64[Tensor, "m 2"]  # of both entries, the first smaller
+    quick: Float[Tensor, "m"]  # their scores, in single or double precision
+    pruned: int = 0  # how many pairs of the tile were not scored, as a bound keeps them from the answer
+    tried: bool = False  # whether a bound was tried at all
 
 
 @runtime_checkable

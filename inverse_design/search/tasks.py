@@ -57,11 +57,7 @@ class SearchTask:
 
     @classmethod
     def of(cls, objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> "SearchTask":
-        """Collect what a search needs.
-
-        Raises:
-            SpaceError: If the numbers of the space do not fit 64 bits.
-        """
+        """Collect what a search needs."""
         if space.excluded.dtype == object:
             raise SpaceError(
                 f"a space of {space.size:,} combinations cannot be sharded: its numbers do not fit 64 bits; take a"
@@ -93,11 +89,7 @@ class SearchTask:
         )
 
     def pack(self) -> bytes:
-        """Spell the task out; equal tasks give equal bytes.
-
-        Raises:
-            DataError: If the objective or the surrogate holds something that an artefact cannot hold.
-        """
+        """Spell the task out; equal tasks give equal bytes."""
         return self._packed
 
     @cached_property
@@ -109,11 +101,7 @@ class SearchTask:
 
     @classmethod
     def unpack(cls, content: bytes) -> "SearchTask":
-        """Read what :meth:`pack` has written; nothing of it is ever executed.
-
-        Raises:
-            DataError: If they are no search task.
-        """
+        """Read what :meth:`pack` has written; nothing of it is ever executed."""
         try:
             tensors = from_bytes(content)
             header = json.loads(content[_HEADER : _HEADER + int.from_bytes(content[:_HEADER], "little")])
@@ -134,11 +122,7 @@ Shard = tuple[int, int]  # first number of the space and one past the last
 
 
 def plan_shards(space: CombinationSpace, count: int) -> tuple[Shard, ...]:
-    """Cut a space into ranges of about equal size; pairs are cut between first entries.
-
-    Raises:
-        SpaceError: If fewer than one shard is asked for, or numbers do not fit 64 bits.
-    """
+    """Cut a space into ranges of about equal size; pairs are cut between first entries."""
     if count < 1:
         raise SpaceError(f"{count} shards cannot hold a space; ask for one or more")
     if space.size >= 2**63:
@@ -259,11 +243,7 @@ _HELD = _Held()
 
 
 def answer_shard(task: ShardTask, content: bytes | None = None) -> ShardAnswer | None:
-    """Search one shard; runs in a worker.
-
-    Raises:
-        DataError: If the search task is not intact, or a score is not finite.
-    """
+    """Search one shard; runs in a worker."""
     with _HELD.lock:
         if _HELD.name != task.name:
             if content is None:

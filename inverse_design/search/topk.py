@@ -51,11 +51,7 @@ class TopK:
         return float(self.score[-1]) if len(self) == self.k else -torch.inf
 
     def offer(self, index: Int64[Tensor, "n"], score: Float64[Tensor, "n"]) -> "TopK":
-        """Add candidates.
-
-        Raises:
-            DataError: If a score is not a number.
-        """
+        """Add candidates."""
         if bool(score.isnan().any()):
             raise DataError(f"the score of candidate {int(index[int(score.isnan().int().argmax())])} is NaN")
         near = score >= self.threshold
@@ -69,11 +65,7 @@ class TopK:
         return TopK(self.k, merged[new][: self.k], scores[new][: self.k])
 
     def merge(self, other: "TopK") -> "TopK":
-        """Combine the reductions of two shards.
-
-        Raises:
-            DataError: If the other keeps another number.
-        """
+        """Combine the reductions of two shards."""
         if other.k != self.k:
             raise DataError(f"the best {self.k} and the best {other.k} cannot be merged; use one k")
         return self.offer(other.index, other.score)

@@ -25,14 +25,7 @@ class Restored:
 
 
 def back_up(database: Database, destination: Path) -> dict[str, Head]:
-    """Copy a store into a new file, and check the copy.
-
-    Returns:
-        The end of each log, by the name of its campaign.
-
-    Raises:
-        StoreError: If there is such a file, the store is damaged, or it is not an SQLite file.
-    """
+    """Copy a store into a new file, and check the copy."""
     if database.path is None:
         raise StoreError(
             f"{database.shown!r} is not a file; back it up with: {dump_line(database)}"
@@ -70,16 +63,7 @@ def dump_line(database: Database) -> str:
 
 
 def restore(backup: Path, place: Path, *, force: bool) -> Restored:
-    """Put a backup into the place of a store, which is kept beside it.
-
-    Args:
-        backup: A file that was made by :func:`back_up`, or any sound store.
-        place: Where the store is, or was.
-        force: Whether a store that is sound, and holds events that the backup does not, is set aside as well.
-
-    Raises:
-        StoreError: If the backup is damaged, or the present store needs none.
-    """
+    """Put a backup into the place of a store, which is kept beside it."""
     if not backup.is_file():
         raise StoreError(f"there is no file {str(backup)!r}; name a backup")
     if place.exists() and backup.samefile(place):
@@ -103,11 +87,7 @@ def restore(backup: Path, place: Path, *, force: bool) -> Restored:
 
 
 def _checked(path: Path) -> dict[str, tuple[str, Head]]:
-    """Look at every page and every event of a file; give key and end of each campaign.
-
-    Raises:
-        StoreError: If something of it is damaged, or it is of another version.
-    """
+    """Look at every page and every event of a file; give key and end of each campaign."""
     require_sound(path)
     database = Database.at(path, timeout=5.0)
     store, found = SqlStore(database, noting=False), {}

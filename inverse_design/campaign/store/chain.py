@@ -69,15 +69,7 @@ def _hashed(content: list[str | int | None]) -> str:
 
 
 def followed(rows: Iterable[Any], start: Head) -> Iterator[Entry]:
-    """Follow a chain from one event on, row by row.
-
-    Args:
-        rows: What is stored, with the names of :class:`Entry`, of any type.
-        start: The event before the first of them, or the origin.
-
-    Raises:
-        StoreError: If an event does not fit; the message names the first one, and says why.
-    """
+    """Follow a chain from one event on, row by row."""
     head = start
     for row in rows:
         if row.sequence != head.sequence + 1:

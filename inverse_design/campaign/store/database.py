@@ -36,11 +36,7 @@ _NETWORK = frozenset(
 
 
 def refuse_network(path: Path) -> None:
-    """Refuse a file on a network file system: that with the longest path above it, later mounts hide earlier ones.
-
-    Raises:
-        StoreError: If the file lies on a file system of a network; the message names it.
-    """
+    """Refuse a file on a network file system, found by the longest path above it and the latest mount there."""
     try:
         mounts = psutil.disk_partitions(all=True)
     except OSError:  # a system that does not tell
@@ -80,12 +76,7 @@ class Database:
 
     @classmethod
     def at(cls, place: str | Path, *, timeout: float) -> "Database":
-        """Find a database; nothing is opened yet.
-
-        Raises:
-            StoreError: If the URL cannot be used, its driver is missing, or the file lies on a network file
-                system.
-        """
+        """Find a database; nothing is opened yet."""
         url = _url_of(place)
         if url.get_backend_name() == "sqlite":
             path = _file_of(url)
@@ -121,11 +112,7 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """Read one consistent state.
-
-        Raises:
-            StoreError: If the database fails.
-        """
+        """Read one consistent state."""
         with self._translated(), self.engine.connect() as plain:
             options = {"isolation_level": "REPEATABLE READ"} if self.engine.dialect.name == "postgresql" else {}
             connection = plain.execution_options(**options)
@@ -135,11 +122,7 @@ class Database:
 
     @contextmanager
     def writing(self) -> Iterator[Connection]:
-        """Change something, whole or not at all; SQLite is locked against other writers from the start.
-
-        Raises:
-            StoreError: If the database fails; it then is as before.
-        """
+        """Change something, whole or not at all; SQLite is locked against other writers from the start."""
         with self._translated():
             while True:
                 identity = self._identity()

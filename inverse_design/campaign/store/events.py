@@ -196,11 +196,7 @@ def from_json(kind: str, text: str) -> Event:
 
 
 def columns_of(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Write a recommended table column by column, so that it comes back number by number.
-
-    Raises:
-        PlanError: If a number is infinite, which no table can hold.
-    """
+    """Write a recommended table column by column, so that it comes back number by number."""
     return [_column(str(name), table[name]) for name in table]
 
 
@@ -328,11 +324,7 @@ _WHY_FINAL: Mapping[State, str] = {
 
 
 def require_move(name: str, start: State, end: State) -> None:
-    """Refuse a move that the life of an experiment does not have.
-
-    Raises:
-        IllegalMoveError: If there is no such move; the message says from where, to where, and what is allowed.
-    """
+    """Refuse a move that the life of an experiment does not have."""
     allowed = MOVES[start]
     if end in allowed:
         return

@@ -17,11 +17,7 @@ _BESIDE = ("-journal", "-wal", "-shm")  # what SQLite writes beside a file; it h
 
 
 def make_private(path: Path) -> None:
-    """Make an empty file that only its owner can read, unless it is there.
-
-    Raises:
-        StoreError: If it cannot be made.
-    """
+    """Make an empty file that only its owner can read, unless it is there."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, _PRIVATE))
     except FileExistsError:
@@ -32,15 +28,7 @@ def make_private(path: Path) -> None:
 
 @contextmanager
 def copied(path: Path, destination: Path | None = None) -> Iterator[Path]:
-    """Copy a store by SQLite's online backup; the copy is deleted in the end, unless it was placed.
-
-    Args:
-        path: Of a file that others may be writing.
-        destination: Beside which file the copy is made; by default beside the store.
-
-    Raises:
-        StoreError: If it cannot be read, or the copy cannot be written.
-    """
+    """Copy a store by SQLite's online backup; the copy is deleted in the end, unless it was placed."""
     beside = path if destination is None else destination
     copy = beside.with_name(f".{beside.name[:100]}.{secrets.token_hex(4)}.copy")
     try:
@@ -63,11 +51,7 @@ def _back_up(path: Path, copy: Path) -> None:
 
 
 def require_sound(path: Path) -> None:
-    """Let SQLite look at every page of a file, and at every reference from one table to another.
-
-    Raises:
-        StoreError: If something is damaged.
-    """
+    """Let SQLite look at every page of a file, and at every reference from one table to another."""
     try:
         with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as connection:
             (said,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
@@ -80,16 +64,7 @@ def require_sound(path: Path) -> None:
 
 
 def place_new(copy: Path, path: Path, *, over: bool) -> None:
-    """Put a copy in its place: whole or not at all, also if the power fails.
-
-    Args:
-        copy: A file in the same folder.
-        path: Its place.
-        over: Whether it takes the place, and the permissions, of the file that is there.
-
-    Raises:
-        StoreError: If a file is there that may not be replaced, or the folder cannot be written.
-    """
+    """Put a copy in its place: whole or not at all, also if the power fails."""
     try:
         if over and path.exists():
             copy.chmod(path.stat().st_mode & 0o777)
@@ -115,18 +90,7 @@ def former_names(path: Path, what: str) -> Iterator[Path]:
 
 @contextmanager
 def replaced(path: Path, what: str) -> Iterator[Path | None]:
-    """Keep a store under another name beside it, and others from writing it, until another file has its place.
-
-    Args:
-        path: Of the store, which may be damaged, or not be there.
-        what: Why it is kept, as a part of its name.
-
-    Yields:
-        The name under which it is kept, ``None`` if there was no store.
-
-    Raises:
-        StoreError: If another program is writing it.
-    """
+    """Keep a store under another name beside it, and others from writing it, until another file has its place."""
     if not path.exists():
         yield None
         return

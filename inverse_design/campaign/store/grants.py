@@ -14,16 +14,7 @@ _TABLES = ("alembic_version", "campaigns", "artefacts", "events")
 
 
 def grants(*, schema: str, readers: Sequence[str], tellers: Sequence[str]) -> str:
-    """Write the statements that give roles what they need, and take everything else.
-
-    Args:
-        schema: Where the tables are.
-        readers: Names of roles that exist.
-        tellers: The same.
-
-    Raises:
-        SettingsError: If there is no role, or one is named twice.
-    """
+    """Write the statements that give roles what they need, and take everything else."""
     roles = [*readers, *tellers]
     if not roles:
         raise SettingsError("no role is named; name one with --reader or --teller")

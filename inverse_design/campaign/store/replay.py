@@ -39,11 +39,7 @@ class Replay:
     wells: Mapping[int, Mapping[str, Measurement]] = field(default_factory=dict)  # by experiment and replicate
 
     def after(self, events: Iterable[tuple[Event, bytes | None]]) -> "Replay":
-        """Let more events happen, each with its artefact; only that of results is looked at.
-
-        Raises:
-            StoreError: If one cannot have happened after the events before it.
-        """
+        """Let more events happen, each with its artefact; only that of results is looked at."""
         moved = _Moving(dict(self.experiments), dict(self.wells), self.events)
         for event, content in events:
             moved.sequence += 1
@@ -97,11 +93,7 @@ class _Moving:
         self.experiments[number] = Experiment(number, label, round_number, state)
 
     def move(self, numbers: Sequence[int], state: State) -> None:
-        """Give experiments a state that somebody chose.
-
-        Raises:
-            IllegalMoveError: If one of them cannot go there.
-        """
+        """Give experiments a state that somebody chose."""
         for number in numbers:
             one = self.experiments[number]
             require_move(one.perturbation, one.state, state)

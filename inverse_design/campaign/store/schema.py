@@ -87,11 +87,7 @@ _EVERYONE = 5_720_519  # number of the advisory lock under which a PostgreSQL da
 
 
 def schema_version(connection: Connection) -> str | None:
-    """Read the version.
-
-    Raises:
-        StoreError: If it holds the tables of another program, or is damaged.
-    """
+    """Read the version."""
     tables = inspect(connection).get_table_names()
     if "alembic_version" in tables and CAMPAIGNS.name in tables:
         found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
@@ -107,11 +103,7 @@ def schema_version(connection: Connection) -> str | None:
 
 
 def require_guards(connection: Connection) -> None:
-    """Refuse a database whose guards are not those that were set: what it holds may have been changed.
-
-    Raises:
-        StoreError: If one is missing or switched off, or in SQLite another one than was set.
-    """
+    """Refuse a database whose guards are not those that were set: what it holds may have been changed."""
     kind = connection.dialect.name
     asked = "SELECT name, sql FROM sqlite_master WHERE type IN ('trigger', 'view')"
     if kind == "postgresql":
@@ -132,11 +124,7 @@ def require_guards(connection: Connection) -> None:
 
 
 def migrate(connection: Connection, version: str = "head") -> None:
-    """Run the steps that are missing, in the transaction of the connection.
-
-    Raises:
-        StoreError: If the version is not one of ours.
-    """
+    """Run the steps that are missing, in the transaction of the connection."""
     from alembic import command  # noqa: PLC0415 - only for new and old databases: it takes a while to import
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
@@ -155,9 +143,6 @@ def prepare(database: Database) -> None:
 
     A PostgreSQL database is migrated in one transaction. Of an SQLite file a copy is migrated and put in its place
     when all went well, so that no failure can leave a half of it; the old file is kept beside it.
-
-    Raises:
-        StoreError: If it is newer than this package, of another program, damaged, or cannot be written.
     """
     with database.reading() as connection:
         version = schema_version(connection)

@@ -19,14 +19,10 @@ from inverse_design.campaign.store.chain import Head
 
 @dataclass(frozen=True)
 class SeenHeads:
-    """What was seen of one campaign, in whatever store; a note that cannot be read or written is none.
-
-    Attributes:
-        heads: From the place of a store to the last head that was seen there.
-    """
+    """What was seen of one campaign, in whatever store; a note that cannot be read or written is none."""
 
     key: str
-    heads: dict[str, Head]
+    heads: dict[str, Head]  # from the place of a store to the last head that was seen there
 
     @classmethod
     def of(cls, key: str) -> "SeenHeads":

@@ -75,11 +75,7 @@ class SqlLog:
         return next((_recorded(entry) for entry in reversed(self.entries) if entry.kind == kind), None)
 
     def artefact(self, name: str) -> bytes:
-        """Read the content of an artefact, which its name is the hash of.
-
-        Raises:
-            StoreError: If it is not there, or another content.
-        """
+        """Read the content of an artefact, which its name is the hash of."""
         found = self.connection.execute(_ARTEFACT, {"name": name}).scalars().all()
         content = found[0] if len(found) == 1 else None
         if isinstance(content, memoryview):
@@ -218,11 +214,7 @@ class SqlStore:
             return _names(connection)
 
     def create(self, name: str, key: str, created: Created, *, screen: bytes, actor: str) -> None:
-        """Begin a campaign.
-
-        Raises:
-            StoreError: If there is a campaign of that name, or the database cannot be written.
-        """
+        """Begin a campaign."""
         with self.database.writing() as connection:
             if name in _names(connection):
                 raise StoreError(f"{self.database.shown!r} has a campaign {name!r} already; choose another name")
@@ -235,12 +227,7 @@ class SqlStore:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[SqlLog]:
-        """Open a campaign to read one consistent state of it.
-
-        Raises:
-            UnknownNameError: If there is no such campaign; the message names the nearest ones.
-            StoreError: If the database cannot be read, or an event does not fit the chain of the log.
-        """
+        """Open a campaign to read one consistent state of it."""
         seen = self._seen(name)
         with self.database.reading() as connection:
             log = self._log(connection, name)
@@ -250,13 +237,7 @@ class SqlStore:
 
     @contextmanager
     def writing(self, name: str) -> Iterator[SqlLog]:
-        """Open a campaign to change it: all of it when the block ends, or nothing if it is left by an exception.
-
-        Raises:
-            UnknownNameError: If there is no such campaign.
-            StoreError: If the database cannot be written, was upgraded by a newer release, or an event does not
-                fit the chain of the log.
-        """
+        """Open a campaign to change it: all of it when the block ends, or nothing if an exception leaves it."""
         seen = self._seen(name)
         with self.database.writing() as connection:
             log = self._log(connection, name, lock=True)
@@ -268,20 +249,7 @@ class SqlStore:
         self._keep(name, log, seen)
 
     def verify(self, name: str, *, accept: bool = False) -> Head:
-        """Look at everything that is stored of a campaign, as if for the first time; nothing changes.
-
-        Args:
-            name: Of the campaign.
-            accept: Whether a log is taken as it is, although events that were seen before are gone.
-
-        Returns:
-            The end of its log.
-
-        Raises:
-            UnknownNameError: If there is no such campaign.
-            StoreError: If an event or its numbers are not what was written, or cannot have happened; the message
-                names the first one.
-        """
+        """Look at everything that is stored of a campaign, as if for the first time; nothing changes."""
         self._known.pop(name, None)
         seen = self._seen(name)
         with self.database.reading() as connection:
@@ -328,12 +296,7 @@ class SqlStore:
                 raise StoreError(f"{gone} ({error!s:.200}); {WAY_BACK}") from error
 
     def _require_seen(self, name: str, log: SqlLog, seen: SeenHeads) -> None:
-        """Refuse a log that lacks what was seen in this place.
-
-        Raises:
-            StoreError: If it does, or another campaign had this name; the message says from which event on it
-                differs.
-        """
+        """Refuse a log that lacks what was seen in this place."""
         if self._place is None:
             return
         head, key = seen.heads.get(self._place), key_in(self._place, name)
@@ -352,11 +315,7 @@ class SqlStore:
         )
 
     def _log(self, connection: Connection, name: str, *, lock: bool = False) -> SqlLog:
-        """Read what is new of a log; its row is locked where the database knows row locks.
-
-        Raises:
-            StoreError: If an event does not fit, or the last one is not that of the campaign's own counter.
-        """
+        """Read what is new of a log; its row is locked where the database knows row locks."""
         row = _row(connection, name, lock=lock)
         origin, known = Head.origin(row.key, name), self._known.get(name, _Known(row.key))
         entries = list(known.entries) if known.key == row.key else []

@@ -79,11 +79,7 @@ def sharing(settings: CampaignSettings, stated: Sequence[str]) -> CampaignSettin
 
 
 def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen) -> CampaignSettings:
-    """Exclude what there is no reagent for.
-
-    Raises:
-        LibraryError: If nothing is left.
-    """
+    """Exclude what there is no reagent for."""
     if lacking and set(lacking) >= set(screen.vocabulary.targets):
         raise LibraryError(
             f"the library has a reagent for none of the {len(lacking)} genes or compounds of the data, such as"

@@ -49,11 +49,7 @@ def run_export(
 
 
 def planned_wells(batch: Batch) -> list[str]:
-    """List the experiments of a round that go on plates.
-
-    Raises:
-        PlateError: If all of them were withdrawn.
-    """
+    """List the experiments of a round that go on plates."""
     pairs = zip(batch.table[PERTURBATION], batch.states, strict=True)
     kept = [str(label) for label, state in pairs if state != "withdrawn"]
     if not kept:
@@ -76,11 +72,7 @@ def layout_of(campaign: Campaign, batch: Batch, plates: Plates) -> PlateLayout:
 def sheets_of(
     campaign: Campaign, batch: Batch, found: PlateMap, library: ReagentLibrary | None
 ) -> Mapping[str, pd.DataFrame]:
-    """Collect the tables of an export.
-
-    Raises:
-        LibraryError: If a gene or compound has no reagent.
-    """
+    """Collect the tables of an export."""
     wells = found.table.copy()
     wells[CAMPAIGN], wells[ROUND] = campaign.key, batch.round
     sheets = {MAP_SHEET: wells}

@@ -16,12 +16,7 @@ _LONGEST = 4096  # bytes of a file that names a store
 
 
 def open_campaign(place: Place) -> Campaign:
-    """Open the campaign that is named, or the only one of the store.
-
-    Raises:
-        StoreError: If the store cannot be opened, or holds several campaigns and none is named.
-        UnknownNameError: If there is no campaign of that name.
-    """
+    """Open the campaign that is named, or the only one of the store."""
     store = open_place(place)
     campaign = Campaign.open(store, campaign_named(store, place), actor=actor_of(place))
     if isinstance(store, SqlStore):
@@ -40,20 +35,12 @@ def warn_of_more(store: SqlStore, name: str) -> None:
 
 
 def open_place(place: Place, *, create: bool = False) -> Store:
-    """Open the store that is named.
-
-    Raises:
-        StoreError: If it cannot be opened.
-    """
+    """Open the store that is named."""
     return open_store(store_of(place), create=create)
 
 
 def store_of(place: Place) -> str:
-    """Say where the store is, and warn of passwords that others can read.
-
-    Raises:
-        StoreError: If the file that should say so cannot be read, or the store is named twice.
-    """
+    """Say where the store is, and warn of passwords that others can read."""
     if place.store_file is not None:
         if place.store not in {STORE, os.environ.get(STORE_VARIABLE)}:
             raise StoreError("the store is named twice; give --store or --store-file")
@@ -93,11 +80,7 @@ def shown_store(place: Place) -> str:
 
 
 def campaign_named(store: Store, place: Place) -> str:
-    """Name the campaign: the one that was typed, or the only one of the store.
-
-    Raises:
-        StoreError: If there are several, or none.
-    """
+    """Name the campaign: the one that was typed, or the only one of the store."""
     if place.name:
         return place.name
     names = store.names()

@@ -18,11 +18,7 @@ H5AD = ".h5ad"
 
 
 def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
-    """Read results in the form that a campaign takes.
-
-    Raises:
-        DataError: If the file cannot be read, or its ending is none of these.
-    """
+    """Read results in the form that a campaign takes."""
     if path.endswith(H5AD):
         return _of_h5ad(path, reading, readouts)
     if reading != Reading():
@@ -35,11 +31,7 @@ def read_results(path: str, reading: Reading, readouts: Sequence[str]) -> pd.Dat
 
 
 def read_library(path: str) -> ReagentLibrary:
-    """Read the user's library of reagents.
-
-    Raises:
-        DataError: If it cannot be read or used.
-    """
+    """Read the user's library of reagents."""
     return ReagentLibrary.of_table(text_table(Path(path)))
 
 

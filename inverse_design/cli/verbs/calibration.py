@@ -211,11 +211,7 @@ def show_calibration(
 
 
 def read_levels(stated: Sequence[str]) -> tuple[float, ...]:
-    """Read nominal probabilities.
-
-    Raises:
-        CalibrationError: If one is no number between 0 and 1.
-    """
+    """Read nominal probabilities."""
     levels = set()
     for text in read_names(stated):
         try:
@@ -230,11 +226,7 @@ def read_levels(stated: Sequence[str]) -> tuple[float, ...]:
 
 
 def named_model(name: str) -> Automatic:
-    """Wrap a forward model as a proposal does.
-
-    Raises:
-        UnknownNameError: If the name is not known.
-    """
+    """Wrap a forward model as a proposal does."""
     model = surrogate_of(name)
     return Automatic() if model is None else Automatic((model,))
 

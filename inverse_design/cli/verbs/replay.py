@@ -76,11 +76,7 @@ def run_replay(
 
 
 def make_environment(screen: Screen, rules: GameOptions) -> Environment:
-    """Lay out the replay on a screen.
-
-    Raises:
-        DataError: If there are several readouts and none is named, or fewer pairs than the rules need.
-    """
+    """Lay out the replay on a screen."""
     if rules.readout is None and len(screen.readouts) > 1:
         shown = ", ".join(map(repr, screen.readouts[:5]))
         raise DataError(f"the data hold {len(screen.readouts)} readouts; name one with --readout, such as {shown}")

@@ -29,13 +29,7 @@ _TRUE, _FALSE = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
 
 
 def read_rounds(path: Path) -> Rounds:
-    """Read what was stated and measured, one row per perturbation.
-
-    Raises:
-        DataError: If the file cannot be read or is empty, a column is missing, a round is no whole number, a
-            number is not finite (bounds may be infinite), or a lower bound is above the upper one; the message
-            names the row.
-    """
+    """Read what was stated and measured, one row per perturbation."""
     table = text_table(path)
     header = [column.strip().casefold() for column in table.columns]
     table = table.set_axis(header, axis=1)
