@@ -49,11 +49,11 @@ def state_of_cells(
         DataError: If the columns cannot be told, there are fewer than two cells of either group, or values look
             like counts and nothing is said of them.
     """
-    stated = Dialect(target_col, reference_key)
+    stated = Dialect(target_col, reference_key, layer_key=layer_key, normalise=normalise)
     table = design_table(adata.obs, stated)
     design = design_of(table, stated)
     stored = matrix_in_memory(adata, layer_key, rows=len(table))
-    cells, said = values(stored, layer_key, list(adata.layers), normalise=normalise)
+    cells, said = values(stored, list(adata.layers), stated)
     if COUNTS in said:
         raise DataError(f"{said[COUNTS]}; normalise=False takes them as they are")
     found = effects_of_cells(cells, design)

@@ -10,6 +10,7 @@ Example:
 """
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -70,18 +71,18 @@ def check_context_surrogate(
 def check_reader(read: Reader, path: Path, *, stated: Dialect | None = None) -> None:
     """Check that a reader reads a file twice alike, and refuses damaged ones by a :class:`DataError`."""
     dialect, provenance = stated or Dialect(), {"source": path.name}
-    one, other = (read(path, dialect, layer_key=None, readouts=None, provenance=provenance) for _ in range(2))
+    one, other = (read(path, dialect, provenance) for _ in range(2))
     if one.provenance.get("source") != path.name:
         raise AssertionError("the screen does not keep the provenance that the reader was given")
     _close(other.effects, one.effects, "the same file was read in two ways")
-    chosen = read(path, dialect, layer_key=None, readouts=one.readouts[:1], provenance=provenance)
+    chosen = read(path, replace(dialect, readouts=one.readouts[:1]), provenance)
     if chosen.readouts != one.readouts[:1]:
         raise AssertionError(f"one readout was asked for, and {len(chosen.readouts)} were read")
     with TemporaryDirectory() as folder:
         damaged = Path(folder) / path.name
         damaged.write_bytes(b"\x00\xff no such format")
         try:
-            read(damaged, dialect, layer_key=None, readouts=None, provenance=provenance)
+            read(damaged, dialect, provenance)
         except DataError:
             return
     raise AssertionError("a damaged file was read")

@@ -13,7 +13,7 @@ from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.labels import read_label
 from surrogates.data.io.notes import COUNTS
-from surrogates.data.io.readers import read_screen
+from surrogates.data.io.readers import screen_of
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
@@ -80,23 +80,7 @@ def open_screen(data: str, reading: Reading) -> Screen:
     """Open a dataset by its name, or read a file."""
     if data in names() or not Path(data).exists():
         return _in_mode(_as_it_is(data, reading), reading)
-    screen = read_screen(
-        data,
-        target_col=_target_col(reading),
-        reference_key=_listed(reading.reference_key),
-        dose_col=reading.dose_col,
-        group_col=reading.group_col,
-        batch_col=reading.batch_col,
-        layer_key=reading.layer_key,
-        normalise=reading.normalise,
-        collapse_guides=reading.collapse_guides,
-        sep=reading.sep,
-        mode=reading.mode,
-        modality=reading.modality,
-        baseline_cols=_listed(reading.baseline_cols),
-        endpoint_cols=_listed(reading.endpoint_cols),
-        readouts=read_names(reading.readouts) or None,
-    )
+    screen = screen_of(data, stated_dialect(reading))
     return replace(screen, provenance={**screen.provenance, "dataset": Path(data).name})
 
 
@@ -127,6 +111,11 @@ def stated_dialect(reading: Reading) -> Dialect:
         reading.collapse_guides,
         reading.normalise,
         reading.batch_col,
+        reading.modality,
+        _listed(reading.baseline_cols),
+        _listed(reading.endpoint_cols),
+        reading.layer_key,
+        read_names(reading.readouts) or None,
     )
 
 

@@ -87,12 +87,12 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
-def read(path, stated, *, layer_key, readouts, provenance):
+def read(path, stated, provenance):
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise DataError(f"{path.name!r} is damaged: {error}") from error
-    names = tuple(found["readouts"]) if readouts is None else tuple(readouts)
+    names = tuple(found["readouts"]) if stated.readouts is None else tuple(stated.readouts)
     keep = [found["readouts"].index(name) for name in names]
     rows = [[row[at] for at in keep] for row in found["effects"]]
     parsed = [Perturbation.parse(label) for label in found["labels"]]

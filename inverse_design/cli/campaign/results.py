@@ -38,7 +38,7 @@ def read_library(path: str) -> ReagentLibrary:
 def _of_h5ad(path: str, reading: Reading, readouts: Sequence[str]) -> pd.DataFrame:
     from surrogates.data.io.read_h5ad import read_effect_rows  # noqa: PLC0415 - AnnData takes seconds to import
 
-    found = read_effect_rows(Path(path), stated_dialect(reading), layer_key=reading.layer_key)
+    found = read_effect_rows(Path(path), stated_dialect(reading))
     if len(set(found.contexts)) > 1:
         names = ", ".join(sorted(map(repr, set(found.contexts)))[:5])
         raise DataError(f"{path!r} holds the contexts {names}, and a campaign is run in one; tell that one alone")

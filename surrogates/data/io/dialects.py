@@ -94,6 +94,8 @@ class Dialect:
     modality: str | None = None  # which modality of several is read
     baseline_cols: Sequence[str] | None = None  # columns of counts of guides before, or without, the treatment
     endpoint_cols: Sequence[str] | None = None  # columns of counts of guides after it
+    layer_key: str | None = None  # the layer that is read instead of ``X``
+    readouts: Sequence[str] | None = None  # names of the readouts; by default all
 
 
 @dataclass(frozen=True)

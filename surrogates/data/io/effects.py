@@ -27,19 +27,16 @@ _FEWEST_CROSSED = 3  # conditions of which it can be said
 _OWN = re.compile(r".*__sd|n_wells|n_cells|.*_n_guides|kind")  # beside effects as this package writes them
 
 
-def screen_of_table(
-    table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
-) -> Screen:
+def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read a wide table; columns that are not read become annotations."""
+    readouts = stated.readouts
     table, kinds = _measured(table)
     detection = detect(table, stated)
     names = _readable(table, detection.columns)
     if readouts is None and (long := widened(table, detection.columns, names)) is not None:
         (texts,) = (name for name in names if not pd.api.types.is_numeric_dtype(table[name]))
         if stated.target_col is None and looks_transposed(list(table[texts].unique()), ()):
-            return screen_of_table(
-                table, replace(stated, target_col=texts), readouts=readouts, provenance=provenance
-            )
+            return screen_of_table(table, replace(stated, target_col=texts), provenance)
         table, kinds["shape"] = long
         names = _readable(table, detection.columns)
     numeric = _numeric_columns(table, names)

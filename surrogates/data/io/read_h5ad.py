@@ -5,6 +5,7 @@ Effects can also be read as the rows of a few new measurements, which are no scr
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -35,59 +36,34 @@ from surrogates.data.screen import Screen
 from surrogates.errors import DataError, shown
 
 
-def screen_of_h5ad(
-    path: Path,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_h5ad(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells."""
     with opened(path) as file:
-        return screen_of_group(
-            file, frame(file, "obs"), stated, layer_key=layer_key, readouts=readouts, provenance=provenance
-        )
+        return screen_of_group(file, frame(file, "obs"), stated, provenance)
 
 
-def screen_of_group(
-    group: Stored,
-    obs: pd.DataFrame,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_group(group: Stored, obs: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read a group that holds the parts of an AnnData, with what is known of its rows."""
     table = design_table(obs, stated)
     names, said = readout_names(frame(group, "var"))
     layers = names_in(group, "layers")
-    found = matrix(group, layer_key, rows=len(table), columns=len(names))
-    stored, unit = values(found, layer_key, layers, normalise=stated.normalise)
-    halves = {
-        name: matrix(group, name, rows=len(table), columns=len(names)) for name in _replicates(layers, layer_key)
-    }
+    find = partial(matrix, group, rows=len(table), columns=len(names))
+    stored, unit = values(find(stated.layer_key), layers, stated)
+    halves = {name: find(name) for name in _replicates(layers, stated)}
     known = {**provenance, **_unit(group), **unit, **said}
-    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known, replicates=halves)
+    return screen_of_parts(table, stored, names, stated, known=known, replicates=halves)
 
 
-def screen_of_annotated(
-    source: AnnotatedMatrix,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-) -> Screen:
+def screen_of_annotated(source: AnnotatedMatrix, stated: Dialect) -> Screen:
     """Read an ``AnnData``, as a file with the same content is read."""
     table = design_table(source.obs, stated)
     names, said = readout_names(source.var)
-    found = matrix_in_memory(source, layer_key, rows=len(table))
-    stored, unit = values(found, layer_key, list(source.layers), normalise=stated.normalise)
+    layers = list(source.layers)
+    stored, unit = values(matrix_in_memory(source, stated.layer_key, rows=len(table)), layers, stated)
     of_file = {"unit": str(source.uns["value"])} if "value" in source.uns else {}
     known = {"source": "AnnData", **of_file, **unit, **said}
-    halves = {name: source.layers[name] for name in _replicates(list(source.layers), layer_key)}
-    return screen_of_parts(table, stored, names, stated, readouts=readouts, known=known, replicates=halves)
+    halves = {name: source.layers[name] for name in _replicates(layers, stated)}
+    return screen_of_parts(table, stored, names, stated, known=known, replicates=halves)
 
 
 def screen_of_parts(
@@ -96,12 +72,11 @@ def screen_of_parts(
     names: Sequence[str],
     stated: Dialect,
     *,
-    readouts: Sequence[str] | None,
     known: Mapping[str, str],
-    replicates: Mapping[str, CellMatrix] | None = None,
+    replicates: Mapping[str, CellMatrix],
 ) -> Screen:
-    """Make a screen of what was done in each row, and of values beside it."""
-    design = design_of(table, stated)
+    """Make a screen of what was done in each row, of values beside it, and of replicates whose means these are."""
+    design, readouts = design_of(table, stated), stated.readouts
     known = {**known, **design.provenance, **size_notes(table, stored, design, counts=COUNTS in known)}
     if design.is_replicated:
         screen = screen_of_cells(stored, design, names, known)
@@ -120,23 +95,21 @@ def screen_of_parts(
     )
 
 
-def _replicates(layers: Sequence[str], layer_key: str | None) -> tuple[str, ...]:
+def _replicates(layers: Sequence[str], stated: Dialect) -> tuple[str, ...]:
     """The layers that hold replicates, unless one of them is what is read."""
     names = replicate_layers(layers)
-    return () if layer_key in names else names
+    return () if stated.layer_key in names else names
 
 
-def values(
-    stored: CellMatrix, layer_key: str | None, layers: Sequence[str], *, normalise: bool | None
-) -> tuple[CellMatrix, dict[str, str]]:
+def values(stored: CellMatrix, layers: Sequence[str], stated: Dialect) -> tuple[CellMatrix, dict[str, str]]:
     """Make logarithms of counts, or say so if values look like counts and nobody said what to do with them."""
-    if normalise:
+    if stated.normalise:
         return LogNormalised.of(stored), {"unit": "log(1 + counts scaled to the median total of a cell)"}
-    if normalise is False:
+    if stated.normalise is False:
         return stored, {}
     logs = log_layers(layers)
     better = f"--layer-key {logs[0]} (layer_key=), or " if logs else ""
-    what = "X" if layer_key is None else repr(layer_key)
+    what = "X" if stated.layer_key is None else repr(stated.layer_key)
     if not holds_counts(stored):
         largest = largest_of_no_logarithms(stored)
         said = (
@@ -167,23 +140,19 @@ class EffectRows:
     effects: Float[np.ndarray, "n g"]  # one row per condition; nothing is left out because it never changes
 
 
-def read_effect_rows(path: Path, stated: Dialect, *, layer_key: str | None = None) -> EffectRows:
+def read_effect_rows(path: Path, stated: Dialect) -> EffectRows:
     """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells."""
     with opened(path) as file:
         table = design_table(frame(file, "obs"), stated)
         readouts, _ = readout_names(frame(file, "var"))
-        stored, said = values(
-            matrix(file, layer_key, rows=len(table), columns=len(readouts)),
-            layer_key,
-            names_in(file, "layers"),
-            normalise=stated.normalise,
-        )
+        found = matrix(file, stated.layer_key, rows=len(table), columns=len(readouts))
+        stored, said = values(found, names_in(file, "layers"), stated)
         if COUNTS in said:
             raise DataError(f"{said[COUNTS]}; --no-normalise takes them as they are")
         design = design_of(table, stated)
         if design.is_replicated:
-            found = effects_of_cells(stored, design)
-            conditions, effects = found.conditions, found.effects
+            summed = effects_of_cells(stored, design)
+            conditions, effects = summed.conditions, summed.effects
         else:
             kept = np.flatnonzero(design.codes != LEFT_OUT)
             conditions, effects = design.codes[kept], in_memory(stored)[kept]

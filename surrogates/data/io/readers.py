@@ -2,22 +2,21 @@
 
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, Unpack, runtime_checkable
 
 import pandas as pd
 
 from surrogates.data.columns import TARGET_COLUMNS, folded
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
-from surrogates.data.io.dialects import Dialect, names_targets
+from surrogates.data.io.dialects import Dialect, ReadOptions, names_targets
 from surrogates.data.io.effects import screen_of_table
 from surrogates.data.io.formats.guide_counts import holds_guide_counts, screen_of_guide_counts
 from surrogates.data.io.formats.mageck import screen_of_summary, summarises_genes
 from surrogates.data.io.formats.registry import READERS, TABLE, endings
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.io.untrusted.parquet import read_parquet
-from surrogates.data.perturbation import Mode
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, shown
 from surrogates.whole_file import sha256_of
@@ -27,22 +26,13 @@ from surrogates.whole_file import sha256_of
 class Reader(Protocol):
     """Reads screens of one format; its name in the entry-point group ``inverse_design.readers`` is the ending."""
 
-    def __call__(
-        self,
-        path: Path,
-        stated: Dialect,
-        *,
-        layer_key: str | None,
-        readouts: Sequence[str] | None,
-        provenance: Mapping[str, str],
-    ) -> Screen:
+    def __call__(self, path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
         """Read a screen.
 
         Args:
             path: The file.
-            stated: What is known about its columns.
-            layer_key: Layer to read; refuse one where the format has none.
-            readouts: Names of the readouts; by default all.
+            stated: What is known about it: its columns, the layer to read (refuse one where the format has none),
+                and the names of the readouts, by default all.
             provenance: Name and checksum of the file, to be kept in the screen's provenance.
 
         Returns:
@@ -57,24 +47,7 @@ class Reader(Protocol):
 _WITH_MODALITIES = frozenset({"h5mu", "zarr", "zarr.zip"})
 
 
-def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambiguous, as users know them
-    source: str | Path | pd.DataFrame | AnnotatedMatrix,
-    *,
-    target_col: str | Sequence[str] | None = None,
-    reference_key: str | Sequence[str] | None = None,
-    dose_col: str | None = None,
-    group_col: str | None = None,
-    batch_col: str | None = None,
-    layer_key: str | None = None,
-    normalise: bool | None = None,
-    collapse_guides: bool = False,
-    sep: str | None = None,
-    mode: Mode | None = None,
-    modality: str | None = None,
-    baseline_cols: Sequence[str] | None = None,
-    endpoint_cols: Sequence[str] | None = None,
-    readouts: Sequence[str] | None = None,
-) -> Screen:
+def read_screen(source: str | Path | pd.DataFrame | AnnotatedMatrix, **options: Unpack[ReadOptions]) -> Screen:
     """Read effects, or single cells, from a file, a DataFrame, or AnnData in memory.
 
     Whatever is not stated is detected, and the provenance of the screen says what was taken and why. Cells
@@ -119,32 +92,22 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
         DataError: If the source cannot be read, more than one column qualifies, or the content is refused; the
             message names the value seen and what to do.
     """
-    stated = Dialect(
-        target_col=target_col,
-        reference_key=reference_key,
-        dose_col=dose_col,
-        group_col=group_col,
-        sep=sep,
-        mode=mode,
-        collapse_guides=collapse_guides,
-        normalise=normalise,
-        batch_col=batch_col,
-        modality=modality,
-        baseline_cols=baseline_cols,
-        endpoint_cols=endpoint_cols,
-    )
+    return screen_of(source, Dialect(**options))
+
+
+def screen_of(source: str | Path | pd.DataFrame | AnnotatedMatrix, stated: Dialect) -> Screen:
+    """Read as :func:`read_screen` does, with all that is known in one value."""
     if isinstance(source, str | Path):
         file = Path(source)
         ending = suffix_of(file)[1:]
         _refuse_idle(stated, ending, repr(file.name))
         read = READERS.load(ending)
         provenance = {"source": file.name, "sha256": sha256_of(file)}
-        return read(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
+        return read(file, stated, provenance)
     if isinstance(source, pd.DataFrame):
         _refuse_idle(stated, "csv", "the DataFrame")
-        _refuse_layer(layer_key, stated, "the DataFrame")
-        table = _table_of_frame(source, stated)
-        return _screen_of_layout(table, stated, readouts=readouts, provenance={"source": "a DataFrame"})
+        _refuse_layer(stated, "the DataFrame")
+        return _screen_of_layout(_table_of_frame(source, stated), stated, {"source": "a DataFrame"})
     if not is_annotated(source):
         raise DataError(
             f"a screen cannot be read from a {type(source).__name__}; give a path, a DataFrame with one row per"
@@ -153,33 +116,23 @@ def read_screen(  # noqa: PLR0913 - one argument for each thing that may be ambi
     _refuse_idle(stated, "h5ad", "AnnData")
     from surrogates.data.io.read_h5ad import screen_of_annotated  # noqa: PLC0415 - AnnData takes seconds to import
 
-    return screen_of_annotated(source, stated, layer_key=layer_key, readouts=readouts)
+    return screen_of_annotated(source, stated)
 
 
-def screen_of_text(
-    path: Path,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_text(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read a table: delimited text, a sheet, or Parquet."""
-    _refuse_layer(layer_key, stated, repr(path.name))
+    _refuse_layer(stated, repr(path.name))
     table, form = _table(path, stated)
-    known = {**provenance, "format": form} if form else provenance
-    return _screen_of_layout(table, stated, readouts=readouts, provenance=known)
+    return _screen_of_layout(table, stated, {**provenance, "format": form} if form else provenance)
 
 
-def _screen_of_layout(
-    table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
-) -> Screen:
+def _screen_of_layout(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read a table as its columns say: a summary of MAGeCK, counts of guides, or effects."""
     if summarises_genes(table):
-        return screen_of_summary(table, stated, readouts=readouts, provenance=provenance)
-    if holds_guide_counts(table, stated, readouts=readouts):
-        return screen_of_guide_counts(table, stated, readouts=readouts, provenance=provenance)
-    return screen_of_table(table, stated, readouts=readouts, provenance=provenance)
+        return screen_of_summary(table, stated, provenance)
+    if holds_guide_counts(table, stated):
+        return screen_of_guide_counts(table, stated, provenance)
+    return screen_of_table(table, stated, provenance)
 
 
 def _refuse_idle(stated: Dialect, ending: str, what: str) -> None:
@@ -193,9 +146,9 @@ def _refuse_idle(stated: Dialect, ending: str, what: str) -> None:
         raise DataError(f"baseline_cols= or endpoint_cols= is stated, but {what} is no table of counts of guides")
 
 
-def _refuse_layer(layer_key: str | None, stated: Dialect, what: str) -> None:
-    if layer_key is not None:
-        raise DataError(f"layer_key={layer_key!r} is stated, but {what} is a table, which has no layers")
+def _refuse_layer(stated: Dialect, what: str) -> None:
+    if stated.layer_key is not None:
+        raise DataError(f"layer_key={stated.layer_key!r} is stated, but {what} is a table, which has no layers")
     if stated.normalise:
         raise DataError(f"normalise=True is stated, but {what} is a table of conditions, not of cells with counts")
 

@@ -2,7 +2,7 @@
 
 import re
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
@@ -35,22 +35,14 @@ _NOMINAL_DOSE, _MEASURED_DOSE = "pert_idose", ("pert_dose", "pert_dose_unit")
 _SIGNATURE = re.compile(r"[A-Z0-9.]+_[A-Z0-9.]+_\d+H[_:].*")
 
 
-def screen_of_gct(
-    path: Path,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_gct(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read profiles or signatures; conditions with two or more on average are compared with their control."""
-    if layer_key is not None:
-        raise DataError(f"layer_key={layer_key!r} is stated, but {path.name!r} has no layers")
+    if stated.layer_key is not None:
+        raise DataError(f"layer_key={stated.layer_key!r} is stated, but {path.name!r} has no layers")
     with _gctx(path) if path.suffix == ".gctx" else nullcontext(_of_gct(path)) as (obs, var, values):
         names, said = readout_names(var)
         table, left = _conditions(obs, stated, path.name)
-        known = {**provenance, **said, **left}
-        return screen_of_parts(table, values, names, stated, readouts=readouts, known=known)
+        return screen_of_parts(table, values, names, stated, known={**provenance, **said, **left}, replicates={})
 
 
 def _of_gct(path: Path) -> tuple[pd.DataFrame, pd.DataFrame, Float[np.ndarray, "rows g"]]:

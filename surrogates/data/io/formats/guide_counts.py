@@ -54,11 +54,11 @@ class Arms:
     rule: str  # how they were found
 
 
-def holds_guide_counts(table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None) -> bool:
+def holds_guide_counts(table: pd.DataFrame, stated: Dialect) -> bool:
     """Tell counts of guides by their columns, or because arms are stated."""
     if stated.baseline_cols or stated.endpoint_cols:
         return True
-    if stated.normalise is False or (readouts is not None and set(readouts) <= set(table)):
+    if stated.normalise is False or (stated.readouts is not None and set(stated.readouts) <= set(table)):
         return False
     names = {str(name).casefold() for name in table}
     of_guides = any(len(each) == 2 and names >= set(each) for each in (*_PAIRS, *TARGET_COLUMNS)) or any(
@@ -76,11 +76,9 @@ def holds_guide_counts(table: pd.DataFrame, stated: Dialect, *, readouts: Sequen
     return (of_guides and (named or nothing_else)) or (named and nothing_else)
 
 
-def screen_of_guide_counts(
-    table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
-) -> Screen:
+def screen_of_guide_counts(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read the fold change between two arms, averaged over guides; a control beside a gene makes a single."""
-    if unknown := next((name for name in readouts or () if name != READOUT), None):
+    if unknown := next((name for name in stated.readouts or () if name != READOUT), None):
         raise UnknownNameError.from_known("readout", unknown, [READOUT])
     arms = arms_of(table, stated)
     columns = [*arms.baseline, *arms.endpoint]

@@ -1,6 +1,6 @@
 """Summaries of genes by MAGeCK: log fold changes of a test, or coefficients of a maximum-likelihood fit."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -35,9 +35,7 @@ def summarises_genes(table: pd.DataFrame) -> bool:
     return bool(columns & set(_CHANGES)) or any(name.endswith(_COEFFICIENT) for name in columns)
 
 
-def screen_of_summary(
-    table: pd.DataFrame, stated: Dialect, *, readouts: Sequence[str] | None, provenance: Mapping[str, str]
-) -> Screen:
+def screen_of_summary(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read effects of genes: the fold change of a test, or the coefficient of each condition with its error.
 
     P-values, ranks and numbers of guides are left out, and so are genes without an effect.
@@ -48,7 +46,7 @@ def screen_of_summary(
     if stated.target_col is None and genes:
         stated = replace(stated, target_col=genes[0])
         said["detected targets"] = f"{genes[0]!r} (by name)"
-    if readouts is not None:
+    if (readouts := stated.readouts) is not None:
         if unknown := next((name for name in readouts if name not in effects), None):
             raise UnknownNameError.from_known("readout", unknown, map(str, effects))
         effects, errors = effects[list(readouts)], None if errors is None else errors[list(readouts)]

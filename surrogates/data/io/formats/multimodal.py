@@ -1,6 +1,6 @@
 """MuData: several modalities of the same cells, such as their RNA and their guides; one of them is read."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -14,42 +14,22 @@ from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
 
-def screen_of_h5mu(
-    path: Path,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_h5mu(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read one modality of an ``.h5mu`` file."""
     with opened(path) as file:
         if not names_in(file, "mod"):
             raise DataError(f"{path.name!r} has no modalities: it is not MuData; name it .h5ad if it is AnnData")
-        return screen_of_modality(file, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
+        return screen_of_modality(file, stated, provenance)
 
 
-def screen_of_modality(
-    file: Stored,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_modality(file: Stored, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read the modality that is stated, or the only one, with all that the file knows of its cells."""
     name = _modality(file, stated)
     modality = located(file, f"mod/{name}")
     if not isinstance(modality, Stored):
         raise DataError(f"modality {name!r} is no group of tables and matrices; write the file again with mudata")
-    return screen_of_group(
-        modality,
-        _joined(file, name),
-        stated,
-        layer_key=layer_key,
-        readouts=readouts,
-        provenance={**provenance, "modality": f"{name!r} of {', '.join(map(repr, names_in(file, 'mod')))}"},
-    )
+    known = {**provenance, "modality": f"{name!r} of {', '.join(map(repr, names_in(file, 'mod')))}"}
+    return screen_of_group(modality, _joined(file, name), stated, known)
 
 
 def _modality(file: Stored, stated: Dialect) -> str:

@@ -5,7 +5,7 @@ import math
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -31,23 +31,14 @@ _TABLES = frozenset({"obs", "var"})
 _METADATA = frozenset({".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json"})
 
 
-def screen_of_zarr(
-    path: Path,
-    stated: Dialect,
-    *,
-    layer_key: str | None,
-    readouts: Sequence[str] | None,
-    provenance: Mapping[str, str],
-) -> Screen:
+def screen_of_zarr(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read what ``AnnData.write_zarr`` wrote, or one modality of what ``MuData.write_zarr`` wrote."""
     with _opened(path) as group:
         if names_in(group, "mod"):
-            return screen_of_modality(group, stated, layer_key=layer_key, readouts=readouts, provenance=provenance)
+            return screen_of_modality(group, stated, provenance)
         if stated.modality is not None:
             raise DataError(f"modality={stated.modality!r} is stated, but {path.name!r} has no modalities")
-        return screen_of_group(
-            group, frame(group, "obs"), stated, layer_key=layer_key, readouts=readouts, provenance=provenance
-        )
+        return screen_of_group(group, frame(group, "obs"), stated, provenance)
 
 
 @contextmanager
