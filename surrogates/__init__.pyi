@@ -34,8 +34,7 @@ from .data.vocabulary import Vocabulary as Vocabulary
 from .errors import DataError as DataError
 from .errors import SurrogatesError as SurrogatesError
 from .evaluation.scorecard import score_forward as score_forward
-from .evaluation.tuning import Study as Study
-from .evaluation.tuning import tune as tune
+from .evaluation.tuning import held_out_error as held_out_error
 from .models.baselines import Additive as Additive
 from .models.baselines import MatchingMean as MatchingMean
 from .models.baselines import NoChange as NoChange

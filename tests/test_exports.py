@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from optuna.distributions import FloatDistribution
 from sklearn.linear_model import Ridge as RidgeRegressor
 from strategies.contexts import factor_screen
 from strategies.screens import label, pairs_of, planted_screen
@@ -176,10 +175,7 @@ def test_models_are_scored_and_tuned() -> None:
     rows = sg.score_forward(SCREEN, {"scaled": sg.ScaledAdditive()}, seed=0)
     assert "scaled" in {row.model for row in rows}
     shown(*rows[:3])
-    space = {"shrinkage": FloatDistribution(0.1, 10.0, log=True)}
-    tuned = sg.tune(sg.ScaledAdditive(), space, SCREEN, trials=2, seed=0, study=sg.Study(folds=2))
-    assert tuned.trials == 2
-    shown(sg.Study(), tuned)
+    assert sg.held_out_error(sg.ScaledAdditive(), SCREEN, seed=0, folds=2) > 0
 
 
 def test_a_screen_is_asked_in_python() -> None:
