@@ -107,27 +107,13 @@ class Descriptors:
         return made
 
     def of(self, vocabulary: Vocabulary) -> tuple[Float[Tensor, "v f"], Bool[Tensor, "v"]]:
-        """Look the entries of a vocabulary up, by target.
-
-        Args:
-            vocabulary: What can be acted upon.
-
-        Returns:
-            The vector of each entry, zeros where it has none, and whether it has one.
-        """
+        """Look the vector of each entry up by target, zeros where it has none, and whether it has one."""
         rows = torch.tensor([self._row(target) for target in vocabulary.targets], dtype=torch.int64)
         known = rows >= 0
         return self.vectors[rows.clamp(min=0)].to(torch.float64) * known[:, None], known
 
     def unresolved(self, vocabulary: Vocabulary) -> tuple[str, ...]:
-        """List the targets of a vocabulary that have no vector, under any of their names.
-
-        Args:
-            vocabulary: What can be acted upon.
-
-        Returns:
-            Their names, each once, in the order of the vocabulary.
-        """
+        """List the targets of a vocabulary that have no vector under any of their names, each once."""
         return tuple(dict.fromkeys(target for target in vocabulary.targets if self._row(target) < 0))
 
     def coordinates(self, vocabulary: Vocabulary, *, rank: int) -> tuple[Float[Tensor, "v r"], Bool[Tensor, "v"]]:

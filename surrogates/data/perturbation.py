@@ -45,7 +45,7 @@ def mode_of(text: str) -> Mode | None:
 
 
 def split_label(text: str, sep: str) -> tuple[str, ...]:
-    """Divide a label where a separator stands outside of brackets and double quotes."""
+    """Divide a label where a separator stands outside of quotes and of brackets that match."""
     if _PROTECTING.isdisjoint(text):
         return tuple(part.strip() for part in text.split(sep))
     guarded = _guarded(text)

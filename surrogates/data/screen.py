@@ -207,25 +207,11 @@ class Screen:
         return tuple("+".join(parts[gene] for gene in sorted(row) if gene != EMPTY) for row in rows)
 
     def perturbation(self, row: int) -> Perturbation:
-        """Spell one row out.
-
-        Args:
-            row: Number of the row.
-
-        Returns:
-            What was done.
-        """
+        """Spell out what was done in a row."""
         return self.vocabulary.perturbation(self.batch.genes[row])
 
     def rows(self, index: Int[Tensor, "m"] | Sequence[int]) -> "Screen":
-        """Take some of the conditions; the vocabulary stays, so ids keep their meaning.
-
-        Args:
-            index: Which rows.
-
-        Returns:
-            Those rows as a screen.
-        """
+        """Take some of the conditions as a screen; the vocabulary stays, so ids keep their meaning."""
         at = torch.as_tensor(index, dtype=torch.int64)
         taken = replace(
             self,
@@ -243,14 +229,7 @@ class Screen:
         return taken
 
     def with_readouts(self, keep: Sequence[int]) -> "Screen":
-        """Take some of the readouts.
-
-        Args:
-            keep: Their numbers.
-
-        Returns:
-            The screen with those columns.
-        """
+        """Take some of the readouts, by their numbers, as a screen."""
         at = torch.as_tensor(keep, dtype=torch.int64)
         return replace(
             self,
@@ -260,7 +239,7 @@ class Screen:
         )
 
     def in_context(self, context: str) -> "Screen":
-        """Take the conditions of one context."""
+        """Take the conditions of one context as a screen; an unknown one is an ``UnknownNameError``."""
         if context not in self.contexts:
             raise UnknownNameError.from_known("context", context, self.contexts)
         return self.rows([row for row, name in enumerate(self.contexts) if name == context])
@@ -283,36 +262,18 @@ class Screen:
         return torch.tensor(ranked, dtype=torch.int64).argsort()
 
     def in_canonical_order(self) -> "Screen":
-        """Sort the rows by what parts do alone: whatever draws rows at random sees neither order nor names.
-
-        Returns:
-            The same rows, sorted.
-        """
+        """Sort the rows by what parts do alone: random draws then depend on neither order nor names."""
         return self.rows(self.places.argsort())
 
     def sorted_by_label(self) -> "Screen":
-        """Sort the rows by condition and context.
-
-        Returns:
-            The same rows, sorted.
-        """
+        """Sort the rows by condition and context."""
         return self.rows(self._by_label())
 
     def _by_label(self) -> list[int]:
         return sorted(range(len(self)), key=lambda row: (self.labels[row], self.contexts[row]))
 
     def row_of(self, perturbation: Perturbation | str) -> int:
-        """Find the row in which a perturbation was measured.
-
-        Args:
-            perturbation: What was done, or its label, in which the order of parts does not matter.
-
-        Returns:
-            The number of its first row.
-
-        Raises:
-            UnknownNameError: If it was not measured.
-        """
+        """Find the first row in which a perturbation was measured, or raise an ``UnknownNameError``."""
         done = self.vocabulary.parse(perturbation) if isinstance(perturbation, str) else perturbation
         if done.label not in self.labels:
             raise UnknownNameError.from_known("condition", done.label, self.labels)

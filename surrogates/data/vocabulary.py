@@ -52,25 +52,11 @@ class PerturbationBatch:
         return self.present.sum(dim=1)
 
     def rows(self, index: Int[Tensor, "m"] | slice) -> "PerturbationBatch":
-        """Take some of the perturbations.
-
-        Args:
-            index: Which rows.
-
-        Returns:
-            Those rows, in that order.
-        """
+        """Take some of the perturbations, in the order given."""
         return PerturbationBatch(self.genes[index], self.dose[index])
 
     def multi_hot(self, size: int) -> Float[Tensor, "b v"]:
-        """Mark the entries that each perturbation holds.
-
-        Args:
-            size: Number of entries of the vocabulary.
-
-        Returns:
-            Ones where an entry is given, zeros elsewhere.
-        """
+        """Mark the entries that each perturbation holds with ones, for a vocabulary of some size."""
         marks = torch.zeros(len(self), size + 1, dtype=torch.float64)
         marks.scatter_(1, torch.where(self.present, self.genes, size), 1.0)
         return marks[:, :size]
@@ -102,14 +88,7 @@ class Vocabulary:
 
     @classmethod
     def of(cls, perturbations: Iterable[Perturbation]) -> "Vocabulary":
-        """Collect all interventions of some perturbations.
-
-        Args:
-            perturbations: Any number of perturbations.
-
-        Returns:
-            Their vocabulary.
-        """
+        """Collect all interventions of some perturbations."""
         return cls(tuple({each for one in perturbations for each in one.interventions}))
 
     def __len__(self) -> int:
@@ -131,17 +110,7 @@ class Vocabulary:
         return torch.tensor([entry.dose for entry in self.entries], dtype=torch.float64)
 
     def id(self, label: str) -> int:
-        """Find the number of an entry by its label.
-
-        Args:
-            label: A label such as ``"KLF1"`` or ``"901@1.5"``; a mode in it (``":knockdown"``) is checked.
-
-        Returns:
-            Its number.
-
-        Raises:
-            UnknownNameError: If there is no such entry; the message names the nearest ones.
-        """
+        """Find an entry by its label, such as ``901@1.5``; a mode in it (``:knockdown``) is checked."""
         wanted = Intervention.parse(label)
         number = self.ids.get(wanted.label)
         if number is None:
@@ -151,14 +120,7 @@ class Vocabulary:
         return number
 
     def perturbation(self, genes: Sequence[int] | Int[Tensor, "k"]) -> Perturbation:
-        """Spell a row of ids out.
-
-        Args:
-            genes: Vocabulary ids; empty slots are skipped.
-
-        Returns:
-            The perturbation.
-        """
+        """Spell a row of ids out; empty slots are skipped."""
         return Perturbation(tuple(self.entries[int(gene)] for gene in genes if int(gene) != EMPTY))
 
     def parse(self, text: str, *, sep: str = "+") -> Perturbation:
@@ -215,13 +177,6 @@ class Vocabulary:
         return self.dosed(genes.reshape(len(rows), width))
 
     def dosed(self, genes: Int[Tensor, "b k"]) -> PerturbationBatch:
-        """Complete rows of ids with the doses of their entries.
-
-        Args:
-            genes: Vocabulary ids, ``-1`` where empty.
-
-        Returns:
-            The batch.
-        """
+        """Complete rows of ids, ``-1`` where empty, with the doses of their entries."""
         dose = self.doses[genes.clamp(min=0)] if len(self) else torch.zeros(genes.shape, dtype=torch.float64)
         return PerturbationBatch(genes, torch.where(genes == EMPTY, torch.zeros_like(dose), dose))

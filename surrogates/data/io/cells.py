@@ -89,19 +89,7 @@ class Cells:
         return {condition: count for condition, count in named if count}
 
     def of(self, perturbation: Perturbation, context: str) -> Float[Tensor, "n g"]:
-        """Take the values of the cells of one condition.
-
-        Args:
-            perturbation: What was done; the empty perturbation for the control.
-            context: In which context.
-
-        Returns:
-            One row per cell.
-
-        Raises:
-            UnknownNameError: If there is no such context.
-            DataError: If the context has no such cells.
-        """
+        """Take the values of the cells of one condition, one row each; the empty perturbation is the control."""
         rows = torch.nonzero(self._belongs(perturbation, context)).flatten()
         if not len(rows):
             there = sorted(str(other) for other, where in self.sizes if where == context)
@@ -112,41 +100,15 @@ class Cells:
         return self.values[rows]
 
     def without(self, perturbation: Perturbation, context: str) -> "Cells":
-        """Leave the cells of one condition out.
-
-        Args:
-            perturbation: What was done.
-            context: In which context.
-
-        Returns:
-            The other cells, in the same order.
-
-        Raises:
-            UnknownNameError: If there is no such context.
-            DataError: If no cells remain.
-        """
+        """Leave the cells of one condition out."""
         return self.rows(torch.nonzero(~self._belongs(perturbation, context)).flatten())
 
     def rows(self, index: Int[Tensor, "m"]) -> "Cells":
-        """Take some of the cells.
-
-        Args:
-            index: Which ones.
-
-        Returns:
-            Those cells, in that order.
-
-        Raises:
-            DataError: If there are none.
-        """
+        """Take some of the cells, in the order given."""
         return replace(self, values=self.values[index], codes=self.codes[index])
 
     def in_canonical_order(self) -> "Cells":
-        """Sort the cells by condition and value, so that whatever draws cells at random does not see their order.
-
-        Returns:
-            The same cells, sorted; equal cells of one condition are interchangeable.
-        """
+        """Sort the cells by condition and value: what draws cells at random then sees no order."""
         named = zip(self.perturbations, self.contexts, strict=True)
         names = [(perturbation.label, context) for perturbation, context in named]
         rows = np.ascontiguousarray(self.values.cpu().numpy())
