@@ -12,7 +12,7 @@ from surrogates.data.columns import unit_of
 from surrogates.data.io.batches import LEFT_OUT, Assigned, Batches, batches_of, notes_on_batches, without_controls
 from surrogates.data.io.dialects import Detection, Dialect, as_text, detect
 from surrogates.data.io.labels import NO_DOSE, NO_PARTNER, UNITS, dose_parts, without_call
-from surrogates.data.io.notes import NOTE, gene_of, notes_on_columns, notes_on_names
+from surrogates.data.io.notes import NOTE, notes_on_columns, notes_on_names
 from surrogates.data.perturbation import Mode, Perturbation, mode_of
 from surrogates.errors import DataError
 
@@ -171,8 +171,7 @@ def _condition(row: Mapping[str, str], detection: Detection) -> tuple[Perturbati
     parts = [part for label in labels for part in form.split(label)]
     if unknown := [part for part in parts if without_call(part, form.controls) and len(parts) > len(labels)]:
         return f"of which a part is {unknown[0]!r}, so that nobody knows what was done"
-    if detection.collapse_guides:
-        parts = [part if part.casefold() in form.controls else gene_of(part) for part in parts]
+    parts = [detection.genes.get(part, part) for part in parts]
     targets = [part for part in parts if part and part not in form.controls]
     if len(set(targets)) < len(targets) and not detection.dose_cols:
         return f"that name a target twice, such as {'+'.join(targets)!r}"

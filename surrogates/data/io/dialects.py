@@ -23,7 +23,9 @@ from surrogates.data.columns import (
 )
 from surrogates.data.io.labels import (
     GENES_AS_WELL,
+    NO_DOSE,
     SEPARATORS,
+    UNITS,
     Controls,
     LabelFormat,
     control_family,
@@ -32,9 +34,10 @@ from surrogates.data.io.labels import (
     stated_separator,
     without_call,
 )
+from surrogates.data.io.notes import genes_of_guides
 from surrogates.data.io.tabular import name_wells
 from surrogates.data.perturbation import Mode, mode_of
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, shown
 
 
 def as_text(column: pd.Series) -> tuple[str, ...]:
@@ -109,7 +112,7 @@ class Detection:
     mode_col: str | None  # column of modes, if any
     modes: tuple[Mode, ...]  # the modes that are read; the first one holds where ``mode_col`` is silent
     label_format: LabelFormat  # how labels are read
-    collapse_guides: bool  # whether parts of labels are guides, to be read as their gene
+    genes: Mapping[str, str]  # the gene of each part of labels that is a guide, if guides are read as their gene
     rules: Mapping[str, str]  # for each finding a sentence on what was taken and why
 
     @property
@@ -142,7 +145,6 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
             f"{odd!r} holds doses in {other_unit_of(odd)!r}, which is no concentration that is converted; take its"
             f" numbers as they are {_by_stating('dose_col')}, or convert them to uM"
         )
-    units = [str(name) for name in table if is_unit_column(name)] if doses else []
     contexts, context_rule = _find_named(
         table, _named(table, CONTEXT_COLUMNS), stated.group_col, "group_col", _partition
     )
@@ -151,12 +153,12 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
     return Detection(
         target_cols=targets,
         dose_cols=doses,
-        unit_col=units[0] if units else None,
+        unit_col=_unit_column(table, doses, stated),
         context_col=contexts[0] if contexts else None,
         mode_col=mode_col,
         modes=modes,
         label_format=label_format,
-        collapse_guides=stated.collapse_guides,
+        genes=_genes(table, targets, label_format) if stated.collapse_guides else {},
         rules={
             "targets": target_rule,
             **format_rules,
@@ -166,6 +168,29 @@ def detect(table: pd.DataFrame, stated: Dialect) -> Detection:
             **({"batch": f"{_quoted(batches)} (as stated): compared within batches"} if batches else {}),
         },
     )
+
+
+def _genes(table: pd.DataFrame, targets: Columns, form: LabelFormat) -> dict[str, str]:
+    labels = {text for column in targets for text in as_text(table[column])} - {""}
+    return genes_of_guides({part for label in labels for part in form.split(label) if part not in form.controls})
+
+
+def _unit_column(table: pd.DataFrame, doses: Columns, stated: Dialect) -> str | None:
+    """Find the column of the units of doses; one that is not converted is taken as it is where that is meant."""
+    name = next((str(name) for name in table if doses and is_unit_column(name)), None)
+    if name is None:
+        return None
+    given = table[list(doses)].notna().any(axis=1)
+    units = {unit for unit in as_text(table[name][given]) if unit not in NO_DOSE}
+    odd = sorted(unit for unit in units if unit.casefold() not in {known.casefold() for known in UNITS})
+    if not odd:
+        return name
+    if stated.dose_col is None or len(units) > 1:
+        raise DataError(
+            f"{name!r} holds {shown(odd[0])}, which is no concentration that is converted: write doses in uM, or"
+            f" all in one unit, and take their numbers as they are {_by_stating('dose_col')}"
+        )
+    return None
 
 
 def _find_targets(table: pd.DataFrame, stated: Dialect) -> tuple[Columns, str]:

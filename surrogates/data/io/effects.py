@@ -24,12 +24,15 @@ OTHER_KINDS = frozenset({"same_gene", "control"})
 # Kinds of numpy that are no measured numbers.
 _NO_NUMBERS = {"b": "true or false", "c": "complex numbers", "M": "times", "m": "durations"}
 _FEWEST_CROSSED = 3  # conditions of which it can be said
+_LEVELS = re.compile(
+    r"((mean|median|raw|average|avg)_)?(values?|intensit(y|ies)|signal|expression|abundance|viability|tpm|cpm|rfu|reads)"
+)
 _OWN = re.compile(r".*__sd|n_wells|n_cells|.*_n_guides|kind")  # beside effects as this package writes them
 
 
 def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read a wide table; columns that are not read become annotations."""
-    readouts = stated.readouts
+    readouts, value = stated.readouts, None
     table, kinds = _measured(table)
     detection = detect(table, stated)
     names = _readable(table, detection.columns)
@@ -37,7 +40,7 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
         (texts,) = (name for name in names if not pd.api.types.is_numeric_dtype(table[name]))
         if stated.target_col is None and looks_transposed(list(table[texts].unique()), ()):
             return screen_of_table(table, replace(stated, target_col=texts), provenance)
-        table, kinds["shape"] = long
+        table, value, kinds["shape"] = long
         names = _readable(table, detection.columns)
     numeric = _numeric_columns(table, names)
     left = {} if readouts is not None else dict.fromkeys(no_readouts(table, numeric))
@@ -56,8 +59,9 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
     if unknown := next((name for name in names if name not in table), None):
         raise UnknownNameError.from_known("readout", unknown, map(str, table.columns))
     errors, of_errors = _standard_errors(table, names)
+    effects = _numbers(table, names)
     return screen_of_effects(
-        _numbers(table, names),
+        effects,
         design,
         names,
         standard_errors=errors,
@@ -69,6 +73,7 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
             **_dropped({**dict.fromkeys(left, "row numbers, sizes, tests or batches, no readouts"), **odd}),
             **kinds,
             **_concerns(names),
+            **_levels(effects, design, names, value),
             **of_errors,
         },
     )
@@ -200,6 +205,25 @@ def _concerns(readouts: Sequence[str]) -> dict[str, str]:
     """What is worth knowing of the names of readouts."""
     said = list(notes_on_names(readouts, what="readouts"))
     return {f"{NOTE}of readouts {number}": each for number, each in enumerate(said, 1)}
+
+
+def _levels(
+    effects: Float[np.ndarray, "rows g"], design: Design, readouts: Sequence[str], value: str | None
+) -> dict[str, str]:
+    """Say which columns look like levels, not like effects: by their names, and as they are never below zero."""
+    found = [
+        name
+        for name, column in zip(readouts, effects.T, strict=True)
+        if _LEVELS.fullmatch(folded(value or name)) and column.min(initial=np.inf) >= 0
+    ]
+    if not found or any(one.order == 0 for one in design.perturbations):
+        return {}
+    said = (
+        f"nothing in {listed(found)} is below zero, and no row is a control: these look like levels, and effects"
+        " are differences from the control; add the rows of the control, or subtract it (of ratios, take the"
+        " logarithm)"
+    )
+    return {f"{NOTE}of levels": said}
 
 
 def screen_of_effects(

@@ -38,9 +38,10 @@ _WITHOUT_CALL = frozenset({
     "unassigned", "unmapped", "undetermined", "undefined", "undetected", "unlabeled", "unlabelled", "unknown",
     "nan", "none", "na", "n/a", "<na>", "#n/a", "null", "nocall", "notassigned", "notdetected", "nonedetected",
     "nofeature", "noguidedetected", "nosg", "unassignedguide", "multiplet", "multiplets", "multi", "multiple",
-    "doublet", "doublets", "negative", "empty", "ambiguous", "unclear", "lowquality", "filtered", "other",
-    "others", "?", "??", "???",
+    "doublet", "doublets", "singlet", "singlets", "negative", "empty", "ambiguous", "unclear", "lowquality",
+    "filtered", "other", "others",
 })  # fmt: skip
+_COUNTED = re.compile(r"[<>≤≥]=?\d+(guides?|s?grnas?|features?)?")  # guides of a cell, none of them named
 # In the column of a partner.
 NO_PARTNER = frozenset({"nan", "none", "na", "n/a", "<na>", "null", "-", "empty", "0", "single"})
 ALWAYS_JOIN = ("+", "|", ";", " & ")  # between the parts of a combination, whatever these are
@@ -98,8 +99,9 @@ def control_family(text: str) -> str | None:
 
 def without_call(text: str, controls: Container[str]) -> bool:
     """Tell whether a label says that nobody knows what was done to a cell."""
-    squeezed = _HYPHENS.sub("", text.casefold())
-    return bool(text) and (not squeezed or squeezed in _WITHOUT_CALL) and text not in controls
+    squeezed = _HYPHENS.sub("", text.casefold()).strip("?")
+    empty = not squeezed or squeezed in _WITHOUT_CALL or _COUNTED.fullmatch(squeezed) is not None
+    return bool(text) and empty and text not in controls
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
     written = next((each for each in _written_forms(known, controls) if each[1]), None)
     if written is not None:
         return LabelFormat(written[0], controls), f"{written[2]}, as in {written[1][-1]!r}"
-    candidates = (*SEPARATORS, *_glues(known, controls))
+    candidates = (*SEPARATORS, *glues(known, controls))
     divided = {sep: divided_labels(known, sep, controls) for sep in candidates}
     hyphenated = divided["-"] if _stands_in_names("-", known, divided["-"], controls) else set()
     divided["-"] = divided["-"] - hyphenated
@@ -337,7 +339,7 @@ def _alone(known: frozenset[str], sep: str, controls: Container[str]) -> frozens
     return known | beside
 
 
-def _glues(known: frozenset[str], controls: Container[str]) -> list[str]:
+def glues(known: frozenset[str], controls: Container[str]) -> list[str]:
     """Other separators: what stands between names known alone, or beside a control, such as `` and ``."""
     found = set()
     for label in known:

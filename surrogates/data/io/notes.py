@@ -1,7 +1,7 @@
 """What is worth knowing of a table before anything is computed from it: pooled columns, odd names."""
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
@@ -42,6 +42,8 @@ _GUIDE = re.compile(
     r"|(?P<c>[A-Z][A-Z0-9.-]*?)_[+-]_\d+(?:\.\d+)?(?:-P\dP?\d?)?",
     re.IGNORECASE,
 )
+# Only where most names are written so.
+_NUMBERED_NAME = re.compile(r"([A-Z][A-Z0-9]*)[-.]\d{1,2}", re.IGNORECASE)
 
 
 def may_be_replicates(column: str) -> bool:
@@ -104,12 +106,20 @@ def gene_of(name: str) -> str:
     return next(filter(None, found.groups()), name) if found else name
 
 
+def genes_of_guides(names: Collection[str]) -> dict[str, str]:
+    """The gene of each guide; ``KLF1-2`` and ``KLF1.2`` are guides where most names are, several of one gene."""
+    numbered = {name: found[1] for name in names if (found := _NUMBERED_NAME.fullmatch(name))}
+    several = Counter(numbered.values())
+    numbered = {name: gene for name, gene in numbered.items() if several[gene] > 1}
+    guides = {name: gene for name in names if (gene := gene_of(name)) != name}
+    return numbered | guides if 2 * len(numbered) >= len(names) else guides
+
+
 def guides_of_genes(names: Collection[str]) -> dict[str, tuple[str, ...]]:
     """The guides of each gene that has several, if most names are such guides; else none."""
     guides: dict[str, list[str]] = defaultdict(list)
-    for name in sorted(names):
-        if (gene := gene_of(name)) != name:
-            guides[gene].append(name)
+    for name, gene in sorted(genes_of_guides(names).items()):
+        guides[gene].append(name)
     several = {gene: tuple(each) for gene, each in guides.items() if len(each) > 1}
     return several if 2 * sum(map(len, several.values())) >= len(names) else {}
 

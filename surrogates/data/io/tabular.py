@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
-from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels
+from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_words, most_unpacked
 from surrogates.errors import DataError, shown
@@ -108,8 +108,10 @@ def no_readouts(table: pd.DataFrame, candidates: Sequence[str]) -> Iterator[str]
             yield name
 
 
-def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -> tuple[pd.DataFrame, str] | None:
-    """Turn one row per condition and readout into one row per condition, if the table is of that shape."""
+def widened(
+    table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]
+) -> tuple[pd.DataFrame, str, str] | None:
+    """Turn one row per condition and readout into one row per condition, and name the column of values."""
     kinds = dict(zip(table.columns, table.dtypes, strict=True))
     texts = [name for name in others if not pd.api.types.is_numeric_dtype(kinds[name])]
     apart = set(texts)
@@ -128,7 +130,7 @@ def widened(table: pd.DataFrame, labels: Sequence[str], others: Sequence[str]) -
     wide = wide.reset_index()
     wide.columns = [str(name) for name in wide.columns]
     said = f"one row per condition and {readout!r}: {conditions} rows of {readouts} readouts ({value!r})"
-    return wide[[*labels, *order]], said
+    return wide[[*labels, *order]], value, said
 
 
 def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | None:
@@ -136,7 +138,7 @@ def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | 
     if any("+" in label for label in labels):
         return None
     names = frozenset(name.strip() for name in readouts)
-    for sep in SEPARATORS:
+    for sep in (*SEPARATORS, *glues(names, frozenset())):
         pairs = divided_labels(names, sep, frozenset())
         if len(pairs) >= _FEWEST_PAIRS and (sep in ALWAYS_JOIN or len(pairs) >= _SHARE_OF_PAIRS * len(names)):
             return min(pairs)

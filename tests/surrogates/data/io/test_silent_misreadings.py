@@ -1,0 +1,78 @@
+"""What was once read as something else without a word: it is read right, said, or refused with what mends it."""
+
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from surrogates.data.io.notes import genes_of_guides
+from surrogates.data.io.readers import read_screen
+from surrogates.errors import DataError
+
+GENES = ("KLF1", "CEBPE", "SPI1", "GATA1", "MYC", "TP53")
+
+
+def table(labels: list[str], columns: tuple[str, ...] = ("p0", "p1", "p2")) -> pd.DataFrame:
+    values = np.random.default_rng(0).normal(size=(len(labels), len(columns)))
+    return pd.DataFrame(values, columns=list(columns)).assign(perturbation=labels)
+
+
+@pytest.mark.parametrize("sep", ["-", "."])
+def test_numbered_names_are_guides_where_most_are(sep: str) -> None:
+    guides = [f"{gene}{sep}{number}" for gene in GENES for number in (1, 2)]
+    assert any("look like guides of one gene" in note for note in read_screen(table(guides)).notes)
+    assert set(read_screen(table(guides), collapse_guides=True).labels) == set(GENES)
+
+
+def test_genes_with_a_hyphen_stay_genes() -> None:
+    names = ["NKX2-1", "NKX2-5", "HLA-A", *GENES]
+    assert genes_of_guides(names) == {}
+    assert set(read_screen(table(names), collapse_guides=True).labels) == set(names)
+
+
+@given(st.sets(st.sampled_from(GENES), min_size=1), st.integers(2, 4))
+def test_all_guides_of_a_gene_have_that_gene(genes: set[str], count: int) -> None:
+    names = {f"{gene}-{number}": gene for gene in genes for number in range(1, count + 1)}
+    assert genes_of_guides([*names]) == names
+
+
+def test_combinations_with_a_word_between_them_in_the_header_are_transposed() -> None:
+    pairs = [f"{one} and {other}" for one, other in pairwise(GENES)]
+    transposed = table([f"r{number}" for number in range(5)], (*GENES, *pairs))
+    with pytest.raises(DataError, match=r"look like conditions .* transpose the table"):
+        read_screen(transposed)
+
+
+@pytest.mark.parametrize("junk", ["singlet?", "Singlet", ">1", ">= 2 guides", "≥2", "?", "doublet?"])
+def test_labels_that_say_nothing_of_what_was_done_are_left_out(junk: str) -> None:
+    screen = read_screen(table([*GENES, junk]))
+    assert screen.labels == GENES
+    assert repr(junk) in screen.provenance["dropped rows"]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_levels_are_named(long: bool) -> None:  # noqa: FBT001
+    values = np.random.default_rng(0).uniform(0.1, 2.0, size=18)
+    wide = pd.DataFrame({"gene": GENES, "value": values[:6]})
+    of_proteins = pd.DataFrame({"gene": np.repeat(GENES, 3), "protein": ["a", "b", "c"] * 6, "value": values})
+    given_table = of_proteins if long else wide
+    (note,) = read_screen(given_table).notes
+    assert "is below zero, and no row is a control" in note
+    assert not read_screen(given_table.assign(value=given_table["value"] - 1)).notes
+    control = pd.concat([wide, pd.DataFrame({"gene": ["NTC"], "value": [1.0]})])
+    assert not read_screen(control).notes
+
+
+def test_a_unit_that_is_no_concentration_is_refused_or_taken_as_it_is() -> None:
+    doses = table([*GENES], ("viability",)).rename(columns={"perturbation": "drug"})
+    doses = doses.assign(dose=[1.0, 2, 3, 4, 5, 6], dose_unit="mg/mL")
+    with pytest.raises(DataError, match=r"'dose_unit' holds 'mg/mL'.* write doses in uM, or all in one unit"):
+        read_screen(doses)
+    taken = read_screen(doses, dose_col="dose")
+    assert sorted(entry.dose for entry in taken.vocabulary.entries) == [1, 2, 3, 4, 5, 6]
+    doses.loc[0, "dose_unit"] = "uM"
+    with pytest.raises(DataError, match="all in one unit"):
+        read_screen(doses, dose_col="dose")
