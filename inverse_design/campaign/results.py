@@ -1,6 +1,7 @@
 """Results as people bring them: a table, checked cell by cell and turned into arrays."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
@@ -11,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from inverse_design.campaign.plate import PLATE, ControlWells, controls_of, is_control
 from inverse_design.errors import ResultsError
+from surrogates.data.columns import TARGET_COLUMNS, folded
 from surrogates.data.io.dialects import as_text
 from surrogates.data.io.tabular import MISSING
 from surrogates.data.names import name_of
@@ -23,6 +25,7 @@ ONLY = "1"  # the replicate of a table that names none
 _STATUSES = {"": "measured", "measured": "measured", "ok": "measured", "failed": "failed", "pending": "pending"}
 _SHOWN = 3
 _LONGEST_ROUND = 9  # digits
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}([,.'\u2019\u202f\u00a0 ]\d{3})+([.,]\d+)?")
 
 
 @dataclass(frozen=True)
@@ -87,13 +90,23 @@ def _require_columns(table: pd.DataFrame, readouts: Sequence[str]) -> None:
     missing = [name for name in (PERTURBATION, *readouts) if name not in known]
     if missing:
         others = known - {PERTURBATION, REPLICATE, STATUS, CAMPAIGN, ROUND, *readouts}
-        hint = nearest_hint(missing[0], others)
+        hint = _remedy(table, missing, readouts) or nearest_hint(missing[0], others)
         raise ResultsError(
             f"the results need {len(missing)} more column(s), such as {missing[0]!r} ({hint}); each well needs"
             f" all {len(readouts)} readout(s) of the campaign"
         )
     if not len(table):
         raise ResultsError("the results have no line below the header")
+
+
+def _remedy(table: pd.DataFrame, missing: Sequence[str], readouts: Sequence[str]) -> str | None:
+    """What mends labels in two columns, or one row for each readout of a well."""
+    if PERTURBATION in missing:
+        found = {folded(name): shown(str(name)) for name in table}
+        pair = next((each for each in TARGET_COLUMNS if len(each) == 2 and found.keys() >= set(each)), None)
+        return pair and f"join {found[pair[0]]} and {found[pair[1]]} in it, with '+' between the parts"
+    long = next((str(name) for name in table if len({*as_text(table[name])} & {*readouts}) > 1), None)
+    return long and f"{shown(long)} holds names of readouts: give a column to each, and a row to each well"
 
 
 def _refuse_other_campaign(table: pd.DataFrame, key: str) -> None:
@@ -173,11 +186,15 @@ def _numbers(
 
 
 def _refuse_number(well: str, column: str, seen: str) -> NoReturn:
-    raise ResultsError(
-        f"{well}, column {shown(column)}: {shown(seen)} is not a finite number; if the well failed, or is"
-        f" still to come, write 'failed' or 'pending' into a column {STATUS!r}; a readout of a well that was not"
-        " measured stays empty"
+    remedy = (
+        "write it without the percent sign, in the unit of the campaign's readout"
+        if seen.endswith("%")
+        else "write it without marks between thousands"
+        if _THOUSANDS.fullmatch(seen)
+        else f"if the well failed, or is still to come, write 'failed' or 'pending' into a column {STATUS!r}; a"
+        " readout of a well that was not measured stays empty"
     )
+    raise ResultsError(f"{well}, column {shown(column)}: {shown(seen)} is not a finite number; {remedy}")
 
 
 def _require_real(column: pd.Series) -> None:

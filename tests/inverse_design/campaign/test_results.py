@@ -65,6 +65,8 @@ def test_pending_wells_are_left_out_and_counted() -> None:
         ({"plate": ["a", "b", "c\u202e"]}, r"line 4, column 'plate': .*RIGHT-TO-LEFT OVERRIDE"),
         ({"r1": [0.0, 1.0, np.inf]}, r"line 4 \('G02\+G03'\), column 'r1': 'inf'"),
         ({"r2": ["0.1", "0.2", "high"]}, r"line 4 .*, column 'r2': 'high'"),
+        ({"r2": ["0.1", "12%", "0.2"]}, r"'12%' is not a finite number; write it without the percent sign"),
+        ({"r2": ["0.1", "1,234,567", "0.2"]}, "'1,234,567' .*; write it without marks between thousands"),
         (
             {"perturbation": ["G00+G01", "G1", "G05"]},
             r"line 3 \('G1'\): unknown gene or compound 'G1': did you mean",
@@ -98,6 +100,12 @@ def test_bad_columns_are_named() -> None:
         _results(_table().rename(columns={"r2": "R2"}))
     with pytest.raises(ResultsError, match="such as 'perturbation'"):
         _results(_table().rename(columns={"perturbation": "gene"}))
+    parts = _table().assign(gene_1="G00", gene_2="G01").drop(columns="perturbation")
+    with pytest.raises(ResultsError, match="join 'gene_1' and 'gene_2' in it, with '\\+' between the parts"):
+        _results(parts)
+    long = _table().melt("perturbation", ["r0", "r1", "r2"], var_name="protein")
+    with pytest.raises(ResultsError, match="'protein' holds names of readouts: give a column to each"):
+        _results(long)
     with pytest.raises(ResultsError, match="'r1' occurs 2 times"):
         _results(_table().rename(columns={"r2": "r1"}))
     with pytest.raises(ResultsError, match="no line below the header"):
