@@ -63,23 +63,16 @@ class Behind:
 
 @dataclass(frozen=True)
 class ClassCard:
-    """What was found of one novelty class.
-
-    Attributes:
-        judged: Numbers of its held-out perturbations; see :func:`judge_intervals`, :func:`judge_posterior`,
-            :func:`inverse_design.validate.coverage.judge_sets`, and as ``promised`` of doubles of seen parts
-            :func:`inverse_design.validate.judged.promised`.
-        nodes: Genes of each held-out perturbation; see :func:`surrogates.evaluation.intervals.target_nodes`.
-    """
+    """What was found of one novelty class."""
 
     variant: str  # which readouts
     code: int  # the class
-    judged: Judged
+    judged: Judged  # numbers of its held-out perturbations, see :func:`judge_sets`
     behind: Mapping[float, Behind]  # by level, the smallest calibration among the folds
     refused: Mapping[str, str]  # by what could not be calibrated, why
     rules: Mapping[float, tuple[Rule, ...]]  # by level, the rule of the sets in each fold
     candidates: int  # of how many the sets are; 0 if none were made
-    nodes: Int[Tensor, "n k"]
+    nodes: Int[Tensor, "n k"]  # genes of each held-out perturbation
 
     @property
     def novelty(self) -> str:

@@ -55,14 +55,10 @@ from surrogates.uncertainty.posterior import Interval, Outcome, Posterior, Scala
 
 @dataclass(frozen=True)
 class CachedFit:
-    """A fitted model that predicts each batch once.
-
-    Attributes:
-        known: Its predictions, by the ids of the batch; the doses follow from the ids.
-    """
+    """A fitted model that predicts each batch once."""
 
     fitted: Fitted  # the model
-    known: dict[bytes, Posterior] = field(default_factory=dict)
+    known: dict[bytes, Posterior] = field(default_factory=dict)  # by the ids of a batch
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -125,18 +121,14 @@ GROUPS = ("all", "responding", "own")
 
 @dataclass(frozen=True)
 class HeldOutClass:
-    """Held-out perturbations of one novelty class.
-
-    Attributes:
-        asks: For each state the perturbations that have it as a target: never the one that made it.
-    """
+    """Held-out perturbations of one novelty class."""
 
     code: int  # the class
     batch: PerturbationBatch  # the perturbations
     effects: Float[Tensor, "b g"]  # what was measured of each
     own: Bool[Tensor, "b g"]  # readouts that are targets of each
     states: Float[Tensor, "t g"]  # measured effects of held-out perturbations, which are targets in turn
-    asks: Bool[Tensor, "t b"]
+    asks: Bool[Tensor, "t b"]  # for each state the perturbations that have it as a target, but its own maker
 
 
 def percent(level: float) -> str:

@@ -169,21 +169,16 @@ def variants_of(screen: Screen) -> dict[str, Screen]:
 
 @dataclass(frozen=True)
 class Rounds:
-    """What was stated before each measurement of a campaign, and what was measured.
-
-    Attributes:
-        random: Whether it was drawn at random, not designed; ``None`` if that is not known.
-        nodes: Genes of each measurement, -1 in unused columns; ``None`` if they are not known.
-    """
+    """What was stated before each measurement of a campaign, and what was measured."""
 
     number: Int[Tensor, "n"]  # round of each measurement
     lower: Float[Tensor, "n"]  # stated lower bound; may be infinite
     upper: Float[Tensor, "n"]  # stated upper bound; may be infinite
     measured: Float[Tensor, "n"]  # what was found
-    random: Bool[Tensor, "n"] | None = None
+    random: Bool[Tensor, "n"] | None = None  # whether drawn at random; ``None`` if not known
     probability: Float[Tensor, "n"] | None = None  # stated probability of a hit, ``None`` if none was stated
     hit: Bool[Tensor, "n"] | None = None  # whether it was one
-    nodes: Int[Tensor, "n k"] | None = None
+    nodes: Int[Tensor, "n k"] | None = None  # genes of each, -1 where unused; ``None`` if not known
 
     @property
     def covered(self) -> Bool[Tensor, "n"]:

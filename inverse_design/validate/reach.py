@@ -53,14 +53,10 @@ _NOVELTY = novelty_name(SEEN_DOUBLE)
 
 @dataclass(frozen=True)
 class ReachReport:
-    """What the protocol measured, and what it rests upon.
-
-    Attributes:
-        mismatches: The mismatch that each fold chose inside its training data, by readouts.
-    """
+    """What the protocol measured, and what it rests upon."""
 
     rows: list[Row]  # regrets by readouts, kind of state and method
-    mismatches: Mapping[str, tuple[Mismatch, ...]]
+    mismatches: Mapping[str, tuple[Mismatch, ...]]  # that each fold chose in its training data, by readouts
     candidates: tuple[int, ...]  # how many candidates each fold had
     left_out: int  # how many held-out doubles stood in folds with too few candidates
 

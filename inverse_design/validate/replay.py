@@ -38,18 +38,14 @@ FOUND, REGRET, COVERAGE, MORE, TIMES = "found", "regret", "coverage", "found_mor
 
 @dataclass(frozen=True)
 class Trace:
-    """One replay as it was played.
-
-    Attributes:
-        lower: Lower bound on the utility that was stated before each measurement, ``nan`` where none was.
-    """
+    """One replay as it was played."""
 
     environment: str  # its name
     recommender: str  # its name
     seed: int  # what fixed the random start and the recommender
     rows: Int[Tensor, "m"]  # candidates in the order in which they were measured, the random start first
     sizes: tuple[int, ...]  # how many were measured at the start and in each round
-    lower: Float[Tensor, "m"]
+    lower: Float[Tensor, "m"]  # lower bound on the utility, stated before; ``nan`` where none was
     upper: Float[Tensor, "m"]  # upper bound
     seconds: float = field(compare=False)  # how long the recommender took, in all rounds; not compared
 

@@ -50,15 +50,10 @@ Scoring = Callable[[FittedCalibrated, CombinationSpace, Float[Tensor, "g"]], Pai
 
 @dataclass(frozen=True)
 class Method:
-    """A forward model, and how its pairs are scored.
-
-    Attributes:
-        score: From the fit, the pairs and the target on all readouts to the score of every pair, ``None`` if it
-            does not factorise over pairs.
-    """
+    """A forward model, and how its pairs are scored."""
 
     model: Calibrated | Automatic  # what is fitted; a model that several methods share is fitted once
-    score: Scoring
+    score: Scoring  # from fit, pairs and target to the score of every pair; ``None`` if it does not factorise
     probabilistic: bool  # whether scores are log densities, so that probabilities follow from them
     applies: Callable[[Screen], bool] = lambda _: True  # whether the method exists on a screen
 
@@ -110,19 +105,12 @@ def _own_columns(vocabulary: Vocabulary, readouts: tuple[str, ...]) -> tuple[Ten
 
 @dataclass(frozen=True)
 class Retrieval:
-    """What one method did with every target.
-
-    Attributes:
-        top_probability: Posterior probability of the first candidate; ``nan`` if the method has none.
-        log_probability: Log posterior probability of the truth, in nats; ``nan`` if the method has none.
-        promised: What the fits to other folds had promised of it; see
-            :func:`inverse_design.validate.judged.promised`. All ``nan`` if the method promises nothing.
-    """
+    """What one method did with every target."""
 
     rank: Int[Tensor, "n"]  # rank of the truth, one is best
-    top_probability: Float[Tensor, "n"]
-    log_probability: Float[Tensor, "n"]
-    promised: Float[Tensor, "n"]
+    top_probability: Float[Tensor, "n"]  # of the first candidate; ``nan`` if the method has none
+    log_probability: Float[Tensor, "n"]  # of the truth, in nats; ``nan`` if the method has none
+    promised: Float[Tensor, "n"]  # what fits to other folds promised of it; ``nan`` if nothing
 
     @property
     def hit(self) -> Bool[Tensor, "n"]:

@@ -66,11 +66,7 @@ class SaturatingNetworks:
 
 @dataclass(frozen=True)
 class FittedSaturatingDynamics:
-    """An ensemble of saturating networks, and what each entry puts into them.
-
-    Attributes:
-        largest_dose: Largest dose at which the target of each entry was in the training data, 0 if it never was.
-    """
+    """An ensemble of saturating networks, and what each entry puts into them."""
 
     vocabulary: Vocabulary  # what the ids of a batch mean
     readouts: tuple[str, ...]  # names of the readouts
@@ -78,7 +74,7 @@ class FittedSaturatingDynamics:
     networks: SaturatingNetworks  # the members
     inputs: Float[Tensor, "s v g"]  # what a unit of dose of each entry adds to ``u``
     unit: Float[Tensor, "g"]  # effect that a state of one stands for, in the unit of the screen
-    largest_dose: Float[Tensor, "v"]
+    largest_dose: Float[Tensor, "v"]  # largest dose of each entry's target in the training data, or 0
     variance: Float[Tensor, "g"]  # error variance of each readout on perturbations that a member has not seen
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
@@ -205,17 +201,12 @@ class SaturatingDynamics:
 
 @dataclass(frozen=True)
 class _Targets:
-    """The distinct targets of a vocabulary, whatever their doses.
-
-    Attributes:
-        dose_unit: The dose at which a target's input is one: the largest trained, or else the largest known.
-        reach: Which readouts a target acts on directly: itself if it is a readout, otherwise all.
-    """
+    """The distinct targets of a vocabulary, whatever their doses."""
 
     of_entry: Int[Tensor, "v"]  # number of each entry's target
     largest_dose: Float[Tensor, "t"]  # largest trained dose of each target, 0 if it was never trained
-    dose_unit: Float[Tensor, "t"]
-    reach: Bool[Tensor, "t g"]
+    dose_unit: Float[Tensor, "t"]  # dose at which an input is one: the largest trained, else the largest known
+    reach: Bool[Tensor, "t g"]  # readouts on which a target acts directly: itself if it is one, else all
     own: Bool[Tensor, "t"]  # which targets are readouts
 
     @classmethod

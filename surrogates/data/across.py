@@ -43,13 +43,9 @@ def join_contexts(screens: Mapping[str, Screen]) -> Screen:
 
 @dataclass(frozen=True)
 class Actions:
-    """Distinct perturbations, numbered from zero, whatever the context in which they are done.
+    """Distinct perturbations, numbered from zero, whatever the context in which they are done."""
 
-    Attributes:
-        genes: Vocabulary ids of each, ascending, ``-1`` where a slot is empty; rows in lexicographic order.
-    """
-
-    genes: Int[Tensor, "a k"]
+    genes: Int[Tensor, "a k"]  # vocabulary ids, ascending, ``-1`` for an empty slot; rows in lexicographic order
 
     def __len__(self) -> int:
         return len(self.genes)

@@ -19,18 +19,13 @@ SIGN: dict[Mode, float] = {"activation": 1.0, "compound": 1.0, "knockdown": -1.0
 
 @dataclass(frozen=True)
 class Network:
-    """A random directed network of genes; as every gene has parents, it always has a cycle.
-
-    Attributes:
-        spectral_radius: Largest absolute eigenvalue of the edges, between 0 and 1: how far effects travel.
-        variation: Standard deviation of the relative change of each edge from the first context to another.
-    """
+    """A random directed network of genes; as every gene has parents, it always has a cycle."""
 
     genes: int = 30  # how many genes, named ``G000``, ``G001``
     parents: int = 3  # how many other genes act on each gene
-    spectral_radius: float = 0.6
+    spectral_radius: float = 0.6  # largest absolute eigenvalue of the edges, below 1: how far effects travel
     contexts: tuple[str, ...] = ("",)  # names of the contexts; each has its own weights on the same edges
-    variation: float = 0.3
+    variation: float = 0.3  # standard deviation of the relative change of an edge between contexts
     seed: int = 0  # fixes the network
 
     def __post_init__(self) -> None:

@@ -53,27 +53,19 @@ def matched(wanted: Iterable[str], known: Mapping[str, int]) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Resolution:
-    """What became of some names.
-
-    Attributes:
-        ambiguous: From each name that could mean several genes to their approved symbols; none was chosen.
-    """
+    """What became of some names."""
 
     approved: Mapping[str, str]  # from each name that could be resolved to its approved symbol
-    ambiguous: Mapping[str, tuple[str, ...]]
+    ambiguous: Mapping[str, tuple[str, ...]]  # from each name that could mean several genes to these
     unknown: tuple[str, ...]  # names that no gene has or had
 
 
 @dataclass(frozen=True)
 class Symbols:
-    """Approved gene symbols, and the previous and alias symbols that lead to them.
-
-    Attributes:
-        previous: From each previous symbol to the approved symbols of the genes that bore it, sorted.
-    """
+    """Approved gene symbols, and the previous and alias symbols that lead to them."""
 
     approved: frozenset[str]  # every approved symbol
-    previous: Mapping[str, tuple[str, ...]]
+    previous: Mapping[str, tuple[str, ...]]  # from each previous symbol to the genes that bore it
     alias: Mapping[str, tuple[str, ...]]  # the same for alias symbols
 
     @classmethod

@@ -78,14 +78,10 @@ class NodeBootstrap:
     the draws are pulled towards the estimate until the surplus has left their variance: what remains of the
     variance of a mean is that of :func:`dyadic_standard_error`. It stays at or above half the surplus, which for
     doubles is the variance of independent rows.
-
-    Attributes:
-        shared: Row numbers of each draw of genes; draws of equal length stand together, one per line.
-        alone: The same for the bootstrap of the surplus; empty where no row has two genes.
     """
 
-    shared: tuple[Int[Tensor, "_ _"], ...]
-    alone: tuple[Int[Tensor, "_ _"], ...]
+    shared: tuple[Int[Tensor, "_ _"], ...]  # row numbers of each draw of genes; draws of equal length together
+    alone: tuple[Int[Tensor, "_ _"], ...]  # of the bootstrap of the surplus; empty without rows of two genes
     n: int  # number of rows
 
     @classmethod
@@ -174,11 +170,7 @@ def _defined(statistic: RowStatistic, draws: tuple[Int[Tensor, "_ _"], ...]) -> 
 
 @dataclass(frozen=True)
 class Row:
-    """A number that a benchmark measured.
-
-    Attributes:
-        standard_error: Of the value, where perturbations that share genes were allowed for; ``nan`` if not known.
-    """
+    """A number that a benchmark measured."""
 
     benchmark: str  # which protocol, for example ``"forward"``
     dataset: str  # on which data
@@ -191,7 +183,7 @@ class Row:
     high: float  # upper bound of its interval
     n: int  # number of held-out perturbations behind it
     unit: str  # of value and bounds
-    standard_error: float = math.nan
+    standard_error: float = math.nan  # of the value, which allows for shared genes
 
     def to_dict(self) -> dict[str, str | int | float | None]:
         """Spell the row out for strict JSON."""

@@ -335,14 +335,10 @@ class HeldOutEffects:
 
 @dataclass(frozen=True)
 class RowMetric:
-    """One number per perturbation, and what becomes of many.
-
-    Attributes:
-        values: From predictions and truth to the numbers; ``nan`` where undefined.
-    """
+    """One number per perturbation, and what becomes of many."""
 
     unit: str  # of the numbers
-    values: Callable[[HeldOutEffects], Float[Tensor, "b"]]
+    values: Callable[[HeldOutEffects], Float[Tensor, "b"]]  # one number per perturbation, ``nan`` where undefined
     summary: Callable[[Float[Tensor, "n"]], RowStatistic]  # from numbers to their statistic
     across_readouts: bool = False  # whether it compares readouts with each other, so that it takes several
     across_rivals: bool = False  # whether it compares the held-out perturbations with each other

@@ -52,16 +52,10 @@ _RESET = Path("/proc/self/clear_refs")
 
 @dataclass(frozen=True)
 class Cost:
-    """Time and memory of one piece of work.
-
-    Attributes:
-        peak_mb: By how much the resident size of the process grew at its highest, in MB; ``nan`` where the system
-            does not tell. Pages that the allocator still held from before are not counted, so a small number means
-            "nothing to speak of".
-    """
+    """Time and memory of one piece of work."""
 
     seconds: float  # wall-clock time
-    peak_mb: float
+    peak_mb: float  # growth of the resident size at its highest, in MB; ``nan`` where the system does not tell
 
 
 def with_cost(work: Callable[[], T]) -> tuple[T, Cost]:
@@ -103,15 +97,11 @@ def resident_mb(field: str) -> float:
 
 @dataclass(frozen=True)
 class Scores:
-    """What one model scored on the perturbations of one class, as means over the folds that hold each out.
-
-    Attributes:
-        moments: See :func:`surrogates.evaluation.metrics.moments`; no readouts where there are many.
-    """
+    """What one model scored on the perturbations of one class, as means over the folds that hold each out."""
 
     conditions: Int[Tensor, "n"]  # rows of the screen, each once
     values: Float[Tensor, "n p"]  # one column for each of :data:`surrogates.evaluation.metrics.ROW_METRICS`
-    moments: Float[Tensor, "n 5 g"]
+    moments: Float[Tensor, "n 5 g"]  # of predicted and measured effects; no readouts where there are many
 
     def column(self, metric: str) -> Float[Tensor, "n"]:
         """Take one metric."""

@@ -21,16 +21,12 @@ class Sources:
 
     A target that is itself a readout is one; so is a regulator. Any other target (a compound, a deleted gene) is a
     virtual node: nothing acts on it, and its value is its input.
-
-    Attributes:
-        dose: Signed input of each entry, for a strength of one; that of a virtual node is relative to its largest
-            dose.
     """
 
     names: tuple[str, ...]  # of the nodes
     columns: Int[Tensor, "q"]  # the readout that each node is, ``-1`` for a virtual node
     of_entry: Int[Tensor, "v"]  # the node on which each vocabulary entry acts
-    dose: Float[Tensor, "v"]
+    dose: Float[Tensor, "v"]  # signed input of each entry, of a virtual node over its largest dose
 
     @classmethod
     def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int) -> "Sources":

@@ -25,13 +25,9 @@ _FEWEST_TO_HOLD_OUT = 10
 
 @dataclass(frozen=True)
 class Member:
-    """One network ``value = MLP([e_P; e_R; e_C])``.
+    """One network ``value = MLP([e_P; e_R; e_C])``."""
 
-    Attributes:
-        entries: Embedding of each vocabulary entry; ``e_P`` is the mean over the parts of a perturbation.
-    """
-
-    entries: Float[Tensor, "v d"]
+    entries: Float[Tensor, "v d"]  # embedding of each entry; ``e_P`` is the mean over a perturbation's parts
     readouts: Float[Tensor, "g d"]  # embedding ``e_R`` of each readout
     contexts: Float[Tensor, "c d"]  # embedding ``e_C`` of each context
     layers: Layers  # the network, from the three side by side

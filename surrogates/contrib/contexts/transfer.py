@@ -34,11 +34,7 @@ _TINY = torch.finfo(torch.float64).tiny
 
 @dataclass(frozen=True)
 class PairLaw:
-    """A fitted law, of any number of readouts; with nothing learnt it is additive.
-
-    Attributes:
-        variance: Error variance of each readout of a combination, by generalised cross-validation.
-    """
+    """A fitted law, of any number of readouts; with nothing learnt it is additive."""
 
     singles: Float[Tensor, "v g"]  # effect of each entry alone
     centre: Float[Tensor, "t g"]  # of the curve's terms over the training combinations
@@ -47,7 +43,7 @@ class PairLaw:
     offset: Float[Tensor, "v g"]  # what each entry adds to any combination
     slope: Float[Tensor, "v g"]  # what each entry adds per standardised effect of its partners
     elsewhere: Float[Tensor, "e g"]  # weight of each quantity known from elsewhere
-    variance: Float[Tensor, "g"]
+    variance: Float[Tensor, "g"]  # error variance of a combination, by generalised cross-validation
 
     def mean(self, batch: PerturbationBatch, elsewhere: Float[Tensor, "b e g"]) -> Float[Tensor, "b g"]:
         """Predict effects; single perturbations get their own."""
@@ -189,13 +185,9 @@ _FROM_ELSEWHERE = 2  # the deviation and the residual
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """What the other contexts say of a combination.
+    """What the other contexts say of a combination."""
 
-    Attributes:
-        laws: The law of each other context that has combinations, learnt from that context alone.
-    """
-
-    laws: tuple[PairLaw, ...]
+    laws: tuple[PairLaw, ...]  # that of each other context with combinations, learnt from it alone
     actions: Actions  # the combinations measured in any of them
     residuals: Float[Tensor, "a g"]  # mean over those that measured it of measured minus lawful effect
 

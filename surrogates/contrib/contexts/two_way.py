@@ -159,9 +159,6 @@ class FittedSyntheticInContext:
 
     An action measured in no other context, or one that shares no donor with this context, is predicted by the
     two-factor model, which :meth:`falls_back` tells, and the posterior by a group of its own.
-
-    Attributes:
-        variance: Error variance of synthetic predictions of measured actions, which these never saw.
     """
 
     readouts: tuple[str, ...]  # names of the readouts
@@ -169,7 +166,7 @@ class FittedSyntheticInContext:
     table: ActionTable  # all training data
     energy: float  # share of the squared singular values that is kept
     fallback: ActionEffects  # the two-factor model
-    variance: Float[Tensor, "g"]
+    variance: Float[Tensor, "g"]  # error variance of synthetic predictions of measured actions, unseen by them
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -78,19 +78,14 @@ class ReadOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Dialect:
-    """What the caller states about a table; whatever is ``None`` is to be found.
-
-    Attributes:
-        reference_key: The label of the control, or several, which are pooled; empty when no label is one.
-        mode: How targets are acted upon; where the table names several modes, only rows of this one are read.
-    """
+    """What the caller states about a table; whatever is ``None`` is to be found."""
 
     target_col: str | Sequence[str] | None = None  # the column of labels, or several columns with one part each
-    reference_key: str | Sequence[str] | None = None
+    reference_key: str | Sequence[str] | None = None  # the control, or several, pooled; empty for none
     dose_col: str | None = None  # the column of doses
     group_col: str | None = None  # the column of contexts
     sep: str | None = None  # what stands between the parts of a combination
-    mode: Mode | None = None
+    mode: Mode | None = None  # how targets are acted upon; rows of other modes are not read
     collapse_guides: bool = False  # labels name guides, which are read as their gene
     normalise: bool | None = None  # whether values are counts to be normalised; ``None`` if nobody said
     batch_col: str | None = None  # the column of batches, within which rows are compared with controls

@@ -119,16 +119,11 @@ class Controls:
 
 @dataclass(frozen=True)
 class LabelFormat:
-    """How the labels of one table are to be read.
-
-    Attributes:
-        singles: When given, ``sep`` divides a label only between two of these names; for what also occurs inside
-            of names.
-    """
+    """How the labels of one table are to be read."""
 
     sep: str | None  # what stands between the parts of a combination; ``None`` when labels are single parts
     controls: Container[str]  # words that mean that nothing was done, case-folded
-    singles: frozenset[str] | None = None
+    singles: frozenset[str] | None = None  # if given, ``sep`` divides only between two of these
     whole: frozenset[tuple[str, ...]] = frozenset()  # pieces that are one name, as ``Vitamin C`` and ``E``
 
     def split(self, label: str) -> tuple[str, ...]:
