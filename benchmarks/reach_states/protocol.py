@@ -19,8 +19,7 @@ from benchmarks.reach_states.recommenders import StateGreedy, StateProcess, Stat
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.recommend.protocol import RandomChoice, Recommender
 from inverse_design.recommend.states import StateLikely, StateMatch
-from inverse_design.validate.environment import Environment
-from inverse_design.validate.replay import PermutedFeedback, Trace, replay
+from inverse_design.validate.replay import Environment, PermutedFeedback, Trace, replay
 from surrogates.data.catalogue import locate, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

@@ -4,8 +4,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.validate.environment import Environment
-from inverse_design.validate.replay import Trace, best_found, within_bounds
+from inverse_design.validate.replay import Environment, Trace, best_found, within_bounds
 
 
 def share_found(environment: Environment, trace: Trace, *, top: int) -> Float[Tensor, "t"]:

@@ -15,7 +15,6 @@ from inverse_design.cli.verbs.calibration import cell, named_model
 from inverse_design.cli.verbs.retrieval import opened_screen, place_of, say_written, show_rows
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
-from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.reach import DEFAULT as MODEL
 from inverse_design.validate.reach import FIRSTS, MEAN, PLAIN, ReachReport, measure_reach
 from inverse_design.validate.replay import (
@@ -23,8 +22,10 @@ from inverse_design.validate.replay import (
     FOUND,
     MORE,
     TIMES,
+    Environment,
     PermutedFeedback,
     Trace,
+    pairs_environment,
     replay,
     replay_rows,
 )

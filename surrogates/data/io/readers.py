@@ -12,8 +12,12 @@ from surrogates.data.columns import TARGET_COLUMNS, folded
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import Dialect, ReadOptions, names_targets
 from surrogates.data.io.effects import screen_of_table
-from surrogates.data.io.formats.guide_counts import holds_guide_counts, screen_of_guide_counts
-from surrogates.data.io.formats.mageck import screen_of_summary, summarises_genes
+from surrogates.data.io.formats.guides import (
+    holds_guide_counts,
+    screen_of_guide_counts,
+    screen_of_summary,
+    summarises_genes,
+)
 from surrogates.data.io.formats.registry import READERS, TABLE, endings
 from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeats
 from surrogates.data.io.untrusted.parquet import read_parquet

@@ -17,8 +17,7 @@ from benchmarks.reach_states.protocol import (
     reached,
     replicate_noise,
 )
-from inverse_design.validate.environment import Environment
-from inverse_design.validate.replay import Trace
+from inverse_design.validate.replay import Environment, Trace
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

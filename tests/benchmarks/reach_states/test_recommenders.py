@@ -10,8 +10,7 @@ from benchmarks.reach_states.recommenders import StateGreedy, StateProcess, Stat
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.recommend.protocol import RandomChoice, Recommender
 from inverse_design.recommend.states import StateLikely, StateMatch, learn_effects
-from inverse_design.validate.environment import Environment
-from inverse_design.validate.replay import PermutedFeedback, play
+from inverse_design.validate.replay import Environment, PermutedFeedback, play
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError

@@ -14,8 +14,7 @@ from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.pair_hits import PairHits, PairTerm, fit_pair_process, hit_score, pair_terms
 from inverse_design.recommend.pairs import PairRidge, pair_view
 from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState
-from inverse_design.validate.environment import Environment, pairs_environment
-from inverse_design.validate.replay import PermutedFeedback, play
+from inverse_design.validate.replay import Environment, PermutedFeedback, pairs_environment, play
 from surrogates.data.descriptors import Descriptors
 from surrogates.errors import DataError
 

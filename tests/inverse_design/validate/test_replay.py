@@ -18,10 +18,11 @@ from inverse_design.recommend.protocol import (
     Recommender,
     sum_of_parts,
 )
-from inverse_design.validate.environment import Environment, pairs_environment
 from inverse_design.validate.replay import (
+    Environment,
     PermutedFeedback,
     best_so_far,
+    pairs_environment,
     play,
     replay,
     simple_regret,

@@ -10,8 +10,18 @@ from strategies.screens import pairs_of, planted_screen
 
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import AdditiveRanking, RandomChoice
-from inverse_design.validate.environment import Environment, pairs_environment
-from inverse_design.validate.replay import FOUND, MORE, REGRET, TIMES, Trace, replay, replay_rows, simple_regret
+from inverse_design.validate.replay import (
+    FOUND,
+    MORE,
+    REGRET,
+    TIMES,
+    Environment,
+    Trace,
+    pairs_environment,
+    replay,
+    replay_rows,
+    simple_regret,
+)
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import bootstrap_interval, node_bootstrap_interval
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from surrogates.data.io.formats.guide_counts import fold_changes, size_factors
+from surrogates.data.io.formats.guides import fold_changes, size_factors
 from surrogates.data.io.readers import read_screen
 from surrogates.errors import DataError
 
