@@ -295,8 +295,10 @@ class Screen:
         """Effect of each vocabulary entry given alone; the mean of all others where it was not measured alone."""
         rows = self.single_rows
         table = self.effects[rows]
-        if bool((rows < 0).any()):
-            table[rows < 0] = self.effects[rows[rows >= 0]].mean(0)
+        missing = torch.nonzero(rows < 0).flatten()
+        if len(missing):
+            table[missing] = 0.0
+            table[missing] = table.sum(0) / (len(rows) - len(missing))
         return table
 
 

@@ -19,6 +19,8 @@ from surrogates.models.base import (
 )
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
+_ROWS = 64  # that are squared together
+
 
 def residual_variance(residuals: Float[Tensor, "n g"]) -> Float[Tensor, "g"]:
     """Estimate the error variance of each readout from a model's own training residuals.
@@ -26,7 +28,8 @@ def residual_variance(residuals: Float[Tensor, "n g"]) -> Float[Tensor, "g"]:
     These are in-sample, hence optimistic. An honest error model is learnt from held-out perturbations by a wrapper
     around the model; this one only makes the posterior proper.
     """
-    return residuals.square().mean(0).clamp(min=torch.finfo(residuals.dtype).eps)
+    total = torch.stack([rows.square().sum(0) for rows in residuals.split(_ROWS)]).sum(0)
+    return (total / len(residuals)).clamp(min=torch.finfo(residuals.dtype).eps)
 
 
 @dataclass(frozen=True)
@@ -262,15 +265,13 @@ class ScaledAdditive:
             DataError: If the screen has several contexts, or nothing in it was measured alone.
         """
         singles, measured_alone = single_effects(screen)
-        sums = sum_over_interventions(singles, screen.batch)
-        codes = novelty_code(screen.batch, measured_alone)
-        combinations = torch.unique(codes[screen.batch.order > 1]).tolist()
-        return _with_laws(
-            screen,
-            laws=tuple(
-                self._law(code, sums[codes == code], screen.effects[codes == code]) for code in combinations
-            ),
-        )
+        codes = torch.where(screen.batch.order > 1, novelty_code(screen.batch, measured_alone), -1)
+        laws = []
+        for code in torch.unique(codes[codes >= 0]).tolist():
+            rows = torch.nonzero(codes == code).flatten()
+            sums = sum_over_interventions(singles, screen.batch.rows(rows))
+            laws.append(self._law(code, sums, screen.effects[rows]))
+        return _with_laws(screen, laws=tuple(laws))
 
     def _law(self, code: int, sums: Float[Tensor, "n g"], effects: Float[Tensor, "n g"]) -> CombinationLaw:
         tiny = torch.finfo(sums.dtype).tiny
@@ -282,7 +283,7 @@ class ScaledAdditive:
 def _with_laws(screen: Screen, *, laws: tuple[CombinationLaw, ...]) -> FittedScaledAdditive:
     singles, measured_alone = single_effects(screen)
     together = torch.nonzero(screen.batch.order > 1).flatten()
-    spread = residual_variance(singles[measured_alone])
+    spread = residual_variance(singles if bool(measured_alone.all()) else singles[measured_alone])
     fitted = FittedScaledAdditive(screen.vocabulary, screen.readouts, measured_alone, singles, laws, spread)
     if not len(together):
         return fitted

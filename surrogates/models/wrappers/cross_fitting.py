@@ -363,12 +363,11 @@ def laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
     Raises:
         DataError: If nothing in the screen was measured alone.
     """
+    spread = SingleSpread.of(*single_effects(screen))
     if screen.standard_errors is None:
-        effects = screen.effects[screen.single_rows[screen.single_rows >= 0]]
-        alone = _diagonal_law(effects.square().mean(0) / 2, "no held-out data")
+        alone = _diagonal_law((spread.raw + spread.centre.square()) / 2, "no held-out data")
     else:
         alone = _diagonal_law(2 * screen.standard_errors.square().mean(0), "standard errors")
-    spread = SingleSpread.of(*single_effects(screen))
     return {SEEN_DOUBLE: _diagonal_law(2 * public_law().ratio * spread.variance, BORROWED), SEEN_SINGLE: alone}
 
 

@@ -20,7 +20,7 @@ from functools import cache
 import numpy as np
 import scipy
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -39,31 +39,48 @@ _SHRINKAGE = 0.5
 _SHARES = torch.linspace(0, 1, 21, dtype=torch.float64)
 _HALF_DEGREES = (0.25, 100.0)
 _DRAWN_SINGLES = 2000
+_ROWS = 64  # single effects that are looked at together
+
+
+def _mean_square(
+    singles: Float[Tensor, "v g"], kept: Int[Tensor, "n"], centre: Float[Tensor, "g"]
+) -> Float[Tensor, "g"]:
+    squares = [(singles[rows] - centre).square().sum(0) for rows in kept.split(_ROWS)]
+    return torch.stack(squares).sum(0) / len(kept)
 
 
 @dataclass(frozen=True)
 class SingleSpread:
     """How single effects spread over targets: the unit in which errors of combinations are stated."""
 
-    departures: Float[Tensor, "n g"]  # single effects of the entries measured alone minus their mean
+    singles: Float[Tensor, "v g"]  # those of the screen, no copy
+    alone: Int[Tensor, "n"]  # which entries were measured alone
+    centre: Float[Tensor, "g"]  # their mean; zero where they do not depart from it
+    raw: Float[Tensor, "g"]  # mean squared departure of each readout
     variance: Float[Tensor, "g"]  # of each readout, shrunk half to the mean of all readouts; positive
     sizes: Float[Tensor, "v"]  # mean squared departure of each entry in units of the variance, of mean one
 
     @classmethod
     def of(cls, singles: Float[Tensor, "v g"], alone: Bool[Tensor, "v"]) -> "SingleSpread":
         """Describe the single effects of a screen."""
-        measured = singles[alone]
-        departures = measured - measured.mean(0)
-        if not float(departures.abs().max()) > 0:
-            departures = measured
-        raw = departures.square().mean(0)
+        kept = torch.nonzero(alone).flatten()
+        centre = torch.stack([singles[rows].sum(0) for rows in kept.split(_ROWS)]).sum(0) / len(kept)
+        raw = _mean_square(singles, kept, centre)
+        if not float(raw.max()) > 0:
+            centre = torch.zeros_like(centre)
+            raw = _mean_square(singles, kept, centre)
         variance = (1 - _SHRINKAGE) * raw + _SHRINKAGE * raw.mean()
         variance = variance.clamp(min=torch.finfo(variance.dtype).eps)
-        own = (departures.square() / variance).mean(1)
+        own = torch.cat([((singles[rows] - centre).square() / variance).mean(1) for rows in kept.split(_ROWS)])
         sizes = torch.ones(len(alone), dtype=singles.dtype)
         if float(own.sum()) > 0:
-            sizes[alone] = own / own.mean()
-        return cls(departures, variance, sizes)
+            sizes[kept] = own / own.mean()
+        return cls(singles, kept, centre, raw, variance, sizes)
+
+    @property
+    def departures(self) -> Float[Tensor, "n g"]:
+        """Single effects minus their mean, as large as the screen."""
+        return self.singles[self.alone] - self.centre
 
     @property
     def independent_readouts(self) -> float:
@@ -79,11 +96,11 @@ class SingleSpread:
     def draws(self, count: int, *, seed: int) -> Float[Tensor, "s g"]:
         """Draw errors of the unit's variance that are correlated over readouts as single effects are."""
         generator = torch.Generator().manual_seed(seed)
-        kept = torch.randperm(len(self.departures), generator=generator)[:_DRAWN_SINGLES]
-        rows = self.departures[kept]
+        kept = torch.randperm(len(self.alone), generator=generator)[:_DRAWN_SINGLES]
+        rows = self.singles[self.alone[kept]] - self.centre
         mixed = torch.randn(count, len(rows), generator=generator, dtype=rows.dtype) @ rows / len(rows) ** 0.5
         even = torch.randn(count, rows.shape[1], generator=generator, dtype=rows.dtype)
-        common = float(self.departures.square().mean()) ** 0.5
+        common = float(self.raw.mean()) ** 0.5
         drawn: Tensor = mixed.mul_((1 - _SHRINKAGE) ** 0.5).add_(even, alpha=_SHRINKAGE**0.5 * common)
         return drawn
 
