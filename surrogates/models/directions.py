@@ -11,10 +11,12 @@ from torch import Tensor
 
 def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor, "c g"]:
     """Find the leading directions of all measured effects, uncentred."""
-    return EffectProducts.of(effects).leading(count)[0]
+    return EffectProducts.of(effects, most=count).leading(count)[0]
 
 
 _FEW = 400  # rows of a square of which all eigenvectors take no longer than some
+_WIDE = 1500  # conditions and readouts from which all their products take longer than those with a few directions
+_SWEEPS = 3  # passes over the effects that turn random directions to the leading ones
 
 
 @dataclass(frozen=True)
@@ -22,33 +24,46 @@ class EffectProducts:
     """The inner products of measured effects, from which the leading directions of any of their rows follow.
 
     To multiply the effects takes longest by far: done once, it serves every part of a screen that a fold leaves.
+    Of a large screen only what lies along a frame is multiplied: as many directions as are asked for and as many
+    again, that leave the least of all effects beside them. Directions of a part are looked for inside of it; those
+    whose squares stand out of the noise lie there but for what the left out rows turn them towards noise.
+
+    Attributes:
+        frame: Orthonormal directions; ``None`` where all readouts are multiplied.
     """
 
     effects: Float[Tensor, "n g"]  # of all conditions
+    seen: Float[Tensor, "n s"]  # the effects, or their scores along the frame
+    frame: Float[Tensor, "s g"] | None
     kept: Int[Tensor, "m"]  # which of them count
-    products: Float[Tensor, "s s"]  # of the kept rows, or of the readouts where these are fewer than all rows
+    products: Float[Tensor, "q q"]  # of the kept rows, or of the readouts where these are fewer than all rows
     powers: Float[Tensor, "g"]  # sum of squares of each readout over the kept rows
 
     @classmethod
-    def of(cls, effects: Float[Tensor, "n g"]) -> "EffectProducts":
-        """Multiply effects."""
-        sides = (effects, effects.T) if len(effects) <= effects.shape[1] else (effects.T, effects)
+    def of(cls, effects: Float[Tensor, "n g"], *, most: int | None = None) -> "EffectProducts":
+        """Multiply effects, of which no more than ``most`` directions will be asked for."""
+        width = min(effects.shape) if most is None else 2 * most + 20
+        frame = _frame(effects, width) if min(effects.shape) > max(_WIDE, 8 * width) else None
+        seen = effects if frame is None else effects @ frame.T
+        sides = (seen, seen.T) if len(seen) <= seen.shape[1] else (seen.T, seen)
         powers = torch.linalg.vector_norm(effects, dim=0).square()
-        return cls(effects, torch.arange(len(effects)), sides[0] @ sides[1], powers)
+        return cls(effects, seen, frame, torch.arange(len(effects)), sides[0] @ sides[1], powers)
 
     @property
     def by_rows(self) -> bool:
         """Whether rows are multiplied, and not readouts."""
-        return len(self.effects) <= self.effects.shape[1]
+        return len(self.seen) <= self.seen.shape[1]
 
     def rows(self, index: Int[Tensor, "k"]) -> "EffectProducts":
         """Keep some of the kept rows."""
         if len(index) == len(self.kept):
             return self
         left = torch.ones(len(self.kept), dtype=torch.bool).index_fill(0, index, value=False)
-        gone = self.effects[self.kept[left]]
+        out = self.kept[left]
+        gone = self.seen[out]
         products = self.products[index[:, None], index] if self.by_rows else self.products - gone.T @ gone
-        return EffectProducts(self.effects, self.kept[index], products, self.powers - gone.square().sum(0))
+        powers = self.powers - self.effects[out].square().sum(0)
+        return EffectProducts(self.effects, self.seen, self.frame, self.kept[index], products, powers)
 
     def leading(self, count: int) -> tuple[Float[Tensor, "c g"], Float[Tensor, "c"]]:
         """Find the leading directions of the kept rows, and the squared length that all rows have along each.
@@ -56,23 +71,39 @@ class EffectProducts:
         Directions lose accuracy with the square of their size: where one is a thousandth of the first, the rows
         themselves are decomposed.
         """
-        wanted = min(count, len(self.kept), self.effects.shape[1])
+        wanted = min(count, len(self.kept), self.seen.shape[1])
         if wanted < 1:
             return self.effects[:0], self.effects.new_zeros(0)
         squares, vectors = _largest(self.products, wanted)
         if not bool(squares[-1] > 1e-6 * squares[0]):
-            _, values, chosen = torch.linalg.svd(self.effects[self.kept], full_matrices=False)
+            _, values, chosen = torch.linalg.svd(self.seen[self.kept], full_matrices=False)
             squares = values[: min(count, int((values > values[0] * 1e-9).sum()))].square()
             chosen = chosen[: len(squares)]
         elif self.by_rows:
             # Zeros for rows that do not count: a copy of those that do takes far longer.
             left = self.effects.new_zeros(len(self.effects), wanted).index_copy_(0, self.kept, vectors)
-            chosen = (left.T @ self.effects) / squares.sqrt()[:, None]
+            chosen = (left.T @ self.seen) / squares.sqrt()[:, None]
         else:
             chosen = vectors.T
+        if self.frame is not None:
+            chosen = chosen @ self.frame
         # The sign of a singular vector is arbitrary: fix it, so that equal data give equal models everywhere.
         largest = chosen.gather(1, chosen.abs().argmax(1, keepdim=True))
         return chosen * torch.where(largest < 0, -1.0, 1.0), squares
+
+
+def _frame(effects: Float[Tensor, "n g"], width: int) -> Float[Tensor, "s g"]:
+    """Turn random directions to the leading ones by passes over the effects [Halko 2011], in single precision.
+
+    Each pass multiplies what a leading direction leaves beside the frame by the ratio of two squared lengths: that
+    of all effects along the first direction which the frame has no room for, and that along itself.
+    """
+    quick = (effects / effects.abs().max().clamp(min=torch.finfo(effects.dtype).tiny)).float()
+    generator = torch.Generator().manual_seed(0)
+    frame = torch.randn(effects.shape[1], width, generator=generator)
+    for _ in range(_SWEEPS):
+        frame = torch.linalg.qr(quick.T @ (quick @ frame)).Q
+    return torch.linalg.qr(frame.double()).Q.T.contiguous()
 
 
 def _largest(square: Float[Tensor, "s s"], count: int) -> tuple[Float[Tensor, "c"], Float[Tensor, "s c"]]:

@@ -92,7 +92,8 @@ class Denoised:
         if sum(len(split.test) for split in splits) < FEWEST_COMBINATIONS or not sizes:
             return Shrinkage()
         choices = [Shrinkage(), *(Shrinkage(size, noise) for size, noise in product(sizes, self.noise))]
-        known, doubles = products or EffectProducts.of(screen.effects), JudgingDoubles.of(screen)
+        known = products or EffectProducts.of(screen.effects, most=max(sizes))
+        doubles = JudgingDoubles.of(screen)
         errors = [doubles.errors(known.rows(split.train), split.test, choices) for split in splits]
         return choices[int(torch.stack(errors).sum(0).argmin())]
 
@@ -114,6 +115,7 @@ def fit_parts(
         DataError: If a surrogate refuses the screen.
     """
     whole: EffectProducts | None = None
+    most = max((size for each in surrogates if isinstance(each, Denoised) for size in each.components), default=0)
     for rows in parts:
         part = screen if len(rows) == len(screen) else screen.rows(rows)
         prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], Screen] = {}
@@ -124,7 +126,7 @@ def fit_parts(
                 continue
             strengths = (each.components, each.noise)
             if strengths not in prepared:
-                whole = whole or EffectProducts.of(screen.effects)
+                whole = whole or EffectProducts.of(screen.effects, most=most)
                 prepared[strengths] = each.prepared(part, seed=seed, products=whole.rows(rows))
             fits.append(each.base.fit(prepared[strengths], seed=seed))
         yield tuple(fits)

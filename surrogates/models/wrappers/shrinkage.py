@@ -46,7 +46,9 @@ class Shrinkage:
         """
         if self.noise == 0:
             return screen
-        common = CommonEffects.of(products or EffectProducts.of(screen.effects), self.components)
+        common = CommonEffects.of(
+            products or EffectProducts.of(screen.effects, most=self.components), self.components
+        )
         effects = screen.effects.clone()
         for rows in torch.nonzero(screen.batch.order == 1).flatten().split(_ROWS):
             effects[rows] = common.shrunk(screen.effects[rows], noise=self.noise)

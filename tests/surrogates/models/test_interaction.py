@@ -14,9 +14,10 @@ from torch import Tensor
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.models import directions
 from surrogates.models.base import Fitted, PairFactored
 from surrogates.models.baselines import ScaledAdditive
-from surrogates.models.directions import effect_components
+from surrogates.models.directions import EffectProducts, effect_components
 from surrogates.models.interaction import Features, FittedInteraction, Interaction
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior
@@ -311,8 +312,8 @@ def test_effect_components_are_leading_directions(count: int) -> None:
 def test_components_of_few_rows_are_those_of_the_decomposition(count: int) -> None:
     effects = normal(12, 3, seed=1) @ normal(3, 40, seed=2) + 0.1 * normal(12, 40, seed=3)
     components = effect_components(effects, count)
-    _, _, directions = torch.linalg.svd(effects, full_matrices=False)
-    torch.testing.assert_close(components.abs(), directions[:count].abs(), rtol=1e-8, atol=1e-10)
+    _, _, expected = torch.linalg.svd(effects, full_matrices=False)
+    torch.testing.assert_close(components.abs(), expected[:count].abs(), rtol=1e-8, atol=1e-10)
     torch.testing.assert_close(components @ components.T, torch.eye(count, dtype=torch.float64))
     nearly_flat = torch.cat([effects[:3], effects[:3] + 1e-5 * normal(3, 40, seed=4)])
     torch.testing.assert_close(
@@ -325,3 +326,23 @@ def test_components_of_few_rows_are_those_of_the_decomposition(count: int) -> No
 def test_vanishing_components_are_left_out() -> None:
     effects = normal(9, 2, seed=1) @ normal(2, 6, seed=2)
     assert effect_components(effects, 5).shape == (2, 6)
+
+
+def test_directions_of_a_large_screen_are_looked_for_in_a_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = 5.0 * 0.8 ** torch.arange(6, dtype=torch.float64)
+    effects = (normal(400, 6, seed=1) * sizes) @ normal(6, 300, seed=2) + 0.5 * normal(400, 300, seed=3)
+    kept = torch.arange(400)[torch.arange(400) % 10 != 3]
+    exact = EffectProducts.of(effects)
+    monkeypatch.setattr(directions, "_WIDE", 10)
+    quick = EffectProducts.of(effects, most=6)
+    assert exact.frame is None
+    assert quick.products.shape == (32, 32)
+    assert EffectProducts.of(effects, most=60).frame is None  # a frame of half of all readouts saves nothing
+    for one, other in ((exact, quick), (exact.rows(kept), quick.rows(kept))):
+        (wanted, squares), (found, lengths) = one.leading(6), other.leading(6)
+        torch.testing.assert_close(found @ found.T, torch.eye(6, dtype=torch.float64))
+        assert float((wanted @ found.T).square().sum(1).min()) > 1 - 1e-4
+        torch.testing.assert_close(lengths, squares, rtol=1e-4, atol=0)
+        torch.testing.assert_close(other.powers, one.powers)
+    both = torch.cat([effects, effects[:50]])  # rows and readouts change places
+    assert EffectProducts.of(both.T.contiguous(), most=6).leading(6)[0].shape == (6, 450)
