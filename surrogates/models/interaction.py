@@ -19,7 +19,7 @@ docs/decisions/0003-squared-difference.md.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.screen import Screen
@@ -39,12 +39,12 @@ class Features:
     """The coordinates from which the features of any combination are made.
 
     Attributes:
-        own: One-hot rows of the entries that occur in training combinations, zero rows for the others.
+        owned: For each entry, which column marks it; ``-1`` for entries that no training combination has.
         similarity: Scores of each entry's single effect on the effect components, rows of unit length.
         scores: Scores on the leading components, in units of their overall root mean square.
     """
 
-    own: Float[Tensor, "v o"]
+    owned: Int[Tensor, "v"]
     similarity: Float[Tensor, "v c"]
     scores: Float[Tensor, "v q"]
 
@@ -62,7 +62,7 @@ class Features:
         projected = singles @ components.T
         first = projected[:, :leading]
         return cls(
-            own=torch.eye(len(singles), dtype=torch.float64)[:, combined],
+            owned=torch.where(combined, combined.cumsum(0) - 1, -1),
             similarity=projected / projected.norm(dim=1, keepdim=True).clamp(min=tiny),
             scores=first / first.square().sum(1).mean().sqrt().clamp(min=tiny),
         )
@@ -71,12 +71,14 @@ class Features:
     def sizes(self) -> tuple[int, int, int, int]:
         """Number of columns of each of the four terms."""
         leading = self.scores.shape[1]
-        return self.own.shape[1], self.similarity.shape[1], leading, leading
+        return int((self.owned >= 0).sum()), self.similarity.shape[1], leading, leading
 
-    def main(self) -> Float[Tensor, "v p"]:
-        """What each part adds to the features of a combination on its own."""
-        blank = torch.zeros_like(self.scores)
-        return torch.cat([self.own, self.similarity, blank, self.scores.square()], dim=1)
+    def main(self, weights: Float[Tensor, "p d"]) -> Float[Tensor, "v d"]:
+        """Weigh what each part adds to the features of a combination on its own."""
+        own, similar, _, squares = weights.split(self.sizes)
+        total = self.similarity @ similar + self.scores.square() @ squares
+        marked = torch.nonzero(self.owned >= 0).flatten()
+        return total.index_add_(0, marked, own[self.owned[marked]])
 
     def basis(self) -> Float[Tensor, "q p"]:
         """What the product of two parts' scores adds: ``(a - b)² = a² + b² - 2ab``."""
@@ -87,13 +89,12 @@ class Features:
     def of_batch(self, batch: PerturbationBatch) -> Float[Tensor, "b p"]:
         """Features of combinations of any order: sums over parts and over pairs of parts."""
         marks = batch.multi_hot(len(self.scores))
+        own = marks[:, self.owned >= 0]
         # sum over pairs of y_i y_j = ((sum y)² - sum y²) / 2, and each y_i² stands in order - 1 pairs
         squares = marks @ self.scores.square()
         products = ((marks @ self.scores).square() - squares) / 2
         partners = (batch.order - 1).clamp(min=0).to(torch.float64)[:, None]
-        return torch.cat(
-            [marks @ self.own, marks @ self.similarity, products, partners * squares - 2 * products], dim=1
-        )
+        return torch.cat([own, marks @ self.similarity, products, partners * squares - 2 * products], dim=1)
 
 
 @dataclass(frozen=True)
@@ -144,12 +145,12 @@ class FittedInteraction:
 
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs of entries measured alone."""
-        main = self.additive.pair_factors().main + self.features.main() @ self.weights
+        main = self.additive.pair_factors().main + self.features.main(self.weights)
         return PairFactors(main, self.features.scores, self.features.basis() @ self.weights)
 
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
-        rows = self.features.main() @ self.root
+        rows = self.features.main(self.root)
         side, left, right = squared_norm(rows, self.features.scores, self.features.basis() @ self.root)
         return PairScale(side + self.unknown + 0.5, left, right)
 
@@ -211,10 +212,15 @@ def _posterior(
     chol = torch.linalg.cholesky(eye + scaled.T @ scaled)
     # V = S (I + S F^T F S)^-1 S with S = sqrt(prior): well conditioned also where the prior variance is zero.
     root = prior.sqrt()[:, None] * torch.linalg.solve_triangular(chol, eye, upper=False).T
-    mean = root @ (root.T @ (design.T @ residual))
+    if len(design) < len(prior):  # the same by as many equations as there are combinations
+        outer = torch.eye(len(design), dtype=torch.float64) + scaled @ scaled.T
+        solved = torch.cholesky_solve(residual, torch.linalg.cholesky(outer))
+        mean = prior[:, None] * (design.T @ solved)
+    else:
+        mean = root @ (root.T @ (design.T @ residual))
     left_out = 1 - (design @ root).square().sum(1)
     noise = _leave_one_out_variance(residual - design @ mean, left_out) if len(design) else additive.variance
-    absent = features.own.sum(1) == 0
+    absent = features.owned < 0
     own_prior = prior[0] if features.sizes[0] else prior.new_zeros(())
     return FittedInteraction(additive, features, mean, root, noise, absent * own_prior)
 

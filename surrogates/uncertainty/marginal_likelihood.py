@@ -1,5 +1,9 @@
 """Bayesian regression on several terms: how much each term varies, by the marginal likelihood."""
 
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
 import numpy as np
 import scipy
 import torch
@@ -9,6 +13,8 @@ from torch import Tensor
 _LOG_WEIGHT_BOUNDS = (-8.0, 4.0)
 # Squared size below which a feature is rounding.
 _VANISHING = 1e-20
+_MANY = 500  # features; with fewer it hardly matters which matrices are decomposed
+_Criterion: TypeAlias = Callable[[np.ndarray], tuple[float, np.ndarray]]  # value and slope
 
 
 def maximise_evidence(
@@ -20,8 +26,42 @@ def maximise_evidence(
     ``log det K / n + log tr(Y^T K^-1 Y)`` (Rasmussen and Williams 2006, equation 2.30). In weight space, with
     ``A = I + P^1/2 F^T F P^1/2``, ``det K = det A`` and ``K^-1 = I - F P^1/2 A^-1 P^1/2 F^T``: the cost grows
     linearly with ``n``. Its slope in the logarithm of the prior variance of one regression weight ``j`` is
-    ``(1 - (A^-1)_jj) / n - |(A^-1 P^1/2 F^T Y)_j|² / tr(Y^T K^-1 Y)``.
+    ``(1 - (A^-1)_jj) / n - |(A^-1 P^1/2 F^T Y)_j|² / tr(Y^T K^-1 Y)``. Many features of fewer rows are left as the
+    covariances of the terms: the slope is then ``tr(K^-1 K_t) / n - tr(Y^T K^-1 K_t K^-1 Y) / tr(Y^T K^-1 Y)``.
     """
+    n, p = design.shape
+    if p > max(n, _MANY):
+        return _minimise(_of_rows(design, sizes, scores), len(sizes))
+    return _minimise(_of_features(design, sizes, scores), len(sizes))
+
+
+def _minimise(criterion: _Criterion, terms: int) -> Float[Tensor, "t"]:
+    start, bounds = np.full(terms, -3.0), [_LOG_WEIGHT_BOUNDS] * terms
+    found = scipy.optimize.minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return torch.tensor(found.x).exp()
+
+
+def _of_rows(design: Float[Tensor, "n p"], sizes: tuple[int, ...], scores: Float[Tensor, "n c"]) -> _Criterion:
+    """The criterion by matrices as large as there are rows."""
+    n = len(design)
+    unit = column_prior(design, sizes, torch.ones(len(sizes), dtype=torch.float64))
+    terms = [each @ each.T for each in (design * unit.sqrt()).split(sizes, dim=1)]
+    eye, tiny = torch.eye(n, dtype=torch.float64), torch.finfo(torch.float64).tiny
+
+    def criterion(at: np.ndarray) -> tuple[float, np.ndarray]:
+        weighted = [math.exp(weight) * term for weight, term in zip(at, terms, strict=True)]
+        chol = torch.linalg.cholesky(eye + torch.stack(weighted).sum(0))
+        inverse, solved = torch.cholesky_inverse(chol), torch.cholesky_solve(scores, chol)
+        rest = (scores * solved).sum().clamp(min=tiny)
+        slope = [(inverse * each).sum() / n - (solved * (each @ solved)).sum() / rest for each in weighted]
+        value = 2 * chol.diagonal().log().sum() / n + rest.log()
+        return float(value), torch.stack(slope).numpy()
+
+    return criterion
+
+
+def _of_features(design: Float[Tensor, "n p"], sizes: tuple[int, ...], scores: Float[Tensor, "n c"]) -> _Criterion:
+    """The criterion by matrices as large as there are features."""
     n, p = design.shape
     gram, onto = design.T @ design, design.T @ scores
     total = scores.square().sum()
@@ -40,10 +80,7 @@ def maximise_evidence(
         value = 2 * chol.diagonal().log().sum() / n + rest.log()
         return float(value), torch.zeros(len(sizes), dtype=torch.float64).index_add(0, term, slope).numpy()
 
-    start = np.full(len(sizes), -3.0)
-    bounds = [_LOG_WEIGHT_BOUNDS] * len(sizes)
-    found = scipy.optimize.minimize(criterion, start, jac=True, method="L-BFGS-B", bounds=bounds)
-    return torch.tensor(found.x).exp()
+    return criterion
 
 
 def column_prior(

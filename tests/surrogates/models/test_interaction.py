@@ -44,7 +44,8 @@ def features_of(v: int, g: int, leading: int, seed: int) -> tuple[Features, Tens
 def test_coordinates_are_projections_of_single_effects() -> None:
     features, singles, components, combined = features_of(6, 5, 2, 0)
     projected = singles @ components.T
-    assert torch.equal(features.own.sum(1), combined.to(torch.float64))
+    assert features.owned.tolist() == [-1, 0, 1, -1, 2, 3]
+    assert torch.equal(features.owned >= 0, combined)
     assert features.sizes == (4, 4, 2, 2)
     torch.testing.assert_close(features.similarity.norm(dim=1), torch.ones(6, dtype=torch.float64))
     for row in range(6):
@@ -62,7 +63,7 @@ def test_features_of_pairs_are_main_effects_and_products(v: int, leading: int, s
     pairs = every_pair(v)
     first, second = pairs.T
     made = features.of_batch(PerturbationBatch(pairs, torch.ones(pairs.shape)))
-    main = features.main()
+    main = features.main(torch.eye(sum(features.sizes), dtype=torch.float64))
     products = features.scores[first] * features.scores[second]
     torch.testing.assert_close(made, main[first] + main[second] + products @ features.basis())
 
@@ -78,7 +79,7 @@ def test_features_of_any_order_are_sums_over_parts_and_pairs(order: int, leading
     expected = [
         torch.cat(
             [
-                features.own[list(row)].sum(0),
+                torch.eye(3, dtype=torch.float64)[features.owned[[i for i in row if i % 3]]].sum(0),
                 features.similarity[list(row)].sum(0),
                 sum((features.scores[i] * features.scores[j] for i, j in combinations(row, 2)), zero),
                 sum(((features.scores[i] - features.scores[j]).square() for i, j in combinations(row, 2)), zero),

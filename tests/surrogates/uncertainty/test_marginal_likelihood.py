@@ -7,6 +7,7 @@ from scipy.optimize import OptimizeResult
 from strategies.screens import normal
 from torch import Tensor
 
+from surrogates.uncertainty import marginal_likelihood
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 
 Criterion = Callable[[np.ndarray], tuple[float, np.ndarray]]
@@ -27,8 +28,9 @@ def spied_criterion(
     return caught[0]
 
 
-@pytest.mark.parametrize("n", [6, 30])
-def test_evidence_and_its_gradient(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+@pytest.mark.parametrize(("n", "many"), [(6, 500), (30, 500), (6, 1)])
+def test_evidence_and_its_gradient(monkeypatch: pytest.MonkeyPatch, n: int, many: int) -> None:
+    monkeypatch.setattr(marginal_likelihood, "_MANY", many)
     sizes = (5, 4, 2)
     design, scores = normal(n, 11, seed=1), normal(n, 3, seed=2)
     criterion = spied_criterion(monkeypatch, design, sizes, scores)
