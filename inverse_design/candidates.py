@@ -17,7 +17,8 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import RowLaw, first_rows
 from inverse_design.search.inverse_set import CandidatePosterior, candidate_posterior
-from inverse_design.search.topk import Progress, TopK
+from inverse_design.search.survey import SpacePosterior
+from inverse_design.search.topk import Progress
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
@@ -199,7 +200,7 @@ class Inquiry:
         return StatedErrors.of(self.fitted)
 
     def place(
-        self, batch: PerturbationBatch, listed: TopK | None, progress: Progress | None
+        self, batch: PerturbationBatch, posterior: SpacePosterior | None, progress: Progress | None
     ) -> CandidatePosterior:
         """Place rows among all candidates."""
         unknown = torch.full((len(batch),), math.nan, dtype=torch.float64)
@@ -213,7 +214,7 @@ class Inquiry:
             self.fitted,
             self.space,
             batch,
-            listed=listed if isinstance(self.objective, TargetLikelihood) else None,
+            posterior=posterior,
             level=self.level,
             seed=self.seed,
             progress=progress,

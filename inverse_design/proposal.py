@@ -37,10 +37,10 @@ from inverse_design.problem.sizes import STANDARD, in_own_units, outlying, reado
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
-from inverse_design.search.api import Engine, Turns, best_by, best_by_turns, need_not_be_made, search_notes
-from inverse_design.search.exhaustive import normalised
+from inverse_design.search.api import CandidateList, Engine, Turns, best_by_turns, need_not_be_made, search_notes
 from inverse_design.search.first_rows import RowLaw
 from inverse_design.search.inverse_set import LISTED, CandidatePosterior, InverseSet
+from inverse_design.search.survey import can_be_surveyed
 from inverse_design.search.topk import Progress, SearchResult, TopK
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -228,24 +228,30 @@ def _propose(  # noqa: PLR0913 - as the verb
     )
     # All candidates have parts that were measured alone.
     fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed)
-    likelihood = None
-    if isinstance(question.target, ProfileTarget):
-        likelihood = normalised(TargetLikelihood(aligned, weights), fitted, space)
-    if likelihood is not None and isinstance(chosen, TargetLikelihood):
-        chosen = likelihood
     runner = engine or Engine()
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
-    if objective is None and isinstance(chosen, TargetLikelihood) and need_not_be_made(question, space):
-        listing = best_by_turns(chosen, fitted, space, top, engine=runner, seed=seed, progress=progress)
+    likelihood = TargetLikelihood(aligned, weights) if isinstance(question.target, ProfileTarget) else None
+    posterior = None
+    turned = objective is None and likelihood is not None and need_not_be_made(question, space)
+    if likelihood is not None and not turned and isinstance(chosen, TargetLikelihood):
+        posterior = runner.survey(likelihood, fitted, space, listed, progress=progress)
+    elif likelihood is not None and can_be_surveyed(space):
+        posterior = replace(runner, approve=None, ledger=None).survey(likelihood, fitted, space, LISTED)
+    likelihood = likelihood if posterior is None else posterior.likelihood
+    if turned and likelihood is not None:
+        listing = best_by_turns(likelihood, fitted, space, top, engine=runner, seed=seed, progress=progress)
+    elif posterior is not None and likelihood is not None and isinstance(chosen, TargetLikelihood):
+        listing = CandidateList(likelihood, posterior.search.top.index[:top], posterior.search)
     else:
-        listing = best_by(chosen, fitted, space, top, engine=runner, longest=listed, progress=progress)
+        searched = runner.search(chosen, fitted, space, listed, progress=progress)
+        listing = CandidateList(chosen, searched.top.index[:top], searched)
     chosen, found = listing.objective, listing.search
     if not len(listing.index):
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(listing.index)
     explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
     inquiry = Inquiry(question, aligned, chosen, likelihood, fitted, space, level, seed)
-    placed = inquiry.place(batch, found.top if listing.turns is None else None, progress)
+    placed = inquiry.place(batch, posterior, progress)
     law = inquiry.law(placed)
     bounds, nothing = inquiry.bounds(batch, placed, law), baselines(chosen.outcome, question.training)
     table = candidates_table(chosen, fitted, batch, bounds, explanations, nothing=nothing)

@@ -41,7 +41,7 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.exhaustive import normalised
+from inverse_design.search.survey import normalised
 from inverse_design.validate.retrieval import reads_own
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.novelty import SEEN_DOUBLE, Split, novelty_name

@@ -168,7 +168,7 @@ class TargetLikelihood:
 
     A surrogate that was chosen among several has experts: each with a model, an error model and a weight. Once the
     sum of its densities over all candidates is known of each expert (see
-    :func:`inverse_design.search.exhaustive.normalised`), the utility is the log posterior probability of a
+    :func:`inverse_design.search.survey.normalised`), the utility is the log posterior probability of a
     candidate, ``log sum_m w_m exp(l_m(d) - log_sums_m)``: the linear opinion pool of their posteriors [Stone
     1961]. One expert that is sure and wrong cannot overrule the others.
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property, reduce
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
@@ -290,7 +291,8 @@ class LikelihoodScore:
 
     def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
         """Score a block of pairs in double precision."""
-        square, scale = (each.double_block(one, other) for each in (self.square, self.scale))
+        square = self.square.double_block(one, other)
+        scale = self._certain if self._certain is not None else self.scale.double_block(one, other)
         projections: tuple[Tensor, ...] = ()
         gram: tuple[Tensor, ...] = ()
         if self.projection is not None:
@@ -317,6 +319,12 @@ class LikelihoodScore:
         return self._density(square, projections, gram, scale, self.log_prior[first] + self.log_prior[second])
 
     @cached_property
+    def _certain(self) -> Float64[Tensor, "1 1"] | None:
+        """A scale of one, where all pairs have that: it need not be made for each."""
+        same = not self.scale.left.shape[1] and bool((self.scale.side == 1 / 2).all())
+        return self.scale.side.new_ones(1, 1) if same else None
+
+    @cached_property
     def _lengths(self) -> Float64[Tensor, "v"]:
         return self.singles.square().sum(1)
 
@@ -325,7 +333,7 @@ class LikelihoodScore:
         square: Float64[Tensor, "*b"],
         projections: tuple[Float64[Tensor, "*b"], ...],
         gram: tuple[Float64[Tensor, "*b"], ...],
-        scale: Float64[Tensor, "*b"],
+        scale: Float64[Tensor, "*#b"],
         prior: Float64[Tensor, "*b"],
     ) -> Float64[Tensor, "*b"]:
         # Cells on and below the diagonal are not pairs; keep them finite, they are never proposed.
@@ -369,7 +377,8 @@ class PooledScore:
 
     def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
         """Score a block of pairs in double precision."""
-        return log_sum((each.double_block(one, other) for each in self.scores), self.shifts)
+        blocks = (each.double_block(one, other) + by for each, by in zip(self.scores, self.shifts, strict=True))
+        return reduce(torch.logaddexp, blocks)
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
@@ -381,5 +390,9 @@ class PooledScore:
 
 
 def log_sum(scores: Iterable[Float64[Tensor, "*b"]], shifts: Iterable[float]) -> Float64[Tensor, "*b"]:
-    """Add up the exponentials of several scores, each shifted by a number, and take the logarithm."""
-    return reduce(torch.logaddexp, (each + by for each, by in zip(scores, shifts, strict=True)))
+    """Add up the exponentials of several scores, each shifted by a number, and take the logarithm.
+
+    Number by number: in torch the last bit depends on how many there are.
+    """
+    terms = ((each + by).numpy() for each, by in zip(scores, shifts, strict=True))
+    return torch.from_numpy(reduce(np.logaddexp, terms))

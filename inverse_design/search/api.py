@@ -26,7 +26,8 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.bounded import search_bounded
 from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch, process_pool
-from inverse_design.search.exhaustive import in_ranges, listable, normalised, pair_score, search, search_span
+from inverse_design.search.exhaustive import in_ranges, listable, pair_score, search, search_span
+from inverse_design.search.survey import SpacePosterior, can_be_surveyed, normalised, surveys
 from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.novelty import novelty_name, seen_code
@@ -194,6 +195,33 @@ class Engine:
             shards = plan_shards(space, count) if ledger is None else ledger.plan
             return dispatch(task, top, shards=shards, pool=pool, ledger=ledger, progress=progress)
 
+    def survey(
+        self,
+        likelihood: TargetLikelihood,
+        fitted: FittedCalibrated,
+        space: CombinationSpace,
+        top: int,
+        *,
+        progress: Progress | None = None,
+    ) -> SpacePosterior:
+        """Find the best candidates of a space by their posterior probability, and what all add up to.
+
+        In this process it is one look at all candidates. With workers each expert's densities are summed here, and
+        the search is cut into shards.
+
+        Raises:
+            ExecutorError: If workers die again and again, or the scheduler cannot be reached.
+            LedgerError: If the ledger is of another search or cannot be used.
+        """
+        if not can_be_surveyed(space) or self.spread:
+            known = normalised(likelihood, fitted, space)
+            return SpacePosterior(known, self.search(known, fitted, space, top, progress=progress), None)
+        if self.approve is not None:
+            score = pair_score(replace(likelihood, log_sums=()), fitted, space)
+            self.approve(workload(likelihood, fitted, space, score=score))
+        found = surveys([likelihood], fitted, space, top, progress=progress)[0]
+        return SpacePosterior(found.known, found.search(top), found.log_sum)
+
     @contextmanager
     def _workers(self) -> Iterator[WorkerPool]:
         if self.scheduler is None:
@@ -310,21 +338,6 @@ def need_not_be_made(question: Problem, space: CombinationSpace) -> bool:
     return question.maker is None or not bool(space.holds(space.vocabulary.batch([question.maker])).all())
 
 
-def best_by(
-    objective: Objective,
-    fitted: FittedCalibrated,
-    space: CombinationSpace,
-    top: int,
-    *,
-    engine: Engine,
-    longest: int,
-    progress: Progress | None = None,
-) -> CandidateList:
-    """List the best by one objective."""
-    found = engine.search(objective, fitted, space, longest, progress=progress)
-    return CandidateList(objective, found.top.index[:top], found)
-
-
 def best_by_turns(
     likelihood: TargetLikelihood,
     fitted: FittedCalibrated,
@@ -338,16 +351,16 @@ def best_by_turns(
     """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns."""
     mismatch = choose_mismatch(fitted, likelihood.target, seed=seed)
     missed = replace(likelihood, target=mismatch.on(likelihood.target, fitted), log_sums=())
-    missed = normalised(missed, fitted, space)
+    found = engine.survey(missed, fitted, space, top, progress=progress)
     nearest = SquaredDistance(likelihood.target)
     turns = by_turns(
         {
-            LIKELIHOOD: engine.search(missed, fitted, space, top, progress=progress),
+            LIKELIHOOD: found.search,
             DISTANCE: _second(engine).search(nearest, fitted, space, top, progress=progress),
         },
         top,
     )
-    return CandidateList(missed, turns.index, turns.searches[LIKELIHOOD], turns, (_in_words(mismatch),))
+    return CandidateList(found.likelihood, turns.index, turns.searches[LIKELIHOOD], turns, (_in_words(mismatch),))
 
 
 def _second(engine: Engine) -> Engine:

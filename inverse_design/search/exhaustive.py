@@ -16,18 +16,17 @@ from inverse_design.problem.counting import pair_row
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import LikelihoodScore, PairScore, PooledScore
-from inverse_design.problem.set_rules import PairMask
 from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.beam import search_beam
 from inverse_design.search.bounded import search_bounded
+from inverse_design.search.one_pass import pass_over_pairs
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import Progress, SearchResult, TopK, search_stream
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
-_ROWS = 256
 _BATCH = 4096
 
 
@@ -52,25 +51,10 @@ class Evidence:
 def evidence_of_pairs(score: PairScore, space: CombinationSpace, *, cut: float = math.inf) -> Evidence:
     """Sum the exponentials of the scores of all valid pairs, and count those that reach a cut.
 
-    Blocks are in single precision, which is finest near zero: there the likely pairs and the cut have to be.
+    What bounds leave out of the sum is less than a share of :data:`~inverse_design.search.one_pass.LEFT_OUT`.
     """
-    first, last = space.span(2)
-    inside = space.excluded[(space.excluded >= first) & (space.excluded < last)]
-    measured = space.take(torch.as_tensor(inside.astype("int64"))).genes[:, :2].contiguous()
-    left_out = torch.searchsorted(space.entries, measured)
-    mask = PairMask(space.rules)
-    total = Evidence.empty()
-    for start in range(0, score.size, _ROWS):
-        stop = min(score.size, start + _ROWS)
-        block = score.block(start, stop).double()
-        block.masked_fill_(torch.ones_like(block, dtype=torch.bool).tril(), -torch.inf)
-        here = left_out[(left_out[:, 0] >= start) & (left_out[:, 0] < stop)] - start
-        block[here[:, 0], here[:, 1]] = -torch.inf
-        allowed = mask.whole_tile(slice(start, stop), slice(start, None))
-        if allowed is not None:
-            block.masked_fill_(torch.from_numpy(~allowed), -torch.inf)
-        total = total.merge(_of(block.flatten(), cut))
-    return total
+    found = pass_over_pairs(score, 0, space=space, cut=cut)
+    return Evidence(found.log_sum, found.reached)
 
 
 def evidence_of_stream(
@@ -96,7 +80,6 @@ def _of(scores: Float[Tensor, "m"], cut: float) -> Evidence:
 
 LISTABLE = 1 << 19  # so many larger sets are scored one by one where nothing bounds them
 _PAIRS = 2  # the largest order that is always searched as a whole
-_PEEKED = 64  # candidates of which the densities tell where a sum of densities is likely to lie
 _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed, 64 MiB
 
 
@@ -271,22 +254,3 @@ def evidence(
         else:
             total = total.merge(evidence_of_stream(value, space, order=order, cut=cut - peak))
     return replace(total, log_sum=total.log_sum + peak)
-
-
-def normalised(
-    likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace
-) -> TargetLikelihood:
-    """Let the experts of a surrogate speak together: sum the densities of each over all candidates."""
-    alone = replace(likelihood, log_sums=())
-    if not fitted.experts or space.orders[-1] > _PAIRS or not space.size:
-        return alone
-    few = space.take(torch.linspace(0, space.size - 1, min(_PEEKED, space.size)).round().long())
-    log_sums = []
-    for expert in fitted.experts:
-        score = pair_score(alone, expert.fitted, space)
-        if score is not None and space.orders == (2,):
-            seen = score.exact(*torch.searchsorted(space.entries, few.genes).T)
-        else:
-            seen = alone.utility(expert.fitted, few).mean
-        log_sums.append(evidence(alone, expert.fitted, space, peak=float(seen.max()), score=score).log_sum)
-    return replace(likelihood, log_sums=tuple(log_sums))

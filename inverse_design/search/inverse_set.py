@@ -11,6 +11,7 @@ a p-value for "some candidate explains this target".
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -18,8 +19,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.score import log_sum
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import evidence, normalised, pair_score, search
+from inverse_design.search.exhaustive import evidence, search
+from inverse_design.search.survey import SpacePosterior, Survey, surveys
 from inverse_design.search.topk import Progress, TopK
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -31,7 +34,7 @@ NEAR = 256  # scores below the best that are kept of each target, to tell how la
 FEWEST = 40  # held-out targets that are identified in any case, if there are as many
 # Scores of candidates, over all held-out targets: a few minutes.
 _PAIRS, _DECODED, _STREAMED = 2_000_000_000, 200_000_000, 20_000_000
-_BLOCK_ROUNDING = 1e-5  # blocks of scores are in single precision
+_TOGETHER = 16  # targets of a fold that are asked together: what they have in common is made once
 Rule = Literal["gap", "rank", "surprise"]
 UNEXPLAINED = 0.05  # a p-value below which no candidate is said to explain the target
 _ROUNDING = 1e-9  # between a density by products and the same by hand
@@ -156,7 +159,7 @@ def asked_again(
 ) -> Identification:
     """Use what held-out targets showed for another target on the same readouts."""
     misfits = {
-        number: _asked_misfit(likelihood, judge_of(fitted.cross[number]), space)
+        number: surveys([likelihood], judge_of(fitted.cross[number]), space, 1)[0].misfit
         for number in found.fold.unique().tolist()
     }
     asked = torch.tensor([misfits[number] for number in found.fold.tolist()], dtype=torch.float64)
@@ -170,63 +173,44 @@ def _identified(
     space: CombinationSpace,
     progress: Progress | None,
 ) -> Iterator[tuple[Float[Tensor, "c"], Total]]:
-    for done, (number, row) in enumerate(asked, 1):
-        fold = fitted.cross[number]
-        profile = replace(likelihood.target, values=fold.effects[row, likelihood.target.columns])
-        truth = fold.batch.rows(torch.tensor([row]))
-        yield _one(replace(likelihood, target=profile), judge_of(fold), truth, space)
-        if progress is not None:
-            progress(done, len(asked))
+    """Look at all candidates for some targets of one fold at a time: what they have in common is made once."""
+    done = 0
+    for number, group in groupby(asked, key=lambda place: place[0]):
+        fold, rows = fitted.cross[number], [row for _, row in group]
+        judge = judge_of(fold)
+        for at in range(0, len(rows), _TOGETHER):
+            part = rows[at : at + _TOGETHER]
+            targets = [
+                replace(likelihood.target, values=fold.effects[row, likelihood.target.columns]) for row in part
+            ]
+            looks = surveys([replace(likelihood, target=each) for each in targets], judge, space, NEAR)
+            for row, look in zip(part, looks, strict=True):
+                done += 1
+                yield _standing(look, judge, fold.batch.rows(torch.tensor([row])), space)
+                if progress is not None:
+                    progress(done, len(asked))
 
 
-def _asked_misfit(likelihood: TargetLikelihood, fitted: FittedCalibrated, space: CombinationSpace) -> float:
-    known = normalised(likelihood, fitted, space)
-    explained = _explained(known, fitted)
-    return -float(search(known, fitted, space, 1).top.score[0]) if explained is None else -explained
-
-
-def _explained(likelihood: TargetLikelihood, fitted: FittedCalibrated) -> float | None:
-    """Log of the weighted sum of what the candidates make of a target under each expert; none without experts."""
-    if not likelihood.log_sums:
-        return None
-    weights = torch.tensor([expert.weight for expert in fitted.experts], dtype=torch.float64)
-    return float((weights.log() + torch.tensor(likelihood.log_sums, dtype=torch.float64)).logsumexp(0))
-
-
-def _with_truth(
-    likelihood: TargetLikelihood, fitted: FittedCalibrated, truth: PerturbationBatch
-) -> TargetLikelihood:
-    """Count a candidate that is not in the space among those that may have made the target."""
-    alone = replace(likelihood, log_sums=())
-    own = [float(alone.utility(expert.fitted, truth).mean) for expert in fitted.experts]
-    sums = zip(likelihood.log_sums, own, strict=True)
-    return replace(
-        likelihood, log_sums=tuple(max(pair) + math.log1p(math.exp(-abs(pair[0] - pair[1]))) for pair in sums)
-    )
-
-
-def _one(
-    likelihood: TargetLikelihood, fitted: FittedCalibrated, truth: PerturbationBatch, space: CombinationSpace
+def _standing(
+    look: Survey, fitted: FittedCalibrated, truth: PerturbationBatch, space: CombinationSpace
 ) -> tuple[Float[Tensor, "c"], Total]:
+    """Find where the truth of a held-out target stands among the candidates."""
     inside = bool(space.holds(truth).all())
-    likelihood = normalised(likelihood, fitted, space)
-    if likelihood.log_sums and not inside:
-        likelihood = _with_truth(likelihood, fitted, truth)
-    own = float(likelihood.utility(fitted, truth).mean)
-    score = pair_score(likelihood, fitted, space)
-    top = search(likelihood, fitted, space, NEAR, score=score).top.score
-    cut = own - _BLOCK_ROUNDING * max(1.0, abs(own - float(top[0])))
-    whole = evidence(likelihood, fitted, space, peak=float(top[0]), cut=cut, score=score)
-    log_sum = torch.tensor([whole.log_sum] if inside else [whole.log_sum, own], dtype=torch.float64).logsumexp(0)
+    densities = look.densities(fitted, truth)[:, 0]
+    look = look if inside else look.with_further(densities)
+    own = float(log_sum(densities[:, None], look.shifts)[0])
+    top = look.best(NEAR).score
+    cut = own - _ROUNDING * max(1.0, abs(own - float(top[0])))
+    if cut >= look.floor:
+        reached = int((look.scores >= cut).sum())
+    else:
+        reached = evidence(look.known, fitted, space, peak=float(top[0]), cut=cut).reached
     scores = (top if inside else torch.cat([top, top.new_tensor([own])])).sort(descending=True).values[:NEAR]
-    best = scores[0].clamp(min=own)
+    best = max(own, float(scores[0]))
     near = torch.nn.functional.pad(best - scores, (0, NEAR - len(scores)), value=torch.inf)
-    rank = float(max(1, whole.reached + (not inside)))
-    explained = _explained(likelihood, fitted)
-    misfit = -float(best) if explained is None else -explained
-    numbers = [float(best) - own, rank, float(log_sum) - own, misfit, float(log_sum - best)]
-    total = Total(float(log_sum), likelihood.log_sums)
-    return torch.cat([torch.tensor(numbers, dtype=torch.float64), near]), total
+    misfit = look.misfit if look.pooled else -best
+    numbers = [best - own, float(max(1, reached + (not inside))), look.log_sum - own, misfit, look.log_sum - best]
+    return torch.cat([torch.tensor(numbers, dtype=torch.float64), near]), Total(look.log_sum, look.known.log_sums)
 
 
 @dataclass(frozen=True)
@@ -365,7 +349,7 @@ def candidate_posterior(
     space: CombinationSpace,
     batch: PerturbationBatch,
     *,
-    listed: TopK | None,
+    posterior: SpacePosterior | None,
     level: float,
     seed: int,
     progress: Progress | None = None,
@@ -379,8 +363,12 @@ def candidate_posterior(
         return CandidatePosterior(density, torch.full_like(density, math.nan), None, (missing,))
     if space.orders[-1] > 2:
         return _among_larger(likelihood, fitted, space, density)
-    top = listed or search(likelihood, fitted, space, LISTED).top
-    log_sum = evidence(likelihood, fitted, space, peak=float(top.score[0])).log_sum
+    if posterior is None:
+        look = surveys([likelihood], fitted, space, LISTED)[0]
+        posterior = SpacePosterior(look.known, look.search(LISTED), look.log_sum)
+    top, log_sum = posterior.search.top, posterior.log_sum
+    if log_sum is None:
+        log_sum = evidence(likelihood, fitted, space, peak=float(top.score[0])).log_sum
     probability = (density - log_sum).exp()
     held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
     try:

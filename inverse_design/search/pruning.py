@@ -249,8 +249,8 @@ def _beside(factor: Tensor, *columns: Tensor) -> Float32[Tensor, "v n"]:
 _MOST = 0.5  # of the squared length of rows; a flat spectrum has less in any few directions
 _ROWS = 1024  # rows that are projected at a time
 _SETTLED = 1 << 22  # cells after which the cut is high enough for a bound to show what it can
-_COSTLY = 1 << 18  # the same, where whole scores are in double precision
 _WORTH = 400  # a bound that one cell in so many passes costs more than it saves
+_FEWER, COSTLY = 1 << 18, 64  # the same of likelihoods, whose whole tiles cost more
 _PATIENCE = 3  # tiles in a row that it may fail on
 
 
@@ -270,6 +270,7 @@ class LeadingPruner:
     bounding: TilePruner  # sifts by the bounds
     seen: int = 0  # cells so far
     settled: int = _SETTLED  # cells after which the bound is tried
+    worth: int = _WORTH  # cells of a whole tile that cost as much as one that is scored by itself
     failed: int = 0  # tiles in a row that the bound was of no use for
     bound: ClassVar[str] = "leading columns"
 
@@ -280,13 +281,15 @@ class LeadingPruner:
         """Project the factors."""
         bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
         whole, bounding = ProductPruner(score, device=device), ProductPruner(bounds, device=device)
-        return cls(score, whole, bounding, settled=_SETTLED)
+        return cls(score, whole, bounding, settled=_SETTLED, worth=_WORTH)
 
     @classmethod
     def of_likelihood(cls, score: LikelihoodScore | PooledScore) -> "LeadingPruner | BlockPruner":
         """Sift by the bound that a likelihood brings, if it does."""
         whole = BlockPruner(score)
-        return whole if score.upper is None else cls(score, whole, BlockPruner(score.upper), settled=_COSTLY)
+        if score.upper is None:
+            return whole
+        return cls(score, whole, BlockPruner(score.upper), settled=_FEWER, worth=COSTLY)
 
     @property
     def rows(self) -> int:
@@ -308,7 +311,7 @@ class LeadingPruner:
         if self.seen < self.settled:
             return self.whole.sift(tile, cut)
         passed = self.bounding.sift(tile, cut).positions
-        if not _is_few(len(passed), tile):
+        if len(passed) * self.worth > math.prod(tile.shape):
             return self.whole.sift(tile, cut)._replace(tried=True)
         quick = self.score.exact(*passed.unbind(1))
         return ScoredPairs(passed, quick, pruned=tile.pairs - len(passed), tried=True)
@@ -328,11 +331,6 @@ def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingPruner | 
     if share < _MOST:
         return ProductPruner(score, device=device)
     return LeadingPruner.of(score, directions, device=device)
-
-
-def _is_few(passed: int, tile: Tile) -> bool:
-    rows, columns = tile.shape
-    return passed * _WORTH <= rows * columns
 
 
 def _projected(factor: Tensor, directions: Float64[Tensor, "d q"]) -> Float64[Tensor, "v n"]:

@@ -95,7 +95,7 @@ class _Shortlist:
     def compacted(self, k: int, error: float, space: CombinationSpace) -> "_Shortlist":
         """Raise the cut by the k-th best valid pair, and drop what falls below it."""
         best = self.quick.topk(min(len(self), 2 * k + _SLACK)).indices
-        valid = self.quick[best[space.valid(_spelled(self.positions[best], space))]]
+        valid = self.quick[best[space.valid(spelled(self.positions[best], space))]]
         cut = max(self.cut, float(valid[k - 1]) - 2 * error) if len(valid) >= k else self.cut
         near = self.quick >= cut
         return _Shortlist(self.positions[near], self.quick[near], cut)
@@ -152,7 +152,7 @@ def search_pairs(
     if isinstance(score, PrunedScore) and score.floor > -torch.inf:
         top, near = _first_valid(score, k, space, (begin, finish)), _Shortlist.empty(score.floor)
     total = math.comb(score.size - begin, 2) - math.comb(score.size - finish, 2)
-    tiles = list(_tiles(begin, finish, score.size, pruner))
+    tiles = list(tiles_of(begin, finish, score.size, pruner))
     tasks = (partial(_sifted, pruner, score, tile, near.cut, mask) for tile in tiles)  # of what is known by then
     for tile, cells in zip(tiles, pipelined(tasks), strict=True):
         _refuse_endless(cells, space)
@@ -205,7 +205,8 @@ def _sifter(score: PairScore, device: str) -> TilePruner:
     return deep_sifter(score, device=device) if deep else ProductPruner(score, device=device)
 
 
-def _tiles(begin: int, finish: int, size: int, pruner: TilePruner) -> Iterator[Tile]:
+def tiles_of(begin: int, finish: int, size: int, pruner: TilePruner) -> Iterator[Tile]:
+    """Cut the pairs of some first entries into tiles, small ones first: the first ones teach the most."""
     start = begin
     while start < finish:
         end = min(finish, start + min(pruner.rows, max(_FIRST, (_GROWTH - 1) * (start - begin))))
@@ -234,17 +235,18 @@ def _refuse_endless(cells: ScoredPairs, space: CombinationSpace) -> None:
     if not len(cells.quick) or float(cells.quick.amax()) < torch.inf:  # a NaN is larger than all
         return
     worst = int((~(cells.quick < torch.inf)).int().argmax())
-    label = space.vocabulary.perturbation(_spelled(cells.positions[worst : worst + 1], space).genes[0]).label
+    label = space.vocabulary.perturbation(spelled(cells.positions[worst : worst + 1], space).genes[0]).label
     raise DataError(f"the score of {label} is {float(cells.quick[worst])}; scores must be finite or -inf")
 
 
-def _spelled(positions: Int64[Tensor, "m 2"], space: CombinationSpace) -> PerturbationBatch:
+def spelled(positions: Int64[Tensor, "m 2"], space: CombinationSpace) -> PerturbationBatch:
+    """Spell pairs of positions out."""
     return space.vocabulary.dosed(space.entries[positions])
 
 
 def _settled(top: TopK, near: _Shortlist, score: PairScore, space: CombinationSpace) -> TopK:
     """Rank the valid pairs of a short-list by their double-precision scores."""
-    batch = _spelled(near.positions, space)
+    batch = spelled(near.positions, space)
     valid = space.valid(batch)
     first, second = near.positions[valid].unbind(1)
     return top.offer(space.indices(batch)[valid], score.exact(first, second))

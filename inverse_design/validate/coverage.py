@@ -18,7 +18,6 @@ from inverse_design.problem.likelihood import TargetLikelihood, replicates
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.exhaustive import evidence, normalised, search
 from inverse_design.search.first_rows import Bench, FirstRows, RowLaw, first_rows
 from inverse_design.search.inverse_set import (
     NEAR,
@@ -31,6 +30,7 @@ from inverse_design.search.inverse_set import (
     identify,
     inverse_set,
 )
+from inverse_design.search.survey import surveys
 from inverse_design.validate.judged import Columns
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
@@ -366,10 +366,9 @@ class _Judge:
         self, truth: PerturbationBatch, effect: Float[Tensor, "g"], levels: Sequence[float]
     ) -> tuple[dict[str, float], Total]:
         """Find the sets of a target of which the truth is known, and the sums over all candidates."""
-        likelihood = normalised(_likelihood(self.fitted, effect), self.fitted, self.space)
-        listed = search(likelihood, self.fitted, self.space, NEAR).top
+        look = surveys([_likelihood(self.fitted, effect)], self.fitted, self.space, NEAR)[0]
+        likelihood, listed, log_sum = look.known, look.best(NEAR), look.log_sum
         best = float(listed.score[0])
-        log_sum = evidence(likelihood, self.fitted, self.space, peak=best).log_sum
         found = (self.space.take(listed.index[:_LISTED]).genes[:, :2] == truth.genes[0, :2]).all(1)
         row = {
             "probability": float(torch.tensor(best - log_sum).exp()),

@@ -22,7 +22,7 @@ from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.exhaustive import normalised
+from inverse_design.search.survey import normalised
 from inverse_design.validate.judged import Kept, calibration_errors, compare, promised, variants_of
 from surrogates.data.novelty import SEEN_DOUBLE, Split, double_splits, novelty_name
 from surrogates.data.perturbation import Mode

@@ -68,6 +68,8 @@ class FactorCovariance:
         root is ``D^-1/2 (I + U ((1 + S²)^-1/2 - 1) U^T)``; it costs ``O(b g r)``.
         """
         scaled = rows / self.diagonal.sqrt()
+        if not self.loadings.shape[1]:
+            return scaled
         vectors, values = self._spectrum
         shrink = (1 + values.square()).rsqrt() - 1
         return scaled + ((scaled @ vectors) * shrink) @ vectors.T
@@ -221,6 +223,8 @@ def squared_norm(
     ``2 (B main_i * y_i) · y_j``, ``2 y_i · (B main_j * y_j)`` and ``sum_rs (B B^T)_rs y_ir y_is y_jr y_js``, the
     last over ``r <= s`` only: ``d = g + 2 q + q (q + 1) / 2``.
     """
+    if not len(basis):
+        return main.square().sum(1), 2 * main, main
     mixed = (main @ basis.T) * scores
     first, second = torch.triu_indices(len(basis), len(basis))
     gram = (basis @ basis.T)[first, second] * torch.where(first == second, 1.0, 2.0)

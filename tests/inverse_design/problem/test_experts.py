@@ -9,7 +9,8 @@ from strategies.planted_laws import GENES, PART, PRIOR, calibrated, space_of
 from torch import Tensor
 
 from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.search.exhaustive import evidence, normalised, pair_score, search
+from inverse_design.search.exhaustive import evidence, pair_score, search
+from inverse_design.search.survey import normalised
 from inverse_design.testing import check_pair_score
 from surrogates.models.wrappers.calibrated import Expert, FittedCalibrated
 

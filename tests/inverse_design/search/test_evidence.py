@@ -16,6 +16,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search import exhaustive
 from inverse_design.search.exhaustive import evidence_of_pairs, evidence_of_stream
+from inverse_design.search.pruning import BlockPruner
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
@@ -78,7 +79,8 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     whole, streamed = log_sum_pairs(score, space), log_sum_stream(value, space, order=2)
     assert whole == pytest.approx(by_hand(score, space), rel=1e-6)
     assert streamed == pytest.approx(by_hand(score, space), rel=1e-12)
-    monkeypatch.setattr(exhaustive, "_ROWS", 4)
+    monkeypatch.setattr(BlockPruner, "rows", 4)
+    monkeypatch.setattr(BlockPruner, "columns", 5)
     monkeypatch.setattr(exhaustive, "_BATCH", 7)
     assert log_sum_pairs(score, space) == pytest.approx(whole, rel=1e-6)
     assert log_sum_stream(value, space, order=2) == pytest.approx(streamed, rel=1e-12)
