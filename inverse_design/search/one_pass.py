@@ -178,14 +178,14 @@ def _look(
     score: PairScore, tile: Tile, known: _Known, valid: _ValidPairs, *, best: Best, cut: float, share: float
 ) -> _Looked:
     """Sum over the valid pairs of a tile, and find those that may be among the best."""
-    few = valid.few(tile)
+    few, bounded = valid.few(tile), False
     if few is None and isinstance(score, LikelihoodScore | PooledScore):
         cells = _mattering(score, tile, known, cut, share)
-        few = None if cells is None else valid.among(*cells)
+        few, bounded = None if cells is None else valid.among(*cells), True
     if few is not None:
         scores = score.exact(*few.unbind(1))
         reached = int((scores >= cut).sum())
-        return _Looked(few, scores, float(scores.logsumexp(0)), reached, tile.pairs - len(few))
+        return _Looked(few, scores, float(scores.logsumexp(0)), reached, tile.pairs - len(few) if bounded else 0)
     one, other = slice(tile.start, tile.stop), slice(*tile.columns)
     if isinstance(score, ProductScore | LikelihoodScore | PooledScore):
         whole = score.double_block(one, other)
