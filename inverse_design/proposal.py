@@ -33,7 +33,7 @@ from inverse_design.problem.problem import (
     range_remark,
     scale_remark,
 )
-from inverse_design.problem.sizes import STANDARD, in_own_units, outlying, readout_remark
+from inverse_design.problem.sizes import STANDARD, in_own_units, in_units_of, outlying, readout_remark
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
@@ -194,7 +194,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         progress=progress,
     )
     if standardise:
-        read, wanted = in_own_units(read, wanted)
+        read, wanted = in_own_units(read), in_units_of(read, wanted)
     found = solve(read, wanted)
     said = (f"unit: {STANDARD}",) if standardise else ()
     return replace(found, notes=(*_moved(found, solve, read, wanted), *found.notes, *said))

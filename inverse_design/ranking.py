@@ -24,6 +24,7 @@ from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import SignedProjection, SquaredDistance
 from inverse_design.problem.problem import ask, data_remarks, range_remark, scale_remark
+from inverse_design.problem.sizes import STANDARD, in_own_units, in_units_of, readout_remark
 from inverse_design.problem.target import AlignedProfile, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.targets import TargetLike, target_of
@@ -204,6 +205,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     constraints: Constraints | Sequence[Constraint] | None = None,
     surrogate: SurrogateLike = None,
     level: float = 0.9,
+    standardise: bool = False,
     seed: int = 0,
 ) -> Ranking:
     """Rank experiments that could be done by what they are expected to gain, per cost if costs are given.
@@ -221,6 +223,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         budget: In the unit of the costs; every experiment costs one if no costs are given.
         surrogate: The forward model, as in :func:`propose`.
         level: Probability of all bounds.
+        standardise: Whether each readout counts in units of its usual single effect, as in :func:`propose`.
         seed: Fixes the folds of the fit; nothing else is random.
 
     Returns:
@@ -235,7 +238,10 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     require_level(level)
     screen = as_screen(screen)
     refuse_batch_wide(constraints, "rank")
-    question = ask(screen, target_of(target, screen))
+    wanted = target_of(target, screen)
+    if standardise:
+        screen, wanted = in_own_units(screen), in_units_of(screen, wanted)
+    question = ask(screen, wanted)
     batch = _parsed(experiments, question.training)
     prices = _prices(costs, len(batch))
     kept = _allowed(batch, question.training, constraints)
@@ -244,6 +250,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     remark: tuple[str, ...] = ()
     if left_out:
         remark = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
+    remark += (f"unit: {STANDARD}",) if standardise else readout_remark(question.training, question.target)
     remark += (*data_remarks(screen), *scale_remark(question, objective.aligned))
     remark += range_remark(question.target, objective.aligned, question.training)
     done = _measured(batch, question.training)

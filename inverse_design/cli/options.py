@@ -81,6 +81,7 @@ class Asking:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         level: Probability of the bounds of each candidate, and of the set of candidates.
         standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
+            A campaign has no such option, as its results are told in the unit of its screen.
         seed: Fixes everything that is random.
     """
 
@@ -246,11 +247,13 @@ class Valuing:
     Attributes:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         level: Probability of the bounds.
+        standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
         seed: Fixes everything that is random.
     """
 
     model: str = AUTOMATIC
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
+    standardise: bool = False
     seed: int = 0
 
 

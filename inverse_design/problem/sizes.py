@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target
 from surrogates.data.screen import Screen
@@ -15,23 +17,31 @@ _OUTLYING = 6.0  # robust standard deviations of the logarithm of sizes
 _TO_SIGMA = 1.4826  # from the median absolute deviation of a normal law
 
 
-def in_own_units(screen: Screen, target: str | Target) -> tuple[Screen, str | Target]:
+def in_own_units(screen: Screen) -> Screen:
     """State each readout in units of its usual single effect, so that its own unit does not matter."""
-    singles, alone = single_effects(screen)
-    size = singles[alone].square().mean(0).sqrt()
-    size = torch.where(size > 0, size, screen.effects.square().mean(0).sqrt())
+    size = _usual_sizes(screen)
     errors = None if screen.standard_errors is None else screen.standard_errors / size
     known = {**screen.provenance, "unit": STANDARD}
-    found = replace(screen, effects=screen.effects / size, standard_errors=errors, provenance=known)
+    return replace(screen, effects=screen.effects / size, standard_errors=errors, provenance=known)
+
+
+def in_units_of(screen: Screen, target: str | Target) -> str | Target:
+    """State a target, given in the unit of a screen, as :func:`in_own_units` states the screen."""
     if isinstance(target, str | SignatureTarget):
-        return found, target
-    unit = dict(zip(screen.readouts, size.tolist(), strict=True))
+        return target
+    unit = dict(zip(screen.readouts, _usual_sizes(screen).tolist(), strict=True))
     if isinstance(target, ScalarTarget):
         value = None if target.value is None else target.value / unit.get(target.readout, 1.0)
-        return found, replace(target, value=value)
+        return replace(target, value=value)
     sizes = torch.tensor([unit.get(name, 1.0) for name in target.readouts], dtype=torch.float64)
     spread = None if target.standard_errors is None else target.standard_errors / sizes
-    return found, replace(target, values=target.values / sizes, standard_errors=spread)
+    return replace(target, values=target.values / sizes, standard_errors=spread)
+
+
+def _usual_sizes(screen: Screen) -> Float[Tensor, "g"]:
+    singles, alone = single_effects(screen)
+    size = singles[alone].square().mean(0).sqrt()
+    return torch.where(size > 0, size, screen.effects.square().mean(0).sqrt())
 
 
 def readout_remark(screen: Screen, target: Target) -> tuple[str, ...]:

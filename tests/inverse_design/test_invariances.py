@@ -7,7 +7,7 @@ import torch
 from strategies.worlds import tiny_screen, tiny_table
 
 from inverse_design import propose, rank
-from inverse_design.problem.sizes import in_own_units, outlying, readout_remark
+from inverse_design.problem.sizes import in_own_units, in_units_of, outlying, readout_remark
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 
 TABLE = tiny_table().set_index("condition")
@@ -69,6 +69,14 @@ def test_the_unit_of_a_single_readout_does_not_matter_once_readouts_are_standard
     assert list(other["perturbation"]) == list(one["perturbation"])
     np.testing.assert_allclose(other["distance"], one["distance"], rtol=1e-6)
     assert all(any("root mean square of its single effects" in note for note in each.notes) for each in answers)
+    listed = list(one["perturbation"])[:6]
+    ranked = [
+        rank(table.reset_index(), wanted, listed, surrogate="additive", standardise=True)
+        for table, wanted in ((SCREEN, WANTED), (SCREEN * unit, WANTED * unit))
+    ]
+    assert list(ranked[0].table["perturbation"]) == list(ranked[1].table["perturbation"])
+    np.testing.assert_allclose(ranked[1].table["distance"], ranked[0].table["distance"], rtol=1e-6)
+    assert any("root mean square of its single effects" in note for note in ranked[0].notes)
 
 
 def test_one_outlying_condition_is_named_as_the_cause() -> None:
@@ -97,17 +105,17 @@ def test_targets_follow_the_unit_of_a_standardised_screen() -> None:
     alone = screen.effects[screen.single_rows]
     size = alone.square().mean(0).sqrt()
     profile = ProfileTarget("p", screen.readouts[:2], torch.tensor([1.0, 2.0]).double(), torch.ones(2).double())
-    found, wanted = in_own_units(screen, profile)
+    found, wanted = in_own_units(screen), in_units_of(screen, profile)
     torch.testing.assert_close(found.effects[found.single_rows].square().mean(0), torch.ones(10).double())
     assert isinstance(wanted, ProfileTarget)
     torch.testing.assert_close(wanted.values, profile.values / size[:2])
     assert wanted.standard_errors is not None
     torch.testing.assert_close(wanted.standard_errors, 1 / size[:2])
     reach = ScalarTarget(screen.readouts[4], "reach", 3.0)
-    assert in_own_units(screen, reach)[1] == ScalarTarget(reach.readout, "reach", 3 / float(size[4]))
+    assert in_units_of(screen, reach) == ScalarTarget(reach.readout, "reach", 3 / float(size[4]))
     up = SignatureTarget("s", {screen.readouts[0]: 1.0}, {})
-    assert in_own_units(screen, up)[1] is up
-    assert in_own_units(screen, screen.labels[0])[1] == screen.labels[0]
+    assert in_units_of(screen, up) is up
+    assert in_units_of(screen, screen.labels[0]) == screen.labels[0]
 
 
 @pytest.mark.parametrize("factor", [1.0, 50.0])

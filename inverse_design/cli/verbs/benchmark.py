@@ -21,6 +21,7 @@ def retrieval(
     /,
     *,
     context: Context = None,
+    standardise: bool = False,
     seed: int = 0,
     json: str | None = None,
     reading: Reading = _READING,
@@ -31,6 +32,8 @@ def retrieval(
     Args:
         data: A dataset of the catalogue, or a file.
         context: Which context, if the data hold several.
+        standardise: Count each readout in units of its usual single effect, as propose --standardise does. The
+            other benchmarks have no such option: they hold singles out, by which those units would be chosen.
         seed: Fixes everything that is random.
         json: Where to write the numbers, as .json.
         reading: How to read a file.
@@ -38,7 +41,7 @@ def retrieval(
     """
     from inverse_design.cli.verbs.retrieval import run_retrieval
 
-    run_retrieval(run, data, context=context, seed=seed, json=json, reading=reading)
+    run_retrieval(run, data, context=context, standardise=standardise, seed=seed, json=json, reading=reading)
 
 
 @benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr --json reach.json"))

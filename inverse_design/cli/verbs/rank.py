@@ -62,6 +62,7 @@ def run_rank(
             constraints=constraints,
             surrogate=valuing.model,
             level=valuing.level,
+            standardise=valuing.standardise,
             seed=valuing.seed,
         )
     console = output()

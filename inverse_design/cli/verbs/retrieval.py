@@ -14,6 +14,7 @@ from inverse_design.cli.grid import Column, Grid, fixed, in_column, measured
 from inverse_design.cli.options import Reading, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.problem.sizes import in_own_units
 from inverse_design.validate.forward import (
     DEFAULT_MODELS,
     RATIO,
@@ -47,17 +48,26 @@ _MARKS: Mapping[Verdict, str] = {"better": "+", "worse": "-", "unclear": "?", "s
 
 
 def run_retrieval(
-    run: Run, data: str, *, context: str | None, seed: int, json: str | None, reading: Reading
+    run: Run,
+    data: str,
+    *,
+    context: str | None,
+    standardise: bool,
+    seed: int,
+    json: str | None,
+    reading: Reading,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
     place = place_of(json, data, run)
     screen = opened_screen(data, context, reading)
+    screen = in_own_units(screen) if standardise else screen
     with working("retrieval: fits") as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
     # Written first: whoever reads the screen may leave early.
     if place is not None:
-        write_json(rows, place, manifest=manifest(run, screen, seed=seed))
+        settings = {"standardise": standardise}
+        write_json(rows, place, manifest=manifest(run, screen, seed=seed, settings=settings))
     nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
     show_retrieval(output(), report, rows, nodes, seed=seed)
     say_written(output(), place)

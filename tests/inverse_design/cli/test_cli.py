@@ -12,6 +12,7 @@ from strategies.worlds import command, save_table
 from inverse_design import proposal
 from inverse_design.cli import options
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.sizes import STANDARD
 from inverse_design.validate.retrieval import DEFAULT, METHODS, YARDSTICK
 from surrogates.errors import DataError
 from surrogates.models.baselines import ScaledAdditive
@@ -97,7 +98,7 @@ def test_benchmarks_print_tables_and_write_rows(
     few = {YARDSTICK: METHODS[YARDSTICK], DEFAULT: quick}
     monkeypatch.setattr("inverse_design.validate.retrieval.METHODS", few)
     path = save_table(tmp_path)
-    assert command("benchmark", "retrieval", path, "--json", tmp_path / "rows.json") == 0
+    assert command("benchmark", "retrieval", path, "--standardise", "--json", tmp_path / "rows.json") == 0
     said = capsys.readouterr().out
     assert "came true" in said
     assert "mean log P(truth): promised by inner folds" in said
@@ -107,6 +108,7 @@ def test_benchmarks_print_tables_and_write_rows(
     assert {row["dataset"] for row in content["rows"]} == {"screen.csv"}
     assert {row["standard_error"] > 0 for row in content["rows"] if row["metric"] == "log_probability"} == {True}
     assert content["manifest"]["command"].startswith("inverse-design benchmark retrieval ")
+    assert content["manifest"]["data"]["unit"] == STANDARD
 
 
 def test_the_benchmark_of_forward_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

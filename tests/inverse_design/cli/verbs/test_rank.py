@@ -39,11 +39,14 @@ def words(folder: Path, *more: str) -> list[str]:
 
 def test_a_list_is_ranked_written_and_explained(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place = folder / "ranked.csv"
-    assert main(words(folder, "--cost-column", "price", "--budget", "5", "-o", str(place))) == DONE
+    assert (
+        main(words(folder, "--cost-column", "price", "--budget", "5", "--standardise", "-o", str(place))) == DONE
+    )
     shown = capsys.readouterr().out
     assert "the budget buys" in shown
     assert "affordable set gains" in shown
     assert "gain_per_cost" in shown
+    assert "unit: each readout in units of the root mean square of its single effects" in shown
     table = pd.read_csv(place)
     assert table["rank"].tolist() == list(range(1, len(table) + 1))
     assert table.loc[table["chosen"], "cost"].sum() <= 5
