@@ -93,9 +93,6 @@ class Campaign:
             actor: Who begins it; by default the user.
             stated: Single settings, such as ``batch_size=8``.
 
-        Returns:
-            The campaign.
-
         Raises:
             StoreError: If the store has a campaign of that name, or cannot be written.
             SettingsError: If a setting is unknown or out of range.
@@ -118,15 +115,7 @@ class Campaign:
 
     @classmethod
     def open(cls, store: Store | str | Path, name: str, *, actor: str | None = None) -> "Campaign":
-        """Open a campaign.
-
-        Args:
-            store: Where it is kept: a store, the path of a file, or the URL of a database.
-            name: In the store.
-            actor: Who acts through this handle; by default the user.
-
-        Returns:
-            The campaign.
+        """Open a campaign, in a store as for :meth:`create`; ``actor`` acts through this handle.
 
         Raises:
             UnknownNameError: If there is no such campaign; the message names the nearest ones.
@@ -172,9 +161,6 @@ class Campaign:
             recommender: What chooses the experiments, or its name, if there is no open round; by default that of
                 the settings, and if they name none, the one that wins the replays for this kind of target.
 
-        Returns:
-            The round.
-
         Raises:
             NothingToProposeError: If no candidate is left, or the budget does not reach for one.
             PlanError: If the recommender names what cannot be done.
@@ -187,35 +173,13 @@ class Campaign:
         return self._propose(count, recommender, beside=False)
 
     def ask_more(self, count: int | None = None, recommender: Recommender | str | None = None) -> Batch:
-        """Ask for a further round beside the open ones, whose experiments the recommender takes into account.
-
-        Args:
-            count: How many experiments are wanted; by default the batch size of the settings.
-            recommender: As for :meth:`ask`.
-
-        Returns:
-            The round.
-
-        Raises:
-            NothingToProposeError, PlanError, StoreError: As :meth:`ask`.
-        """
+        """Ask, as :meth:`ask` does, for a further round beside the open ones, which its recommender considers."""
         return self._propose(count, recommender, beside=True)
 
     def preview(self, count: int | None = None, recommender: Recommender | str | None = None) -> Recommendation:
-        """Plan the next round without recording it: what :meth:`ask` would propose.
-
-        Args:
-            count: How many experiments are wanted; by default the batch size of the settings.
-            recommender: As for :meth:`ask`.
-
-        Returns:
-            The plan.
-
-        Raises:
-            NothingToProposeError, PlanError: As :meth:`ask`.
-        """
-        basis = self._basis()
-        return planned(recommender, self._count(count), basis, self._state(basis), self.settings)
+        """Plan the next round without recording it: what :meth:`ask` would propose."""
+        basis, wanted = self._basis(), self.settings.batch_size if count is None else count
+        return planned(recommender, wanted, basis, self._state(basis), self.settings)
 
     def outcomes(self) -> pd.DataFrame:
         """Set what was stated of each experiment beside what was measured.
@@ -227,28 +191,12 @@ class Campaign:
         return self._outcomes(self._basis())
 
     def batch(self, round_number: int | None = None) -> Batch:
-        """Give a round out again.
-
-        Args:
-            round_number: Which; the newest by default.
-
-        Returns:
-            The round, and where its experiments stand now.
-
-        Raises:
-            DataError: If there is no such round.
-        """
+        """Give a round out again, the newest by default, with where its experiments stand now."""
         with self.store.reading(self.name) as log:
             return batch_of(log, stated_round(log, round_number))
 
     def order(self, names: Sequence[str] | None = None) -> tuple[str, ...]:
-        """Note that proposed experiments go to the bench.
-
-        Args:
-            names: Which perturbations; by default all that are proposed.
-
-        Returns:
-            Their canonical labels.
+        """Note that proposed experiments go to the bench, by default all; give their canonical labels.
 
         Raises:
             IllegalMoveError: If one of them is not proposed; then none is ordered.
@@ -258,14 +206,7 @@ class Campaign:
             return order(log, None if names is None else self._labels(names), actor=self.actor)
 
     def withdraw(self, names: Sequence[str], *, reason: str = "") -> tuple[str, ...]:
-        """Note that experiments will not be done; they may be proposed again.
-
-        Args:
-            names: Which perturbations.
-            reason: Why, for the history.
-
-        Returns:
-            Their canonical labels.
+        """Note that experiments will not be done, so that they may be proposed again; give their canonical labels.
 
         Raises:
             IllegalMoveError: If one of them has a result; then none is withdrawn.
@@ -341,11 +282,9 @@ class Campaign:
         """Take results back: the log keeps them, and nothing is computed from them any longer.
 
         Args:
-            wells: Rows of :meth:`wells`, or labels of perturbations, of which all wells are meant.
+            wells: Rows of :meth:`wells`, or labels of perturbations, of which all wells are meant; wells that had
+                been taken back before change nothing.
             reason: Why, for the history.
-
-        Returns:
-            What became of them. Wells that had been taken back before change nothing.
 
         Raises:
             DataError: If nothing was recorded of what is named, or there is no reason.
@@ -359,12 +298,10 @@ class Campaign:
         """Replace the values of recorded wells, also of such as were retracted; the log keeps the old ones.
 
         Args:
-            table: As for :meth:`tell`; a well is found by perturbation and replicate.
+            table: As for :meth:`tell`; a well is found by perturbation and replicate, and if it has these values
+                already, nothing changes.
             reason: Why, for the history.
             accept_extreme: As for :meth:`tell`.
-
-        Returns:
-            What became of them. Wells that have these values already change nothing.
 
         Raises:
             DataError: If the table is refused, or one of its wells was never recorded; then nothing is replaced.
@@ -377,33 +314,18 @@ class Campaign:
             )
 
     def screen(self) -> Screen:
-        """Average all that is known.
-
-        Returns:
-            The starting screen and the recorded values, one row per perturbation of which every readout is known.
-        """
+        """Average all that is known: one row per perturbation of which every readout is known."""
         return self._basis().screen
 
     def status(self) -> Status:
-        """Say where the campaign stands.
-
-        Returns:
-            Counts, the best perturbation so far, and what was spent.
-        """
+        """Count experiments, and say which perturbation is best so far, and what was spent."""
         start = self._start
         with self.store.reading(self.name) as log:
             basis = basis_of(log, start, self.settings, self.target)
             return status_of(log, basis, start=start, target=self.target, settings=self.settings)
 
     def advice(self, considered: Recommendation | Batch) -> Advice:
-        """Say whether a round is worth it.
-
-        Args:
-            considered: A plan of :meth:`preview`, or a round.
-
-        Returns:
-            Whether to stop, and why.
-        """
+        """Say whether a round, or a plan of :meth:`preview`, is worth it."""
         cost = round_cost(self.settings, [str(each) for each in considered.table[PERTURBATION]])
         recorded, gain = isinstance(considered, Batch), considered.expected_gain
         if gain is not None and math.isnan(gain):
@@ -411,11 +333,7 @@ class Campaign:
         return advise(prospect_of(self.status(), expected_gain=gain, cost=cost, recorded=recorded), self.settings)
 
     def history(self) -> pd.DataFrame:
-        """List everything that happened.
-
-        Returns:
-            One row per event: ``sequence``, ``time`` (UTC), ``actor``, ``kind`` and ``what``.
-        """
+        """List all events: ``sequence``, ``time`` (UTC), ``actor``, ``kind`` and ``what``."""
         with self.store.reading(self.name) as log:
             return history_of(log)
 
@@ -429,9 +347,6 @@ class Campaign:
         start = self._start
         with self.store.reading(self.name) as log:
             return basis_of(log, start, self.settings, self.target)
-
-    def _count(self, stated: int | None) -> int:
-        return self.settings.batch_size if stated is None else stated
 
     def _outcomes(self, basis: Basis) -> pd.DataFrame:
         with self.store.reading(self.name) as log:
@@ -448,7 +363,7 @@ class Campaign:
         return state_of(basis, self.settings, self.target, started=len(self._start), missed=missed)
 
     def _propose(self, stated: int | None, recommender: Recommender | str | None, *, beside: bool) -> Batch:
-        count = self._count(stated)
+        count = self.settings.batch_size if stated is None else stated
         for _ in range(_ATTEMPTS):
             basis = self._basis()
             plan = planned(recommender, count, basis, self._state(basis), self.settings)
