@@ -350,13 +350,8 @@ def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) ->
     learnt = f"of {law.origin!r}: rank {rank}, learnt from {law.support} held-out perturbations{genes}"
     notes.append(f"error law {learnt if law.support else law.origin}")
     notes += _promise(fitted, space)
-    graph = graph_of(fitted.base)
-    if graph is not None:
-        edges = int((graph.edges != 0).sum())
-        notes.append(
-            f"causal graph of {edges:,} edges: trust {graph.trust:.2f} where a target was never acted on, weight"
-            f" {graph.residual_weight:.2f} of what edges leave where it was"
-        )
+    if (graph := graph_of(fitted.base)) is not None:
+        notes.append(graph.remark)
     unseen = [screen.vocabulary.entries[int(each)].label for each in torch.nonzero(screen.single_rows < 0)]
     if unseen:
         shown = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")

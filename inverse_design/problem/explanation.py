@@ -8,18 +8,17 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from inverse_design.problem.target import AlignedProfile
-from surrogates.contrib.causal.model import FittedCausal, paths
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.models.base import Fitted, sum_over_interventions
+from surrogates.models.base import Fitted, FollowsPaths, sum_over_interventions
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.stacked import FittedStacked
 
 
-def graph_of(model: Fitted) -> FittedCausal | None:
-    """Take the causal graph by which a model predicts combinations."""
+def graph_of(model: Fitted) -> FollowsPaths | None:
+    """Take the graph by which a model predicts combinations."""
     graph = model.members[0] if isinstance(model, FittedStacked) else model
-    return graph if isinstance(graph, FittedCausal) else None
+    return graph if isinstance(graph, FollowsPaths) else None
 
 
 def causal_paths(model: Fitted, genes: Int[Tensor, "k"], readouts: Sequence[str]) -> tuple[str, ...]:
@@ -29,14 +28,10 @@ def causal_paths(model: Fitted, genes: Int[Tensor, "k"], readouts: Sequence[str]
         return ()
     said = []
     for readout in readouts:
-        found = [
-            (float(best["contribution"]), str(best["path"]))
-            for gene in genes.tolist()
-            if gene >= 0
-            for best in paths(graph, graph.vocabulary.entries[gene].label, readout, count=1).to_dict("records")
-        ]
+        labels = [model.vocabulary.entries[gene].label for gene in genes.tolist() if gene >= 0]
+        found = [best for label in labels if (best := graph.strongest_path(label, readout)) is not None]
         if found:
-            contribution, path = max(found, key=lambda each: abs(each[0]))
+            path, contribution = max(found, key=lambda each: abs(each[1]))
             said.append(f"{path} ({contribution:+.2g})")
     return tuple(said)
 

@@ -205,6 +205,20 @@ class LatentSum(Protocol):
         ...
 
 
+@runtime_checkable
+class FollowsPaths(Protocol):
+    """A fitted model that knows by which paths an intervention acts, such as those of a causal graph."""
+
+    @property
+    def remark(self) -> str:
+        """What the reader should know of its graph."""
+        ...
+
+    def strongest_path(self, entry: str, readout: str) -> tuple[str, float] | None:
+        """Name the path from an intervention to a readout that contributes most, and what it contributes."""
+        ...
+
+
 def latent_factors(fitted: Fitted) -> LatentFactors | None:
     """Ask a model for the mean effect of all pairs, by products or by networks on sums."""
     if (factored := pair_factored(fitted)) is not None:

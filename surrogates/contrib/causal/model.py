@@ -209,6 +209,19 @@ class FittedCausal:
         """Pairs are scored by products."""
         return True
 
+    @property
+    def remark(self) -> str:
+        """How many edges there are, and how far they are trusted."""
+        return (
+            f"causal graph of {int((self.edges != 0).sum()):,} edges: trust {self.trust:.2f} where a target was"
+            f" never acted on, weight {self.residual_weight:.2f} of what edges leave where it was"
+        )
+
+    def strongest_path(self, entry: str, readout: str) -> tuple[str, float] | None:
+        """Name the path that contributes most, and what it contributes."""
+        best = paths(self, entry, readout, count=1)
+        return None if best.empty else (str(best["path"][0]), float(best["contribution"][0]))
+
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs."""
         return PairFactors.without_interactions(self.rows)
