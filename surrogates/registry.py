@@ -28,20 +28,11 @@ class Registry(Generic[T]):
     shipped: Mapping[str, str]  # from each shipped name to ``"module:attribute"``
 
     def names(self) -> tuple[str, ...]:
-        """List what can be loaded; nothing is imported.
-
-        Raises:
-            DuplicateNameError: If two packages claim the same name.
-        """
+        """List what can be loaded; nothing is imported."""
         return tuple(sorted(self._entries()))
 
     def load(self, name: str) -> T:
-        """Import what a name stands for.
-
-        Raises:
-            UnknownNameError: If nothing has that name; the message lists the nearest ones.
-            DuplicateNameError: If two packages claim the same name.
-        """
+        """Import what a name stands for."""
         entries = self._entries()
         if name not in entries:
             raise UnknownNameError.from_known(self.kind, name, entries)

@@ -268,11 +268,7 @@ class ContextSurrogate(Protocol):
 
 
 def require_one_context(screen: Screen) -> None:
-    """Refuse a screen of several contexts, and one without conditions, which has none.
-
-    Raises:
-        DataError: If the screen has more than one context, or no conditions.
-    """
+    """Refuse a screen of several contexts, and one without conditions, which has none."""
     if not len(screen):
         raise DataError("the screen has no conditions; give one that has")
     contexts = sorted(set(screen.contexts))
@@ -287,9 +283,6 @@ def single_effects(screen: Screen) -> tuple[Float[Tensor, "v g"], Bool[Tensor, "
     """Look up the effect of each vocabulary entry given alone.
 
     The same target at two doses is two entries, each with its own effect.
-
-    Raises:
-        DataError: If the screen has several contexts, or nothing in it was measured alone.
     """
     require_one_context(screen)
     rows = screen.single_rows

@@ -28,17 +28,15 @@ class FittedDescribed:
 
     Attributes:
         additive: Effect of each entry, measured or predicted, and the law of combinations of measured entries.
-        measured: Whether each entry's effect is measured, alone or within combinations.
         described: Whether each entry has a descriptor. Without one, an unmeasured entry has the prior's effect.
         excess: What each entry adds to the scale of the posterior: zero where measured, more the less is known.
-        trust: Factor on the departures of unmeasured entries from the prior, learned on held-out targets.
     """
 
     additive: FittedScaledAdditive
-    measured: Bool[Tensor, "v"]
+    measured: Bool[Tensor, "v"]  # whether each entry's effect is measured, alone or within combinations
     described: Bool[Tensor, "v"]
     excess: Float[Tensor, "v"]
-    trust: float
+    trust: float  # factor on the departures of unmeasured entries from the prior, learned on held-out targets
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -172,9 +170,6 @@ class MeasuredEntries:
 
         The latter minimise the squared error of the combinations that contain them plus the squared departure
         from the mean single effect (zero without single effects).
-
-        Raises:
-            DataError: If the screen has several contexts.
         """
         require_one_context(screen)
         screen = screen.in_canonical_order()
@@ -252,11 +247,7 @@ class MeasuredEntries:
 
 
 def fit_described(screen: Screen, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> FittedDescribed:
-    """Learn departures, and how far to trust them.
-
-    Raises:
-        DataError: If the screen has several contexts.
-    """
+    """Learn departures, and how far to trust them."""
     entries = MeasuredEntries.of(screen)
     trial = entries.trial(learner, described, seed=seed)
     return entries.complete(learner(entries.train, entries.departures(entries.train)[1]), trial, described)

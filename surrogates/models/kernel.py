@@ -51,18 +51,7 @@ class KernelRidge:
     components: int = 50
 
     def fit(self, screen: Screen, *, seed: int) -> FittedDescribed:
-        """Learn from the measured entries of a screen.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the folds in which the trust in departures is learned.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn from the measured entries of a screen."""
         chosen = chosen_descriptors(self.descriptors, screen.vocabulary)
         blocks = tuple(each.coordinates(screen.vocabulary, rank=self.rank)[0] for each in chosen)
         own = own_columns(screen.vocabulary, screen.readouts)

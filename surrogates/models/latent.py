@@ -108,18 +108,7 @@ class LatentAdditive:
             raise DataError(f"hide and dropout must be in [0, 1); got {self!r}")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedLatentAdditive:
-        """Train the model.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the held-out perturbations, starting values, hiding, dropout and the order of the rows.
-
-        Returns:
-            The fitted model, in double precision on the CPU.
-
-        Raises:
-            DataError: If the screen has several contexts or fewer than 3 conditions, or training diverges.
-        """
+        """Train the model; it predicts in double precision on the CPU."""
         require_one_context(screen)
         if len(screen) < FEWEST_CONDITIONS:
             raise DataError(f"{len(screen)} condition(s) are too few; give {FEWEST_CONDITIONS} or more")

@@ -77,19 +77,7 @@ class Ridge:
             raise DataError(f"penalty {self.penalty!r} is negative; take 0 for least squares")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedRidge:  # noqa: ARG002 - nothing is random
-        """Solve the regression.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model. With fewer conditions than columns least squares takes the shortest solution; an
-            entry that no condition contains has a row of zeros.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Solve the regression, by its shortest solution where there are several; absent entries have none."""
         require_one_context(screen)
         inputs = _inputs(screen.vocabulary, self.columns)
         design = screen.batch.multi_hot(len(screen.vocabulary)) @ inputs

@@ -95,18 +95,7 @@ class FromRegressor:
         return type(self.regressor).__name__
 
     def fit(self, screen: Screen, *, seed: int) -> FittedRegressor:
-        """Learn from all conditions of a screen.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Of the regressor, where it takes one and has none.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts, or nothing describes its targets.
-        """
+        """Learn from all conditions of a screen."""
         require_one_context(screen)
         ordered = screen.in_canonical_order()
         inputs = self._inputs(screen.vocabulary)

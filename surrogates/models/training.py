@@ -50,9 +50,6 @@ def train(
 
     Everything random, dropout included, follows from the seed, and the global generator is left as it was. An
     interruption is passed on: whoever catches it finds the parameters of the last step.
-
-    Raises:
-        DataError: If a loss is not finite.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

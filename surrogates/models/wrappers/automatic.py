@@ -289,18 +289,7 @@ class Automatic:
     unseen: tuple[Surrogate, ...] | None = (NoChange(), ScaledAdditive(), MatchingMean(), KernelRidge())
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
-        """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes folds and candidates.
-
-        Returns:
-            The fitted surrogate with its error models.
-
-        Raises:
-            DataError: If a surrogate refuses the screen.
-        """
+        """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts."""
         # No perturbation of a vocabulary that was all measured alone has an unseen part.
         unseen = None if bool((screen.single_rows >= 0).all()) else self.unseen
         borrowed = len(self.bases) > 1 and not Calibrated(self.bases[0]).holds_out(screen, seed=seed)
@@ -332,9 +321,6 @@ def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
 
     All this is chosen once for the whole, and once for each cross-fit on the other folds only: so that what a
     cross-fit is calibrated by, and what is promised, has not seen the fold either.
-
-    Raises:
-        DataError: If there are none.
     """
     every = list(fits)
     if not every:

@@ -118,11 +118,7 @@ class _Behind:
 def bounds_by_class(
     fitted: Fitted, folds: Sequence[HeldOutFit], batch: PerturbationBatch, bounded: Bounded, level: float
 ) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
-    """Bound what new perturbations will show.
-
-    Raises:
-        CalibrationError: If the level is no probability, or too few perturbations were held out for it.
-    """
+    """Bound what new perturbations will show."""
     require_level(level)
     # What is predicted of them gives the bounds their shape.
     lower = torch.empty_like(bounded.of(fitted, batch).centre)
@@ -351,11 +347,7 @@ class Conformal:
             raise CalibrationError(f"score is {self.score!r}; take one of {', '.join(get_args(Score))}")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedConformal:
-        """Fit on everything, and on everything but each part.
-
-        Raises:
-            CalibrationError: If nothing can be held out.
-        """
+        """Fit on everything, and on everything but each part."""
         splits = [
             *splits_over_doubles(screen, folds=self.folds, seed=seed),
             *splits_over_targets(screen, folds=self.folds, seed=seed),

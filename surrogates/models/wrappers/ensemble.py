@@ -151,20 +151,9 @@ class Ensemble:
             raise DataError(f"resample is {self.resample!r}; take one of {', '.join(get_args(Resampling))}")
 
     def fit(self, screen: Screen, *, seed: int, executor: Executor | None = None) -> FittedEnsemble:
-        """Fit every member.
+        """Fit every member, by default here, one after the other; an executor gives the same result.
 
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes the parts and the seeds of the members.
-            executor: Where members are fitted, by default here, one after the other; the result is the same. A
-                pool of threads is for models without networks only: those train with the one generator that all
-                threads of a process share.
-
-        Returns:
-            The fitted ensemble.
-
-        Raises:
-            DataError: If the screen has several contexts.
+        A pool of threads is for models without networks only: those train with the one generator of a process.
         """
         require_one_context(screen)
         ordered = screen.in_canonical_order()
@@ -246,18 +235,7 @@ class Residual:
     correction: Surrogate
 
     def fit(self, screen: Screen, *, seed: int) -> FittedResidual:
-        """Fit the one, then the other.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes both fits.
-
-        Returns:
-            The fitted sum.
-
-        Raises:
-            DataError: If one of the two refuses the screen.
-        """
+        """Fit the one, then the other."""
         base = self.base.fit(screen, seed=seed)
         left = screen.effects - base.predict(screen.batch).mean
         correction = self.correction.fit(replace(screen, effects=left), seed=seed)

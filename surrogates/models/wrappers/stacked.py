@@ -163,18 +163,7 @@ class Stacked:
             raise DataError(f"a stack needs members, and 2 or more folds; got {self!r}")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedStacked:
-        """Cross-fit every member, weigh them, and fit them to everything.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes folds and fits.
-
-        Returns:
-            The fitted stack. A class with fewer than 8 held-out conditions gets no weights of its own.
-
-        Raises:
-            DataError: If a member refuses the screen.
-        """
+        """Cross-fit every member, weigh them (in classes of 8 or more held out), and fit them to everything."""
         members = tuple(member.fit(screen, seed=seed) for member in self.members)
         splits = splits_over_doubles(screen, folds=self.folds, seed=seed)
         if self.unseen:

@@ -37,21 +37,13 @@ _ROUNDING = 1e-9
 
 
 def require_level(level: float) -> None:
-    """Refuse a level that is no probability.
-
-    Raises:
-        CalibrationError: If it is not between 0 and 1.
-    """
+    """Refuse a level that is no probability."""
     if not 0 < level < 1:
         raise CalibrationError(f"level {level} is not between 0 and 1; 0.9 asks for 90 %")
 
 
 def least_count(level: float) -> int:
-    """Count the calibration perturbations that a level needs.
-
-    Raises:
-        CalibrationError: If the level is no probability.
-    """
+    """Count the calibration perturbations that a level needs."""
     require_level(level)
     return max(1, math.ceil(level / (1 - level) - _ROUNDING))
 
@@ -62,11 +54,7 @@ def attainable_level(count: int) -> float:
 
 
 def require_count(count: int, level: float, what: str = "held-out perturbations") -> None:
-    """Refuse a level that needs more calibration perturbations than there are.
-
-    Raises:
-        CalibrationError: If they are too few; the message names the attainable level.
-    """
+    """Refuse a level that needs more calibration perturbations than there are."""
     if count < least_count(level):
         attainable = f"support levels up to {attainable_level(count):.3g}" if count else "support no level"
         raise CalibrationError(
@@ -82,11 +70,7 @@ def quantile_rank(count: int, level: float) -> int:
 
 
 def conformal_quantile(scores: Float[Tensor, "n *g"], level: float) -> Float[Tensor, "*g"]:
-    """Take the ``ceil((n + 1) level)``-th smallest score along the first axis, for each column on its own.
-
-    Raises:
-        CalibrationError: If the level is no probability or a score is NaN.
-    """
+    """Take the ``ceil((n + 1) level)``-th smallest score along the first axis, for each column on its own."""
     refuse_nan(scores)
     rank = quantile_rank(len(scores), level)
     if rank > len(scores):
@@ -95,11 +79,7 @@ def conformal_quantile(scores: Float[Tensor, "n *g"], level: float) -> Float[Ten
 
 
 def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tuple[float, float]:
-    """Say between which bounds the true coverage lies, given how few perturbations calibrated it.
-
-    Raises:
-        CalibrationError: If the perturbations are too few for the level.
-    """
+    """Say between which bounds the true coverage lies, given how few perturbations calibrated it."""
     require_count(count, level)
     rank = quantile_rank(count, level)
     tail = (1 - probability) / 2
@@ -108,11 +88,7 @@ def coverage_band(count: int, level: float, *, probability: float = 0.9) -> tupl
 
 
 def refuse_nan(scores: Float[Tensor, "*n"]) -> None:
-    """Refuse scores that are not numbers.
-
-    Raises:
-        CalibrationError: If one is NaN; the message counts them and says where the first is.
-    """
+    """Refuse scores that are not numbers."""
     bad = torch.nonzero(scores.isnan())
     if len(bad):
         at = ", ".join(str(int(each)) for each in bad[0])
@@ -131,11 +107,7 @@ def plus_bounds(
     scores: Sequence[Float[Tensor, "_n *#g"]],
     level: float,
 ) -> tuple[Float[Tensor, "b *g"], Float[Tensor, "b *g"]]:
-    """Bound what new perturbations will do.
-
-    Raises:
-        CalibrationError: If the level is no probability or a score is NaN.
-    """
+    """Bound what new perturbations will do."""
     n = sum(map(len, scores))
     rank = quantile_rank(n, level)
     for each in scores:
@@ -174,9 +146,6 @@ def class_rows(codes: Int[Tensor, "n"], code: int, level: float) -> ClassRows:
     """Choose by which held-out perturbations a class is calibrated.
 
     The class itself comes first, then all classes of its order.
-
-    Raises:
-        CalibrationError: If both are too few; the message names the attainable level.
     """
     order, fewest = code // 16, least_count(level)
     choices = (

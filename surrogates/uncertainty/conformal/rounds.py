@@ -44,13 +44,11 @@ class AdaptiveLevel:
     """The level at which the intervals of the next round are to be made.
 
     Attributes:
-        target: Share of misses that is meant, between 0 and 1: 0.1 for 90 % intervals.
-        alpha: Share at which the next intervals are made; outside 0 to 1 they are infinite or empty.
         gamma: How far a round moves it, positive. The default suits campaigns of few rounds of few picks.
     """
 
-    target: float
-    alpha: float
+    target: float  # share of misses that is meant, between 0 and 1: 0.1 for 90 % intervals
+    alpha: float  # share at which the next intervals are made; outside 0 to 1 they are infinite or empty
     gamma: float = 0.3
 
     def __post_init__(self) -> None:
@@ -61,30 +59,18 @@ class AdaptiveLevel:
 
     @classmethod
     def start(cls, level: float, *, gamma: float = 0.3) -> "AdaptiveLevel":
-        """Begin a campaign.
-
-        Raises:
-            CalibrationError: If the level is no probability or the step not positive.
-        """
+        """Begin a campaign."""
         require_level(level)
         return cls(1 - level, 1 - level, gamma)
 
     def updated(self, missed: float) -> "AdaptiveLevel":
-        """Learn from a round.
-
-        Raises:
-            CalibrationError: If it is no share.
-        """
+        """Learn from a round."""
         if not 0 <= missed <= 1:
             raise CalibrationError(f"missed share {missed} is not between 0 and 1; divide misses by picks")
         return replace(self, alpha=self.alpha + self.gamma * (self.target - missed))
 
     def quantile(self, scores: Float[Tensor, "n *g"]) -> Float[Tensor, "*g"]:
-        """Bound the scores of the next round.
-
-        Raises:
-            CalibrationError: If a score is NaN.
-        """
+        """Bound the scores of the next round."""
         if 0 < self.alpha < 1:
             return conformal_quantile(scores, 1 - self.alpha)
         refuse_nan(scores)
@@ -96,11 +82,10 @@ class ScorePool:
     """Scores of random held-out perturbations, and those of past designs, each by a model that had not seen it.
 
     Attributes:
-        random: Scores of random held-out perturbations, larger is worse.
         designed: Scores of the picks of each past round, as they were before the model was fitted to them.
     """
 
-    random: Float[Tensor, "n"]
+    random: Float[Tensor, "n"]  # scores of random held-out perturbations, larger is worse
     designed: tuple[Float[Tensor, "_b"], ...] = ()
     __repr__ = summary
 
@@ -186,11 +171,7 @@ class Health:
 
 
 def campaign_health(pool: ScorePool, missed: Sequence[int], level: float, *, adaptive: bool, seed: int) -> Health:
-    """Judge the intervals of the coming round by those of past rounds.
-
-    Raises:
-        CalibrationError: If the level is no probability, or misses do not fit the rounds.
-    """
+    """Judge the intervals of the coming round by those of past rounds."""
     require_level(level)
     sizes = [len(scores) for scores in pool.designed]
     if len(missed) != len(sizes) or any(not 0 <= m <= size for m, size in zip(missed, sizes, strict=True)):
@@ -217,9 +198,6 @@ def order_p_value(scores: Float[Tensor, "n"], *, seed: int, permutations: int = 
     The statistic is the largest ``sqrt(k (n - k) / n) |mean of the first k - mean of the rest|`` over ``k``; its
     distribution under exchangeability is that over random orders (MAPIE's permutation test of a fixed dataset).
     The martingales of that library could be watched at any time, but hardly move within two rounds of a few picks.
-
-    Raises:
-        CalibrationError: If a score is NaN.
     """
     from mapie.exchangeability_testing import (  # type: ignore[import-untyped]  # noqa: PLC0415 - takes seconds
         PValuePermutationTest,
