@@ -173,13 +173,12 @@ class Perturbation:
         object.__setattr__(self, "interventions", ordered)
 
     @classmethod
-    def parse(cls, text: str, *, mode: Mode = "activation", sep: str = "+") -> "Perturbation":
+    def parse(cls, text: str, *, mode: Mode = "activation") -> "Perturbation":
         """Read a label such as ``"KLF1+CEBPE"``; the order of the parts never matters.
 
         Args:
             text: The label; an empty one is the control.
             mode: The mode of parts that name none.
-            sep: What stands between the parts.
 
         Returns:
             The perturbation.
@@ -189,7 +188,7 @@ class Perturbation:
         """
         if not text.strip():
             return cls()
-        return cls(tuple(Intervention.parse(part, mode=mode) for part in split_label(text, sep)))
+        return cls(tuple(Intervention.parse(part, mode=mode) for part in split_label(text, "+")))
 
     @property
     def label(self) -> str:

@@ -123,7 +123,7 @@ class Vocabulary:
         """Spell a row of ids out; empty slots are skipped."""
         return Perturbation(tuple(self.entries[int(gene)] for gene in genes if int(gene) != EMPTY))
 
-    def parse(self, text: str, *, sep: str = "+") -> Perturbation:
+    def parse(self, text: str) -> Perturbation:
         """Read a label whose parts must all be known.
 
         A label that is unknown as it stands is read as a file may have written it: with another separator, another
@@ -132,7 +132,6 @@ class Vocabulary:
 
         Args:
             text: A label such as ``"KLF1+CEBPE"``.
-            sep: What stands between the parts.
 
         Returns:
             The perturbation, with the modes and doses of the vocabulary.
@@ -142,7 +141,7 @@ class Vocabulary:
             DataError: If a part occurs twice.
         """
         try:
-            return Perturbation(tuple(self.entries[self.id(part)] for part in split_label(text, sep)))
+            return Perturbation(tuple(self.entries[self.id(part)] for part in split_label(text, "+")))
         except UnknownNameError:
             meant = read_label(text, self.ids)
             if meant is None:

@@ -21,6 +21,7 @@ from surrogates.whole_file import write_whole
 
 # From the row numbers of each draw, as many as the draw has, to the value of the statistic for it.
 RowStatistic = Callable[[Int[Tensor, "m d"]], Float[Tensor, "m"]]
+_TAIL = 0.025  # of either side of 95 % intervals
 _DRAWN_AT_ONCE = 2**22  # weights or row numbers, 32 MiB
 
 
@@ -39,9 +40,7 @@ def mean(values: Float[Tensor, "n"]) -> RowStatistic:
     return lambda rows: values[rows].nanmean(1)
 
 
-def bootstrap_interval(
-    statistic: RowStatistic, n: int, *, seed: int, n_boot: int = 2000, level: float = 0.95
-) -> tuple[float, float]:
+def bootstrap_interval(statistic: RowStatistic, n: int, *, seed: int, n_boot: int = 2000) -> tuple[float, float]:
     """Bound a statistic of perturbations by the percentile bootstrap.
 
     Perturbations are the unit that is resampled. A statistic that looks models and reference up by the same row
@@ -55,8 +54,7 @@ def bootstrap_interval(
     at_once = max(1, _DRAWN_AT_ONCE // n)
     sizes = [min(at_once, n_boot - start) for start in range(0, n_boot, at_once)]
     values = torch.cat([statistic(torch.randint(n, (size, n), generator=generator)) for size in sizes])
-    tail = (1 - level) / 2
-    return float(values.nanquantile(tail)), float(values.nanquantile(1 - tail))
+    return float(values.nanquantile(_TAIL)), float(values.nanquantile(1 - _TAIL))
 
 
 def target_nodes(batch: PerturbationBatch, vocabulary: Vocabulary) -> Int[Tensor, "b k"]:
@@ -105,9 +103,7 @@ class NodeBootstrap:
                 alone.append(most * (torch.rand(size, len(nodes), generator=generator) * most < 1))
         return cls(_as_rows(shared), _as_rows(alone), len(nodes))
 
-    def interval(
-        self, statistic: RowStatistic | Float[Tensor, "n"], *, level: float = 0.95
-    ) -> tuple[float, float]:
+    def interval(self, statistic: RowStatistic | Float[Tensor, "n"]) -> tuple[float, float]:
         """Bound a statistic by the percentiles of its draws, without the surplus of the rows' own noise."""
         of = _mean(statistic) if isinstance(statistic, Tensor) else statistic
         estimate = float(of(torch.arange(self.n)[None])[0])
@@ -118,19 +114,13 @@ class NodeBootstrap:
         surplus = _defined(of, self.alone)
         excess = float(surplus.var(correction=0)) if len(surplus) else 0.0
         kept = min(1.0, max(spread - excess, excess / 2) / spread) if 0 < spread < math.inf else 1.0
-        tail = (1 - level) / 2
-        bounds = values.quantile(torch.tensor([tail, 1 - tail], dtype=values.dtype))
+        bounds = values.quantile(torch.tensor([_TAIL, 1 - _TAIL], dtype=values.dtype))
         low, high = (estimate + kept**0.5 * (bounds - estimate)).tolist()
         return low, high
 
 
 def node_bootstrap_interval(
-    statistic: RowStatistic | Float[Tensor, "n"],
-    nodes: Int[Tensor, "n k"],
-    *,
-    seed: int,
-    n_boot: int = 2000,
-    level: float = 0.95,
+    statistic: RowStatistic | Float[Tensor, "n"], nodes: Int[Tensor, "n k"], *, seed: int
 ) -> tuple[float, float]:
     """Bound a statistic of combinations by drawing their genes: :class:`NodeBootstrap`, used once.
 
@@ -138,7 +128,7 @@ def node_bootstrap_interval(
         >>> values = torch.tensor([1.0, 2.0, 4.0])
         >>> low, high = node_bootstrap_interval(values, torch.tensor([[0, 1], [0, 2], [3, 4]]), seed=0)
     """
-    return NodeBootstrap.of(nodes, seed=seed, n_boot=n_boot).interval(statistic, level=level)
+    return NodeBootstrap.of(nodes, seed=seed).interval(statistic)
 
 
 def _mean(values: Float[Tensor, "n"]) -> RowStatistic:

@@ -95,11 +95,11 @@ def expected_coverage(
     return float(law.ppf(tail)) / held_out, float(law.ppf(1 - tail)) / held_out
 
 
-def exact_binomial_interval(hits: int, count: int, *, level: float = 0.95) -> tuple[float, float]:
+def exact_binomial_interval(hits: int, count: int) -> tuple[float, float]:
     """Bound a probability by how often something came true (Clopper and Pearson 1934)."""
     if not count:
         return 0.0, 1.0
-    found = scipy.stats.binomtest(hits, count).proportion_ci(confidence_level=level)
+    found = scipy.stats.binomtest(hits, count).proportion_ci(confidence_level=0.95)
     return float(found.low), float(found.high)
 
 
@@ -147,8 +147,7 @@ def _of_directions(white: Float[Tensor, "b g"], directions: Float[Tensor, "b g k
 
 def interval_coverage_rows(posterior: Posterior, truth: Float[Tensor, "b g"], level: float) -> Float[Tensor, "b"]:
     """Say which fraction of the readouts of each perturbation lie in their central intervals."""
-    interval = posterior.interval(level)
-    return ((interval.lower <= truth) & (truth <= interval.upper)).to(truth.dtype).mean(1)
+    return covered_rows(posterior.interval(level), truth, torch.ones_like(truth, dtype=torch.bool))
 
 
 def expected_squared_errors(posterior: Posterior) -> Float[Tensor, "b"]:
