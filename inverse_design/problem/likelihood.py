@@ -3,7 +3,8 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any, TypeAlias, TypeVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +12,15 @@ from torch import Tensor
 
 from inverse_design.problem.objective import DISTANCE, Distance
 from inverse_design.problem.pair_means import PairMeans
-from inverse_design.problem.score import LikelihoodScore, PooledScore, ProductScore, leading_directions
+from inverse_design.problem.score import (
+    DoubleScore,
+    LikelihoodScore,
+    PairProjection,
+    PooledScore,
+    ProductScore,
+    Projection,
+    leading_directions,
+)
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from surrogates.data.canonical import content_order
@@ -21,7 +30,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
-from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, inner_product
 from surrogates.uncertainty.posterior import Outcome, ScalarPosterior
 
 T = TypeVar("T")
@@ -56,6 +65,9 @@ def _law_on(
     )
 
 
+_Made: TypeAlias = dict[tuple[object, ...], tuple[tuple[object, ...], Any]]
+
+
 class Memo:
     """What was made last from some objects, found again by which objects they are: those hold tensors.
 
@@ -63,19 +75,27 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._made: dict[tuple[object, ...], tuple[tuple[object, ...], Any]] = {}
+        self._made: _Made = {}
+        self._large: _Made = {}
 
     def __reduce__(self) -> tuple[type["Memo"], tuple[()]]:
         return Memo, ()
 
     def of(self, make: Callable[..., T], *things: object) -> T:
         """Make something, or find it again."""
+        return self._from(self._made, _KEPT, make, *things)
+
+    def last(self, make: Callable[..., T], *things: object) -> T:
+        """Make something large, of which only the last is kept, or find it again."""
+        return self._from(self._large, 1, make, *things)
+
+    def _from(self, made_before: _Made, kept: int, make: Callable[..., T], *things: object) -> T:
         key = (make.__qualname__, *map(id, things))
-        known = self._made.get(key)
+        known = made_before.get(key)
         if known is None:
-            known = self._made[key] = (things, make(*things))  # no other object gets an id that is held
-            if len(self._made) > _KEPT:
-                self._made.pop(next(iter(self._made)), None)
+            while len(made_before) >= kept:
+                made_before.pop(next(iter(made_before)), None)
+            known = made_before[key] = (things, make(*things))  # no other object gets an id that is held
         made: T = known[1]
         return made
 
@@ -125,18 +145,36 @@ class _WhitenedPairs:
         if self.frame is not None:
             along = target @ self.frame
             beyond, target = float((target - self.frame @ along).square().sum()), along
-        elif self.shadow is not None:
-            upper = self._shadowed(target, log_prior)
+        square: DoubleScore
+        projection: PairProjection | None = None
+        if self.shadow is None:
+            square = self.means.squared_distance(target, beyond=beyond)
+        else:
+            square, upper = self.means.difference(target), self._shadowed(target, log_prior)
+        if self.singles.shape[1]:
+            known = self._along_singles
+            projection = (
+                self.means.projection(self.singles, target)
+                if known is None
+                else replace(known, own=self.singles @ target - known.own)
+            )
         return LikelihoodScore(
             law=self.law,
-            square=self.means.squared_distance(target, beyond=beyond),
+            square=square,
             scale=self.scale,
-            projection=self.means.projection(self.singles, target) if self.singles.shape[1] else None,
+            projection=projection,
             singles=self.singles,
             log_prior=log_prior,
             constant=class_constant(self.law),
             upper=upper,
         )
+
+    @cached_property
+    def _along_singles(self) -> Projection | None:
+        """Each part's effect times prediction, which serves all targets; ``None`` where networks add to it."""
+        if self.means.networks:
+            return None
+        return Projection(*inner_product(self.singles, self.means.main, self.means.scores, self.means.basis))
 
     def _shadowed(self, target: Float[Tensor, "m"], log_prior: Float[Tensor, "v"]) -> LikelihoodScore | None:
         """Score pairs along the leading directions, and along what is left of the target; see docs/algebra.md."""
@@ -259,8 +297,9 @@ class TargetLikelihood:
     def _score_alone(self, fitted: FittedCalibrated, space: CombinationSpace) -> LikelihoodScore | None:
         law, columns = self._law(fitted, SEEN_DOUBLE), self.target.columns
         asked = law, fitted, space, columns
-        # What is as large as the screen is not kept.
-        pairs = self.memo.of(_WhitenedPairs.of, *asked) if _narrow(space, columns) else _WhitenedPairs.of(*asked)
+        # Of what is as large as the screen only the last is kept.
+        keep = self.memo.of if _narrow(space, columns) else self.memo.last
+        pairs = keep(_WhitenedPairs.of, *asked)
         target = law.covariance.whiten(self.target.values[None])[0]
         return None if pairs is None else pairs.score(target, self.log_prior[space.entries])
 

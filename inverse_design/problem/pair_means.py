@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
-from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, Projection
+from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, Projection, SumScore
 from inverse_design.problem.space import CombinationSpace
 from surrogates.models.base import LatentFactors, LatentNetwork
 from surrogates.uncertainty.error_model import inner_product, squared_norm
@@ -214,6 +214,16 @@ class PairMeans:
         slope = 2 * sign * main @ self.output.T
         rotated = torch.linalg.qr(self.output.T.contiguous(), mode="r").R  # a rotation leaves the length as it is
         return NetworkScore(product, HiddenPairs(self.networks), slope, slope, rotated, sign)
+
+    def difference(self, target: Float64[Tensor, "m"]) -> SumScore:
+        """The same squared distance, where no networks add: what is as large as the means serves all targets."""
+        along = target.square().sum() / 2 - 2 * (self.main @ target)
+        mixed = -2 * self.scores * (self.basis @ target)
+        return SumScore((self._square, ProductScore(along, mixed, self.scores)))
+
+    @cached_property
+    def _square(self) -> ProductScore:
+        return ProductScore(*squared_norm(self.main, self.scores, self.basis))
 
     def projection(self, rows: Float64[Tensor, "v m"], target: Float64[Tensor, "m"]) -> PairProjection:
         """Project target minus mean on a row of each entry."""

@@ -180,6 +180,42 @@ class DoubleScore(PairScore, Protocol):
 
 
 @dataclass(frozen=True)
+class SumScore:
+    """The sum of several scores of the same pairs."""
+
+    parts: tuple[DoubleScore, ...]  # one at least
+
+    @property
+    def size(self) -> int:
+        """Number of entries."""
+        return self.parts[0].size
+
+    @property
+    def magnitude(self) -> float:
+        """A bound on the size of any pair's score, before the parts cancel."""
+        return sum(each.magnitude for each in self.parts)
+
+    @property
+    def error(self) -> float:
+        """A bound on the rounding of a score, which is made in double precision."""
+        return self.magnitude * ROUNDING
+
+    def block(
+        self, start: int, stop: int, columns: tuple[int, int] | None = None
+    ) -> Float32[Tensor, "rows columns"]:
+        """Score the pairs of rows ``start`` to ``stop`` with some columns."""
+        return self.double_block(slice(start, stop), slice(*(columns or (start, None)))).float()
+
+    def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
+        """Score a block of pairs in double precision."""
+        return reduce(torch.add, (each.double_block(one, other) for each in self.parts))
+
+    def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
+        """Score chosen pairs in double precision."""
+        return reduce(torch.add, (each.exact(first, second) for each in self.parts))
+
+
+@dataclass(frozen=True)
 class RatioScore:
     """The correlation ``numerator / sqrt(square)`` of every pair."""
 

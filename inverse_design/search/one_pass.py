@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float64, Int64
+from jaxtyping import Bool, Float32, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,9 +23,10 @@ from inverse_design.search.pruning import COSTLY, BlockPruner, Tile
 from inverse_design.search.scan import pipelined, spelled, tiles_of
 from inverse_design.search.topk import Progress
 
-LEFT_OUT = 1e-9  # share of a sum that may be left out of it
+LEFT_OUT = 1e-6  # share of a sum that may be left out of it
 _CHUNK = 128  # cells that share one bound on what they add
 _SLACK = 4096  # candidates that are kept beyond twice the answer
+_EARLY = 1024  # first entries whose tiles are learnt from before they are looked at
 _SPARSE = 64  # a tile with less than one valid pair in so many is scored pair by pair
 
 
@@ -180,7 +181,7 @@ def _look(
     """Sum over the valid pairs of a tile, and find those that may be among the best."""
     few, bounded = valid.few(tile), False
     if few is None and isinstance(score, LikelihoodScore | PooledScore):
-        cells = _mattering(score, tile, known, cut, share)
+        cells = _mattering(score, tile, known, valid, best=best, cut=cut, share=share)
         few, bounded = None if cells is None else valid.among(*cells), True
     if few is not None:
         scores = score.exact(*few.unbind(1))
@@ -203,31 +204,58 @@ def _look(
 
 
 def _mattering(
-    score: LikelihoodScore | PooledScore, tile: Tile, known: _Known, cut: float, share: float
+    score: LikelihoodScore | PooledScore,
+    tile: Tile,
+    known: _Known,
+    valid: _ValidPairs,
+    *,
+    best: Best,
+    cut: float,
+    share: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Find the cells of a tile that have to be scored by bounds on all; ``None`` if those are many.
 
     What is left out of the sum is bounded chunk by chunk first, and cell by cell in chunks that are looked into.
     """
-    upper, error = score.upper, score.error
-    if upper is None or known.log_sum == -math.inf:
+    if score.upper is None:
         return None
-    bounds = upper.double_block(slice(tile.start, tile.stop), slice(*tile.columns)).float().flatten().numpy()
+    bounds = score.upper.double_block(slice(tile.start, tile.stop), slice(*tile.columns)).float().flatten()
     padded = np.full(-(-len(bounds) // _CHUNK) * _CHUNK, -np.inf, dtype=np.float32)
-    padded[: len(bounds)] = bounds
+    padded[: len(bounds)] = bounds.numpy()
     chunks = padded.reshape(-1, _CHUNK)
     largest = chunks.max(axis=1)
-    budget = math.log(share * tile.pairs / 2) + known.log_sum - 2 * error
-    needed = min(known.near, cut) - 2 * error
+    if tile.start < _EARLY:
+        known = _taught(score, tile, known, valid, bounds, best=best)
+    if known.log_sum == -math.inf:
+        return None
+    budget = math.log(share * tile.pairs / 2) + known.log_sum - 2 * score.error
+    needed = min(known.near, cut) - 2 * score.error
     hot = np.flatnonzero(largest >= min(needed, _depth(largest, budget - math.log(_CHUNK))))
     if len(hot) * 2 > len(largest):
         return None
     inside = chunks[hot].reshape(-1)
     at = np.flatnonzero(inside >= min(needed, _depth(inside, budget)))
-    if len(at) * COSTLY > len(bounds):
-        return None
-    cells = hot[at // _CHUNK] * _CHUNK + at % _CHUNK
-    row, column = np.divmod(cells, tile.shape[1])
+    return None if len(at) * COSTLY > len(bounds) else _cells(hot[at // _CHUNK] * _CHUNK + at % _CHUNK, tile)
+
+
+def _taught(
+    score: LikelihoodScore | PooledScore,
+    tile: Tile,
+    known: _Known,
+    valid: _ValidPairs,
+    bounds: Float32[Tensor, "m"],
+    *,
+    best: Best,
+) -> _Known:
+    """Learn from the pairs of largest bound how good others have to be, while little else is known."""
+    first = bounds.topk(min(max(best.k, _CHUNK), max(1, len(bounds) // COSTLY))).indices
+    pairs = valid.among(*_cells(first.numpy(), tile))
+    scores = score.exact(*pairs.unbind(1))
+    return _Known(max(known.near, best.near(scores)), max(known.log_sum, float(scores.logsumexp(0))))
+
+
+def _cells(at: NDArray[np.int64], tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    row, column = np.divmod(at, tile.shape[1])
     return row + tile.start, column + tile.columns[0]
 
 

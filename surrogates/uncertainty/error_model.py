@@ -243,5 +243,7 @@ def inner_product(
     basis: Float[Tensor, "q g"],
 ) -> tuple[Float[Tensor, "v"], Float[Tensor, "v d"], Float[Tensor, "v d"]]:
     """Expand ``rows_i · (main_i + main_j + basis^T (scores_i * scores_j))``, which is not symmetric."""
+    if not len(basis):
+        return (rows * main).sum(1), rows, main
     mixed = (rows @ basis.T) * scores
     return (rows * main).sum(1), torch.cat([rows, mixed], dim=1), torch.cat([main, scores], dim=1)
