@@ -34,7 +34,7 @@ _STREAMED = 20_000  # pairs that are streamed
 
 
 @dataclass(frozen=True)
-class _Case:
+class DecodedCase:
     """Networks with an error law, a target, and the pairs to choose from."""
 
     objective: TargetLikelihood
@@ -43,6 +43,7 @@ class _Case:
     k: int
 
     def scan(self) -> SearchResult:
+        """Search all pairs by the scan."""
         return search(self.objective, self.fitted, self.space, self.k)
 
     def streamed(self) -> SearchResult:
@@ -67,7 +68,7 @@ def decoded_rows(
     one pair, plus noise. What is streamed is a part of the pairs, and its seconds are in proportion. Memory is the
     peak resident size of one scan in a fresh process, above that before.
     """
-    case = _case((genes, members, hidden, readouts), k=k, seed=seed)
+    case = decoded_case((genes, members, hidden, readouts), k=k, seed=seed)
     case.scan()
     turns = [_turn(case) for _ in range(repeats)]
     pairs = case.space.size
@@ -87,7 +88,7 @@ def decoded_rows(
     return rows
 
 
-def _turn(case: _Case) -> dict[str, float]:
+def _turn(case: DecodedCase) -> dict[str, float]:
     part = case.space.size / min(_STREAMED, case.space.size)
     return {"scan": _seconds(case.scan), "streamed": part * _seconds(case.streamed)}
 
@@ -114,7 +115,8 @@ def _row(dataset: str, variant: str, model: str, metric: str, values: Sequence[f
     )
 
 
-def _case(sizes: tuple[int, int, int, int], *, k: int, seed: int) -> _Case:
+def decoded_case(sizes: tuple[int, int, int, int], *, k: int, seed: int) -> DecodedCase:
+    """Draw networks: genes, members, units of the hidden layer, readouts."""
     genes, members, hidden, readouts = sizes
     generator = torch.Generator().manual_seed(seed)
 
@@ -140,14 +142,14 @@ def _case(sizes: tuple[int, int, int, int], *, k: int, seed: int) -> _Case:
     zero, one = torch.zeros(readouts).double(), torch.ones(readouts).double()
     target = AlignedProfile(torch.arange(readouts), made + normal(readouts, size=0.3), zero, one)
     space = CombinationSpace.of(vocabulary, orders=(2,))
-    return _Case(TargetLikelihood(target, torch.zeros(genes).double()), fitted, space, k)
+    return DecodedCase(TargetLikelihood(target, torch.zeros(genes).double()), fitted, space, k)
 
 
 def _peak(sizes: tuple[int, int, int, int], k: int, seed: int, threads: int) -> float:
     """Peak resident size during one scan above that before, in MB; runs in a process of its own."""
     torch.set_num_threads(threads)
-    _case((64, *sizes[1:]), k=k, seed=seed).scan()  # libraries load and start their threads
-    case = _case(sizes, k=k, seed=seed)
+    decoded_case((64, *sizes[1:]), k=k, seed=seed).scan()  # libraries load and start their threads
+    case = decoded_case(sizes, k=k, seed=seed)
     before = resident_mb("VmRSS")
     case.scan()
     return resident_mb("VmHWM") - before

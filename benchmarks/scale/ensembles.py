@@ -13,6 +13,7 @@ from jaxtyping import Float32, Float64, Int
 from torch import Tensor
 
 from inverse_design.problem.score import ProductScore
+from inverse_design.search.device.tiles import device_tiles
 from inverse_design.search.pruning import Buffer, Products, ScoredPairs, Tile, reaching
 from surrogates.errors import DataError
 
@@ -85,9 +86,13 @@ class EnsembleImprovement:
         """Value chosen pairs in double precision."""
         return self.value(torch.stack([each.exact(first, second) for each in self.members]))
 
-    def pruner(self, *, device: str = "cpu") -> "ImprovementPruner":
+    def pruner(self) -> "ImprovementPruner":
         """Start a search."""
-        return ImprovementPruner(self, device=device)
+        return ImprovementPruner(self)
+
+    def tiles(self, device: str) -> "ImprovementTiles":
+        """Start a search on a device."""
+        return ImprovementTiles(self, device)
 
 
 class ImprovementPruner:
@@ -95,14 +100,14 @@ class ImprovementPruner:
 
     bound, error = "", 0.0
 
-    def __init__(self, score: EnsembleImprovement, *, device: str = "cpu") -> None:
+    def __init__(self, score: EnsembleImprovement) -> None:
         """Fold incumbent and margin into the members' products."""
         count = len(score.members)
         self.rows, self.columns = _ROWS, max(_NARROWEST, _CELLS // (_ROWS * count))
         self._score = score
         shift = score.margin - score.incumbent
-        self._products = [Products(each, device=device, shift=shift) for each in score.members]
-        self._buffer = Buffer(count, self.rows * self.columns, device=device)
+        self._products = [Products(each, shift=shift) for each in score.members]
+        self._buffer = Buffer(count, self.rows * self.columns)
 
     def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Value the pairs that pass the screen; see :meth:`~inverse_design.search.pruning.TilePruner.sift`."""
@@ -120,3 +125,29 @@ class ImprovementPruner:
     def after(self, tile: Tile, cells: ScoredPairs) -> "ImprovementPruner":  # noqa: ARG002 - nothing is learnt
         """Go on; see :meth:`~inverse_design.search.pruning.TilePruner.after`."""
         return self
+
+
+class ImprovementTiles:
+    """Adds up the improvements of all members on a device, one member after another."""
+
+    cell_bytes = 12
+
+    def __init__(self, score: EnsembleImprovement, device: str) -> None:
+        """Put the members there; the incumbent is taken off their sides."""
+        self.size, self.device = score.size, device
+        members = [replace(each, side=each.side - score.incumbent / 2) for each in score.members]
+        self._members = [device_tiles(each, device) for each in members]
+        largest = max(each.magnitude for each in members)
+        rounding = (len(members) + 8) * _UNIT * largest  # of a sum of numbers of one sign, and of its division
+        self.error = max(each.error for each in self._members) + rounding + score.error
+
+    def into(self, out: Float32[Tensor, "rows columns"], tile: Tile) -> None:
+        """Write the values of a tile."""
+        first, *others = self._members
+        first.into(out, tile)
+        out.clamp_(min=0)
+        utilities = torch.empty(tile.shape, device=self.device)
+        for each in others:
+            each.into(utilities, tile)
+            out += utilities.clamp_(min=0)
+        out /= len(self._members)

@@ -146,7 +146,7 @@ class Running:
             ..__CLIENT__CERT, ..__CLIENT__KEY).
         ledger: File of finished parts, by which a killed search resumes where it stopped.
         yes: Proceed with a search of more than a minute.
-        device: Where pairs are multiplied in this process, such as cuda.
+        device: Where pairs and triples are scored in this process, such as cuda; without it, by processors.
     """
 
     workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1

@@ -20,6 +20,7 @@ from surrogates.models.base import LatentFactors, LatentNetwork
 from surrogates.uncertainty.error_model import inner_product, squared_norm
 
 _TOGETHER = 1 << 18  # numbers of a hidden layer that are made at a time: they stay in the cache
+_TOGETHER_THERE = 1 << 26  # where memory is large and every call costs: on a GPU
 _EXACT = 16  # pairs scored by sums along rows together, always as many
 
 
@@ -109,22 +110,24 @@ class NetworkScore:
         out = self.product.double_block(one, other)
         start, stop, _ = one.indices(self.size)
         left, right, _ = other.indices(self.size)
-        step = max(1, _TOGETHER // self.hidden.width)
-        for row in range(start, stop):
+        step = max(1, (_TOGETHER if out.device.type == "cpu" else _TOGETHER_THERE) // self.hidden.width)
+        tall = max(1, step // max(1, right - left))
+        for row in range(start, stop, tall):
+            rows = slice(row, min(stop, row + tall))
             for at in range(max(left, row + 1), right, step):
                 part = slice(at, min(right, at + step))
-                layer = self.hidden.tile(slice(row, row + 1), part)[0]
-                value = layer @ self.first[row] + torch.linalg.vecdot(layer, self.second[part])
+                layer = self.hidden.tile(rows, part)
+                value = (layer @ self.first[rows, :, None])[..., 0] + torch.linalg.vecdot(layer, self.second[part])
                 if len(self.root):
                     turned = layer @ self.root.T
                     value = value.add_(torch.linalg.vecdot(turned, turned), alpha=self.sign)
-                out[row - start, part.start - left : part.stop - left] += value
+                out[row - start : rows.stop - start, part.start - left : part.stop - left] += value
         return out
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
         scores = self.product.exact(first, second)
-        for at in torch.arange(len(first)).split(_EXACT):
+        for at in torch.arange(len(first)).split(_EXACT) if len(first) else ():
             full = torch.cat([at, at[-1:].expand(_EXACT - len(at))])
             i, j = first[full], second[full]
             layer = self.hidden.chosen(i, j)

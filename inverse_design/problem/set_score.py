@@ -48,9 +48,9 @@ class PairwiseSetScore:
             raise DataError(f"sets of order {self.order} have no pairs; ask for order two or more")
         if not math.isfinite(self.constant):
             raise DataError(f"the constant {self.constant} of a set score is not finite; leave it out")
-        if not 4 * self.pairs * self._product.magnitude < torch.finfo(torch.float32).max:
+        if not 4 * self.pairs * self.product.magnitude < torch.finfo(torch.float32).max:
             raise DataError(
-                f"scores of {self.pairs} pairs of size up to {self._product.magnitude:.3g} are not finite in"
+                f"scores of {self.pairs} pairs of size up to {self.product.magnitude:.3g} are not finite in"
                 " single precision; rescale the effects, or remove values that are not finite"
             )
 
@@ -73,7 +73,8 @@ class PairwiseSetScore:
         return math.comb(self.order, 2)
 
     @cached_property
-    def _product(self) -> ProductScore:
+    def product(self) -> ProductScore:
+        """Scores ``P_ij`` of pairs."""
         return ProductScore(self.side / (self.order - 1), self.left, self.right)
 
     @property
@@ -85,18 +86,18 @@ class PairwiseSetScore:
         pair [Higham 2002, section 4.2]; the spare ones cover those of bounds and thresholds. The last term
         covers the roundings of :meth:`exact` in double precision, which grow with the constant.
         """
-        largest = self.pairs * self._product.magnitude
+        largest = self.pairs * self.product.magnitude
         steps = (self.pairs + _SPARE_ROUNDINGS) * _UNIT
         double = (self.pairs * (self.left.shape[1] + 2) + 2 * self.order) * _UNIT**2
         return (
-            self.pairs * self._product.error
+            self.pairs * self.product.error
             + largest * steps / (1 - steps)
             + double * (largest + abs(self.constant))
         )
 
     def quick(self, start: int, stop: int) -> Float32[Tensor, "rows columns"]:
         """Score pairs ``P_ij`` in single precision."""
-        return self._product.block(start, stop)
+        return self.product.block(start, stop)
 
     def exact(self, positions: Int[Tensor, "m k"]) -> Float64[Tensor, "m"]:
         """Score chosen sets in double precision."""

@@ -248,6 +248,13 @@ class CombinationSpace:
         left_out = self.excluded[(self.excluded >= start) & (self.excluded < stop)]
         return self._feasible[order].number - int(self._admitted(self._spell(left_out)).sum())
 
+    def left_out_of(self, order: int) -> Int[Tensor, "m k"]:
+        """Positions of the measured combinations of an order that are left out, ascending."""
+        start, stop = self.span(order)
+        left_out = self.excluded[(self.excluded >= start) & (self.excluded < stop)]
+        genes = self.take(torch.as_tensor(left_out.astype("int64"))).genes[:, :order].contiguous()
+        return torch.searchsorted(self.entries, genes)
+
     @cached_property
     def count_left_out(self) -> int:
         """Number of combinations that may not be proposed only because they were measured."""

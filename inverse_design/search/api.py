@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.bounded import search_bounded
+from inverse_design.search.device.tiles import usable
 from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch, process_pool
 from inverse_design.search.exhaustive import in_ranges, listable, pair_score, search, search_span
 from inverse_design.search.survey import SpacePosterior, can_be_surveyed, normalised, surveys
@@ -147,7 +149,8 @@ class Engine:
         scheduler: Address of a scheduler of ``dask.distributed``, such as ``tcp://10.0.0.1:8786``; its workers
             need this package.
         approve: Called with what the search will cost before it starts; raises to stop it.
-        device: Where pairs are multiplied in this process, such as ``"cuda"``; workers use their processors.
+        device: Where pairs and triples are scored in this process, such as ``"cuda"``; workers use their
+            processors, and so does this process where the device is not there.
     """
 
     workers: int = 1  # processes of this machine; with one, the search runs in this process
@@ -157,14 +160,15 @@ class Engine:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        """Refuse fewer than one worker, and a device that is not there."""
+        """Refuse fewer than one worker, and what is no device."""
         if self.workers < 1:
             raise SpaceError(f"{self.workers} workers cannot search; give 1 or more")
-        try:
-            torch.empty(1, device=self.device).cpu()
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            reason = str(error).splitlines()[0]
-            raise SpaceError(f"device {self.device!r} cannot be used: {reason}; take cpu") from error
+        _ = self.place
+
+    @cached_property
+    def place(self) -> tuple[str, str]:
+        """The device that searches, and why it is not the one that was asked for."""
+        return usable(self.device)
 
     @property
     def spread(self) -> bool:
@@ -185,7 +189,7 @@ class Engine:
         if self.approve is not None:
             self.approve(workload(objective, fitted, space, score=score))
         if not self.spread or not in_ranges(objective, fitted, space):
-            return search(objective, fitted, space, top, score=score, device=self.device, progress=progress)
+            return search(objective, fitted, space, top, score=score, device=self.place[0], progress=progress)
         task = SearchTask.of(objective, fitted, space)
         with self._workers() as pool:
             count, ledger = _SHARDS_PER_WORKER * pool.workers, None
@@ -253,11 +257,11 @@ class Engine:
 def search_notes(
     engine: Engine, certificate: Certificate, fitted: FittedCalibrated, space: CombinationSpace
 ) -> tuple[str, ...]:
-    """Say what is special about sets of three and more; nothing about singles and pairs."""
-    order = space.orders[-1]
+    """Say what is special about sets of three and more, and where a device was not there."""
+    order, (_, fallen_back) = space.orders[-1], engine.place
+    notes = [fallen_back] if fallen_back else []
     if order <= 2:
-        return ()
-    notes = []
+        return tuple(notes)
     if math.isinf(certificate.gap):
         notes.append(
             f"warning: no bound is known for sets of order {order} under {fitted.name} and this objective: a beam"

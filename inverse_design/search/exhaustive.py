@@ -20,6 +20,9 @@ from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.beam import search_beam
 from inverse_design.search.bounded import search_bounded
+from inverse_design.search.device.pairs import search_pairs_on
+from inverse_design.search.device.tiles import device_tiles
+from inverse_design.search.device.triples import search_triples_on
 from inverse_design.search.one_pass import pass_over_pairs
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import Progress, SearchResult, TopK, search_stream
@@ -79,6 +82,7 @@ def _of(scores: Float[Tensor, "m"], cut: float) -> Evidence:
 
 
 LISTABLE = 1 << 19  # so many larger sets are scored one by one where nothing bounds them
+_TRIPLE = 3  # the order that devices look through whole
 _PAIRS = 2  # the largest order that is always searched as a whole
 _STREAMED_NUMBERS = 2**23  # effects held at a time when candidates are streamed, 64 MiB
 
@@ -109,13 +113,21 @@ def search(
     for order in space.orders:
         tick = progress if order == space.orders[-1] else None
         if order == _PAIRS and score is not None:
-            parts.append(search_pairs(score, top, space=space, device=device, progress=tick))
+            parts.append(_search_pairs(score, top, space, device=device, progress=tick))
         elif order <= _PAIRS:
             parts.append(_stream(objective, fitted, space, top, span=space.span(order), progress=tick))
         else:
-            parts.append(_search_sets(objective, fitted, space, top, order=order, progress=tick))
+            parts.append(_search_sets(objective, fitted, space, top, order=order, device=device, progress=tick))
     found = reduce(SearchResult.merge, parts)
     return replace(found, certificate=replace(found.certificate, ruled_out=space.ruled_out))
+
+
+def _search_pairs(
+    score: PairScore, top: int, space: CombinationSpace, *, device: str, progress: Progress | None
+) -> SearchResult:
+    if device == "cpu":
+        return search_pairs(score, top, space=space, progress=progress)
+    return search_pairs_on(device_tiles(score, device), score, top, space=space, progress=progress)
 
 
 def listable(space: CombinationSpace, order: int) -> bool:
@@ -137,11 +149,12 @@ def _search_sets(
     top: int,
     *,
     order: int,
+    device: str,
     progress: Progress | None,
 ) -> SearchResult:
     score = set_score(objective, fitted, space, order)
     if score is not None:
-        return _bounded(objective, fitted, space, top, score=score, progress=progress)
+        return _bounded(objective, fitted, space, top, score=score, device=device, progress=progress)
     if listable(space, order):
         return _stream(objective, fitted, space, top, span=space.span(order), progress=progress)
     worth = _worth(objective, fitted)
@@ -155,10 +168,14 @@ def _bounded(
     top: int,
     *,
     score: PairwiseSetScore,
+    device: str,
     progress: Progress | None,
 ) -> SearchResult:
-    """Search by bounds, and give the answer the scores of the objective, which ranks it the same."""
-    found = search_bounded(score, top, space=space, progress=progress)
+    """Search by bounds or on a device; the answer gets the scores of the objective, which ranks it the same."""
+    if device == "cpu" or score.order != _TRIPLE:
+        found = search_bounded(score, top, space=space, progress=progress)
+    else:
+        found = search_triples_on(score, top, space=space, device=device, progress=progress)
     if not len(found.top):
         return found
     worth = objective.utility(fitted, space.take(found.top.index)).mean

@@ -113,11 +113,8 @@ class PrunedScore(PairScore, Protocol):
         """The lowest score."""
         ...
 
-    def pruner(self, *, device: str = "cpu") -> TilePruner:
+    def pruner(self) -> TilePruner:
         """Start a search.
-
-        Args:
-            device: Where the products are made.
 
         Returns:
             A pruner with buffers of its own, one for each thread.
@@ -150,9 +147,9 @@ class Buffer(threading.local):
         numbers: Uninitialised, in single precision.
     """
 
-    def __init__(self, *shape: int, device: str = "cpu") -> None:
+    def __init__(self, *shape: int) -> None:
         """Make the buffer of a thread, when it first asks for it."""
-        self.numbers = torch.empty(shape, device=device)
+        self.numbers = torch.empty(shape)
 
 
 def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) -> ScoredPairs:
@@ -165,11 +162,11 @@ def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) ->
     whole = len(cells) // _CHUNK * _CHUNK
     chunks = cells[:whole].view(-1, _CHUNK)
     # not below: NaN passes, so that whoever asked can name the pair
-    hot = np.flatnonzero(~(chunks.amax(1).cpu().numpy() < cut))
-    at, quick = _not_below(_rows(chunks, hot), cut)
+    hot = np.flatnonzero(~(chunks.amax(1).numpy() < cut))
+    at, quick = _not_below(chunks.numpy()[hot], cut)
     at = hot[at // _CHUNK] * _CHUNK + at % _CHUNK
     if whole < len(cells):
-        late, more = _not_below(cells[whole:].cpu().numpy(), cut)
+        late, more = _not_below(cells[whole:].numpy(), cut)
         at, quick = np.concatenate([at, late + whole]), np.concatenate([quick, more])
     row, column = np.divmod(at, tile.shape[1])
     row, column = row + tile.start, column + tile.columns[0]
@@ -180,11 +177,6 @@ def reaching(scores: Float32[Tensor, "rows columns"], tile: Tile, cut: float) ->
 def _not_below(scores: NDArray[np.float32], cut: float) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     at = np.flatnonzero(~(scores < cut))
     return at, scores.reshape(-1)[at]
-
-
-def _rows(table: Float32[Tensor, "n c"], at: NDArray[np.int64]) -> NDArray[np.float32]:
-    rows = table.numpy()[at] if table.device.type == "cpu" else table[torch.from_numpy(at)].cpu().numpy()
-    return np.asarray(rows, dtype=np.float32)
 
 
 _LARGEST = 512, 2048  # a tile of 4 MB stays in the cache between the product and the pass over it
@@ -219,13 +211,13 @@ class ProductPruner:
 
     bound = ""
 
-    def __init__(self, score: ProductScore, *, device: str = "cpu") -> None:
+    def __init__(self, score: ProductScore) -> None:
         self.rows, self.columns = _WIDE if score.left.shape[1] > _DEEP else _LARGEST
         self.error = score.error
-        self._products = Products(score, device=device)
+        self._products = Products(score)
         # Large enough for the tiles of either kind: another pruner may choose them.
         cells = min(score.size**2, max(map(math.prod, (_LARGEST, _WIDE))))
-        self._buffer = Buffer(cells, device=device)
+        self._buffer = Buffer(cells)
 
     def sift(self, tile: Tile, cut: float) -> ScoredPairs:
         """Score a whole tile; see :meth:`~inverse_design.search.pruning.TilePruner.sift`."""
@@ -275,13 +267,10 @@ class LeadingPruner:
     bound: ClassVar[str] = "leading columns"
 
     @classmethod
-    def of(
-        cls, score: ProductScore, directions: Float64[Tensor, "d q"], *, device: str = "cpu"
-    ) -> "LeadingPruner":
+    def of(cls, score: ProductScore, directions: Float64[Tensor, "d q"]) -> "LeadingPruner":
         """Project the factors."""
         bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
-        whole, bounding = ProductPruner(score, device=device), ProductPruner(bounds, device=device)
-        return cls(score, whole, bounding, settled=_SETTLED, worth=_WORTH)
+        return cls(score, ProductPruner(score), ProductPruner(bounds), settled=_SETTLED, worth=_WORTH)
 
     @classmethod
     def of_likelihood(cls, score: LikelihoodScore | PooledScore) -> "LeadingPruner | BlockPruner":
@@ -325,12 +314,12 @@ class LeadingPruner:
         return self.whole if failed >= _PATIENCE else replace(self, seen=seen, failed=failed)
 
 
-def deep_sifter(score: ProductScore, *, device: str = "cpu") -> LeadingPruner | ProductPruner:
+def deep_sifter(score: ProductScore) -> LeadingPruner | ProductPruner:
     """Start the search of a score of many columns."""
     directions, share = leading_directions((score.left, score.right))
     if share < _MOST:
-        return ProductPruner(score, device=device)
-    return LeadingPruner.of(score, directions, device=device)
+        return ProductPruner(score)
+    return LeadingPruner.of(score, directions)
 
 
 def _projected(factor: Tensor, directions: Float64[Tensor, "d q"]) -> Float64[Tensor, "v n"]:

@@ -107,7 +107,6 @@ def search_pairs(
     *,
     space: CombinationSpace,
     rows: tuple[int, int] | None = None,
-    device: str = "cpu",
     progress: Progress | None = None,
 ) -> SearchResult:
     """Find the ``k`` best valid pairs of a space, or of some of its rows, exactly.
@@ -127,7 +126,6 @@ def search_pairs(
         k: How many pairs.
         space: What may be proposed; its orders other than two are not searched.
         rows: Position of the first ``i`` of a shard and one past its last; by default all.
-        device: Where the products of factors are made, such as ``"cuda"``; the answer is the same.
         progress: Called after each block with the pairs done and the pairs in all.
 
     Returns:
@@ -145,7 +143,7 @@ def search_pairs(
     begin, finish = rows or (0, score.size)
     if not 0 <= begin <= finish <= score.size:
         raise SpaceError(f"rows {begin} to {finish} are not within {score.size} entries")
-    pruner, mask = _sifter(score, device), PairMask(space.rules)
+    pruner, mask = _sifter(score), PairMask(space.rules)
     bound = pruner.bound
     top, error, rescored, pruned = TopK.empty(k), pruner.error, 0, 0
     near = _Shortlist.empty(-torch.inf)
@@ -194,15 +192,15 @@ def _first_valid(score: PairScore, k: int, space: CombinationSpace, rows: tuple[
     return top
 
 
-def _sifter(score: PairScore, device: str) -> TilePruner:
+def _sifter(score: PairScore) -> TilePruner:
     if isinstance(score, PrunedScore):
-        return score.pruner(device=device)
+        return score.pruner()
     if isinstance(score, LikelihoodScore | PooledScore):
         return LeadingPruner.of_likelihood(score)
     if not isinstance(score, ProductScore):
         return BlockPruner(score)
     deep = score.left.shape[1] > _DEEP
-    return deep_sifter(score, device=device) if deep else ProductPruner(score, device=device)
+    return deep_sifter(score) if deep else ProductPruner(score)
 
 
 def tiles_of(begin: int, finish: int, size: int, pruner: TilePruner) -> Iterator[Tile]:

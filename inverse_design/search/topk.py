@@ -166,7 +166,7 @@ def search_stream(
         valid = torch.nonzero(space.valid(batch)).flatten()
         if len(valid):
             scores = score(batch.rows(valid)).to(torch.float64)
-            _refuse_endless(scores, batch.rows(valid), space)
+            refuse_endless(scores, batch.rows(valid), space)
             top = top.offer(valid + start, scores)
         done, scored = done + end - start, scored + len(valid)
         if progress is not None:
@@ -176,7 +176,8 @@ def search_stream(
     return SearchResult(top, certificate)
 
 
-def _refuse_endless(scores: Float[Tensor, "b"], batch: PerturbationBatch, space: CombinationSpace) -> None:
+def refuse_endless(scores: Float[Tensor, "b"], batch: PerturbationBatch, space: CombinationSpace) -> None:
+    """Refuse scores that are NaN or infinite, and name the first candidate."""
     wrong = ~(scores < torch.inf)
     if bool(wrong.any()):
         row = int(wrong.int().argmax())

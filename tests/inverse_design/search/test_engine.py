@@ -232,7 +232,7 @@ def test_no_workers() -> None:
         Engine(workers=0)
 
 
-@pytest.mark.parametrize("device", ["meta", "cuda:99", "no-such-place"])
-def test_devices_that_are_not_there_are_refused(device: str) -> None:
+@pytest.mark.parametrize("device", ["meta", "no-such-place"])
+def test_what_is_no_device_is_refused(device: str) -> None:
     with pytest.raises(SpaceError, match=f"device '{device}' cannot be used: .*; take cpu"):
         Engine(device=device)

@@ -1,6 +1,5 @@
 import itertools
 
-import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -32,14 +31,13 @@ def test_what_is_not_below_the_cut_is_found(rows: int, columns: int, cut: float)
     assert repr(list(zip(first, second, found.quick.tolist(), strict=True))) == repr(wanted)
 
 
-@pytest.mark.parametrize("device", ["cpu"])
-def test_products_in_buffers_are_the_blocks(device: str) -> None:
+def test_products_in_buffers_are_the_blocks() -> None:
     generator = torch.Generator().manual_seed(0)
     side, left, right = (
         torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((30,), (30, 4), (30, 4))
     )
     score = ProductScore(side, left, right)
-    product, block = ProductPruner(score, device=device), BlockPruner(score)
+    product, block = ProductPruner(score), BlockPruner(score)
     for tile in (Tile(0, 8, (0, 30)), Tile(8, 30, (8, 17)), Tile(8, 30, (17, 30))):
         one, other = (pruner.sift(tile, 0.5) for pruner in (product, block))
         assert torch.equal(one.positions, other.positions)
