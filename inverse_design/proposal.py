@@ -78,6 +78,7 @@ class Proposal:
             readouts): ``epistemic``, which more data would remove, ``aleatoric``, and the part of it that is
             ``measurement``.
         baselines: The distance (or score) of doing nothing and of the best measured condition.
+        level: Probability of the bounds, and of the set.
         inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
             probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
             out; for sets of three and more there is none.
@@ -96,6 +97,7 @@ class Proposal:
     notes: tuple[str, ...]
     spread: pd.DataFrame
     baselines: Baselines
+    level: float = 0.9
     inverse_set: InverseSet | None = None
     turns: Turns | None = None
 
@@ -277,6 +279,7 @@ def _propose(  # noqa: PLR0913 - as the verb
         notes=tuple(sorted(notes, key=lambda note: not note.startswith("warning"))),
         spread=spread_table(decompose(fitted, batch, question.training), table["perturbation"], aligned.columns),
         baselines=nothing,
+        level=level,
         inverse_set=placed.inverse_set,
         turns=listing.turns,
     )

@@ -27,7 +27,7 @@ from benchmarks.causal_matching.rows import (
 )
 from inverse_design.cli.console import output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
-from inverse_design.plot import write_figure
+from inverse_design.plot.style import write_figure
 from surrogates.evaluation.intervals import Row, write_json
 
 CAUSAL = "causal"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 
 from benchmarks.causal_matching.rows import DISTANCE
-from inverse_design.plot import LINES, name_lines, themed, titled, upright
+from inverse_design.plot.style import LINES, name_lines, themed, titled, upright
 from surrogates.evaluation.intervals import Row
 
 

@@ -14,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.text import Text
 
 from inverse_design.errors import masked
+from surrogates.summary import printable
 
 PROGRAM = "inverse-design"
 _LABEL = 10
@@ -72,11 +73,6 @@ def output() -> Console:
 def complaints() -> Console:
     """Open standard error."""
     return PipedConsole(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
-
-
-def printable(text: object) -> str:
-    """Replace what could steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
 
 
 def say(console: Console, text: str = "", style: str = "") -> None:

@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
 
-from inverse_design.cli.console import PROGRAM, Run, printable
+from inverse_design.cli.console import PROGRAM, Run
 from inverse_design.errors import masked
 from surrogates.registry import installed_version
+from surrogates.summary import printable
 from surrogates.whole_file import write_whole
 
 

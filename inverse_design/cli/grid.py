@@ -9,7 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from inverse_design.cli.console import printable
+from surrogates.summary import printable
 
 _GAP, _NARROW_GAP = 2, 1
 

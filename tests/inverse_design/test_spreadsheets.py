@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from inverse_design.plot import ranking_figure, write_figure
+from inverse_design.plot.style import name_lines, new_axes, write_figure
 from inverse_design.spreadsheets import as_written, harmless, save_csv, save_workbook
 from inverse_design.value_tables import text_table
 from surrogates.summary import as_html
@@ -90,7 +90,9 @@ def test_names_are_escaped_in_html_and_svg(tmp_path: Path) -> None:
     shown = as_html([NAMES[0]], table)
     assert "<script" not in shown
     assert shown.count("&lt;script&gt;") == 2
-    write_figure(ranking_figure(table, title=NAMES[0], level=0.9), tmp_path / "a.svg")
+    axes = new_axes(3.0, 2.0)
+    name_lines(axes, dict.fromkeys(NAMES, (0.5, "#000000")))
+    write_figure(axes.figure, tmp_path / "a.svg")
     assert "<script" not in (tmp_path / "a.svg").read_text()
     drawn = "".join(ET.parse(tmp_path / "a.svg").getroot().itertext())  # noqa: S314 - our own file
     assert all(name in drawn for name in NAMES)

@@ -25,6 +25,7 @@ from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.models.wrappers.public_law import BORROWED
+from surrogates.summary import printable
 
 LONG = 60.0  # seconds; what takes less is done without asking
 REAL, REAL_TARGET = "norman2019_expr", "CEBPE+KLF1"
@@ -328,14 +329,10 @@ def _write(run: Run, answer: Answer, truth: str, place: Path, drawn: Path) -> li
     asking = answer.asking
     known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
     written = [*write_answer(answer, place, known), drawn]
-    from inverse_design.plot import ranking_figure, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
+    from inverse_design.plot import ranking, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
+    from inverse_design.plot.style import figure_of  # noqa: PLC0415 - the same
 
-    picture = ranking_figure(
-        answer.proposal.table,
-        title=f"Which pair reaches {truth}?",
-        level=asking.level,
-        marked=truth,
-        nothing=answer.proposal.baselines.nothing,
-    )
+    picture = figure_of(ranking(answer.proposal, truth=truth))
+    picture.suptitle(printable(f"Which pair reaches {truth}?"), x=0.01, ha="left")
     write_figure(picture, written[-1])
     return written

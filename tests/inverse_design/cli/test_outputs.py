@@ -12,7 +12,7 @@ from strategies.worlds import command
 from inverse_design.cli.console import Run
 from inverse_design.cli.outputs import check_writable, manifest, sidecar_of, table_endings, write_table
 from inverse_design.errors import OutputError
-from inverse_design.plot import titled, write_figure
+from inverse_design.plot.style import titled, write_figure
 from inverse_design.spreadsheets import as_written
 from surrogates.evaluation.intervals import write_json
 from surrogates.whole_file import write_whole

@@ -1,37 +1,19 @@
-import math
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
-import pandas as pd
 import pytest
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from strategies.judged import cards
 
 from inverse_design.cli.verbs.calibration import reliability_of
-from inverse_design.plot import (
-    BLUE,
-    INK,
-    ORANGE,
-    calibration_figure,
-    curves_figure,
-    ranking_figure,
-    scorecard_figure,
-    write_figure,
-)
+from inverse_design.plot import calibration_figure, curves_figure, scorecard_figure, svg_of, write_figure
+from inverse_design.plot.style import BLUE, INK, ORANGE, new_axes
 from inverse_design.validate.calibration_rows import calibration_rows
 from inverse_design.validate.replay import FOUND
 from surrogates.evaluation.intervals import Row
-
-NAN = math.nan
-TABLE = pd.DataFrame({
-    "perturbation": ["A+B", "<A&B>", "$C$+D"],
-    "distance": [1.0, 2.0, 3.0],
-    "lower": [0.5, 1.0, NAN],
-    "upper": [1.5, 4.0, NAN],
-})  # fmt: skip
 
 
 def score(model: str, value: float, low: float, high: float, novelty: str = "single, unseen") -> Row:
@@ -68,23 +50,6 @@ def signs_of(axes: Axes) -> list[tuple[str, str, str, float]]:
         )
         for each in marks
     ]
-
-
-def test_the_ranking_has_a_line_for_each_candidate_and_marks_the_truth() -> None:
-    (axes,) = ranking_figure(TABLE, title="a < b", level=0.9, marked="<A&B>").axes
-    assert names_of(axes) == ["A+B", "<A&B> (truth)", "$C$+D"]
-    assert [(colour, marker) for colour, marker, *_ in signs_of(axes)] == [(BLUE, "o"), (ORANGE, "s"), (BLUE, "o")]
-    spans = [tuple(line.get_xdata()) for line in axes.lines if line.get_marker() == "None"]
-    assert spans == [(0.5, 1.5), (1.0, 4.0), (3.0, 3.0)]
-    assert axes.get_ylim()[0] > axes.get_ylim()[1]  # the first stands on top
-    assert "smaller is better" in axes.get_xlabel()
-
-
-def test_doing_nothing_is_a_line_across_the_ranking() -> None:
-    plain, lined = (ranking_figure(TABLE, title="t", level=0.9, nothing=each).axes[0] for each in (NAN, 2.5))
-    assert len(lined.lines) == len(plain.lines) + 1
-    assert [text.get_text() for text in lined.texts] == [" doing nothing"]
-    assert not plain.texts
 
 
 def test_the_scorecard_shows_the_best_first_and_what_cannot_be_told_as_a_ring() -> None:
@@ -160,7 +125,7 @@ def test_nothing_to_draw_is_an_empty_picture(tmp_path: Path) -> None:
 def test_the_same_numbers_give_the_same_file(tmp_path: Path, ending: str, start: bytes) -> None:
     def written(name: str) -> bytes:
         path = tmp_path / f"{name}{ending}"
-        write_figure(ranking_figure(TABLE, title="a < b", level=0.9, marked="<A&B>"), path)
+        write_figure(scorecard_figure(SCORES, title="a < b"), path)
         return path.read_bytes()
 
     first, second = written("one"), written("two")
@@ -170,9 +135,22 @@ def test_the_same_numbers_give_the_same_file(tmp_path: Path, ending: str, start:
 
 def test_words_stay_words_and_the_caller_s_settings_stay(tmp_path: Path) -> None:
     before = dict(mpl.rcParams)
-    figure: Figure = ranking_figure(TABLE, title="a < b", level=0.9)
+    figure: Figure = scorecard_figure([*SCORES, score("$C$+D", 2.0, 1.0, 3.0)], title="a < b")
     write_figure(figure, tmp_path / "a.svg")
     assert dict(mpl.rcParams) == before
     root = ET.fromstring((tmp_path / "a.svg").read_text())  # noqa: S314
     texts = {each.text for each in root.iter() if each.tag.endswith("text")}
-    assert {"a < b", "<A&B>", "$C$+D"} <= texts
+    assert {"a < b", "<far>", "$C$+D"} <= texts
+
+
+def test_a_figure_of_a_page_has_ids_of_its_own_and_hover_titles() -> None:
+    axes = new_axes(2.0, 2.0)
+    axes.plot([1.0], [2.0], "o", gid="candidate-0")
+    text = svg_of(axes.figure, name="one", titles={"candidate-0": "<b>A & B"})
+    root = ET.fromstring(text)  # noqa: S314
+    ids = {each.get("id") for each in root.iter() if each.get("id")}
+    assert ids
+    assert all(str(each).startswith("one-") for each in ids)
+    assert "<title>&lt;b&gt;A &amp; B</title>" in text
+    links = {each.get("{http://www.w3.org/1999/xlink}href") for each in root.iter()} - {None}
+    assert links <= {f"#{each}" for each in ids}

@@ -1,61 +1,21 @@
-"""Figures: rankings, the scorecard, curves of a replay and the calibration card; same numbers, same bytes."""
+"""Figures of measurements on a screen: the scorecard, curves of a replay, and the calibration card."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import pandas as pd
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from inverse_design.cli.console import PROGRAM, printable
+from inverse_design.plot.style import BLUE, INK, LINES, ORANGE, interval, name_lines, themed, titled, upright
 from inverse_design.validate.forward import RATIO, verdict
 from inverse_design.validate.judged import Bin
 from inverse_design.validate.replay import FOUND
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.metrics import exact_binomial_interval
-from surrogates.whole_file import write_whole
+from surrogates.summary import printable
 
-BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#999999", "#DDDDDD"
-LINES = (INK, GREY, ORANGE, "#009E73", "#CC79A7", BLUE, "#56B4E9", "#E69F00")  # Okabe and Ito
-_STYLE: dict[Any, Any] = {
-    "axes.axisbelow": True,
-    "axes.edgecolor": PALE,
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlelocation": "left",
-    "axes.titlesize": 9,
-    "figure.titlesize": 11,
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "grid.color": PALE,
-    "legend.frameon": False,
-    "pdf.fonttype": 42,
-    "savefig.dpi": 200,
-    "svg.fonttype": "none",  # words stay words: they can be searched and read aloud
-    "svg.hashsalt": "inverse-design",
-    "text.color": INK,
-    "text.parse_math": False,  # a name with two dollar signs is a name
-    "xtick.color": PALE,
-    "xtick.labelcolor": INK,
-    "ytick.color": PALE,
-    "ytick.labelcolor": INK,
-}
-_APART = 0.055  # of the height of the axes, between names
-# Without a date, so that the same numbers give the same file; signed, so that it may be overwritten.
-_METADATA = {
-    ".svg": {"Date": None, "Creator": PROGRAM},
-    ".pdf": {"CreationDate": None, "Creator": PROGRAM},
-    ".png": {"Software": PROGRAM},
-}
 _WIDTH, _ROW, _AROUND = 7.6, 0.22, 1.3  # inches: of a figure, of a line, and of all that stands around the lines
 _TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # of ratios
 _SIGNS = {"better": (BLUE, "dot"), "worse": (ORANGE, "square")}
@@ -63,106 +23,6 @@ _SIDE = 2.5  # inches of a panel
 _BAND = "#C8DCEB"
 _SHIFT = 0.008  # so that two marks of one level do not hide each other
 _COVERAGE, _STATED = "coverage_", "posterior_coverage_"
-
-
-@contextmanager
-def themed() -> Iterator[None]:
-    """Draw in the style of this package; what the caller has set elsewhere is left alone."""
-    with rc_context(_STYLE):
-        yield
-
-
-def titled(width: float, height: float, title: str) -> Figure:
-    """Begin a figure of so many inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    figure.suptitle(printable(title), x=0.01, ha="left")
-    return figure
-
-
-def write_figure(figure: Figure, path: Path) -> None:
-    """Write a figure as .svg, .png or .pdf, whole or not at all."""
-    ending = path.suffix
-    metadata = _METADATA[ending]
-    with themed():
-        write_whole(path, lambda place: figure.savefig(place, format=ending.removeprefix("."), metadata=metadata))
-
-
-def interval(axes: Axes, place: int, numbers: Sequence[float], *, colour: str, sign: str) -> None:
-    """Draw a value with its interval along x: low, value and high."""
-    low, value, high = numbers
-    axes.plot((low, high), (place, place), color=colour, linewidth=2, solid_capstyle="butt")
-    filled = "white" if sign == "ring" else colour
-    axes.plot([value], [place], "s" if sign == "square" else "o", color=colour, markerfacecolor=filled)
-
-
-def upright(
-    axes: Axes, places: range | Sequence[float], rows: Sequence[Row], *, colour: str, sign: str = "o"
-) -> None:
-    """Draw values with their intervals along y."""
-    for place, row in zip(places, rows, strict=True):
-        axes.plot((place, place), (row.low, row.high), color=colour, linewidth=1.5, solid_capstyle="butt")
-        axes.plot([place], [row.value], sign, color=colour, markersize=4.5)
-
-
-def name_lines(axes: Axes, ends: Mapping[str, tuple[float, str]]) -> None:
-    """Write the name of each line at its end, a height and a colour, none on another; the limits stand already."""
-    low, high = map(float, axes.get_ylim())
-    if axes.get_yscale() == "log":
-        shares = {name: math.log(end / low) / math.log(high / low) for name, (end, _) in ends.items()}
-    else:
-        shares = {name: (end - low) / (high - low) for name, (end, _) in ends.items()}
-    for name, place in _apart(shares).items():
-        arrow = {"arrowstyle": "-", "color": ends[name][1], "shrinkA": 1, "shrinkB": 0, "relpos": (0.0, 0.5)}
-        axes.annotate(
-            printable(name),
-            xy=(1.0, shares[name]),
-            xytext=(1.05, place),
-            xycoords="axes fraction",
-            textcoords="axes fraction",
-            va="center",
-            annotation_clip=False,
-            arrowprops=arrow,
-        )
-
-
-def _apart(heights: Mapping[str, float]) -> dict[str, float]:
-    """Push heights apart: upwards from the lowest, and down again from the top where there is no more room."""
-    upwards = sorted(heights, key=lambda each: heights[each])
-    places = {name: max(0.0, heights[name]) for name in upwards}
-    for below, above in pairwise(upwards):
-        places[above] = max(places[above], places[below] + _APART)
-    highest = 1.0
-    for name in reversed(upwards):
-        places[name] = min(places[name], highest)
-        highest = places[name] - _APART
-    return places
-
-
-def ranking_figure(
-    table: pd.DataFrame, *, title: str, level: float, marked: str = "", nothing: float = math.nan
-) -> Figure:
-    """Draw what an experiment with each candidate will show, with its interval."""
-    bounded = "distance" if "distance" in table else "utility"
-    table = table.fillna({"lower": table[bounded], "upper": table[bounded]})
-    names = [str(name) for name in table["perturbation"]]
-    with themed():
-        figure = titled(_WIDTH, _AROUND + _ROW * len(names), title)
-        axes = figure.subplots()
-        bounds = table[["lower", bounded, "upper"]].to_numpy(float).tolist()
-        for place, (name, numbers) in enumerate(zip(names, bounds, strict=True)):
-            colour, sign = (ORANGE, "square") if name == marked else (BLUE, "dot")
-            interval(axes, place, numbers, colour=colour, sign=sign)
-        if math.isfinite(nothing):
-            axes.axvline(nothing, color=INK, linewidth=1)
-            axes.annotate(" doing nothing", (nothing, 0), xycoords=("data", "axes fraction"), va="bottom")
-        axes.set_title(f"dot: expected {bounded}; line: {100 * level:.3g} % interval of what will be measured")
-        labels = [printable(f"{name} (truth)" if name == marked else name) for name in names]
-        axes.set_yticks(range(len(names)), labels=labels)
-        axes.set_ylim(len(names) - 0.4, -0.6)
-        axes.grid(visible=False, axis="y")
-        better = "smaller" if bounded == "distance" else "larger"
-        axes.set_xlabel(f"{bounded} ({better} is better)")
-    return figure
 
 
 def scorecard_figure(rows: Sequence[Row], *, title: str) -> Figure:
