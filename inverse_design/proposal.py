@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 import torch
@@ -51,6 +52,7 @@ from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
 
+_CERTAIN = 0.999
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
 
 
@@ -103,21 +105,50 @@ class Proposal:
 
     @property
     def verdict(self) -> str:
-        """The answer in a sentence: the first row, and how sure it is."""
-        best = self.table.iloc[0]
-        said = [f"{best['perturbation']} comes first of {self.space.count_valid:,} candidates"]
-        if not math.isnan(best["probability"]):
-            said.append(f"probability {best['probability']:.2g}")
+        """The answer in plain words: the first row, how sure it is, and what it is worth."""
+        return " ".join(self._sentences)
+
+    @property
+    def _sentences(self) -> tuple[str, str]:
+        best, nothing = self.table.iloc[0], f"doing nothing {self.baselines.nothing:.3g}"
         bounded = DISTANCE if DISTANCE in self.table else "utility"
         bounds = "" if math.isnan(best["lower"]) else f" ({best['lower']:.3g} to {best['upper']:.3g})"
-        return ", ".join([*said, f"{bounded} {best[bounded]:.3g}{bounds}"])
+        expected = f"Expected {bounded} {best[bounded]:.3g}{bounds}; {nothing}."
+        if not bool(self.table["beats_nothing"].any()):
+            return f"No row beats doing nothing. First: {best['perturbation']}.", expected
+        return f"Best of {self.space.count_valid:,}: {best['perturbation']}{self._sure}.", expected
+
+    @property
+    def _sure(self) -> str:
+        share, promise = float(self.table["probability"].iloc[0]), self.fitted.promise
+        if math.isnan(share):
+            return ""
+        said = ", more than 99.9 %" if share > _CERTAIN else f", {100 * share:.2g} %"
+        behind = "" if promise is None else f" (calibrated on {len(promise.parts)} held-out pairs)"
+        return f"{said} likely to have made this state{behind}"
+
+    def report(self, path: str | Path, *, truth: str = "") -> Path:
+        """Write one self-contained page about it: verdict, candidates with reasons, figures, downloads.
+
+        Args:
+            path: An .html file, which is replaced if it is there.
+            truth: The label of a held-out condition to mark.
+
+        Returns:
+            The file.
+        """
+        from inverse_design.report import write_page  # noqa: PLC0415 - figures and templates, where they are wanted
+        from inverse_design.report.proposals import proposal_page  # noqa: PLC0415 - the same
+
+        return write_page(proposal_page(self, truth=truth), path)
 
     def __repr__(self) -> str:
         warnings = [note for note in self.notes if note.startswith("warning")]
+        (first, expected), at = self._sentences, self.baselines
         more = f" (and {len(warnings) - 1} more warnings)" if len(warnings) > 1 else ""
         return lines_of(
-            f"Proposal for {self.target.name!r}: {self.verdict}",
-            f"{self.baselines.name}: {self.baselines.line}; model {self.fitted.name}",
+            f"Proposal for {self.target.name!r}: {first}",
+            f"{expected[:-1]}; best measured, {at.best_label}, {at.best:.3g}; model {self.fitted.name}",
             self.inverse_set.line if self.inverse_set is not None else "",
             *warnings[:1],
             f"table of {len(self.table)} rows, explanations, notes{more}",

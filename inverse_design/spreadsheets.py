@@ -25,9 +25,14 @@ _DIGITS = "%.10g"  # what differs behind the tenth digit depends on the number o
 
 
 def save_csv(table: pd.DataFrame, path: Path) -> None:
-    """Write comma-separated values of ten digits."""
-    safe = harmless(table)
-    safe.to_csv(path, index=False, float_format=_DIGITS, lineterminator="\n", encoding="utf-8", errors="replace")
+    """Write comma-separated values of ten digits into a file."""
+    path.write_text(csv_text(table), encoding="utf-8", errors="replace", newline="")
+
+
+def csv_text(table: pd.DataFrame) -> str:
+    """Write comma-separated values of ten digits as a text."""
+    text: str = harmless(table).to_csv(index=False, float_format=_DIGITS, lineterminator="\n")
+    return text
 
 
 def harmless(table: pd.DataFrame) -> pd.DataFrame:

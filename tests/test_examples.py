@@ -26,7 +26,7 @@ def example(capsys: pytest.CaptureFixture[str]) -> Callable[[str], tuple[dict[st
 def test_a_frame_is_answered(example: Callable[[str], tuple[dict[str, Any], str]]) -> None:
     names, said = example("frame")
     assert names["answer"].table["perturbation"][0] == "G027+G037"  # as `python examples/bench.py reveal` says
-    assert said.startswith("Proposal for 'effect': G027+G037 comes first of 720 candidates")
+    assert said.startswith("Proposal for 'effect': Best of 720: G027+G037, more than 99.9 % likely")
 
 
 def test_an_objective_of_ones_own_ranks(example: Callable[[str], tuple[dict[str, Any], str]]) -> None:

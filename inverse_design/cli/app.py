@@ -160,6 +160,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     target: Annotated[str, Parameter(group=ASKING)],
     context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    report: Annotated[str | None, Parameter(group=ASKING)] = None,
     asking: Asking = _ASKING,
     restrictions: Restrictions = _RESTRICTIONS,
     running: Running = _RUNNING,
@@ -174,6 +175,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
             of kind profile, signature, shift or scalar.
         context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
+        report: Where to write a page about it, one .html file: verdict, candidates with reasons, figures.
         asking: What is asked.
         restrictions: What may be proposed.
         running: How the space is searched.
@@ -188,6 +190,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         target=target,
         context=context,
         destination=output,
+        page=report,
         asking=asking,
         restrictions=restrictions,
         running=running,

@@ -20,6 +20,7 @@ from surrogates.registry import Registry, installed_version
 from surrogates.whole_file import staged, write_whole
 
 PICTURE_ENDINGS = (".svg", ".png", ".pdf")
+PAGE_ENDING = ".html"
 METADATA_KEY = b"inverse_design"
 DISTRIBUTION = "inverse-design"
 _SIGN = f'"tool": "{DISTRIBUTION}"'.encode()  # of a manifest
@@ -52,7 +53,7 @@ def check_writable(
 
 def _is_ours(file: Path) -> bool:
     """Tell whether nothing that others have written would be lost: figures and manifests say who wrote them."""
-    picture = file.suffix in PICTURE_ENDINGS
+    picture = file.suffix in (*PICTURE_ENDINGS, PAGE_ENDING)
     sign = DISTRIBUTION.encode() if picture else _SIGN
     there = [each for each in (file, sidecar_of(file)) if each.exists() and each.stat().st_size]
     signed = [each for each in there if picture or each.suffix == ".json"]

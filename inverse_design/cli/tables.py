@@ -12,7 +12,7 @@ from inverse_design.problem.explanation import Contribution
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal
 from inverse_design.search.inverse_set import InverseSet
-from inverse_design.search.topk import Certificate
+from inverse_design.search.topk import certificate_line
 
 _ANSWERS = ("beats_nothing", "in_set")
 
@@ -63,30 +63,6 @@ def show_set(console: Console, found: InverseSet | None) -> None:
     say(console, found.line)
     if found.complaint:
         say(console, found.complaint, "bold yellow")
-
-
-def certificate_line(certificate: Certificate, orders: Sequence[int]) -> str:
-    """Say what a search looked at."""
-    what = (
-        "candidates" if len(orders) > 1 else {1: "singles", 2: "pairs", 3: "triples"}.get(orders[0], "candidates")
-    )
-    left_out = f", {certificate.masked:,} left out as measured or ruled out" if certificate.masked else ""
-    if certificate.ruled_out.keys() - {"measured"}:
-        reasons = ", ".join(f"{number:,} {reason}" for reason, number in certificate.ruled_out.items())
-        left_out = f", left out: {reasons}"
-    pruned = f", {certificate.pruned:,} shown to be worse unscored" if certificate.pruned else ""
-    scored = f"{certificate.scanned:,} {what} scored{pruned}{left_out}, in {certificate.seconds:.2f} s"
-    return f"{_guarantee(certificate)}: {scored}"
-
-
-def _guarantee(certificate: Certificate) -> str:
-    if certificate.exact:
-        return "exact"
-    if certificate.rank_error:
-        return f"not exact: ranks may be off by up to {certificate.rank_error:,}"
-    if math.isinf(certificate.gap):
-        return "not proven: no bound is known, better candidates may have been missed"
-    return f"stopped early: a candidate not looked at may be better by up to {certificate.gap:.3g}"
 
 
 def show_search(console: Console, proposal: Proposal) -> None:

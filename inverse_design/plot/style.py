@@ -147,7 +147,7 @@ def svg_of(figure: Figure, *, name: str, titles: Mapping[str, str] | None = None
     with themed():
         figure.savefig(place, format="svg", metadata=_METADATA[".svg"])
     text = place.getvalue()
-    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for mark, said in (titles or {}).items():
         text = text.replace(f'<g id="{mark}">', f'<g id="{mark}"><title>{html.escape(printable(said))}</title>')
     text = re.sub(r' id="', f' id="{name}-', text)

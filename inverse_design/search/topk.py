@@ -1,8 +1,9 @@
 """The best of many scores as a mergeable reduction, and search by scoring every candidate of a range in turn."""
 
+import math
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -108,6 +109,30 @@ class Certificate:
             gap=max(self.gap, other.gap),
             ruled_out=dict(Counter(self.ruled_out) + Counter(other.ruled_out)),
         )
+
+
+def certificate_line(certificate: Certificate, orders: Sequence[int]) -> str:
+    """Say what a search looked at."""
+    what = (
+        "candidates" if len(orders) > 1 else {1: "singles", 2: "pairs", 3: "triples"}.get(orders[0], "candidates")
+    )
+    left_out = f", {certificate.masked:,} left out as measured or ruled out" if certificate.masked else ""
+    if certificate.ruled_out.keys() - {"measured"}:
+        reasons = ", ".join(f"{number:,} {reason}" for reason, number in certificate.ruled_out.items())
+        left_out = f", left out: {reasons}"
+    pruned = f", {certificate.pruned:,} shown to be worse unscored" if certificate.pruned else ""
+    scored = f"{certificate.scanned:,} {what} scored{pruned}{left_out}, in {certificate.seconds:.2f} s"
+    return f"{_guarantee(certificate)}: {scored}"
+
+
+def _guarantee(certificate: Certificate) -> str:
+    if certificate.exact:
+        return "exact"
+    if certificate.rank_error:
+        return f"not exact: ranks may be off by up to {certificate.rank_error:,}"
+    if math.isinf(certificate.gap):
+        return "not proven: no bound is known, better candidates may have been missed"
+    return f"stopped early: a candidate not looked at may be better by up to {certificate.gap:.3g}"
 
 
 @dataclass(frozen=True)

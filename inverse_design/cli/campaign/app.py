@@ -213,6 +213,20 @@ def status(*, quick: bool = False, place: Place = _PLACE) -> None:
     run_status(place=place, quick=quick)
 
 
+@campaign.command(help_epilogue=examples("campaign report campaign.html"))
+def report(destination: str, /, *, force: bool = False, place: Place = _PLACE) -> None:
+    """Write a page about a campaign, one .html file: its best, its rounds, whether its bounds held, its log.
+
+    Args:
+        destination: Where to write it.
+        force: Overwrite a file that this program has not written.
+        place: Which campaign.
+    """
+    from inverse_design.cli.campaign.report import run_report
+
+    run_report(destination, place=place, force=force)
+
+
 @campaign.command(help_epilogue=examples("campaign history"))
 def history(*, place: Place = _PLACE) -> None:
     """List everything that happened: what, when, and by whom.

@@ -17,6 +17,7 @@ from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, measured, probability
+from inverse_design.cli.outputs import PAGE_ENDING, check_writable
 from inverse_design.errors import NothingToProposeError
 from surrogates.evaluation.intervals import Row
 
@@ -159,6 +160,19 @@ def run_status(*, place: Place, quick: bool) -> None:
         say(console, f"warning: out of scale: {sentence}", "bold yellow")
     say(console)
     _show_prospect(console, campaign, status, quick=quick)
+
+
+def run_report(destination: str, *, place: Place, force: bool) -> None:
+    """Write the page about a campaign."""
+    from inverse_design.report import write_page  # noqa: PLC0415 - figures and templates, where they are wanted
+    from inverse_design.report.campaigns import campaign_page  # noqa: PLC0415 - the same
+
+    file = check_writable(destination, endings=(PAGE_ENDING,), force=force)
+    campaign = open_campaign(place)
+    status = campaign.status()
+    advice = campaign.advice(campaign.batch()) if status.open and status.rounds else None
+    written = write_page(campaign_page(campaign, facts=facts_of(campaign, status), advice=advice), file)
+    say(output(), f"wrote {written}")
 
 
 def run_history(*, place: Place) -> None:

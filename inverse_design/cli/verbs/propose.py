@@ -10,7 +10,7 @@ from inverse_design.candidates import borrows
 from inverse_design.cli.console import Run, complaints, output, say, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, SCHEDULER_TRUST, Asking, Reading, Restrictions, Running
-from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
+from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.errors import SpaceError
@@ -62,6 +62,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     target: str,
     context: str | None,
     destination: str | None,
+    page: str | None,
     asking: Asking,
     restrictions: Restrictions,
     running: Running,
@@ -77,21 +78,25 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         if destination is not None
         else None
     )
+    if page is not None:
+        check_writable(page, endings=(PAGE_ENDING,), inputs=inputs, force=run.force)
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
     answer = solve(screen, wanted, asking, constraints, engine=engine_of(running))
-    console = output()
-    if place is None:
-        show_answer(console, answer)
-        return
+    console, written = output(), list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
+    known = manifest(run, screen, seed=asking.seed, settings=settings)
     # Written first: whoever reads the screen may leave early.
-    written = write_answer(answer, place, manifest(run, screen, seed=asking.seed, settings=settings))
+    if place is not None:
+        written += write_answer(answer, place, known)
+    if page is not None:
+        written.append(write_report(answer, Path(page), known))
     show_answer(console, answer)
-    say(console)
-    say(console, "wrote " + " and ".join(map(str, written)))
+    if written:
+        say(console)
+        say(console, "wrote " + " and ".join(map(str, written)))
 
 
 def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen) -> Constraints:
@@ -204,6 +209,20 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
         "explanations": why,
     }
     return write_table(proposal.table, place, facts)
+
+
+def write_report(answer: Answer, place: Path, known: Mapping[str, object]) -> Path:
+    """Write the page about an answer."""
+    from inverse_design.report import write_page  # noqa: PLC0415 - figures and templates, where they are wanted
+    from inverse_design.report.proposals import proposal_page  # noqa: PLC0415 - the same
+
+    page = proposal_page(
+        answer.proposal,
+        facts=_facts(answer),
+        provenance=known,
+        truth=answer.target if isinstance(answer.target, str) else "",
+    )
+    return write_page(page, place)
 
 
 def truth_line(proposal: Proposal, truth: str) -> str:

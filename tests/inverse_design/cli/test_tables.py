@@ -8,7 +8,7 @@ from strategies.worlds import tiny_screen
 
 from inverse_design.cli.grid import Column, Grid, in_column, measured, probability
 from inverse_design.cli.options import Asking
-from inverse_design.cli.tables import candidates_grid, certificate_line, show_card, show_search
+from inverse_design.cli.tables import candidates_grid, show_card, show_search
 from inverse_design.cli.verbs.propose import Answer, show_answer
 from inverse_design.cli.verbs.retrieval import reliability_grid, show_rows, show_scorecard
 from inverse_design.proposal import Proposal, propose

@@ -1,0 +1,74 @@
+"""The page about a campaign: its best, its rounds, whether its bounds held, and everything that happened."""
+
+from collections.abc import Mapping
+
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.status import Advice
+from inverse_design.plot.campaigns import campaign_coverage, campaign_curve
+from inverse_design.plot.style import figure_of, svg_of
+from inverse_design.report.page import Attachment, Drawing, Page, PageTable, Section
+
+
+def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advice | None = None) -> Page:
+    """Write where a campaign stands.
+
+    Args:
+        campaign: Which.
+        facts: What the log says, by name.
+        advice: Whether another round is worth its cost, if that was asked.
+    """
+    status, history = campaign.status(), campaign.history()
+    rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]
+    warnings = (
+        *(f"left out: {each}" for each in status.left_out),
+        *(f"out of scale: {each}" for each in status.flagged),
+    )
+    sections = [
+        Section("Where it stands", _advised(advice), dict(facts), drawings=_drawings(campaign, status.rounds))
+    ]
+    for batch in reversed(rounds):
+        table = batch.table.drop(columns=["campaign", "round"], errors="ignore").dropna(axis=1, how="all")
+        table.insert(1, "state", list(batch.states))
+        name = f"round-{batch.round}.csv"
+        sections.append(
+            Section(
+                f"Round {batch.round}",
+                batch.notes,
+                table=PageTable.of(table),
+                attachments=(Attachment.of_table(name, table),),
+            )
+        )
+    events = history[["sequence", "time", "actor", "kind", "what"]]
+    sections.append(
+        Section(
+            "What happened", table=PageTable.of(events), attachments=(Attachment.of_table("history.csv", events),)
+        )
+    )
+    return Page(f"Campaign {campaign.name}: {campaign.target.name}", _verdict(campaign), warnings, tuple(sections))
+
+
+def _verdict(campaign: Campaign) -> str:
+    status = campaign.status()
+    known = "" if status.noise is None else f"; a measured utility is known to {status.noise:.3g}"
+    gain = f"utility {status.utility:.4g}, {status.gain:.4g} above the starting screen{known}"
+    counts = f"{status.rounds} rounds, {status.counts.get('measured', 0)} experiments measured"
+    return f"Best so far: {status.best}, {gain}. {counts}, {len(status.open)} to come."
+
+
+def _advised(advice: Advice | None) -> tuple[str, ...]:
+    return () if advice is None else (f"Advice: {'stop' if advice.stop else 'go on'}: {advice.reason}.",)
+
+
+def _drawings(campaign: Campaign, rounds: int) -> tuple[Drawing, ...]:
+    if not rounds:
+        return ()
+    return (
+        Drawing(
+            svg_of(figure_of(campaign_curve(campaign)), name="curve"),
+            "What each round found, and the best so far.",
+        ),
+        Drawing(
+            svg_of(figure_of(campaign_coverage(campaign)), name="coverage"),
+            "What was stated before each experiment against what was measured: on the line both agree.",
+        ),
+    )
