@@ -130,7 +130,7 @@ class ImprovementPruner:
 class ImprovementTiles:
     """Adds up the improvements of all members on a device, one member after another."""
 
-    cell_bytes = 12
+    cell_bytes, dtype = 12, torch.float32
 
     def __init__(self, score: EnsembleImprovement, device: str) -> None:
         """Put the members there; the incumbent is taken off their sides."""

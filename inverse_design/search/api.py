@@ -223,7 +223,7 @@ class Engine:
         if self.approve is not None:
             score = pair_score(replace(likelihood, log_sums=()), fitted, space)
             self.approve(workload(likelihood, fitted, space, score=score))
-        found = surveys([likelihood], fitted, space, top, progress=progress)[0]
+        found = surveys([likelihood], fitted, space, top, device=self.place[0], progress=progress)[0]
         return SpacePosterior(found.known, found.search(top), found.log_sum)
 
     @contextmanager

@@ -140,10 +140,7 @@ class _ValidPairs:
 
     @classmethod
     def of(cls, space: CombinationSpace) -> "_ValidPairs":
-        first, stop = space.span(2)
-        inside = space.excluded[(space.excluded >= first) & (space.excluded < stop)]
-        measured = space.take(torch.as_tensor(inside.astype("int64"))).genes[:, :2].contiguous()
-        row, column = torch.searchsorted(space.entries, measured).numpy().T
+        row, column = space.left_out_of(2).numpy().T
         return cls(space, PairMask(space.rules), np.sort(row * len(space.entries) + column))
 
     def few(self, tile: Tile) -> Int64[Tensor, "m 2"] | None:

@@ -17,6 +17,8 @@ from torch import Tensor
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.score import log_sum
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search.device.pairs import pass_over_pairs_on
+from inverse_design.search.device.tiles import device_tiles
 from inverse_design.search.exhaustive import pair_score, scores_of, streamed_block
 from inverse_design.search.one_pass import Best, log_of_sum, pass_over_pairs
 from inverse_design.search.scan import spelled
@@ -130,6 +132,7 @@ def surveys(
     space: CombinationSpace,
     k: int,
     *,
+    device: str = "cpu",
     progress: Progress | None = None,
 ) -> list[Survey]:
     """Look at all candidates of a space once for each expert and target, whatever is asked of them.
@@ -144,7 +147,11 @@ def surveys(
     margin = math.log(len(experts))
     counts = _parts(progress, len(experts) * len(alone))
     looks = [
-        [_look(each, expert.fitted, space, Best(k, margin), next(counts)) for each in alone] for expert in experts
+        [
+            _look(each, expert.fitted, space, Best(k, margin), device=device, progress=next(counts))
+            for each in alone
+        ]
+        for expert in experts
     ]
     indices = [torch.cat([of[number].best.numbers for of in looks]).unique() for number in range(len(alone))]
     logs = [
@@ -206,13 +213,16 @@ def _look(
     fitted: FittedCalibrated,
     space: CombinationSpace,
     best: Best,
+    *,
+    device: str,
     progress: Progress | None,
 ) -> _Look:
     found = _Look(best)
     for order in space.orders:
         score = pair_score(likelihood, fitted, space) if order == _LARGEST else None
         if score is not None:
-            passed = pass_over_pairs(score, best.k, space=space, margin=best.margin, progress=progress)
+            over = pass_over_pairs if device == "cpu" else partial(pass_over_pairs_on, device_tiles(score, device))
+            passed = over(score, best.k, space=space, margin=best.margin, progress=progress)
             numbers = space.indices(spelled(passed.positions, space))
             near = found.best.with_further(numbers, passed.scores)
             found = _Look(near, log_of_sum([found.log_sum, passed.log_sum]), passed.pruned, score.error)

@@ -6,15 +6,14 @@ was missed, or tells that many cells tie and that the processors have to settle 
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-from inverse_design.problem.score import PairScore
-from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.topk import TopK, refuse_endless
+from inverse_design.search.topk import refuse_endless
 
 _SLACK = 1024  # cells that are kept beyond twice the answer
 
@@ -23,24 +22,24 @@ _SLACK = 1024  # cells that are kept beyond twice the answer
 class DeviceShortlist:
     """The cells with the largest quick scores."""
 
-    quick: Float32[Tensor, "b"]  # their scores; minus infinity where there are fewer
+    quick: Float[Tensor, "b"]  # their scores; minus infinity where there are fewer
     number: Int64[Tensor, "b"]  # their numbers
-    lost: Float32[Tensor, ""]  # no cell that was left out has a larger score
+    lost: Float[Tensor, ""]  # no cell that was left out has a larger score
 
     @classmethod
-    def empty(cls, k: int, device: str) -> "DeviceShortlist":
+    def empty(cls, k: int, device: str, dtype: torch.dtype = torch.float32) -> "DeviceShortlist":
         """Start with no cell."""
-        quick = torch.full((2 * k + _SLACK,), -torch.inf, device=device)
+        quick = torch.full((2 * k + _SLACK,), -torch.inf, device=device, dtype=dtype)
         return cls(quick, torch.zeros_like(quick, dtype=torch.int64), quick[0])
 
-    def best_runs(self, maxima: Float32[Tensor, "n"]) -> tuple[Int64[Tensor, "m"], "DeviceShortlist"]:
+    def best_runs(self, maxima: Float[Tensor, "n"]) -> tuple[Int64[Tensor, "m"], "DeviceShortlist"]:
         """Choose the runs of cells to look at by the maxima of all; those of the others are left out."""
         largest, at = maxima.topk(min(len(self.quick), len(maxima)), sorted=False)
         if len(maxima) == len(largest):
             return at, self
         return at, DeviceShortlist(self.quick, self.number, torch.maximum(self.lost, largest.amin()))
 
-    def merged(self, cells: Float32[Tensor, "n c"], first: Int64[Tensor, "n"]) -> "DeviceShortlist":
+    def merged(self, cells: Float[Tensor, "n c"], first: Int64[Tensor, "n"]) -> "DeviceShortlist":
         """Add runs of cells, of which the first one has a number that counts on."""
         size, length = len(self.quick), cells.shape[1]
         quick, at = torch.cat([cells.flatten(), self.quick]).topk(size, sorted=False)
@@ -48,10 +47,8 @@ class DeviceShortlist:
         number = torch.where(at < cells.numel(), first[new // length] + new % length, self.number[old])
         return DeviceShortlist(quick, number, torch.maximum(self.lost, quick.amin()))
 
-    def settled(
-        self, k: int, error: float, space: CombinationSpace, score: PairScore | PairwiseSetScore, order: int
-    ) -> tuple[TopK, int] | None:
-        """Rank the valid ones by their double-precision scores, and count those; nothing where it is no proof.
+    def near(self, k: int, margin: float, space: CombinationSpace, order: int) -> "NearTop | None":
+        """List what is at most a margin worse than the k-th best, the best first; nothing where it is no proof.
 
         Raises:
             DataError: If a score is NaN or infinite; the candidate is named.
@@ -67,10 +64,12 @@ class DeviceShortlist:
         valid = space.valid(batch)
         if int(valid.sum()) < k:
             return None
-        cut = float(quick[valid][k - 1]) - 2 * error
-        if not lost < cut:
-            return None
-        near = torch.nonzero(valid & (quick >= cut)).flatten()
-        index, chosen = space.indices(batch.rows(near)), positions[near]
-        exact = score.exact(chosen) if isinstance(score, PairwiseSetScore) else score.exact(*chosen.unbind(1))
-        return TopK.empty(k).offer(index, exact), len(near)
+        cut = float(quick[valid][k - 1]) - margin
+        return NearTop(positions[valid & (quick >= cut)], cut) if lost < cut else None
+
+
+class NearTop(NamedTuple):
+    """Candidates near the best ones, and the quick score that all have which are not worse than the margin."""
+
+    positions: Int64[Tensor, "m k"]
+    cut: float

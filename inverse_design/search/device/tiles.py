@@ -6,12 +6,12 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any, Protocol, TypeVar, cast, runtime_checkable
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float, Float32
 from torch import Tensor
 
 from inverse_design.errors import SpaceError
 from inverse_design.problem.pair_means import NetworkScore
-from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.problem.score import LikelihoodScore, PairScore, PooledScore, ProductScore
 from inverse_design.search.device.networks import folded_networks, rounding
 from inverse_design.search.pruning import Products, Tile
 
@@ -51,7 +51,12 @@ class DeviceTiles(Protocol):
         """How much memory a cell takes while its tile is made."""
         ...
 
-    def into(self, out: Float32[Tensor, "rows columns"], tile: Tile) -> None:
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type of the scores."""
+        ...
+
+    def into(self, out: Float[Tensor, "rows columns"], tile: Tile) -> None:
         """Write the scores of a tile; cells on and below the diagonal mean nothing, but are not NaN."""
         ...
 
@@ -79,7 +84,7 @@ def device_tiles(score: PairScore, device: str) -> DeviceTiles:
 class ProductTiles:
     """Tiles of one product, in single precision."""
 
-    cell_bytes = 4
+    cell_bytes, dtype = 4, torch.float32
 
     def __init__(self, score: ProductScore, device: str, *, shift: float = 0.0) -> None:
         self.size, self.device, self.error = score.size, device, score.error
@@ -94,7 +99,7 @@ class ProductTiles:
 class NetworkTiles:
     """Tiles of networks on sums of rows, in single precision."""
 
-    cell_bytes = 4
+    cell_bytes, dtype = 4, torch.float32
 
     def __init__(self, score: NetworkScore, device: str) -> None:
         product, networks = folded_networks(score)
@@ -110,17 +115,21 @@ class NetworkTiles:
 
 
 class BlockTiles:
-    """Tiles of any other score, whose tensors are moved: its blocks are in double precision."""
+    """Tiles of any other score, whose tensors are moved; in double precision where its blocks are."""
 
     cell_bytes = _BLOCK_BYTES
 
     def __init__(self, score: PairScore, device: str) -> None:
         self.size, self.device, self.error = score.size, device, score.error
         self._score = moved(score, device)
+        self.dtype = torch.float64 if isinstance(score, LikelihoodScore | PooledScore) else torch.float32
 
-    def into(self, out: Float32[Tensor, "rows columns"], tile: Tile) -> None:
+    def into(self, out: Float[Tensor, "rows columns"], tile: Tile) -> None:
         """Write the scores of a tile."""
-        out.copy_(self._score.block(*tile))
+        if isinstance(self._score, LikelihoodScore | PooledScore):
+            out.copy_(self._score.double_block(slice(tile.start, tile.stop), slice(*tile.columns)))
+        else:
+            out.copy_(self._score.block(*tile))
 
 
 def moved(value: T, device: str, *, dtype: torch.dtype | None = None) -> T:

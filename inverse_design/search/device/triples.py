@@ -15,7 +15,7 @@ from inverse_design.search.bounded import search_bounded
 from inverse_design.search.device.shortlist import DeviceShortlist
 from inverse_design.search.device.tiles import ProductTiles, single_precision
 from inverse_design.search.pruning import Tile
-from inverse_design.search.topk import Certificate, Progress, SearchResult
+from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.errors import DataError
 
 _SIDE, _DEPTH = {"cpu": 64}, {"cpu": 64}  # of the cubes that are added up at a time: they stay in cache
@@ -53,13 +53,14 @@ def search_triples_on(
         hot, near = near.best_runs((best_thirds(pairs) + pairs).flatten())
         first, second = hot // score.size, hot % score.size
         cells = pairs[first] + pairs[second] + pairs[first, second, None]
-        found = near.merged(cells, hot * score.size).settled(k, score.error, space, score, _ORDER)
+        found = near.merged(cells, hot * score.size).near(k, 2 * score.error, space, _ORDER)
     if found is None:
         return search_bounded(score, k, space=space, progress=progress)
+    index = space.indices(space.vocabulary.dosed(space.entries[found.positions]))
+    top, rescored = TopK.empty(k).offer(index, score.exact(found.positions)), len(index)
     total = math.comb(score.size, _ORDER)
     if progress is not None:
         progress(total, total)
-    top, rescored = found
     masked = total - space.count_valid_of(_ORDER)
     return SearchResult(top, Certificate(total, masked, rescored, score.error, time.perf_counter() - began))
 

@@ -18,14 +18,16 @@ from inverse_design.problem.pair_means import HiddenPairs, NetworkScore
 from inverse_design.problem.score import PairScore, ProductScore, RatioScore
 from inverse_design.problem.set_score import PairwiseSetScore
 from inverse_design.problem.space import CombinationSpace
+from inverse_design.search import survey
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.bounded import search_bounded
 from inverse_design.search.device import shortlist, tiles
 from inverse_design.search.device.networks import folded_networks
-from inverse_design.search.device.pairs import search_pairs_on
+from inverse_design.search.device.pairs import pass_over_pairs_on, search_pairs_on
 from inverse_design.search.device.tiles import NetworkTiles, device_tiles, moved, usable
 from inverse_design.search.device.triples import best_thirds, search_triples_on
 from inverse_design.search.exhaustive import pair_score, search
+from inverse_design.search.one_pass import PairPass, pass_over_pairs
 from inverse_design.search.pruning import Tile
 from inverse_design.search.scan import search_pairs
 from inverse_design.search.topk import SearchResult
@@ -127,10 +129,51 @@ def test_networks_keep_within_their_bound(seed: int, hidden: tuple[int, ...], ro
     assert float(off) <= found.error < 1e-2 * score.magnitude
 
 
+@given(
+    spaces(always=2),
+    st.sampled_from([0, 1, 7]),
+    st.integers(0, 99),
+    st.sampled_from(["product", "ties", "networks"]),
+)
+@settings(max_examples=20)
+def test_a_pass_finds_what_that_of_the_processors_finds(
+    space: CombinationSpace, k: int, seed: int, kind: str
+) -> None:
+    score = SCORES[kind](len(space.entries), seed)
+    found = pass_over_pairs_on(device_tiles(score, "cpu"), score, k, space=space, margin=0.5)
+    wanted = pass_over_pairs(score, k, space=space, margin=0.5)
+    assert found.log_sum == pytest.approx(wanted.log_sum, rel=1e-4)
+    assert found.reached == wanted.reached == 0
+    floor = max(found.floor, wanted.floor)
+
+    def near(each: PairPass) -> list[tuple[list[int], float]]:
+        pairs = zip(each.positions.tolist(), each.scores.tolist(), strict=True)
+        return sorted(pair for pair in pairs if pair[1] >= floor)
+
+    assert near(found) == near(wanted)
+    assert found.floor <= wanted.floor + 1e-9 or k == 0
+
+
+def test_a_proposal_asks_the_device_for_its_likelihoods(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def counted(*words: object, **named: object) -> PairPass:
+        asked.append(words)
+        return pass_over_pairs_on(*words, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(survey, "pass_over_pairs_on", counted)
+    objective, model, space = question_objective("likelihood"), question_model(), question_space(2)
+    here, there = (survey.surveys([objective], model, space, 5, device=device)[0] for device in ("cpu", "cpu:0"))
+    assert len(asked) == max(1, len(model.experts))
+    assert there.best(5).index.tolist() == here.best(5).index.tolist()
+    assert there.best(5).score.tolist() == here.best(5).score.tolist()
+    assert there.log_sum == pytest.approx(here.log_sum, abs=1e-12)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_scores_that_are_not_finite_are_named(value: float) -> None:
     class Wrong:
-        size, error, device, cell_bytes = 6, 0.0, "cpu", 4
+        size, error, device, cell_bytes, dtype = 6, 0.0, "cpu", 4, torch.float32
 
         def into(self, out: torch.Tensor, tile: Tile) -> None:
             out.zero_()
@@ -202,7 +245,7 @@ def test_tiles_make_no_tensor_on_another_device() -> None:
     scores = [*(make(8, 1) for make in SCORES.values()), likelihood]
     for made in [device_tiles(score, "cpu") for score in scores]:
         size = made.size
-        out = torch.empty(size, size)
+        out = torch.empty(size, size, dtype=made.dtype)
         with torch.device("meta"):
             made.into(out, Tile(0, size, (0, size)))
         assert bool(out.isfinite().all())
