@@ -26,15 +26,19 @@ from inverse_design.problem.objective import (
     make_objective,
 )
 from inverse_design.problem.problem import (
+    STANDARD,
     Order,
     ask,
     candidate_space,
     data_remarks,
+    in_own_units,
+    in_units_of,
     log_prior,
+    outlying,
     range_remark,
+    readout_remark,
     scale_remark,
 )
-from inverse_design.problem.sizes import STANDARD, in_own_units, in_units_of, outlying, readout_remark
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
 from inverse_design.screens import ScreenLike, as_screen

@@ -23,8 +23,16 @@ from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import SignedProjection, SquaredDistance
-from inverse_design.problem.problem import ask, data_remarks, range_remark, scale_remark
-from inverse_design.problem.sizes import STANDARD, in_own_units, in_units_of, readout_remark
+from inverse_design.problem.problem import (
+    STANDARD,
+    ask,
+    data_remarks,
+    in_own_units,
+    in_units_of,
+    range_remark,
+    readout_remark,
+    scale_remark,
+)
 from inverse_design.problem.target import AlignedProfile, Target, endless
 from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.targets import TargetLike, target_of

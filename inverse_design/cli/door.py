@@ -1,20 +1,34 @@
-"""The last door: whatever happens behind it, the user gets one line and a documented exit code."""
+"""The last door: whatever happens behind it, the user gets one line and a documented exit code.
+
+Of a fault of this program a report is written: versions, the command line and where it happened, without data.
+"""
 
 import io
 import os
+import platform
+import re
+import secrets
 import signal
 import sys
+import tempfile
 import threading
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, requires
+from pathlib import Path
 from types import FrameType
 
 from cyclopts import CycloptsError
 
-from inverse_design.cli.console import PROGRAM, ReaderLeftError, complaints, say
+from inverse_design.cli.console import PROGRAM, ReaderLeftError, Run, complaints, say
 from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
 from surrogates.errors import SurrogatesError
+from surrogates.registry import installed_version
+from surrogates.summary import printable
+from surrogates.whole_file import write_whole
 
 DONE, USAGE, REFUSED, NOTHING, FAULT, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 70, 130, 143
 EXIT_CODES: Mapping[int, str] = {
@@ -77,8 +91,6 @@ def _foreseen(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
 
 
 def _fault(error: Exception, words: Sequence[str]) -> str:
-    from inverse_design.cli.fault_report import write_report  # noqa: PLC0415 - where there is a fault
-
     said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST].removesuffix(":")
     place = write_report(error, words)
     report = "no report of it could be written" if place is None else f"please send us the report {str(place)!r}"
@@ -193,3 +205,42 @@ def _end_workers() -> None:
 
     for child in active_children():
         child.kill()
+
+
+def write_report(error: Exception, words: Sequence[str]) -> Path | None:
+    """Write a report that only its owner can read to the folder of temporary files, if it can be written."""
+    try:
+        place = Path(tempfile.gettempdir()) / f"{PROGRAM}-{secrets.token_hex(6)}.txt"
+        text = "\n".join(_report(error, words)) + "\n"
+        write_whole(place, lambda temporary: temporary.write_text(text, encoding="utf-8"), mode=0o600)
+    except OSError:
+        return None
+    return place
+
+
+def _report(error: Exception, words: Sequence[str]) -> list[str]:
+    lines = [
+        f"A fault of {PROGRAM} {installed_version(PROGRAM)}, {datetime.now(UTC).isoformat(timespec='seconds')}",
+        f"command: {Run(tuple(words)).command}",
+        f"python {platform.python_version()}, {platform.system()} {platform.release()} {platform.machine()}",
+        f"packages: {', '.join(f'{name} {installed_version(name)}' for name in _requirements())}",
+        *_places(error),
+    ]
+    return [printable(masked(line)) for line in lines]
+
+
+def _places(error: BaseException) -> Iterator[str]:
+    """Say where an error was raised, and what had been raised before: never its message, which may quote data."""
+    if before := error.__cause__ or error.__context__:
+        yield from (*_places(before), "then:")
+    yield from "".join(traceback.format_tb(error.__traceback__)).splitlines()
+    yield type(error).__qualname__
+
+
+def _requirements() -> list[str]:
+    """Name the packages that this one needs."""
+    try:
+        stated = requires(PROGRAM) or []
+    except PackageNotFoundError:
+        return []
+    return [re.split(r"[^\w.-]", line, maxsplit=1)[0] for line in stated if "extra ==" not in line]

@@ -7,7 +7,7 @@ import torch
 from strategies.worlds import tiny_screen, tiny_table
 
 from inverse_design import propose, rank
-from inverse_design.problem.sizes import in_own_units, in_units_of, outlying, readout_remark
+from inverse_design.problem.problem import in_own_units, in_units_of, outlying, readout_remark
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
 
 TABLE = tiny_table().set_index("condition")

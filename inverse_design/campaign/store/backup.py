@@ -4,11 +4,10 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-from inverse_design.campaign.store.chain import Head
+from inverse_design.campaign.store.chain import Head, SeenHeads, note_key
 from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.files import copied, place_new, replaced, require_sound
 from inverse_design.campaign.store.schema import HEAD, schema_version
-from inverse_design.campaign.store.seen import SeenHeads, note_key
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
 

@@ -2,9 +2,13 @@
 
 The tables are written twice, here for queries and in ``migrations``; a test holds the two together. So are the
 guards, triggers by which the database itself refuses to change or delete what was written.
+
+In PostgreSQL the owner is who made the tables: that role alone creates campaigns and migrates tables. A teller
+appends: events, arrays, and the counter of a campaign, which a trigger lets go forward only. A reader reads.
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from sqlalchemy import (
@@ -20,11 +24,12 @@ from sqlalchemy import (
     inspect,
     text,
 )
+from sqlalchemy.dialects import postgresql
 
 from inverse_design.campaign.store.chain import WAY_BACK
 from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.files import copied, former_names, place_new, require_sound
-from inverse_design.errors import StoreError
+from inverse_design.errors import SettingsError, StoreError
 
 METADATA = MetaData()
 
@@ -190,3 +195,34 @@ def _keep_former(path: Path, version: str) -> None:
     """Keep the file as it was before it was migrated, under a name that says so."""
     with copied(path) as copy:
         place_new(copy, next(former_names(path, f"version-{version}")), over=False)
+
+
+_TABLES = ("alembic_version", "campaigns", "artefacts", "events")
+
+
+def grants(*, schema: str, readers: Sequence[str], tellers: Sequence[str]) -> str:
+    """Write the statements that give roles what they need, and take everything else."""
+    roles = [*readers, *tellers]
+    if not roles:
+        raise SettingsError("no role is named; name one with --reader or --teller")
+    if twice := next((role for role in roles if roles.count(role) > 1), None):
+        raise SettingsError(f"the role {twice!r} is named twice; a teller may read, too")
+    if odd := next((role for role in (*roles, schema) if not role or not role.isprintable()), None):
+        raise SettingsError(f"{odd!r:.80} cannot be the name of a role or schema")
+    quote = postgresql.dialect().identifier_preparer.quote_identifier  # type: ignore[no-untyped-call]
+    place = quote(schema)
+    tables = {name: f"{place}.{name}" for name in _TABLES}
+    every = ", ".join(tables.values())
+    lines = [f"REVOKE ALL ON {every} FROM PUBLIC;"]
+    for role in map(quote, roles):
+        lines += [
+            f"REVOKE ALL ON {every} FROM {role};",
+            f"GRANT USAGE ON SCHEMA {place} TO {role};",
+            f"GRANT SELECT ON {every} TO {role};",
+        ]
+    for role in map(quote, tellers):
+        lines += [
+            f"GRANT INSERT ON {tables['artefacts']}, {tables['events']} TO {role};",
+            f"GRANT UPDATE (head, hash) ON {tables['campaigns']} TO {role};",
+        ]
+    return "\n".join(lines) + "\n"

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlalchemy import Connection, insert, select, text, update
 
-from inverse_design.campaign.store.chain import WAY_BACK, Entry, Head, followed
+from inverse_design.campaign.store.chain import WAY_BACK, Entry, Head, SeenHeads, followed, key_in, note_key
 from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.events import (
     WITH_VALUES,
@@ -39,7 +39,6 @@ from inverse_design.campaign.store.schema import (
     require_guards,
     schema_version,
 )
-from inverse_design.campaign.store.seen import SeenHeads, key_in, note_key
 from inverse_design.errors import StoreError
 from surrogates.errors import UnknownNameError
 

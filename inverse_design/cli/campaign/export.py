@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 
 import pandas as pd
 
 from inverse_design.campaign.ask import seed_of
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.export import EXPORT_ENDINGS, export_places, write_export
 from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
@@ -20,6 +20,8 @@ from inverse_design.cli.console import Run, output, say, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
 from inverse_design.errors import PlateError
 from inverse_design.recommend.protocol import PERTURBATION
+from inverse_design.spreadsheets import save_csv, save_workbook
+from surrogates.whole_file import staged, write_whole
 
 MAP_SHEET, REAGENT_SHEET, BATCH_SHEET, RESULT_SHEET = "plate map", "reagents", "batch", "results"
 _MOST_READOUTS = 200  # wider forms are filled by programs, not by hand
@@ -100,3 +102,26 @@ def _facts(
         genes = sheets[REAGENT_SHEET]["gene"].nunique()
         facts["reagents"] = f"{len(sheets[REAGENT_SHEET])} for {genes} genes or compounds; none is missing"
     return facts
+
+
+EXPORT_ENDINGS = (".xlsx", ".csv")
+
+
+def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
+    """Write some tables for the bench, each file whole or not at all."""
+    places = export_places(path, sheets)
+    if path.suffix == ".xlsx":
+        write_whole(path, lambda part: save_workbook(sheets, part))
+        return places
+    with staged(places) as parts:
+        for place, table in zip(places, sheets.values(), strict=True):
+            save_csv(table, parts[place])
+    return places
+
+
+def export_places(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
+    """Name the files of an export before they are written."""
+    if path.suffix == ".xlsx":
+        return (path,)
+    others = [name.replace(" ", "-") for name in list(sheets)[1:]]
+    return (path, *(path.with_name(f"{path.stem}-{name}{path.suffix}") for name in others))

@@ -6,7 +6,7 @@ from inverse_design.campaign.store.backup import back_up, restore
 from inverse_design.campaign.store.chain import WAY_BACK, Head
 from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.files import require_sound
-from inverse_design.campaign.store.grants import grants
+from inverse_design.campaign.store.schema import grants
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import campaign_named, open_place, store_of, warn_of_more

@@ -14,7 +14,7 @@ from inverse_design.cli.grid import Column, Grid, fixed, in_column, measured
 from inverse_design.cli.options import Reading, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.screens import one_context, open_screen, read_names
-from inverse_design.problem.sizes import in_own_units
+from inverse_design.problem.problem import in_own_units
 from inverse_design.validate.forward import (
     DEFAULT_MODELS,
     RATIO,

@@ -12,7 +12,7 @@ from strategies.worlds import command, save_table
 from inverse_design import proposal
 from inverse_design.cli import options
 from inverse_design.problem.constraints import Constraints
-from inverse_design.problem.sizes import STANDARD
+from inverse_design.problem.problem import STANDARD
 from inverse_design.validate.retrieval import DEFAULT, METHODS, YARDSTICK
 from surrogates.errors import DataError
 from surrogates.models.baselines import ScaledAdditive

@@ -11,9 +11,8 @@ from strategies.campaigns import SETTINGS, TARGET, FirstPairs, starting_screen
 
 from benchmarks.robustness import store_damage
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.store.chain import Entry, Head, followed
+from inverse_design.campaign.store.chain import Entry, Head, SeenHeads, followed
 from inverse_design.campaign.store.protocol import open_store
-from inverse_design.campaign.store.seen import SeenHeads
 from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
 

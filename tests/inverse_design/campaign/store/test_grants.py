@@ -7,8 +7,8 @@ from sqlalchemy.pool import NullPool
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, measured, starting_screen
 
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.store.grants import grants
 from inverse_design.campaign.store.protocol import open_store
+from inverse_design.campaign.store.schema import grants
 from inverse_design.errors import SettingsError, StoreError
 
 _READER, _TELLER = 'read "er"', "Teller; DROP TABLE events"
