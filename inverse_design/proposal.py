@@ -50,7 +50,7 @@ from inverse_design.search.topk import Progress, SearchResult, TopK
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError
+from surrogates.errors import DataError, some_of
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.summary import as_html, lines_of
@@ -392,8 +392,7 @@ def _notes(fitted: FittedCalibrated, space: CombinationSpace, screen: Screen) ->
         notes.append(graph.remark)
     unseen = [screen.vocabulary.entries[int(each)].label for each in torch.nonzero(screen.single_rows < 0)]
     if unseen:
-        shown = ", ".join(unseen[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
-        notes.append(f"left out, as never measured alone: {shown}")
+        notes.append(f"left out, as never measured alone: {some_of(unseen, 5)}")
     return tuple(notes)
 
 

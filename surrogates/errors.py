@@ -56,8 +56,13 @@ def shown(value: object, *, bare: bool = False) -> str:
     return f"{text}..." if longer else text
 
 
+def some_of(texts: Iterable[str], most: int = 8, *, sep: str = ", ") -> str:
+    """Write the first of some texts, and how many more there are."""
+    every = list(texts)
+    more = f"{sep.strip(' ,')} and {len(every) - most:,} more" if len(every) > most else ""
+    return sep.join(every[:most]) + more
+
+
 def listed(names: Iterable[object], *, most: int = 5) -> str:
     """Write the first of some names, each as :func:`shown` does, and how many more there are."""
-    every = list(names)
-    more = f" and {len(every) - most:,} more" if len(every) > most else ""
-    return ", ".join(shown(str(name)) for name in every[:most]) + more
+    return some_of([shown(str(name)) for name in names], most)

@@ -9,6 +9,8 @@ import numpy as np
 import pandas as pd
 from torch import Tensor
 
+from surrogates.errors import some_of
+
 MOST_LINES = 5
 _WIDTH = 110
 _SHOWN = 3  # items of a tuple, or characters of a text in units of 20
@@ -58,8 +60,7 @@ def printable(text: object) -> str:
 
 def counted(items: Sequence[str], *, shown: int = _SHOWN) -> str:
     """List the first of some names, and how many more there are."""
-    more = f" and {len(items) - shown:,} more" if len(items) > shown else ""
-    return ", ".join(map(repr, items[:shown])) + more
+    return some_of(map(repr, items), shown)
 
 
 def _in_short(value: object) -> str:
@@ -70,9 +71,7 @@ def _in_short(value: object) -> str:
     if isinstance(value, Mapping):
         return f"<{len(value):,} by name>"
     if isinstance(value, tuple | list | frozenset):
-        items = [_in_short(each) for each in list(value)[:_SHOWN]]
-        more = f" and {len(value) - _SHOWN:,} more" if len(value) > _SHOWN else ""
-        return f"({', '.join(items)}{more})"
+        return f"({some_of(map(_in_short, value), _SHOWN)})"
     if is_dataclass(value) and not isinstance(value, type):
         return f"{type(value).__name__}(...)"
     text = " ".join(repr(value).split())

@@ -39,7 +39,7 @@ from inverse_design.recommend.protocol import (
 )
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.errors import UnknownNameError
+from surrogates.errors import UnknownNameError, some_of
 
 _SHOWN = 3
 
@@ -91,9 +91,9 @@ class Basis:
     def notes(self) -> tuple[str, ...]:
         """What is no part of the plan although it was recorded."""
         lacking = partial_words(self.known.partial, self.screen.readouts)
-        more = f"; and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-        said = f"{len(lacking)} conditions lack readouts and are no part of the fit: {'; '.join(lacking[:_SHOWN])}"
-        return (*left_out_remarks(self.wells), *([said + more] if lacking else []))
+        named = some_of(lacking, _SHOWN, sep="; ")
+        said = f"{len(lacking)} conditions lack readouts and are no part of the fit: {named}"
+        return (*left_out_remarks(self.wells), *([said] if lacking else []))
 
 
 def basis_of(log: Log, start: Screen, settings: CampaignSettings, target: Target) -> Basis:

@@ -12,7 +12,7 @@ from inverse_design.errors import LibraryError
 from surrogates.data.io.dialects import as_text
 from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
-from surrogates.errors import DataError, listed, nearest_hint, shown
+from surrogates.errors import DataError, listed, nearest_hint, shown, some_of
 
 REAGENT_COLUMNS = ("gene", "reagent", "sequence", "catalogue", "experiments", "wells")
 _SHOWN, _LONGEST = 5, 10_000
@@ -92,11 +92,10 @@ class ReagentLibrary:
         """Refuse a batch that cannot be made from the library."""
         missing = self.missing(target for one in perturbations for target in one.targets)
         if missing:
-            named = [f"{shown(each)} ({nearest_hint(each, self.by_gene)})" for each in missing[:_SHOWN]]
-            more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+            named = [f"{shown(each)} ({nearest_hint(each, self.by_gene)})" for each in missing]
             raise LibraryError(
                 f"the library has no reagent for {len(missing)} of the genes or compounds of the batch:"
-                f" {', '.join(named)}{more}; add them to the library, or withdraw these experiments"
+                f" {some_of(named, _SHOWN)}; add them to the library, or withdraw these experiments"
             )
 
     def list_for(self, perturbations: Sequence[Perturbation], *, replicates: int = 1) -> pd.DataFrame:

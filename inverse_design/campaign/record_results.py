@@ -22,7 +22,7 @@ from inverse_design.campaign.store.events import (
 from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.campaign.wells import taken_back
 from inverse_design.errors import ResultsError
-from surrogates.errors import DataError
+from surrogates.errors import DataError, some_of
 
 _MOST_SHOWN = 5
 _ROUNDING = 1e-9  # files of ours write ten digits
@@ -148,9 +148,8 @@ class Matching:
 
     def _refuse_unasked(self) -> None:
         names = [f"{label!r} ({line})" for label, line in self.unasked.items()]
-        more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
         raise ResultsError(
-            f"{len(names)} perturbation(s) were never asked for: {', '.join(names[:_MOST_SHOWN])}{more}."
+            f"{len(names)} perturbation(s) were never asked for: {some_of(names, _MOST_SHOWN)}."
             " Allow extra experiments if they are meant (allow_extra, --allow-extra)"
         )
 

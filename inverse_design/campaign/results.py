@@ -18,7 +18,7 @@ from surrogates.data.io.tabular import MISSING
 from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.errors import DataError, UnknownNameError, nearest_hint, shown
+from surrogates.errors import DataError, UnknownNameError, nearest_hint, shown, some_of
 
 PERTURBATION, REPLICATE, STATUS, CAMPAIGN, ROUND = "perturbation", "replicate", "status", "campaign", "round"
 ONLY = "1"  # the replicate of a table that names none
@@ -139,8 +139,7 @@ def _perturbations(column: pd.Series, lines: np.ndarray, vocabulary: Vocabulary)
         except DataError as error:
             wrong.append(f"line {line} ({shown(text)}): {error}")
     if wrong:
-        more = f"; and {len(wrong) - _SHOWN} more" if len(wrong) > _SHOWN else ""
-        raise UnknownNameError("; ".join(wrong[:_SHOWN]) + more)
+        raise UnknownNameError(some_of(wrong, _SHOWN, sep="; "))
     return [parsed[text] for text in texts]
 
 

@@ -18,6 +18,7 @@ from inverse_design.campaign.store.events import WITH_VALUES, Block, Corrected, 
 from inverse_design.campaign.store.protocol import Log
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
+from surrogates.errors import some_of
 
 WELL_COLUMNS = ("event", "row", "experiment", "round", "perturbation", "replicate", "failed", "state")
 COUNTS = "counts"
@@ -249,6 +250,5 @@ def partial_words(partial: Mapping[str, Float[np.ndarray, "g"]], readouts: Seque
     said = []
     for label, values in partial.items():
         lacking = [readouts[column] for column in np.flatnonzero(np.isnan(values)).tolist()]
-        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-        said.append(f"{label} lacks {', '.join(lacking[:_SHOWN])}{more}")
+        said.append(f"{label} lacks {some_of(lacking, _SHOWN)}")
     return tuple(said)

@@ -92,7 +92,7 @@ def _foreseen(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
 
 def _fault(error: Exception, words: Sequence[str]) -> str:
     said = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST].removesuffix(":")
-    place = write_report(error, words)
+    place = write_fault_report(error, words)
     report = "no report of it could be written" if place is None else f"please send us the report {str(place)!r}"
     return f"a fault of {PROGRAM} itself ({said}); {report}"
 
@@ -207,7 +207,7 @@ def _end_workers() -> None:
         child.kill()
 
 
-def write_report(error: Exception, words: Sequence[str]) -> Path | None:
+def write_fault_report(error: Exception, words: Sequence[str]) -> Path | None:
     """Write a report that only its owner can read to the folder of temporary files, if it can be written."""
     try:
         place = Path(tempfile.gettempdir()) / f"{PROGRAM}-{secrets.token_hex(6)}.txt"

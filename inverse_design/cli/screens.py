@@ -15,7 +15,7 @@ from surrogates.data.io.labels import read_label
 from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.readers import screen_of
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, some_of
 
 _LIST_ENDINGS = (".lst", ".list", ".gmt")  # beside those of tables
 
@@ -92,10 +92,8 @@ def one_context(screen: Screen, context: str | None) -> Screen:
         return screen.in_context(context)
     contexts = sorted(set(screen.contexts))
     if len(contexts) > 1:
-        shown = ", ".join(map(repr, contexts[:8])) + (
-            f" and {len(contexts) - 8} more" if len(contexts) > 8 else ""
-        )
-        raise DataError(f"the data hold {len(contexts)} contexts; name one with --context: {shown}")
+        known = some_of(map(repr, contexts))
+        raise DataError(f"the data hold {len(contexts)} contexts; name one with --context: {known}")
     return screen
 
 

@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from safetensors.numpy import load, save
 
 from inverse_design.errors import IllegalMoveError, PlanError, ResultsError
+from surrogates.errors import some_of
 
 Kind = Literal["created", "asked", "ordered", "told", "withdrawn", "retracted", "corrected"]
 WITH_VALUES: tuple[Kind, ...] = ("told", "corrected")  # their artefact is a block of wells
@@ -160,11 +161,8 @@ _MOST_NAMED = 3
 
 def wells_in_words(wells: Sequence[WellPlace]) -> str:
     """Count some wells, and name the first of them."""
-    named = [
-        f"{one.perturbation} replicate {one.replicate} of event {one.sequence}" for one in wells[:_MOST_NAMED]
-    ]
-    more = f" and {len(wells) - _MOST_NAMED} more" if len(wells) > _MOST_NAMED else ""
-    return f"{len(wells)} well{'s' * (len(wells) != 1)} ({', '.join(named)}{more})"
+    named = [f"{one.perturbation} replicate {one.replicate} of event {one.sequence}" for one in wells]
+    return f"{len(wells)} well{'s' * (len(wells) != 1)} ({some_of(named, _MOST_NAMED)})"
 
 
 Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn | Retracted | Corrected

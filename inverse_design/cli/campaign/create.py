@@ -28,9 +28,9 @@ from inverse_design.problem.problem import Problem, ask, range_remark, scale_rem
 from inverse_design.targets import read_target
 from inverse_design.value_tables import read_value_table
 from surrogates.data.screen import Screen
+from surrogates.errors import some_of
 
 COST_COLUMNS = ("cost", "price", "costs")
-_SHOWN = 8
 
 
 def run_create(
@@ -62,7 +62,8 @@ def run_create(
     console = output()
     for remark in remarks:
         say(console, remark, "bold yellow")
-    show_facts(console, {**_facts(campaign, place, question), **_lacking(lacking)})
+    never = {"no reagent": f"{some_of(lacking)}: never proposed"} if lacking else {}
+    show_facts(console, {**_facts(campaign, place, question), **never})
 
 
 def run_schema() -> None:
@@ -114,10 +115,3 @@ def _facts(campaign: Campaign, place: Place, question: Problem) -> dict[str, str
         "rounds": f"{settings.batch_size} experiments, {wells}" + (f"; about {price:,.6g} each" if price else ""),
         "model": f"{settings.surrogate}, gain {settings.gain}, seed {settings.seed}{chooser}",
     }
-
-
-def _lacking(lacking: tuple[str, ...]) -> dict[str, str]:
-    if not lacking:
-        return {}
-    more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
-    return {"no reagent": f"{', '.join(lacking[:_SHOWN])}{more}: never proposed"}

@@ -11,6 +11,7 @@ from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.cli.campaign.options import STORE, STORE_VARIABLE, Place
 from inverse_design.cli.console import complaints, say
 from inverse_design.errors import StoreError, masked
+from surrogates.errors import some_of
 
 _LONGEST = 4096  # bytes of a file that names a store
 
@@ -88,9 +89,9 @@ def campaign_named(store: Store, place: Place) -> str:
         return names[0]
     if not names:
         raise StoreError(f"the store {shown_store(place)!r} holds no campaign; create one first")
-    shown = ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+    known = some_of(map(repr, names))
     raise StoreError(
-        f"the store {shown_store(place)!r} holds {len(names)} campaigns; name one with --name: {shown}"
+        f"the store {shown_store(place)!r} holds {len(names)} campaigns; name one with --name: {known}"
     )
 
 

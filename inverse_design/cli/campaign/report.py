@@ -19,12 +19,12 @@ from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, measured, probability
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable
 from inverse_design.errors import NothingToProposeError
+from surrogates.errors import some_of
 from surrogates.evaluation.intervals import Row
 
 _BOUNDED = ("predicted", "lower", "upper")
 # These stand in every row alike, or speak to programs.
 _HIDDEN = ("campaign", "round", "log_probability")
-_SHOWN = 8
 _NONE_MEASURED = "no experiment with stated bounds has been measured yet"
 
 
@@ -128,12 +128,6 @@ def show_telling(console: Console, telling: Telling) -> None:
     for what, names in (("failed", telling.failed), ("not asked for", telling.extra)):
         if names:
             say(console, f"{what}: {some_of(names)}")
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Write some names, not more than a line holds."""
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def say_what_is_open(console: Console, campaign: Campaign) -> None:

@@ -13,14 +13,14 @@ from inverse_design.campaign.settings import settings_as_json
 from inverse_design.campaign.wells import COUNTS
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign
-from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, show_advice, show_telling, some_of
+from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, show_advice, show_telling
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Reading
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
 from inverse_design.recommend.protocol import PERTURBATION
-from surrogates.errors import DataError
+from surrogates.errors import DataError, some_of
 
 
 def run_ask(

@@ -13,9 +13,9 @@ from inverse_design.cli.screens import open_screen
 from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
+from surrogates.errors import some_of
 
 _WEAK = 1.2  # effect over standard error; noise alone gives one
-_SHOWN = 8
 
 
 def run_check(data: str, reading: Reading) -> None:
@@ -45,12 +45,12 @@ def contents(screen: Screen) -> dict[str, str]:
     modes = sorted({entry.mode for entry in screen.vocabulary.entries})
     return {
         "conditions": f"{len(screen):,}: " + ", ".join(counts) + f", {higher:,} of higher order",
-        "contexts": _listed([f"{name or 'one, not named'} ({n:,})" for name, n in contexts.items()]),
+        "contexts": some_of([f"{name or 'one, not named'} ({n:,})" for name, n in contexts.items()]),
         "targets": f"{len(set(screen.vocabulary.targets)):,}, {', '.join(modes)}",
         "doses": "1 (the full effect) everywhere"
         if doses.tolist() == [1.0]
         else f"{len(doses):,} from {float(doses.min()):g} to {float(doses.max()):g}",
-        "readouts": f"{len(screen.readouts):,}: {_listed(screen.readouts, 5)}",
+        "readouts": f"{len(screen.readouts):,}: {some_of(screen.readouts, 5)}",
         "own genes": f"{_counted(len(own_readouts(screen)), 'readout')} also a target",
         "errors": "no standard errors" if screen.standard_errors is None else "standard errors for each effect",
         "effects": _norms(screen),
@@ -76,10 +76,10 @@ def concerns(screen: Screen) -> Iterator[str]:
         for said in _concerns_of_one(screen.in_context(context)):
             where.setdefault(said, []).append(context)
     for said, places in where.items():
-        yield said if len(places) == len(contexts) else f"in {_listed(places, 4)}: {said}"
+        yield said if len(places) == len(contexts) else f"in {some_of(places, 4)}: {said}"
     if own := own_readouts(screen):
         yield (
-            f"{_counted(len(own), 'readout')} also a target ({_listed(own, 4)}): a profile with them names its"
+            f"{_counted(len(own), 'readout')} also a target ({some_of(own, 4)}): a profile with them names its"
             " own perturbation; benchmark retrieval reports without them, too"
         )
 
@@ -101,7 +101,7 @@ def _concerns_of_one(screen: Screen) -> Iterator[str]:
         yield "no single was measured: nothing can be proposed"
         return
     if missing:
-        yield f"{_counted(len(missing), 'target')} never measured alone, and left out: {_listed(missing)}"
+        yield f"{_counted(len(missing), 'target')} never measured alone, and left out: {some_of(missing)}"
     tested = int((novelty_code(screen.batch, alone) == SEEN_DOUBLE).sum())
     if tested < 20:
         yield (
@@ -109,7 +109,7 @@ def _concerns_of_one(screen: Screen) -> Iterator[str]:
             + ("too few to judge the model by" if tested else "the model and its probabilities cannot be tested")
         )
     if weak := weak_conditions(screen):
-        yield f"{_counted(len(weak), 'condition')} about as weak as the standard error: {_listed(weak)}"
+        yield f"{_counted(len(weak), 'condition')} about as weak as the standard error: {some_of(weak)}"
 
 
 def _never_alone(screen: Screen) -> list[str]:
@@ -134,10 +134,6 @@ def _show_concerns(console: Console, found: Sequence[str]) -> None:
     say(console, "worth knowing", "bold")
     for each in found:
         say(console, f"  - {each}")
-
-
-def _listed(names: Sequence[str], most: int = _SHOWN) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def _counted(number: int, what: str) -> str:

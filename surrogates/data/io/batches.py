@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from surrogates.errors import some_of
+
 LEFT_OUT = -1
 _OF_BATCHES = re.compile(
     r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
@@ -130,4 +132,4 @@ def _confounded(column: pd.Series, name: str, assigned: Assigned, *, stated: boo
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+    return some_of(names, _SHOWN)

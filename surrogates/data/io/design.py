@@ -14,7 +14,7 @@ from surrogates.data.io.dialects import Detection, Dialect, as_text, detect
 from surrogates.data.io.labels import NO_DOSE, NO_PARTNER, UNITS, dose_parts, without_call
 from surrogates.data.io.notes import NOTE, notes_on_columns, notes_on_names
 from surrogates.data.perturbation import Mode, Perturbation, mode_of
-from surrogates.errors import DataError
+from surrogates.errors import DataError, some_of
 
 _NO_LABEL = "without a label"
 _FEWEST_PARTNERS = 2
@@ -140,8 +140,7 @@ def _batches(column: pd.Series, assigned: Assigned, left_out: Counter[str]) -> B
         )
     if bare.any():
         few = sorted({batches.names[number] for number in batches.of_row[bare]})
-        more = f" and {len(few) - 4} more" if len(few) > 4 else ""
-        why = f"in batches without controls ({', '.join(few[:4])}{more})"
+        why = f"in batches without controls ({some_of(few, 4)})"
         left_out[why] = int(bare.sum())
     return replace(batches, of_row=np.where(bare, LEFT_OUT, batches.of_row))
 

@@ -37,7 +37,7 @@ from surrogates.data.io.labels import (
 from surrogates.data.io.notes import genes_of_guides
 from surrogates.data.io.tabular import name_wells
 from surrogates.data.perturbation import Mode, mode_of
-from surrogates.errors import DataError, UnknownNameError, shown
+from surrogates.errors import DataError, UnknownNameError, shown, some_of
 
 
 def as_text(column: pd.Series) -> tuple[str, ...]:
@@ -247,8 +247,9 @@ def _label_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tup
     if keys and len(parts) > 2:  # two groups of cells are a comparison
         _refuse_other_controls(parts, found, targets)
     why = "a known control label" if keys is None else "as stated"
-    shown = _quoted(tokens[:4]) + (f" and {len(tokens) - 4} more" if len(tokens) > 4 else "")
-    control = f"{shown} ({why}{', pooled' if len(tokens) > 1 else ''})" if tokens else "none"
+    control = (
+        f"{some_of(map(repr, tokens), 4)} ({why}{', pooled' if len(tokens) > 1 else ''})" if tokens else "none"
+    )
     folded = frozenset(token.casefold() for token in tokens)
     return replace(found, controls=Controls(folded, stated=True)), {"separator": rule, "control": control}
 

@@ -2,13 +2,14 @@
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Int
 
 from surrogates.data.io.batches import names_batches
+from surrogates.errors import some_of
 
 NOTE = "note "  # begins the keys of a provenance that are worth knowing before anything is computed
 COUNTS = f"{NOTE}of counts"  # the key under which a provenance says that values are counts
@@ -86,7 +87,7 @@ def notes_on_names(names: Collection[str], *, what: str = "targets") -> Iterator
     dates = sorted(name for name in names if _DATE.fullmatch(name) or _DAY_NUMBER.fullmatch(name))
     if dates:
         yield (
-            f"{_shown(dates)} among the {what} look like dates that a spreadsheet made of gene symbols (1-Mar"
+            f"{some_of(dates, 3)} among the {what} look like dates that a spreadsheet made of gene symbols (1-Mar"
             f" is MARCHF1,"
             " 2-Sep is SEPTIN2); correct them in the file"
         )
@@ -127,13 +128,9 @@ def guides_of_genes(names: Collection[str]) -> dict[str, tuple[str, ...]]:
 def _guides(names: Collection[str]) -> Iterator[str]:
     if several := guides_of_genes(names):
         yield (
-            f"{_shown(next(iter(several.values())))} look like guides of one gene"
+            f"{some_of(next(iter(several.values())), 3)} look like guides of one gene"
             f" ({sum(map(len, several.values()))}"
             f" targets, {len(several)} genes): each counts as a gene of its own, and two guides of one gene"
             f" are never"
             " proposed together; --collapse-guides (collapse_guides=True) reads them as their gene"
         )
-
-
-def _shown(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

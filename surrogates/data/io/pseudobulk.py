@@ -12,7 +12,7 @@ from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.batches import LEFT_OUT, Batches
 from surrogates.data.io.design import Design
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError
+from surrogates.errors import DataError, some_of
 
 CHUNK = 1024
 FEWEST_CELLS = 2
@@ -232,9 +232,8 @@ def _control_of(design: Design) -> Int[np.ndarray, "c"]:
     controls = {design.contexts[code]: code for code, order in enumerate(orders) if order == 0}
     if not controls:
         labels = sorted({perturbation.label for perturbation in design.perturbations})
-        more = f" and {len(labels) - 8} more" if len(labels) > 8 else ""
         raise DataError(
-            f"no control among the cells; their labels are {', '.join(map(repr, labels[:8]))}{more}. Name the"
+            f"no control among the cells; their labels are {some_of(map(repr, labels))}. Name the"
             " label of the control with reference_key= (--reference-key)"
         )
     if bare := sorted(set(design.contexts) - controls.keys()):

@@ -25,7 +25,7 @@ from surrogates.data.io.dialects import Dialect, names_targets
 from surrogates.data.io.effects import screen_of_effects
 from surrogates.data.io.tabular import holds_numbers
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, some_of
 
 READOUT = "lfc"
 _PAIRS = (("u6.gene", "h1.gene"), ("gene1_symbol", "gene2_symbol"), ("gene_1_symbol", "gene_2_symbol"))
@@ -235,7 +235,7 @@ def _groups(names: Sequence[str]) -> dict[str, list[str]]:
 
 
 def _shown(names: Sequence[str]) -> str:
-    return ", ".join(map(repr, names[:6])) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
+    return some_of(map(repr, names), 6)
 
 
 _CHANGES = ("neg|lfc", "pos|lfc")
