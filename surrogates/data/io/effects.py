@@ -26,6 +26,7 @@ _NO_NUMBERS = {"b": "true or false", "c": "complex numbers", "M": "times", "m": 
 _FEWEST_CROSSED = 3  # conditions of which it can be said
 _LEVELS = re.compile(
     r"((mean|median|raw|average|avg)_)?(values?|intensit(y|ies)|signal|expression|abundance|viability|tpm|cpm|rfu|reads)"
+    r"|(?!.*log)(.*_)?(fold_?change|fc|ratio)"
 )
 _OWN = re.compile(r".*__sd|n_wells|n_cells|.*_n_guides|kind")  # beside effects as this package writes them
 

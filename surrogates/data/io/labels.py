@@ -22,8 +22,8 @@ _CONTROL_WORDS = (
     "water", "h2o", "medium", "media", "mock", "e?gfp", "lacz", "luc(iferase)?", "mcherry",
 )  # fmt: skip
 _CONTROL = re.compile(
-    rf"(si|sh|s?g|gene|guide|s?grna)?(ctrl|control|ctl)?({'|'.join(_CONTROL_WORDS)}|none(?=ctrl|control|ctl))"
-    r"(controls?|ctrl|ctl|guides?|s?g?rna|sg|treated|treatment|only|cells|vehicle|vector)*"
+    rf"((s?g|si|sh)(rna)?|gene|guide)?(ctrl|control|ctl)?({'|'.join(_CONTROL_WORDS)}|none(?=ctrl|control|ctl))"
+    r"(controls?|ctrl|ctl|guides?|(s?g|si|sh)?rna|sg|treated|treatment|only|cells|vehicle|vector)*"
 )
 _HYPHENS = re.compile(r"[-_ .()]+")
 # With a number right behind it, no gene: NTC1, but neither WT1 nor NT5.
@@ -33,13 +33,13 @@ _NUMBERED = re.compile(
 # Words that are names of genes, too: a control only where nothing else is one.
 GENES_AS_WELL = frozenset({"ctrl", "wt", "neg", "nt", "ev", "ctl", "scr", "luc"})
 _NEVER_NUMBERED = frozenset({"wt", "neg", "ev", "scr", "luc", "negative"})
-# Cells of which nobody knows what was done to them.
+# Cells of which nobody knows what was done to them, and rows that sum others up.
 _WITHOUT_CALL = frozenset({
     "unassigned", "unmapped", "undetermined", "undefined", "undetected", "unlabeled", "unlabelled", "unknown",
     "nan", "none", "na", "n/a", "<na>", "#n/a", "null", "nocall", "notassigned", "notdetected", "nonedetected",
     "nofeature", "noguidedetected", "nosg", "unassignedguide", "multiplet", "multiplets", "multi", "multiple",
     "doublet", "doublets", "singlet", "singlets", "negative", "empty", "ambiguous", "unclear", "lowquality",
-    "filtered", "other", "others",
+    "filtered", "other", "others", "mean", "average", "median", "total", "grandtotal", "sum", "sd", "stdev", "sem",
 })  # fmt: skip
 _COUNTED = re.compile(r"[<>≤≥]=?\d+(guides?|s?grnas?|features?)?")  # guides of a cell, none of them named
 # In the column of a partner.

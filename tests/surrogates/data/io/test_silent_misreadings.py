@@ -46,11 +46,25 @@ def test_combinations_with_a_word_between_them_in_the_header_are_transposed() ->
         read_screen(transposed)
 
 
-@pytest.mark.parametrize("junk", ["singlet?", "Singlet", ">1", ">= 2 guides", "≥2", "?", "doublet?"])
+@pytest.mark.parametrize(
+    "junk", ["singlet?", "Singlet", ">1", ">= 2 guides", "≥2", "?", "doublet?", "Mean", "SD", "Grand Total"]
+)
 def test_labels_that_say_nothing_of_what_was_done_are_left_out(junk: str) -> None:
     screen = read_screen(table([*GENES, junk]))
     assert screen.labels == GENES
     assert repr(junk) in screen.provenance["dropped rows"]
+
+
+@pytest.mark.parametrize("word", ["Control siRNA", "scrambled shRNA", "siRNA control", "non-targeting sgRNA"])
+def test_controls_of_rna_are_controls(word: str) -> None:
+    assert read_screen(table([*GENES, word])).labels == GENES
+
+
+@pytest.mark.parametrize("name", ["fold_change", "FC", "drug/DMSO ratio", "mean intensity"])
+def test_ratios_are_named_and_their_logarithms_are_not(name: str) -> None:
+    ratios = pd.DataFrame({"gene": GENES, name: [0.5, 2.0, 1.0, 3.0, 0.1, 1.5]})
+    assert len(read_screen(ratios).notes) == 1
+    assert not read_screen(ratios.rename(columns={name: f"log2 {name}"})).notes
 
 
 @pytest.mark.parametrize("long", [False, True])
