@@ -48,7 +48,7 @@ class Selected:
     trust: float  # share of a prediction that is kept for nodes never acted on
 
 
-def held_out(screen: Screen, problem: Regression, *, seed: int) -> tuple[HeldOut, ...]:
+def penalty_splits(screen: Screen, problem: Regression, *, seed: int) -> tuple[HeldOut, ...]:
     """Split a screen for the choice of penalties.
 
     With standard errors, adding and subtracting the same normal noise gives two independent halves of every
@@ -97,7 +97,7 @@ def select(screen: Screen, problem: Regression, *, steps: int, seed: int) -> Sel
     keep = _judged_readouts(problem, seed=seed)
     idle = _idle_weight(screen, problem)
     some = problem.with_readouts(keep)
-    splits = held_out(screen.with_readouts(keep.tolist()), some, seed=seed)
+    splits = penalty_splits(screen.with_readouts(keep.tolist()), some, seed=seed)
     top = largest_penalty(some)
     if top == 0 or not splits:
         return Selected(Penalty(max(top, 1.0), idle, steps), 1.0, 0.0)
