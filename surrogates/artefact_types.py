@@ -76,21 +76,12 @@ _PLAIN = (type(None), bool, int, str)
 
 
 def encode(value: object, tensors: dict[str, Tensor], *, where: str) -> Json:
-    """Spell a value out.
-
-    Raises:
-        DataError: If something in the value cannot be stored, or does not fit the annotation of its field.
-    """
+    """Spell a value out."""
     return _Encoder(tensors).encode(value, where)
 
 
 def decode(node: Json, tensors: Mapping[str, Tensor], *, where: str) -> Any:  # noqa: ANN401 - whatever was stored
-    """Build a value from its document.
-
-    Raises:
-        DataError: If the document is malformed, names a type that is not registered or a tensor that is missing,
-            or a value does not fit the annotation of its field.
-    """
+    """Build a value from its document."""
     kind = type(node)
     if kind in _PLAIN or kind is float:
         return node

@@ -72,18 +72,7 @@ class NoChange:
     """Predicts that nothing has any effect."""
 
     def fit(self, screen: Screen, *, seed: int) -> FittedMean:  # noqa: ARG002 - nothing is random
-        """Learn only how large effects are.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn only how large effects are."""
         return _fitted(screen, screen.effects.new_zeros(len(screen.vocabulary), len(screen.readouts)))
 
 
@@ -92,18 +81,7 @@ class PerturbationMean:
     """Predicts the mean of all training effects, whatever the perturbation."""
 
     def fit(self, screen: Screen, *, seed: int) -> FittedMean:  # noqa: ARG002 - nothing is random
-        """Learn the mean effect.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn the mean effect."""
         return _fitted(screen, screen.effects.mean(0).expand(len(screen.vocabulary), -1))
 
 
@@ -117,18 +95,7 @@ class MatchingMean:
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedMean:  # noqa: ARG002 - nothing is random
-        """Learn the mean of the conditions that contain each intervention.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model.
-
-        Raises:
-            DataError: If the screen has several contexts.
-        """
+        """Learn the mean of the conditions that contain each intervention."""
         rows, slots = torch.nonzero(screen.batch.present, as_tuple=True)
         entries = screen.batch.genes[rows, slots]
         empty = screen.effects.new_zeros(len(screen.vocabulary), len(screen.readouts))
@@ -214,19 +181,7 @@ class Additive:
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
-        """Look the single effects up.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model, without laws. Its variance is that of the training combinations, which it has not
-            used, or, if there are none, the mean square of the single effects.
-
-        Raises:
-            DataError: If the screen has several contexts, or nothing in it was measured alone.
-        """
+        """Look the single effects up; the variance is that of combinations, which are not used, or of singles."""
         return _with_laws(screen, laws=())
 
 
@@ -251,19 +206,7 @@ class ScaledAdditive:
             raise DataError(f"shrinkage {self.shrinkage!r} is negative; take 0 for none")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
-        """Learn the law of each novelty class of the training combinations.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Not used.
-
-        Returns:
-            The fitted model. Its variance is that of the training combinations, to which scales and offsets were
-            fitted, hence optimistic; if there are none, the mean square of the single effects.
-
-        Raises:
-            DataError: If the screen has several contexts, or nothing in it was measured alone.
-        """
+        """Learn the law of each novelty class of combinations; the variance is in-sample, hence optimistic."""
         singles, measured_alone = single_effects(screen)
         codes = torch.where(screen.batch.order > 1, novelty_code(screen.batch, measured_alone), -1)
         laws = []

@@ -27,14 +27,11 @@ class EffectProducts:
     Of a large screen only what lies along a frame is multiplied: as many directions as are asked for and as many
     again, that leave the least of all effects beside them. Directions of a part are looked for inside of it; those
     whose squares stand out of the noise lie there but for what the left out rows turn them towards noise.
-
-    Attributes:
-        frame: Orthonormal directions; ``None`` where all readouts are multiplied.
     """
 
     effects: Float[Tensor, "n g"]  # of all conditions
     seen: Float[Tensor, "n s"]  # the effects, or their scores along the frame
-    frame: Float[Tensor, "s g"] | None
+    frame: Float[Tensor, "s g"] | None  # orthonormal directions; ``None`` where all readouts are multiplied
     kept: Int[Tensor, "m"]  # which of them count
     products: Float[Tensor, "q q"]  # of the kept rows, or of the readouts where these are fewer than all rows
     powers: Float[Tensor, "g"]  # sum of squares of each readout over the kept rows

@@ -193,15 +193,7 @@ class Calibrated:
             raise DataError(f"candidates is {self.candidates}; take 1 or more pairs beside the true one")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
-        """Cross-fit, choose the error model, and fit on everything.
-
-        Args:
-            screen: Measured effects in one context.
-            seed: Fixes folds and candidates.
-
-        Returns:
-            The fitted surrogate with its error models.
-        """
+        """Cross-fit, choose the error model, and fit on everything."""
         return next(fit_calibrated((self,), screen, seed=seed))
 
     def parts(self, screen: Screen, *, seed: int) -> list[Int[Tensor, "_"]]:
@@ -296,11 +288,7 @@ class Calibrated:
 
 
 def fit_calibrated(calibrated: Sequence[Calibrated], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:
-    """Fit surrogates with their error models, all on the same folds; what their fits have in common is done once.
-
-    Raises:
-        DataError: If a surrogate refuses the screen.
-    """
+    """Fit surrogates with their error models on the same folds; what their fits have in common is done once."""
     first = calibrated[0]
     fits = fit_parts([each.base for each in calibrated], screen, first.parts(screen, seed=seed), seed=seed)
     found = CrossFits.several(fits, first.tests(screen, seed=seed))

@@ -125,11 +125,7 @@ class PublicScreen:
 
     @classmethod
     def measured(cls, screen: Screen, *, name: str, source: str) -> "PublicScreen":
-        """Compare the doubles of a screen with the sums of their parts.
-
-        Raises:
-            DataError: If it has fewer than two doubles of two measured singles.
-        """
+        """Compare the doubles of a screen with the sums of their parts."""
         singles, alone = single_effects(screen)
         rows = torch.nonzero(novelty_code(screen.batch, alone) == SEEN_DOUBLE).flatten()
         if len(rows) < 2:
@@ -172,11 +168,7 @@ class PublicLaw:
 
     @classmethod
     def of(cls, screens: Sequence[PublicScreen]) -> "PublicLaw":
-        """Pool public screens, each counting the same.
-
-        Raises:
-            DataError: If there are fewer than two.
-        """
+        """Pool public screens, each counting the same."""
         n = len(screens)
         if n < 2:
             raise DataError(f"{n} screens do not tell how much screens differ; take 2 or more")
@@ -215,11 +207,7 @@ class BorrowedSum:
     """
 
     def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:  # noqa: ARG002 - nothing is random
-        """Look the single effects up.
-
-        Raises:
-            DataError: If the screen has several contexts, or nothing in it was measured alone.
-        """
+        """Look the single effects up."""
         singles, alone = single_effects(screen)
         law, spread = public_law(), SingleSpread.of(singles, alone)
         borrowed = CombinationLaw(SEEN_DOUBLE, law.scale, torch.zeros(singles.shape[1], dtype=singles.dtype))

@@ -119,11 +119,6 @@ class JudgingDoubles:
         their mean remainder, see :class:`~surrogates.models.baselines.ScaledAdditive`. The error of a held-out
         double is ``|(y - w mean y) - c (s - w mean s)|²``: its three terms, like the two of the scale, are sums
         over readouts, and estimates are needed of few readouts at a time only.
-
-        Args:
-            products: Of the conditions that estimates are learnt from.
-            test: Rows of the held-out doubles in the screen.
-            choices: Strengths.
         """
         held = torch.isin(self.rows, test)
         sums = torch.zeros(len(choices), 5, dtype=torch.float64)
