@@ -221,11 +221,14 @@ class Screen:
             standard_errors=None if self.standard_errors is None else self.standard_errors[at],
             annotations=self.annotations.iloc[at.numpy()].reset_index(drop=True),
         )
-        # Folds of combinations leave all singles: one table of them serves the screen and its parts.
+        # Folds of combinations leave all singles: one table of them, and one order, serve the screen and its parts.
         if len(at) and "singles" in self.__dict__:
             alone = torch.where(taken.single_rows >= 0, at[taken.single_rows], -1)
             if torch.equal(alone, self.single_rows):
                 taken.__dict__["singles"] = self.singles
+                every = int((taken.batch.order == 1).sum()) == int((self.batch.order == 1).sum())
+                if "places" in self.__dict__ and every and bool((at[1:] > at[:-1]).all()):
+                    taken.__dict__["places"] = self.places[at].argsort().argsort()
         return taken
 
     def with_readouts(self, keep: Sequence[int]) -> "Screen":
@@ -251,7 +254,8 @@ class Screen:
         So neither names nor the order of a table matter, and what combinations do has no say in how they are held
         out. Entries that were never measured alone stand behind the others, by label.
         """
-        singles = [row for row in self._by_label() if int(self.batch.order[row]) == 1]
+        order = self.batch.order.tolist()
+        singles = [row for row in self._by_label() if order[row] == 1]
         by_content = (
             [singles[number] for number in content_order(self.effects[singles]).tolist()] if singles else []
         )
@@ -270,7 +274,8 @@ class Screen:
         return self.rows(self._by_label())
 
     def _by_label(self) -> list[int]:
-        return sorted(range(len(self)), key=lambda row: (self.labels[row], self.contexts[row]))
+        keys = list(zip(self.labels, self.contexts, strict=True))
+        return sorted(range(len(self)), key=keys.__getitem__)
 
     def row_of(self, perturbation: Perturbation | str) -> int:
         """Find the first row in which a perturbation was measured, or raise an ``UnknownNameError``."""

@@ -24,11 +24,17 @@ from torch import Tensor
 
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.models.base import PairFactors, PairScale
+from surrogates.models.base import PairFactors, PairScale, sum_over_interventions
 from surrogates.models.baselines import FittedScaledAdditive, ScaledAdditive
 from surrogates.models.directions import effect_components
+from surrogates.models.marked import MarkedDesign
 from surrogates.uncertainty.error_model import FactorCovariance, squared_norm
-from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
+from surrogates.uncertainty.marginal_likelihood import (
+    evidence_of_products,
+    many_features,
+    maximise_evidence,
+    prior_of_squares,
+)
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 FEWEST_COMBINATIONS = 8
@@ -86,15 +92,16 @@ class Features:
         unit = torch.eye(q, dtype=torch.float64)
         return torch.cat([unit.new_zeros(q, own + similarity), unit, -2 * unit], dim=1)
 
-    def of_batch(self, batch: PerturbationBatch) -> Float[Tensor, "b p"]:
+    def of_batch(self, batch: PerturbationBatch) -> MarkedDesign:
         """Features of combinations of any order: sums over parts and over pairs of parts."""
-        marks = batch.multi_hot(len(self.scores))
-        own = marks[:, self.owned >= 0]
         # sum over pairs of y_i y_j = ((sum y)² - sum y²) / 2, and each y_i² stands in order - 1 pairs
-        squares = marks @ self.scores.square()
-        products = ((marks @ self.scores).square() - squares) / 2
+        squares = sum_over_interventions(self.scores.square(), batch)
+        products = (sum_over_interventions(self.scores, batch).square() - squares) / 2
         partners = (batch.order - 1).clamp(min=0).to(torch.float64)[:, None]
-        return torch.cat([own, marks @ self.similarity, products, partners * squares - 2 * products], dim=1)
+        similarity = sum_over_interventions(self.similarity, batch)
+        rest = torch.cat([similarity, products, partners * squares - 2 * products], dim=1)
+        marks = torch.where(batch.present, self.owned[batch.genes], -1)
+        return MarkedDesign(marks, self.sizes[0], rest)
 
 
 @dataclass(frozen=True)
@@ -131,10 +138,10 @@ class FittedInteraction:
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict effects; singles are left to the additive model."""
         combined = (batch.order > 1).to(torch.float64)
-        features = self.features.of_batch(batch) * combined[:, None]
-        mean = self.additive.predict(batch).mean + features @ self.weights
-        unknown = batch.multi_hot(len(self.unknown)) @ self.unknown
-        scale = 1 + (features @ self.root).square().sum(1) + combined * unknown
+        features = self.features.of_batch(batch)
+        mean = self.additive.predict(batch).mean + combined[:, None] * features.times(self.weights)
+        unknown = sum_over_interventions(self.unknown[:, None], batch)[:, 0]
+        scale = 1 + combined * (features.times(self.root).square().sum(1) + unknown)
         covariance = FactorCovariance.independent(self.noise)
         return GaussianPosterior(mean, scale, (covariance,), torch.zeros(len(batch), dtype=torch.int64))
 
@@ -185,41 +192,45 @@ class Interaction:
             additive.singles,
             components,
             leading=self.leading,
-            combined=batch.multi_hot(len(screen.vocabulary)).sum(0) > 0,
+            combined=torch.isin(torch.arange(len(screen.vocabulary)), batch.genes),
         )
         residual = screen.effects[rows] - additive.predict(batch).mean
         design = features.of_batch(batch)
         enough = len(rows) >= FEWEST_COMBINATIONS
         # Below that, a prior variance of nothing: the scaled additive model, in the same form.
-        weights = (
-            maximise_evidence(design, features.sizes, residual @ components.T)
-            if enough
-            else torch.zeros(len(features.sizes), dtype=torch.float64)
-        )
-        return _posterior(additive, features, design, residual, weights)
+        gram, sizes = design.gram, features.sizes
+        if not enough:
+            weights = torch.zeros(len(sizes), dtype=torch.float64)
+        elif many_features(len(design), len(gram)):
+            weights = maximise_evidence(design.dense, sizes, residual @ components.T)
+        else:
+            scores = residual @ components.T
+            weights = evidence_of_products(len(design), gram, design.onto(scores), scores.square().sum(), sizes)
+        prior = prior_of_squares(gram.diagonal() / max(1, len(design)), sizes, weights)
+        return _posterior(additive, features, design, residual, prior)
 
 
 def _posterior(
     additive: FittedScaledAdditive,
     features: Features,
-    design: Float[Tensor, "n p"],
+    design: MarkedDesign,
     residual: Float[Tensor, "n g"],
-    weights: Float[Tensor, "t"],
+    prior: Float[Tensor, "p"],
 ) -> FittedInteraction:
-    prior = column_prior(design, features.sizes, weights)
     eye = torch.eye(len(prior), dtype=torch.float64)
-    scaled = design * prior.sqrt()
-    chol = torch.linalg.cholesky(eye + scaled.T @ scaled)
+    spread = prior.sqrt()[:, None]
+    chol = torch.linalg.cholesky(eye + spread * design.gram * spread.T)
     # V = S (I + S F^T F S)^-1 S with S = sqrt(prior): well conditioned also where the prior variance is zero.
-    root = prior.sqrt()[:, None] * torch.linalg.solve_triangular(chol, eye, upper=False).T
-    if len(design) < len(prior):  # the same by as many equations as there are combinations
+    root = spread * torch.linalg.solve_triangular(chol, eye, upper=False).T
+    if many_features(len(design), len(prior)):  # the same by as many equations as there are combinations
+        scaled = design.dense * spread.T
         outer = torch.eye(len(design), dtype=torch.float64) + scaled @ scaled.T
         solved = torch.cholesky_solve(residual, torch.linalg.cholesky(outer))
-        mean = prior[:, None] * (design.T @ solved)
+        mean = prior[:, None] * design.onto(solved)
     else:
-        mean = root @ (root.T @ (design.T @ residual))
-    left_out = 1 - (design @ root).square().sum(1)
-    noise = _leave_one_out_variance(residual - design @ mean, left_out) if len(design) else additive.variance
+        mean = root @ (root.T @ design.onto(residual))
+    left_out = 1 - design.times(root).square().sum(1)
+    noise = _leave_one_out_variance(residual - design.times(mean), left_out) if len(design) else additive.variance
     absent = features.owned < 0
     own_prior = prior[0] if features.sizes[0] else prior.new_zeros(())
     return FittedInteraction(additive, features, mean, root, noise, absent * own_prior)

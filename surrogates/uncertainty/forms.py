@@ -31,8 +31,8 @@ class HeldOutFold:
         atoms: Few rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
     """
 
-    measured: Float[Tensor, "n g"]  # measured effects of the held-out combinations
-    truth: Int[Tensor, "n"]  # number of each of them among the candidates
+    measured: Float[Tensor, "p g"]  # measured effects of the combinations that are to be identified
+    truth: Int[Tensor, "p"]  # number of each of them among the candidates
     atoms: Float[Tensor, "a g"]
     summed: Int[Tensor, "c k"]  # which of the atoms are summed for each candidate
     basis: Float[Tensor, "r g"]  # few more rows of effects
@@ -40,7 +40,6 @@ class HeldOutFold:
     scale: Float[Tensor, "c"]  # posterior scale of the candidates
     parts: Int[Tensor, "c 2"]  # numbers of the two parts of each candidate among the singles
     singles: Float[Tensor, "v g"]  # single effect of each entry
-    probed: Int[Tensor, "p"]  # which of the combinations are to be identified; all of them lend their residuals
 
     @property
     def predictions(self) -> Float[Tensor, "c g"]:
@@ -49,8 +48,8 @@ class HeldOutFold:
 
     @property
     def truths(self) -> tuple[Int[Tensor, "_p"], ...]:
-        """Number of the true candidate of each probed row, in blocks of rows that stay in a processor's cache."""
-        return tuple(self.truth[self.probed].split(max(1, _BLOCK // len(self.parts))))
+        """Number of the true candidate of each combination, in blocks of rows that stay in a processor's cache."""
+        return tuple(self.truth.split(max(1, _BLOCK // len(self.parts))))
 
     def compact(self) -> "HeldOutFold":
         """Leave out rows that make no candidate, and number the others anew."""
@@ -79,7 +78,7 @@ class FoldProducts:
     """Inner products of the rows of a fold under the covariance of an error model, targets less its offset."""
 
     fold: HeldOutFold
-    squares: Float[Tensor, "p"]  # of each probed row with itself
+    squares: Float[Tensor, "p"]  # of each combination with itself
     on_atoms: Float[Tensor, "p a"]
     on_basis: Float[Tensor, "p r"]
     on_singles: Float[Tensor, "p v"]
@@ -93,7 +92,7 @@ class FoldProducts:
         singles = _Rows.of(fold.singles, law.covariance)
         atoms = singles if fold.atoms is fold.singles else _Rows.of(fold.atoms, law.covariance)
         basis = _Rows.of(fold.basis, law.covariance)
-        targets = _Rows.of(fold.measured[fold.probed] - law.offset, law.covariance)
+        targets = _Rows.of(fold.measured - law.offset, law.covariance)
         slots, (first, second) = fold.summed.T, fold.parts.T
         pairs = list(combinations_with_replacement(range(len(slots)), 2))
         squares = atoms.times(atoms, [(slots[one], slots[other]) for one, other in pairs])
@@ -126,7 +125,7 @@ class FoldProducts:
         return sum(each.numel() for each in (self.on_atoms, self.on_singles, self.lengths)) * 4
 
     def forms(self) -> Iterator[Forms]:
-        """Look the products up for all probed rows and candidates, in the blocks of rows of the truths."""
+        """Look the products up for all combinations and candidates, in the blocks of rows of the truths."""
         done = 0
         for block in self.fold.truths:
             rows = slice(done, done + len(block))

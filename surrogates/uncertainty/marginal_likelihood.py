@@ -29,10 +29,25 @@ def maximise_evidence(
     ``(1 - (A^-1)_jj) / n - |(A^-1 P^1/2 F^T Y)_j|² / tr(Y^T K^-1 Y)``. Many features of fewer rows are left as the
     covariances of the terms: the slope is then ``tr(K^-1 K_t) / n - tr(Y^T K^-1 K_t K^-1 Y) / tr(Y^T K^-1 Y)``.
     """
-    n, p = design.shape
-    if p > max(n, _MANY):
+    if many_features(*design.shape):
         return _minimise(_of_rows(design, sizes, scores), len(sizes))
-    return _minimise(_of_features(design, sizes, scores), len(sizes))
+    return evidence_of_products(len(design), design.T @ design, design.T @ scores, scores.square().sum(), sizes)
+
+
+def many_features(rows: int, features: int) -> bool:
+    """Tell whether matrices as large as there are rows are the smaller ones, and it matters."""
+    return features > max(rows, _MANY)
+
+
+def evidence_of_products(
+    n: int,
+    gram: Float[Tensor, "p p"],
+    onto: Float[Tensor, "p c"],
+    total: Float[Tensor, ""],
+    sizes: tuple[int, ...],
+) -> Float[Tensor, "t"]:
+    """Choose the same by products: of features, of features and scores, and all squared scores."""
+    return _minimise(_of_features(n, gram, onto, total, sizes), len(sizes))
 
 
 def _minimise(criterion: _Criterion, terms: int) -> Float[Tensor, "t"]:
@@ -60,14 +75,18 @@ def _of_rows(design: Float[Tensor, "n p"], sizes: tuple[int, ...], scores: Float
     return criterion
 
 
-def _of_features(design: Float[Tensor, "n p"], sizes: tuple[int, ...], scores: Float[Tensor, "n c"]) -> _Criterion:
+def _of_features(
+    n: int,
+    gram: Float[Tensor, "p p"],
+    onto: Float[Tensor, "p c"],
+    total: Float[Tensor, ""],
+    sizes: tuple[int, ...],
+) -> _Criterion:
     """The criterion by matrices as large as there are features."""
-    n, p = design.shape
-    gram, onto = design.T @ design, design.T @ scores
-    total = scores.square().sum()
+    p = len(gram)
     eye = torch.eye(p, dtype=torch.float64)
     tiny = torch.finfo(torch.float64).tiny
-    unit = column_prior(design, sizes, torch.ones(len(sizes), dtype=torch.float64))
+    unit = prior_of_squares(gram.diagonal() / n, sizes, torch.ones(len(sizes), dtype=torch.float64))
     term = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
 
     def criterion(at: np.ndarray) -> tuple[float, np.ndarray]:
@@ -87,18 +106,17 @@ def column_prior(
     design: Float[Tensor, "n p"], sizes: tuple[int, ...], weights: Float[Tensor, "t"]
 ) -> Float[Tensor, "p"]:
     """Spread the prior variance of each term over its regression weights."""
-    blocks = design.split(sizes, dim=1)
-    return torch.cat([
-        (weight / _mean_square(block)).expand(block.shape[1])
-        for weight, block in zip(weights, blocks, strict=True)
-    ])  # fmt: skip
+    return prior_of_squares(design.square().mean(0), sizes, weights)
 
 
-def _mean_square(block: Float[Tensor, "n p"]) -> Float[Tensor, ""]:
-    """Mean squared length of the rows; one for a term that training combinations do not vary.
+def prior_of_squares(
+    squares: Float[Tensor, "p"], sizes: tuple[int, ...], weights: Float[Tensor, "t"]
+) -> Float[Tensor, "p"]:
+    """Spread the same by the mean square of each feature.
 
     Features are near one by construction. Rounding must not pass for a feature, nor be divided by: where the data
     say nothing of a term, its prior variance is that of features of unit size.
     """
-    mean = block.square().sum(1).mean() if block.numel() else block.new_zeros(())
-    return mean if float(mean) > _VANISHING else block.new_ones(())
+    means = torch.stack([block.sum() for block in squares.split(sizes)])
+    each = weights / torch.where(means > _VANISHING, means, 1.0)
+    return each.repeat_interleave(torch.tensor(sizes))

@@ -122,22 +122,27 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     ranks = [rank for rank in RANKS if rank <= most] if support >= FEWEST_TO_CHOOSE else []
     everyone = torch.ones(len(fold), dtype=torch.bool)
     masks = [everyone, *(fold != each for each in range(len(trials)))]
-    choices = [_search(quick, mask, ranks) for mask in masks]
+    # The variance of a single readout is its mean over readouts.
+    shrinkages = SHRINKAGES if trials[0].fold.measured.shape[1] > 1 else (LawChoice().shrinkage,)
+    choices = [_search(quick, mask, ranks, shrinkages) for mask in masks]
     found = [scores.selections([choice], mask)[0] for choice, mask in zip(choices, masks, strict=True)]
     rows = [scores.at(selection.choice, selection.temperature) for selection in found]
-    parts = torch.cat([trial.fold.parts[trial.fold.truth[trial.fold.probed]] for trial in trials])
+    parts = torch.cat([trial.fold.parts[trial.fold.truth] for trial in trials])
     return LawSelection(found[0], tuple(found[1:]), Promise(parts, fold, rows[0], torch.stack(rows[1:])))
 
 
-def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) -> LawChoice:
+def _search(
+    scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int], shrinkages: Sequence[float]
+) -> LawChoice:
     """Find the error model that identifies some of the held-out combinations best."""
     if not ranks:
         return LawChoice()
-    best = scores.selections([LawChoice(ranks[len(ranks) // 2], 0.1, 1e-3)], rows)[0]
+    best = scores.selections([LawChoice(ranks[len(ranks) // 2], shrinkages[len(shrinkages) // 3], 1e-3)], rows)[0]
     for _ in range(_MOST_SWEEPS):
         before = best.choice
         for varied in _AXES:
-            tried = scores.selections([each for each in varied(best.choice) if each.rank in ranks], rows)
+            allowed = [each for each in varied(best.choice) if each.rank in ranks and each.shrinkage in shrinkages]
+            tried = scores.selections(allowed, rows)
             best = max([best, *tried], key=lambda each: each.log_score)
         if best.choice == before:
             break
@@ -145,13 +150,13 @@ def _search(scores: "_Scores", rows: Bool[Tensor, "p"], ranks: Sequence[int]) ->
 
 
 class _Scores:
-    """Log posterior probabilities of all probed truths by error model and temperature, kept for reuse."""
+    """Log posterior probabilities of all truths by error model and temperature, kept for reuse."""
 
     def __init__(self, trials: Sequence[FoldTrial]) -> None:
         self._trials = trials
         self._tempered: dict[LawChoice, Tempered] = {}
         self._products: dict[tuple[int, float], list[tuple[ErrorLaw, FoldProducts]]] = {}
-        sizes = torch.tensor([len(trial.fold.probed) for trial in trials])
+        sizes = torch.tensor([len(trial.fold.truth) for trial in trials])
         self.fold = torch.arange(len(trials)).repeat_interleave(sizes)
 
     def selections(self, choices: Sequence[LawChoice], rows: Bool[Tensor, "p"]) -> list[Selection]:

@@ -273,13 +273,13 @@ def hold_out(
     probes: int,
     seed: int,
 ) -> FoldTrial:
-    """Lay candidates beside held-out doubles, as a fit predicts them that has not seen the doubles."""
-    rows = split.test
+    """Lay candidates beside some held-out doubles, as a fit predicts them that has not seen the doubles."""
+    places = fold_numbers(screen.places[split.test], folds=len(split.test), seed=seed)
+    rows = split.test[places.argsort()[:probes]]
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
     atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
     singles = single_effects(screen.rows(split.train))[0]
-    order = fold_numbers(screen.places[rows], folds=len(rows), seed=seed).argsort()
     fold = HeldOutFold(
         measured=screen.effects[rows],
         truth=truth,
@@ -290,7 +290,6 @@ def hold_out(
         scale=scale,
         parts=pairs,
         singles=singles,
-        probed=order[:probes],
     )
     if len(pairs) <= len(rows) + _COMPARED:
         return FoldTrial(fold, others)
@@ -322,7 +321,8 @@ def candidate_pairs(
         others = torch.combinations(seen, 2).sort(1).values
     else:
         drawn = torch.randint(len(seen), (2 * count, 2), generator=generator).sort(1).values
-        distinct = torch.unique(drawn[drawn[:, 0] < drawn[:, 1]], dim=0)
+        keys = (drawn[:, 0] * len(seen) + drawn[:, 1])[drawn[:, 0] < drawn[:, 1]].unique()
+        distinct = torch.stack([keys // len(seen), keys % len(seen)], 1)
         others = seen[distinct[torch.randperm(len(distinct), generator=generator)[:count]]].sort(1).values
     taken = torch.isin(others[:, 0] * v + others[:, 1], truth[:, 0] * v + truth[:, 1])
     return torch.cat([truth, others[~taken]]), torch.arange(len(rows))

@@ -88,8 +88,8 @@ class Denoised:
         """
         require_one_context(screen)
         sizes = [size for size in self.components if size < min(screen.effects.shape)]
-        splits = splits_over_doubles(screen, folds=FOLDS, seed=seed)
-        if sum(len(split.test) for split in splits) < FEWEST_COMBINATIONS or not sizes:
+        splits = splits_over_doubles(screen, folds=FOLDS, seed=seed) if sizes else []
+        if sum(len(split.test) for split in splits) < FEWEST_COMBINATIONS:
             return Shrinkage()
         choices = [Shrinkage(), *(Shrinkage(size, noise) for size, noise in product(sizes, self.noise))]
         known = products or EffectProducts.of(screen.effects, most=max(sizes))

@@ -4,6 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from strategies.perturbations import libraries
+from strategies.screens import pairs_of, planted_screen
 
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -89,3 +90,16 @@ def test_a_condition_may_occur_in_two_contexts() -> None:
 def test_bad_tables_are_refused(effects: torch.Tensor, more: dict[str, object], message: str) -> None:
     with pytest.raises(DataError, match=message):
         screen(effects, **more)  # type: ignore[arg-type]
+
+
+def test_parts_of_a_screen_inherit_its_singles_and_its_order() -> None:
+    whole = planted_screen(alone=range(6), together=pairs_of(6, 9))
+    kept = [row for row in range(len(whole)) if row not in {7, 11}]
+    alone = whole.rows(kept)
+    known = (whole.singles, whole.places)
+    part = whole.rows(kept)
+    assert part.singles is known[0]
+    assert "places" in part.__dict__
+    assert torch.equal(part.places, alone.places)
+    assert "places" not in whole.rows(kept[::-1]).__dict__
+    assert "places" not in whole.rows(range(1, len(whole))).__dict__

@@ -19,6 +19,8 @@ from surrogates.models.base import Fitted, PairFactored
 from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.directions import EffectProducts, effect_components
 from surrogates.models.interaction import Features, FittedInteraction, Interaction
+from surrogates.models.marked import MarkedDesign
+from surrogates.uncertainty import marginal_likelihood
 from surrogates.uncertainty.marginal_likelihood import maximise_evidence
 from surrogates.uncertainty.posterior import GaussianPosterior
 
@@ -62,7 +64,7 @@ def test_features_of_pairs_are_main_effects_and_products(v: int, leading: int, s
     features, *_ = features_of(v, 5, leading, seed)
     pairs = every_pair(v)
     first, second = pairs.T
-    made = features.of_batch(PerturbationBatch(pairs, torch.ones(pairs.shape)))
+    made = features.of_batch(PerturbationBatch(pairs, torch.ones(pairs.shape))).dense
     main = features.main(torch.eye(sum(features.sizes), dtype=torch.float64))
     products = features.scores[first] * features.scores[second]
     torch.testing.assert_close(made, main[first] + main[second] + products @ features.basis())
@@ -74,7 +76,7 @@ def test_features_of_any_order_are_sums_over_parts_and_pairs(order: int, leading
     features, *_ = features_of(5, 5, leading, seed)
     rows = list(combinations(range(5), order))
     padded = torch.tensor([[*row, *[-1] * (5 - order)] for row in rows])
-    made = features.of_batch(PerturbationBatch(padded, (padded >= 0).to(torch.float64)))
+    made = features.of_batch(PerturbationBatch(padded, (padded >= 0).to(torch.float64))).dense
     zero = torch.zeros(leading, dtype=torch.float64)
     expected = [
         torch.cat(
@@ -136,7 +138,7 @@ def test_predictions_are_those_of_the_dense_gaussian_process(plan: dict[str, Any
     new = [*combinations(range(v), 2), *list(combinations(range(v), 3))[:8]]
     residual = screen.effects[rows] - additive.predict(screen.batch.rows(torch.tensor(rows))).mean
 
-    design = fitted.features.of_batch(screen.batch.rows(torch.tensor(rows)))
+    design = fitted.features.of_batch(screen.batch.rows(torch.tensor(rows))).dense
     directions = torch.linalg.svd(screen.effects, full_matrices=False).Vh[:4]
     weights = maximise_evidence(design, fitted.features.sizes, residual @ directions.T).numpy()
 
@@ -202,7 +204,10 @@ def test_the_noise_is_that_of_leave_one_out_predictions() -> None:
     screen = planted_screen(alone=range(7), together=pairs_of(7, 14), bend=0.5)
     fitted = SMALL.fit(screen, seed=0)
     batch = screen.batch.rows(torch.arange(7, 21))
-    design, residual = fitted.features.of_batch(batch), screen.effects[7:] - fitted.additive.predict(batch).mean
+    design, residual = (
+        fitted.features.of_batch(batch).dense,
+        screen.effects[7:] - fitted.additive.predict(batch).mean,
+    )
     precision = torch.linalg.inv(fitted.root @ fitted.root.T)
     inverse_prior = precision - design.T @ design
     squares = []
@@ -347,3 +352,26 @@ def test_directions_of_a_large_screen_are_looked_for_in_a_frame(monkeypatch: pyt
         torch.testing.assert_close(other.powers, one.powers)
     both = torch.cat([effects, effects[:50]])  # rows and readouts change places
     assert EffectProducts.of(both.T.contiguous(), most=6).leading(6)[0].shape == (6, 450)
+
+
+@pytest.mark.parametrize("marked", [0, 4])
+def test_a_marked_design_multiplies_as_its_dense_matrix(marked: int) -> None:
+    marks = torch.tensor([[0, 2, -1], [3, 1, 0], [-1, 2, -1], [-1, -1, -1]])
+    design = MarkedDesign(marks if marked else torch.full_like(marks, -1), marked, normal(4, 3, seed=1))
+    dense = design.dense
+    if marked:
+        assert dense[:, :4].tolist() == [[1, 0, 1, 0], [1, 1, 0, 1], [0, 0, 1, 0], [0, 0, 0, 0]]
+    weights, values = normal(marked + 3, 2, seed=2), normal(4, 5, seed=3)
+    torch.testing.assert_close(design.times(weights), dense @ weights)
+    torch.testing.assert_close(design.onto(values), dense.T @ values)
+    torch.testing.assert_close(design.gram, dense.T @ dense)
+
+
+def test_many_genes_are_fitted_alike_by_rows_and_by_features(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = planted_screen(alone=range(20), together=pairs_of(20, 12), bend=0.5)
+    batch, fits = screen.vocabulary.dosed(every_pair(20)), []
+    for many in (500, 1):
+        monkeypatch.setattr(marginal_likelihood, "_MANY", many)
+        fits.append(SMALL.fit(screen, seed=0).predict(batch))
+    torch.testing.assert_close(fits[0].mean, fits[1].mean, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(fits[0].scale, fits[1].scale, rtol=1e-5, atol=1e-7)

@@ -53,21 +53,20 @@ def folds_of(
             scale=1 + (PAIRS.sum(1) % 3) / 4.0,
             parts=PAIRS,
             singles=singles,
-            probed=torch.arange(len(order[fold::folds])),
         )
         for fold in range(folds)
     ]
 
 
 def dense_log_densities(fold: HeldOutFold, law: ErrorLaw) -> Tensor:
-    """Log density of each probed row under each candidate, each from its own dense covariance."""
+    """Log density of each row under each candidate, each from its own dense covariance."""
     sigma = law.covariance.diagonal.diag() + law.covariance.loadings @ law.covariance.loadings.T
     predictions = fold.predictions + law.offset
     columns = []
     for number, parts in enumerate(fold.parts):
         rows = fold.singles[parts]
         full = fold.scale[number] * sigma + law.coefficient_variance * rows.T @ rows
-        columns.append(MultivariateNormal(predictions[number], full).log_prob(fold.measured[fold.probed]))
+        columns.append(MultivariateNormal(predictions[number], full).log_prob(fold.measured))
     return torch.stack(columns, dim=1)
 
 
@@ -104,8 +103,8 @@ def dense_score(folds: list[HeldOutFold], choice: LawChoice, temperature: float)
     for number, fold in enumerate(folds):
         densities = dense_log_densities(fold, law_of_others(folds, number, choice))
         probabilities = (temperature * densities).log_softmax(1)
-        total += float(probabilities[torch.arange(len(fold.probed)), fold.truth[fold.probed]].sum())
-    return total / sum(len(fold.probed) for fold in folds)
+        total += float(probabilities[torch.arange(len(fold.truth)), fold.truth].sum())
+    return total / sum(len(fold.truth) for fold in folds)
 
 
 @pytest.mark.parametrize("choice", [LawChoice(0, 0.5), LawChoice(5, 0.1, 0.03)])
@@ -114,14 +113,6 @@ def test_the_score_is_the_mean_log_probability_under_laws_of_the_other_folds(cho
     found = score(folds, [choice])[0]
     assert found.log_score == pytest.approx(dense_score(folds, choice, found.temperature), abs=1e-3)
     assert found.support == 24
-
-
-def test_only_probed_rows_are_scored_but_all_lend_their_residuals() -> None:
-    folds = [replace(fold, probed=torch.tensor([4, 1])) for fold in folds_of(24, factor_noise=1.0, scatter=0.2)]
-    choice = LawChoice(5, 0.1, 0.03)
-    found = score(folds, [choice])[0]
-    assert found.log_score == pytest.approx(dense_score(folds, choice, found.temperature), abs=1e-3)
-    assert found.support == 8
 
 
 def test_what_is_chosen_without_a_fold_has_not_seen_it() -> None:
@@ -162,7 +153,7 @@ def student_from(fold: HeldOutFold, law: ErrorLaw, degrees: float) -> Tensor:
     for number, parts in enumerate(fold.parts):
         rows = fold.singles[parts]
         full = fold.scale[number] * sigma + law.coefficient_variance * rows.T @ rows
-        gap = fold.measured[fold.probed] - predictions[number]
+        gap = fold.measured - predictions[number]
         quad = (gap @ torch.linalg.inv(full) * gap).sum(1)
         columns.append(-(torch.logdet(full) + (degrees + G) * (quad / degrees).log1p()) / 2)
     return torch.stack(columns, dim=1)
