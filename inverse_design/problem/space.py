@@ -107,6 +107,10 @@ class CombinationSpace:
     def _numbers(self) -> CombinationNumbers:
         return CombinationNumbers(len(self.entries), self.orders)
 
+    def order_of(self, number: int) -> int:
+        """Tell of which order a combination is."""
+        return next(order for order in self.orders if number < self.span(order)[1])
+
     @cached_property
     def size(self) -> int:
         """Number of combinations, valid or not; may exceed 64 bits."""

@@ -184,7 +184,7 @@ class Engine:
         *,
         progress: Progress | None = None,
     ) -> SearchResult:
-        """Find the best candidates of a space; sets that are searched by bounds or by a beam, in this process."""
+        """Find the best candidates of a space; sets that are searched by a beam, in this process."""
         score = pair_score(objective, fitted, space)
         if self.approve is not None:
             self.approve(workload(objective, fitted, space, score=score))
@@ -270,10 +270,9 @@ def search_notes(
         )
     elif certificate.bound:
         notes.append(f"all sets of order {order} were searched by a bound on their {certificate.bound}: proven")
-    if engine.spread and certificate.bound:
+    if engine.spread and math.isinf(certificate.gap):
         notes.append(
-            "warning: searched in this process alone: bounds and beams are not cut into shards, and no ledger was"
-            " written"
+            "warning: searched in this process alone: beams are not cut into shards, and no ledger was written"
         )
     law = fitted.law(seen_code(order))
     if law.origin != novelty_name(seen_code(order)):

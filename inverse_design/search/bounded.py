@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -98,31 +98,80 @@ def search_bounded(
     rescored and may not be proposed, and as ``pruned`` those that a bound skipped (at least, when stopped early).
     """
     began = time.perf_counter()
-    _refuse(score, space)
-    top, total = TopK.empty(k), math.comb(score.size, score.order)
-    if total == 0:
-        return SearchResult(top, Certificate(0, 0, 0, score.error, time.perf_counter() - began))
-    board = PairBounds.of(score, space)
-    state = BranchAndBound(board, score, space, math.inf if seconds is None else began + seconds, top)
-    _begin(board, state)
-    unseen, left = _scan(board, state, progress)
-    state.settle()
-    left = left if unseen >= state.need else 0
-    scanned = min(total, state.compared)
-    open_sets = left * math.comb(score.size - 2, score.order - 2)
-    gap = unseen - state.need if len(state.top) == k else math.inf
-    certificate = Certificate(
-        scanned=scanned,
-        masked=state.masked,
-        rescored=state.rescored,
-        error=score.error,
-        seconds=time.perf_counter() - began,
-        exact=left == 0,
-        pruned=max(0, total - scanned - open_sets),
-        bound="largest pair",
-        gap=gap if left else 0.0,
-    )
-    return SearchResult(state.top, certificate)
+    found = BoundedSearch.of(score, k, space=space)
+    deadline = math.inf if seconds is None else began + seconds
+    return found.part(space.span(score.order), deadline=deadline, began=began, progress=progress)
+
+
+@dataclass(frozen=True)
+class BoundedSearch:
+    """A search that has begun: bounds on all pairs, and good sets to start from."""
+
+    score: PairwiseSetScore  # of the sets
+    space: CombinationSpace  # what may be proposed
+    k: int
+    board: PairBounds | None  # bounds on the sets that hold a pair; ``None`` where there are no sets
+    begun: BranchAndBound | None  # what a greedy search has found
+
+    @classmethod
+    def of(cls, score: PairwiseSetScore, k: int, *, space: CombinationSpace) -> "BoundedSearch":
+        """Score all pairs, and find good sets; see :func:`search_bounded`."""
+        _refuse(score, space)
+        top = TopK.empty(k)
+        if math.comb(score.size, score.order) == 0:
+            return cls(score, space, k, None, None)
+        board = PairBounds.of(score, space)
+        state = BranchAndBound(board, score, space, math.inf, top)
+        _begin(board, state)
+        return cls(score, space, k, board, state)
+
+    def part(
+        self,
+        span: tuple[int, int],
+        *,
+        deadline: float = math.inf,
+        began: float | None = None,
+        progress: Progress | None = None,
+    ) -> SearchResult:
+        """Look at the sets whose leading pair begins with some of the leads, as many as stand for some numbers.
+
+        Parts of the numbers of the order make up the whole, in any order. A part may name sets of other parts.
+
+        Args:
+            span: First number of the sets and one past the last.
+            deadline: When to stop, as :func:`time.perf_counter` tells the time.
+            began: When the search began, if that was before.
+            progress: Called with the pairs looked at, and all that may matter.
+        """
+        began = time.perf_counter() if began is None else began
+        total, (first, stop) = span[1] - span[0], self.space.span(self.score.order)
+        if self.board is None or self.begun is None or total == 0:
+            return SearchResult(
+                TopK.empty(self.k), Certificate(0, 0, 0, self.score.error, time.perf_counter() - began)
+            )
+        state = replace(self.begun, deadline=deadline, pending=[])
+        if span[0] != first:  # what the greedy search looked at is counted once
+            state = replace(state, compared=0, rescored=0, masked=0)
+        every = len(self.board.leads)
+        low, high = (-(-(number - first) * every // (stop - first)) for number in span)
+        unseen, left = _scan(self.board, state, self.board.leads[low:high], progress)
+        state.settle()
+        left = left if unseen >= state.need else 0
+        scanned = min(total, state.compared)
+        open_sets = left * math.comb(self.score.size - 2, self.score.order - 2)
+        gap = unseen - state.need if len(state.top) == self.k else math.inf
+        certificate = Certificate(
+            scanned=scanned,
+            masked=state.masked,
+            rescored=state.rescored,
+            error=self.score.error,
+            seconds=time.perf_counter() - began,
+            exact=left == 0,
+            pruned=max(0, total - scanned - open_sets),
+            bound="largest pair",
+            gap=gap if left else 0.0,
+        )
+        return SearchResult(state.top, certificate)
 
 
 def _refuse(score: PairwiseSetScore, space: CombinationSpace) -> None:
@@ -173,12 +222,14 @@ def _masked(weights: _Singles, allowed: NDArray[np.bool_] | None) -> _Singles:
     return weights if allowed is None else np.where(allowed, weights, np.float32(-np.inf))
 
 
-def _scan(board: PairBounds, state: BranchAndBound, progress: Progress | None) -> tuple[float, int]:
+def _scan(
+    board: PairBounds, state: BranchAndBound, leads: _Places, progress: Progress | None
+) -> tuple[float, int]:
     """Look at the pairs whose bound reaches the threshold; give the best bound not looked at, and how many."""
     squares = []
-    for at in range(0, len(board.leads), _TILE):
-        rows = board.leads[at : at + _TILE]
-        for start in range(0 if board.required else at, len(board.pairs), _TILE):
+    for at in range(0, len(leads), _TILE):
+        rows = leads[at : at + _TILE]
+        for start in range(0 if board.required else int(rows[0]), len(board.pairs), _TILE):
             bounds = board.square(rows, start, start + _TILE)
             squares.append((float(bounds.max()), int((bounds >= state.need).sum()), rows, start))
     squares.sort(key=lambda each: -each[0])

@@ -25,9 +25,9 @@ from inverse_design.search.tasks import (
     Shard,
     ShardAnswer,
     ShardTask,
+    answer_of,
     answer_shard,
     identity,
-    merged,
     plan_shards,
     plausible,
 )
@@ -161,7 +161,7 @@ def dispatch(
             for future in state.running:
                 future.cancel()
             executor.shutdown(wait=False)
-    return merged(list(state.done.values()), k, task.space)
+    return answer_of(list(state.done.values()), k, task, shards)
 
 
 @dataclass

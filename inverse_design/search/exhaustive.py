@@ -137,9 +137,16 @@ def listable(space: CombinationSpace, order: int) -> bool:
 
 
 def in_ranges(objective: Objective, fitted: FittedCalibrated, space: CombinationSpace) -> bool:
-    """Tell whether a search looks at ranges of numbers, so that it can be cut into shards."""
+    """Tell whether a search can be cut into shards: where it ends with a proof, no beam looks for large sets."""
     larger = [order for order in space.orders if order > _PAIRS]
-    return all(listable(space, each) and set_score(objective, fitted, space, each) is None for each in larger)
+    return all(listable(space, each) or set_score(objective, fitted, space, each) is not None for each in larger)
+
+
+def bounded_score(
+    objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, order: int
+) -> PairwiseSetScore | None:
+    """Find the score by which the sets of an order are searched by bounds; ``None`` where they are not."""
+    return set_score(objective, fitted, space, order) if order > _PAIRS else None
 
 
 def _search_sets(
@@ -171,15 +178,22 @@ def _bounded(
     device: str,
     progress: Progress | None,
 ) -> SearchResult:
-    """Search by bounds or on a device; the answer gets the scores of the objective, which ranks it the same."""
+    """Search by bounds or on a device; the answer gets the scores of the objective."""
     if device == "cpu" or score.order != _TRIPLE:
         found = search_bounded(score, top, space=space, progress=progress)
     else:
         found = search_triples_on(score, top, space=space, device=device, progress=progress)
+    return in_utility(objective, fitted, space, found)
+
+
+def in_utility(
+    objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, found: SearchResult
+) -> SearchResult:
+    """Give sets that were searched by bounds the scores of the objective, which ranks them the same."""
     if not len(found.top):
         return found
     worth = objective.utility(fitted, space.take(found.top.index)).mean
-    return SearchResult(TopK.empty(top).offer(found.top.index, worth), found.certificate)
+    return SearchResult(TopK.empty(found.top.k).offer(found.top.index, worth), found.certificate)
 
 
 def search_span(

@@ -26,7 +26,8 @@ from inverse_design.problem.counting import pair_row
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.score import PairScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.exhaustive import pair_score, scores_of, search_span
+from inverse_design.search.bounded import BoundedSearch
+from inverse_design.search.exhaustive import bounded_score, in_utility, pair_score, scores_of, search_span
 from inverse_design.search.topk import Certificate, SearchResult, TopK
 from surrogates.artefact_types import decode, encode
 from surrogates.data.vocabulary import Vocabulary
@@ -189,21 +190,28 @@ def plausible(
         return []
     space = search.space
     score = pair_score(search.objective, search.fitted, space)
+    bounded = {order: bounded_score(search.objective, search.fitted, space, order) for order in space.orders}
 
     def holds(answer: ShardAnswer) -> bool:
         first, stop = shards[answer.shard]
+        sets = bounded[space.order_of(first)]
         try:
             found = answer.result(k)
         except (ValueError, RecursionError):
             return False
         index, scores, certificate = found.top.index, found.top.score, found.certificate
-        inside = bool(((index >= first) & (index < stop)).all())
+        low, high = (first, stop) if sets is None else space.span(sets.order)
+        inside = bool(((index >= low) & (index < high)).all())
         whole = certificate.scanned + certificate.pruned == stop - first and certificate.exact
         if not inside or not whole or certificate.gap or len(index) != len(scores) or len(index) > k:
             return False
         if not bool(space.valid(space.take(index)).all()):
             return False
-        fresh = scores_of(search.objective, search.fitted, space, index, score=score)
+        if sets is None:
+            fresh = scores_of(search.objective, search.fitted, space, index, score=score)
+        else:
+            genes = space.take(index).genes[:, : sets.order].contiguous()
+            fresh = sets.exact(torch.searchsorted(space.entries, genes))
         near = torch.allclose(scores, fresh, rtol=_AGREEMENT, atol=0.0)
         return near and torch.equal(TopK.empty(k).offer(index, scores).index, index)
 
@@ -214,6 +222,22 @@ def merged(answers: list[ShardAnswer], k: int, space: CombinationSpace) -> Searc
     """Put the answers of all shards together."""
     results = [answer.result(k) for answer in sorted(answers, key=lambda each: each.shard)]
     whole = reduce(SearchResult.merge, results)
+    masked = space.size - space.count_valid
+    return SearchResult(whole.top, replace(whole.certificate, masked=masked, ruled_out=space.ruled_out))
+
+
+def answer_of(answers: list[ShardAnswer], k: int, search: SearchTask, shards: tuple[Shard, ...]) -> SearchResult:
+    """Put the answers of all shards together, and give sets that were searched by bounds their utilities."""
+    space, objective, fitted = search.space, search.objective, search.fitted
+    parts = []
+    for order in space.orders:
+        low, high = space.span(order)
+        mine = [answer for answer in answers if low <= shards[answer.shard][0] < high]
+        if mine:
+            found = merged(mine, k, space)
+            sets = bounded_score(objective, fitted, space, order)
+            parts.append(found if sets is None else in_utility(objective, fitted, space, found))
+    whole = reduce(SearchResult.merge, parts)
     masked = space.size - space.count_valid
     return SearchResult(whole.top, replace(whole.certificate, masked=masked, ruled_out=space.ruled_out))
 
@@ -237,6 +261,15 @@ class _Held:
         self.name = ""
         self.search: SearchTask | None = None
         self.score: PairScore | None = None
+        self.bounded: dict[tuple[int, int], BoundedSearch | None] = {}
+
+    def begun(self, search: SearchTask, order: int, k: int) -> BoundedSearch | None:
+        """Begin a search of the sets of an order by bounds, or go on with it; ``None`` where none bounds them."""
+        with self.lock:
+            if (order, k) not in self.bounded:
+                score, space = bounded_score(search.objective, search.fitted, search.space, order), search.space
+                self.bounded[order, k] = None if score is None else BoundedSearch.of(score, k, space=space)
+            return self.bounded[order, k]
 
 
 _HELD = _Held()
@@ -252,11 +285,16 @@ def answer_shard(task: ShardTask, content: bytes | None = None) -> ShardAnswer |
                 raise DataError("the search task that came with a shard is another one")
             search = SearchTask.unpack(content)
             _HELD.score = pair_score(search.objective, search.fitted, search.space)
-            _HELD.name, _HELD.search = task.name, search
+            _HELD.name, _HELD.search, _HELD.bounded = task.name, search, {}
         held, score = _HELD.search, _HELD.score
     if held is None:
         return None
     if task.threads is not None:
         torch.set_num_threads(task.threads)
-    found = search_span(held.objective, held.fitted, held.space, task.k, span=task.span, score=score)
+    space = held.space
+    sets = _HELD.begun(held, space.order_of(task.span[0]), task.k)
+    if sets is not None:
+        found = sets.part(task.span)
+    else:
+        found = search_span(held.objective, held.fitted, space, task.k, span=task.span, score=score)
     return ShardAnswer.of(task.shard, found)

@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -16,10 +17,12 @@ from inverse_design.search.tasks import (
     SearchTask,
     ShardAnswer,
     ShardTask,
+    answer_of,
     answer_shard,
     identity,
     merged,
     plan_shards,
+    plausible,
 )
 from inverse_design.search.topk import TopK
 from surrogates.errors import DataError
@@ -98,6 +101,30 @@ def test_shards_in_any_order_give_the_bytes_of_the_whole(
     assert found.certificate.masked == whole.certificate.masked
     assert found.certificate.ruled_out == whole.certificate.ruled_out == space.ruled_out
     assert bool(space.valid(space.take(whole.top.index)).all())
+
+
+@pytest.mark.parametrize("orders", [(3,), (4,), (1, 2, 3)])
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("constraints", [None, LIMITS, Constraints(required=("G02",))])
+def test_sets_that_are_searched_by_bounds_are_cut_into_shards(
+    orders: tuple[int, ...], count: int, constraints: Constraints | None
+) -> None:
+    objective, model = question_objective("distance"), question_model()
+    space = question_space(*orders, constraints=constraints)
+    whole = search(objective, model, space, 9)
+    assert whole.certificate.bound == "largest pair"
+    task, plan = SearchTask.of(objective, model, space), plan_shards(space, count)
+    content = task.pack()
+    tasks = [ShardTask(identity(content), number, span, 9) for number, span in enumerate(plan)]
+    answers = [each for each in (answer_shard(one, content) for one in reversed(tasks)) if each is not None]
+    assert plausible(answers, task, plan, 9) == answers
+    found = answer_of(answers, 9, task, plan)
+    assert _bytes(found.top) == _bytes(whole.top)
+    seen = found.certificate
+    assert (seen.exact, seen.gap, seen.bound) == (True, 0.0, "largest pair")
+    assert seen.scanned + seen.pruned == space.size
+    worse = replace(answers[0], score=answers[0].score[:-8] + bytes(8))
+    assert plausible([worse], task, plan, 9) == []
 
 
 def _bytes(top: TopK) -> tuple[bytes, bytes]:
