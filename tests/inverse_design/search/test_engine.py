@@ -222,12 +222,16 @@ def test_a_search_task_is_packed_once(tmp_path: Path, monkeypatch: pytest.Monkey
     assert packed == [1]
 
 
-def test_sets_searched_by_bounds_are_searched_here(tmp_path: Path) -> None:
+def test_shards_of_sets_are_kept_in_a_ledger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Engine, "_processes", lambda _: ThreadPoolExecutor(2))
     engine = Engine(workers=2, ledger=tmp_path / "scan.db")
     found = engine.search(question_objective("distance"), question_model(), question_space(3), 9)
     alone = search(question_objective("distance"), question_model(), question_space(3), 9)
     assert content(found.top) == content(alone.top)
-    assert not (tmp_path / "scan.db").exists()
+    monkeypatch.setattr(Engine, "_processes", lambda _: pytest.fail("nothing is left to be done"))
+    again = engine.search(question_objective("distance"), question_model(), question_space(3), 9)
+    assert content(again.top) == content(alone.top)
+    assert again.certificate.pruned == found.certificate.pruned
 
 
 def test_no_workers() -> None:
