@@ -7,6 +7,9 @@ from .errors import NothingToProposeError as NothingToProposeError
 from .fitting import Prediction as Prediction
 from .fitting import ScreenFit as ScreenFit
 from .fitting import fit as fit
+from .planning.experiments import plan_ranking as plan_ranking
+from .planning.plan import Plan as Plan
+from .planning.question import plan as plan
 from .problem.constraints import Constraints as Constraints
 from .problem.constraints import Group as Group
 from .problem.space import CombinationSpace as CombinationSpace

@@ -300,3 +300,15 @@ def with_makers(bounds: OutcomeBounds, probability: Float[Tensor, "b"], level: f
     """Extend bounds by the chance that a candidate made the target: its distance is then zero, or noise."""
     unknown = bounds.lower.isnan() | (probability <= (1 - level) / 2)
     return replace(bounds, lower=torch.where(unknown, bounds.lower, 0.0))
+
+
+_CERTAIN = 0.999
+
+
+def percentage(probability: float) -> str:
+    """Write a probability as a percentage, the extremes as bounds."""
+    if probability > _CERTAIN:
+        return "more than 99.9 %"
+    if probability < 1 - _CERTAIN:
+        return "less than 0.1 %"
+    return f"{100 * probability:.3g} %"

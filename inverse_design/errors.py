@@ -21,6 +21,10 @@ class OutputError(DataError):
     """The place for the result cannot be written."""
 
 
+class CostError(DataError):
+    """The work takes long, or more memory than there is, and nobody agreed to it."""
+
+
 class LedgerError(DataError):
     """The ledger of a search cannot be used, or belongs to another search."""
 

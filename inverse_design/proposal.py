@@ -9,45 +9,37 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from inverse_design.candidates import Inquiry, candidates_table, spread_table
+from inverse_design.candidates import Inquiry, candidates_table, percentage, spread_table
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
-from inverse_design.problem.batch_wide import refuse_batch_wide
+from inverse_design.planning.course import Course, Watch
+from inverse_design.planning.question import Asked, Tamed, as_stated, tamed_screen
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
 from inverse_design.problem.objective import (
     DISTANCE,
-    FunctionObjective,
-    Objective,
     ObjectiveName,
     OwnObjective,
     SquaredDistance,
-    make_objective,
 )
 from inverse_design.problem.problem import (
     STANDARD,
     Order,
-    ask,
-    candidate_space,
     data_remarks,
-    in_own_units,
-    in_units_of,
-    log_prior,
-    outlying,
     range_remark,
     readout_remark,
     scale_remark,
 )
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget, Target, endless
-from inverse_design.screens import ScreenLike, as_screen
-from inverse_design.search.api import CandidateList, Engine, Turns, best_by_turns, need_not_be_made, search_notes
+from inverse_design.screens import ScreenLike
+from inverse_design.search.api import CandidateList, Engine, Turns, best_by_turns, search_notes
 from inverse_design.search.first_rows import RowLaw
 from inverse_design.search.inverse_set import LISTED, CandidatePosterior, InverseSet
 from inverse_design.search.survey import can_be_surveyed
-from inverse_design.search.topk import Progress, SearchResult, TopK
-from inverse_design.targets import TargetLike, target_of
+from inverse_design.search.topk import SearchResult, TopK
+from inverse_design.targets import TargetLike
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, some_of
@@ -56,7 +48,6 @@ from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
 
-_CERTAIN = 0.999
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
 
 
@@ -92,6 +83,7 @@ class Proposal:
             candidates; the table then has a column ``found_by``, its utility is the likelihood's, which ``search``
             is of, and probability and set are still about which candidate made the state. ``None`` where one
             search ranks.
+        replicates: The distance by which two measurements of one perturbation differ, where that is known.
     """
 
     table: pd.DataFrame
@@ -106,6 +98,7 @@ class Proposal:
     level: float = 0.9
     inverse_set: InverseSet | None = None
     turns: Turns | None = None
+    replicates: float | None = None
 
     @property
     def verdict(self) -> str:
@@ -117,7 +110,8 @@ class Proposal:
         best, nothing = self.table.iloc[0], f"doing nothing {self.baselines.nothing:.3g}"
         bounded = DISTANCE if DISTANCE in self.table else "utility"
         bounds = "" if math.isnan(best["lower"]) else f" ({best['lower']:.3g} to {best['upper']:.3g})"
-        expected = f"Expected {bounded} {best[bounded]:.3g}{bounds}; {nothing}."
+        noise = "" if self.replicates is None else f"; replicates differ by {self.replicates:.3g}"
+        expected = f"Expected {bounded} {best[bounded]:.3g}{bounds}; {nothing}{noise}."
         if not bool(self.table["beats_nothing"].any()):
             return f"No row beats doing nothing. First: {best['perturbation']}.", expected
         return f"Best of {self.space.count_valid:,}: {best['perturbation']}{self._sure}.", expected
@@ -127,9 +121,9 @@ class Proposal:
         share, promise = float(self.table["probability"].iloc[0]), self.fitted.promise
         if math.isnan(share):
             return ""
-        said = ", more than 99.9 %" if share > _CERTAIN else f", {100 * share:.2g} %"
         behind = "" if promise is None else f" (calibrated on {len(promise.parts)} held-out pairs)"
-        return f"{said} likely to have made this state{behind}"
+        made = "made this state" if self.turns is None else "made this state, if a candidate did"
+        return f", {percentage(share)} likely to have {made}{behind}"
 
     def report(self, path: str | Path, *, truth: str = "") -> Path:
         """Write one self-contained page about it: verdict, candidates with reasons, figures, downloads.
@@ -155,7 +149,8 @@ class Proposal:
             f"{expected[:-1]}; best measured, {at.best_label}, {at.best:.3g}; model {self.fitted.name}",
             self.inverse_set.line if self.inverse_set is not None else "",
             *warnings[:1],
-            f"table of {len(self.table)} rows, explanations, notes{more}",
+            f"Proposal for {self.target.name!r}: table of {len(self.table)} of {self.space.count_valid:,}"
+            f" candidates, model {self.fitted.name}, explanations, notes{more}",
         )
 
     def _repr_html_(self) -> str:
@@ -176,7 +171,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     standardise: bool = False,
     seed: int = 0,
     engine: Engine | None = None,
-    progress: Progress | None = None,
+    progress: Watch | None = None,
 ) -> Proposal:
     """Rank every candidate of a space by how well it reaches a target.
 
@@ -204,7 +199,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
             readouts that are measured in units of their own; targets are given in the unit of the screen.
         seed: Fixes everything that is random.
         engine: Where the search runs; by default in this process. The answer does not depend on it.
-        progress: Called with how many pairs were scored, of how many.
+        progress: Called with how far all of the work is; the logger ``inverse_design`` says it, too.
 
     Returns:
         The ranked list; equal input gives equal output.
@@ -215,93 +210,71 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         ExecutorError: If the workers of the engine die again and again.
     """
     require_level(level)
-    read = as_screen(screen)
-    wanted = target_of(target, read)
+    read, wanted = as_stated(screen, target, standardise=standardise)
+    asking = partial(Asked.of, order=order, objective=objective, constraints=constraints, prior=prior)
+    asked, tamed = asking(read, wanted), tamed_screen(read, wanted)
+    course = asked.outline(surrogate, engine, again=tamed is not None).price().begin(progress)
     solve = partial(
-        _propose,
-        order=order,
-        top=top,
-        objective=objective,
-        constraints=constraints,
-        prior=prior,
-        surrogate=surrogate,
-        level=level,
-        seed=seed,
-        engine=engine,
-        progress=progress,
+        _propose, top=top, surrogate=surrogate, level=level, seed=seed, runner=engine or Engine(), course=course
     )
-    if standardise:
-        read, wanted = in_own_units(read), in_units_of(read, wanted)
-    found = solve(read, wanted)
+    found = solve(asked)
+    moved = () if tamed is None else _moved(found, tamed, lambda usual: solve(asking(usual, wanted)))
     said = (f"unit: {STANDARD}",) if standardise else ()
-    return replace(found, notes=(*_moved(found, solve, read, wanted), *found.notes, *said))
+    return replace(found, notes=(*moved, *found.notes, *said))
 
 
-def _propose(  # noqa: PLR0913 - as the verb
-    screen: Screen,
-    target: str | Target,
+def _propose(
+    asked: Asked,
     *,
-    order: Order,
     top: int,
-    objective: ObjectiveName | OwnObjective | None,
-    constraints: Constraints | Sequence[Constraint] | None,
-    prior: Mapping[str, float] | None,
     surrogate: SurrogateLike,
     level: float,
     seed: int,
-    engine: Engine | None,
-    progress: Progress | None,
+    runner: Engine,
+    course: Course,
 ) -> Proposal:
-    question = ask(screen, target)
-    refuse_batch_wide(constraints, "propose")
-    space = candidate_space(question.training, order, constraints)
-    aligned = question.target.on(screen.readouts)
-    range_remark(question.target, aligned, question.training)  # refuses what no fit can reach
-    weights = log_prior(screen, prior)
-    chosen: Objective = (
-        FunctionObjective(objective)
-        if callable(objective)
-        else make_objective(question.target, aligned, objective, weights)
-    )
+    screen, question, space, aligned = asked.screen, asked.question, asked.space, asked.aligned
+    chosen = asked.objective
     # All candidates have parts that were measured alone.
-    fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed)
-    runner = engine or Engine()
+    with course.stage():
+        fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed)
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
-    likelihood = TargetLikelihood(aligned, weights) if isinstance(question.target, ProfileTarget) else None
+    likelihood = TargetLikelihood(aligned, asked.log_prior) if isinstance(question.target, ProfileTarget) else None
     posterior = None
-    turned = objective is None and likelihood is not None and need_not_be_made(question, space)
-    if likelihood is not None and not turned and isinstance(chosen, TargetLikelihood):
-        posterior = runner.survey(likelihood, fitted, space, listed, progress=progress)
-    elif likelihood is not None and can_be_surveyed(space):
-        posterior = replace(runner, approve=None, ledger=None).survey(likelihood, fitted, space, LISTED)
-    likelihood = likelihood if posterior is None else posterior.likelihood
-    if turned and likelihood is not None:
-        listing = best_by_turns(likelihood, fitted, space, top, engine=runner, seed=seed, progress=progress)
-    elif posterior is not None and likelihood is not None and isinstance(chosen, TargetLikelihood):
-        listing = CandidateList(likelihood, posterior.search.top.index[:top], posterior.search)
-    else:
-        searched = runner.search(chosen, fitted, space, listed, progress=progress)
-        listing = CandidateList(chosen, searched.top.index[:top], searched)
+    with course.stage() as tick:
+        if likelihood is not None and not asked.by_turns and isinstance(chosen, TargetLikelihood):
+            posterior = runner.survey(likelihood, fitted, space, listed, progress=tick)
+        elif likelihood is not None and can_be_surveyed(space):
+            posterior = replace(runner, ledger=None).survey(likelihood, fitted, space, LISTED)
+        likelihood = likelihood if posterior is None else posterior.likelihood
+        if asked.by_turns and likelihood is not None:
+            listing = best_by_turns(likelihood, fitted, space, top, engine=runner, seed=seed, progress=tick)
+        elif posterior is not None and likelihood is not None and isinstance(chosen, TargetLikelihood):
+            listing = CandidateList(likelihood, posterior.search.top.index[:top], posterior.search)
+        else:
+            searched = runner.search(chosen, fitted, space, listed, progress=tick)
+            listing = CandidateList(chosen, searched.top.index[:top], searched)
     chosen, found = listing.objective, listing.search
     if not len(listing.index):
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(listing.index)
     explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
     inquiry = Inquiry(question, aligned, chosen, likelihood, fitted, space, level, seed)
-    placed = inquiry.place(batch, posterior, progress)
-    law = inquiry.law(placed)
-    bounds, nothing = inquiry.bounds(batch, placed, law), baselines(chosen.outcome, question.training)
+    with course.stage() as tick:
+        placed = inquiry.place(batch, posterior, tick)
+        law = inquiry.law(placed)
+        bounds, nothing = inquiry.bounds(batch, placed, law), baselines(chosen.outcome, question.training)
     table = candidates_table(chosen, fitted, batch, bounds, explanations, nothing=nothing)
     if listing.turns is not None:
         table.insert(list(table.columns).index("utility"), "found_by", list(listing.turns.found_by))
     table["probability"] = placed.probability.numpy()
     if placed.inverse_set is not None:
         table["in_set"] = pd.Series(placed.inverse_set.holds(placed.density).tolist(), dtype="boolean")
-    verdict = _verdict(inquiry, table, nothing, law, runner)
+    losing = _no_better(inquiry, table, nothing, law, runner)
     remarks = (*data_remarks(screen), *scale_remark(question, aligned))
     remarks += readout_remark(question.training, question.target)
     remarks += range_remark(question.target, aligned, question.training)
-    notes = (*verdict, *remarks, *_notes(fitted, space, question.training), *bounds.notes)
+    notes = (*losing, *remarks, *_notes(fitted, space, question.training), *bounds.notes)
     notes += (*search_notes(runner, found.certificate, fitted, space), *listing.notes, *placed.notes)
     shown = replace(found, top=TopK(top, found.top.index[:top], found.top.score[:top]))
     return Proposal(
@@ -317,37 +290,26 @@ def _propose(  # noqa: PLR0913 - as the verb
         level=level,
         inverse_set=placed.inverse_set,
         turns=listing.turns,
+        replicates=None if law is None else law.noise.mean,
     )
 
 
-def _moved(
-    found: Proposal, solve: Callable[..., Proposal], screen: Screen, target: str | Target
-) -> tuple[str, ...]:
+def _moved(found: Proposal, tamed: Tamed, solve: Callable[[Screen], Proposal]) -> tuple[str, ...]:
     """Name a condition of outlying effects if another candidate came first, were they of the usual size."""
-    others = screen.rows([row for row, label in enumerate(screen.labels) if label != _maker(target, screen)])
-    if (alone := outlying(others)) is None:
-        return ()
-    label, times = others.labels[alone[0]], alone[1]
-    usual = screen.effects.clone()
-    usual[screen.labels.index(label)] /= times
     try:
-        tamed = solve(replace(screen, effects=usual), target)
+        again = solve(tamed.screen)
     except DataError:  # the target is then out of range
         return ()
-    first, other = (str(each.table["perturbation"].iloc[0]) for each in (found, tamed))
+    first, other = (str(each.table["perturbation"].iloc[0]) for each in (found, again))
     if first == other:
         return ()
     return (
-        f"warning: condition {label!r} moves the answer: its effects are {times:.3g} times the usual size; were"
-        f" they of that size, {other} would come first: check how it was measured",
+        f"warning: condition {tamed.label!r} moves the answer: its effects are {tamed.times:.3g} times the usual"
+        f" size; were they of that size, {other} would come first: check how it was measured",
     )
 
 
-def _maker(target: str | Target, screen: Screen) -> str:
-    return screen.vocabulary.parse(target).label if isinstance(target, str) else ""
-
-
-def _verdict(
+def _no_better(
     inquiry: Inquiry, table: pd.DataFrame, nothing: Baselines, law: RowLaw | None, runner: Engine
 ) -> tuple[str, ...]:
     """Say so if no row is expected to be better than doing nothing, and whether any other candidate is."""

@@ -1,7 +1,6 @@
 """A user's own list of experiments: what each is worth and gains, and which of them a budget should buy."""
 
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -15,32 +14,21 @@ from inverse_design.acquisition.batch import Affordable, best_affordable
 from inverse_design.acquisition.joint_gain import LIKELY, JointEffects, joint_effects, joint_gain
 from inverse_design.acquisition.quadratic import NormalScores
 from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Utility, best_measured, utility_of
-from inverse_design.candidates import outcome_bounds
-from inverse_design.errors import NothingToProposeError
+from inverse_design.candidates import outcome_bounds, percentage
 from inverse_design.fitting import SurrogateLike, calibrated_fit
-from inverse_design.problem.batch_wide import refuse_batch_wide
+from inverse_design.planning.course import Watch
+from inverse_design.planning.experiments import ListedExperiments
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import explain
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.objective import SignedProjection, SquaredDistance
-from inverse_design.problem.problem import (
-    STANDARD,
-    ask,
-    data_remarks,
-    in_own_units,
-    in_units_of,
-    range_remark,
-    readout_remark,
-    scale_remark,
-)
 from inverse_design.problem.target import AlignedProfile, Target, endless
-from inverse_design.screens import ScreenLike, as_screen
-from inverse_design.targets import TargetLike, target_of
+from inverse_design.screens import ScreenLike
+from inverse_design.targets import TargetLike
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import DataError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
@@ -188,12 +176,25 @@ class Ranking:
     target: Target  # what was asked for
     notes: tuple[str, ...]  # what the reader should know, warnings first
 
+    @property
+    def verdict(self) -> str:
+        """The answer in a sentence or two: the first experiment, what it is expected to gain, and how likely."""
+        first = self.table.iloc[0]
+        beside = f"the best that was measured is {self.incumbent}, {self.best:.3g}"
+        if not float(first["expected_gain"]) > 0:
+            return f"No experiment is expected to gain anything: {beside}."
+        chance = percentage(float(first["probability"]))
+        name = next(name for name in ("distance", "projection") if name in first)
+        return (
+            f"Best: {first['perturbation']}, {chance} likely to improve on what was measured. Expected {name}"
+            f" {first[name]:.3g}, expected gain {first['expected_gain']:.3g}; {beside}."
+        )
+
     def __repr__(self) -> str:
-        first, bought = self.table.iloc[0], self.affordable
+        bought = self.affordable
         return lines_of(
-            f"Ranking for {self.target.name!r}: {first['perturbation']} comes first of {len(self.table)}"
-            f" experiments, expected gain {first['expected_gain']:.3g}",
-            f"best measured: {self.incumbent}, {self.best:.3g}; model {self.fitted.name}",
+            *self.verdict.replace(". ", ".\n").splitlines(),
+            f"Ranking for {self.target.name!r}, model {self.fitted.name}",
             "" if bought is None else f"the budget buys {len(bought.numbers)} for {bought.cost:,.6g}",
             *[note for note in self.notes if note.startswith("warning")][:1],
             f"table of {len(self.table)} rows, notes",
@@ -215,6 +216,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     level: float = 0.9,
     standardise: bool = False,
     seed: int = 0,
+    progress: Watch | None = None,
 ) -> Ranking:
     """Rank experiments that could be done by what they are expected to gain, per cost if costs are given.
 
@@ -233,6 +235,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         level: Probability of all bounds.
         standardise: Whether each readout counts in units of its usual single effect, as in :func:`propose`.
         seed: Fixes the folds of the fit; nothing else is random.
+        progress: Called with how far all of the work is; the logger ``inverse_design`` says it, too.
 
     Returns:
         The ranked list; equal input gives equal output.
@@ -244,35 +247,28 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         NothingToProposeError: If the budget is below the cheapest experiment, or all were measured or ruled out.
     """
     require_level(level)
-    screen = as_screen(screen)
-    refuse_batch_wide(constraints, "rank")
-    wanted = target_of(target, screen)
-    if standardise:
-        screen, wanted = in_own_units(screen), in_units_of(screen, wanted)
-    question = ask(screen, wanted)
-    batch = _parsed(experiments, question.training)
-    prices = _prices(costs, len(batch))
-    kept = _allowed(batch, question.training, constraints)
-    batch, prices, left_out = batch.rows(kept), prices[kept], len(batch) - len(kept)
+    asked = ListedExperiments.of(
+        screen,
+        target,
+        experiments,
+        costs=costs,
+        budget=budget,
+        constraints=constraints,
+        standardise=standardise,
+    )
+    question, batch, prices, done = asked.question, asked.batch, asked.prices, asked.done
+    course = asked.outline(surrogate).price().begin(progress)
     objective = ScreenObjective.of(question.target, question.training)
-    remark: tuple[str, ...] = ()
-    if left_out:
-        remark = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
-    remark += (f"unit: {STANDARD}",) if standardise else readout_remark(question.training, question.target)
-    remark += (*data_remarks(screen), *scale_remark(question, objective.aligned))
-    remark += range_remark(question.target, objective.aligned, question.training)
-    done = _measured(batch, question.training)
-    _require_new(done, prices, budget)
-    measured_alone = question.training.single_rows >= 0
-    unseen = bool((~measured_alone[batch.genes.clamp(min=0)] & batch.present).any())
-    fitted = calibrated_fit(question.training, surrogate, unseen=unseen, seed=seed)
+    with course.stage():
+        fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed)
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
-    valuation = value(fitted, batch.rows(new), objective, question.training, level=level)
-    bought = None
-    if budget is not None:
-        bought = best_affordable(
-            joint_gain(valuation.joint, valuation.alone, objective.utility), prices[new], budget
-        )
+    with course.stage():
+        valuation = value(fitted, batch.rows(new), objective, question.training, level=level)
+        bought = None
+        if budget is not None:
+            bought = best_affordable(
+                joint_gain(valuation.joint, valuation.alone, objective.utility), prices[new], budget
+            )
     tie = valuation.table[objective.utility.name].tolist()
     if objective.is_state:  # where nothing is to be gained, what most probably made the target comes first
         tie = objective.likelihood(question.training).utility(fitted, batch.rows(new)).mean.tolist()
@@ -287,67 +283,14 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         best=objective.outcome(objective.incumbent.utility),
         fitted=fitted,
         target=question.target,
-        notes=_notes(fitted, valuation, done, remark),
+        notes=_notes(fitted, valuation, done, asked.remarks),
     )
-
-
-def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:
-    if not len(experiments):
-        raise DataError("the list of experiments is empty; give one per line")
-    labels = [each if isinstance(each, str) else each.label for each in experiments]
-    if empty := [number for number, label in enumerate(labels, 1) if not label.strip()]:
-        raise DataError(f"experiment {empty[0]} is the control, which changes nothing; remove it")
-    parsed = [screen.vocabulary.parse(label) for label in labels]
-    counts = Counter(each.label for each in parsed)
-    if twice := [label for label, count in counts.items() if count > 1]:
-        rows = [str(number) for number, each in enumerate(parsed, 1) if each.label == twice[0]]
-        raise DataError(
-            f"experiment {twice[0]!r} stands in rows {' and '.join(rows)} (the order of genes does not matter);"
-            " keep one of them"
-        )
-    return screen.vocabulary.batch(parsed)
 
 
 def _sorted_by_label(rows: Int[Tensor, "c"], batch: PerturbationBatch, screen: Screen) -> Int[Tensor, "c"]:
     """The order of the list is no reason to buy one experiment and not another."""
     labels = [screen.vocabulary.perturbation(batch.genes[row]).label for row in rows.tolist()]
     return rows[torch.tensor(sorted(range(len(rows)), key=labels.__getitem__), dtype=torch.int64)]
-
-
-def _prices(costs: Sequence[float] | None, count: int) -> Float[Tensor, "b"]:
-    if costs is None:
-        return torch.ones(count, dtype=torch.float64)
-    if len(costs) != count:
-        raise DataError(f"{len(costs)} costs beside {count} experiments; give one for each")
-    for number, cost in enumerate(costs, 1):
-        if not (math.isfinite(cost) and cost >= 0):
-            raise DataError(f"cost {cost} of experiment {number} is negative or not finite; give what it costs")
-    return torch.tensor(list(costs), dtype=torch.float64)
-
-
-def _allowed(
-    batch: PerturbationBatch, screen: Screen, constraints: Constraints | Sequence[Constraint] | None
-) -> Int[Tensor, "n"]:
-    kept = torch.nonzero(Constraints.of(constraints).allows(batch, screen.vocabulary)).flatten()
-    if not len(kept):
-        raise NothingToProposeError(f"all {len(batch)} experiments of the list are ruled out by the constraints")
-    return kept
-
-
-def _measured(batch: PerturbationBatch, screen: Screen) -> Bool[Tensor, "b"]:
-    known = set(screen.labels)
-    return torch.tensor([screen.vocabulary.perturbation(genes).label in known for genes in batch.genes])
-
-
-def _require_new(done: Bool[Tensor, "b"], prices: Float[Tensor, "b"], budget: float | None) -> None:
-    """Before anything is fitted."""
-    if bool(done.all()):
-        raise NothingToProposeError(f"all {len(done)} experiments of the list were measured already")
-    if budget is not None and float(prices[~done].min()) > budget:
-        raise NothingToProposeError(
-            f"the budget of {budget:,.6g} is below the cheapest experiment, which costs"
-            f" {float(prices[~done].min()):,.6g}"
-        )
 
 
 def _of_measured(batch: PerturbationBatch, objective: ScreenObjective, screen: Screen) -> pd.DataFrame:

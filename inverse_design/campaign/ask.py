@@ -24,11 +24,15 @@ from inverse_design.campaign.wells import (
     partial_words,
 )
 from inverse_design.errors import NothingToProposeError, PlanError, SpaceError
+from inverse_design.planning.costs import Costs, Sizes
+from inverse_design.planning.plan import Outline, Work
+from inverse_design.planning.work import fit_notes, fit_work
 from inverse_design.problem.batch_wide import BatchWide, batch_wide, levels_of
 from inverse_design.problem.constraints import Constraint, Constraints, read_constraint
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target, is_state
+from inverse_design.recommend.gains import SHORT_LIST
 from inverse_design.recommend.pair_hits import default_recommender, recommend_within
 from inverse_design.recommend.protocol import (
     PERTURBATION,
@@ -42,6 +46,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError, some_of
 
 _SHOWN = 3
+_FITTED = frozenset({"gains", "thompson", "exploration", "log_improvement", "likeliest", "state_match"})
 
 
 def experiment_cost(settings: CampaignSettings, label: str) -> float:
@@ -199,10 +204,8 @@ def state_of(
     )
 
 
-def chosen_recommender(
-    settings: CampaignSettings, state: DecisionState, name: str | None = None
-) -> tuple[Recommender, str]:
-    """Take the recommender that is named for this round, else that of the settings, else the default; say why."""
+def recommender_name(settings: CampaignSettings, state: DecisionState, name: str | None = None) -> tuple[str, str]:
+    """Name the recommender of this round: the one that is stated, else that of the settings, else the default."""
     why = "as asked for"
     if name is None:
         name, why = settings.recommender, "named by the settings of the campaign"
@@ -210,12 +213,48 @@ def chosen_recommender(
         name, why = "gains", f"the settings of the campaign name the gain {settings.gain}"
     elif name == AUTOMATIC:
         name, why = default_recommender(state)
+    return name, why
+
+
+def chosen_recommender(
+    settings: CampaignSettings, state: DecisionState, name: str | None = None
+) -> tuple[Recommender, str]:
+    """Take the recommender of this round, and say why.
+
+    Raises:
+        UnknownNameError: If there is no such recommender; the message names the nearest ones.
+    """
+    name, why = recommender_name(settings, state, name)
     said = f"recommender: {name} ({why})"
     if name == "gains":
         from inverse_design.recommend.gains import Gains  # noqa: PLC0415 - models take seconds to import
 
         return Gains(settings.gain), said
     return RECOMMENDERS.load(name)(), said
+
+
+def round_outline(
+    recommender: Recommender | str | None, count: int, state: DecisionState, settings: CampaignSettings
+) -> Outline:
+    """Outline what choosing a round will cost; of a recommender of another package nothing is known."""
+    screen = state.measured
+    sizes, space = Sizes.of(screen), state.candidates
+    what = f"a round of {count} after {sizes.conditions:,} conditions on {sizes.readouts:,} readouts"
+    name = "" if isinstance(recommender, Recommender) else recommender_name(settings, state, recommender)[0]
+    if name in _FITTED:
+        asked = len(state.target.on(screen.readouts).columns)
+        stated = None if state.surrogate == AUTOMATIC else state.surrogate
+        listed = sizes.terms(listed=SHORT_LIST, asked=asked)
+        return Outline(what, {"plan": [*fit_work(sizes, stated), Work("values", listed)]}, fit_notes(stated))
+    terms = sizes.terms(
+        candidates=space.size if isinstance(space, CombinationSpace) else len(space),
+        known=int((screen.batch.order == 2).sum()),
+        count=count,
+    )
+    kind = f"replay {name}"
+    if kind not in Costs.measured().seconds:
+        return Outline(what, {"plan": [Work("unknown", terms)]}, (f"how long {name or 'it'} takes is not known",))
+    return Outline(what, {"plan": [Work(kind, terms)]})
 
 
 def planned(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost, state_of
+from inverse_design.campaign.ask import Basis, basis_of, planned, record, round_cost, round_outline, state_of
 from inverse_design.campaign.create import begin, beginning_of, settings_for, start_of, target_of_goal, user_name
 from inverse_design.campaign.record_results import Telling, order, tell, withdraw
 from inverse_design.campaign.results import Results, results_of
@@ -29,6 +29,7 @@ from inverse_design.campaign.store.chain import Head
 from inverse_design.campaign.store.protocol import Store, memory_store, open_store
 from inverse_design.campaign.wells import well_table
 from inverse_design.errors import StoreError
+from inverse_design.planning.plan import Outline, Plan
 from inverse_design.problem.problem import ask
 from inverse_design.problem.target import Target
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
@@ -175,6 +176,16 @@ class Campaign:
     def ask_more(self, count: int | None = None, recommender: Recommender | str | None = None) -> Batch:
         """Ask, as :meth:`ask` does, for a further round beside the open ones, which its recommender considers."""
         return self._propose(count, recommender, beside=True)
+
+    def plan(
+        self, count: int | None = None, recommender: Recommender | str | None = None, *, more: bool = False
+    ) -> Plan:
+        """Say what :meth:`ask`, or :meth:`ask_more`, will cost before anything is fitted."""
+        with self.store.reading(self.name) as log:
+            if not more and open_round(log) is not None:
+                return Outline("the open round, given out again", {}).price()
+        state, wanted = self._state(self._basis()), self.settings.batch_size if count is None else count
+        return round_outline(recommender, wanted, state, self.settings).price()
 
     def preview(self, count: int | None = None, recommender: Recommender | str | None = None) -> Recommendation:
         """Plan the next round without recording it: what :meth:`ask` would propose."""

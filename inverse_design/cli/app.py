@@ -8,14 +8,14 @@ Missing files and misspelt models are refused before.
 import gc
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass
+from dataclasses import is_dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.console import PROGRAM, PipedConsole, Run, examples
+from inverse_design.cli.console import PROGRAM, PipedConsole, Run, examples, logged
 from inverse_design.cli.door import EXIT_CODES, behind_the_door
 from inverse_design.cli.options import (
     ASKING,
@@ -27,6 +27,7 @@ from inverse_design.cli.options import (
     GameOptions,
     Listing,
     Output,
+    Planning,
     PlayerOptions,
     Reading,
     Restrictions,
@@ -47,7 +48,7 @@ _BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
-_VALUING = Valuing()
+_VALUING, _PLANNING = Valuing(), Planning()
 
 
 def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
@@ -161,9 +162,11 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
     report: Annotated[str | None, Parameter(group=ASKING)] = None,
+    json: Annotated[bool, Parameter(group=ASKING)] = False,
     asking: Asking = _ASKING,
     restrictions: Restrictions = _RESTRICTIONS,
     running: Running = _RUNNING,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -176,9 +179,11 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         report: Where to write a page about it, one .html file: verdict, candidates with reasons, figures.
+        json: Print everything as JSON, and nothing else.
         asking: What is asked.
         restrictions: What may be proposed.
         running: How the space is searched.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
@@ -191,9 +196,11 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         context=context,
         destination=output,
         page=report,
+        as_json=json,
         asking=asking,
         restrictions=restrictions,
         running=running,
+        planning=planning,
         reading=reading,
     )
 
@@ -204,7 +211,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         "rank screen.h5ad --target state.csv --experiments list.csv --cost-column price --budget 2000",
     )
 )
-def rank(
+def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     data: str,
     /,
     *,
@@ -212,7 +219,9 @@ def rank(
     listing: Listing,
     context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    json: Annotated[bool, Parameter(group=ASKING)] = False,
     valuing: Valuing = _VALUING,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -225,7 +234,9 @@ def rank(
         listing: Which experiments, and what they cost.
         context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
+        json: Print everything as JSON, and nothing else.
         valuing: How experiments are valued.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
@@ -237,8 +248,10 @@ def rank(
         target=target,
         context=context,
         destination=output,
+        as_json=json,
         listing=listing,
         valuing=valuing,
+        planning=planning,
         reading=reading,
     )
 
@@ -250,7 +263,7 @@ def rank(
         "replay screen.csv --readout viability --goal maximise --start 50 --batch 24 -o replay.json",
     )
 )
-def replay(
+def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     data: str,
     /,
     *,
@@ -259,6 +272,7 @@ def replay(
     figure: str | None = None,
     rules: GameOptions = _GAME,
     players: PlayerOptions = _PLAYERS,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -271,6 +285,7 @@ def replay(
         figure: Where to draw the curves, as .svg, .png or .pdf.
         rules: Of the replay.
         players: Who plays, and how often.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
@@ -284,6 +299,7 @@ def replay(
         players=players,
         destination=output,
         figure=figure,
+        planning=planning,
         reading=reading,
     )
 
@@ -318,8 +334,10 @@ def _dispatch(words: Sequence[str]) -> None:
     command, bound, _ = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
     refuse_early(command.__name__, bound.arguments)
-    own = {k: Run(tuple(words), force=v.force) for k, v in bound.arguments.items() if isinstance(v, Run)}
-    command(*bound.args, **{**bound.kwargs, **own})
+    own = {k: replace(v, arguments=tuple(words)) for k, v in bound.arguments.items() if isinstance(v, Run)}
+    run = next(iter(own.values()), RUN)
+    with logged(quiet=run.quiet, verbose=run.verbose):
+        command(*bound.args, **{**bound.kwargs, **own})
 
 
 def _joined(words: Sequence[str]) -> list[str]:

@@ -1,6 +1,9 @@
 """One invocation of the command line: results go to standard output, messages and errors to standard error."""
 
+import logging
 import shlex
+import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -9,11 +12,15 @@ from textwrap import wrap
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from inverse_design.errors import masked
+from inverse_design.planning.course import LOG, Pace, in_words
 from surrogates.summary import printable
 
 PROGRAM = "inverse-design"
@@ -31,11 +38,15 @@ class Run:
 
     Attributes:
         force: Overwrite files that this program did not write.
+        quiet: Say nothing but results and errors.
+        verbose: Say when each stage begins and ends.
     """
 
     arguments: Annotated[tuple[str, ...], Parameter(parse=False)] = ()  # the words behind the name of the program
     started: Annotated[datetime, Parameter(parse=False)] = field(default_factory=lambda: datetime.now(UTC))
     force: bool = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
 
     @property
     def command(self) -> str:
@@ -96,29 +107,50 @@ def show_warnings(console: Console, notes: Sequence[str]) -> None:
             say(console, note, "bold yellow")
 
 
-class Ticker:
-    """Shows how far some work is; silent unless standard error is a terminal."""
+@contextmanager
+def logged(*, quiet: bool, verbose: bool) -> Iterator[None]:
+    """Write the log to standard error: warnings; in a file or a pipe each long stage; if verbose all stages."""
+    handler = logging.StreamHandler(sys.stderr)
+    level = logging.WARNING if sys.stderr.isatty() else logging.INFO
+    LOG.setLevel(logging.ERROR if quiet else logging.DEBUG if verbose else level)
+    LOG.addHandler(handler)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(logging.NOTSET)
 
-    def __init__(self, progress: Progress, what: str) -> None:
+
+class StageView:
+    """The present stage, the share of all work that is done, and the time that is left."""
+
+    def __init__(self, what: str) -> None:
         """Begin with work of unknown length."""
-        self._progress = progress
-        self._task = progress.add_task(what, total=None)
+        self._spinner = Spinner("dots")
+        self._pace, self._at = Pace(what, 0.0, 0.0), time.monotonic()
 
-    def __call__(self, done: int, total: int, now: str | None = None) -> None:
+    def __call__(self, pace: Pace) -> None:
         """Say how far the work is."""
-        self._progress.update(self._task, completed=done, total=total, description=now)
+        self._pace, self._at = pace, time.monotonic()
+
+    def __rich__(self) -> Table:
+        """Show it; between two words of the work, time goes on."""
+        row: list[RenderableType] = [self._spinner, printable(self._pace.stage)]
+        if self._pace.seconds > 0:
+            left = max(0.0, self._pace.left - (time.monotonic() - self._at))
+            done = self._pace.seconds - left
+            row += [ProgressBar(self._pace.seconds, done, width=40), f"about {in_words(left)} left"]
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row(*row)
+        return grid
 
 
 @contextmanager
-def working(what: str) -> Iterator[Ticker]:
-    """Show progress while something runs, and nothing afterwards."""
-    console = complaints()
-    columns = (
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        yield Ticker(progress, what)
+def working(what: str) -> Iterator[StageView]:
+    """Show on a terminal how far something is, unless the log says it, and nothing afterwards."""
+    console, view = complaints(), StageView(what)
+    if not console.is_terminal or LOG.level != logging.WARNING:
+        yield view
+        return
+    with Live(view, console=console, refresh_per_second=5, transient=True):
+        yield view

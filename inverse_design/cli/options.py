@@ -145,15 +145,30 @@ class Running:
             the certificates of Dask's configuration are used (DASK_DISTRIBUTED__COMM__TLS__CA_FILE,
             ..__CLIENT__CERT, ..__CLIENT__KEY).
         ledger: File of finished parts, by which a killed search resumes where it stopped.
-        yes: Proceed with a search of more than a minute.
         device: Where pairs and triples are scored in this process, such as cuda; without it, by processors.
     """
 
     workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
     scheduler: str | None = None
     ledger: str | None = None
-    yes: Annotated[bool, Parameter(negative="")] = False
     device: str = "cpu"
+
+
+PLANNING = Group("Before it begins", sort_key=5)
+
+
+@Parameter(name="*", group=PLANNING)
+@dataclass(frozen=True)
+class Planning:
+    """What happens before the work begins.
+
+    Attributes:
+        dry_run: Say what it will take, in time and memory, and stop there; as JSON where that is asked for.
+        yes: Do not ask before what takes more than five minutes, or may not fit the memory.
+    """
+
+    dry_run: bool = False
+    yes: bool = False
 
 
 @Parameter(name="*", group=ASKING)

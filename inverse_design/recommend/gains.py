@@ -31,6 +31,7 @@ from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
+SHORT_LIST = 300  # candidates
 AUTOMATIC = "automatic"  # a choice among several forward models
 JOINT_GAIN, _LOG_IMPROVEMENT = "expected_improvement", "log_improvement"
 _LIKELIEST = "what most probably made the target, if anything did"
@@ -53,7 +54,7 @@ class Gains:
 
     acquisition: str = JOINT_GAIN  # what an experiment is worth, by its name
     surrogate: Surrogate | None = None  # the forward model; by default the one that the state names
-    listed: int = 300  # length of the short list
+    listed: int = SHORT_LIST  # length of the short list
     draws: int = 1024  # joint draws, for acquisitions that need them
     keeps_rules: ClassVar[bool] = True
 

@@ -1,9 +1,8 @@
-"""How a space is searched, what a search will cost, and how its candidates are listed."""
+"""How a space is searched, and how its candidates are listed."""
 
 import math
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -16,126 +15,25 @@ from jaxtyping import Int64
 from torch import Tensor
 
 from inverse_design.errors import ExecutorError, SpaceError
-from inverse_design.problem.counting import pair_row
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.mismatch import Mismatch, choose_mismatch
 from inverse_design.problem.objective import Objective, SquaredDistance
 from inverse_design.problem.problem import Problem
-from inverse_design.problem.score import PairScore
-from inverse_design.problem.set_score import PairwiseSetScore, set_score
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
-from inverse_design.search.bounded import search_bounded
 from inverse_design.search.device.tiles import usable
 from inverse_design.search.dispatch import Ledger, WorkerPool, dispatch, process_pool
-from inverse_design.search.exhaustive import in_ranges, listable, pair_score, search, search_span
+from inverse_design.search.exhaustive import in_ranges, pair_score, search
 from inverse_design.search.survey import SpacePosterior, can_be_surveyed, normalised, surveys
 from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.novelty import novelty_name, seen_code
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
-_TRIED = (1 << 12, 1 << 21)  # candidates by which the rate is measured: of all scores, and then of quick ones
-_SURE = 0.2  # seconds that tell a rate
-_TRIED_ENTRIES, _TRIED_TOP = 1024, 100  # entries whose best sets are searched by bounds to measure the rate
-_BEAM = 6 * 64  # sets that a beam extends at each order, exchanges among them
-_WORKING = 100_000_000  # bytes that a search takes beside the factors
-_PAIR_BYTES = 4  # of the matrix of all pairs that bounds are made of
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What a search will cost, from a small part of it."""
-
-    candidates: int  # how many combinations
-    summary: str  # the same in words
-    seconds: float  # about how long it takes
-    cores: int  # on how many cores of this machine
-    memory: int  # about how many bytes it takes
-
-    @property
-    def line(self) -> str:
-        """In words, such as ``49,995,000 pairs, about 3 min on 2 cores, 400 MB``."""
-        return (
-            f"{self.summary}, about {_duration(self.seconds)} on {self.cores} cores, {self.memory / 1e6:,.0f} MB"
-        )
-
-
-def workload(
-    objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, *, score: PairScore | None
-) -> Workload:
-    """Find out what a search will cost by searching a little of each order."""
-    seconds, memory = 0.0, 24 * len(space.entries) * len(fitted.readouts) + _WORKING
-    for order in space.orders:
-        sets = set_score(objective, fitted, space, order) if order > 2 else None
-        if sets is not None:
-            seconds += _seconds_of_bounds(sets, space)
-            memory += _PAIR_BYTES * len(space.entries) ** 2
-        else:
-            quick = score if order == 2 else None
-            seconds += _seconds_of_scan(objective, fitted, space, order=order, score=quick)
-    summary = replace(space, excluded=space.excluded[:0]).summary
-    return Workload(space.size, summary, seconds, cores(), memory)
-
-
-def _seconds_of_scan(
-    objective: Objective,
-    fitted: FittedCalibrated,
-    space: CombinationSpace,
-    *,
-    order: int,
-    score: PairScore | None,
-) -> float:
-    """Measure the rate on the first candidates; an order that has no more of them takes no time to speak of."""
-    first, stop = space.span(order)
-    rate = 0.0
-    for count in _TRIED if score is not None else _TRIED[:1]:
-        tried = _first_part(space, order, count)
-        if tried in (first, stop):
-            break
-        began = time.perf_counter()
-        search_span(objective, fitted, space, 1, span=(first, tried), score=score)
-        seconds = time.perf_counter() - began
-        rate = seconds / (tried - first)
-        if seconds > _SURE:
-            break
-    scored = stop - first if listable(space, order) else min(stop - first, _BEAM * order * len(space.entries))
-    return rate * scored
-
-
-def _seconds_of_bounds(score: PairwiseSetScore, space: CombinationSpace) -> float:
-    """Measure how long the sets of some entries take; the time grows about like the number of pairs."""
-    step = len(space.entries) // _TRIED_ENTRIES
-    if step < 2:
-        return 0.0
-    part = replace(score, side=score.side[::step], left=score.left[::step], right=score.right[::step])
-    few = replace(space, entries=space.entries[::step].contiguous(), required=(), excluded=space.excluded[:0])
-    began = time.perf_counter()
-    search_bounded(part, _TRIED_TOP, space=few)
-    return (time.perf_counter() - began) * (score.size / part.size) ** 2
-
-
-def _first_part(space: CombinationSpace, order: int, count: int) -> int:
-    """One past the last number of a part to try; of pairs, whole rows."""
-    first, stop = space.span(order)
-    end = min(stop, first + count)
-    if order == 2 and end < stop:
-        items = len(space.entries)
-        row = max(1, pair_row(items, end - first))
-        end = stop - math.comb(items - row, 2)
-    return end if end < 2**63 else first
-
 
 def cores() -> int:
     """Count the cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:,.0f} {unit}"
-    return f"{max(1.0, seconds):.0f} s"
 
 
 _SHARDS_PER_WORKER = 16  # few enough to be worth the way, many enough that no worker waits for long
@@ -148,7 +46,6 @@ class Engine:
     Attributes:
         scheduler: Address of a scheduler of ``dask.distributed``, such as ``tcp://10.0.0.1:8786``; its workers
             need this package.
-        approve: Called with what the search will cost before it starts; raises to stop it.
         device: Where pairs and triples are scored in this process, such as ``"cuda"``; workers use their
             processors, and so does this process where the device is not there.
     """
@@ -156,7 +53,6 @@ class Engine:
     workers: int = 1  # processes of this machine; with one, the search runs in this process
     scheduler: str | None = None
     ledger: Path | None = None  # file of finished shards, by which a killed search resumes
-    approve: Callable[[Workload], None] | None = None
     device: str = "cpu"
 
     def __post_init__(self) -> None:
@@ -186,8 +82,6 @@ class Engine:
     ) -> SearchResult:
         """Find the best candidates of a space; sets that are searched by a beam, in this process."""
         score = pair_score(objective, fitted, space)
-        if self.approve is not None:
-            self.approve(workload(objective, fitted, space, score=score))
         if not self.spread or not in_ranges(objective, fitted, space):
             return search(objective, fitted, space, top, score=score, device=self.place[0], progress=progress)
         task = SearchTask.of(objective, fitted, space)
@@ -220,9 +114,6 @@ class Engine:
         if not can_be_surveyed(space) or self.spread:
             known = normalised(likelihood, fitted, space)
             return SpacePosterior(known, self.search(known, fitted, space, top, progress=progress), None)
-        if self.approve is not None:
-            score = pair_score(replace(likelihood, log_sums=()), fitted, space)
-            self.approve(workload(likelihood, fitted, space, score=score))
         found = surveys([likelihood], fitted, space, top, device=self.place[0], progress=progress)[0]
         return SpacePosterior(found.known, found.search(top), found.log_sum)
 

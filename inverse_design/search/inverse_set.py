@@ -33,7 +33,7 @@ from surrogates.uncertainty.conformal.quantiles import conformal_quantile, requi
 NEAR = 256  # scores below the best that are kept of each target, to tell how large a set would have been
 FEWEST = 40  # held-out targets that are identified in any case, if there are as many
 # Scores of candidates, over all held-out targets: a few minutes.
-_PAIRS, _DECODED, _STREAMED = 2_000_000_000, 200_000_000, 20_000_000
+MOST_SCORED, _DECODED, _STREAMED = 2_000_000_000, 200_000_000, 20_000_000
 _TOGETHER = 16  # targets of a fold that are asked together: what they have in common is made once
 Rule = Literal["gap", "rank", "surprise"]
 UNEXPLAINED = 0.05  # a p-value below which no candidate is said to explain the target
@@ -131,7 +131,7 @@ def identify(
         for row in torch.nonzero(fold.codes == SEEN_DOUBLE).flatten().tolist()
     ]
     decoded = _STREAMED if fitted.latent_factors() is None else _DECODED
-    budget = _PAIRS if fitted.factorises else decoded
+    budget = MOST_SCORED if fitted.factorises else decoded
     most = max(FEWEST, budget // max(1, space.size))
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     asked = [places[number] for number in order.tolist()]

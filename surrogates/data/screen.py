@@ -221,7 +221,7 @@ class Screen:
             standard_errors=None if self.standard_errors is None else self.standard_errors[at],
             annotations=self.annotations.iloc[at.numpy()].reset_index(drop=True),
         )
-        # Folds of combinations leave all singles: one table of them, and one order, serve the screen and its parts.
+        # Folds of combinations leave all singles: one table of them and one order serve the screen and its parts.
         if len(at) and "singles" in self.__dict__:
             alone = torch.where(taken.single_rows >= 0, at[taken.single_rows], -1)
             if torch.equal(alone, self.single_rows):

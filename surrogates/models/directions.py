@@ -100,7 +100,8 @@ def _frame(effects: Float[Tensor, "n g"], width: int) -> Float[Tensor, "s g"]:
     frame = torch.randn(effects.shape[1], width, generator=generator)
     for _ in range(_SWEEPS):
         frame = torch.linalg.qr(quick.T @ (quick @ frame)).Q
-    return torch.linalg.qr(frame.double()).Q.T.contiguous()
+    q: Tensor = torch.linalg.qr(frame.double()).Q
+    return q.T.contiguous()
 
 
 def _largest(square: Float[Tensor, "s s"], count: int) -> tuple[Float[Tensor, "c"], Float[Tensor, "s c"]]:

@@ -82,9 +82,10 @@ class Features:
     def main(self, weights: Float[Tensor, "p d"]) -> Float[Tensor, "v d"]:
         """Weigh what each part adds to the features of a combination on its own."""
         own, similar, _, squares = weights.split(self.sizes)
-        total = self.similarity @ similar + self.scores.square() @ squares
+        total: Tensor = self.similarity @ similar + self.scores.square() @ squares
         marked = torch.nonzero(self.owned >= 0).flatten()
-        return total.index_add_(0, marked, own[self.owned[marked]])
+        total.index_add_(0, marked, own[self.owned[marked]])
+        return total
 
     def basis(self) -> Float[Tensor, "q p"]:
         """What the product of two parts' scores adds: ``(a - b)² = a² + b² - 2ab``."""

@@ -206,4 +206,5 @@ def _pattern(ends: Int[Tensor, "m"], columns: Int[Tensor, "k"], width: int) -> T
 
 
 def _sampled(wanted: Tensor, left: Float[Tensor, "n q"], right: Float[Tensor, "m q"]) -> Float[Tensor, "k"]:
-    return torch.sparse.sampled_addmm(wanted, left, right.T, beta=0.0).values()
+    products: Tensor = torch.sparse.sampled_addmm(wanted, left, right.T, beta=0.0)
+    return products.values()

@@ -553,13 +553,6 @@ def test_unknown_targets_are_refused_with_their_neighbours() -> None:
         propose(screen(), ProfileTarget("p", ("elsewhere",), torch.ones(1).double()))
 
 
-def test_progress_counts_the_pairs() -> None:
-    seen: list[tuple[int, int]] = []
-    propose(screen(), TARGET, surrogate=ScaledAdditive(), progress=lambda done, total: seen.append((done, total)))
-    assert (28, 28) in seen
-    assert seen[-1] == (DOUBLES - 1, DOUBLES - 1)  # then held-out doubles are identified
-
-
 def test_a_model_without_factors_is_streamed_to_the_same_kind_of_answer() -> None:
     found = propose(screen(), TARGET, surrogate=Streamed(), top=5)
     aligned = ask(screen(), TARGET).target.on(screen().readouts)

@@ -8,11 +8,11 @@ from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.campaign.options import PLACE, SETTINGS, Place, Plates, Stated
 from inverse_design.cli.console import examples
-from inverse_design.cli.options import RUN, Output, Reading, RunWords
+from inverse_design.cli.options import RUN, Output, Planning, Reading, RunWords
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
-_PLACE, _STATED, _PLATES, _READING = Place(), Stated(), Plates(), Reading()
+_PLACE, _STATED, _PLATES, _READING, _PLANNING = Place(), Stated(), Plates(), Reading(), Planning()
 
 campaign = App(
     name="campaign",
@@ -63,6 +63,8 @@ def ask(
     recommender: str | None = None,
     output: Output = None,
     more: bool = False,
+    json: bool = False,
+    planning: Planning = _PLANNING,
     place: Place = _PLACE,
     run: RunWords = RUN,
 ) -> None:
@@ -73,12 +75,23 @@ def ask(
         recommender: What chooses them: any name that replay --policy takes; by default that of the settings.
         output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
         more: Propose a further round beside the open one.
+        json: Print everything as JSON, and nothing else.
+        planning: What happens before it begins.
         place: Which campaign.
         run: What was typed.
     """
     from inverse_design.cli.campaign.rounds import run_ask
 
-    run_ask(run, place=place, count=count, recommender=recommender, more=more, destination=output)
+    run_ask(
+        run,
+        place=place,
+        count=count,
+        recommender=recommender,
+        more=more,
+        destination=output,
+        as_json=json,
+        planning=planning,
+    )
 
 
 @campaign.command(

@@ -17,14 +17,23 @@ from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, sho
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import Reading
+from inverse_design.cli.options import Planning, Reading
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
+from inverse_design.cli.plans import rows_of, settled, show_json
 from inverse_design.recommend.protocol import PERTURBATION
 from surrogates.errors import DataError, some_of
 
 
 def run_ask(
-    run: Run, *, place: Place, count: int | None, recommender: str | None, more: bool, destination: str | None
+    run: Run,
+    *,
+    place: Place,
+    count: int | None,
+    recommender: str | None,
+    more: bool,
+    destination: str | None,
+    as_json: bool,
+    planning: Planning,
 ) -> None:
     """Propose a round, or give the open one out again."""
     written = (
@@ -32,11 +41,16 @@ def run_ask(
     )
     campaign = open_campaign(place)
     wanted = campaign.settings.batch_size if count is None else count
+    if not settled(campaign.plan(wanted, recommender, more=more), planning, as_json=as_json):
+        return
     with working("planning"):
         batch = campaign.ask_more(wanted, recommender) if more else campaign.ask(wanted, recommender)
     if written is not None:
         write_table(batch.table, written, round_facts(run, campaign, batch))
     console = output()
+    if as_json:
+        show_json(console, {**round_facts(run, campaign, batch), "table": rows_of(batch.table)})
+        return
     if recommender is not None and not batch.fresh:
         say(console, f"warning: round {batch.round} is open, so --recommender was not asked", "bold yellow")
     show_batch(console, campaign, batch)
@@ -53,6 +67,7 @@ def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]
         "campaign": {"name": campaign.name, "key": campaign.key, "target": campaign.target.name},
         "log": asdict(campaign.head),
         "round": {"number": batch.round, "expected_gain": batch.expected_gain, "notes": batch.notes},
+        "verdict": campaign.advice(batch).reason,
     }
 
 

@@ -7,10 +7,10 @@ from typing import Annotated
 from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.console import examples
-from inverse_design.cli.options import RUN, Context, Judging, Reaching, Reading, RunWords, Scoring
+from inverse_design.cli.options import RUN, Context, Judging, Planning, Reaching, Reading, RunWords, Scoring
 
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
-_READING, _SCORING, _JUDGING, _REACHING = Reading(), Scoring(), Judging(), Reaching()
+_READING, _SCORING, _JUDGING, _REACHING, _PLANNING = Reading(), Scoring(), Judging(), Reaching(), Planning()
 
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 
@@ -24,6 +24,7 @@ def retrieval(
     standardise: bool = False,
     seed: int = 0,
     json: str | None = None,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -36,12 +37,22 @@ def retrieval(
             other benchmarks have no such option: they hold singles out, by which those units would be chosen.
         seed: Fixes everything that is random.
         json: Where to write the numbers, as .json.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
     from inverse_design.cli.verbs.retrieval import run_retrieval
 
-    run_retrieval(run, data, context=context, standardise=standardise, seed=seed, json=json, reading=reading)
+    run_retrieval(
+        run,
+        data,
+        context=context,
+        standardise=standardise,
+        seed=seed,
+        json=json,
+        planning=planning,
+        reading=reading,
+    )
 
 
 @benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr --json reach.json"))
@@ -51,6 +62,7 @@ def reach(
     *,
     context: Context = None,
     asked: Reaching = _REACHING,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -60,12 +72,13 @@ def reach(
         data: A dataset of the catalogue, or a file.
         context: Which context, if the data hold several.
         asked: By which model, and where to write.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
     from inverse_design.cli.verbs.replay import run_reach
 
-    run_reach(run, data, context=context, asked=asked, reading=reading)
+    run_reach(run, data, context=context, asked=asked, planning=planning, reading=reading)
 
 
 @benchmark.command(
@@ -80,6 +93,7 @@ def forward(
     *,
     context: Context = None,
     asked: Scoring = _SCORING,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -89,12 +103,13 @@ def forward(
         data: A dataset of the catalogue, or a file.
         context: Which context, if the data hold several.
         asked: What to compare, and where to write it.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
     from inverse_design.cli.verbs.retrieval import run_forward
 
-    run_forward(run, data, context=context, asked=asked, reading=reading)
+    run_forward(run, data, context=context, asked=asked, planning=planning, reading=reading)
 
 
 @benchmark.command(
@@ -109,6 +124,7 @@ def calibration(
     *,
     context: Context = None,
     asked: Judging = _JUDGING,
+    planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: RunWords = RUN,
 ) -> None:
@@ -118,12 +134,13 @@ def calibration(
         data: A dataset of the catalogue, or a file.
         context: Which context, if the data hold several.
         asked: What to judge, and where to write it.
+        planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
     from inverse_design.cli.verbs.calibration import run_calibration
 
-    run_calibration(run, data, context=context, asked=asked, reading=reading)
+    run_calibration(run, data, context=context, asked=asked, planning=planning, reading=reading)
 
 
 @benchmark.command(help_epilogue=examples("benchmark rounds results.csv --level 0.9"))

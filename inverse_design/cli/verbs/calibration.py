@@ -8,8 +8,9 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, measured
-from inverse_design.cli.options import Judging, Reading
+from inverse_design.cli.options import Judging, Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
+from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
 from inverse_design.cli.verbs.retrieval import opened_screen, place_of, reliability_grid, say_written
 from inverse_design.fitting import surrogate_of
@@ -17,6 +18,7 @@ from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calib
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.validate.coverage import percent
 from inverse_design.validate.judged import AGREE, Bin, reliability
+from inverse_design.validate.outlines import measurement_outline
 from surrogates.data.novelty import CLASSES
 from surrogates.errors import CalibrationError, UnknownNameError
 from surrogates.evaluation.intervals import Row, write_json
@@ -156,7 +158,9 @@ def _of_sets(card: ClassCard, rows: RowsByMetric) -> list[str]:
     return lines
 
 
-def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging, reading: Reading) -> None:
+def run_calibration(
+    run: Run, data: str, *, context: str | None, asked: Judging, planning: Planning, reading: Reading
+) -> None:
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
     place, picture = place_of(asked.json, data, run), place_of(asked.picture, data, run, *PICTURE_ENDINGS)
     levels, model = read_levels(asked.levels), named_model(asked.model)
@@ -165,7 +169,10 @@ def run_calibration(run: Run, data: str, *, context: str | None, asked: Judging,
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
     screen = opened_screen(data, context, reading)
-    with working("calibration: fits") as tick:
+    foreseen = measurement_outline("calibration", screen, classes=classes).price()
+    if not settled(foreseen, planning, as_json=asked.json is not None):
+        return
+    with working("calibration") as view, foreseen.begin(view).stage() as tick:
         cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)
     dataset = screen.provenance["dataset"]
     rows = calibration_rows(cards, dataset=dataset, model=asked.model, seed=asked.seed)

@@ -1,6 +1,6 @@
 """The verbs ``propose`` and ``demo``: rank a whole space, after saying what a long search will cost."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,16 +9,17 @@ from rich.console import Console
 from inverse_design.candidates import borrows
 from inverse_design.cli.console import Run, complaints, output, say, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
-from inverse_design.cli.options import AUTOMATIC, SCHEDULER_TRUST, Asking, Reading, Restrictions, Running
+from inverse_design.cli.options import AUTOMATIC, SCHEDULER_TRUST, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
+from inverse_design.cli.plans import rows_of, settled, show_json
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions, read_names
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
-from inverse_design.errors import SpaceError
+from inverse_design.planning.question import plan
 from inverse_design.problem.constraints import Constraints, read_constraint
 from inverse_design.problem.objective import DISTANCE, OBJECTIVES
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
-from inverse_design.search.api import Engine, Turns, Workload
+from inverse_design.search.api import Engine, Turns
 from inverse_design.targets import read_target
 from inverse_design.value_tables import WEIGHT_COLUMNS, names_a_file, read_value_table
 from surrogates.data.catalogue import is_available, open_dataset
@@ -27,22 +28,8 @@ from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubl
 from surrogates.models.wrappers.public_law import BORROWED
 from surrogates.summary import printable
 
-LONG = 60.0  # seconds; what takes less is done without asking
 REAL, REAL_TARGET = "norman2019_expr", "CEBPE+KLF1"
 _GENES, _DOUBLES = 40, 120
-
-
-def approval(answer: str) -> Callable[[Workload], None]:
-    """Ask before long searches."""
-
-    def approve(work: Workload) -> None:
-        if work.seconds < LONG:
-            return
-        if answer != "yes":
-            raise SpaceError(f"{work.line}. Proceed? Repeat the command with --yes, or restrict the space")
-        say(complaints(), f"searching {work.line}")
-
-    return approve
 
 
 @dataclass(frozen=True)
@@ -63,9 +50,11 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     context: str | None,
     destination: str | None,
     page: str | None,
+    as_json: bool,
     asking: Asking,
     restrictions: Restrictions,
     running: Running,
+    planning: Planning,
     reading: Reading,
 ) -> None:
     """Rank candidates, print them, and write them if asked."""
@@ -84,7 +73,20 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         screen = one_context(open_screen(data, reading), context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
-    answer = solve(screen, wanted, asking, constraints, engine=engine_of(running))
+    engine = engine_of(running)
+    foreseen = plan(
+        screen,
+        wanted,
+        order=asking.order,
+        objective=asking.objective,
+        constraints=constraints,
+        surrogate=asking.model,
+        standardise=asking.standardise,
+        engine=engine,
+    )
+    if not settled(foreseen, planning, as_json=as_json):
+        return
+    answer = solve(screen, wanted, asking, constraints, engine=engine)
     console, written = output(), list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
     known = manifest(run, screen, seed=asking.seed, settings=settings)
@@ -93,6 +95,9 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         written += write_answer(answer, place, known)
     if page is not None:
         written.append(write_report(answer, Path(page), known))
+    if as_json:
+        show_json(console, {**facts_of(answer, known), "table": rows_of(answer.proposal.table)})
+        return
     show_answer(console, answer)
     if written:
         say(console)
@@ -126,7 +131,6 @@ def engine_of(running: Running) -> Engine:
         workers=running.workers,
         scheduler=running.scheduler,
         ledger=None if running.ledger is None else Path(running.ledger),
-        approve=approval("yes" if running.yes else "ask"),
         device=running.device,
     )
 
@@ -141,7 +145,7 @@ def solve(
 ) -> Answer:
     """Fit the model and search, showing progress on a terminal."""
     prior = _read_prior(asking.prior)
-    with working("fitting and searching") as tick:
+    with working("fitting and searching") as view:
         proposal = propose(
             screen,
             target,
@@ -155,7 +159,7 @@ def solve(
             standardise=asking.standardise,
             engine=engine,
             seed=asking.seed,
-            progress=tick,
+            progress=view,
         )
     return Answer(screen, target, asking, proposal)
 
@@ -163,6 +167,7 @@ def solve(
 def show_answer(console: Console, answer: Answer) -> None:
     """Print an answer: warnings, what was used, the table, the card, the certificate, the notes."""
     proposal = answer.proposal
+    say(console, proposal.verdict, "bold")
     show_warnings(console, proposal.notes)
     show_facts(console, _facts(answer))
     say(console)
@@ -186,6 +191,11 @@ def show_answer(console: Console, answer: Answer) -> None:
 
 def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tuple[Path, Path]:
     """Write the table and, beside it, all that explains it."""
+    return write_table(answer.proposal.table, place, facts_of(answer, known))
+
+
+def facts_of(answer: Answer, known: Mapping[str, object]) -> dict[str, object]:
+    """Collect all that explains the table."""
     proposal = answer.proposal
     labels = proposal.table["perturbation"]
     why = [
@@ -197,9 +207,10 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
             strict=True,
         )
     ]
-    facts = {
+    return {
         "manifest": known,
         "target": proposal.target.name,
+        "verdict": proposal.verdict,
         "notes": proposal.notes,
         "certificate": asdict(proposal.search.certificate),
         "turns": None if proposal.turns is None else _certificates(proposal.turns),
@@ -208,7 +219,6 @@ def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tu
         "inverse_set": None if proposal.inverse_set is None else asdict(proposal.inverse_set),
         "explanations": why,
     }
-    return write_table(proposal.table, place, facts)
 
 
 def write_report(answer: Answer, place: Path, known: Mapping[str, object]) -> Path:

@@ -11,9 +11,11 @@ from inverse_design.acquisition.batch import Affordable
 from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
 from inverse_design.cli.limit_tables import read_experiments
-from inverse_design.cli.options import Listing, Reading, Valuing
+from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
+from inverse_design.cli.plans import rows_of, settled, show_json
 from inverse_design.cli.screens import one_context, open_screen
+from inverse_design.planning.experiments import plan_ranking
 from inverse_design.problem.constraints import read_constraint
 from inverse_design.ranking import Ranking, rank
 from inverse_design.targets import read_target
@@ -24,15 +26,17 @@ _OUTCOMES = ("distance", "projection")
 _ALL_BUT_NOTHING = 0.999  # of the gain of the best set
 
 
-def run_rank(
+def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     run: Run,
     data: str,
     *,
     target: str,
     context: str | None,
     destination: str | None,
+    as_json: bool,
     listing: Listing,
     valuing: Valuing,
+    planning: Planning,
     reading: Reading,
 ) -> None:
     """Rank the experiments of a list, print them, and write them if asked."""
@@ -52,7 +56,19 @@ def run_rank(
             cost_col=listing.cost_column,
             sep=reading.sep,
         )
-    with working("fitting and valuing"):
+    foreseen = plan_ranking(
+        screen,
+        wanted,
+        listed.labels,
+        costs=listed.costs,
+        budget=listing.budget,
+        constraints=constraints,
+        surrogate=valuing.model,
+        standardise=valuing.standardise,
+    )
+    if not settled(foreseen, planning, as_json=as_json):
+        return
+    with working("fitting and valuing") as view:
         ranking = rank(
             screen,
             wanted,
@@ -64,29 +80,33 @@ def run_rank(
             level=valuing.level,
             standardise=valuing.standardise,
             seed=valuing.seed,
+            progress=view,
         )
     console = output()
-    if place is None:
-        show_ranking(console, ranking, screen, valuing)
-        return
     settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}
     facts = {
         "manifest": manifest(run, screen, seed=valuing.seed, settings=settings),
         "target": ranking.target.name,
+        "verdict": ranking.verdict,
         "incumbent": {"perturbation": ranking.incumbent, _outcome(ranking.table): ranking.best},
         "notes": ranking.notes,
         "affordable": None if ranking.affordable is None else _bought(ranking),
     }
     # Written first: whoever reads the screen may leave early.
-    written = write_table(ranking.table, place, facts)
+    written = () if place is None else write_table(ranking.table, place, facts)
+    if as_json:
+        show_json(console, {**facts, "table": rows_of(ranking.table)})
+        return
     show_ranking(console, ranking, screen, valuing)
-    say(console)
-    say(console, "wrote " + " and ".join(map(str, written)))
+    if written:
+        say(console)
+        say(console, "wrote " + " and ".join(map(str, written)))
 
 
 def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Valuing) -> None:
     """Print a ranking: warnings, what was used, the table, what the budget buys, the notes."""
     outcome = _outcome(ranking.table)
+    say(console, ranking.verdict, "bold")
     show_warnings(console, ranking.notes)
     facts = {
         "data": f"{len(screen):,} conditions, {len(screen.readouts):,} readouts",

@@ -8,13 +8,15 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, fixed
-from inverse_design.cli.options import GameOptions, PlayerOptions, Reaching, Reading
+from inverse_design.cli.options import GameOptions, Planning, PlayerOptions, Reaching, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
+from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
 from inverse_design.cli.verbs.retrieval import opened_screen, place_of, say_written, show_rows
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
+from inverse_design.validate.outlines import measurement_outline, replay_outline
 from inverse_design.validate.reach import DEFAULT as MODEL
 from inverse_design.validate.reach import FIRSTS, MEAN, PLAIN, ReachReport, measure_reach
 from inverse_design.validate.replay import (
@@ -40,7 +42,7 @@ PERMUTED = "permuted:"
 _LEVEL = 0.9  # of the bounds that recommenders state
 
 
-def run_replay(
+def run_replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     run: Run,
     data: str,
     *,
@@ -49,6 +51,7 @@ def run_replay(
     players: PlayerOptions,
     destination: str | None,
     figure: str | None,
+    planning: Planning,
     reading: Reading,
 ) -> None:
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
@@ -57,8 +60,15 @@ def run_replay(
     screen = one_context(open_screen(data, reading), context)
     environment = make_environment(screen, rules)
     seeds = range(players.seed, players.seed + players.seeds)
-    with working(f"replay: {len(recommenders)} policies, {len(seeds)} games each"):
-        traces = list(replay([environment], recommenders, seeds=seeds, workers=players.workers))
+    named = tuple(name.removeprefix(PERMUTED) for name in recommenders)
+    foreseen = replay_outline(environment, named, seeds=players.seeds, workers=players.workers).price()
+    if not settled(foreseen, planning, as_json=destination is not None):
+        return
+    traces: list[Trace] = []
+    with working("replay") as view, foreseen.begin(view).stage() as tick:
+        for trace in replay([environment], recommenders, seeds=seeds, workers=players.workers):
+            traces.append(trace)
+            tick(len(traces), len(recommenders) * len(seeds))
     reference = REFERENCE if REFERENCE in recommenders else next(iter(recommenders))
     rows = replay_rows(environment, traces, reference=reference, top=rules.top, level=_LEVEL, seed=players.seed)
     console = output()
@@ -151,13 +161,18 @@ def replay_grid(rows: Sequence[Row], traces: Sequence[Trace]) -> Grid:
     return Grid(tuple(columns))
 
 
-def run_reach(run: Run, data: str, *, context: str | None, asked: Reaching, reading: Reading) -> None:
+def run_reach(
+    run: Run, data: str, *, context: str | None, asked: Reaching, planning: Planning, reading: Reading
+) -> None:
     """Measure the regret of the first candidates for states of many kinds."""
     place = place_of(asked.json, data, run)
     model = named_model(asked.model)
     screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]
-    with working("reach: fits") as tick:
+    foreseen = measurement_outline("reach", screen).price()
+    if not settled(foreseen, planning, as_json=asked.json is not None):
+        return
+    with working("reach") as view, foreseen.begin(view).stage() as tick:
         report = measure_reach(screen, dataset=dataset, seed=asked.seed, model=model, progress=tick)
     settings = {
         "model": asked.model,

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from inverse_design.cli.console import Run, output, say, working
 from inverse_design.cli.grid import Column, Grid, fixed, in_column, measured
-from inverse_design.cli.options import Reading, Scoring
+from inverse_design.cli.options import Planning, Reading, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
+from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.problem.problem import in_own_units
 from inverse_design.validate.forward import (
@@ -25,6 +26,7 @@ from inverse_design.validate.forward import (
     verdict,
 )
 from inverse_design.validate.judged import AGREE, Bin, calibration_noise, reliability
+from inverse_design.validate.outlines import measurement_outline
 from inverse_design.validate.retrieval import (
     DEFAULT,
     OWN_READOUTS,
@@ -55,13 +57,17 @@ def run_retrieval(
     standardise: bool,
     seed: int,
     json: str | None,
+    planning: Planning,
     reading: Reading,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
     place = place_of(json, data, run)
     screen = opened_screen(data, context, reading)
     screen = in_own_units(screen) if standardise else screen
-    with working("retrieval: fits") as tick:
+    foreseen = measurement_outline("retrieval", screen).price()
+    if not settled(foreseen, planning, as_json=json is not None):
+        return
+    with working("retrieval") as view, foreseen.begin(view).stage() as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
     # Written first: whoever reads the screen may leave early.
@@ -73,14 +79,19 @@ def run_retrieval(
     say_written(output(), place)
 
 
-def run_forward(run: Run, data: str, *, context: str | None, asked: Scoring, reading: Reading) -> None:
+def run_forward(
+    run: Run, data: str, *, context: str | None, asked: Scoring, planning: Planning, reading: Reading
+) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
     place, picture = place_of(asked.json, data, run), place_of(asked.picture, data, run, *PICTURE_ENDINGS)
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
     screen = opened_screen(data, context, reading)
-    with working("forward: fits") as tick:
+    foreseen = measurement_outline("forward", screen, classes=classes).price()
+    if not settled(foreseen, planning, as_json=asked.json is not None):
+        return
+    with working("forward") as view, foreseen.begin(view).stage() as tick:
         report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)
     settings = {
         "models": list(models),

@@ -1,10 +1,8 @@
 import os
-import re
 import signal
 import subprocess
 import sys
 import textwrap
-import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,14 +11,10 @@ import pytest
 from strategies.questions import question_model, question_objective, question_space
 
 from inverse_design.errors import ExecutorError, LedgerError, SpaceError
-from inverse_design.problem.objective import Correlation
-from inverse_design.problem.set_score import PairwiseSetScore
-from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import api as costs
 from inverse_design.search import api as module
-from inverse_design.search import exhaustive, tasks
-from inverse_design.search.api import Engine, Workload, workload
-from inverse_design.search.exhaustive import pair_score, search
+from inverse_design.search import tasks
+from inverse_design.search.api import Engine
+from inverse_design.search.exhaustive import search
 from inverse_design.search.topk import SearchResult, TopK
 
 TESTS = Path(__file__).parents[2]
@@ -140,77 +134,6 @@ def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "Client", refuse)
     with pytest.raises(ExecutorError, match=r"'tcp://127.0.0.1:9' cannot be reached: timed out"):
         asked(Engine(scheduler="tcp://127.0.0.1:9"))
-
-
-def test_costs_are_said_before_the_search() -> None:
-    said: list[Workload] = []
-
-    def refuse(work: Workload) -> None:
-        said.append(work)
-        raise ExecutorError("too long")
-
-    with pytest.raises(ExecutorError, match="too long"):
-        asked(Engine(approve=refuse), 1, 2)
-    assert said[0].candidates == 78
-    assert re.fullmatch(r"12 singles and 66 pairs, about 1 s on \d+ cores?, 100 MB", said[0].line)
-
-
-def test_a_workload_grows_with_the_space(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Half of the pairs are tried: the whole takes about twice as long; what is slow is not tried on more."""
-    monkeypatch.setattr(costs, "_TRIED", (33, 50))
-    monkeypatch.setattr(costs, "_SURE", 0.01)
-    spans: list[tuple[int, int]] = []
-
-    def timed(*_: object, span: tuple[int, int], **__: object) -> None:
-        spans.append(span)
-        time.sleep(0.05)
-
-    monkeypatch.setattr(costs, "search_span", timed)
-    objective, model, space = question_objective(), question_model(), question_space(2)
-    work = workload(objective, model, space, score=pair_score(objective, model, space))
-    ((first, stop),) = spans
-    assert first == 0
-    assert work.seconds == pytest.approx(0.05 * 66 / stop, rel=0.5)
-    monkeypatch.setattr(costs, "_SURE", 10.0)
-    workload(objective, model, space, score=pair_score(objective, model, space))
-    assert len(spans) == 3  # one so far, and two of a rate that needs more
-    many = Workload(10, "167,000,000,000 triples", 200.0, 2, 400_000_000)
-    assert many.line == "167,000,000,000 triples, about 3 min on 2 cores, 400 MB"
-
-
-def test_small_spaces_are_not_searched_once_more_to_tell_the_cost(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "search_span", lambda *_, **__: pytest.fail("searched"))
-    monkeypatch.setattr(costs, "search_bounded", lambda *_, **__: pytest.fail("searched"))
-    objective, model = question_objective("distance"), question_model()
-    for orders in ((1, 2), (3,)):
-        work = workload(objective, model, question_space(*orders), score=None)
-        assert work.seconds == 0
-
-
-def test_the_cost_of_larger_sets_is_measured_on_some_entries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "_TRIED_ENTRIES", 4)
-    sizes: list[int] = []
-
-    def timed(score: PairwiseSetScore, k: int, *, space: CombinationSpace) -> None:
-        assert (k, score.size) == (100, len(space.entries))
-        sizes.append(score.size)
-        time.sleep(0.05)
-
-    monkeypatch.setattr(costs, "search_bounded", timed)
-    work = workload(question_objective("distance"), question_model(), question_space(3), score=None)
-    assert sizes == [4]
-    assert work.seconds == pytest.approx(0.05 * (12 / 4) ** 2, rel=0.5)
-    assert work.line.startswith("220 triples, about 1 s on")
-
-
-def test_the_rate_of_a_beam_counts_what_it_extends(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(costs, "_TRIED", (10, 10))
-    monkeypatch.setattr(costs, "_BEAM", 2)
-    monkeypatch.setattr(exhaustive, "LISTABLE", 100)
-    monkeypatch.setattr(costs, "search_span", lambda *_, **__: time.sleep(0.05))
-    objective, model = Correlation(question_objective("distance").target, "cosine"), question_model()
-    work = workload(objective, model, question_space(3), score=None)
-    assert work.seconds == pytest.approx(0.05 / 10 * 2 * 3 * 12, rel=0.5)
 
 
 def test_a_search_task_is_packed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

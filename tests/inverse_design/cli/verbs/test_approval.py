@@ -1,31 +1,99 @@
+import json
+import logging
+import re
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from strategies.worlds import command, save_table
 
-from inverse_design.cli.options import Running
-from inverse_design.cli.verbs import propose as module
-from inverse_design.cli.verbs.propose import approval, engine_of
-from inverse_design.errors import SpaceError
-from inverse_design.search.api import Engine, Workload
+from inverse_design import proposal
+from inverse_design.cli import plans
+from inverse_design.cli.options import Planning, Running
+from inverse_design.cli.plans import settled
+from inverse_design.cli.verbs.propose import engine_of
+from inverse_design.errors import CostError
+from inverse_design.planning.course import Stage
+from inverse_design.planning.plan import Plan
+from inverse_design.search.api import Engine
 
-LONG = Workload(166_616_670_000, "166,616,670,000 triples", 200.0, 2, 400_000_000)
+FEW = Plan("66 pairs", (Stage("fit", 299.0),), bytes=10, available=10)
+LONG = replace(FEW, stages=(Stage("fit", 299.0), Stage("search", 2.0)))
+LARGE = replace(FEW, bytes=11, remedies=("9 of its 10 readouts would fit",))
 
 
-def test_short_searches_are_not_asked_about(capsys: pytest.CaptureFixture[str]) -> None:
-    approval("ask")(Workload(66, "66 pairs", 0.1, 2, 1))
-    assert capsys.readouterr().err == ""
-
-
-def test_long_searches_need_a_word(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(
-        SpaceError, match=r"166,616,670,000 triples, about 3 min on 2 cores, 400 MB\. Proceed\?.*--yes"
+def test_only_long_or_large_work_needs_a_word() -> None:
+    assert settled(FEW, Planning())
+    for plan, said in (
+        (LONG, r"66 pairs: about 5 min, 10 bytes\. Proceed\?"),
+        (LARGE, "9 of its 10 readouts would fit"),
     ):
-        approval("ask")(LONG)
-    approval("yes")(LONG)
-    assert "searching 166,616,670,000 triples, about 3 min" in " ".join(capsys.readouterr().err.split())
+        with pytest.raises(CostError, match=f"{said}.*Nothing was fitted.*--yes"):
+            settled(plan, Planning())
+        assert settled(plan, Planning(yes=True))
+
+
+@pytest.mark.parametrize("answer", ["y", "n"])
+def test_a_person_is_asked(answer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("builtins.input", lambda *_: answer)
+    if answer == "y":
+        assert settled(LONG, Planning())
+        return
+    with pytest.raises(CostError, match="stopped before anything was fitted"):
+        settled(LONG, Planning())
+
+
+def test_a_dry_run_prints_the_plan_and_fits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = save_table(tmp_path)
+    label = pd.read_csv(table)["condition"].iloc[-1]
+    monkeypatch.setattr(proposal, "calibrated_fit", lambda *_, **__: pytest.fail("fitted"))
+    assert command("propose", table, "--target", label, "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert re.search(r"^plan: \d+ conditions on \d+ readouts, \d+ pairs", said)
+    assert [line.split()[0] for line in said.splitlines()[2:]] == ["fit", "search", "calibration", "in", "memory:"]
+
+
+def test_json_is_all_that_standard_output_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, words = save_table(tmp_path), ("--model", "scaled_additive", "--json", "--target")
+    label = pd.read_csv(table)["condition"].iloc[-1]
+    assert command("propose", table, *words, label, "--dry-run") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [stage["name"] for stage in plan["stages"]] == ["fit", "search", "calibration"]
+    assert command("propose", table, *words, label, "--top", 3) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["verdict"].startswith(f"Best: {label}, ")
+    assert [row["rank"] for row in answer["table"]] == [1, 2, 3]
+    listed = tmp_path / "list.csv"
+    listed.write_text(f"pair\n{label}\nG000+G001\n")
+    assert command("rank", table, *words, label, "--experiments", listed) == 0
+    assert json.loads(capsys.readouterr().out)["verdict"].startswith("Best: ")
+
+
+@pytest.mark.parametrize("what", ["retrieval", "forward", "calibration", "reach"])
+def test_measurements_say_what_they_take(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("benchmark", what, save_table(tmp_path), "--dry-run") == 0
+    assert f"plan: {what} on" in capsys.readouterr().out
+
+
+def test_the_log_is_as_loud_as_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    table, words = save_table(tmp_path), ("--model", "scaled_additive", "--target")
+    label = pd.read_csv(table)["condition"].iloc[-1]
+    said = {}
+    for flag in ("-q", "-v"):
+        assert command("propose", table, *words, label, flag) == 0
+        said[flag] = capsys.readouterr()
+    first = {flag: each.out.splitlines()[0] for flag, each in said.items()}
+    assert first["-q"] == first["-v"]
+    assert first["-q"].startswith(f"Best: {label}, ")
+    assert said["-q"].err == ""
+    assert "search: took" in said["-v"].err
+    assert not logging.getLogger("inverse_design").handlers
 
 
 def test_workers_and_a_ledger_change_nothing_in_the_table(
@@ -50,9 +118,9 @@ def test_workers_and_a_ledger_change_nothing_in_the_table(
     assert ledger.exists()
     assert command("propose", table, *words, "--level", 0.5, "--order", "both", "--ledger", ledger) == 3
     assert "is the ledger of another search" in " ".join(capsys.readouterr().err.split())
-    monkeypatch.setattr(module, "LONG", 0.0)
+    monkeypatch.setattr(plans, "LONG", 0.0)
     assert command("propose", table, *words) == 3
-    assert "Repeat the command with --yes" in " ".join(capsys.readouterr().err.split())
+    assert "repeat the command with --yes" in " ".join(capsys.readouterr().err.split())
     assert command("propose", table, *words, "--yes") == 0
 
 

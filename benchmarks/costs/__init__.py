@@ -1,0 +1,1 @@
+"""What proposals, rankings and measurements cost, and whether their plans say so."""

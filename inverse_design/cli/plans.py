@@ -1,0 +1,66 @@
+"""What is said before long work begins: the plan, and one question where it takes long or may not fit."""
+
+import json
+import sys
+
+import pandas as pd
+from rich.console import Console
+
+from inverse_design.cli.console import complaints, output, say
+from inverse_design.cli.grid import Column, Grid
+from inverse_design.cli.options import Planning
+from inverse_design.cli.outputs import strict
+from inverse_design.errors import CostError
+from inverse_design.planning.course import in_words
+from inverse_design.planning.plan import Plan
+from surrogates.data.io.untrusted.sizes import in_words as bytes_in_words
+
+LONG = 300.0  # seconds; what takes less, and fits the memory, is done without asking
+
+
+def settled(plan: Plan, planning: Planning, *, as_json: bool = False) -> bool:
+    """Show a plan if only that is wanted, else ask once before long work; tell whether the work is to be done.
+
+    Raises:
+        CostError: If nobody agrees.
+    """
+    if planning.dry_run:
+        show_plan(output(), plan, as_json=as_json)
+        return False
+    if planning.yes or (plan.seconds <= LONG and plan.fits):
+        return True
+    said = "; ".join((plan.line, *plan.remedies, *plan.notes))
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        say(complaints(), said)
+        if complaints().input("Proceed? [y/N] ").strip().casefold() in {"y", "yes"}:
+            return True
+        raise CostError("stopped before anything was fitted")
+    raise CostError(
+        f"{said}. Proceed? Nothing was fitted yet: repeat the command with --yes, or ask for less: fewer readouts"
+        " (--readouts), genes or compounds, or a simpler model"
+    )
+
+
+def show_plan(console: Console, plan: Plan, *, as_json: bool = False) -> None:
+    """Print a plan."""
+    if as_json:
+        show_json(console, plan.as_json())
+        return
+    say(console, f"plan: {plan.what}")
+    Grid((
+        Column("stage", (*(stage.name for stage in plan.stages), "in all")),
+        Column("time", (*(in_words(stage.seconds) for stage in plan.stages), in_words(plan.seconds)), "right"),
+    )).show(console)  # fmt: skip
+    say(console, f"memory: {bytes_in_words(plan.bytes)}, of {bytes_in_words(plan.available)} that can be had")
+    for line in (*plan.remedies, *plan.notes):
+        say(console, line, "yellow")
+
+
+def rows_of(table: pd.DataFrame) -> object:
+    """Lay a table out for programs, a missing value as null."""
+    return json.loads(table.to_json(orient="records"))
+
+
+def show_json(console: Console, facts: object) -> None:
+    """Print JSON, and nothing beside it."""
+    console.out(json.dumps(strict(facts), indent=1, allow_nan=False), highlight=False)

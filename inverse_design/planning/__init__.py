@@ -1,0 +1,1 @@
+"""What long work will cost, said before it begins, and how far it is."""

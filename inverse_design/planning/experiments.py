@@ -1,0 +1,184 @@
+"""A user's list of experiments, found to be worth ranking, and what that will cost."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from inverse_design.errors import NothingToProposeError
+from inverse_design.fitting import SurrogateLike
+from inverse_design.planning.plan import Outline, Plan
+from inverse_design.planning.work import ranking_outline
+from inverse_design.problem.batch_wide import refuse_batch_wide
+from inverse_design.problem.constraints import Constraint, Constraints
+from inverse_design.problem.problem import (
+    STANDARD,
+    Problem,
+    ask,
+    data_remarks,
+    in_own_units,
+    in_units_of,
+    range_remark,
+    readout_remark,
+    scale_remark,
+)
+from inverse_design.screens import ScreenLike, as_screen
+from inverse_design.targets import TargetLike, target_of
+from surrogates.data.perturbation import Perturbation
+from surrogates.data.screen import Screen
+from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.errors import DataError
+
+
+def plan_ranking(
+    screen: ScreenLike,
+    target: TargetLike,
+    experiments: Sequence[str | Perturbation],
+    *,
+    costs: Sequence[float] | None = None,
+    budget: float | None = None,
+    constraints: Constraints | Sequence[Constraint] | None = None,
+    surrogate: SurrogateLike = None,
+    standardise: bool = False,
+) -> Plan:
+    """Say what a ranking will cost, before anything is fitted.
+
+    Args:
+        screen: As for :func:`rank`, and so is everything else.
+        target: What is wanted.
+        experiments: Labels or perturbations.
+        costs: Of each experiment.
+        budget: In the unit of the costs.
+        constraints: What may be done.
+        surrogate: The forward model.
+        standardise: Whether each readout counts in units of its own.
+
+    Returns:
+        The stages with their seconds on this machine, and the memory that they take.
+
+    Raises:
+        UnknownNameError, DataError, NothingToProposeError: As :func:`rank`.
+    """
+    asked = ListedExperiments.of(
+        screen,
+        target,
+        experiments,
+        costs=costs,
+        budget=budget,
+        constraints=constraints,
+        standardise=standardise,
+    )
+    return asked.outline(surrogate).price()
+
+
+@dataclass(frozen=True)
+class ListedExperiments:
+    """A list of experiments, found to be worth ranking."""
+
+    question: Problem
+    batch: PerturbationBatch  # what the constraints leave of the list
+    prices: Float[Tensor, "b"]
+    done: Bool[Tensor, "b"]  # whether each was measured
+    remarks: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        screen: ScreenLike,
+        target: TargetLike,
+        experiments: Sequence[str | Perturbation],
+        *,
+        costs: Sequence[float] | None,
+        budget: float | None,
+        constraints: Constraints | Sequence[Constraint] | None,
+        standardise: bool,
+    ) -> "ListedExperiments":
+        """Read a list; what cannot be ranked is refused."""
+        screen = as_screen(screen)
+        refuse_batch_wide(constraints, "rank")
+        wanted = target_of(target, screen)
+        if standardise:
+            screen, wanted = in_own_units(screen), in_units_of(screen, wanted)
+        question = ask(screen, wanted)
+        batch = _parsed(experiments, question.training)
+        prices = _prices(costs, len(batch))
+        kept = _allowed(batch, question.training, constraints)
+        batch, prices, left_out = batch.rows(kept), prices[kept], len(batch) - len(kept)
+        aligned = question.target.on(question.training.readouts)
+        remarks: tuple[str, ...] = ()
+        if left_out:
+            remarks = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
+        remarks += (f"unit: {STANDARD}",) if standardise else readout_remark(question.training, question.target)
+        remarks += (*data_remarks(screen), *scale_remark(question, aligned))
+        remarks += range_remark(question.target, aligned, question.training)
+        done = _measured(batch, question.training)
+        _require_new(done, prices, budget)
+        return cls(question, batch, prices, done, remarks)
+
+    @property
+    def unseen(self) -> bool:
+        """Whether a part of an experiment was never measured alone."""
+        alone = self.question.training.single_rows >= 0
+        return bool((~alone[self.batch.genes.clamp(min=0)] & self.batch.present).any())
+
+    def outline(self, surrogate: SurrogateLike) -> Outline:
+        """Lay out how it is ranked."""
+        count = int((~self.done).sum())
+        return ranking_outline(self.question, count, surrogate=surrogate, unseen=self.unseen)
+
+
+def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:
+    if not len(experiments):
+        raise DataError("the list of experiments is empty; give one per line")
+    labels = [each if isinstance(each, str) else each.label for each in experiments]
+    if empty := [number for number, label in enumerate(labels, 1) if not label.strip()]:
+        raise DataError(f"experiment {empty[0]} is the control, which changes nothing; remove it")
+    parsed = [screen.vocabulary.parse(label) for label in labels]
+    counts = Counter(each.label for each in parsed)
+    if twice := [label for label, count in counts.items() if count > 1]:
+        rows = [str(number) for number, each in enumerate(parsed, 1) if each.label == twice[0]]
+        raise DataError(
+            f"experiment {twice[0]!r} stands in rows {' and '.join(rows)} (the order of genes does not matter);"
+            " keep one of them"
+        )
+    return screen.vocabulary.batch(parsed)
+
+
+def _prices(costs: Sequence[float] | None, count: int) -> Float[Tensor, "b"]:
+    if costs is None:
+        return torch.ones(count, dtype=torch.float64)
+    if len(costs) != count:
+        raise DataError(f"{len(costs)} costs beside {count} experiments; give one for each")
+    for number, cost in enumerate(costs, 1):
+        if not (math.isfinite(cost) and cost >= 0):
+            raise DataError(f"cost {cost} of experiment {number} is negative or not finite; give what it costs")
+    return torch.tensor(list(costs), dtype=torch.float64)
+
+
+def _allowed(
+    batch: PerturbationBatch, screen: Screen, constraints: Constraints | Sequence[Constraint] | None
+) -> Int[Tensor, "n"]:
+    kept = torch.nonzero(Constraints.of(constraints).allows(batch, screen.vocabulary)).flatten()
+    if not len(kept):
+        raise NothingToProposeError(f"all {len(batch)} experiments of the list are ruled out by the constraints")
+    return kept
+
+
+def _measured(batch: PerturbationBatch, screen: Screen) -> Bool[Tensor, "b"]:
+    known = set(screen.labels)
+    return torch.tensor([screen.vocabulary.perturbation(genes).label in known for genes in batch.genes])
+
+
+def _require_new(done: Bool[Tensor, "b"], prices: Float[Tensor, "b"], budget: float | None) -> None:
+    """Before anything is fitted."""
+    if bool(done.all()):
+        raise NothingToProposeError(f"all {len(done)} experiments of the list were measured already")
+    if budget is not None and float(prices[~done].min()) > budget:
+        raise NothingToProposeError(
+            f"the budget of {budget:,.6g} is below the cheapest experiment, which costs"
+            f" {float(prices[~done].min()):,.6g}"
+        )

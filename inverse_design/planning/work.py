@@ -1,0 +1,110 @@
+"""The stages of what can be asked of a screen, and the sizes that each depends on."""
+
+import math
+from collections.abc import Mapping
+
+from inverse_design.fitting import SurrogateLike, surrogate_of
+from inverse_design.planning.costs import Sizes
+from inverse_design.planning.plan import Outline, Work
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.objective import Objective, SignedProjection, SquaredDistance
+from inverse_design.problem.problem import Problem
+from inverse_design.problem.space import CombinationSpace
+from inverse_design.problem.target import ProfileTarget
+from inverse_design.search.exhaustive import listable
+from inverse_design.search.inverse_set import FEWEST, MOST_SCORED
+from surrogates.models.base import surrogate_name
+from surrogates.models.wrappers.automatic import Automatic
+
+_PAIRS = 2
+_BEAM = 6 * 64  # sets that a beam extends at each order, exchanges among them
+_SUMS = (TargetLikelihood, SquaredDistance, SignedProjection)  # over the pairs of a set
+_MEASURED = "surrogates.models."  # where the models are whose fits are in the table of costs
+
+
+def fit_work(sizes: Sizes, stated: SurrogateLike, *, unseen: bool = False, share: float = 1.0) -> list[Work]:
+    """List the parts of a calibrated fit."""
+    chosen, terms = surrogate_of(stated), sizes.terms()
+    if not sizes.doubles:
+        kind = "fit without doubles"
+    else:
+        kind = "fit" if chosen is None or isinstance(chosen, Automatic) else "fit of one"
+    parts = [Work(kind, terms, share)]
+    return [*parts, Work("fit of unseen parts", terms, share)] if unseen else parts
+
+
+def fit_notes(stated: SurrogateLike) -> tuple[str, ...]:
+    """Say so if nothing is known of what a model costs."""
+    chosen = surrogate_of(stated)
+    if chosen is None or type(chosen).__module__.startswith(_MEASURED):
+        return ()
+    return (f"how long the fit of {surrogate_name(chosen)} takes is not known: counted as that of a simple model",)
+
+
+def proposal_outline(
+    question: Problem,
+    space: CombinationSpace,
+    objective: Objective,
+    *,
+    surrogate: SurrogateLike,
+    by_turns: bool,
+    workers: int = 1,
+    again: bool = False,
+) -> Outline:
+    """Outline a proposal.
+
+    Args:
+        question: What is asked of which training data.
+        space: What is searched.
+        objective: By what; larger sets are searched by bounds where it is a sum over pairs.
+        surrogate: The forward model, as it was stated.
+        by_turns: Whether two searches fill the list by turns.
+        workers: Processes that share the search.
+        again: Whether all of it is done once more, with an outlying condition at the usual size.
+    """
+    sizes = Sizes.of(question.training)
+    entries = len(space.entries)
+    asked = len(question.target.on(question.training.readouts).columns)
+    pairs = math.comb(entries, 2) if 2 in space.orders else 0
+    state = isinstance(question.target, ProfileTarget) and space.orders[-1] <= _PAIRS
+    held_out = min(sizes.doubles, max(FEWEST, MOST_SCORED // max(1, space.size))) if state else 0
+    terms = sizes.terms(entries=entries, asked=asked, candidates=pairs, held_out=held_out)
+    search = "search by turns" if by_turns and sizes.doubles else "search"
+    stages = {
+        "fit": fit_work(sizes, surrogate),
+        "search": [
+            Work(search, terms, 1 / workers),
+            *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
+        ],
+        "calibration": [Work("calibration", terms)],
+    }
+    if again:
+        stages |= {f"{name}, an outlying condition at the usual size": works for name, works in stages.items()}
+    said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {space.summary}"
+    return Outline(said, stages, fit_notes(surrogate))
+
+
+def _sets(space: CombinationSpace, objective: Objective, order: int, terms: Mapping[str, float]) -> Work:
+    """Price a search of larger sets: by bounds, one by one, or by a beam of those that it extends."""
+    if isinstance(objective, _SUMS):
+        return Work("search by bounds", {**terms, "order": float(order)})
+    first, stop = space.span(order)
+    scored = stop - first if listable(space, order) else min(stop - first, _BEAM * order * len(space.entries))
+    return Work("search of listed sets", {**terms, "sets": float(scored)})
+
+
+def ranking_outline(question: Problem, experiments: int, *, surrogate: SurrogateLike, unseen: bool) -> Outline:
+    """Outline a ranking of a list of experiments."""
+    sizes = Sizes.of(question.training)
+    stages = {
+        "fit": fit_work(sizes, surrogate, unseen=unseen),
+        "values": [value_work(sizes, question, experiments)],
+    }
+    said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {experiments:,} experiments"
+    return Outline(said, stages, fit_notes(surrogate))
+
+
+def value_work(sizes: Sizes, question: Problem, experiments: int) -> Work:
+    """Price what a list of experiments gains."""
+    asked = len(question.target.on(question.training.readouts).columns)
+    return Work("values", sizes.terms(listed=experiments, asked=asked))

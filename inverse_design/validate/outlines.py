@@ -1,0 +1,68 @@
+"""What the measurements on a user's own screen will cost: fits to most of it, and questions about the rest."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+from inverse_design.planning.costs import Costs, Sizes
+from inverse_design.planning.plan import Outline, Work
+from inverse_design.planning.work import fit_work
+from inverse_design.validate.judged import variants_of
+from inverse_design.validate.replay import Environment
+from surrogates.data.screen import Screen
+
+Measurement = Literal["retrieval", "forward", "calibration", "reach"]
+_FOLDS = 5  # over doubles, and over targets
+_MOST_TARGETS = 500
+# Of each fold over doubles: fits of the default, and of other single models.
+_FITS: Mapping[Measurement, tuple[int, int]] = {
+    "retrieval": (1, 3), "forward": (1, 1), "calibration": (1, 0), "reach": (1, 0),
+}  # fmt: skip
+_OVER_TARGETS = ("forward", "calibration")  # what holds targets out, too
+
+
+def measurement_outline(what: Measurement, screen: Screen, *, classes: Sequence[str] = ()) -> Outline:
+    """Outline a measurement with the default models; ``classes`` are the novelty classes that it is asked for."""
+    sizes, variants = Sizes.of(screen), len(variants_of(screen))
+    times = float(variants * _FOLDS)
+    kept = replace(
+        sizes,
+        conditions=sizes.conditions - sizes.doubles // _FOLDS,
+        doubles=sizes.doubles - sizes.doubles // _FOLDS,
+    )
+    default, single = _FITS[what]
+    works = []
+    if sizes.doubles and (not classes or "double-2" in classes):
+        works += fit_work(kept, None, share=times * default)
+        works += fit_work(kept, "scaled_additive", share=times * single) if single else []
+    if what in _OVER_TARGETS and (not classes or set(classes) != {"double-2"}):
+        fewer = replace(
+            sizes,
+            conditions=sizes.conditions * (_FOLDS - 1) // _FOLDS,
+            singles=sizes.singles * (_FOLDS - 1) // _FOLDS,
+            doubles=sizes.doubles * (_FOLDS - 1) ** 2 // _FOLDS**2,
+        )
+        works += fit_work(fewer, None, unseen=True, share=times)
+    terms = sizes.terms(
+        candidates=math.comb(sizes.singles, 2), held_out=min(sizes.doubles, _MOST_TARGETS), variants=variants
+    )
+    works.append(Work(what, terms))
+    said = f"{what} on {sizes.conditions:,} conditions, {sizes.readouts:,} readouts, {times:.0f} folds"
+    return Outline(said, {what: works})
+
+
+def replay_outline(environment: Environment, recommenders: Sequence[str], *, seeds: int, workers: int) -> Outline:
+    """Outline a replay; of recommenders of other packages nothing is known."""
+    priced = [name for name in recommenders if f"replay {name}" in Costs.measured().seconds]
+    rounds = math.ceil(min(environment.rounds, len(environment.candidates) / environment.count))
+    sizes = Sizes.of(environment.screen).terms(
+        candidates=len(environment.candidates),
+        known=environment.start + environment.count * (rounds - 1) / 2,
+        count=environment.count,
+    )
+    works = [Work(f"replay {name}", sizes, seeds * rounds / workers) for name in priced]
+    others = [name for name in recommenders if name not in priced]
+    notes = (f"how long {', '.join(others)} take is not known, and not counted",) if others else ()
+    said = f"{len(recommenders)} policies, {seeds} games each of {rounds} rounds"
+    return Outline(said, {"replay": works}, notes)
