@@ -107,6 +107,13 @@ def show_warnings(console: Console, notes: Sequence[str]) -> None:
             say(console, note, "bold yellow")
 
 
+def show_notes(console: Console, notes: Sequence[str]) -> None:
+    """Print the notes that are no warnings, which come after everything else."""
+    for note in notes:
+        if not note.startswith("warning"):
+            say(console, note, "dim")
+
+
 @contextmanager
 def logged(*, quiet: bool, verbose: bool) -> Iterator[None]:
     """Write the log to standard error: warnings; in a file or a pipe each long stage; if verbose all stages."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
@@ -88,6 +89,31 @@ def _fit(text: str, width: int, column: Column) -> str:
         return set_cell_size(shown, width - 1) + "…"
     padding = " " * (width - cell_len(shown))
     return padding + shown if column.justify == "right" else shown + padding
+
+
+def grid_of(table: pd.DataFrame, *together: Sequence[str]) -> Grid:
+    """Lay a table out; numbers in columns that are named together get as many decimals as each other."""
+    numbers: dict[str, tuple[str, ...]] = {}
+    for names in together:
+        there = [name for name in names if name in table]
+        decimals = decimals_for([float(value) for name in there for value in table[name]])
+        numbers |= {name: tuple(fixed(float(value), decimals) for value in table[name]) for name in there}
+    return Grid(tuple(_column_of(str(name), table[name], numbers.get(str(name))) for name in table))
+
+
+def _column_of(name: str, values: pd.Series, numbers: tuple[str, ...] | None) -> Column:
+    if numbers is not None:
+        return Column(name, numbers, "right")
+    if name == "probability":
+        return Column(name, tuple(probability(float(each)) for each in values), "right")
+    if pd.api.types.is_bool_dtype(values):
+        known = zip(values.tolist(), values.isna().tolist(), strict=True)
+        return Column(name, tuple("-" if missing else "yes" if each else "no" for each, missing in known))
+    if pd.api.types.is_float_dtype(values):
+        return Column(name, in_column(values.tolist()), "right")
+    right = pd.api.types.is_numeric_dtype(values)
+    texts = tuple(map(str, values.tolist()))
+    return Column(name, texts, "right" if right else "left", below=name == "reason", most=20)
 
 
 def in_column(values: Sequence[float]) -> tuple[str, ...]:

@@ -6,54 +6,20 @@ from collections.abc import Sequence
 import pandas as pd
 from rich.console import Console
 
-from inverse_design.cli.console import say, show_facts
-from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
+from inverse_design.cli.console import say, show_facts, show_notes
+from inverse_design.cli.grid import Grid, grid_of, probability
 from inverse_design.problem.explanation import Contribution
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal
 from inverse_design.search.inverse_set import InverseSet
 from inverse_design.search.topk import certificate_line
 
-_ANSWERS = ("beats_nothing", "in_set")
-
 
 def candidates_grid(table: pd.DataFrame) -> Grid:
-    """Lay the ranked candidates out."""
-    numbers = _numbers_of(table)
-    columns = []
-    for name in table.columns.map(str):
-        values = table[name].tolist()
-        if name in numbers:
-            columns.append(Column(name, numbers[name], "right"))
-        elif name in _ANSWERS:
-            columns.append(Column(name, _yes_or_no(table[name])))
-        elif name == "probability":
-            columns.append(Column(name, tuple(map(probability, values)), "right"))
-        elif name == "novelty":
-            columns.append(Column(name, tuple(str(value).partition(", ")[2] for value in values)))
-        else:
-            right = pd.api.types.is_numeric_dtype(table[name])
-            columns.append(
-                Column(name, tuple(map(str, values)), "right" if right else "left", name == "reason", 20)
-            )
-    return Grid(tuple(columns))
-
-
-def _yes_or_no(values: pd.Series) -> tuple[str, ...]:
-    known = zip(values.tolist(), values.isna().tolist(), strict=True)
-    return tuple("-" if missing else "yes" if value else "no" for value, missing in known)
-
-
-def _numbers_of(table: pd.DataFrame) -> dict[str, tuple[str, ...]]:
-    """Write utilities, and what is bounded with its bounds, each with decimals of their own."""
-    groups = (
-        [["utility"], ["distance", "lower", "upper"]] if "distance" in table else [["utility", "lower", "upper"]]
-    )
-    texts: dict[str, tuple[str, ...]] = {}
-    for names in groups:
-        decimals = decimals_for([float(value) for name in names for value in table[name]])
-        texts |= {name: tuple(fixed(float(value), decimals) for value in table[name]) for name in names}
-    return texts
+    """Lay the ranked candidates out; what is bounded stands with its bounds in as many decimals."""
+    bounds = [["distance", "lower", "upper"]] if "distance" in table else []
+    parts = table["novelty"].map(lambda said: str(said).partition(", ")[2])
+    return grid_of(table.assign(novelty=parts), ["utility", *([] if bounds else ["lower", "upper"])], *bounds)
 
 
 def show_set(console: Console, found: InverseSet | None) -> None:
@@ -71,9 +37,7 @@ def show_search(console: Console, proposal: Proposal) -> None:
     for name, found in searches.items():
         by = f"by {name}, " if name else ""
         say(console, by + certificate_line(found.certificate, proposal.space.orders))
-    for note in proposal.notes:
-        if not note.startswith("warning"):
-            say(console, note, "dim")
+    show_notes(console, proposal.notes)
 
 
 def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:

@@ -16,7 +16,7 @@ from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import output, say, show_facts, working
-from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, in_column, measured, probability
+from inverse_design.cli.grid import Column, Grid, grid_of, in_column, measured
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import some_of
@@ -31,21 +31,9 @@ _NONE_MEASURED = "no experiment with stated bounds has been measured yet"
 def batch_grid(batch: Batch) -> Grid:
     """Lay the experiments of a round out."""
     table = batch.table.drop(columns=[name for name in _HIDDEN if name in batch.table])
-    decimals = decimals_for([float(value) for name in _BOUNDED if name in table for value in table[name]])
-    columns = []
-    for name in map(str, table):
-        values = table[name].tolist()
-        if name in _BOUNDED:
-            columns.append(Column(name, tuple(fixed(float(value), decimals) for value in values), "right"))
-        elif name == "probability":
-            columns.append(Column(name, tuple(probability(float(value)) for value in values), "right"))
-        elif pd.api.types.is_float_dtype(table[name]):
-            columns.append(Column(name, in_column(values), "right"))
-        else:
-            columns.append(Column(name, tuple(map(str, values)), below=name == "reason"))
     if set(batch.states) != {"proposed"}:
-        columns.insert(1, Column("state", tuple(batch.states)))
-    return Grid(tuple(columns))
+        table.insert(1, "state", list(batch.states))
+    return grid_of(table, _BOUNDED)
 
 
 def history_grid(history: pd.DataFrame) -> Grid:

@@ -15,7 +15,7 @@ from inverse_design.cli.campaign.options import Place
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, show_advice, show_telling
 from inverse_design.cli.campaign.results import read_library, read_results
-from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
+from inverse_design.cli.console import Run, output, say, show_facts, show_notes, show_warnings, working
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
@@ -86,9 +86,7 @@ def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
     say(console)
     batch_grid(batch).show(console)
     say(console)
-    for note in batch.notes:
-        if not note.startswith("warning"):
-            say(console, note, "dim")
+    show_notes(console, batch.notes)
     show_advice(console, campaign.advice(batch))
 
 

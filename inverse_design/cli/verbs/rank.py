@@ -8,8 +8,8 @@ import pandas as pd
 from rich.console import Console
 
 from inverse_design.acquisition.batch import Affordable
-from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
-from inverse_design.cli.grid import Column, Grid, decimals_for, fixed, probability
+from inverse_design.cli.console import Run, output, say, show_facts, show_notes, show_warnings, working
+from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
@@ -121,9 +121,7 @@ def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Va
     say(console)
     if ranking.affordable is not None:
         say(console, _purchase(ranking.affordable, len(ranking.table)))
-    for note in ranking.notes:
-        if not note.startswith("warning"):
-            say(console, note, "dim")
+    show_notes(console, ranking.notes)
 
 
 def _purchase(bought: Affordable, listed: int) -> str:
@@ -159,21 +157,6 @@ def _outcome(table: pd.DataFrame) -> str:
 
 
 def _grid(table: pd.DataFrame) -> Grid:
-    groups = [[_outcome(table), "lower", "upper"], ["expected_gain", "gain_lower", "gain_upper"], ["cost"]]
-    texts: dict[str, tuple[str, ...]] = {}
-    for names in [[name for name in group if name in table] for group in [*groups, ["gain_per_cost"]]]:
-        decimals = decimals_for([float(value) for name in names for value in table[name]])
-        texts |= {name: tuple(fixed(float(value), decimals) for value in table[name]) for name in names}
-    columns = []
-    for name in table.columns.map(str):
-        values = table[name].tolist()
-        if name in texts:
-            columns.append(Column(name, texts[name], "right"))
-        elif name == "probability":
-            columns.append(Column(name, tuple(map(probability, values)), "right"))
-        elif name == "chosen":
-            columns.append(Column(name, tuple("yes" if each else "-" for each in values)))
-        else:
-            texts_of = tuple(map(str, values))
-            columns.append(Column(name, texts_of, "right" if name == "rank" else "left", name == "reason", 20))
-    return Grid(tuple(columns))
+    shown = table.assign(chosen=table["chosen"].map({True: "yes", False: "-"})) if "chosen" in table else table
+    bounds, gains = [_outcome(table), "lower", "upper"], ["expected_gain", "gain_lower", "gain_upper"]
+    return grid_of(shown, bounds, gains, ["cost"], ["gain_per_cost"])

@@ -12,7 +12,7 @@ from inverse_design.cli.tables import candidates_grid, show_card, show_search
 from inverse_design.cli.verbs.propose import Answer, show_answer
 from inverse_design.cli.verbs.retrieval import reliability_grid, show_rows, show_scorecard
 from inverse_design.proposal import Proposal, propose
-from inverse_design.search.topk import Certificate
+from inverse_design.search.topk import Certificate, certificate_line
 from inverse_design.validate.judged import Bin
 from surrogates.evaluation.intervals import Row
 from surrogates.models.baselines import ScaledAdditive
