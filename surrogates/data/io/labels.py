@@ -19,7 +19,7 @@ _CONTROL_WORDS = (
     "safe(target(ing|ed)?|harbou?r)", "intergenic", "scr", "scrambled?", "ev", "emptyvector", "vector",
     "dmso(tf)?", "dimethylsulfoxide", "vehicle", "untr(ea)?t(ed)?",
     "un(transduced|transfected|infected|perturbed|stimulated)", "nonperturbed", "wt", "wildtype", "pbs", "saline",
-    "water", "h2o", "medium", "media", "mock", "e?gfp", "lacz", "luc(iferase)?", "mcherry",
+    "water", "h2o", "parental", "medium", "media", "mock", "e?gfp", "lacz", "luc(iferase)?", "mcherry",
 )  # fmt: skip
 _CONTROL = re.compile(
     rf"((s?g|si|sh)(rna)?|gene|guide)?(ctrl|control|ctl)?({'|'.join(_CONTROL_WORDS)}|none(?=ctrl|control|ctl))"
@@ -58,6 +58,8 @@ NO_DOSE = frozenset({"", "-666", "-666.0"})  # as LINCS writes it
 TUPLES = "[(name, dose, unit)]"  # as Tahoe-100M writes labels
 LISTED = "('name', 'name')"  # as a column of lists or tuples is written out
 DOSED_NAMES = "name_dose"  # a number with a point behind each name
+TWICE = "A_B__A_B"  # as Norman 2019 writes the two guides of a cell
+NUMBERED = "number_gene_promoter_id"  # as Replogle 2022 does
 _WRITTEN_UNITS = ("pM", "nM", "uM", "mM", "M")
 
 _UNIT = "[pnuµμm]?M|[pnuµμm]m"
@@ -72,6 +74,10 @@ _TUPLE = re.compile(rf"\(\s*['\"]([^'\"]+)['\"]\s*,\s*({_NUMBER})\s*,\s*['\"]({_
 _TUPLES = re.compile(rf"\[?\s*{_TUPLE.pattern}.*")
 _LISTED = re.compile(r"[\[({]\s*(?:'[^']*'|\"[^\"]*\")(?:\s*,\s*(?:'[^']*'|\"[^\"]*\"))*\s*,?\s*[\])}]")
 _DOSED_NAME = re.compile(r"(.*[^\s_:(+-])[\s_:(-]+(\d*\.\d+)\)?")
+_OF_FORM = {
+    TWICE: re.compile(r"([^_]+)_([^_]+)__\1_\2"),
+    NUMBERED: re.compile(r"\d+_([^_]+)_(?:P\d\w*|non-targeting|nan)_(?:ENSG\d+|non-targeting|nan)"),
+}
 _STRAND = re.compile(r"_\+_\d")  # in the name of a guide: AAAS_+_53715438.23-P1P2
 _GLUE = re.compile(
     r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?-i:(?<=[A-Z0-9])x(?=[A-Z0-9]))", re.IGNORECASE
@@ -196,9 +202,24 @@ def find_separator(labels: Iterable[str], controls: Container[str]) -> tuple[Lab
         if any(sep in label and len(_pieces(label, sep)) > 1 for label in known):
             return stated_separator(known, sep, controls)
     kept = (
-        f"; {min(hyphenated)!r} and the like are one name each, as most with '-' (--sep -)" if hyphenated else ""
+        f"; {min(hyphenated)!r} and the like are one name each, as most with '-' (--sep -)"
+        if hyphenated
+        else _never_alone(known, controls)
     )
     return LabelFormat(None, controls), f"none: no label is a combination{kept}"
+
+
+def _never_alone(known: frozenset[str], controls: Container[str]) -> str:
+    """Say by which separator all labels are pairs of names, of which some are shared and none stands alone."""
+    labels = sorted(label for label in known if label not in controls)
+    between = [found.group() for found in _GLUE.finditer(labels[0])] if len(labels) > 2 else []
+    for sep in dict.fromkeys((*JOIN_KNOWN, *between)):
+        pairs = [label.split(sep) for label in labels]
+        count = Counter(piece for pair in pairs for piece in pair)
+        names = {*map(len, pairs)} == {2} and not any(not piece or piece.isdigit() for piece in count)
+        if names and 1 < max(count.values()) < len(pairs):
+            return f"; {labels[0]!r} and all others would be two names, divided with --sep {sep!r} (sep=)"
+    return ""
 
 
 def _stands_in_names(sep: str, known: frozenset[str], divided: set[str], controls: Container[str]) -> bool:
@@ -281,6 +302,8 @@ def _pieces(label: str, sep: str) -> tuple[str, ...]:
     if sep == DOSED_NAMES:
         dosed = _DOSED_NAME.fullmatch(label.strip())
         return (f"{dosed[1]}@{dosed[2]}",) if dosed else (label.strip(),)
+    if sep in _OF_FORM:
+        return found.groups() if (found := _OF_FORM[sep].fullmatch(label.strip())) else (label.strip(),)
     if sep == "+" and _STRAND.search(label):
         return (label.strip(),)
     pieces = split_label(label, sep)
@@ -352,6 +375,8 @@ def _written_forms(known: frozenset[str], controls: Container[str]) -> Iterator[
     yield LISTED, [label for label in labels if _LISTED.fullmatch(label)], "lists of names"
     dosed = [label for label in labels if _DOSED_LIST.match(label)]
     yield DOSED_SEPARATOR, dosed, "',' between parts, dose behind '|'"
+    for form, written in _OF_FORM.items():
+        yield form, labels if len(labels) > 1 and all(map(written.fullmatch, labels)) else [], form
     yield DOSED_NAMES, _dosed_names(known, controls), "a dose behind each name"
 
 

@@ -33,6 +33,24 @@ def test_genes_with_a_hyphen_stay_genes() -> None:
     assert set(read_screen(table(names), collapse_guides=True).labels) == set(names)
 
 
+def test_labels_of_known_screens_are_read_as_they_were_written() -> None:
+    norman = [f"{gene}_NegCtrl0__{gene}_NegCtrl0" for gene in GENES] + ["KLF1_CEBPE__KLF1_CEBPE"]
+    screen = read_screen(table([*norman, "NegCtrl10_NegCtrl0__NegCtrl10_NegCtrl0"]))
+    assert screen.labels == (*GENES, "CEBPE+KLF1")
+    replogle = [f"{number}_{gene}_P1P2_ENSG0000010{number}" for number, gene in enumerate(GENES)]
+    assert read_screen(table([*replogle, "7_non-targeting_non-targeting_non-targeting"])).labels == GENES
+
+
+@pytest.mark.parametrize("sep", ["_", " and "])
+def test_combinations_of_names_that_stand_nowhere_alone_are_pointed_out(sep: str) -> None:
+    labels = [f"KLF1{sep}CEBPE", f"SPI1{sep}GATA1", f"KLF1{sep}SPI1"]
+    said = read_screen(table(labels)).provenance["detected separator"]
+    assert f"would be two names, divided with --sep {sep!r}" in said
+    assert read_screen(table(labels), sep=sep).batch.order.tolist() == [2, 2, 2]
+    for others in (["HLA-A", "HLA-B", "NKX2-1"], ["Vitamin C", "Vitamin E", "Aspirin"], ["A_B", "C_D", "E_F"]):
+        assert read_screen(table(others)).provenance["detected separator"] == "none: no label is a combination"
+
+
 @given(st.sets(st.sampled_from(GENES), min_size=1), st.integers(2, 4))
 def test_all_guides_of_a_gene_have_that_gene(genes: set[str], count: int) -> None:
     names = {f"{gene}-{number}": gene for gene in genes for number in range(1, count + 1)}
