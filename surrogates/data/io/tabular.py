@@ -15,7 +15,7 @@ from pandas.api.extensions import ExtensionDtype
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues
 from surrogates.data.io.untrusted.sheets import sheet_rows
-from surrogates.data.io.untrusted.sizes import in_words, most_unpacked
+from surrogates.data.io.untrusted.sizes import in_units, most_unpacked
 from surrogates.errors import DataError, shown
 
 MISSING = ("", "NA", "NaN", "nan", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-", ".")
@@ -156,7 +156,7 @@ def text_of(path: Path) -> str:
         raw: bytes = file.read(most + 1)
     if len(raw) > most:
         raise DataError(
-            f"{path.name!r} unpacks to more than {in_words(most)}; it is damaged or made up: unpack it and look,"
+            f"{path.name!r} unpacks to more than {in_units(most)}; it is damaged or made up: unpack it and look,"
             " and give it unpacked"
         )
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):

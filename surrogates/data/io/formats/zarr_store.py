@@ -18,7 +18,7 @@ from surrogates.data.io.formats.multimodal import screen_of_modality
 from surrogates.data.io.h5ad_file import frame
 from surrogates.data.io.read_h5ad import screen_of_group
 from surrogates.data.io.untrusted.hdf5 import names_in
-from surrogates.data.io.untrusted.sizes import in_words, most_unpacked, refuse_too_large, refuse_unstored
+from surrogates.data.io.untrusted.sizes import in_units, most_unpacked, refuse_too_large, refuse_unstored
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, shown
 
@@ -77,7 +77,7 @@ def _refuse_hostile(path: Path) -> None:
         unpacked = sum(each.file_size for each in packed.infolist())
         if unpacked > most_unpacked(_size(path)):
             raise DataError(
-                f"{path.name!r} says that it unpacks to {in_words(unpacked)}, more than its size allows; unpack it"
+                f"{path.name!r} says that it unpacks to {in_units(unpacked)}, more than its size allows; unpack it"
             )
         if any(packed.getinfo(name).file_size > _LONGEST_DOCUMENT for name in names):
             raise DataError(f"{path.name!r} says more of its arrays than they can be; write it again with anndata")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from xml.etree.ElementTree import ParseError
 
-from surrogates.data.io.untrusted.sizes import in_words, most_unpacked, refuse_too_large
+from surrogates.data.io.untrusted.sizes import in_units, most_unpacked, refuse_too_large
 from surrogates.errors import DataError, listed, shown
 
 Row = list[object]
@@ -66,7 +66,7 @@ def _refuse_bomb(path: Path) -> None:
     of_file = path.stat().st_size
     if unpacked > most_unpacked(of_file):
         raise DataError(
-            f"{path.name!r} has {in_words(of_file)} and claims to unpack to {in_words(unpacked)}; it is damaged"
+            f"{path.name!r} has {in_units(of_file)} and claims to unpack to {in_units(unpacked)}; it is damaged"
             " or made up: save it again, or as .csv"
         )
     if any(b"<!DOCTYPE" in each or b"\0" in each for each in begins):

@@ -19,7 +19,7 @@ def refuse_unstored(what: str, declared: int, stored: int) -> None:
     """Refuse what declares far more bytes than the file stores for it."""
     if declared > max(_ALWAYS_STORED, STORED_RATIO * stored):
         raise DataError(
-            f"{what} declares {in_words(declared)} and stores {in_words(stored)}, more than {STORED_RATIO} times"
+            f"{what} declares {in_units(declared)} and stores {in_units(stored)}, more than {STORED_RATIO} times"
             " less: no compression does that; the file is damaged or made up: copy or write it again"
         )
 
@@ -28,7 +28,7 @@ def refuse_too_large(what: str, needed: int, *, of_file: int) -> None:
     """Refuse what needs far more memory than its file has bytes, or more than there is."""
     if needed > max(_ALWAYS_HELD, HELD_RATIO * of_file):
         raise DataError(
-            f"{what} needs {in_words(needed)} of memory, more than {HELD_RATIO} times the {in_words(of_file)} of"
+            f"{what} needs {in_units(needed)} of memory, more than {HELD_RATIO} times the {in_units(of_file)} of"
             " its file; it is damaged or made up: copy or write it again"
         )
     refuse_beyond_memory(what, needed)
@@ -38,7 +38,7 @@ def refuse_beyond_memory(what: str, needed: int) -> None:
     """Refuse what needs more memory than is at hand."""
     if needed > _ALWAYS_HELD and needed > (free := int(_SHARE * psutil.virtual_memory().available)):
         raise DataError(
-            f"{what} needs {in_words(needed)} of memory, and {in_words(free)} can be had; read fewer rows or"
+            f"{what} needs {in_units(needed)} of memory, and {in_units(free)} can be had; read fewer rows or"
             " readouts, or use a machine with more"
         )
 
@@ -47,7 +47,7 @@ def refuse_unlikely(what: str, needed: int, *, of_file: int) -> None:
     """Refuse what would be held whole, is large, and almost empty by its file."""
     if needed > max(_ALWAYS_WHOLE, _EMPTY_RATIO * of_file):
         raise DataError(
-            f"{what} needs {in_words(needed)} of memory, and its file has {in_words(of_file)}: almost all of it is"
+            f"{what} needs {in_units(needed)} of memory, and its file has {in_units(of_file)}: almost all of it is"
             " zero; read fewer rows or readouts"
         )
 
@@ -57,7 +57,7 @@ def most_unpacked(of_file: int) -> int:
     return max(_ALWAYS_STORED, UNPACKED_RATIO * of_file)
 
 
-def in_words(count: int) -> str:
+def in_units(count: int) -> str:
     """Write a number of bytes."""
     for unit, size in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
         if count >= size:
