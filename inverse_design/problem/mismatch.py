@@ -30,6 +30,7 @@ ITSELF = "a double"
 MAKER_LEFT_OUT = "maker left out"
 FEWEST = 3  # candidates, below which nothing can be chosen among those that did not make the state
 MOST_READOUTS = 100
+MOST_DOUBLES = 1200  # of a cross-fit: each is a candidate for the states of all
 SCALES = (0.7, 1.5)
 _UNIT_WEIGHT = 1.0
 
@@ -197,7 +198,7 @@ def choose_mismatch(fitted: FittedCalibrated, target: AlignedProfile, *, seed: i
     taken if it is better than :data:`ASSUMED` by more than two standard errors, which know that doubles share
     genes.
     """
-    judged = [(view, known) for view, known in _held_out(fitted) if len(known) >= FEWEST]
+    judged = [(view, known) for view, known in _held_out(fitted, seed=seed) if len(known) >= FEWEST]
     support = sum(len(known) for _, known in judged)
     if support < FEWEST_TO_CHOOSE:
         return Mismatch(ASSUMED, 0, {})
@@ -219,11 +220,14 @@ def _clearly_best(regret: Mapping[float, Float[Tensor, "n"]], genes: Int[Tensor,
     return best if clear else ASSUMED
 
 
-def _held_out(fitted: FittedCalibrated) -> list[tuple[FittedCalibrated, KnownEffects]]:
-    """Take the doubles of seen parts that each cross-fit has not seen."""
+def _held_out(fitted: FittedCalibrated, *, seed: int) -> list[tuple[FittedCalibrated, KnownEffects]]:
+    """Take the doubles of seen parts that each cross-fit has not seen, or a random part of very many."""
     found = []
     for fold in fitted.cross:
         rows = torch.nonzero(fold.codes == SEEN_DOUBLE).flatten()
+        if len(rows) > MOST_DOUBLES:
+            drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))
+            rows = rows[drawn[:MOST_DOUBLES].sort().values]
         if isinstance(fold.fitted, FittedCalibrated) and len(rows):
             found.append((fold.fitted, KnownEffects(fold.effects[rows], fold.batch.genes[rows])))
     return found

@@ -166,3 +166,13 @@ def test_what_chooses_is_inside_the_fit() -> None:
     with patch.object(FittedCalibrated, "predict", autospec=True, side_effect=FittedCalibrated.predict) as asked:
         choose_mismatch(fitted(), PART, seed=0)
     assert {id(call.args[0]) for call in asked.mock_calls} == {id(each.fitted) for each in fitted().cross}
+
+
+def test_of_very_many_doubles_a_random_part_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mismatch, "MOST_DOUBLES", 3)
+    monkeypatch.setattr(mismatch, "FEWEST_TO_CHOOSE", 5)
+    every = [{tuple(ids) for ids in fold.batch.genes.tolist()} for fold in fitted().cross]
+    parts = [{tuple(ids) for ids in known.genes.tolist()} for _, known in mismatch._held_out(fitted(), seed=1)]
+    assert [len(part) for part in parts] == [min(3, len(fold)) for fold in every]
+    assert all(part <= fold for part, fold in zip(parts, every, strict=True))
+    assert choose_mismatch(fitted(), PART, seed=1).support == sum(map(len, parts))
