@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 
@@ -37,7 +38,7 @@ def main() -> None:
     asked = parser.parse_args()
     console = output()
     if asked.check:
-        check(console, asked.limit)
+        check(console, limit=asked.limit, workers=asked.workers)
         return
     one_round, samples = trial(time.process_time), list[Sample]()
     cases = [(what, LargeScreen(*sizes)) for what in asked.only for sizes in CASES[what]]
@@ -64,13 +65,13 @@ def show(console: Console, samples: Sequence[Sample], costs: Costs) -> None:
         say(console, f"{sample.kind:22}{sizes}{seconds}{held}")
 
 
-def check(console: Console, limit: int) -> None:
+def check(console: Console, *, limit: int, workers: int) -> None:
     """Set what plans say beside what proposals take."""
     say(console, f"{'':40}{'planned s':>11}{'took s':>9}{'ratio':>7}{'planned MB':>12}{'took MB':>9}{'ratio':>7}")
     public: list[str | tuple[int, ...]] = [name for name in names() if is_available(name)]
-    for case in [*public, *SYNTHETIC]:
-        name, found = measured(case, limit)
-        say(console, f"{name:40}{'stopped':>11}" if found is None else f"{name:40}{line_of(found)}")
+    with ThreadPoolExecutor(workers) as crew:
+        for name, found in crew.map(partial(measured, limit=limit), [*public, *SYNTHETIC]):
+            say(console, f"{name:40}{'stopped':>11}" if found is None else f"{name:40}{line_of(found)}")
 
 
 if __name__ == "__main__":

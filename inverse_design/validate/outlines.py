@@ -19,6 +19,12 @@ _MOST_TARGETS = 500
 _FITS: Mapping[Measurement, tuple[int, int]] = {
     "retrieval": (1, 3), "forward": (1, 1), "calibration": (1, 0), "reach": (1, 0),
 }  # fmt: skip
+# What is asked of held-out doubles, in words of proposals, and how often: in all, or in each fold.
+_ASKED: Mapping[Measurement, tuple[str, float]] = {
+    "retrieval": ("calibration", 4.0),
+    "calibration": ("calibration", 5.0),
+    "reach": ("search by turns", 5.0),
+}
 _OVER_TARGETS = ("forward", "calibration")  # what holds targets out, too
 
 
@@ -44,10 +50,11 @@ def measurement_outline(what: Measurement, screen: Screen, *, classes: Sequence[
             doubles=sizes.doubles * (_FOLDS - 1) ** 2 // _FOLDS**2,
         )
         works += fit_work(fewer, None, unseen=True, share=times)
-    terms = sizes.terms(
-        candidates=math.comb(sizes.singles, 2), held_out=min(sizes.doubles, _MOST_TARGETS), variants=variants
-    )
-    works.append(Work(what, terms))
+    if what in _ASKED and sizes.doubles:
+        kind, asked = _ASKED[what]
+        further = {"entries": sizes.singles, "candidates": math.comb(sizes.singles, 2), "asked": sizes.readouts}
+        terms = kept.terms(held_out=min(sizes.doubles, _MOST_TARGETS), **further)
+        works.append(Work(kind, terms, variants * asked))
     said = f"{what} on {sizes.conditions:,} conditions, {sizes.readouts:,} readouts, {times:.0f} folds"
     return Outline(said, {what: works})
 

@@ -67,7 +67,7 @@ def test_json_is_all_that_standard_output_holds(tmp_path: Path, capsys: pytest.C
     assert [stage["name"] for stage in plan["stages"]] == ["fit", "search", "calibration"]
     assert command("propose", table, *words, label, "--top", 3) == 0
     answer = json.loads(capsys.readouterr().out)
-    assert answer["verdict"].startswith(f"Best: {label}, ")
+    assert answer["verdict"].startswith(f"Best of 30: {label}, ")
     assert [row["rank"] for row in answer["table"]] == [1, 2, 3]
     listed = tmp_path / "list.csv"
     listed.write_text(f"pair\n{label}\nG000+G001\n")
@@ -90,7 +90,7 @@ def test_the_log_is_as_loud_as_is_asked(tmp_path: Path, capsys: pytest.CaptureFi
         said[flag] = capsys.readouterr()
     first = {flag: each.out.splitlines()[0] for flag, each in said.items()}
     assert first["-q"] == first["-v"]
-    assert first["-q"].startswith(f"Best: {label}, ")
+    assert first["-q"].startswith(f"Best of 30: {label}, ")
     assert said["-q"].err == ""
     assert "search: took" in said["-v"].err
     assert not logging.getLogger("inverse_design").handlers
