@@ -14,7 +14,8 @@ from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, matrix, matrix_in_memory, readout_names
 from surrogates.data.io.notes import COUNTS
-from surrogates.data.io.pseudobulk import FEWEST_CELLS, effects_of_cells, sum_cells
+from surrogates.data.io.pseudobulk.effects import FEWEST_CELLS, effects_of_cells
+from surrogates.data.io.pseudobulk.sums import sum_cells
 from surrogates.data.io.read_h5ad import values
 from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.errors import DataError, UnknownNameError

@@ -19,6 +19,10 @@ class CalibrationError(DataError):
     """Nothing calibrated can be said: too few held-out perturbations, a wrong level, or scores of NaN."""
 
 
+class WorkerError(SurrogatesError):
+    """Processes that read data died again and again, or a cluster cannot be used."""
+
+
 class UnknownNameError(DataError):
     """A name is not among those that are known."""
 

@@ -6,7 +6,10 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+
+from surrogates.errors import DataError
 
 _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
@@ -62,6 +65,39 @@ def sha256_of(file: Path) -> str:
         return hashlib.sha256(listed.encode()).hexdigest()
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells that a file, or a file in a folder, was written again."""
+
+    files: int
+    bytes: int
+    written: int  # nanoseconds
+
+    @classmethod
+    def of(cls, path: Path) -> "Fingerprint":
+        """Look at a file or a folder."""
+        inside = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+        known = [each.stat() for each in inside]
+        written = max((each.st_mtime_ns for each in known), default=0)
+        return cls(len(known), sum(each.st_size for each in known), written)
+
+    def require(self, path: Path) -> None:
+        """Refuse a file that is not what it was.
+
+        Raises:
+            DataError: If it was written meanwhile, or is gone.
+        """
+        try:
+            same = Fingerprint.of(path) == self
+        except OSError:
+            same = False
+        if not same:
+            raise DataError(
+                f"{path.name!r} changed while it was read: what was read of it may be of two files; wait until it"
+                " is written, and read it again"
+            )
 
 
 def _settle(place: Path) -> None:

@@ -30,6 +30,7 @@ from inverse_design.cli.options import (
     Planning,
     PlayerOptions,
     Reading,
+    ReadingCells,
     Restrictions,
     Running,
     RunWords,
@@ -47,6 +48,7 @@ ALL_MODELS = "all"
 _BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
+_CELLS = ReadingCells()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
 _VALUING, _PLANNING = Valuing(), Planning()
 
@@ -133,18 +135,21 @@ app.command(campaign)
     help_epilogue=examples(
         "check norman2019_expr",
         "check screen.h5ad --target-col guide --reference-key AAVS1",
+        "check plates/ --normalise --workers 8 --sums sums/",
     )
 )
-def check(data: str, /, *, reading: Reading = _READING) -> None:
+def check(data: str, /, *, reading: Reading = _READING, cells: ReadingCells = _CELLS) -> None:
     """Say what is in the data, how it was read, and what is wrong with it.
 
     Args:
-        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
+            .h5ad files of cells.
         reading: How to read a file.
+        cells: Who sums cells.
     """
     from inverse_design.cli.verbs.check import run_check
 
-    run_check(data, reading)
+    run_check(data, reading, cells)
 
 
 @app.command(

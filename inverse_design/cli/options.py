@@ -49,6 +49,7 @@ class Reading:
         baseline_cols: Columns A,B of counts of guides before the treatment or without it (plasmid, day 0).
         endpoint_cols: Columns A,B of counts of guides after it; read as the log2 fold change between the two.
         readouts: Readouts to read: A,B, repeated, or a file with one name per line.
+        sums: Folder that keeps sums over cells, from which a reading that was killed or is repeated goes on.
     """
 
     target_col: Words = ()
@@ -65,6 +66,22 @@ class Reading:
     baseline_cols: Words = ()
     endpoint_cols: Words = ()
     readouts: Words = ()
+    sums: str | None = None
+
+
+@Parameter(name="*", group=READING)
+@dataclass(frozen=True)
+class ReadingCells:
+    """Who sums cells; the effects do not depend on it.
+
+    Attributes:
+        workers: Processes of this machine.
+        scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, whose workers reach the
+            files by the same paths. Whoever runs or reaches it can run programs as you, here and there.
+    """
+
+    workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
+    scheduler: str | None = None
 
 
 @Parameter(name="*", group=ASKING)

@@ -13,6 +13,7 @@ from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.labels import read_label
 from surrogates.data.io.notes import COUNTS
+from surrogates.data.io.pseudobulk.spread import Spread
 from surrogates.data.io.readers import screen_of
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, some_of
@@ -76,11 +77,12 @@ def _target(name: str, known: Collection[str]) -> str:
     return meant.targets[0] if meant is not None and meant.order == 1 else name
 
 
-def open_screen(data: str, reading: Reading) -> Screen:
-    """Open a dataset by its name, or read a file."""
+def open_screen(data: str, reading: Reading, *, workers: int = 1, scheduler: str | None = None) -> Screen:
+    """Open a dataset by its name, or read a file, or a folder of files of cells."""
     if data in names() or not Path(data).exists():
         return _in_mode(_as_it_is(data, reading), reading)
-    screen = screen_of(data, stated_dialect(reading))
+    spread = Spread(workers, scheduler, None if reading.sums is None else Path(reading.sums))
+    screen = screen_of(data, replace(stated_dialect(reading), spread=spread))
     return replace(screen, provenance={**screen.provenance, "dataset": Path(data).name})
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import in_column
-from inverse_design.cli.options import SCHEDULER_TRUST, Reading
+from inverse_design.cli.options import SCHEDULER_TRUST, Reading, ReadingCells
 from inverse_design.cli.screens import open_screen
 from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -18,10 +18,10 @@ from surrogates.errors import some_of
 _WEAK = 1.2  # effect over standard error; noise alone gives one
 
 
-def run_check(data: str, reading: Reading) -> None:
+def run_check(data: str, reading: Reading, cells: ReadingCells) -> None:
     """Read the data and report."""
     with working("reading"):
-        screen = open_screen(data, reading)
+        screen = open_screen(data, reading, workers=cells.workers, scheduler=cells.scheduler)
     console = output()
     show_facts(console, {"data": screen.provenance["dataset"], **contents(screen)})
     say(console)

@@ -70,7 +70,8 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     if page is not None:
         check_writable(page, endings=(PAGE_ENDING,), inputs=inputs, force=run.force)
     with working("reading"):
-        screen = one_context(open_screen(data, reading), context)
+        read = open_screen(data, reading, workers=running.workers, scheduler=running.scheduler)
+        screen = one_context(read, context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
     engine = engine_of(running)

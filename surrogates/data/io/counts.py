@@ -2,19 +2,18 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from scipy import sparse
 
 from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.batches import LEFT_OUT
 from surrogates.data.io.design import Design
 from surrogates.data.io.notes import NOTE
-from surrogates.data.io.pseudobulk import CHUNK, blocks_of
-from surrogates.errors import DataError
+from surrogates.data.io.pseudobulk.normalised import LogNormalised, totals_of_cells
+from surrogates.data.io.pseudobulk.parts import by_columns, sources_of
+from surrogates.data.io.pseudobulk.spread import HERE, Spread
 
 _PROBED = 2000  # cells that are looked at
 _LARGEST_CALL = 1  # whole numbers up to here may be calls of presence
@@ -41,63 +40,16 @@ def largest_of_no_logarithms(matrix: CellMatrix) -> float | None:
 
 
 def _probe(matrix: CellMatrix) -> np.ndarray:
+    matrix = sources_of(matrix)[0][0]
     rows = min(matrix.shape[0], _PROBED)
-    if getattr(matrix, "format", None) == "csc":
+    if by_columns(matrix):
         return _stored(matrix[slice(0, matrix.shape[0]), slice(0, min(matrix.shape[1], 50))])
     return _stored(matrix[slice(0, rows), slice(0, matrix.shape[1])])
 
 
-@dataclass(frozen=True)
-class LogNormalised:
-    """Counts as logarithms of shares: each cell scaled to the median total, then ``log(1 + x)``.
-
-    As ``scanpy.pp.normalize_total`` and ``scanpy.pp.log1p`` do by default.
-    """
-
-    counts: CellMatrix
-    scale: Float[np.ndarray, "cells"]  # median total over that of each cell
-
-    @classmethod
-    def of(cls, counts: CellMatrix) -> "LogNormalised":
-        """Sum each cell, block by block."""
-        total = _totals(counts)
-        if not total.any():
-            raise DataError("all cells are empty: there are no counts to normalise")
-        return cls(counts, np.median(total[total > 0]) / np.where(total > 0, total, 1.0))
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Numbers of cells and readouts."""
-        return self.counts.shape
-
-    @property
-    def format(self) -> str | None:
-        """How the counts are stored, if they are sparse."""
-        return getattr(self.counts, "format", None)
-
-    def __getitem__(self, key: tuple[slice, slice], /) -> object:
-        """Read a block of rows and columns, normalised."""
-        block, scale = self.counts[key], self.scale[key[0]]
-        if sparse.issparse(block):
-            scaled = sparse.csr_array(sparse.diags_array(scale) @ sparse.csr_array(block, dtype=np.float64))
-            scaled.data = np.log1p(scaled.data)
-            return scaled
-        return np.log1p(np.asarray(block, dtype=np.float64) * scale[:, None])
-
-
-def _totals(counts: CellMatrix) -> Float[np.ndarray, "cells"]:
-    """Sum each cell, block by block."""
-    total = np.zeros(counts.shape[0])
-    for rows, columns in blocks_of(counts, CHUNK):
-        block = counts[rows, columns]
-        values = _stored(block)
-        if not np.isfinite(values).all() or (values < 0).any():
-            raise DataError("values below zero or not finite are no counts; leave --normalise out")
-        total[rows] += np.asarray(sparse.csr_array(block).sum(axis=1)).ravel()
-    return total
-
-
-def size_notes(table: pd.DataFrame, stored: CellMatrix, design: Design, *, counts: bool) -> dict[str, str]:
+def size_notes(
+    table: pd.DataFrame, stored: CellMatrix, design: Design, *, counts: bool, spread: Spread = HERE
+) -> dict[str, str]:
     """Name the conditions whose cells differ in size from those of the control, where totals can be seen."""
     columns = [name for name in map(str, table.columns) if _TOTALS.fullmatch(name)]
     numeric = [name for name in columns if pd.api.types.is_numeric_dtype(table[name])]
@@ -108,12 +60,13 @@ def size_notes(table: pd.DataFrame, stored: CellMatrix, design: Design, *, count
     elif isinstance(stored, LogNormalised):
         totals, source = 1.0 / stored.scale, "sums over readouts"
     elif counts:
-        totals, source = _totals(stored), "sums over readouts"
+        totals, source = totals_of_cells(stored, spread), "sums over readouts"
     else:
         return {}
     kept = (design.codes != LEFT_OUT) & np.isfinite(totals) & (totals > 0)
-    codes = np.unique(design.codes[kept]).tolist()
-    median = {code: float(np.median(totals[kept & (design.codes == code)])) for code in codes}
+    medians = pd.Series(totals[kept]).groupby(design.codes[kept]).median()
+    codes = [int(code) for code in medians.index]
+    median = dict(zip(codes, medians.tolist(), strict=True))
     control = {design.contexts[code]: median[code] for code in codes if design.perturbations[code].order == 0}
     ratio = {
         code: median[code] / control[design.contexts[code]] for code in codes if design.contexts[code] in control

@@ -35,6 +35,7 @@ from surrogates.data.io.labels import (
     without_call,
 )
 from surrogates.data.io.notes import genes_of_guides
+from surrogates.data.io.pseudobulk.spread import HERE, Spread
 from surrogates.data.io.tabular import name_wells
 from surrogates.data.perturbation import Mode, mode_of
 from surrogates.errors import DataError, UnknownNameError, shown, some_of
@@ -74,6 +75,7 @@ class ReadOptions(TypedDict, total=False):
     baseline_cols: Sequence[str] | None
     endpoint_cols: Sequence[str] | None
     readouts: Sequence[str] | None
+    spread: Spread
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,7 @@ class Dialect:
     endpoint_cols: Sequence[str] | None = None  # columns of counts of guides after it
     layer_key: str | None = None  # the layer that is read instead of ``X``
     readouts: Sequence[str] | None = None  # names of the readouts; by default all
+    spread: Spread = HERE  # who reads and sums cells; the screen is the same bytes
 
 
 @dataclass(frozen=True)

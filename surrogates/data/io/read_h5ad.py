@@ -14,7 +14,7 @@ from jaxtyping import Float
 
 from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.batches import LEFT_OUT
-from surrogates.data.io.counts import LogNormalised, holds_counts, largest_of_no_logarithms, log_layers, size_notes
+from surrogates.data.io.counts import holds_counts, largest_of_no_logarithms, log_layers, size_notes
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
@@ -29,7 +29,9 @@ from surrogates.data.io.h5ad_file import (
     readout_names,
 )
 from surrogates.data.io.notes import COUNTS, NOTE
-from surrogates.data.io.pseudobulk import effects_of_cells, screen_of_cells
+from surrogates.data.io.pseudobulk.effects import effects_of_cells, screen_of_cells
+from surrogates.data.io.pseudobulk.normalised import LogNormalised
+from surrogates.data.io.pseudobulk.plates import opened_plates
 from surrogates.data.io.replicates import errors_of_layers, replicate_layers
 from surrogates.data.io.untrusted.hdf5 import names_in, opened, part
 from surrogates.data.screen import Screen
@@ -37,7 +39,12 @@ from surrogates.errors import DataError, shown
 
 
 def screen_of_h5ad(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
-    """Read an ``.h5ad`` file; conditions that have two rows or more on average are taken for cells."""
+    """Read an ``.h5ad`` file or a folder of them; conditions of two rows or more on average are of cells."""
+    if path.is_dir():
+        with opened_plates(path, stated) as plates:
+            stored, unit = values(plates.cells, plates.layers, stated)
+            known = {**provenance, **unit, **plates.said}
+            return screen_of_parts(plates.table, stored, plates.readouts, stated, known=known, replicates={})
     with opened(path) as file:
         return screen_of_group(file, frame(file, "obs"), stated, provenance)
 
@@ -77,10 +84,11 @@ def screen_of_parts(
 ) -> Screen:
     """Make a screen of what was done in each row, of values beside it, and of replicates whose means these are."""
     design, readouts = design_of(table, stated), stated.readouts
-    known = {**known, **design.provenance, **size_notes(table, stored, design, counts=COUNTS in known)}
+    sizes = size_notes(table, stored, design, counts=COUNTS in known, spread=stated.spread)
+    known = {**known, **design.provenance, **sizes}
     if design.is_replicated:
-        screen = screen_of_cells(stored, design, names, known)
-        return screen if readouts is None else screen.with_readouts(positions(readouts, screen.readouts))
+        columns = None if readouts is None else positions(readouts, names)
+        return screen_of_cells(stored, design, names, known, columns=columns, spread=stated.spread)
     keep = positions(names if readouts is None else readouts, names)
     errors = None
     if replicates:
@@ -104,7 +112,9 @@ def _replicates(layers: Sequence[str], stated: Dialect) -> tuple[str, ...]:
 def values(stored: CellMatrix, layers: Sequence[str], stated: Dialect) -> tuple[CellMatrix, dict[str, str]]:
     """Make logarithms of counts, or say so if values look like counts and nobody said what to do with them."""
     if stated.normalise:
-        return LogNormalised.of(stored), {"unit": "log(1 + counts scaled to the median total of a cell)"}
+        return LogNormalised.of(stored, stated.spread), {
+            "unit": "log(1 + counts scaled to the median total of a cell)"
+        }
     if stated.normalise is False:
         return stored, {}
     logs = log_layers(layers)
@@ -151,7 +161,7 @@ def read_effect_rows(path: Path, stated: Dialect) -> EffectRows:
             raise DataError(f"{said[COUNTS]}; --no-normalise takes them as they are")
         design = design_of(table, stated)
         if design.is_replicated:
-            summed = effects_of_cells(stored, design)
+            summed = effects_of_cells(stored, design, spread=stated.spread)
             conditions, effects = summed.conditions, summed.effects
         else:
             kept = np.flatnonzero(design.codes != LEFT_OUT)

@@ -23,7 +23,7 @@ from surrogates.data.io.tabular import read_delimited, read_sheet, refuse_repeat
 from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, shown
-from surrogates.whole_file import sha256_of
+from surrogates.whole_file import Fingerprint, sha256_of
 
 
 @runtime_checkable
@@ -68,7 +68,8 @@ def read_screen(source: str | Path | pd.DataFrame | AnnotatedMatrix, **options: 
     Args:
         source: A file (``.h5ad``, ``.zarr``, ``.h5mu``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``,
             ``.parquet``, ``.gct``, ``.gctx``, or what a plug-in reads); a DataFrame with one row per condition or
-            replicate, labels in a column or as row names; or ``AnnData`` of cells or effects.
+            replicate, labels in a column or as row names; ``AnnData`` of cells or effects; or a folder of ``.h5ad``
+            files of cells, such as one per plate.
         target_col: Column of labels, or several columns with one part of the combination each; the row names of a
             DataFrame or of ``obs`` are called ``index`` unless they have a name.
         reference_key: Label of the control, or several, which are pooled; empty when no label is one
@@ -88,11 +89,14 @@ def read_screen(source: str | Path | pd.DataFrame | AnnotatedMatrix, **options: 
         baseline_cols: Columns of counts of guides before the treatment, or without it (plasmid, day 0, vehicle).
         endpoint_cols: Columns of counts of guides after it; the readout is the log2 fold change between the two.
         readouts: Names of the readouts; by default all.
+        spread: Who reads and sums cells: processes of this machine or a cluster, and where finished sums are kept;
+            the screen is the same bytes.
 
     Returns:
         The screen.
 
     Raises:
+        WorkerError: If workers die again and again, or a scheduler cannot be used.
         DataError: If the source cannot be read, more than one column qualifies, or the content is refused; the
             message names the value seen and what to do.
     """
@@ -105,9 +109,10 @@ def screen_of(source: str | Path | pd.DataFrame | AnnotatedMatrix, stated: Diale
         file = Path(source)
         ending = suffix_of(file)[1:]
         _refuse_idle(stated, ending, repr(file.name))
-        read = READERS.load(ending)
-        provenance = {"source": file.name, "sha256": sha256_of(file)}
-        return read(file, stated, provenance)
+        read, content = READERS.load(ending), Fingerprint.of(file)
+        screen = read(file, stated, {"source": file.name, "sha256": sha256_of(file)})
+        content.require(file)
+        return screen
     if isinstance(source, pd.DataFrame):
         _refuse_idle(stated, "csv", "the DataFrame")
         _refuse_layer(stated, "the DataFrame")
@@ -205,7 +210,9 @@ def _unrepeated(table: pd.DataFrame) -> pd.DataFrame:
 def suffix_of(file: Path) -> str:
     """Find the ending of a file that can be read."""
     if file.is_dir() and file.suffix != ".zarr":
-        raise DataError(f"{str(file)!r} is a folder; name a file in it")
+        if any(file.glob("*.h5ad")):
+            return ".h5ad"
+        raise DataError(f"{str(file)!r} is a folder without .h5ad files of cells; name a file in it")
     if not (file.is_file() or file.is_dir()):
         raise DataError(f"there is no file {str(file)!r}")
     known = endings()

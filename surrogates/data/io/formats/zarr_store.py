@@ -33,7 +33,7 @@ _METADATA = frozenset({".zarray", ".zgroup", ".zattrs", ".zmetadata", "zarr.json
 
 def screen_of_zarr(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read what ``AnnData.write_zarr`` wrote, or one modality of what ``MuData.write_zarr`` wrote."""
-    with _opened(path) as group:
+    with opened_store(path) as group:
         if names_in(group, "mod"):
             return screen_of_modality(group, stated, provenance)
         if stated.modality is not None:
@@ -42,7 +42,7 @@ def screen_of_zarr(path: Path, stated: Dialect, provenance: Mapping[str, str]) -
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Stored]:
+def opened_store(path: Path) -> Iterator[Stored]:
     """Open a store for reading; what zarr and AnnData say of a damaged one becomes a refusal."""
     try:
         _refuse_hostile(path)

@@ -44,6 +44,11 @@ class StoredDense:
         """Numbers of rows and columns."""
         return tuple(map(int, self.values.shape))
 
+    @property
+    def chunks(self) -> tuple[int, ...] | None:
+        """Numbers of rows and columns that are stored together, if it is cut."""
+        return None if self.values.chunks is None else tuple(map(int, self.values.chunks))
+
     def __getitem__(self, key: tuple[slice, slice], /) -> object:
         """Read a block."""
         return read(self.values, self.key, key)
@@ -59,6 +64,10 @@ class StoredSparse:
     shape: tuple[int, int]  # numbers of rows and columns
     format: Literal["csr", "csc"]  # whether rows or columns lie together
     key: str  # where it is in the file
+
+    def values_of(self, first: int, last: int) -> np.ndarray:
+        """Read what is stored in some rows, or columns if these lie together, without the places."""
+        return _of_scipy(read(self.values, self.key, slice(int(self.starts[first]), int(self.starts[last]))))
 
     def __getitem__(self, key: tuple[slice, slice], /) -> object:
         """Read a block; entries that occur more than once are summed, as scipy does."""
@@ -76,7 +85,11 @@ class StoredSparse:
             )
         shape = (last - first, other) if self.format == "csr" else (other, last - first)
         form = scipy.sparse.csr_array if self.format == "csr" else scipy.sparse.csc_array
-        block = form((_of_scipy(values), indices.astype(np.int64), starts - starts[0]), shape=shape)
+        kind = indices.dtype if indices.dtype in {np.int32, np.int64} else np.dtype(np.int64)
+        if len(indices) > np.iinfo(kind).max:
+            kind = np.dtype(np.int64)
+        numbers = indices.astype(kind, copy=False), (starts - starts[0]).astype(kind)
+        block = form((_of_scipy(values), *numbers), shape=shape)
         block.sum_duplicates()
         rest = minor.indices(other)
         return block if rest == (0, other, 1) else block[:, minor] if self.format == "csr" else block[minor, :]

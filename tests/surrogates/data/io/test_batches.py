@@ -9,7 +9,7 @@ from scipy import sparse
 
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.pseudobulk import screen_of_cells
+from surrogates.data.io.pseudobulk.effects import screen_of_cells
 from surrogates.data.io.readers import read_screen
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
@@ -31,8 +31,8 @@ def wells(seed: int, number: int = 96) -> tuple[np.ndarray, pd.DataFrame]:
     return draw.normal(size=(number, 5)), obs
 
 
-def screen(values: object, obs: pd.DataFrame, stated: Dialect = STATED, *, chunk: int = 16) -> Screen:
-    return screen_of_cells(values, design_of(obs, stated), [f"g{n}" for n in range(5)], {}, chunk=chunk)  # type: ignore[arg-type]
+def screen(values: object, obs: pd.DataFrame, stated: Dialect = STATED, *, most: int = 16) -> Screen:
+    return screen_of_cells(values, design_of(obs, stated), [f"g{n}" for n in range(5)], {}, most=most)  # type: ignore[arg-type]
 
 
 def by_hand(values: np.ndarray, obs: pd.DataFrame, label: str, line: str) -> tuple[np.ndarray, np.ndarray]:
@@ -56,7 +56,7 @@ def by_hand(values: np.ndarray, obs: pd.DataFrame, label: str, line: str) -> tup
 @settings(max_examples=8)
 def test_cells_are_compared_with_the_controls_of_their_batch(store: type, seed: int, chunk: int) -> None:
     values, obs = wells(seed)
-    found = screen(store(values), obs, chunk=chunk)
+    found = screen(store(values), obs, most=chunk)
     assert found.standard_errors is not None
     for row, (label, line) in enumerate(zip(found.labels, found.contexts, strict=True)):
         effect, error = by_hand(values, obs, label, line)

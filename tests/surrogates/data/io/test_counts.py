@@ -8,8 +8,9 @@ import pandas as pd
 import pytest
 from scipy import sparse
 
-from surrogates.data.io.counts import LogNormalised, holds_counts, log_layers
+from surrogates.data.io.counts import holds_counts, log_layers
 from surrogates.data.io.notes import COUNTS
+from surrogates.data.io.pseudobulk.normalised import LogNormalised
 from surrogates.data.io.readers import read_screen
 from surrogates.errors import DataError
 

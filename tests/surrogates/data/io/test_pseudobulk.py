@@ -12,7 +12,8 @@ from scipy import sparse
 from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.pseudobulk import screen_of_cells, sum_cells
+from surrogates.data.io.pseudobulk.effects import screen_of_cells
+from surrogates.data.io.pseudobulk.sums import sum_cells
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 
@@ -29,9 +30,9 @@ def cells(seed: int, n_cells: int = 90, n_readouts: int = 7) -> tuple[np.ndarray
     return values, pd.DataFrame(obs).iloc[draw.permutation(n_cells)].reset_index(drop=True)
 
 
-def screen(values: CellMatrix, obs: pd.DataFrame, *, chunk: int = 16) -> Screen:
+def screen(values: CellMatrix, obs: pd.DataFrame, *, most: int = 16) -> Screen:
     readouts = [f"g{column}" for column in range(values.shape[1])]
-    return screen_of_cells(values, design_of(obs, Dialect()), readouts, {}, chunk=chunk)
+    return screen_of_cells(values, design_of(obs, Dialect()), readouts, {}, most=most)
 
 
 def oracle(values: np.ndarray, obs: pd.DataFrame, label: str, context: str) -> tuple[np.ndarray, np.ndarray]:
@@ -47,7 +48,7 @@ def test_any_storage_and_chunk_agrees_with_the_whole_matrix(
     store: Callable[[np.ndarray], CellMatrix], chunk: int
 ) -> None:
     values, obs = cells(seed=3)
-    found = screen(store(values), obs, chunk=chunk)
+    found = screen(store(values), obs, most=chunk)
     assert found.standard_errors is not None
     assert set(found.labels) == {"A", "B", "A+B"}
     for row, (label, context) in enumerate(zip(found.labels, found.contexts, strict=True)):
@@ -62,7 +63,7 @@ def test_any_storage_and_chunk_agrees_with_the_whole_matrix(
     st.integers(1, 30),
 )
 def test_sums_agree_with_numpy(values: np.ndarray, codes: np.ndarray, chunk: int) -> None:
-    sums = sum_cells(values, codes, 4, chunk=chunk)
+    sums = sum_cells(values, codes, 4, most=chunk)
     exact = values.astype(np.float64)
     for code in range(4):
         mine = exact[codes == code]

@@ -161,7 +161,7 @@ def test_bad_files_are_refused(tmp_path: Path, name: str, content: bytes, messag
 
 
 def test_missing_files_and_folders_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="is a folder; name a file in it"):
+    with pytest.raises(DataError, match=r"is a folder without \.h5ad files of cells; name a file in it"):
         read_screen(tmp_path)
     with pytest.raises(DataError, match="there is no file"):
         read_screen(tmp_path / "none.csv")

@@ -1,0 +1,1 @@
+"""Effects and their standard errors from single cells, however many there are."""
