@@ -276,7 +276,7 @@ def _any_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tuple
     controls = _controls(stated)
     if len(targets) > 1:
         return LabelFormat(None, controls), "none: each part has its column"
-    labels = {text for text in as_text(table[targets[0]]) if text and not without_call(text, controls)}
+    labels = {text for text in set(as_text(table[targets[0]])) if text and not without_call(text, controls)}
     if stated.sep == "":
         return LabelFormat(None, controls), "none (as stated)"
     if stated.sep is not None:

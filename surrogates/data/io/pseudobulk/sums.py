@@ -179,16 +179,13 @@ def _of_rows(cells: CellMatrix, task: PartTask) -> Complex[np.ndarray, "c w"]:
     )
     sparse = False
     for first, last in blocks_of(cells, task.part, task.most):
-        block, here = read_block(cells, (first, last)), slice(first - task.part[0], last - task.part[0])
-        codes = task.codes[here]
-        strata = None if task.less is None else task.less.of_row[here]
-        scale = None if task.scale is None else task.scale[here]
-        if len(kept := np.flatnonzero(codes != LEFT_OUT)) < len(codes):
-            block, codes = block[kept], codes[kept]
-            strata, scale = (None if each is None else each[kept] for each in (strata, scale))
-        if scale is not None:
-            block = log_normalised(block, scale)
-        less = None if task.less is None or strata is None else Baseline(task.less.means, strata)
+        codes = task.codes[first - task.part[0] : last - task.part[0]]
+        # Cells of one condition in turn keep its sums in the cache; those that are left out come first.
+        order = np.argsort(codes, kind="stable")[np.count_nonzero(codes == LEFT_OUT) :]
+        block, codes, here = read_block(cells, (first, last))[order], codes[order], first - task.part[0] + order
+        if task.scale is not None:
+            block = log_normalised(block, task.scale[here])
+        less = None if task.less is None else Baseline(task.less.means, task.less.of_row[here])
         if sparse := scipy.sparse.issparse(block):
             _add_sparse(sums, block, codes, where, less)
         else:

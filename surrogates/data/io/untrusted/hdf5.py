@@ -234,6 +234,6 @@ def _variable(found: h5py.Dataset, key: str, size: int) -> int:
         return 0
     characters = 0
     for start in range(0, size, _ROWS):
-        characters += sum(len(text) for text in found[start : start + _ROWS])
+        characters += sum(map(len, found[start : start + _ROWS]))
         refuse_too_large(shown(key), characters, of_file=of_file)
     return characters

@@ -85,9 +85,8 @@ class StoredSparse:
             )
         shape = (last - first, other) if self.format == "csr" else (other, last - first)
         form = scipy.sparse.csr_array if self.format == "csr" else scipy.sparse.csc_array
-        kind = indices.dtype if indices.dtype in {np.int32, np.int64} else np.dtype(np.int64)
-        if len(indices) > np.iinfo(kind).max:
-            kind = np.dtype(np.int64)
+        short = indices.dtype == np.int32 and len(indices) <= np.iinfo(np.int32).max
+        kind = np.int32 if short else np.int64
         numbers = indices.astype(kind, copy=False), (starts - starts[0]).astype(kind)
         block = form((_of_scipy(values), *numbers), shape=shape)
         block.sum_duplicates()
@@ -165,9 +164,8 @@ def read(stored: Part, key: str, place: object = slice(None)) -> np.ndarray:
 def _of_scipy(values: np.ndarray) -> np.ndarray:
     """Numbers of a type that scipy can add."""
     native = values.astype(values.dtype.newbyteorder("="), copy=False)
-    return (
-        native if native.dtype.kind in "iu" or native.dtype in {np.float32, np.float64} else native.astype(float)
-    )
+    known = native.dtype.kind in "iu" or (native.dtype.kind == "f" and native.dtype.itemsize in {4, 8})
+    return native if known else native.astype(float)
 
 
 def _refuse_shape(key: str, found: tuple[int, ...], wanted: tuple[int, int]) -> None:
