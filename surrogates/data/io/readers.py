@@ -68,8 +68,8 @@ def read_screen(source: str | Path | pd.DataFrame | AnnotatedMatrix, **options: 
     Args:
         source: A file (``.h5ad``, ``.zarr``, ``.h5mu``; ``.csv``, ``.tsv`` or ``.txt``, also ``.gz``; ``.xlsx``,
             ``.parquet``, ``.gct``, ``.gctx``, or what a plug-in reads); a DataFrame with one row per condition or
-            replicate, labels in a column or as row names; ``AnnData`` of cells or effects; or a folder of ``.h5ad``
-            files of cells, such as one per plate.
+            replicate, labels in a column or as row names; ``AnnData`` of cells or effects; or a folder of
+            ``.h5ad`` files of cells, such as one per plate.
         target_col: Column of labels, or several columns with one part of the combination each; the row names of a
             DataFrame or of ``obs`` are called ``index`` unless they have a name.
         reference_key: Label of the control, or several, which are pooled; empty when no label is one
