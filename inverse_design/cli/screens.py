@@ -7,7 +7,7 @@ from pathlib import Path
 
 from inverse_design.cli.app import is_missing
 from inverse_design.cli.console import complaints, say
-from inverse_design.cli.options import Reading
+from inverse_design.cli.options import SCHEDULER_TRUST, Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
@@ -84,6 +84,12 @@ def open_screen(data: str, reading: Reading, *, workers: int = 1, scheduler: str
     spread = Spread(workers, scheduler, None if reading.sums is None else Path(reading.sums))
     screen = screen_of(data, replace(stated_dialect(reading), spread=spread))
     return replace(screen, provenance={**screen.provenance, "dataset": Path(data).name})
+
+
+def warn_of_scheduler(address: str | None) -> None:
+    """Say what a scheduler that others may listen to must be trusted with."""
+    if address is not None and not address.startswith(("tls://", "inproc://")):
+        say(complaints(), f"warning: {SCHEDULER_TRUST}", "bold yellow")
 
 
 def one_context(screen: Screen, context: str | None) -> Screen:

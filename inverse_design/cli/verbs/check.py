@@ -9,7 +9,7 @@ from rich.console import Console
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import in_column
 from inverse_design.cli.options import SCHEDULER_TRUST, Reading, ReadingCells
-from inverse_design.cli.screens import open_screen
+from inverse_design.cli.screens import open_screen, warn_of_scheduler
 from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
@@ -20,6 +20,7 @@ _WEAK = 1.2  # effect over standard error; noise alone gives one
 
 def run_check(data: str, reading: Reading, cells: ReadingCells) -> None:
     """Read the data and report."""
+    warn_of_scheduler(cells.scheduler)
     with working("reading"):
         screen = open_screen(data, reading, workers=cells.workers, scheduler=cells.scheduler)
     console = output()

@@ -7,12 +7,18 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.candidates import borrows
-from inverse_design.cli.console import Run, complaints, output, say, show_facts, show_warnings, working
+from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
-from inverse_design.cli.options import AUTOMATIC, SCHEDULER_TRUST, Asking, Planning, Reading, Restrictions, Running
+from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled, show_json
-from inverse_design.cli.screens import one_context, open_screen, read_exclusions, read_names
+from inverse_design.cli.screens import (
+    one_context,
+    open_screen,
+    read_exclusions,
+    read_names,
+    warn_of_scheduler,
+)
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.planning.question import plan
 from inverse_design.problem.constraints import Constraints, read_constraint
@@ -69,12 +75,12 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     )
     if page is not None:
         check_writable(page, endings=(PAGE_ENDING,), inputs=inputs, force=run.force)
+    engine = engine_of(running)
     with working("reading"):
         read = open_screen(data, reading, workers=running.workers, scheduler=running.scheduler)
         screen = one_context(read, context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
-    engine = engine_of(running)
     foreseen = plan(
         screen,
         wanted,
@@ -126,8 +132,7 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
 
 def engine_of(running: Running) -> Engine:
     """Set up where a search runs; a scheduler that others may listen to is named as such."""
-    if running.scheduler is not None and not running.scheduler.startswith(("tls://", "inproc://")):
-        say(complaints(), f"warning: {SCHEDULER_TRUST}", "bold yellow")
+    warn_of_scheduler(running.scheduler)
     return Engine(
         workers=running.workers,
         scheduler=running.scheduler,
