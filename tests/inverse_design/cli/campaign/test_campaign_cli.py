@@ -479,3 +479,10 @@ def test_a_batch_keeps_one_temperature(capsys: pytest.CaptureFixture[str]) -> No
     begun = ("--batch-wide", "wide.csv", "--store", "third.db", *BEGUN)
     assert command("campaign", "create", "screen.csv", *begun) == 3
     assert "has 3 columns; give two" in capsys.readouterr().err
+
+
+def test_a_campaign_writes_a_page(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "report", "out.html") == 0
+    assert "wrote out.html" in capsys.readouterr().out
+    assert "<h2>Round 1</h2>" in (here / "out.html").read_text()
+    assert command("campaign", "report", "out.txt") == 3

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from strategies.worlds import command
+from strategies.worlds import command, save_state, save_table, tiny_table
 
 from inverse_design.cli.verbs import propose
 from inverse_design.cli.verbs.propose import simulated
@@ -36,3 +36,17 @@ def test_a_place_that_is_no_folder(tmp_path: Path, capsys: pytest.CaptureFixture
     (tmp_path / "file").write_text("kept")
     assert command("demo", "-o", tmp_path / "file") == 3
     assert "error: " in capsys.readouterr().err
+
+
+def test_a_report_is_written_beside_the_answer(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    save_table(tmp_path, tiny_table())
+    save_state(tmp_path)
+    words = ("propose", tmp_path / "screen.csv", "--target", tmp_path / "state.csv", "--model", "additive")
+    page = tmp_path / "out.html"
+    assert command(*words, "--report", page) == 0
+    assert f"wrote {page}" in capsys.readouterr().out
+    assert "<h2>Provenance</h2>" in page.read_text()
+    page.write_text("mine")
+    assert command(*words, "--report", page) == 3
+    assert "was not written by inverse-design" in capsys.readouterr().err
+    assert page.read_text() == "mine"
