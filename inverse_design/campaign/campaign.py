@@ -38,7 +38,7 @@ from inverse_design.targets import TargetLike, target_of
 from surrogates.data.names import name_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
-from surrogates.summary import lines_of
+from surrogates.summary import as_html, lines_of
 
 _ATTEMPTS = 5
 
@@ -137,6 +137,9 @@ class Campaign:
             f"started from {len(self._start):,} conditions on {len(self.readouts):,} readouts",
             "ask() for a round, tell(table) its results; status(), history()",
         )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines(), self.outcomes(), rows=20)
 
     @property
     def readouts(self) -> tuple[str, ...]:

@@ -46,6 +46,7 @@ _STYLE: dict[Any, Any] = {
     "ytick.color": PALE,
     "ytick.labelcolor": INK,
 }
+_LINK = re.compile(r' id="|href="#|url\(#')
 _APART = 0.055  # of the height of the axes, between names
 # Without a date, so that the same numbers give the same file; signed, so that it may be overwritten.
 _METADATA = {
@@ -150,5 +151,5 @@ def svg_of(figure: Figure, *, name: str, titles: Mapping[str, str] | None = None
     text = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
     for mark, said in (titles or {}).items():
         text = text.replace(f'<g id="{mark}">', f'<g id="{mark}"><title>{html.escape(printable(said))}</title>')
-    text = re.sub(r' id="', f' id="{name}-', text)
-    return re.sub(r'((?:xlink:)?href="#|url\(#)', rf"\g<1>{name}-", text)
+    # Texts have no angle brackets: what looks like an id in them is left alone.
+    return re.sub(r"<[^>]*>", lambda tag: _LINK.sub(rf"\g<0>{name}-", tag.group(0)), text)

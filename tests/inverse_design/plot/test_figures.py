@@ -146,11 +146,13 @@ def test_words_stay_words_and_the_caller_s_settings_stay(tmp_path: Path) -> None
 def test_a_figure_of_a_page_has_ids_of_its_own_and_hover_titles() -> None:
     axes = new_axes(2.0, 2.0)
     axes.plot([1.0], [2.0], "o", gid="candidate-0")
+    axes.set_title('a <g id="b" href="#c"> url(#d)')
     text = svg_of(axes.figure, name="one", titles={"candidate-0": "<b>A & B"})
     root = ET.fromstring(text)  # noqa: S314
     ids = {each.get("id") for each in root.iter() if each.get("id")}
     assert ids
     assert all(str(each).startswith("one-") for each in ids)
     assert "<title>&lt;b&gt;A &amp; B</title>" in text
+    assert 'a <g id="b" href="#c"> url(#d)' in "".join(root.itertext())
     links = {each.get("{http://www.w3.org/1999/xlink}href") for each in root.iter()} - {None}
     assert links <= {f"#{each}" for each in ids}

@@ -160,4 +160,6 @@ def test_the_page_of_a_campaign(tmp_path: Path) -> None:
     assert "<b>ann</b>" in found.text
     assert page.verdict.startswith("Best so far: ")
     assert "1 rounds, 4 experiments measured, 0 to come." in page.verdict
+    shown = campaign._repr_html_()
+    assert all(label in shown for label in batch.labels)
     assert {"round-1.csv", "history.csv"} <= set(found.files)
