@@ -13,7 +13,7 @@ from inverse_design.cli.outputs import strict
 from inverse_design.errors import CostError
 from inverse_design.planning.course import in_words
 from inverse_design.planning.plan import Plan
-from surrogates.data.io.untrusted.sizes import in_words as bytes_in_words
+from surrogates.data.io.untrusted.sizes import in_units
 
 LONG = 300.0  # seconds; what takes less, and fits the memory, is done without asking
 
@@ -51,7 +51,7 @@ def show_plan(console: Console, plan: Plan, *, as_json: bool = False) -> None:
         Column("stage", (*(stage.name for stage in plan.stages), "in all")),
         Column("time", (*(in_words(stage.seconds) for stage in plan.stages), in_words(plan.seconds)), "right"),
     )).show(console)  # fmt: skip
-    say(console, f"memory: {bytes_in_words(plan.bytes)}, of {bytes_in_words(plan.available)} that can be had")
+    say(console, f"memory: {in_units(plan.bytes)}, of {in_units(plan.available)} that can be had")
     for line in (*plan.remedies, *plan.notes):
         say(console, line, "yellow")
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from inverse_design.planning.costs import Costs, memory_at_hand, slowness
 from inverse_design.planning.course import LOG, Course, Stage, Watch, in_words
-from surrogates.data.io.untrusted.sizes import in_words as bytes_in_words
+from surrogates.data.io.untrusted.sizes import in_units
 from surrogates.summary import as_html, lines_of
 
 _WORTH_A_TRIAL = 5.0  # seconds below which nothing hangs on how fast this machine is
@@ -60,8 +60,8 @@ class Plan:
     @property
     def line(self) -> str:
         """The whole in one line, such as ``105 singles, 131 doubles, 5,045 readouts: about 35 s, 1.2 GB``."""
-        more = "" if self.fits else f" of memory, of which {bytes_in_words(self.available)} can be had"
-        return f"{self.what}: {about(self.seconds)}, {bytes_in_words(self.bytes)}{more}"
+        more = "" if self.fits else f" of memory, of which {in_units(self.available)} can be had"
+        return f"{self.what}: {about(self.seconds)}, {in_units(self.bytes)}{more}"
 
     def as_json(self) -> dict[str, object]:
         """Lay everything out for programs."""
