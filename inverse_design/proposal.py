@@ -13,7 +13,7 @@ from inverse_design.candidates import Inquiry, candidates_table, percentage, spr
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, calibrated_fit
 from inverse_design.planning.course import Course, Watch
-from inverse_design.planning.question import Asked, Tamed, as_stated, tamed_screen
+from inverse_design.planning.question import Answerable, Tamed, as_stated, tamed_screen
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
@@ -211,7 +211,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     """
     require_level(level)
     read, wanted = as_stated(screen, target, standardise=standardise)
-    asking = partial(Asked.of, order=order, objective=objective, constraints=constraints, prior=prior)
+    asking = partial(Answerable.of, order=order, objective=objective, constraints=constraints, prior=prior)
     asked, tamed = asking(read, wanted), tamed_screen(read, wanted)
     course = asked.outline(surrogate, engine, again=tamed is not None).price().begin(progress)
     solve = partial(
@@ -224,7 +224,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
 
 
 def _propose(
-    asked: Asked,
+    asked: Answerable,
     *,
     top: int,
     surrogate: SurrogateLike,

@@ -95,7 +95,7 @@ class Valuation:
     notes: tuple[str, ...]  # what stands behind the bounds
 
 
-def value(
+def valuation_of(
     fitted: FittedCalibrated, batch: PerturbationBatch, objective: ScreenObjective, screen: Screen, *, level: float
 ) -> Valuation:
     """Value experiments."""
@@ -263,7 +263,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed)
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
     with course.stage():
-        valuation = value(fitted, batch.rows(new), objective, question.training, level=level)
+        valuation = valuation_of(fitted, batch.rows(new), objective, question.training, level=level)
         bought = None
         if budget is not None:
             bought = best_affordable(

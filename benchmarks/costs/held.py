@@ -12,7 +12,7 @@ import torch
 from benchmarks.scale.path import wanted
 from benchmarks.scale.screens import LargeScreen
 from inverse_design.planning.costs import Costs, trial
-from inverse_design.planning.question import Asked, tamed_screen
+from inverse_design.planning.question import Answerable, tamed_screen
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.proposal import propose
 from surrogates.data.catalogue import open_dataset
@@ -51,7 +51,7 @@ def held(case: str | tuple[int, ...]) -> tuple[str, Held]:
 
 
 def _one(screen: Screen, target: str | ProfileTarget) -> Held:
-    asked = Asked.of(screen, target, order="2", objective=None, constraints=None, prior=None)
+    asked = Answerable.of(screen, target, order="2", objective=None, constraints=None, prior=None)
     again = tamed_screen(screen, target) is not None
     outline = asked.outline(None, None, again=again)
     pace = trial(time.process_time) / Costs.measured().trial

@@ -72,7 +72,7 @@ def plan(
         NothingToProposeError: If the constraints leave no candidate.
     """
     read, wanted = as_stated(screen, target, standardise=standardise)
-    asked = Asked.of(read, wanted, order=order, objective=objective, constraints=constraints, prior=None)
+    asked = Answerable.of(read, wanted, order=order, objective=objective, constraints=constraints, prior=None)
     return asked.outline(surrogate, engine, again=tamed_screen(read, wanted) is not None).price()
 
 
@@ -84,7 +84,7 @@ def as_stated(screen: ScreenLike, target: TargetLike, *, standardise: bool) -> t
 
 
 @dataclass(frozen=True)
-class Asked:
+class Answerable:
     """What is asked, and found to be answerable."""
 
     screen: Screen  # the data, the target condition among them
@@ -105,7 +105,7 @@ class Asked:
         objective: ObjectiveName | OwnObjective | None,
         constraints: Constraints | Sequence[Constraint] | None,
         prior: Mapping[str, float] | None,
-    ) -> "Asked":
+    ) -> "Answerable":
         """Ask; what cannot be answered is refused."""
         question = ask(screen, target)
         refuse_batch_wide(constraints, "propose")

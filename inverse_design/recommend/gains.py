@@ -17,7 +17,7 @@ from inverse_design.acquisition.utility import true_utility
 from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.ranking import ScreenObjective, value
+from inverse_design.ranking import ScreenObjective, valuation_of
 from inverse_design.recommend.picked_bounds import Ranker, as_near_as_noise, may_have_made, picked_bounds
 from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommendation, best_first, joined_rows
 from inverse_design.search.api import Engine, search_notes
@@ -228,7 +228,7 @@ def _table(
     """Lay the batch out; designed picks, which come first, have bounds of their own."""
     chosen, level, screen = selection.chosen, state.level, state.measured
     batch = selection.short.batch.rows(chosen.numbers)
-    valuation = value(fitted, batch, objective, screen, level=level)
+    valuation = valuation_of(fitted, batch, objective, screen, level=level)
     lower, upper = (torch.tensor(valuation.table[name].to_numpy(dtype=float)) for name in ("lower", "upper"))
     some = torch.nonzero(~chosen.drawn).flatten()
     random = (lower[some], upper[some])

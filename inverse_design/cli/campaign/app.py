@@ -6,13 +6,13 @@ from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 
-from inverse_design.cli.campaign.options import PLACE, SETTINGS, Place, Plates, Stated
+from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, PlateOptions, Stated
 from inverse_design.cli.console import examples
 from inverse_design.cli.options import RUN, Output, Planning, Reading, RunWords
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
-_PLACE, _STATED, _PLATES, _READING, _PLANNING = Place(), Stated(), Plates(), Reading(), Planning()
+_PLACE, _STATED, _PLATES, _READING, _PLANNING = CampaignPlace(), Stated(), PlateOptions(), Reading(), Planning()
 
 campaign = App(
     name="campaign",
@@ -31,7 +31,7 @@ def create(
     data: str,
     /,
     *,
-    place: Place = _PLACE,
+    place: CampaignPlace = _PLACE,
     config: Annotated[str | None, Parameter(group=SETTINGS)] = None,
     context: _Context = None,
     library: Annotated[str | None, Parameter(group=SETTINGS)] = None,
@@ -65,7 +65,7 @@ def ask(
     more: bool = False,
     json: bool = False,
     planning: Planning = _PLANNING,
-    place: Place = _PLACE,
+    place: CampaignPlace = _PLACE,
     run: RunWords = RUN,
 ) -> None:
     """Propose the next round; as long as it has results to come, asking again gives the same round.
@@ -97,7 +97,7 @@ def ask(
 @campaign.command(
     help_epilogue=examples("campaign order", "campaign order CEBPE+KLF1 KLF1+MAP2K6 --library guides.csv")
 )
-def order(*names: str, library: str | None = None, place: Place = _PLACE) -> None:
+def order(*names: str, library: str | None = None, place: CampaignPlace = _PLACE) -> None:
     """Note that proposed experiments go to the bench.
 
     Args:
@@ -119,7 +119,7 @@ def tell(
     *,
     allow_extra: bool = False,
     accept_extreme: bool = False,
-    place: Place = _PLACE,
+    place: CampaignPlace = _PLACE,
     reading: Reading = _READING,
 ) -> None:
     """Tell results: all of a file is taken, or nothing of it; the same file twice changes nothing.
@@ -152,7 +152,7 @@ def retract(
     event: int | None = None,
     results: str | None = None,
     yes: Annotated[bool, Parameter(negative="")] = False,
-    place: Place = _PLACE,
+    place: CampaignPlace = _PLACE,
     reading: Reading = _READING,
 ) -> None:
     """Take results back: they stay in the history, and count for nothing; what is stated together must all hold.
@@ -181,7 +181,7 @@ def correct(
     *,
     reason: str,
     accept_extreme: bool = False,
-    place: Place = _PLACE,
+    place: CampaignPlace = _PLACE,
     reading: Reading = _READING,
 ) -> None:
     """Replace the values of recorded wells, also of such as were retracted; the history keeps the old ones.
@@ -199,7 +199,7 @@ def correct(
 
 
 @campaign.command(help_epilogue=examples('campaign withdraw CEBPE+KLF1 --reason "clone is lost"'))
-def withdraw(first: str, /, *others: str, reason: str = "", place: Place = _PLACE) -> None:
+def withdraw(first: str, /, *others: str, reason: str = "", place: CampaignPlace = _PLACE) -> None:
     """Note that experiments will not be done; they may be proposed again.
 
     Args:
@@ -214,7 +214,7 @@ def withdraw(first: str, /, *others: str, reason: str = "", place: Place = _PLAC
 
 
 @campaign.command(help_epilogue=examples("campaign status", "campaign status --quick"))
-def status(*, quick: bool = False, place: Place = _PLACE) -> None:
+def status(*, quick: bool = False, place: CampaignPlace = _PLACE) -> None:
     """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
 
     Args:
@@ -227,7 +227,7 @@ def status(*, quick: bool = False, place: Place = _PLACE) -> None:
 
 
 @campaign.command(help_epilogue=examples("campaign report campaign.html"))
-def report(destination: str, /, *, force: bool = False, place: Place = _PLACE) -> None:
+def report(destination: str, /, *, force: bool = False, place: CampaignPlace = _PLACE) -> None:
     """Write a page about a campaign, one .html file: its best, its rounds, whether its bounds held, its log.
 
     Args:
@@ -241,7 +241,7 @@ def report(destination: str, /, *, force: bool = False, place: Place = _PLACE) -
 
 
 @campaign.command(help_epilogue=examples("campaign history"))
-def history(*, place: Place = _PLACE) -> None:
+def history(*, place: CampaignPlace = _PLACE) -> None:
     """List everything that happened: what, when, and by whom.
 
     Args:
@@ -254,7 +254,7 @@ def history(*, place: Place = _PLACE) -> None:
 
 @campaign.command(help_epilogue=examples("campaign verify", "campaign verify --integrity --head 3f2a91c04b7d55e8"))
 def verify(
-    *, head: str | None = None, integrity: bool = False, accept: bool = False, place: Place = _PLACE
+    *, head: str | None = None, integrity: bool = False, accept: bool = False, place: CampaignPlace = _PLACE
 ) -> None:
     """Look at every event and number, replay them, and say whether they are what was written; nothing is changed.
 
@@ -270,7 +270,7 @@ def verify(
 
 
 @campaign.command(help_epilogue=examples("campaign backup campaigns-2026-03-01.db"))
-def backup(destination: str, /, *, place: Place = _PLACE) -> None:
+def backup(destination: str, /, *, place: CampaignPlace = _PLACE) -> None:
     """Copy the store into a new file, while it is in use, and check the copy.
 
     Args:
@@ -283,7 +283,7 @@ def backup(destination: str, /, *, place: Place = _PLACE) -> None:
 
 
 @campaign.command(help_epilogue=examples("campaign restore campaigns-2026-03-01.db"))
-def restore(source: str, /, *, force: bool = False, place: Place = _PLACE) -> None:
+def restore(source: str, /, *, force: bool = False, place: CampaignPlace = _PLACE) -> None:
     """Put a backup into the place of the store, after it was checked; what was there is kept beside it.
 
     Args:
@@ -326,8 +326,8 @@ def export(
     output: Annotated[str, Parameter(name=["--output", "-o"])],
     round_number: Annotated[int | None, Parameter(name="--round", group=PLACE)] = None,
     library: str | None = None,
-    plates: Plates = _PLATES,
-    place: Place = _PLACE,
+    plates: PlateOptions = _PLATES,
+    place: CampaignPlace = _PLACE,
     run: RunWords = RUN,
 ) -> None:
     """Put a round on plates: plate map, reagents, and a form for the results.

@@ -16,7 +16,7 @@ from inverse_design.campaign.settings import (
     settings_of,
     settings_schema,
 )
-from inverse_design.cli.campaign.options import Place, Stated
+from inverse_design.cli.campaign.options import CampaignPlace, Stated
 from inverse_design.cli.campaign.place import actor_of, open_place, shown_store
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.console import output, say, show_facts, working
@@ -36,7 +36,7 @@ COST_COLUMNS = ("cost", "price", "costs")
 def run_create(
     data: str,
     *,
-    place: Place,
+    place: CampaignPlace,
     context: str | None,
     config: str | None,
     library: str | None,
@@ -89,7 +89,7 @@ def without(settings: CampaignSettings, lacking: tuple[str, ...], screen: Screen
     return settings_of({**settings_as_json(settings), "exclude": (*settings.exclude, *lacking)})
 
 
-def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object]:
+def _stated(stated: Stated, place: CampaignPlace, screen: Screen) -> Mapping[str, object]:
     known = {*screen.vocabulary.targets, *screen.vocabulary.ids}
     flags: dict[str, object] = {**asdict(stated), "name": place.name}
     del flags["batch_wide"]
@@ -102,7 +102,7 @@ def _stated(stated: Stated, place: Place, screen: Screen) -> Mapping[str, object
     return {key: value for key, value in flags.items() if value is not None}
 
 
-def _facts(campaign: Campaign, place: Place, question: Problem) -> dict[str, str]:
+def _facts(campaign: Campaign, place: CampaignPlace, question: Problem) -> dict[str, str]:
     settings, screen = campaign.settings, question.training
     source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
     wells = f"{settings.replicates} wells each, {settings.controls} controls per plate of {settings.plate_size}"

@@ -12,7 +12,7 @@ from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
 from inverse_design.campaign.rounds import Batch
-from inverse_design.cli.campaign.options import Place, Plates
+from inverse_design.cli.campaign.options import CampaignPlace, PlateOptions
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.campaign.rounds import round_facts
@@ -28,7 +28,13 @@ _MOST_READOUTS = 200  # wider forms are filled by programs, not by hand
 
 
 def run_export(
-    run: Run, *, place: Place, round_number: int | None, plates: Plates, library: str | None, destination: str
+    run: Run,
+    *,
+    place: CampaignPlace,
+    round_number: int | None,
+    plates: PlateOptions,
+    library: str | None,
+    destination: str,
 ) -> None:
     """Write a round for the bench; what the library lacks is said before anything is written."""
     path = check_writable(
@@ -59,7 +65,7 @@ def planned_wells(batch: Batch) -> list[str]:
     return kept
 
 
-def layout_of(campaign: Campaign, batch: Batch, plates: Plates) -> PlateLayout:
+def layout_of(campaign: Campaign, batch: Batch, plates: PlateOptions) -> PlateLayout:
     """Complete what was typed by the settings of the campaign."""
     settings = campaign.settings
     return PlateLayout(

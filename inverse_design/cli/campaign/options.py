@@ -19,7 +19,7 @@ EdgeName = Literal["used", "empty"]
 
 @Parameter(name="*", group=PLACE)
 @dataclass(frozen=True)
-class Place:
+class CampaignPlace:
     """Which campaign, and who acts.
 
     Attributes:
@@ -92,7 +92,7 @@ class Stated:
 
 @Parameter(name="*", group=PLATES)
 @dataclass(frozen=True)
-class Plates:
+class PlateOptions:
     """How a batch is put on plates.
 
     Attributes:

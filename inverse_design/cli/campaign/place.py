@@ -8,7 +8,7 @@ from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import user_name
 from inverse_design.campaign.store.protocol import Store, open_store
 from inverse_design.campaign.store.sql import SqlStore
-from inverse_design.cli.campaign.options import STORE, STORE_VARIABLE, Place
+from inverse_design.cli.campaign.options import STORE, STORE_VARIABLE, CampaignPlace
 from inverse_design.cli.console import complaints, say
 from inverse_design.errors import StoreError, masked
 from surrogates.errors import some_of
@@ -16,7 +16,7 @@ from surrogates.errors import some_of
 _LONGEST = 4096  # bytes of a file that names a store
 
 
-def open_campaign(place: Place) -> Campaign:
+def open_campaign(place: CampaignPlace) -> Campaign:
     """Open the campaign that is named, or the only one of the store."""
     store = open_place(place)
     campaign = Campaign.open(store, campaign_named(store, place), actor=actor_of(place))
@@ -35,12 +35,12 @@ def warn_of_more(store: SqlStore, name: str) -> None:
         )
 
 
-def open_place(place: Place, *, create: bool = False) -> Store:
+def open_place(place: CampaignPlace, *, create: bool = False) -> Store:
     """Open the store that is named."""
     return open_store(store_of(place), create=create)
 
 
-def store_of(place: Place) -> str:
+def store_of(place: CampaignPlace) -> str:
     """Say where the store is, and warn of passwords that others can read."""
     if place.store_file is not None:
         if place.store not in {STORE, os.environ.get(STORE_VARIABLE)}:
@@ -70,17 +70,17 @@ def _named_by(path: Path) -> str:
     return text
 
 
-def actor_of(place: Place) -> str:
+def actor_of(place: CampaignPlace) -> str:
     """Say who acts."""
     return user_name() if place.actor is None else place.actor
 
 
-def shown_store(place: Place) -> str:
+def shown_store(place: CampaignPlace) -> str:
     """Name the store without a password."""
     return masked(place.store) if place.store_file is None else f"the store of {place.store_file}"
 
 
-def campaign_named(store: Store, place: Place) -> str:
+def campaign_named(store: Store, place: CampaignPlace) -> str:
     """Name the campaign: the one that was typed, or the only one of the store."""
     if place.name:
         return place.name

@@ -13,7 +13,7 @@ from inverse_design.campaign.results import ROUND
 from inverse_design.campaign.rounds import MEASURED, Batch
 from inverse_design.campaign.status import Advice, Status
 from inverse_design.campaign.store.events import STATES
-from inverse_design.cli.campaign.options import Place
+from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import Column, Grid, grid_of, in_column, measured
@@ -125,7 +125,7 @@ def say_what_is_open(console: Console, campaign: Campaign) -> None:
     say(console, to_come if still else "the round is complete: ask for the next")
 
 
-def run_status(*, place: Place, quick: bool) -> None:
+def run_status(*, place: CampaignPlace, quick: bool) -> None:
     """Print where a campaign stands, and whether another round is worth it."""
     campaign = open_campaign(place)
     status = campaign.status()
@@ -144,7 +144,7 @@ def run_status(*, place: Place, quick: bool) -> None:
     _show_prospect(console, campaign, status, quick=quick)
 
 
-def run_report(destination: str, *, place: Place, force: bool) -> None:
+def run_report(destination: str, *, place: CampaignPlace, force: bool) -> None:
     """Write the page about a campaign."""
     from inverse_design.report import write_page  # noqa: PLC0415 - figures and templates, where they are wanted
     from inverse_design.report.campaigns import campaign_page  # noqa: PLC0415 - the same
@@ -157,7 +157,7 @@ def run_report(destination: str, *, place: Place, force: bool) -> None:
     say(output(), f"wrote {written}")
 
 
-def run_history(*, place: Place) -> None:
+def run_history(*, place: CampaignPlace) -> None:
     """Print everything that happened."""
     history_grid(open_campaign(place).history()).show(output())
 

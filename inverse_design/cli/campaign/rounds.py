@@ -11,7 +11,7 @@ from inverse_design.campaign.retract import reason_of
 from inverse_design.campaign.rounds import Batch
 from inverse_design.campaign.settings import settings_as_json
 from inverse_design.campaign.wells import COUNTS
-from inverse_design.cli.campaign.options import Place
+from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, show_advice, show_telling
 from inverse_design.cli.campaign.results import read_library, read_results
@@ -27,7 +27,7 @@ from surrogates.errors import DataError, some_of
 def run_ask(
     run: Run,
     *,
-    place: Place,
+    place: CampaignPlace,
     count: int | None,
     recommender: str | None,
     more: bool,
@@ -90,7 +90,7 @@ def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
     show_advice(console, campaign.advice(batch))
 
 
-def run_order(*, place: Place, names: Sequence[str], library: str | None) -> None:
+def run_order(*, place: CampaignPlace, names: Sequence[str], library: str | None) -> None:
     """Note that experiments go to the bench, if there is a reagent for each."""
     campaign = open_campaign(place)
     if library is not None:
@@ -100,7 +100,7 @@ def run_order(*, place: Place, names: Sequence[str], library: str | None) -> Non
     say(output(), f"ordered {len(ordered)}: {some_of(ordered)}" if ordered else "nothing is proposed; ask first")
 
 
-def run_tell(results: str, *, place: Place, extra: bool, extreme: bool, reading: Reading) -> None:
+def run_tell(results: str, *, place: CampaignPlace, extra: bool, extreme: bool, reading: Reading) -> None:
     """Tell results."""
     campaign = open_campaign(place)
     with working("reading"):
@@ -111,7 +111,7 @@ def run_tell(results: str, *, place: Place, extra: bool, extreme: bool, reading:
     say_what_is_open(console, campaign)
 
 
-def run_withdraw(names: Sequence[str], *, place: Place, reason: str) -> None:
+def run_withdraw(names: Sequence[str], *, place: CampaignPlace, reason: str) -> None:
     """Note that experiments will not be done."""
     withdrawn = open_campaign(place).withdraw(names, reason=reason)
     say(output(), f"withdrew {len(withdrawn)}: {some_of(withdrawn)}")
@@ -142,7 +142,7 @@ class Chosen:
     results: str | None = None  # a file of results
 
 
-def run_retract(chosen: Chosen, *, place: Place, reason: str, yes: bool, reading: Reading) -> None:
+def run_retract(chosen: Chosen, *, place: CampaignPlace, reason: str, yes: bool, reading: Reading) -> None:
     """Show what would be taken back, and take it back if that is confirmed."""
     if chosen == Chosen():
         raise DataError(
@@ -169,7 +169,7 @@ def run_retract(chosen: Chosen, *, place: Place, reason: str, yes: bool, reading
     say_what_is_open(console, campaign)
 
 
-def run_correct(results: str, *, place: Place, reason: str, extreme: bool, reading: Reading) -> None:
+def run_correct(results: str, *, place: CampaignPlace, reason: str, extreme: bool, reading: Reading) -> None:
     """Replace the values of wells."""
     campaign = open_campaign(place)
     with working("reading"):

@@ -8,7 +8,7 @@ from inverse_design.campaign.store.database import Database
 from inverse_design.campaign.store.files import require_sound
 from inverse_design.campaign.store.schema import grants
 from inverse_design.campaign.store.sql import SqlStore
-from inverse_design.cli.campaign.options import Place
+from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import campaign_named, open_place, store_of, warn_of_more
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.errors import StoreError
@@ -16,7 +16,7 @@ from inverse_design.errors import StoreError
 _SHORTEST = 16  # letters of a hash that nobody meets by accident
 
 
-def run_verify(*, place: Place, head: str | None, integrity: bool, accept: bool) -> None:
+def run_verify(*, place: CampaignPlace, head: str | None, integrity: bool, accept: bool) -> None:
     """Look at everything that is stored, and say that it is what was written."""
     store = open_place(place)
     if not isinstance(store, SqlStore):
@@ -61,7 +61,7 @@ def _noted(store: SqlStore, name: str, head: str) -> int:
     return found
 
 
-def run_backup(destination: str, *, place: Place) -> None:
+def run_backup(destination: str, *, place: CampaignPlace) -> None:
     """Copy the store while it is in use, check the copy, and say what it holds."""
     store = open_place(place)
     if not isinstance(store, SqlStore):
@@ -74,7 +74,7 @@ def run_backup(destination: str, *, place: Place) -> None:
     say(output(), f"wrote {destination}")
 
 
-def run_restore(backup: str, *, place: Place, force: bool) -> None:
+def run_restore(backup: str, *, place: CampaignPlace, force: bool) -> None:
     """Put a backup into the place of the store; what was there is kept beside it."""
     database = Database.at(store_of(place), timeout=5.0)
     if database.path is None:

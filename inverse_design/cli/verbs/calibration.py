@@ -12,7 +12,7 @@ from inverse_design.cli.options import Judging, Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
-from inverse_design.cli.verbs.retrieval import opened_screen, place_of, reliability_grid, say_written
+from inverse_design.cli.verbs.retrieval import opened_screen, place_for, reliability_grid, say_written
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
@@ -162,7 +162,7 @@ def run_calibration(
     run: Run, data: str, *, context: str | None, asked: Judging, planning: Planning, reading: Reading
 ) -> None:
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
-    place, picture = place_of(asked.json, data, run), place_of(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = place_for(asked.json, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
     levels, model = read_levels(asked.levels), named_model(asked.model)
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
     for word in classes:

@@ -103,7 +103,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     if page is not None:
         written.append(write_report(answer, Path(page), known))
     if as_json:
-        show_json(console, {**facts_of(answer, known), "table": rows_of(answer.proposal.table)})
+        show_json(console, {**answer_facts(answer, known), "table": rows_of(answer.proposal.table)})
         return
     show_answer(console, answer)
     if written:
@@ -197,10 +197,10 @@ def show_answer(console: Console, answer: Answer) -> None:
 
 def write_answer(answer: Answer, place: Path, known: Mapping[str, object]) -> tuple[Path, Path]:
     """Write the table and, beside it, all that explains it."""
-    return write_table(answer.proposal.table, place, facts_of(answer, known))
+    return write_table(answer.proposal.table, place, answer_facts(answer, known))
 
 
-def facts_of(answer: Answer, known: Mapping[str, object]) -> dict[str, object]:
+def answer_facts(answer: Answer, known: Mapping[str, object]) -> dict[str, object]:
     """Collect all that explains the table."""
     proposal = answer.proposal
     labels = proposal.table["perturbation"]

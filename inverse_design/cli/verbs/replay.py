@@ -13,7 +13,7 @@ from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
-from inverse_design.cli.verbs.retrieval import opened_screen, place_of, say_written, show_rows
+from inverse_design.cli.verbs.retrieval import opened_screen, place_for, say_written, show_rows
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
 from inverse_design.validate.outlines import measurement_outline, replay_outline
@@ -55,7 +55,7 @@ def run_replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     reading: Reading,
 ) -> None:
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
-    place, drawn = place_of(destination, data, run), place_of(figure, data, run, *PICTURE_ENDINGS)
+    place, drawn = place_for(destination, data, run), place_for(figure, data, run, *PICTURE_ENDINGS)
     recommenders = recommenders_of(read_names(players.policy) or DEFAULT)
     screen = one_context(open_screen(data, reading), context)
     environment = make_environment(screen, rules)
@@ -165,7 +165,7 @@ def run_reach(
     run: Run, data: str, *, context: str | None, asked: Reaching, planning: Planning, reading: Reading
 ) -> None:
     """Measure the regret of the first candidates for states of many kinds."""
-    place = place_of(asked.json, data, run)
+    place = place_for(asked.json, data, run)
     model = named_model(asked.model)
     screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]

@@ -61,7 +61,7 @@ def run_retrieval(
     reading: Reading,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
-    place = place_of(json, data, run)
+    place = place_for(json, data, run)
     screen = opened_screen(data, context, reading)
     screen = in_own_units(screen) if standardise else screen
     foreseen = measurement_outline("retrieval", screen).price()
@@ -83,7 +83,7 @@ def run_forward(
     run: Run, data: str, *, context: str | None, asked: Scoring, planning: Planning, reading: Reading
 ) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
-    place, picture = place_of(asked.json, data, run), place_of(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = place_for(asked.json, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
@@ -121,7 +121,7 @@ def opened_screen(data: str, context: str | None, reading: Reading) -> Screen:
         return one_context(open_screen(data, reading), context)
 
 
-def place_of(path: str | None, data: str, run: Run, *endings: str) -> Path | None:
+def place_for(path: str | None, data: str, run: Run, *endings: str) -> Path | None:
     """Refuse a place that could not be written; by default one of numbers, as .json."""
     inputs = [data] if names_a_file(data) else []
     if path is None:

@@ -15,7 +15,7 @@ from inverse_design.cli.campaign.report import rounds_grid
 from inverse_design.cli.console import Run, output, say
 from inverse_design.cli.grid import measured
 from inverse_design.cli.outputs import manifest, strict
-from inverse_design.cli.verbs.retrieval import place_of, reliability_grid, say_written
+from inverse_design.cli.verbs.retrieval import place_for, reliability_grid, say_written
 from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
@@ -115,7 +115,7 @@ def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
 def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: int, json: str | None) -> None:
     """Measure whether the bounds that were stated before each round held."""
     require_level(level)
-    place = place_of(json, results, run)
+    place = place_for(json, results, run)
     rounds = read_rounds(Path(results))
     rows = rounds_rows(rounds, dataset=Path(results).name, seed=seed)
     health = health_of(rounds, level, adaptive=adaptive, seed=seed)

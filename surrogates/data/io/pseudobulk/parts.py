@@ -75,7 +75,7 @@ def opened_source(source: CellMatrix | Place) -> Iterator[CellMatrix]:
 
 
 @dataclass(frozen=True)
-class Stacked:
+class StackedCells:
     """The cells of several matrices, one below the other."""
 
     matrices: tuple[CellMatrix, ...]
@@ -98,7 +98,7 @@ class Stacked:
 
 def sources_of(cells: CellMatrix) -> Sequence[tuple[CellMatrix, int]]:
     """The matrices that a matrix is made of, each with the number of its first row."""
-    matrices = cells.matrices if isinstance(cells, Stacked) else (cells,)
+    matrices = cells.matrices if isinstance(cells, StackedCells) else (cells,)
     starts = np.cumsum([0, *(each.shape[0] for each in matrices)])
     return list(zip(matrices, starts.tolist(), strict=False))
 

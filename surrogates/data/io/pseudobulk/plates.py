@@ -9,7 +9,7 @@ import pandas as pd
 
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, matrix, readout_names
-from surrogates.data.io.pseudobulk.parts import Stacked
+from surrogates.data.io.pseudobulk.parts import StackedCells
 from surrogates.data.io.untrusted.hdf5 import names_in, opened
 from surrogates.errors import DataError, shown
 
@@ -18,7 +18,7 @@ from surrogates.errors import DataError, shown
 class Plates:
     """The cells of all files of a folder, in the order of the names of the files."""
 
-    cells: Stacked
+    cells: StackedCells
     table: pd.DataFrame  # what was done in each row
     readouts: tuple[str, ...]
     layers: tuple[str, ...]  # of the first file
@@ -43,7 +43,7 @@ def opened_plates(folder: Path, stated: Dialect) -> Iterator[Plates]:
             tables.append(table)
             cells.append(matrix(file, stated.layer_key, rows=len(table), columns=len(first[0])))
         said = {**first[1], "files": f"{len(names)}, from {names[0]!r} to {names[-1]!r}"}
-        yield Plates(Stacked(tuple(cells)), pd.concat(tables, ignore_index=True), first[0], layers, said)
+        yield Plates(StackedCells(tuple(cells)), pd.concat(tables, ignore_index=True), first[0], layers, said)
 
 
 def _refuse_others(what: str, found: Iterable[str], wanted: Iterable[str], names: list[str]) -> None:

@@ -23,7 +23,7 @@ from surrogates.data.io.h5ad_file import matrix
 from surrogates.data.io.pseudobulk import parts, spread
 from surrogates.data.io.pseudobulk.effects import effects_of_cells
 from surrogates.data.io.pseudobulk.normalised import TotalTask, total_part
-from surrogates.data.io.pseudobulk.parts import Stacked, cuts, starts_of
+from surrogates.data.io.pseudobulk.parts import StackedCells, cuts, starts_of
 from surrogates.data.io.pseudobulk.spread import Spread
 from surrogates.data.io.pseudobulk.sums import sum_cells
 from surrogates.data.io.readers import read_screen
@@ -180,7 +180,7 @@ def test_files_of_a_folder_are_read_as_one(tmp_path: Path) -> None:
     assert one.provenance["files"] == "2, from 'a.h5ad' to 'b.h5ad'"
     assert one.labels == other.labels
     torch.testing.assert_close(one.effects, other.effects, rtol=0, atol=1e-12)
-    stacked = Stacked((first, second))
+    stacked = StackedCells((first, second))
     assert np.array_equal(stacked[50:70, 0:GENES], np.vstack([first, second])[50:70])
     write(folder / "c.h5ad", second, here.rename(columns={"plate": "lane"}))
     with pytest.raises(
