@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from inverse_design.fitting import SurrogateLike, surrogate_of
 from inverse_design.planning.costs import Sizes
 from inverse_design.planning.plan import Outline, Work
-from inverse_design.problem.likelihood import TargetLikelihood
-from inverse_design.problem.objective import Objective, SignedProjection, SquaredDistance
+from inverse_design.problem.objective import Objective
 from inverse_design.problem.problem import Problem
+from inverse_design.problem.set_score import is_sum_over_pairs
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.exhaustive import listable
@@ -18,7 +18,6 @@ from surrogates.models.wrappers.automatic import Automatic
 
 _PAIRS = 2
 _BEAM = 6 * 64  # sets that a beam extends at each order, exchanges among them
-_SUMS = (TargetLikelihood, SquaredDistance, SignedProjection)  # over the pairs of a set
 _MEASURED = "surrogates.models."  # where the models are whose fits are in the table of costs
 
 
@@ -86,7 +85,7 @@ def proposal_outline(
 
 def _sets(space: CombinationSpace, objective: Objective, order: int, terms: Mapping[str, float]) -> Work:
     """Price a search of larger sets: by bounds, one by one, or by a beam of those that it extends."""
-    if isinstance(objective, _SUMS):
+    if is_sum_over_pairs(objective):
         return Work("search by bounds", {**terms, "order": float(order)})
     first, stop = space.span(order)
     scored = stop - first if listable(space, order) else min(stop - first, _BEAM * order * len(space.entries))

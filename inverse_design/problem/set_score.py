@@ -118,6 +118,11 @@ class PairwiseSetScore:
         return total
 
 
+def is_sum_over_pairs(objective: Objective) -> bool:
+    """Tell whether a utility is a sum over pairs where the mean effect is a sum of rows; see :func:`set_score`."""
+    return isinstance(objective, SquaredDistance | SignedProjection | TargetLikelihood)
+
+
 def set_score(
     objective: Objective, fitted: FittedCalibrated, space: CombinationSpace, order: int
 ) -> PairwiseSetScore | None:
@@ -130,7 +135,7 @@ def set_score(
     interactions and correlations: they have no such sum.
     """
     rows = fitted.set_rows(order)
-    if rows is None:
+    if rows is None or not is_sum_over_pairs(objective):
         return None
     rows = rows[space.entries]
     if isinstance(objective, SquaredDistance):
