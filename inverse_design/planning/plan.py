@@ -44,7 +44,7 @@ class Plan:
     @property
     def seconds(self) -> float:
         """About how long the work takes, without what was done before it is planned: reading and starting."""
-        return sum(stage.seconds for stage in self.stages)
+        return math.fsum(stage.seconds for stage in self.stages)
 
     def begin(self, watch: Watch | None = None) -> Course:
         """Begin the work: the plan is logged, and a warning if it may not fit the memory."""
@@ -129,7 +129,7 @@ class Outline:
 
     def price(self) -> Plan:
         """Price all stages on this machine; its speed is only measured where the work takes long."""
-        found = [Stage(name, sum(work.seconds for work in works)) for name, works in self.stages.items()]
+        found = [Stage(name, math.fsum(work.seconds for work in works)) for name, works in self.stages.items()]
         if sum(stage.seconds for stage in found) > _WORTH_A_TRIAL:
             found = [replace(stage, seconds=stage.seconds * slowness()) for stage in found]
         every = [work for works in self.stages.values() for work in works]
