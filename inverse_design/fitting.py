@@ -22,7 +22,7 @@ from surrogates.errors import CalibrationError, DataError, UnknownNameError
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
 from surrogates.models.regressor import FromRegressor, Regressor
-from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
+from surrogates.models.wrappers.automatic import Automatic, best_with_experts, calibrated
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.models.wrappers.public_law import BORROWED
@@ -67,7 +67,7 @@ def calibrated_fit(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed:
         return surrogate.fit(screen, seed=seed)
     if unseen:
         return Automatic((surrogate,), unseen=()).fit(screen, seed=seed)
-    return best_identifying(calibrated((surrogate,), screen, seed=seed))
+    return best_with_experts(calibrated((surrogate,), screen, seed=seed))
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import Surrogate, surrogate_name
 from surrogates.models.registry import SURROGATES
-from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated
+from surrogates.models.wrappers.automatic import Automatic, best_with_experts, calibrated
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 SHORT_LIST = 300  # candidates
@@ -104,7 +104,7 @@ class Gains:
             bases: tuple[Surrogate, ...] = (self.surrogate,)
         else:
             bases = Automatic().bases if name == AUTOMATIC else (SURROGATES.load(name)(),)
-        best = best_identifying(calibrated(bases, state.measured, seed=seed))
+        best = best_with_experts(calibrated(bases, state.measured, seed=seed))
         return next(Calibrated(base) for base in bases if surrogate_name(base) == best.name), best
 
     def _acquisition(

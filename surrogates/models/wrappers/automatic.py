@@ -270,10 +270,10 @@ class Automatic:
     """Chooses the surrogate that predicts held-out doubles best, lets all name, and stacks others where it ends.
 
     Perturbations of entries measured alone are predicted by one of ``bases``, chosen by its squared error on
-    held-out doubles; what made a target is named by all of them together, see :func:`best_identifying`. Those with
-    unseen parts are predicted by the convex combination of ``unseen`` and all ``bases`` that fits held-out targets
-    of the same novelty class best, and get an error model of their own. Where no doubles can be held out and there
-    are several bases, sums shrunk as in public screens stand in for them.
+    held-out doubles; what made a target is named by all of them together, see :func:`best_with_experts`. Those
+    with unseen parts are predicted by the convex combination of ``unseen`` and all ``bases`` that fits held-out
+    targets of the same novelty class best, and get an error model of their own. Where no doubles can be held out
+    and there are several bases, sums shrunk as in public screens stand in for them.
 
     Attributes:
         bases: Surrogates of combinations, the simplest first.
@@ -295,7 +295,7 @@ class Automatic:
         borrowed = len(self.bases) > 1 and not Calibrated(self.bases[0]).holds_out(screen, seed=seed)
         fits = [] if borrowed and unseen is None else list(calibrated(self.bases, screen, seed=seed))
         # Where nothing is held out, nothing says which of them is best, nor how sums shrink.
-        best = Calibrated(BorrowedSum()).fit(screen, seed=seed) if borrowed else best_identifying(fits)
+        best = Calibrated(BorrowedSum()).fit(screen, seed=seed) if borrowed else best_with_experts(fits)
         if unseen is None:
             return best
         return with_unseen(best, (*unseen, *self.bases), screen, seed=seed, at_hand=[each.base for each in fits])
@@ -307,7 +307,7 @@ def calibrated(bases: Iterable[Surrogate], screen: Screen, *, seed: int) -> Iter
     return fit_calibrated(every, screen, seed=seed) if every else iter(())
 
 
-def best_identifying(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
+def best_with_experts(fits: Iterable[FittedCalibrated]) -> FittedCalibrated:
     """Choose the fit that predicts, and weigh all fits as experts that name what made a target.
 
     Going from the simplest to the last, the next takes the place of the one before if its squared error on

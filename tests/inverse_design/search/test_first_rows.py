@@ -12,7 +12,7 @@ from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import Bench, FirstRows, first_rows
 from inverse_design.search.inverse_set import Identification, Total, identify
 from surrogates.models.baselines import Additive, ScaledAdditive
-from surrogates.models.wrappers.automatic import best_identifying
+from surrogates.models.wrappers.automatic import best_with_experts
 from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import StatedErrors
 
@@ -35,7 +35,7 @@ def fitted(experts: int) -> FittedCalibrated:
     one, other = (Calibrated(base, folds=3).fit(SCREEN, seed=0) for base in (ScaledAdditive(), Additive()))
     if experts == 0:
         return one
-    both = best_identifying([one, other])
+    both = best_with_experts([one, other])
     cross = tuple(
         replace(
             fold,

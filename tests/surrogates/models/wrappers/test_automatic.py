@@ -14,7 +14,7 @@ from surrogates.models.base import surrogate_name
 from surrogates.models.baselines import Additive, NoChange, ScaledAdditive
 from surrogates.models.directions import EffectProducts
 from surrogates.models.interaction import Interaction
-from surrogates.models.wrappers.automatic import Automatic, best_identifying, calibrated, with_unseen
+from surrogates.models.wrappers.automatic import Automatic, best_with_experts, calibrated, with_unseen
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
 from surrogates.models.wrappers.denoised import Denoised
@@ -67,7 +67,7 @@ def names(fitted: FittedCalibrated) -> dict[str, float]:
 
 
 def test_own_effects_ask_for_interactions() -> None:
-    chosen = best_identifying([fit("own", number) for number in range(3)])
+    chosen = best_with_experts([fit("own", number) for number in range(3)])
     scores = [log_score(fit("own", number)) for number in range(3)]
     assert chosen.name == "Interaction"
     assert log_score(chosen) == scores[2] > max(scores[:2]) + 0.5
@@ -75,7 +75,7 @@ def test_own_effects_ask_for_interactions() -> None:
 
 
 def test_scaled_sums_ask_for_nothing_more() -> None:
-    chosen = best_identifying([fit("scaled", number) for number in range(3)])
+    chosen = best_with_experts([fit("scaled", number) for number in range(3)])
     assert chosen.name == "ScaledAdditive"
     assert chosen.held_out.model < 0.5 * fit("scaled", 0).held_out.model
 
@@ -154,7 +154,7 @@ def test_the_simpler_predicts_unless_another_has_a_clearly_smaller_error(
 ) -> None:
     simple = fit("scaled", 1)
     other = varied(simple, error=error, gain=-1.0)
-    chosen = best_identifying(iter([simple, other]))
+    chosen = best_with_experts(iter([simple, other]))
     assert torch.equal(chosen.evidence[SEEN_DOUBLE].mean, (other if taken else simple).evidence[SEEN_DOUBLE].mean)
 
 
@@ -171,7 +171,7 @@ def test_the_simplest_names_alone_unless_the_pool_is_clearly_better(
     changes: dict[str, float], share: float
 ) -> None:
     simple = fit("scaled", 1)
-    chosen = best_identifying([simple, replace(varied(simple, **changes), name="other")])
+    chosen = best_with_experts([simple, replace(varied(simple, **changes), name="other")])
     assert names(chosen).get("other", 0.0) >= share
     assert (names(chosen).get("other", 0.0) > 0) == (share > 0)
 
@@ -190,7 +190,7 @@ def test_a_fold_has_no_say_in_the_model_that_it_judges() -> None:
         ),
         cross=tuple(replace(each, fitted=replace(each.fitted, name="other")) for each in simple.cross),  # type: ignore[type-var]
     )
-    chosen = best_identifying([simple, other])
+    chosen = best_with_experts([simple, other])
     assert chosen.promise is not None
     judge = chosen.cross[0].fitted
     assert isinstance(judge, FittedCalibrated)
@@ -202,7 +202,7 @@ def test_a_fold_has_no_say_in_the_model_that_it_judges() -> None:
 
 def test_the_experts_are_the_fits_weighed_by_what_they_gave_to_held_out_truths() -> None:
     fits = [fit("scaled", number) for number in range(3)]
-    chosen = best_identifying(fits)
+    chosen = best_with_experts(fits)
     assert chosen.promise is not None
     assert len(chosen.experts) > 1
     by_name = {each.name: each for each in fits}
@@ -221,7 +221,7 @@ def scores_of(fitted: FittedCalibrated) -> Tensor:
 
 
 def test_a_fit_that_speaks_alone_needs_no_experts() -> None:
-    assert best_identifying([fit("own", 2)]).experts == ()
+    assert best_with_experts([fit("own", 2)]).experts == ()
 
 
 def test_without_held_out_doubles_sums_shrink_as_in_public_screens() -> None:
