@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, figure_of, interval, new_axes, themed
+from inverse_design.problem.likelihood import Baselines
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.problem.target import AlignedProfile, ProfileTarget
 from inverse_design.proposal import Proposal
@@ -55,8 +56,7 @@ def ranking(proposal: Proposal, *, top: int = 20, truth: str = "", ax: Axes | No
             colour = ORANGE if names[place] == truth else BLUE if inside[place] else GREY
             interval(axes, place, numbers, colour=colour, sign="dot" if inside[place] else "ring")
             axes.lines[-1].set_gid(f"candidate-{place}")
-        _reference(axes, proposal.baselines.nothing, "doing nothing", INK, "-")
-        _reference(axes, proposal.baselines.best, "best measured", GREY, "--")
+        _references(axes, proposal.baselines)
         axes.set_yticks(range(len(names)), [printable(f"{n} (truth)" if n == truth else n) for n in names])
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
@@ -66,12 +66,15 @@ def ranking(proposal: Proposal, *, top: int = 20, truth: str = "", ax: Axes | No
     return axes
 
 
-def _reference(axes: Axes, value: float, name: str, colour: str, style: str) -> None:
-    if math.isfinite(value):
+def _references(axes: Axes, known: Baselines) -> None:
+    """Draw what candidates have to beat; names stand above, one to the left and one to the right."""
+    lines = [(known.nothing, "doing nothing", INK, "-"), (known.best, "best measured", GREY, "--")]
+    found = sorted(each for each in lines if math.isfinite(each[0]))
+    for place, (value, name, colour, style) in enumerate(found):
         axes.axvline(value, color=colour, linewidth=1, linestyle=style)
         axes.annotate(
             name, (value, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-            rotation=30, va="bottom", fontsize=7, color=colour, annotation_clip=False,
+            ha="right" if place < len(found) - 1 else "left", va="bottom", fontsize=7, color=colour,
         )  # fmt: skip
 
 
@@ -90,6 +93,7 @@ def _probabilities(axes: Axes, values: NDArray[np.float64], names: list[str]) ->
         )  # fmt: skip
     beside.set_xlim(0, 1)
     beside.set_xticks((0, 0.5, 1), ("0", "50", "100"))
+    beside.get_xticklabels()[-1].set_horizontalalignment("right")
     beside.tick_params(axis="y", left=False, labelleft=False)
     beside.grid(visible=False, axis="y")
     beside.set_xlabel("made this state, %")
