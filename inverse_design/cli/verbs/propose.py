@@ -328,14 +328,14 @@ def run_demo(run: Run, *, folder: str, seed: int) -> None:
             console,
             f"simulated: the real data ({REAL}) are not on this machine; a world of {_GENES} genes is used",
         )
-    place, picture = (_place(folder, name, run) for name in ("candidates.csv", "ranking.svg"))
+    places = [_place(folder, name, run) for name in ("candidates.csv", "ranking.svg", "report.html")]
     with working("reading"):
         screen, truth = (open_dataset(REAL), REAL_TARGET) if real else simulated(seed)
     asking = Asking(seed=seed)
     say(console, f"The double {truth} was measured. It is held out; which pair makes cells look like that?")
     say(console)
     answer = solve(screen, truth, asking, Constraints())
-    written = _write(run, answer, truth, place, picture)
+    written = _write(run, answer, truth, places)
     show_answer(console, answer)
     say(console)
     for path in written:
@@ -360,14 +360,14 @@ def _place(folder: str, name: str, run: Run) -> Path:
     return check_writable(where / name, endings=(where.joinpath(name).suffix,), force=run.force)
 
 
-def _write(run: Run, answer: Answer, truth: str, place: Path, drawn: Path) -> list[Path]:
-    asking = answer.asking
+def _write(run: Run, answer: Answer, truth: str, places: list[Path]) -> list[Path]:
+    asking, (place, drawn, page) = answer.asking, places
     known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
-    written = [*write_answer(answer, place, known), drawn]
+    written = [*write_answer(answer, place, known), drawn, write_report(answer, page, known)]
     from inverse_design.plot import ranking, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
     from inverse_design.plot.style import figure_of  # noqa: PLC0415 - the same
 
     picture = figure_of(ranking(answer.proposal, truth=truth))
     picture.suptitle(printable(f"Which pair reaches {truth}?"), x=0.01, ha="left")
-    write_figure(picture, written[-1])
+    write_figure(picture, drawn)
     return written

@@ -25,7 +25,7 @@ def test_without_data_the_first_line_says_simulated(tmp_path: Path, capsys: pyte
     assert f"truth: {truth}" in said
     assert "is number" in said
     assert sorted(path.name for path in folder.iterdir()) == [
-        "candidates.csv", "candidates.csv.json", "ranking.svg"
+        "candidates.csv", "candidates.csv.json", "ranking.svg", "report.html"
     ]  # fmt: skip
     assert json.loads((folder / "candidates.csv.json").read_text())["manifest"]["settings"]["target"] == truth
     assert "(truth)" in (folder / "ranking.svg").read_text()
