@@ -71,7 +71,7 @@ def check(console: Console, *, limit: int, workers: int) -> None:
     public: list[str | tuple[int, ...]] = [name for name in names() if is_available(name)]
     with ThreadPoolExecutor(workers) as crew:
         for name, found in crew.map(partial(measured, limit=limit), [*public, *SYNTHETIC]):
-            say(console, f"{name:40}{'stopped':>11}" if found is None else f"{name:40}{line_of(found)}")
+            say(console, f"{name:40}{'not done':>11}" if found is None else f"{name:40}{line_of(found)}")
 
 
 if __name__ == "__main__":

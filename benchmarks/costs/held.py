@@ -11,12 +11,14 @@ import torch
 
 from benchmarks.scale.path import wanted
 from benchmarks.scale.screens import LargeScreen
+from inverse_design.errors import InverseDesignError
 from inverse_design.planning.costs import Costs, trial
 from inverse_design.planning.question import Answerable, tamed_screen
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.proposal import propose
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.screen import Screen
+from surrogates.errors import SurrogatesError
 from surrogates.evaluation.scorecard import with_cost
 
 SYNTHETIC: tuple[tuple[int, ...], ...] = (
@@ -66,11 +68,11 @@ def _limited(seconds: int) -> None:
 
 
 def measured(case: str | tuple[int, ...], limit: int) -> tuple[str, Held | None]:
-    """Measure in a process that is stopped after so many seconds of processor time."""
+    """Measure in a process that is stopped after so many seconds; nothing if it was, or if it refused."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=_limited, initargs=(limit,)) as pool:
         try:
             return pool.submit(held, case).result()
-        except BrokenProcessPool:
+        except (BrokenProcessPool, InverseDesignError, SurrogatesError):
             return str(case), None
 
 

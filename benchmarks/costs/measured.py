@@ -17,6 +17,7 @@ from scipy.optimize import nnls
 
 from benchmarks.scale.path import wanted
 from benchmarks.scale.screens import LargeScreen
+from inverse_design.cli.verbs.replay import DEFAULT, PERMUTED
 from inverse_design.fitting import calibrated_fit
 from inverse_design.planning.costs import Costs, Sizes, total, value
 from inverse_design.planning.course import Pace, Watch
@@ -24,9 +25,12 @@ from inverse_design.planning.plan import Outline
 from inverse_design.planning.question import Answerable
 from inverse_design.planning.work import ranking_outline
 from inverse_design.problem.problem import ask, candidate_space
-from inverse_design.problem.target import ProfileTarget
+from inverse_design.problem.target import ProfileTarget, ScalarTarget
 from inverse_design.proposal import propose
 from inverse_design.ranking import rank
+from inverse_design.recommend.protocol import RECOMMENDERS
+from inverse_design.validate.outlines import replay_outline
+from inverse_design.validate.replay import pairs_environment, play
 from surrogates.data.screen import Screen
 from surrogates.evaluation.scorecard import with_cost
 
@@ -34,8 +38,8 @@ COMMAND = "python -m benchmarks costs --write"
 # Of each stage, what it may cost: products of sizes.
 TERMS: Mapping[str, Sequence[str]] = {
     "fit": (
-        "1", "conditions*readouts", "conditions*conditions*readouts", "doubles*readouts", "probes*pairs",
-        "doubles*doubles*readouts", "singles*doubles*readouts", "pairs", "conditions*conditions*conditions",
+        "1", "conditions*readouts", "conditions*conditions*readouts", "doubles", "doubles*readouts",
+        "probes*pairs", "singles*doubles*readouts", "pairs", "singles*singles*readouts",
     ),
     "fit of one": (
         "1", "conditions*readouts", "conditions*conditions*readouts", "probes*pairs", "doubles*readouts",
@@ -49,16 +53,23 @@ TERMS: Mapping[str, Sequence[str]] = {
         "1", "conditions*asked", "candidates", "doubles*asked", "doubles*doubles", "doubles*doubles*asked",
     ),
     "calibration": (
-        "1", "conditions*asked", "held_out*candidates", "held_out*asked", "held_out*entries*asked",
+        "1", "conditions*asked", "held_out", "held_out*candidates", "held_out*asked", "held_out*entries*asked",
         "entries*asked", "doubles*readouts",
     ),
+    "calibration without doubles": ("1", "asked", "entries*asked", "asked*asked"),
+    "calibration of sets": ("1", "summed"),
     "search of listed sets": ("1", "sets*readouts", "sets"),
     "search by bounds": ("1", "entries*entries*order", "entries*asked"),
     "values": ("1", "listed*asked", "conditions*asked", "listed*conditions", "listed*listed",
                "listed*conditions*asked"),
 }  # fmt: skip
-_HELD = ("1", "conditions*readouts", "pairs", "probes*pairs", "doubles*readouts", "conditions*conditions")
-BYTES: Mapping[str, Sequence[str]] = {"fit": _HELD, "fit of one": _HELD, "fit without doubles": _HELD[:2]}
+_HELD = ("1", "conditions*readouts", "pairs", "probes*pairs", "doubles*readouts", "doubles")
+_ROUND = ("1", "candidates", "known", "count*known", "known*known", "candidates*known", "known*known*known")
+BYTES: Mapping[str, Sequence[str]] = {
+    "fit": _HELD,
+    "fit of one": _HELD,
+    "fit without doubles": ("1", "conditions", _HELD[1]),
+}
 
 
 @dataclass(frozen=True)
@@ -73,9 +84,12 @@ class Sample:
 
 def table_of(samples: Sequence[Sample], trial_seconds: float) -> Costs:
     """Fit the coefficients of all stages."""
+    rounds: Mapping[str, Sequence[str]] = dict.fromkeys(
+        sorted({each.kind for each in samples} - set(TERMS)), _ROUND
+    )
     seconds = {
         kind: coefficients(terms, [(each.sizes, each.seconds) for each in samples if each.kind == kind])
-        for kind, terms in TERMS.items()
+        for kind, terms in {**TERMS, **rounds}.items()
     }
     held = {
         kind: coefficients(
@@ -158,6 +172,20 @@ def of_unseen(screen: Screen) -> Iterator[Sample]:
     yield Sample("fit of unseen parts", Sizes.of(fewer).terms(), max(1e-3, seconds))
 
 
+def of_replay(screen: Screen) -> Iterator[Sample]:
+    """Measure a round of each policy that replays play by default."""
+    target = ScalarTarget(screen.readouts[0], "minimise")
+    few = int((screen.batch.order == 2).sum()) // 4
+    environment = pairs_environment(screen, target, start=few, rounds=2, count=min(100, few))
+    for name in dict.fromkeys(policy.removeprefix(PERMUTED) for policy in DEFAULT):
+        recommender = RECOMMENDERS.load(name)()
+        recommender.recommend(environment.state(torch.arange(20)), 2, pending=(), seed=0)  # libraries load
+        began = time.process_time()
+        play(environment, recommender, seed=0)
+        work = replay_outline(environment, (name,), seeds=1, workers=1).stages["replay"][0]
+        yield Sample(work.kind, work.sizes, (time.process_time() - began) / environment.rounds)
+
+
 MEASURES: Mapping[str, Callable[[Screen], Iterator[Sample]]] = {
     "state": lambda screen: of_target(screen, wanted(screen)),
     "label": lambda screen: of_target(screen, screen.labels[-1]),
@@ -169,12 +197,13 @@ MEASURES: Mapping[str, Callable[[Screen], Iterator[Sample]]] = {
     "short list": lambda screen: of_list(screen, 20),
     "list": lambda screen: of_list(screen, 300),
     "unseen parts": of_unseen,
+    "replay": of_replay,
 }
 # What is measured, on screens of so many singles, readouts and doubles.
 CASES: Mapping[str, Sequence[tuple[int, ...]]] = {
     "label": (
-        (60, 500), (120, 2000), (250, 8000), (500, 2000), (1000, 1000), (60, 1000, 60), (100, 4000, 100),
-        (300, 500, 130),
+        (60, 500), (120, 2000), (250, 8000), (500, 2000), (1000, 1000), (6000, 2), (60, 1000, 60),
+        (100, 4000, 100), (300, 500, 130),
     ),
     "state": ((12, 50, 40), (60, 500, 40), (120, 2000, 100), (120, 1000, 300), (250, 1000, 130)),
     "one model": ((60, 1000, 60), (120, 1000, 100), (250, 500, 200)),
@@ -183,6 +212,7 @@ CASES: Mapping[str, Sequence[tuple[int, ...]]] = {
     "list": ((60, 500, 40), (60, 2000, 40), (150, 500, 40)),
     "short list": ((60, 500, 40), (60, 2000, 40)),
     "unseen parts": ((60, 500), (150, 1000), (60, 500, 40), (120, 300, 100)),
+    "replay": ((25, 1, 200), (60, 1, 200), (60, 1, 1500)),
 }  # fmt: skip
 
 

@@ -51,7 +51,8 @@ def show_plan(console: Console, plan: Plan, *, as_json: bool = False) -> None:
         Column("stage", (*(stage.name for stage in plan.stages), "in all")),
         Column("time", (*(in_words(stage.seconds) for stage in plan.stages), in_words(plan.seconds)), "right"),
     )).show(console)  # fmt: skip
-    say(console, f"memory: {in_units(plan.bytes)}, of {in_units(plan.available)} that can be had")
+    if plan.bytes:  # else nothing is known of it
+        say(console, f"memory: {in_units(plan.bytes)}, of {in_units(plan.available)} that can be had")
     for line in (*plan.remedies, *plan.notes):
         say(console, line, "yellow")
 

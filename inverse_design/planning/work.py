@@ -12,7 +12,7 @@ from inverse_design.problem.set_score import is_sum_over_pairs
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.exhaustive import listable
-from inverse_design.search.inverse_set import FEWEST, MOST_SCORED
+from inverse_design.search.inverse_set import FEWEST, MOST_SCORED, SUMMED
 from surrogates.models.base import surrogate_name
 from surrogates.models.wrappers.automatic import Automatic
 
@@ -75,12 +75,20 @@ def proposal_outline(
             Work(search, terms, 1 / workers),
             *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
         ],
-        "calibration": [Work("calibration", terms)],
+        "calibration": [_calibration(space, sizes, terms)],
     }
     if again:
         stages |= {f"{name}, an outlying condition at the usual size": works for name, works in stages.items()}
     said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {space.summary}"
     return Outline(said, stages, fit_notes(surrogate))
+
+
+def _calibration(space: CombinationSpace, sizes: Sizes, terms: Mapping[str, float]) -> Work:
+    """Price what is asked of held-out doubles; of larger sets none was held out, and few are summed up."""
+    if space.orders[-1] <= _PAIRS:
+        return Work("calibration" if sizes.doubles else "calibration without doubles", terms)
+    summed = space.size if space.size * sizes.readouts <= SUMMED else 0
+    return Work("calibration of sets", {**terms, "summed": float(summed)})
 
 
 def _sets(space: CombinationSpace, objective: Objective, order: int, terms: Mapping[str, float]) -> Work:

@@ -323,7 +323,7 @@ def _typical_size(rule: SetRule, found: Identification) -> float:
 
 
 LISTED = 1000  # candidates that are listed to read the set off
-_SUMMED = 1 << 28  # effects on single readouts that may be predicted to sum over larger sets: half a minute
+SUMMED = 1 << 28  # effects on single readouts that may be predicted to sum over larger sets: half a minute
 
 
 @dataclass(frozen=True)
@@ -385,7 +385,7 @@ def _among_larger(
     without = (
         f"in_set is not given: no set of order {space.orders[-1]} was held out, so that nothing calibrates it"
     )
-    if space.size * len(fitted.readouts) > _SUMMED:
+    if space.size * len(fitted.readouts) > SUMMED:
         unsummed = f"probability is not given: it takes the sum over {space.summary}"
         return CandidatePosterior(density, torch.full_like(density, math.nan), None, (unsummed, without))
     log_sum = evidence(likelihood, fitted, space, peak=float(density[0])).log_sum

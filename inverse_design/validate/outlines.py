@@ -61,15 +61,15 @@ def measurement_outline(what: Measurement, screen: Screen, *, classes: Sequence[
 
 def replay_outline(environment: Environment, recommenders: Sequence[str], *, seeds: int, workers: int) -> Outline:
     """Outline a replay; of recommenders of other packages nothing is known."""
-    priced = [name for name in recommenders if f"replay {name}" in Costs.measured().seconds]
+    priced = Costs.measured().seconds
     rounds = math.ceil(min(environment.rounds, len(environment.candidates) / environment.count))
     sizes = Sizes.of(environment.screen).terms(
         candidates=len(environment.candidates),
         known=environment.start + environment.count * (rounds - 1) / 2,
         count=environment.count,
     )
-    works = [Work(f"replay {name}", sizes, seeds * rounds / workers) for name in priced]
-    others = [name for name in recommenders if name not in priced]
+    works = [Work(f"replay {name}", sizes, seeds * rounds / workers) for name in recommenders]
+    others = [name for name in recommenders if f"replay {name}" not in priced]
     notes = (f"how long {', '.join(others)} take is not known, and not counted",) if others else ()
     said = f"{len(recommenders)} policies, {seeds} games each of {rounds} rounds"
     return Outline(said, {"replay": works}, notes)

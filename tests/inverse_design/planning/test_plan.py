@@ -27,7 +27,7 @@ def test_costs_are_sums_of_products(sizes: Mapping[str, float], share: float) ->
 def test_the_table_of_the_package_is_complete() -> None:
     """Every term of it can be worked out, and no plan is without memory."""
     costs = Costs.measured()
-    further = ["entries", "asked", "candidates", "held_out", "sets", "order", "listed", "known", "count"]
+    further = ["entries", "asked", "candidates", "held_out", "sets", "order", "listed", "known", "count", "summed"]
     sizes = Sizes.of(tiny_screen()).terms(**dict.fromkeys([*further, "variants"], 3.0))
     assert costs.command.startswith("python -m benchmarks")
     for table in (costs.seconds, costs.bytes):
