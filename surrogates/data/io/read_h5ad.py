@@ -30,8 +30,8 @@ from surrogates.data.io.h5ad_file import (
 )
 from surrogates.data.io.notes import COUNTS, NOTE
 from surrogates.data.io.pseudobulk.effects import effects_of_cells, screen_of_cells
+from surrogates.data.io.pseudobulk.folders import opened_folder
 from surrogates.data.io.pseudobulk.normalised import LogNormalised
-from surrogates.data.io.pseudobulk.plates import opened_plates
 from surrogates.data.io.replicates import errors_of_layers, replicate_layers
 from surrogates.data.io.untrusted.hdf5 import names_in, opened, part
 from surrogates.data.screen import Screen
@@ -41,10 +41,10 @@ from surrogates.errors import DataError, shown
 def screen_of_h5ad(path: Path, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
     """Read an ``.h5ad`` file or a folder of them; conditions of two rows or more on average are of cells."""
     if path.is_dir():
-        with opened_plates(path, stated) as plates:
-            stored, unit = values(plates.cells, plates.layers, stated)
-            known = {**provenance, **unit, **plates.said}
-            return screen_of_parts(plates.table, stored, plates.readouts, stated, known=known, replicates={})
+        with opened_folder(path, stated) as folder:
+            stored, unit = values(folder.cells, folder.layers, stated)
+            known = {**provenance, **unit, **folder.said}
+            return screen_of_parts(folder.table, stored, folder.readouts, stated, known=known, replicates={})
     with opened(path) as file:
         return screen_of_group(file, frame(file, "obs"), stated, provenance)
 

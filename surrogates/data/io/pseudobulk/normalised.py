@@ -10,7 +10,7 @@ from jaxtyping import Float
 from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.pseudobulk.parts import (
     VALUES,
-    Place,
+    MatrixPlace,
     blocks_of,
     by_columns,
     opened_source,
@@ -71,7 +71,7 @@ def log_normalised(block: Any, scale: Float[np.ndarray, "rows"]) -> Any:  # noqa
 class TotalTask:
     """Cells whose totals are wanted: those of a part, or all of them over a part of the columns."""
 
-    source: CellMatrix | Place
+    source: CellMatrix | MatrixPlace
     part: tuple[int, int]  # range of rows, or of columns if these lie together
 
 

@@ -27,7 +27,7 @@ _UNKNOWN = 2**11  # values of a row, where nothing says how many are stored
 
 
 @dataclass(frozen=True)
-class Place:
+class MatrixPlace:
     """Where a matrix lies on disk, so that another process can open it."""
 
     path: Path
@@ -36,9 +36,9 @@ class Place:
     content: Fingerprint  # of the file when it was opened first
 
 
-def place_of(cells: CellMatrix | Place) -> Place | None:
+def matrix_place(cells: CellMatrix | MatrixPlace) -> MatrixPlace | None:
     """Find where a matrix lies; ``None`` if it lies in memory."""
-    if isinstance(cells, Place):
+    if isinstance(cells, MatrixPlace):
         return cells
     if not isinstance(cells, StoredDense | StoredSparse):
         return None
@@ -49,13 +49,13 @@ def place_of(cells: CellMatrix | Place) -> Place | None:
         store = values.store
         path, name = Path(getattr(store, "root", None) or store.path), str(values.path)
     key = name.strip("/") if isinstance(cells, StoredDense) else name.strip("/").rpartition("/")[0]
-    return Place(path.resolve(), key, (rows, columns), Fingerprint.of(path))
+    return MatrixPlace(path.resolve(), key, (rows, columns), Fingerprint.of(path))
 
 
 @contextmanager
-def opened_source(source: CellMatrix | Place) -> Iterator[CellMatrix]:
+def opened_source(source: CellMatrix | MatrixPlace) -> Iterator[CellMatrix]:
     """Take a matrix as it is, or open it as another process found it."""
-    if not isinstance(source, Place):
+    if not isinstance(source, MatrixPlace):
         yield source
         return
     place = source

@@ -16,7 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.pseudobulk.parts import Place, place_of
+from surrogates.data.io.pseudobulk.parts import MatrixPlace, matrix_place
 from surrogates.errors import WorkerError
 from surrogates.processes import fresh_processes
 
@@ -31,7 +31,7 @@ class PartOfCells(Protocol):
     """What is to be done to a part of cells, a frozen dataclass."""
 
     @property
-    def source(self) -> CellMatrix | Place:
+    def source(self) -> CellMatrix | MatrixPlace:
         """The cells, or where another process finds them."""
 
 
@@ -58,7 +58,7 @@ class Spread:
     def in_order(self, work: Callable[[Any], np.ndarray], tasks: Sequence[PartOfCells]) -> Iterator[np.ndarray]:
         """Give the result of each task, in their order."""
         found = {id(task.source): task.source for task in tasks}
-        lying = {number: place_of(source) for number, source in found.items()}
+        lying = {number: matrix_place(source) for number, source in found.items()}
         places = [lying[id(task.source)] for task in tasks]
         alone = (self.workers == 1 and self.scheduler is None) or len(tasks) < 2 or None in places
         with ExitStack() as stack:

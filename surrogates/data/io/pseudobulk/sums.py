@@ -13,7 +13,7 @@ from surrogates.data.io.batches import LEFT_OUT
 from surrogates.data.io.pseudobulk.normalised import LogNormalised, log_normalised
 from surrogates.data.io.pseudobulk.parts import (
     VALUES,
-    Place,
+    MatrixPlace,
     blocks_of,
     by_columns,
     cuts,
@@ -81,7 +81,7 @@ class Baseline:
 class PartTask:
     """Cells whose sums are wanted. What is known of rows is known of those of the part, or of all by columns."""
 
-    source: CellMatrix | Place
+    source: CellMatrix | MatrixPlace
     part: tuple[int, int]  # range of rows, or of columns if these lie together
     codes: Int[np.ndarray, "rows"]
     conditions: int

@@ -193,7 +193,7 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
     values, obs = counts()
     path = write(tmp_path / "cells.h5ad", sparse.csr_matrix(values), obs)
     with opened(path) as parent:
-        place = parts.place_of(matrix(parent, None, rows=CELLS, columns=GENES))
+        place = parts.matrix_place(matrix(parent, None, rows=CELLS, columns=GENES))
     assert place is not None
 
     def touched(*_: object, **__: object) -> None:

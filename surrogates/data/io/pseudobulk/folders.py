@@ -15,7 +15,7 @@ from surrogates.errors import DataError, shown
 
 
 @dataclass(frozen=True)
-class Plates:
+class FolderOfCells:
     """The cells of all files of a folder, in the order of the names of the files."""
 
     cells: StackedCells
@@ -26,7 +26,7 @@ class Plates:
 
 
 @contextmanager
-def opened_plates(folder: Path, stated: Dialect) -> Iterator[Plates]:
+def opened_folder(folder: Path, stated: Dialect) -> Iterator[FolderOfCells]:
     """Open all ``.h5ad`` files of a folder."""
     with ExitStack() as stack:
         names: list[str] = []
@@ -43,7 +43,9 @@ def opened_plates(folder: Path, stated: Dialect) -> Iterator[Plates]:
             tables.append(table)
             cells.append(matrix(file, stated.layer_key, rows=len(table), columns=len(first[0])))
         said = {**first[1], "files": f"{len(names)}, from {names[0]!r} to {names[-1]!r}"}
-        yield Plates(StackedCells(tuple(cells)), pd.concat(tables, ignore_index=True), first[0], layers, said)
+        yield FolderOfCells(
+            StackedCells(tuple(cells)), pd.concat(tables, ignore_index=True), first[0], layers, said
+        )
 
 
 def _refuse_others(what: str, found: Iterable[str], wanted: Iterable[str], names: list[str]) -> None:
