@@ -4,6 +4,7 @@ from .campaign.store.protocol import open_store as open_store
 from .cell_targets import state_of_cells as state_of_cells
 from .errors import InverseDesignError as InverseDesignError
 from .errors import NothingToProposeError as NothingToProposeError
+from .fitting import FitCache as FitCache
 from .fitting import Prediction as Prediction
 from .fitting import ScreenFit as ScreenFit
 from .fitting import fit as fit

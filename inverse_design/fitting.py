@@ -14,15 +14,17 @@ from torch import Tensor
 
 from inverse_design.candidates import borrows
 from inverse_design.screens import ScreenLike, as_screen
+from surrogates.cached_fit import cached_fit
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError, DataError, UnknownNameError
+from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
 from surrogates.models.regressor import FromRegressor, Regressor
-from surrogates.models.wrappers.automatic import Automatic, best_with_experts, calibrated
+from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.models.wrappers.public_law import BORROWED
@@ -54,20 +56,19 @@ def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
     return stated
 
 
-def calibrated_fit(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int) -> FittedCalibrated:
+def calibrated_fit(
+    screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, cache: FitCache | None = None
+) -> FittedCalibrated:
     """Fit a model with its error models: that which is stated and no other, or the one that the data choose.
 
     ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: they take
     further fits, of the same model or of those that know descriptors: most of the time of a large screen.
     """
     surrogate = surrogate_of(stated) or Automatic()
-    if isinstance(surrogate, Automatic):
-        return (surrogate if unseen else replace(surrogate, unseen=None)).fit(screen, seed=seed)
-    if isinstance(surrogate, Calibrated):
-        return surrogate.fit(screen, seed=seed)
-    if unseen:
-        return Automatic((surrogate,), unseen=()).fit(screen, seed=seed)
-    return best_with_experts(calibrated((surrogate,), screen, seed=seed))
+    if not isinstance(surrogate, Calibrated):
+        whole = surrogate if isinstance(surrogate, Automatic) else Automatic((surrogate,), unseen=())
+        surrogate = whole if unseen else replace(whole, unseen=None)
+    return cached_fit(surrogate, screen, seed=seed, cache=cache)
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,13 @@ class ScreenFit:
         )
 
 
-def fit(screen: ScreenLike, *, surrogate: SurrogateLike = None, seed: int = 0) -> ScreenFit:
+def fit(
+    screen: ScreenLike,
+    *,
+    surrogate: SurrogateLike = None,
+    seed: int = 0,
+    cache: FitCache | None = USER_CACHE,
+) -> ScreenFit:
     """Fit a forward model to a screen, and calibrate it on perturbations that it has not seen.
 
     Example:
@@ -225,6 +232,7 @@ def fit(screen: ScreenLike, *, surrogate: SurrogateLike = None, seed: int = 0) -
         surrogate: The name of a model, a configuration, or a regressor of scikit-learn; by default the model that
             predicts held-out doubles best.
         seed: Fixes everything that is random.
+        cache: Where fits are kept, and looked up; ``None`` to fit in any case.
 
     Returns:
         The fitted model; equal input gives equal output.
@@ -235,7 +243,7 @@ def fit(screen: ScreenLike, *, surrogate: SurrogateLike = None, seed: int = 0) -
     """
     screen = as_screen(screen)
     unseen = bool((screen.single_rows < 0).any())
-    return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed))
+    return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed, cache=cache))
 
 
 @dataclass(frozen=True)

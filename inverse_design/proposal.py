@@ -43,6 +43,7 @@ from inverse_design.targets import TargetLike
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, some_of
+from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.summary import as_html, lines_of
@@ -172,6 +173,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     seed: int = 0,
     engine: Engine | None = None,
     progress: Watch | None = None,
+    cache: FitCache | None = USER_CACHE,
 ) -> Proposal:
     """Rank every candidate of a space by how well it reaches a target.
 
@@ -200,6 +202,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         seed: Fixes everything that is random.
         engine: Where the search runs; by default in this process. The answer does not depend on it.
         progress: Called with how far all of the work is; the logger ``inverse_design`` says it, too.
+        cache: Where fits are kept, and looked up: another target or constraint then takes the search alone.
+            ``None`` to fit in any case. The answer does not depend on it.
 
     Returns:
         The ranked list; equal input gives equal output.
@@ -215,7 +219,14 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     asked, tamed = asking(read, wanted), tamed_screen(read, wanted)
     course = asked.outline(surrogate, engine, again=tamed is not None).price().begin(progress)
     solve = partial(
-        _propose, top=top, surrogate=surrogate, level=level, seed=seed, runner=engine or Engine(), course=course
+        _propose,
+        top=top,
+        surrogate=surrogate,
+        level=level,
+        seed=seed,
+        runner=engine or Engine(),
+        course=course,
+        cache=cache,
     )
     found = solve(asked)
     moved = () if tamed is None else _moved(found, tamed, lambda usual: solve(asking(usual, wanted)))
@@ -232,12 +243,13 @@ def _propose(
     seed: int,
     runner: Engine,
     course: Course,
+    cache: FitCache | None,
 ) -> Proposal:
     screen, question, space, aligned = asked.screen, asked.question, asked.space, asked.aligned
     chosen = asked.objective
     # All candidates have parts that were measured alone.
     with course.stage():
-        fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed)
+        fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
     likelihood = TargetLikelihood(aligned, asked.log_prior) if isinstance(question.target, ProfileTarget) else None
     posterior = None

@@ -29,6 +29,7 @@ from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
@@ -217,6 +218,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     standardise: bool = False,
     seed: int = 0,
     progress: Watch | None = None,
+    cache: FitCache | None = USER_CACHE,
 ) -> Ranking:
     """Rank experiments that could be done by what they are expected to gain, per cost if costs are given.
 
@@ -236,6 +238,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         standardise: Whether each readout counts in units of its usual single effect, as in :func:`propose`.
         seed: Fixes the folds of the fit; nothing else is random.
         progress: Called with how far all of the work is; the logger ``inverse_design`` says it, too.
+        cache: Where fits are kept, and looked up; ``None`` to fit in any case.
 
     Returns:
         The ranked list; equal input gives equal output.
@@ -260,7 +263,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     course = asked.outline(surrogate).price().begin(progress)
     objective = ScreenObjective.of(question.target, question.training)
     with course.stage():
-        fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed)
+        fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed, cache=cache)
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
     with course.stage():
         valuation = valuation_of(fitted, batch.rows(new), objective, question.training, level=level)

@@ -27,6 +27,8 @@ torch.set_num_threads(1)
 # Heads of logs that tests have seen are not those of the user who runs them.
 _STATE = tempfile.TemporaryDirectory(prefix="inverse-design-state-")  # deleted when the tests end
 os.environ["XDG_STATE_HOME"] = _STATE.name
+# Nor are fits that tests keep, or find, those of that user.
+os.environ["INVERSE_DESIGN_CACHE"] = f"{_STATE.name}/fits"
 
 settings.register_profile("project", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("project")

@@ -179,7 +179,7 @@ def test_models_are_scored_and_tuned() -> None:
 
 
 def test_a_screen_is_asked_in_python() -> None:
-    fitted = ivd.fit(SCREEN, surrogate="scaled_additive")
+    fitted = ivd.fit(SCREEN, surrogate="scaled_additive", cache=ivd.FitCache(limit=0))
     predicted = fitted.predict([NEW])
     rules = ivd.Constraints(excluded=("G07",))
     foreseen = ivd.plan(SCREEN, KNOWN, surrogate="scaled_additive", constraints=rules)

@@ -44,6 +44,7 @@ from inverse_design.recommend.protocol import (
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError, some_of
+from surrogates.fit_cache import FitCache
 
 _SHOWN = 3
 _FITTED = frozenset({"gains", "thompson", "exploration", "log_improvement", "likeliest", "state_match"})
@@ -186,7 +187,13 @@ def states_by_level(state: DecisionState, settings: CampaignSettings) -> dict[st
 
 
 def state_of(
-    basis: Basis, settings: CampaignSettings, target: Target, *, started: int, missed: tuple[float, ...]
+    basis: Basis,
+    settings: CampaignSettings,
+    target: Target,
+    *,
+    started: int,
+    missed: tuple[float, ...],
+    cache: FitCache | None = None,
 ) -> DecisionState:
     """Make the state that a round is decided on."""
     from surrogates.data.descriptors import gene_descriptors  # noqa: PLC0415 - reads tables, which few verbs need
@@ -201,6 +208,7 @@ def state_of(
         surrogate=settings.surrogate,
         level=settings.level,
         missed=missed,
+        cache=cache,
     )
 
 

@@ -38,6 +38,7 @@ from inverse_design.targets import TargetLike, target_of
 from surrogates.data.names import name_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
+from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.summary import as_html, lines_of
 
 _ATTEMPTS = 5
@@ -60,6 +61,7 @@ class Campaign:
         actor: Who acts through this handle.
         settings: What was fixed when it began.
         target: Where the cells should go.
+        cache: Where fits are kept, and looked up; ``None`` to fit in any case.
     """
 
     store: Store
@@ -68,6 +70,7 @@ class Campaign:
     actor: str
     settings: CampaignSettings
     target: Target
+    cache: FitCache | None = USER_CACHE
 
     @classmethod
     def create(
@@ -374,7 +377,9 @@ class Campaign:
     def _state(self, basis: Basis) -> DecisionState:
         """What a round is decided on."""
         missed = missed_shares(self._outcomes(basis))
-        return state_of(basis, self.settings, self.target, started=len(self._start), missed=missed)
+        return state_of(
+            basis, self.settings, self.target, started=len(self._start), missed=missed, cache=self.cache
+        )
 
     def _propose(self, stated: int | None, recommender: Recommender | str | None, *, beside: bool) -> Batch:
         count = self.settings.batch_size if stated is None else stated

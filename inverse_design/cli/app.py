@@ -37,6 +37,7 @@ from inverse_design.cli.options import (
     Valuing,
 )
 from inverse_design.cli.verbs.benchmark import benchmark
+from inverse_design.cli.verbs.cache import cache
 from inverse_design.errors import StoreError
 from surrogates.data.io.formats.registry import endings
 from surrogates.errors import DataError, UnknownNameError
@@ -129,6 +130,7 @@ app = App(
 )
 app.command(benchmark)
 app.command(campaign)
+app.command(cache)
 
 
 @app.command(

@@ -16,6 +16,8 @@ RUN = Run()
 Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
 Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
 
+NoCache: TypeAlias = Annotated[bool, Parameter(name="--no-cache", negative="")]
+
 AUTOMATIC = "automatic"
 
 ASKING = Group("What is asked", sort_key=1)
@@ -163,12 +165,14 @@ class Running:
             ..__CLIENT__CERT, ..__CLIENT__KEY).
         ledger: File of finished parts, by which a killed search resumes where it stopped.
         device: Where pairs and triples are scored in this process, such as cuda; without it, by processors.
+        no_cache: Fit anew, and keep no fit.
     """
 
     workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
     scheduler: str | None = None
     ledger: str | None = None
     device: str = "cpu"
+    no_cache: NoCache = False
 
 
 PLANNING = Group("Before it begins", sort_key=5)
@@ -281,12 +285,14 @@ class Valuing:
         level: Probability of the bounds.
         standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
         seed: Fixes everything that is random.
+        no_cache: Fit anew, and keep no fit.
     """
 
     model: str = AUTOMATIC
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
     standardise: bool = False
     seed: int = 0
+    no_cache: NoCache = False
 
 
 Goal = Literal["minimise", "maximise"]

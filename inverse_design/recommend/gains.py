@@ -23,12 +23,13 @@ from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommenda
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import search
 from surrogates.artefact import Origin, save_fitted
+from surrogates.cached_fit import cached_fit
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.base import Surrogate, surrogate_name
 from surrogates.models.registry import SURROGATES
-from surrogates.models.wrappers.automatic import Automatic, best_with_experts, calibrated
+from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 
 SHORT_LIST = 300  # candidates
@@ -104,7 +105,9 @@ class Gains:
             bases: tuple[Surrogate, ...] = (self.surrogate,)
         else:
             bases = Automatic().bases if name == AUTOMATIC else (SURROGATES.load(name)(),)
-        best = best_with_experts(calibrated(bases, state.measured, seed=seed))
+        if not Calibrated(bases[0]).holds_out(state.measured, seed=seed):
+            bases = bases[:1]  # nothing tells which of them is best
+        best = cached_fit(Automatic(bases, unseen=None), state.measured, seed=seed, cache=state.cache)
         return next(Calibrated(base) for base in bases if surrogate_name(base) == best.name), best
 
     def _acquisition(

@@ -29,6 +29,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.fit_cache import FitCache
 from surrogates.registry import Registry
 
 PERTURBATION = "perturbation"
@@ -56,6 +57,7 @@ class DecisionState:
         surrogate: Name of the forward model, for recommenders that fit one.
         level: Nominal probability of the bounds that are stated.
         missed: Share of the designed picks of each past round whose results were outside their bounds.
+        cache: Where fits are kept, and looked up.
     """
 
     measured: Screen
@@ -67,6 +69,7 @@ class DecisionState:
     surrogate: str = "interaction"
     level: float = 0.9
     missed: tuple[float, ...] = ()
+    cache: FitCache | None = None
 
     @cached_property
     def utility(self) -> Float[Tensor, "n"]:

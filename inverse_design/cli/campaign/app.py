@@ -8,7 +8,8 @@ from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, PlateOptions, Stated
 from inverse_design.cli.console import examples
-from inverse_design.cli.options import RUN, Output, Planning, Reading, RunWords
+from inverse_design.cli.options import RUN, NoCache, Output, Planning, Reading, RunWords
+from surrogates.fit_cache import USER_CACHE
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
@@ -57,7 +58,7 @@ def create(
 @campaign.command(
     help_epilogue=examples("campaign ask -n 24 -o batch.csv", "campaign ask --recommender log_improvement")
 )
-def ask(
+def ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     *,
     count: _Count = None,
     recommender: str | None = None,
@@ -65,6 +66,7 @@ def ask(
     more: bool = False,
     json: bool = False,
     planning: Planning = _PLANNING,
+    no_cache: NoCache = False,
     place: CampaignPlace = _PLACE,
     run: RunWords = RUN,
 ) -> None:
@@ -77,6 +79,7 @@ def ask(
         more: Propose a further round beside the open one.
         json: Print everything as JSON, and nothing else.
         planning: What happens before it begins.
+        no_cache: Fit anew, and keep no fit.
         place: Which campaign.
         run: What was typed.
     """
@@ -91,6 +94,7 @@ def ask(
         destination=output,
         as_json=json,
         planning=planning,
+        cache=None if no_cache else USER_CACHE,
     )
 
 
@@ -214,16 +218,17 @@ def withdraw(first: str, /, *others: str, reason: str = "", place: CampaignPlace
 
 
 @campaign.command(help_epilogue=examples("campaign status", "campaign status --quick"))
-def status(*, quick: bool = False, place: CampaignPlace = _PLACE) -> None:
+def status(*, quick: bool = False, no_cache: NoCache = False, place: CampaignPlace = _PLACE) -> None:
     """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
 
     Args:
         quick: Do not plan a round for the advice.
+        no_cache: Fit anew, and keep no fit.
         place: Which campaign.
     """
     from inverse_design.cli.campaign.report import run_status
 
-    run_status(place=place, quick=quick)
+    run_status(place=place, quick=quick, cache=None if no_cache else USER_CACHE)
 
 
 @campaign.command(help_epilogue=examples("campaign report campaign.html"))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pandas as pd
 import torch
@@ -21,6 +22,7 @@ from inverse_design.cli.outputs import PAGE_ENDING, check_writable
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import some_of
 from surrogates.evaluation.intervals import Row
+from surrogates.fit_cache import FitCache
 
 _BOUNDED = ("predicted", "lower", "upper")
 # These stand in every row alike, or speak to programs.
@@ -125,9 +127,9 @@ def say_what_is_open(console: Console, campaign: Campaign) -> None:
     say(console, to_come if still else "the round is complete: ask for the next")
 
 
-def run_status(*, place: CampaignPlace, quick: bool) -> None:
+def run_status(*, place: CampaignPlace, quick: bool, cache: FitCache | None) -> None:
     """Print where a campaign stands, and whether another round is worth it."""
-    campaign = open_campaign(place)
+    campaign = replace(open_campaign(place), cache=cache)
     status = campaign.status()
     console = output()
     show_facts(console, facts_of(campaign, status))

@@ -1,7 +1,7 @@
 """The verbs ``campaign ask``, ``order``, ``tell`` and ``withdraw``, ``retract`` and ``correct``."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 from rich.console import Console
@@ -22,9 +22,10 @@ from inverse_design.cli.outputs import check_writable, manifest, table_endings, 
 from inverse_design.cli.plans import rows_of, settled, show_json
 from inverse_design.recommend.protocol import PERTURBATION
 from surrogates.errors import DataError, some_of
+from surrogates.fit_cache import FitCache
 
 
-def run_ask(
+def run_ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     run: Run,
     *,
     place: CampaignPlace,
@@ -34,12 +35,13 @@ def run_ask(
     destination: str | None,
     as_json: bool,
     planning: Planning,
+    cache: FitCache | None,
 ) -> None:
     """Propose a round, or give the open one out again."""
     written = (
         None if destination is None else check_writable(destination, endings=table_endings(), force=run.force)
     )
-    campaign = open_campaign(place)
+    campaign = replace(open_campaign(place), cache=cache)
     wanted = campaign.settings.batch_size if count is None else count
     if not settled(campaign.plan(wanted, recommender, more=more), planning, as_json=as_json):
         return

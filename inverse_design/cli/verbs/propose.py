@@ -31,6 +31,7 @@ from inverse_design.value_tables import WEIGHT_COLUMNS, names_a_file, read_value
 from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
+from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.public_law import BORROWED
 from surrogates.summary import printable
 
@@ -93,7 +94,8 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     )
     if not settled(foreseen, planning, as_json=as_json):
         return
-    answer = solve(screen, wanted, asking, constraints, engine=engine)
+    cache = None if running.no_cache else USER_CACHE
+    answer = solve(screen, wanted, asking, constraints, engine=engine, cache=cache)
     console, written = output(), list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
     known = manifest(run, screen, seed=asking.seed, settings=settings)
@@ -148,6 +150,7 @@ def solve(
     constraints: Constraints,
     *,
     engine: Engine | None = None,
+    cache: FitCache | None = USER_CACHE,
 ) -> Answer:
     """Fit the model and search, showing progress on a terminal."""
     prior = _read_prior(asking.prior)
@@ -166,6 +169,7 @@ def solve(
             engine=engine,
             seed=asking.seed,
             progress=view,
+            cache=cache,
         )
     return Answer(screen, target, asking, proposal)
 

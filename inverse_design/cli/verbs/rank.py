@@ -21,6 +21,7 @@ from inverse_design.ranking import Ranking, rank
 from inverse_design.targets import read_target
 from inverse_design.value_tables import names_a_file
 from surrogates.data.screen import Screen
+from surrogates.fit_cache import USER_CACHE
 
 _OUTCOMES = ("distance", "projection")
 _ALL_BUT_NOTHING = 0.999  # of the gain of the best set
@@ -81,6 +82,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             standardise=valuing.standardise,
             seed=valuing.seed,
             progress=view,
+            cache=None if valuing.no_cache else USER_CACHE,
         )
     console = output()
     settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}

@@ -1,0 +1,28 @@
+"""The verb ``cache`` of the command line: what is kept of earlier fits."""
+
+from cyclopts import App
+
+from inverse_design.cli.console import examples, output, say, show_facts
+from surrogates.fit_cache import USER_CACHE, VARIABLE
+
+cache = App(
+    name="cache", help="Fits that are kept, so that the next question on the same data takes the search alone."
+)
+
+
+@cache.command(help_epilogue=examples("cache info"))
+def info() -> None:
+    """Say where fits are kept, how many, and how large they are."""
+    count, size = USER_CACHE.size()
+    facts = {
+        "folder": f"{USER_CACHE.place} ({VARIABLE} names another one)",
+        "fits": f"{count:,}",
+        "size": f"{size / 1e6:,.1f} MB of at most {USER_CACHE.limit / 1e6:,.0f}; those unused for longest go",
+    }
+    show_facts(output(), facts)
+
+
+@cache.command(help_epilogue=examples("cache clear"))
+def clear() -> None:
+    """Delete all fits that are kept; they are made anew where they are needed."""
+    say(output(), f"deleted {USER_CACHE.clear():,} fits in {USER_CACHE.place}")
