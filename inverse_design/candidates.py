@@ -196,7 +196,8 @@ class Inquiry:
     seed: int  # fixes everything that is random
 
     @cached_property
-    def _stated(self) -> StatedErrors:
+    def stated(self) -> StatedErrors:
+        """The surrogate and its cross-fits, which state their errors."""
         return StatedErrors.of(self.fitted)
 
     def place(
@@ -231,7 +232,7 @@ class Inquiry:
         if self.question.standard_errors is not None:
             variance = self.question.standard_errors[self.aligned.columns].square()
         screen, held_out = self.question.training, self.fitted.evidence.get(SEEN_DOUBLE)
-        rows = first_rows(objective, likelihood.log_prior, self._stated, self.space, placed.found, seed=self.seed)
+        rows = first_rows(objective, likelihood.log_prior, self.stated, self.space, placed.found, seed=self.seed)
         try:
             noise = replicates(self.aligned, screen, held_out, variance=variance, seed=self.seed)
             return RowLaw.learn(rows, noise, self.level)
@@ -244,7 +245,7 @@ class Inquiry:
         if doubt:
             made = made * DOUBTED
         if law is not None:
-            found = row_bounds(self.objective, self._stated.whole, batch, made, law)
+            found = row_bounds(self.objective, self.stated.whole, batch, made, law)
         else:
             found = outcome_bounds(self.objective, self.fitted, batch, self.level)
             found = with_makers(found, made, self.level) if found.name == DISTANCE else found

@@ -32,6 +32,10 @@ from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
 from surrogates.uncertainty.posterior import Interval
 
+__all__ = [
+    "AUTOMATIC", "FitCache", "Prediction", "ScreenFit", "SurrogateLike", "calibrated_fit", "fit", "surrogate_of",
+]  # fmt: skip
+
 AUTOMATIC = "automatic"
 SurrogateLike: TypeAlias = str | Surrogate | Regressor | None
 

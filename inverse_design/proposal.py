@@ -297,7 +297,9 @@ def _propose(
         fitted=fitted,
         target=question.target,
         notes=tuple(sorted(notes, key=lambda note: not note.startswith("warning"))),
-        spread=spread_table(decompose(fitted, batch, question.training), table["perturbation"], aligned.columns),
+        spread=spread_table(
+            decompose(inquiry.stated.whole, batch, question.training), table["perturbation"], aligned.columns
+        ),
         baselines=nothing,
         level=level,
         inverse_set=placed.inverse_set,

@@ -208,7 +208,9 @@ class Decomposition:
         return self.epistemic + self.aleatoric
 
 
-def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen) -> Decomposition:
+def decompose(
+    fitted: FittedCalibrated | FittedStatedErrors, batch: PerturbationBatch, screen: Screen
+) -> Decomposition:
     """Take the uncertainty of predictions apart.
 
     The total is what the surrogate states of its errors, see above: held-out errors hold both parts. What the
@@ -216,17 +218,19 @@ def decompose(fitted: FittedCalibrated, batch: PerturbationBatch, screen: Screen
     sum is the variance of the mixture of Lakshminarayanan 2017.)
 
     Args:
-        fitted: A surrogate with its error models and held-out predictions.
+        fitted: A surrogate with its error models and held-out predictions; or as it states its errors, if that
+            was learnt already.
         batch: Perturbations.
         screen: What it was fitted to, for the standard errors.
 
     Returns:
         The parts.
     """
-    total = state_errors(fitted).predict(batch).variance
+    stated = fitted if isinstance(fitted, FittedStatedErrors) else state_errors(fitted)
+    total = stated.predict(batch).variance
     # The noise was measured: whatever else is found, it stays.
     noise = torch.minimum(measurement_variance(screen), total)
-    epistemic = torch.minimum(_epistemic(fitted, batch), total - noise)
+    epistemic = torch.minimum(_epistemic(stated.fitted, batch), total - noise)
     return Decomposition(epistemic, total - epistemic, noise)
 
 
