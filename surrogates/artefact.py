@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as to_bytes
 from torch import Tensor
 
 from surrogates.artefact_types import Json, decode, encode
@@ -28,6 +27,10 @@ from surrogates.whole_file import write_whole
 FORMAT = 1
 _KIND = "inverse-design artefact"
 _LARGEST_DOCUMENT = 90_000_000  # bytes; a safetensors header ends at 100 MB
+_DTYPES = {
+    torch.bool: "BOOL", torch.uint8: "U8", torch.int8: "I8", torch.int16: "I16", torch.int32: "I32",
+    torch.int64: "I64", torch.float16: "F16", torch.bfloat16: "BF16", torch.float32: "F32", torch.float64: "F64",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -105,8 +108,8 @@ def save_fitted(fitted: Fitted | FittedAcrossContexts | FittedCells, path: Path,
         raise DataError(
             f"the names in the model fill {len(text)} bytes, more than {_LARGEST_DOCUMENT}; fit to fewer"
         )
-    content = _with_sorted_header(to_bytes(tensors, {"kind": _KIND, "format": str(FORMAT), "document": text}))
-    write_whole(path, lambda temporary: temporary.write_bytes(content))
+    metadata = {"kind": _KIND, "format": str(FORMAT), "document": text}
+    write_whole(path, lambda temporary: _write(temporary, tensors, metadata))
 
 
 def load_fitted(path: Path) -> Fitted:
@@ -182,12 +185,24 @@ def read_origin(path: Path) -> Origin:
     return origin
 
 
-def _with_sorted_header(content: bytes) -> bytes:
-    """Make equal models equal files: safetensors writes its metadata in an order that changes by call."""
-    start = 8 + int.from_bytes(content[:8], "little")
-    header = json.dumps(json.loads(content[8:start]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)  # tensors are aligned
-    return len(header).to_bytes(8, "little") + header + content[start:]
+def _write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file without a copy of any tensor; equal models make equal files."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].itemsize, int(name)))  # so that all are aligned
+    header: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name in names:
+        begin, end = end, end + tensors[name].nbytes
+        header[name] = {
+            "dtype": _DTYPES[tensors[name].dtype],
+            "shape": list(tensors[name].shape),
+            "data_offsets": [begin, end],
+        }
+    text = json.dumps(header, sort_keys=True, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as stream:
+        stream.write(len(text).to_bytes(8, "little") + text)
+        for name in names:
+            stream.write(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _kind_of(fitted: object) -> str:

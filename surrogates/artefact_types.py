@@ -158,8 +158,7 @@ class _Encoder:
                 raise DataError(
                     f"{where} is a {tensor.dtype} tensor of layout {tensor.layout}; take a dense, real one"
                 )
-            # A copy: views of one storage, expanded or strided ones among them, cannot be written as they are.
-            plain = tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+            plain = tensor.detach().cpu().contiguous()  # a copy only of what is expanded or strided
             self._names[id(tensor)] = str(len(self._tensors)), tensor
             self._tensors[str(len(self._tensors))] = plain
         return self._names[id(tensor)][0]

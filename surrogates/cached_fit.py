@@ -113,8 +113,8 @@ def _spelled(value: object) -> object:
     if kind is float:
         content = repr(value)
     elif isinstance(value, Tensor):
-        array = value.detach().cpu().contiguous().numpy()
-        content = [str(value.dtype), list(value.shape), hashlib.sha256(array.tobytes()).hexdigest()]
+        held = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+        content = [str(value.dtype), list(value.shape), hashlib.sha256(held).hexdigest()]
     elif isinstance(value, pd.DataFrame):
         rows = pd.util.hash_pandas_object(value).to_numpy().tobytes()
         content = [*map(str, value.columns), *map(str, value.dtypes), hashlib.sha256(rows).hexdigest()]

@@ -98,7 +98,8 @@ class SearchTask:
         tensors: dict[str, Tensor] = {}
         document = json.dumps(encode(self, tensors, where="search task"), allow_nan=False, sort_keys=True)
         # One entry: the order of several in the header of a safetensors file is left to chance.
-        return to_bytes(tensors, {_KIND: document})
+        # Copies: safetensors refuses views of one storage.
+        return to_bytes({name: each.clone() for name, each in tensors.items()}, {_KIND: document})
 
     @classmethod
     def unpack(cls, content: bytes) -> "SearchTask":

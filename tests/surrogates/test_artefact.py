@@ -419,3 +419,27 @@ def test_an_expanded_table_is_stored_whole(tmp_path: Path) -> None:
     assert fitted.rows.stride()[0] == 0
     save_fitted(fitted, tmp_path / "model", origin=_origin())
     assert torch.equal(load_fitted(tmp_path / "model").rows, fitted.rows)  # type: ignore[attr-defined]
+
+
+def test_files_are_what_safetensors_writes(tmp_path: Path) -> None:
+    base = torch.arange(12, dtype=torch.float64)
+    views = (base[2:5], base.reshape(3, 4).T, base[:1].expand(2, 3), base.new_zeros(0, 3), base[0] == 0)
+    kinds = ("uint8", "int8", "int16", "int32", "int64", "float16", "bfloat16", "float32")
+    values = (*views, *(base.to(getattr(torch, kind)) for kind in kinds))
+    save_fitted(_elsewhere(values), tmp_path / "model", origin=_origin())
+    tensors, head = _taken_apart(tmp_path / "model")
+    assert _taken_apart_bytes(to_bytes(tensors, head)) == _taken_apart_bytes((tmp_path / "model").read_bytes())
+    again = load_fitted(tmp_path / "model").extra  # type: ignore[attr-defined]
+    assert [each.dtype for each in again] == [each.dtype for each in values]
+    assert all(torch.equal(*pair) for pair in zip(again, values, strict=True))
+
+
+def _taken_apart_bytes(content: bytes) -> dict[str, object]:
+    """Read a file by its specification: the name of each tensor, its type, shape and bytes."""
+    start = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:start])
+    found: dict[str, object] = {"metadata": header.pop("__metadata__")}
+    for name, each in header.items():
+        begin, end = (start + offset for offset in each["data_offsets"])
+        found[name] = each["dtype"], each["shape"], content[begin:end]
+    return found
