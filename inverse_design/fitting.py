@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inverse_design.candidates import borrows
 from inverse_design.screens import ScreenLike, as_screen
-from surrogates.cached_fit import cached_fit
+from surrogates.cached_fit import cached_fit, fit_key
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -33,7 +33,8 @@ from surrogates.uncertainty.conformal.quantiles import require_level
 from surrogates.uncertainty.posterior import Interval
 
 __all__ = [
-    "AUTOMATIC", "FitCache", "Prediction", "ScreenFit", "SurrogateLike", "calibrated_fit", "fit", "surrogate_of",
+    "AUTOMATIC", "FitCache", "Prediction", "ScreenFit", "SurrogateLike", "calibrated_fit", "fit", "is_kept",
+    "surrogate_of",
 ]  # fmt: skip
 
 AUTOMATIC = "automatic"
@@ -68,11 +69,23 @@ def calibrated_fit(
     ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: they take
     further fits, of the same model or of those that know descriptors: most of the time of a large screen.
     """
+    return cached_fit(_configuration(stated, unseen=unseen), screen, seed=seed, cache=cache)
+
+
+def is_kept(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, cache: FitCache | None) -> bool:
+    """Tell whether :func:`calibrated_fit` of the same is kept, so that it takes no time worth planning."""
+    if cache is None or not cache.place.is_dir():
+        return False
+    key = fit_key(_configuration(stated, unseen=unseen), screen, seed=seed)
+    return key is not None and cache.holds(key)
+
+
+def _configuration(stated: SurrogateLike, *, unseen: bool) -> Automatic | Calibrated:
     surrogate = surrogate_of(stated) or Automatic()
-    if not isinstance(surrogate, Calibrated):
-        whole = surrogate if isinstance(surrogate, Automatic) else Automatic((surrogate,), unseen=())
-        surrogate = whole if unseen else replace(whole, unseen=None)
-    return cached_fit(surrogate, screen, seed=seed, cache=cache)
+    if isinstance(surrogate, Calibrated):
+        return surrogate
+    whole = surrogate if isinstance(surrogate, Automatic) else Automatic((surrogate,), unseen=())
+    return whole if unseen else replace(whole, unseen=None)
 
 
 @dataclass(frozen=True)

@@ -217,7 +217,8 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     read, wanted = as_stated(screen, target, standardise=standardise)
     asking = partial(Answerable.of, order=order, objective=objective, constraints=constraints, prior=prior)
     asked, tamed = asking(read, wanted), tamed_screen(read, wanted)
-    course = asked.outline(surrogate, engine, again=tamed is not None).price().begin(progress)
+    outline = asked.outline(surrogate, engine, again=tamed is not None, seed=seed, cache=cache)
+    course = outline.price().begin(progress)
     solve = partial(
         _propose,
         top=top,

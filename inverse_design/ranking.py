@@ -260,7 +260,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         standardise=standardise,
     )
     question, batch, prices, done = asked.question, asked.batch, asked.prices, asked.done
-    course = asked.outline(surrogate).price().begin(progress)
+    course = asked.outline(surrogate, seed=seed, cache=cache).price().begin(progress)
     objective = ScreenObjective.of(question.target, question.training)
     with course.stage():
         fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed, cache=cache)

@@ -69,6 +69,10 @@ class FitCache:
                 say_once(f"a fit in {shown(str(self.place))} is damaged and not used; fitting anew")
         return None
 
+    def holds(self, key: str) -> bool:
+        """Tell whether there is a file of that key, without reading it."""
+        return bool(self._files(key))
+
     def keep(self, key: str, write: Callable[[Path], object]) -> None:
         """Keep a fit in place of others of its key, and make room for it.
 

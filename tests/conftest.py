@@ -27,11 +27,15 @@ torch.set_num_threads(1)
 # Heads of logs that tests have seen are not those of the user who runs them.
 _STATE = tempfile.TemporaryDirectory(prefix="inverse-design-state-")  # deleted when the tests end
 os.environ["XDG_STATE_HOME"] = _STATE.name
-# Nor are fits that tests keep, or find, those of that user.
-os.environ["INVERSE_DESIGN_CACHE"] = f"{_STATE.name}/fits"
+os.environ["INVERSE_DESIGN_CACHE"] = f"{_STATE.name}/fits"  # nor are the fits that tests keep or find
 
 settings.register_profile("project", deadline=None, max_examples=50, derandomize="CI" in os.environ)
 settings.load_profile("project")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    # No test finds what another one has fitted.
+    os.environ["INVERSE_DESIGN_CACHE"] = f"{_STATE.name}/fits-{hash(item.nodeid)}"
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError
-from inverse_design.fitting import SurrogateLike
+from inverse_design.fitting import SurrogateLike, is_kept
 from inverse_design.planning.plan import Outline, Plan
 from inverse_design.planning.work import ranking_outline
 from inverse_design.problem.batch_wide import refuse_batch_wide
@@ -32,9 +32,10 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.fit_cache import USER_CACHE, FitCache
 
 
-def plan_ranking(
+def plan_ranking(  # noqa: PLR0913 - as the verb
     screen: ScreenLike,
     target: TargetLike,
     experiments: Sequence[str | Perturbation],
@@ -44,6 +45,8 @@ def plan_ranking(
     constraints: Constraints | Sequence[Constraint] | None = None,
     surrogate: SurrogateLike = None,
     standardise: bool = False,
+    seed: int = 0,
+    cache: FitCache | None = USER_CACHE,
 ) -> Plan:
     """Say what a ranking will cost, before anything is fitted.
 
@@ -56,6 +59,8 @@ def plan_ranking(
         constraints: What may be done.
         surrogate: The forward model.
         standardise: Whether each readout counts in units of its own.
+        seed: Fixes the folds of the fit.
+        cache: Where fits are kept: one that was made before takes no time.
 
     Returns:
         The stages with their seconds on this machine, and the memory that they take.
@@ -72,7 +77,7 @@ def plan_ranking(
         constraints=constraints,
         standardise=standardise,
     )
-    return asked.outline(surrogate).price()
+    return asked.outline(surrogate, seed=seed, cache=cache).price()
 
 
 @dataclass(frozen=True)
@@ -125,10 +130,11 @@ class ListedExperiments:
         alone = self.question.training.single_rows >= 0
         return bool((~alone[self.batch.genes.clamp(min=0)] & self.batch.present).any())
 
-    def outline(self, surrogate: SurrogateLike) -> Outline:
+    def outline(self, surrogate: SurrogateLike, *, seed: int, cache: FitCache | None) -> Outline:
         """Lay out how it is ranked."""
-        count = int((~self.done).sum())
-        return ranking_outline(self.question, count, surrogate=surrogate, unseen=self.unseen)
+        count, unseen = int((~self.done).sum()), self.unseen
+        kept = is_kept(self.question.training, surrogate, unseen=unseen, seed=seed, cache=cache)
+        return ranking_outline(self.question, count, surrogate=surrogate, unseen=unseen, kept=kept)
 
 
 def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.fitting import SurrogateLike
+from inverse_design.fitting import SurrogateLike, is_kept
 from inverse_design.planning.plan import Outline, Plan
 from inverse_design.planning.work import proposal_outline
 from inverse_design.problem.batch_wide import refuse_batch_wide
@@ -36,9 +36,10 @@ from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.search.api import Engine, need_not_be_made
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.screen import Screen
+from surrogates.fit_cache import USER_CACHE, FitCache
 
 
-def plan(
+def plan(  # noqa: PLR0913 - as the verb
     screen: ScreenLike,
     target: TargetLike,
     *,
@@ -47,7 +48,9 @@ def plan(
     constraints: Constraints | Sequence[Constraint] | None = None,
     surrogate: SurrogateLike = None,
     standardise: bool = False,
+    seed: int = 0,
     engine: Engine | None = None,
+    cache: FitCache | None = USER_CACHE,
 ) -> Plan:
     """Say what a proposal will cost, before anything is fitted.
 
@@ -62,7 +65,9 @@ def plan(
         constraints: What may be proposed.
         surrogate: The forward model.
         standardise: Whether each readout counts in units of its own.
+        seed: Fixes everything that is random.
         engine: Where the search runs.
+        cache: Where fits are kept: one that was made before takes no time.
 
     Returns:
         The stages with their seconds on this machine, and the memory that they take.
@@ -73,7 +78,8 @@ def plan(
     """
     read, wanted = as_stated(screen, target, standardise=standardise)
     asked = Answerable.of(read, wanted, order=order, objective=objective, constraints=constraints, prior=None)
-    return asked.outline(surrogate, engine, again=tamed_screen(read, wanted) is not None).price()
+    again = tamed_screen(read, wanted) is not None
+    return asked.outline(surrogate, engine, again=again, seed=seed, cache=cache).price()
 
 
 def as_stated(screen: ScreenLike, target: TargetLike, *, standardise: bool) -> tuple[Screen, str | Target]:
@@ -121,7 +127,15 @@ class Answerable:
         turns = objective is None and isinstance(chosen, TargetLikelihood) and need_not_be_made(question, space)
         return cls(screen, question, space, aligned, chosen, weights, turns)
 
-    def outline(self, surrogate: SurrogateLike, engine: Engine | None, *, again: bool) -> Outline:
+    def outline(
+        self,
+        surrogate: SurrogateLike,
+        engine: Engine | None,
+        *,
+        again: bool,
+        seed: int,
+        cache: FitCache | None,
+    ) -> Outline:
         """Lay out how it is answered; ``again`` if an outlying condition is brought to the usual size, too."""
         workers = 1 if engine is None else engine.workers
         return proposal_outline(
@@ -132,6 +146,7 @@ class Answerable:
             by_turns=self.by_turns,
             workers=workers,
             again=again,
+            kept=is_kept(self.question.training, surrogate, unseen=False, seed=seed, cache=cache),
         )
 
 

@@ -49,6 +49,7 @@ def proposal_outline(
     by_turns: bool,
     workers: int = 1,
     again: bool = False,
+    kept: bool = False,
 ) -> Outline:
     """Outline a proposal.
 
@@ -60,6 +61,7 @@ def proposal_outline(
         by_turns: Whether two searches fill the list by turns.
         workers: Processes that share the search.
         again: Whether all of it is done once more, with an outlying condition at the usual size.
+        kept: Whether the fit was made before, and is only read.
     """
     sizes = Sizes.of(question.training)
     entries = len(space.entries)
@@ -70,7 +72,7 @@ def proposal_outline(
     terms = sizes.terms(entries=entries, asked=asked, candidates=pairs, held_out=held_out)
     search = "search by turns" if by_turns and sizes.doubles else "search"
     stages = {
-        "fit": fit_work(sizes, surrogate),
+        "fit": [] if kept else fit_work(sizes, surrogate),
         "search": [
             Work(search, terms, 1 / workers),
             *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
@@ -100,11 +102,13 @@ def _sets(space: CombinationSpace, objective: Objective, order: int, terms: Mapp
     return Work("search of listed sets", {**terms, "sets": float(scored)})
 
 
-def ranking_outline(question: Problem, experiments: int, *, surrogate: SurrogateLike, unseen: bool) -> Outline:
-    """Outline a ranking of a list of experiments."""
+def ranking_outline(
+    question: Problem, experiments: int, *, surrogate: SurrogateLike, unseen: bool, kept: bool = False
+) -> Outline:
+    """Outline a ranking of a list of experiments; ``kept`` if the fit was made before."""
     sizes = Sizes.of(question.training)
     stages = {
-        "fit": fit_work(sizes, surrogate, unseen=unseen),
+        "fit": [] if kept else fit_work(sizes, surrogate, unseen=unseen),
         "values": [value_work(sizes, question, experiments)],
     }
     said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {experiments:,} experiments"

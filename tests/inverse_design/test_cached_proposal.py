@@ -12,6 +12,7 @@ from strategies.worlds import command
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.fitting import fit
+from inverse_design.planning.question import plan
 from inverse_design.problem.constraints import Constraints
 from inverse_design.proposal import propose
 from inverse_design.ranking import rank
@@ -58,6 +59,9 @@ def test_another_question_on_the_same_data_fits_nothing(kept: FitCache, fits: li
         assert each.spread.to_csv() == plain.spread.to_csv()
         assert each.notes == plain.notes
     propose(screen(), {"r1": 2.0}, **ask, constraints=Constraints(excluded=("G00",)), cache=kept)  # type: ignore[arg-type]
+    foreseen = [plan(screen(), STATE, surrogate="additive", cache=each).stages[0] for each in (None, kept)]
+    assert [each.name for each in foreseen] == ["fit", "fit"]
+    assert foreseen[0].seconds > foreseen[1].seconds == 0
     ranked, again = (rank(screen(), STATE, NEW, surrogate="additive", cache=each) for each in (kept, None))
     assert len(fits) == 3
     assert ranked.table.to_csv() == again.table.to_csv()

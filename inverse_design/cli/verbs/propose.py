@@ -82,6 +82,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         screen = one_context(read, context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
+    cache = None if running.no_cache else USER_CACHE
     foreseen = plan(
         screen,
         wanted,
@@ -90,11 +91,12 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         constraints=constraints,
         surrogate=asking.model,
         standardise=asking.standardise,
+        seed=asking.seed,
         engine=engine,
+        cache=cache,
     )
     if not settled(foreseen, planning, as_json=as_json):
         return
-    cache = None if running.no_cache else USER_CACHE
     answer = solve(screen, wanted, asking, constraints, engine=engine, cache=cache)
     console, written = output(), list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}

@@ -57,6 +57,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             cost_col=listing.cost_column,
             sep=reading.sep,
         )
+    cache = None if valuing.no_cache else USER_CACHE
     foreseen = plan_ranking(
         screen,
         wanted,
@@ -66,6 +67,8 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         constraints=constraints,
         surrogate=valuing.model,
         standardise=valuing.standardise,
+        seed=valuing.seed,
+        cache=cache,
     )
     if not settled(foreseen, planning, as_json=as_json):
         return
@@ -82,7 +85,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             standardise=valuing.standardise,
             seed=valuing.seed,
             progress=view,
-            cache=None if valuing.no_cache else USER_CACHE,
+            cache=cache,
         )
     console = output()
     settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}
