@@ -70,3 +70,8 @@ def some_of(texts: Iterable[str], most: int = 8, *, sep: str = ", ") -> str:
 def listed(names: Iterable[object], *, most: int = 5) -> str:
     """Write the first of some names, each as :func:`shown` does, and how many more there are."""
     return some_of([shown(str(name)) for name in names], most)
+
+
+def printable(text: object) -> str:
+    """Replace what could steer a terminal."""
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(text))

@@ -53,11 +53,6 @@ def _rest(count: int) -> str:
     return f"<div>and {count:,} more rows</div>" if count > 0 else ""
 
 
-def printable(text: object) -> str:
-    """Replace what could steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
-
-
 def counted(items: Sequence[str], *, shown: int = _SHOWN) -> str:
     """List the first of some names, and how many more there are."""
     return some_of(map(repr, items), shown)

@@ -21,7 +21,7 @@ from rich.text import Text
 
 from inverse_design.errors import masked
 from inverse_design.planning.course import LOG, Pace, in_words
-from surrogates.summary import printable
+from surrogates.errors import printable
 
 PROGRAM = "inverse-design"
 _LABEL = 10

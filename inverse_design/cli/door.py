@@ -25,9 +25,8 @@ from cyclopts import CycloptsError
 
 from inverse_design.cli.console import PROGRAM, ReaderLeftError, Run, complaints, say
 from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
-from surrogates.errors import SurrogatesError
+from surrogates.errors import SurrogatesError, printable
 from surrogates.registry import installed_version
-from surrogates.summary import printable
 from surrogates.whole_file import write_whole
 
 DONE, USAGE, REFUSED, NOTHING, FAULT, INTERRUPTED, TERMINATED = 0, 2, 3, 4, 70, 130, 143

@@ -10,7 +10,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from surrogates.summary import printable
+from surrogates.errors import printable
 
 _GAP, _NARROW_GAP = 2, 1
 

@@ -20,8 +20,7 @@ from inverse_design.problem.objective import DISTANCE
 from inverse_design.problem.target import AlignedProfile, ProfileTarget
 from inverse_design.proposal import Proposal
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import DataError
-from surrogates.summary import printable
+from surrogates.errors import DataError, printable
 
 _ROW, _AROUND = 0.24, 1.2  # inches: of a line, and of all that stands around the lines
 _MANY = 2000  # marks that are drawn as an image

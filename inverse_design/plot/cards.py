@@ -12,9 +12,9 @@ from inverse_design.plot.style import BLUE, INK, LINES, ORANGE, interval, name_l
 from inverse_design.validate.forward import RATIO, verdict
 from inverse_design.validate.judged import Bin
 from inverse_design.validate.replay import FOUND
+from surrogates.errors import printable
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.metrics import exact_binomial_interval
-from surrogates.summary import printable
 
 _WIDTH, _ROW, _AROUND = 7.6, 0.22, 1.3  # inches: of a figure, of a line, and of all that stands around the lines
 _TICKS = (1 / 4, 1 / 2, 1.0, 2.0, 4.0)  # of ratios

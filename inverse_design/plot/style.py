@@ -14,8 +14,8 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from surrogates.errors import printable
 from surrogates.evaluation.intervals import Row
-from surrogates.summary import printable
 from surrogates.whole_file import write_whole
 
 _CREATOR = "inverse-design"

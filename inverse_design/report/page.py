@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from inverse_design.spreadsheets import csv_text
-from surrogates.summary import printable
+from surrogates.errors import printable
 from surrogates.whole_file import write_whole
 
 _MOST_ROWS = 200  # of a table that is shown; the download has more

@@ -31,9 +31,9 @@ from inverse_design.value_tables import WEIGHT_COLUMNS, names_a_file, read_value
 from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
+from surrogates.errors import printable
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.public_law import BORROWED
-from surrogates.summary import printable
 
 REAL, REAL_TARGET = "norman2019_expr", "CEBPE+KLF1"
 _GENES, _DOUBLES = 40, 120
