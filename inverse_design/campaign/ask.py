@@ -26,13 +26,11 @@ from inverse_design.campaign.wells import (
 from inverse_design.errors import NothingToProposeError, PlanError, SpaceError
 from inverse_design.planning.costs import Costs, Sizes
 from inverse_design.planning.plan import Outline, Work
-from inverse_design.planning.work import fit_notes, fit_work
 from inverse_design.problem.batch_wide import BatchWide, batch_wide, levels_of
 from inverse_design.problem.constraints import Constraint, Constraints, read_constraint
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target, is_state
-from inverse_design.recommend.gains import SHORT_LIST
 from inverse_design.recommend.pair_hits import default_recommender, recommend_within
 from inverse_design.recommend.protocol import (
     PERTURBATION,
@@ -245,6 +243,9 @@ def round_outline(
     recommender: Recommender | str | None, count: int, state: DecisionState, settings: CampaignSettings
 ) -> Outline:
     """Outline what choosing a round will cost; of a recommender of another package nothing is known."""
+    from inverse_design.planning.work import fit_notes, fit_work  # noqa: PLC0415 - models take seconds to import
+    from inverse_design.recommend.gains import SHORT_LIST  # noqa: PLC0415 - the same
+
     screen = state.measured
     sizes, space = Sizes.of(screen), state.candidates
     what = f"a round of {count} after {sizes.conditions:,} conditions on {sizes.readouts:,} readouts"

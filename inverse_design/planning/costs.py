@@ -19,7 +19,6 @@ import torch
 
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
-from surrogates.models.wrappers.calibrated import Calibrated
 
 TABLE = "costs.json"
 Coefficients = Mapping[str, float]  # what one of each term costs
@@ -45,6 +44,8 @@ class Sizes:
 
     def terms(self, **further: SupportsFloat) -> dict[str, float]:
         """Name all sizes; pairs and probes are those by which error models are chosen."""
+        from surrogates.models.wrappers.calibrated import Calibrated  # noqa: PLC0415 - models take seconds to import
+
         folds, probes = Calibrated.folds, Calibrated.probes
         known: dict[str, SupportsFloat] = {
             "conditions": self.conditions,
