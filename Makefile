@@ -37,10 +37,10 @@ docs: setup
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs build/docs
 
 bench: setup
-	$(BIN)/inverse-design benchmark retrieval norman2019_expr
-	$(BIN)/inverse-design benchmark forward norman2019_expr
-	$(BIN)/inverse-design benchmark calibration norman2019_expr
-	$(BIN)/inverse-design benchmark reach norman2019_expr
+	$(BIN)/inverse-design benchmark retrieval norman2019_expr --yes
+	$(BIN)/inverse-design benchmark forward norman2019_expr --yes
+	$(BIN)/inverse-design benchmark calibration norman2019_expr --yes
+	$(BIN)/inverse-design benchmark reach norman2019_expr --yes
 	for each in search promise public_law unseen_parts unseen leave_one_drug causal kang contexts conformal_worlds inverse_worlds design_shift replicates scalar_transfer conformal_cost triples public_tables; do $(BIN)/python -m benchmarks $$each || exit 1; done
 
 $(TOOLS)/.installed: Makefile
