@@ -72,7 +72,7 @@ def proposal_outline(
     terms = sizes.terms(entries=entries, asked=asked, candidates=pairs, held_out=held_out)
     search = "search by turns" if by_turns and sizes.doubles else "search"
     stages = {
-        "fit": [] if kept else fit_work(sizes, surrogate),
+        "fit": fit_work(sizes, surrogate, share=0.0 if kept else 1.0),  # it holds its memory in any case
         "search": [
             Work(search, terms, 1 / workers),
             *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
@@ -108,7 +108,7 @@ def ranking_outline(
     """Outline a ranking of a list of experiments; ``kept`` if the fit was made before."""
     sizes = Sizes.of(question.training)
     stages = {
-        "fit": [] if kept else fit_work(sizes, surrogate, unseen=unseen),
+        "fit": fit_work(sizes, surrogate, unseen=unseen, share=0.0 if kept else 1.0),
         "values": [value_work(sizes, question, experiments)],
     }
     said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {experiments:,} experiments"
