@@ -21,7 +21,7 @@ from surrogates.errors import DataError
 from surrogates.whole_file import Fingerprint
 
 VALUES = 2**21  # that are held in memory at a time
-_LEAST_PART = 2**22  # values that are worth a part of their own
+_LEAST_PART = 2**23  # values that are worth a part of their own
 _WORTH = 2  # values that are read for each sum that a part makes: to add the sums takes a tenth of the time
 _UNKNOWN = 2**11  # values of a row, where nothing says how many are stored
 
