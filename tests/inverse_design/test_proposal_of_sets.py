@@ -51,7 +51,7 @@ def test_interactions_are_streamed_or_beamed(monkeypatch: pytest.MonkeyPatch) ->
     few = asked(surrogate=Interaction(components=4, leading=2), top=5)
     assert few.search.certificate.exact
     monkeypatch.setattr(exhaustive, "LISTABLE", 10)
-    monkeypatch.setattr(placement, "_SUMMED", 10)
+    monkeypatch.setattr(placement, "SUMMED", 10)
     many = asked(surrogate=Interaction(components=4, leading=2), top=5)
     assert many.table["perturbation"].tolist() == few.table["perturbation"].tolist()
     assert any(note.startswith("warning: no bound is known for sets of order 3") for note in many.notes)

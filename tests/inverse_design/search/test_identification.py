@@ -185,9 +185,9 @@ def test_too_many_candidates_ask_for_a_seeded_part(monkeypatch: pytest.MonkeyPat
     whole = identify(likelihood, fitted(), space, seed=0)
     monkeypatch.setattr(inverse_set, "FEWEST", 5)
     assert len(identify(likelihood, fitted(), space, seed=0)) == DOUBLES
-    monkeypatch.setattr(inverse_set, "_PAIRS", 8 * space.size)
+    monkeypatch.setattr(inverse_set, "MOST_SCORED", 8 * space.size)
     assert len(identify(likelihood, fitted(), space, seed=0)) == 8
-    monkeypatch.setattr(inverse_set, "_PAIRS", 0)
+    monkeypatch.setattr(inverse_set, "MOST_SCORED", 0)
     steps: list[tuple[int, int]] = []
     one, two = (
         identify(likelihood, fitted(), space, seed=0, progress=lambda *step: steps.append(step)) for _ in range(2)
@@ -203,7 +203,7 @@ def test_too_many_candidates_ask_for_a_seeded_part(monkeypatch: pytest.MonkeyPat
 def test_the_order_of_rows_does_not_matter(fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for which are drawn, nor for the halves into which they are split later."""
     monkeypatch.setattr(inverse_set, "FEWEST", fewest)
-    monkeypatch.setattr(inverse_set, "_PAIRS", 0)
+    monkeypatch.setattr(inverse_set, "MOST_SCORED", 0)
     order = torch.randperm(len(screen()), generator=torch.Generator().manual_seed(3))
     likelihood, space = TargetLikelihood(WHOLE, NONE), space_of("all pairs")
     one, two = (
