@@ -17,3 +17,12 @@ def content_order(values: Float[Tensor, "n g"]) -> Int[Tensor, "n"]:
     size = values.abs().mean(0)
     standard = values / torch.where((size > 0) & size.isfinite(), size, 1.0)
     return standard.mean(1).round(decimals=_DIGITS).argsort(stable=True)
+
+
+def number_rows(ids: Int[Tensor, "n k"]) -> Int[Tensor, "n"]:
+    """Number rows of ids in their order, equal ones alike: many times faster than ``unique`` finds whole rows."""
+    numbers = ids.new_zeros(len(ids))
+    for column in ids.T:
+        kinds, own = column.unique(return_inverse=True)
+        numbers = (numbers * len(kinds) + own).unique(return_inverse=True)[1]
+    return numbers

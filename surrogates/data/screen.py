@@ -217,7 +217,7 @@ class Screen:
             self,
             effects=self.effects[at],
             batch=self.batch.rows(at),
-            contexts=tuple(self.contexts[int(row)] for row in at),
+            contexts=tuple(self.contexts[row] for row in at.tolist()),
             standard_errors=None if self.standard_errors is None else self.standard_errors[at],
             annotations=self.annotations.iloc[at.numpy()].reset_index(drop=True),
         )

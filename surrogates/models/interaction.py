@@ -142,7 +142,7 @@ class FittedInteraction:
         features = self.features.of_batch(batch)
         mean = self.additive.predict(batch).mean + combined[:, None] * features.times(self.weights)
         unknown = sum_over_interventions(self.unknown[:, None], batch)[:, 0]
-        scale = 1 + combined * (features.times(self.root).square().sum(1) + unknown)
+        scale = 1 + combined * (features.squared_lengths(self.root) + unknown)
         covariance = FactorCovariance.independent(self.noise)
         return GaussianPosterior(mean, scale, (covariance,), torch.zeros(len(batch), dtype=torch.int64))
 
@@ -230,7 +230,7 @@ def _posterior(
         mean = prior[:, None] * design.onto(solved)
     else:
         mean = root @ (root.T @ design.onto(residual))
-    left_out = 1 - design.times(root).square().sum(1)
+    left_out = 1 - design.squared_lengths(root)
     noise = _leave_one_out_variance(residual - design.times(mean), left_out) if len(design) else additive.variance
     absent = features.owned < 0
     own_prior = prior[0] if features.sizes[0] else prior.new_zeros(())

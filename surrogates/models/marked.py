@@ -25,6 +25,21 @@ class MarkedDesign:
             total.index_add_(0, rows, weights[columns])
         return total
 
+    def squared_lengths(self, root: Float[Tensor, "p d"]) -> Float[Tensor, "n"]:
+        """Multiply with a matrix, and sum the squares of each row: looked up where its own products are fewer."""
+        if len(self) < len(root):
+            return self.times(root).square().sum(1)
+        products = root @ root.T
+        beside, together = products[:, self.marked :], products[self.marked :, self.marked :]
+        total: Tensor = ((self.rest @ together) * self.rest).sum(1)
+        for rows, columns in self._given:
+            total.index_add_(0, rows, (beside[columns] * self.rest[rows]).sum(1), alpha=2)
+        for one in self.marks.T:
+            for other in self.marks.T:
+                rows = torch.nonzero((one >= 0) & (other >= 0)).flatten()
+                total.index_add_(0, rows, products[one[rows], other[rows]])
+        return total
+
     def onto(self, values: Float[Tensor, "n d"]) -> Float[Tensor, "p d"]:
         """Multiply the transpose with a matrix."""
         own = values.new_zeros(self.marked, values.shape[1])

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.data.canonical import number_rows
+
 
 def dyadic_standard_error(values: Float[Tensor, "n"], nodes: Int[Tensor, "n k"]) -> float:
     """Find the standard error of a mean over rows that are correlated wherever they share a gene.
@@ -38,7 +40,7 @@ def _sum_over_sharing(deviations: Float[Tensor, "n"], nodes: Int[Tensor, "n k"])
         columns = torch.tensor(list(combinations(range(nodes.shape[1]), size)))
         sets = ordered[:, columns]  # (n, number of sets, size)
         held = (sets >= 0).all(2)
-        _, group = sets[held].unique(dim=0, return_inverse=True)
+        group = number_rows(sets[held])
         each = deviations[:, None].expand(held.shape)[held]
         sums = each.new_zeros(int(group.max()) + 1 if len(group) else 0).index_add(0, group, each)
         total += float(sums.square().sum()) * (1 if size % 2 else -1)

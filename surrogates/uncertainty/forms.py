@@ -141,6 +141,14 @@ class FoldProducts:
             yield square, projections, self.grams, self.fold.scale
 
 
+def inner_products(left: Float[Tensor, "n q"], right: Float[Tensor, "m q"], pairs: _Pairs) -> Float[Tensor, "c"]:
+    """Multiply some rows with some others, pair by pair."""
+    if not left.shape[1]:
+        return left.new_zeros(len(pairs[0]))
+    one, other = (_Rows(rows, rows.new_ones(rows.shape[1]), rows[:, :0]) for rows in (left, right))
+    return one.times(other, [pairs])[0]
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Some rows, weighed by ``Sigma^-1 = diag(weight) - V V^T``."""

@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.data.canonical import number_rows
 from surrogates.data.novelty import SEEN_DOUBLE, SEEN_SINGLE, Split, fold_numbers, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -23,7 +24,7 @@ from surrogates.models.wrappers.public_law import BORROWED, SingleSpread, public
 from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, StandardResiduals
-from surrogates.uncertainty.forms import HeldOutFold
+from surrogates.uncertainty.forms import HeldOutFold, inner_products
 from surrogates.uncertainty.selection import FoldTrial
 
 
@@ -57,10 +58,11 @@ class HeldOutFit:
                 f" {len(self.fitted.readouts)}"
             )
         refuse_nan(self.effects)
-        distinct, counts = torch.unique(self.batch.genes, dim=0, return_counts=True)
+        numbers = number_rows(self.batch.genes)
+        counts = numbers.bincount()
         if bool((counts > 1).any()):
             most = int(counts.argmax())
-            label = self.fitted.vocabulary.perturbation(distinct[most]).label
+            label = self.fitted.vocabulary.perturbation(self.batch.genes[numbers == most][0]).label
             raise CalibrationError(
                 f"{label!r} stands in {int(counts[most])} of {len(self.batch)} held-out rows. Cells, wells and"
                 " replicates of one perturbation share its error: intervals calibrated on them hold for more of"
@@ -347,7 +349,7 @@ def _as_sums(
         pairs,
         factors.basis,
         factors.scores[first] * factors.scores[second],
-        scale.side[first] + scale.side[second] + (scale.left[first] * scale.right[second]).sum(1),
+        scale.side[first] + scale.side[second] + inner_products(scale.left, scale.right, (first, second)),
     )
 
 

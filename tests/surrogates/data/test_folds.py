@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.worlds import tiny_screen
 
-from surrogates.data.canonical import content_order
+from surrogates.data.canonical import content_order, number_rows
 from surrogates.data.novelty import fold_numbers, folds_of_doubles
 from surrogates.data.screen import Screen
 
@@ -70,3 +70,10 @@ def test_folds_know_neither_names_nor_units_nor_the_order_of_a_table(seed: int) 
 def test_equal_rows_keep_their_order() -> None:
     values = torch.tensor([[2.0, 1.0], [0.0, 2.0], [2.0, 1.0], [-1.0, 0.0]], dtype=torch.float64)
     assert content_order(values).tolist() == [3, 1, 0, 2]
+
+
+def test_rows_of_ids_are_numbered_as_whole_rows_are() -> None:
+    ids = torch.randint(-1, 3, (60, 3), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(number_rows(ids), ids.unique(dim=0, return_inverse=True)[1])
+    assert number_rows(ids[:0]).tolist() == []
+    assert number_rows(ids[:4, :0]).tolist() == [0, 0, 0, 0]

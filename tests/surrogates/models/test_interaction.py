@@ -365,6 +365,10 @@ def test_a_marked_design_multiplies_as_its_dense_matrix(marked: int) -> None:
     torch.testing.assert_close(design.times(weights), dense @ weights)
     torch.testing.assert_close(design.onto(values), dense.T @ values)
     torch.testing.assert_close(design.gram, dense.T @ dense)
+    root = normal(marked + 3, marked + 3, seed=4)
+    many = MarkedDesign(design.marks.repeat(2, 1), marked, normal(8, 3, seed=5))
+    for each in (design, many):  # fewer rows than columns, and more
+        torch.testing.assert_close(each.squared_lengths(root), (each.dense @ root).square().sum(1))
 
 
 def test_many_genes_are_fitted_alike_by_rows_and_by_features(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from strategies.screens import normal
 
 from surrogates.uncertainty import forms as module
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
-from surrogates.uncertainty.forms import FoldProducts, HeldOutFold
+from surrogates.uncertainty.forms import FoldProducts, HeldOutFold, inner_products
 
 V, G, ROWS = 9, 14, 3
 PAIRS = torch.combinations(torch.arange(V), 2)[::2]
@@ -80,3 +80,12 @@ def test_rows_that_make_no_candidate_are_left_out(*, shared: bool) -> None:
     torch.testing.assert_close(compact.predictions, few.predictions)
     for one, other in zip(FoldProducts.of(compact, law).forms(), FoldProducts.of(few, law).forms(), strict=True):
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("width", [0, 3])
+@pytest.mark.parametrize("dense", [0, 1000])
+def test_rows_are_multiplied_pair_by_pair(monkeypatch: pytest.MonkeyPatch, dense: int, width: int) -> None:
+    monkeypatch.setattr(module, "_DENSE", dense)
+    left, right = normal(V, width, seed=0), normal(V, width, seed=1)
+    first, second = PAIRS.T
+    torch.testing.assert_close(inner_products(left, right, (first, second)), (left[first] * right[second]).sum(1))
