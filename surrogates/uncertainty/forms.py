@@ -14,6 +14,7 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
+from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
@@ -90,7 +91,8 @@ class FoldProducts:
     def of(cls, fold: HeldOutFold, law: ErrorLaw) -> "FoldProducts":
         """Multiply the rows of a fold."""
         singles = _Rows.of(fold.singles, law.covariance)
-        atoms = singles if fold.atoms is fold.singles else _Rows.of(fold.atoms, law.covariance)
+        shared = fold.atoms is fold.singles and torch.equal(fold.summed, fold.parts)
+        atoms = singles if shared else _Rows.of(fold.atoms, law.covariance)
         basis = _Rows.of(fold.basis, law.covariance)
         targets = _Rows.of(fold.measured - law.offset, law.covariance)
         slots, (first, second) = fold.summed.T, fold.parts.T
@@ -103,7 +105,11 @@ class FoldProducts:
         on_basis = atoms.all_times(basis)
         along = fold.products @ basis.all_times(basis) + 2 * on_basis[fold.summed].sum(1)
         single_on_basis = singles.all_times(basis)
-        across = iter(singles.times(atoms, [(part, slot) for part in (first, second) for slot in slots]))
+        if shared:  # each of the two with both, and both with both
+            grams, across = squares, iter([*squares[:2], *squares[1:]])
+        else:
+            grams = singles.times(singles, [(first, first), (first, second), (second, second)])
+            across = iter(singles.times(atoms, [(part, slot) for part in (first, second) for slot in slots]))
         mixed = tuple(
             (single_on_basis[part] * fold.products).sum(1) + torch.stack([next(across) for _ in slots]).sum(0)
             for part in (first, second)
@@ -116,7 +122,7 @@ class FoldProducts:
             on_singles=targets.all_times(singles),
             lengths=lengths + (along * fold.products).sum(1),
             mixed=mixed,
-            grams=tuple(singles.times(singles, [(first, first), (first, second), (second, second)])),
+            grams=tuple(grams),
         )
 
     @property
@@ -177,10 +183,16 @@ class _Rows:
             return other.all_times(self).T
         return self._weighed @ other.rows.T - self.along @ other.along.T
 
+    def _with_itself(self) -> Float[Tensor, "n n"]:
+        """Multiply every row with every row: one half, and the other by symmetry."""
+        scaled = (self.rows * self.weight.sqrt()).numpy()
+        half = torch.from_numpy(dsyrk(1.0, scaled.T, trans=1)).triu()
+        return half + half.triu(1).T - self.along @ self.along.T
+
     def times(self, other: "_Rows", pairs: Sequence[_Pairs]) -> list[Float[Tensor, "c"]]:
         """Multiply some rows with some others; each pair of them is the number of a row and that of the other."""
         if len(self.rows) * len(other.rows) <= _DENSE * sum(len(first) for first, _ in pairs):
-            table = self.all_times(other)
+            table = self._with_itself() if other is self else self.all_times(other)
             return [table[first, second] for first, second in pairs]
         return [self._each_times(other, first, second) for first, second in pairs]
 
