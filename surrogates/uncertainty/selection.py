@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
 from surrogates.uncertainty.dyadic import dyadic_standard_error
@@ -173,7 +173,6 @@ class _Scores:
         shapes: dict[tuple[int, float], list[LawChoice]] = {}
         for choice in choices:
             shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
-        truths = [block for trial in self._trials for block in trial.fold.truths]
         folds = [self.fold == each for each in range(len(self._trials))]
         for shape, shared in shapes.items():
             known = self._products.pop(shape, None) or [
@@ -183,11 +182,14 @@ class _Scores:
             self._products[shape] = known  # the last one: the first ones make room
             while len(self._products) * sum(each.numbers for _, each in known) > _NUMBERS:
                 del self._products[next(iter(self._products))]
-            forms = [(law, block) for law, products in known for block in products.forms()]
-            for choice in shared:
-                densities = [_with_choice(law, choice).log_density(*block) for law, block in forms]
+            behind: dict[LawChoice, list[BehindBest]] = {choice: [] for choice in shared}
+            for law, products in known:
+                for truth, block in zip(products.fold.truths, products.forms(), strict=True):
+                    for choice, rows in behind.items():  # forms are larger than what is kept of them
+                        rows.append(BehindBest.of(_with_choice(law, choice).log_density(*block), truth))
+            for choice, rows in behind.items():
                 last = next(reversed(self._tempered.values()), None)
-                self._tempered[choice] = temper(densities, truths, folds, start=last.peak if last else None)
+                self._tempered[choice] = temper(rows, folds, start=last.peak if last else None)
 
 
 def _with_choice(law: ErrorLaw, choice: LawChoice) -> ErrorLaw:
@@ -229,35 +231,41 @@ class Tempered:
         return torch.tensor(weights, dtype=self.rows.dtype) @ self.rows[first : first + 4]
 
 
+@dataclass(frozen=True)
+class BehindBest:
+    """By how much log densities are below the best of their row."""
+
+    truths: Float[Tensor, "n"]
+    candidates: Float32[Tensor, "n c"]  # small where they count: single precision is exact enough, and fast
+
+    @classmethod
+    def of(cls, density: Float[Tensor, "n c"], truth: Int[Tensor, "n"]) -> "BehindBest":
+        """Compare densities of candidates with the best, and the number of the true one of each row."""
+        behind = density - density.amax(1, keepdim=True)
+        return cls(behind.gather(1, truth[:, None])[:, 0], behind.float())
+
+
 def temper(
-    densities: Sequence[Float[Tensor, "_n _c"]],
-    truths: Sequence[Int[Tensor, "_n"]],
-    subsets: Sequence[Bool[Tensor, "p"]] = (),
-    *,
-    start: int | None = None,
+    blocks: Sequence[BehindBest], subsets: Sequence[Bool[Tensor, "p"]] = (), *, start: int | None = None
 ) -> Tempered:
     """Raise likelihoods to all powers among which the best may lie.
 
     The mean log probability is concave in the power, so that a best one which lies inside a range is the best of
     all; the range grows until that holds on all rows, and on all rows but those of each subset.
     """
-    tops = [density.amax(1, keepdim=True) for density in densities]
-    own = [density.gather(1, truth[:, None]) for density, truth in zip(densities, truths, strict=True)]
-    lost = torch.cat([one - top for one, top in zip(own, tops, strict=True)])[:, 0]
-    # Distances to the best are small where they count: single precision is exact enough, and fast.
-    below = [(density - top).float() for density, top in zip(densities, tops, strict=True)]
+    lost = torch.cat([each.truths for each in blocks])
     known: dict[int, Tensor] = {}
 
     def rows(number: int) -> Float[Tensor, "p"]:
         if number not in known:
             power = math.exp(number * _STEP)
-            sums = torch.cat([(power * each).clamp_(min=_NOTHING).exp_().sum(1) for each in below])
+            sums = torch.cat([(power * each.candidates).clamp_(min=_NOTHING).exp_().sum(1) for each in blocks])
             known[number] = power * lost - sums.double().log()
         return known[number]
 
     if start is None:
         start = max(range(_LOWEST, _HIGHEST + 1, _COARSE), key=lambda number: float(rows(number).mean()))
-    everyone = torch.ones(sum(map(len, truths)), dtype=torch.bool)
+    everyone = torch.ones(len(lost), dtype=torch.bool)
     masks = [everyone, *(~each for each in subsets if bool((~each).any()))]
     low, high = max(_LOWEST, start - _REACH), min(_HIGHEST, start + _REACH)
     while True:

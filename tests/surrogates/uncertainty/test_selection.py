@@ -15,6 +15,7 @@ from surrogates.uncertainty.selection import (
     FEWEST_TO_CHOOSE,
     SHRINKAGES,
     TAILS,
+    BehindBest,
     FoldTrial,
     Selection,
     _Scores,
@@ -316,7 +317,9 @@ def test_the_temperature_of_a_planted_likelihood_is_recovered(planted: float) ->
     with torch.random.fork_rng():
         torch.manual_seed(0)
         drawn = truth.sample()
-    tempered = temper([densities[:1000], densities[1000:]], [drawn[:1000], drawn[1000:]])
+    tempered = temper(
+        [BehindBest.of(densities[:1000], drawn[:1000]), BehindBest.of(densities[1000:], drawn[1000:])]
+    )
     found, log_score = tempered.best(torch.ones(3000, dtype=torch.bool))
     assert found == pytest.approx(planted, rel=0.1)
     best = max(
@@ -328,7 +331,7 @@ def test_the_temperature_of_a_planted_likelihood_is_recovered(planted: float) ->
 
 def test_a_likelihood_that_knows_nothing_is_switched_off() -> None:
     densities = 100 * normal(300, 20, seed=1)
-    tempered = temper([densities], [torch.zeros(300, dtype=torch.int64)])
+    tempered = temper([BehindBest.of(densities, torch.zeros(300, dtype=torch.int64))])
     temperature, log_score = tempered.best(torch.ones(300, dtype=torch.bool))
     assert temperature < 0.002
     assert log_score == pytest.approx(-math.log(20), abs=0.02)
