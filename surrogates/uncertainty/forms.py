@@ -6,7 +6,7 @@ Where there are many rows but few of their pairs are candidates, no others are m
 """
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations_with_replacement
@@ -22,30 +22,36 @@ from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 _BLOCK = 2**18  # forms of so many rows and candidates are worked out together
 _DENSE = 16  # all pairs of rows are multiplied if they are at most so many times as many as those that are wanted
 _ROWS = 128  # rows that are weighed together: they stay in a processor's cache
+_FEW = 4  # tables with more than so many times the rows that are wanted are not made again
+
+Table: TypeAlias = Callable[[], Float[Tensor, "n g"]]
 
 
 @dataclass(frozen=True)
 class HeldOutFold:
     """Combinations that a model has not seen, and the candidates among which they are to be identified.
 
+    Tables as large as a screen are made when they are asked for, so that those of one fold are there at a time.
+
     Attributes:
-        atoms: Few rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
+        atoms: Makes rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
+        singles: Makes the single effect of each entry; the same as ``atoms`` where nothing was done to them.
     """
 
     measured: Float[Tensor, "p g"]  # measured effects of the combinations that are to be identified
     truth: Int[Tensor, "p"]  # number of each of them among the candidates
-    atoms: Float[Tensor, "a g"]
+    atoms: Table
     summed: Int[Tensor, "c k"]  # which of the atoms are summed for each candidate
     basis: Float[Tensor, "r g"]  # few more rows of effects
     products: Float[Tensor, "c r"]  # weight of each basis row in each candidate's prediction
     scale: Float[Tensor, "c"]  # posterior scale of the candidates
     parts: Int[Tensor, "c 2"]  # numbers of the two parts of each candidate among the singles
-    singles: Float[Tensor, "v g"]  # single effect of each entry
+    singles: Table
 
     @property
     def predictions(self) -> Float[Tensor, "c g"]:
         """Predicted effect of every candidate."""
-        return self.atoms[self.summed].sum(1) + self.products @ self.basis
+        return self.atoms()[self.summed].sum(1) + self.products @ self.basis
 
     @property
     def truths(self) -> tuple[Int[Tensor, "_p"], ...]:
@@ -56,12 +62,21 @@ class HeldOutFold:
         """Leave out rows that make no candidate, and number the others anew."""
         entries, parts = self.parts.unique(return_inverse=True)
         used, summed = self.summed.unique(return_inverse=True)
-        if len(entries) == len(self.singles) and len(used) == len(self.atoms):
-            return self
-        singles = self.singles[entries]
+        singles = _rows_of(self.singles, entries)
         shared = self.atoms is self.singles and torch.equal(used, entries)
-        atoms = singles if shared else self.atoms[used]
+        atoms = singles if shared else _rows_of(self.atoms, used)
         return replace(self, parts=parts, singles=singles, summed=summed, atoms=atoms)
+
+
+def _rows_of(table: Table, rows: Int[Tensor, "m"]) -> Table:
+    """Take some rows of a table; few of many are kept, as a table takes longer to make."""
+    made = table()
+    if len(rows) == len(made):
+        return table
+    if _FEW * len(rows) > len(made):
+        return lambda: table()[rows]
+    few = made[rows]
+    return lambda: few
 
 
 # What the log density of an error model is given: square, projections, gram and scale.
@@ -90,9 +105,9 @@ class FoldProducts:
     @classmethod
     def of(cls, fold: HeldOutFold, law: ErrorLaw) -> "FoldProducts":
         """Multiply the rows of a fold."""
-        singles = _Rows.of(fold.singles, law.covariance)
+        singles = _Rows.of(fold.singles(), law.covariance)
         shared = fold.atoms is fold.singles and torch.equal(fold.summed, fold.parts)
-        atoms = singles if shared else _Rows.of(fold.atoms, law.covariance)
+        atoms = singles if shared else _Rows.of(fold.atoms(), law.covariance)
         basis = _Rows.of(fold.basis, law.covariance)
         targets = _Rows.of(fold.measured - law.offset, law.covariance)
         slots, (first, second) = fold.summed.T, fold.parts.T

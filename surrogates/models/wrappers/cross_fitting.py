@@ -24,7 +24,7 @@ from surrogates.models.wrappers.public_law import BORROWED, SingleSpread, public
 from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import refuse_nan
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, StandardResiduals
-from surrogates.uncertainty.forms import HeldOutFold, inner_products
+from surrogates.uncertainty.forms import HeldOutFold, Table, inner_products
 from surrogates.uncertainty.selection import FoldTrial
 
 
@@ -281,11 +281,16 @@ def hold_out(
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
     atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
-    singles = single_effects(screen.rows(split.train))[0]
+    own = single_effects(screen.rows(split.train))[0]
+    made = atoms()
+
+    def singles() -> Float[Tensor, "v g"]:
+        return own
+
     fold = HeldOutFold(
         measured=screen.effects[rows],
         truth=truth,
-        atoms=singles if torch.equal(atoms, singles) else atoms,
+        atoms=singles if torch.equal(made, own) else atoms,
         summed=summed,
         basis=basis,
         products=products,
@@ -332,20 +337,18 @@ def candidate_pairs(
 
 def _as_sums(
     fitted: Fitted, pairs: Int[Tensor, "c 2"]
-) -> tuple[
-    Float[Tensor, "a g"], Int[Tensor, "c k"], Float[Tensor, "r g"], Float[Tensor, "c r"], Float[Tensor, "c"]
-]:
-    """Atoms, which are summed, basis, its weights and scale of each pair; without factors each is its own atom."""
+) -> tuple[Table, Int[Tensor, "c k"], Float[Tensor, "r g"], Float[Tensor, "c r"], Float[Tensor, "c"]]:
+    """Atoms, which are summed, basis, its weights, scale of each pair; without factors each is its own atom."""
     factored = pair_factored(fitted)
     if factored is None:
         posterior = fitted.predict(fitted.vocabulary.dosed(pairs))
         none = posterior.mean[:0]
         own = torch.arange(len(pairs))[:, None]
-        return posterior.mean, own, none, none.new_empty(len(pairs), 0), posterior.scale
+        return lambda: posterior.mean, own, none, none.new_empty(len(pairs), 0), posterior.scale
     factors, scale = factored.pair_factors(), factored.pair_scale()
     first, second = pairs.T
     return (
-        factors.main,
+        lambda: factored.pair_factors().main,
         pairs,
         factors.basis,
         factors.scores[first] * factors.scores[second],

@@ -13,11 +13,11 @@ PAIRS = torch.combinations(torch.arange(V), 2)[::2]
 
 
 def fold_of(*, shared: bool, streamed: bool = False) -> HeldOutFold:
-    singles = normal(V, G, seed=0)
-    atoms = singles if shared else normal(V, G, seed=1)
+    singles, apart = normal(V, G, seed=0).clone, normal(V, G, seed=1)
+    atoms = singles if shared else apart.clone
     summed = PAIRS
     if streamed:
-        atoms, summed = atoms[PAIRS].sum(1), torch.arange(len(PAIRS))[:, None]
+        atoms, summed = apart[PAIRS].sum(1).clone, torch.arange(len(PAIRS))[:, None]
     return HeldOutFold(
         measured=normal(ROWS, G, seed=2),
         truth=torch.arange(ROWS),
@@ -51,7 +51,7 @@ def test_forms_are_those_of_dense_matrices(
     )
     blocks = list(FoldProducts.of(fold, law).forms())
     assert len(blocks) == ROWS
-    parts = fold.singles[fold.parts]
+    parts = fold.singles()[fold.parts]
     grams = torch.einsum("cag,gh,cbh->cab", parts, inverse, parts)
     for measured, (square, projections, gram, scale) in zip(fold.measured, blocks, strict=True):
         gaps = measured - law.offset - fold.predictions
@@ -63,22 +63,26 @@ def test_forms_are_those_of_dense_matrices(
         assert torch.equal(scale, fold.scale)
 
 
+@pytest.mark.parametrize("few", [1, 4])
 @pytest.mark.parametrize("shared", [True, False])
-def test_rows_that_make_no_candidate_are_left_out(*, shared: bool) -> None:
+def test_rows_that_make_no_candidate_are_left_out(
+    monkeypatch: pytest.MonkeyPatch, *, shared: bool, few: int
+) -> None:
+    monkeypatch.setattr(module, "_FEW", few)
     fold, law = fold_of(shared=shared), law_of(2)
     kept = torch.nonzero((fold.parts < 5).all(1)).flatten()
-    few = replace(
+    part = replace(
         fold,
         summed=fold.summed[kept],
         parts=fold.parts[kept],
         products=fold.products[kept],
         scale=fold.scale[kept],
     )
-    compact = few.compact()
-    assert len(compact.singles) == len(compact.atoms) == 5
+    compact = part.compact()
+    assert len(compact.singles()) == len(compact.atoms()) == 5
     assert (compact.atoms is compact.singles) == shared
-    torch.testing.assert_close(compact.predictions, few.predictions)
-    for one, other in zip(FoldProducts.of(compact, law).forms(), FoldProducts.of(few, law).forms(), strict=True):
+    torch.testing.assert_close(compact.predictions, part.predictions)
+    for one, other in zip(FoldProducts.of(compact, law).forms(), FoldProducts.of(part, law).forms(), strict=True):
         torch.testing.assert_close(one, other)
 
 

@@ -39,6 +39,7 @@ def folds_of(
 ) -> list[HeldOutFold]:
     """Doubles that are sums of singles, but for shared factors, scattered coefficients and noise."""
     singles = normal(V, G, seed=seed)
+    table = singles.clone
     order = torch.randperm(len(PAIRS), generator=torch.Generator().manual_seed(seed))[:count]
     weights = 1 + scatter * normal(count, V, seed=seed + 1)
     measured = (MARKS[order] * weights) @ singles + noise * normal(count, G, seed=seed + 2)
@@ -47,13 +48,13 @@ def folds_of(
         HeldOutFold(
             measured=measured[fold::folds],
             truth=order[fold::folds],
-            atoms=singles,
+            atoms=table,
             summed=PAIRS,
             basis=singles[:0],
             products=singles.new_empty(len(PAIRS), 0),
             scale=1 + (PAIRS.sum(1) % 3) / 4.0,
             parts=PAIRS,
-            singles=singles,
+            singles=table,
         )
         for fold in range(folds)
     ]
@@ -65,7 +66,7 @@ def dense_log_densities(fold: HeldOutFold, law: ErrorLaw) -> Tensor:
     predictions = fold.predictions + law.offset
     columns = []
     for number, parts in enumerate(fold.parts):
-        rows = fold.singles[parts]
+        rows = fold.singles()[parts]
         full = fold.scale[number] * sigma + law.coefficient_variance * rows.T @ rows
         columns.append(MultivariateNormal(predictions[number], full).log_prob(fold.measured))
     return torch.stack(columns, dim=1)
@@ -152,7 +153,7 @@ def student_from(fold: HeldOutFold, law: ErrorLaw, degrees: float) -> Tensor:
     predictions = fold.predictions + law.offset
     columns = []
     for number, parts in enumerate(fold.parts):
-        rows = fold.singles[parts]
+        rows = fold.singles()[parts]
         full = fold.scale[number] * sigma + law.coefficient_variance * rows.T @ rows
         gap = fold.measured - predictions[number]
         quad = (gap @ torch.linalg.inv(full) * gap).sum(1)
@@ -252,9 +253,9 @@ def test_one_readout_has_no_factors() -> None:
         replace(
             fold,
             measured=fold.measured[:, :1],
-            atoms=fold.atoms[:, :1],
+            atoms=fold.atoms()[:, :1].clone,
             basis=fold.basis[:, :1],
-            singles=fold.singles[:, :1],
+            singles=fold.singles()[:, :1].clone,
         )
         for fold in folds_of(20)
     ]
