@@ -15,10 +15,11 @@ from inverse_design.problem.objective import DISTANCE, Distance, Objective, Squa
 from inverse_design.problem.problem import Problem, scale_remark
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.first_rows import RowLaw, first_rows
-from inverse_design.search.inverse_set import CandidatePosterior, candidate_posterior
+from inverse_design.search.first_rows import FirstRows, RowLaw, first_rows
+from inverse_design.search.inverse_set import ALONE, CandidatePosterior, asked_of_others, candidate_posterior
 from inverse_design.search.survey import SpacePosterior
 from inverse_design.search.topk import Progress
+from surrogates.cached_fit import BesideFit
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code, novelty_name
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
@@ -26,7 +27,7 @@ from surrogates.models.base import Fitted
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import conformal
 from surrogates.models.wrappers.public_law import BORROWED, PUBLIC_SCREENS, SingleSpread, public_law
-from surrogates.models.wrappers.stated_errors import Decomposition, FittedStatedErrors, StatedErrors
+from surrogates.models.wrappers.stated_errors import Decomposition, FittedStatedErrors, StatedErrors, StatedScales
 from surrogates.uncertainty.conformal.quantiles import coverage_band
 from surrogates.uncertainty.posterior import Outcome
 
@@ -194,11 +195,16 @@ class Inquiry:
     space: CombinationSpace  # what may be proposed
     level: float  # probability of the bounds, and of the set
     seed: int  # fixes everything that is random
+    beside: BesideFit = ALONE  # where what serves other questions is kept
 
     @cached_property
     def stated(self) -> StatedErrors:
         """The surrogate and its cross-fits, which state their errors."""
-        return StatedErrors.of(self.fitted)
+        fitted = self.fitted
+        scales = self.beside.of(
+            StatedScales, lambda: StatedScales.of(fitted), fits=lambda found: found.fit(fitted)
+        )
+        return StatedErrors.of(fitted, scales)
 
     def place(
         self, batch: PerturbationBatch, posterior: SpacePosterior | None, progress: Progress | None
@@ -219,12 +225,14 @@ class Inquiry:
             level=self.level,
             seed=self.seed,
             progress=progress,
+            beside=self.beside,
         )
 
     def law(self, placed: CandidatePosterior) -> RowLaw | None:
         """Learn what first rows show from held-out doubles."""
         likelihood = self.likelihood
-        if placed.found is None or likelihood is None or self.objective.outcome.name != DISTANCE:
+        found = placed.found
+        if found is None or likelihood is None or self.objective.outcome.name != DISTANCE:
             return None
         # A mismatch that the likelihood allows for ranks; what made a target is found without one.
         objective = self.objective if isinstance(self.objective, SquaredDistance) else likelihood
@@ -232,7 +240,12 @@ class Inquiry:
         if self.question.standard_errors is not None:
             variance = self.question.standard_errors[self.aligned.columns].square()
         screen, held_out = self.question.training, self.fitted.evidence.get(SEEN_DOUBLE)
-        rows = first_rows(objective, likelihood.log_prior, self.stated, self.space, placed.found, seed=self.seed)
+        rows = self.beside.of(
+            FirstRows,
+            lambda: first_rows(objective, likelihood.log_prior, self.stated, self.space, found, seed=self.seed),
+            type(objective).__name__,
+            *asked_of_others(likelihood, self.space, self.seed),
+        )
         try:
             noise = replicates(self.aligned, screen, held_out, variance=variance, seed=self.seed)
             return RowLaw.learn(rows, noise, self.level)

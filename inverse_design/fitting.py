@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inverse_design.candidates import borrows
 from inverse_design.screens import ScreenLike, as_screen
-from surrogates.cached_fit import cached_fit, fit_key
+from surrogates.cached_fit import BesideFit, cached_fit, fit_key
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -33,7 +33,7 @@ from surrogates.uncertainty.conformal.quantiles import require_level
 from surrogates.uncertainty.posterior import Interval
 
 __all__ = [
-    "AUTOMATIC", "FitCache", "Prediction", "ScreenFit", "SurrogateLike", "calibrated_fit", "fit", "is_kept",
+    "AUTOMATIC", "FitCache", "Prediction", "ScreenFit", "SurrogateLike", "beside_fit", "calibrated_fit", "fit",
     "surrogate_of",
 ]  # fmt: skip
 
@@ -72,12 +72,12 @@ def calibrated_fit(
     return cached_fit(_configuration(stated, unseen=unseen), screen, seed=seed, cache=cache)
 
 
-def is_kept(screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, cache: FitCache | None) -> bool:
-    """Tell whether :func:`calibrated_fit` of the same is kept, so that it takes no time worth planning."""
-    if cache is None or not cache.place.is_dir():
-        return False
-    key = fit_key(_configuration(stated, unseen=unseen), screen, seed=seed)
-    return key is not None and cache.holds(key)
+def beside_fit(
+    screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, cache: FitCache | None
+) -> BesideFit:
+    """Say where what is worked out of :func:`calibrated_fit` of the same is kept."""
+    known = None if cache is None else fit_key(_configuration(stated, unseen=unseen), screen, seed=seed)
+    return BesideFit(cache, known)
 
 
 def _configuration(stated: SurrogateLike, *, unseen: bool) -> Automatic | Calibrated:

@@ -11,7 +11,7 @@ import torch
 
 from inverse_design.candidates import Inquiry, candidates_table, percentage, spread_table
 from inverse_design.errors import NothingToProposeError
-from inverse_design.fitting import SurrogateLike, calibrated_fit
+from inverse_design.fitting import SurrogateLike, beside_fit, calibrated_fit
 from inverse_design.planning.course import Course, Watch
 from inverse_design.planning.question import Answerable, Tamed, as_stated, tamed_screen
 from inverse_design.problem.constraints import Constraint, Constraints
@@ -272,7 +272,8 @@ def _propose(
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(listing.index)
     explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
-    inquiry = Inquiry(question, aligned, chosen, likelihood, fitted, space, level, seed)
+    beside = beside_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
+    inquiry = Inquiry(question, aligned, chosen, likelihood, fitted, space, level, seed, beside)
     with course.stage() as tick:
         placed = inquiry.place(batch, posterior, tick)
         law = inquiry.law(placed)

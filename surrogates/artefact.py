@@ -98,10 +98,15 @@ def save_fitted(fitted: Fitted | FittedAcrossContexts | FittedCells, path: Path,
     Raises:
         DataError: If it holds something that an artefact cannot hold, or too many names for one file.
     """
+    save_value(fitted, path, origin=origin)
+
+
+def save_value(value: object, path: Path, *, origin: Origin | str) -> None:
+    """Write anything that artefacts can hold, as :func:`save_fitted` does; ``origin`` is what it was made of."""
     tensors: dict[str, Tensor] = {}
     document = {
         "origin": encode(origin, tensors, where="origin"),
-        "model": encode(fitted, tensors, where=type(fitted).__name__),
+        "model": encode(value, tensors, where=type(value).__name__),
     }
     text = json.dumps(document, allow_nan=False)
     if len(text) > _LARGEST_DOCUMENT:
@@ -125,7 +130,7 @@ def load_fitted(path: Path) -> Fitted:
         DataError: If there is no such file, or it is not an intact artefact of this format, or its model learnt
             from several contexts.
     """
-    fitted = _model(path)
+    fitted = load_value(path)
     if not isinstance(fitted, Fitted):
         raise DataError(f"{path.name!r} holds a {_kind_of(fitted)}; open it with the function for that")
     _require_predictions(fitted, path)
@@ -145,7 +150,7 @@ def load_across_contexts(path: Path) -> FittedAcrossContexts:
         DataError: If there is no such file, or it is not an intact artefact of this format, or its model is of
             one context.
     """
-    fitted = _model(path)
+    fitted = load_value(path)
     if not isinstance(fitted, FittedAcrossContexts):
         raise DataError(f"{path.name!r} holds a {_kind_of(fitted)}; open it with the function for that")
     for context in fitted.contexts[:1]:
@@ -166,7 +171,7 @@ def load_cells(path: Path) -> FittedCells:
         DataError: If there is no such file, or it is not an intact artefact of this format, or its model is not
             one of cells.
     """
-    fitted = _model(path)
+    fitted = load_value(path)
     if isinstance(fitted, Fitted) or not isinstance(fitted, FittedCells):
         raise DataError(f"{path.name!r} holds a {_kind_of(fitted)}; open it with the function for that")
     return fitted
@@ -211,7 +216,12 @@ def _kind_of(fitted: object) -> str:
     return next(known, type(fitted).__name__)
 
 
-def _model(path: Path) -> object:
+def load_value(path: Path) -> object:
+    """Read what :func:`save_value` has written.
+
+    Raises:
+        DataError: If there is no such file, or it is not an intact artefact of this format.
+    """
     document, tensors = _read(path)
     return _decoded(document["model"], tensors, path)
 

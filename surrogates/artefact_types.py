@@ -14,7 +14,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from types import UnionType
-from typing import Any, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import torch
 from jaxtyping import jaxtyped
@@ -49,7 +49,7 @@ _BY_MODULE = {  # of this package
     "models.wrappers.cross_fitting": "HeldOutFit HeldOutPredictions",
     "models.wrappers.ensemble": "FittedEnsemble FittedResidual",
     "models.wrappers.stacked": "ClassWeights FittedStacked",
-    "models.wrappers.stated_errors": "FittedStatedErrors",
+    "models.wrappers.stated_errors": "FittedStatedErrors StatedScales",
     "uncertainty.error_model": "ErrorLaw FactorCovariance LawChoice",
     "uncertainty.heteroscedastic": "CombinationFactor ErrorScale Tails",
     "uncertainty.readout_variance": "ReadoutVariance",
@@ -66,6 +66,16 @@ ARTEFACT_TYPES: Registry[type[Any]] = Registry(
 
 # Classes that one of these groups names are stored under their own name, without an entry of their own above.
 _PLUGGED = ("inverse_design.objectives", "inverse_design.constraints")
+
+T = TypeVar("T")
+_DECLARED: dict[str, type[Any]] = {}
+
+
+def storable(kind: type[T]) -> type[T]:
+    """Let files hold a frozen dataclass, and be read where its module was imported already."""
+    _DECLARED[kind.__name__] = kind
+    return kind
+
 
 _DTYPES = frozenset({
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,
@@ -219,7 +229,8 @@ def _registered(name: str) -> tuple[type[Any], dict[str, Any]]:
     kind = None
     if name not in ARTEFACT_TYPES.names():
         plugged = (entry.load() for group in _PLUGGED for entry in entry_points(group=group))
-        kind = next((each for each in plugged if getattr(each, "__name__", "") == name), None)
+        found = (each for each in plugged if getattr(each, "__name__", "") == name)
+        kind = _DECLARED.get(name) or next(found, None)
     kind = kind or ARTEFACT_TYPES.load(name)
     return kind, get_type_hints(kind)
 

@@ -1,5 +1,7 @@
 """Fitting once: a fit is kept under a hash of everything that it depends on, and read again.
 
+What is worked out of a fit for many questions is kept beside it, under a hash of its key and of what else counts.
+
 What is kept are artefacts (:mod:`surrogates.artefact`): no file of a cache is ever executed, and each must fit the
 screen that is asked for.
 """
@@ -8,10 +10,12 @@ import hashlib
 import json
 import logging
 import time
-from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import cache as once
+from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -19,7 +23,7 @@ import torch
 from torch import Tensor
 from torch.backends.cpu import get_cpu_capability
 
-from surrogates.artefact import FORMAT, Origin, load_fitted, save_fitted
+from surrogates.artefact import FORMAT, Origin, load_fitted, load_value, save_fitted, save_value
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.fit_cache import FitCache, say_once
@@ -29,6 +33,8 @@ from surrogates.registry import installed_version
 
 _LOGGER = logging.getLogger(__name__)
 _PACKAGE = __name__.partition(".")[0]
+_FASTER = 10  # times as quick as a fit may be what is still worth a file beside it
+T = TypeVar("T")
 
 
 def cached_fit(
@@ -51,19 +57,99 @@ def cached_fit(
     key = None if cache is None else fit_key(surrogate, screen, seed=seed)
     if cache is None or key is None:
         return surrogate.fit(screen, seed=seed)
+    return _found_or_made(
+        cache,
+        key,
+        lambda path: _read(path, screen),
+        lambda: surrogate.fit(screen, seed=seed),
+        lambda fitted, path: save_fitted(fitted, path, origin=Origin.of(screen, surrogate, seed=seed)),
+        quickest=cache.quickest,
+    )
+
+
+@dataclass(frozen=True)
+class BesideFit:
+    """What is worked out of one fit, and serves further questions.
+
+    Attributes:
+        cache: Where it is kept; ``None`` to work it out each time.
+        key: Of the fit; ``None`` where the fit is none that is kept.
+    """
+
+    cache: FitCache | None = None
+    key: str | None = None
+
+    @property
+    def has_fit(self) -> bool:
+        """Whether the fit itself is kept, so that it takes no time worth planning."""
+        return self.cache is not None and self.key is not None and self.cache.holds(self.key)
+
+    def of(
+        self, kind: type[T], make: Callable[[], T], *things: object, fits: Callable[[T], bool] = lambda _: True
+    ) -> T:
+        """Work something out, or read what was worked out of the same before; both are equal bit for bit.
+
+        Args:
+            kind: Its type, which artefacts can hold.
+            make: Works it out.
+            things: All that it depends on beside the fit.
+            fits: Tells whether what was read can be it.
+        """
+        key = self._key(kind, things)
+        if self.cache is None or key is None:
+            return make()
+
+        def read(path: Path) -> T | None:
+            try:
+                value = load_value(path)
+            except DataError as error:
+                say_once(f"what was kept beside a fit is not used: {error}; working it out anew")
+                return None
+            if isinstance(value, kind) and fits(value):
+                return value
+            say_once(f"what was kept beside a fit is not used: {path.name!r} is no {kind.__name__} of it")
+            return None
+
+        def write(made: T, path: Path) -> None:
+            save_value(made, path, origin=key)
+
+        return _found_or_made(self.cache, key, read, make, write, quickest=self.cache.quickest / _FASTER)
+
+    def holds(self, kind: type[object], *things: object) -> bool:
+        """Tell whether :meth:`of` would find it."""
+        key = self._key(kind, things)
+        return self.cache is not None and key is not None and self.cache.holds(key)
+
+    def _key(self, kind: type[object], things: tuple[object, ...]) -> str | None:
+        if self.cache is None or self.key is None:
+            return None
+        package = kind.__module__.partition(".")[0]
+        return _hashed((self.key, package, _code_of(package), kind.__name__, things), {_PACKAGE, package})
+
+
+def _found_or_made(
+    cache: FitCache,
+    key: str,
+    read: Callable[[Path], T | None],
+    make: Callable[[], T],
+    write: Callable[[T, Path], None],
+    *,
+    quickest: float,
+) -> T:
+    """Read what is kept under a key, or make it and keep it if that took long enough."""
     found = cache.find(key)
-    kept = None if found is None else _read(found, screen)
+    kept = None if found is None else read(found)
     if kept is not None:
         _LOGGER.info("fit: read from %s", found)
         return kept
     begun = time.monotonic()
-    fitted = surrogate.fit(screen, seed=seed)
-    if time.monotonic() - begun >= cache.quickest:
+    made = make()
+    if time.monotonic() - begun >= quickest:
         try:
-            cache.keep(key, lambda path: save_fitted(fitted, path, origin=Origin.of(screen, surrogate, seed=seed)))
+            cache.keep(key, lambda path: write(made, path))
         except DataError as error:  # too many names for one file
             _LOGGER.info("fit: not kept, as %s", error)
-    return fitted
+    return made
 
 
 def fit_key(surrogate: object, screen: Screen, *, seed: int) -> str | None:
@@ -77,8 +163,12 @@ def fit_key(surrogate: object, screen: Screen, *, seed: int) -> str | None:
     Returns:
         The hash; ``None`` if something in the configuration comes from elsewhere, whose content is not known.
     """
+    return _hashed((_software(), torch.get_num_threads(), seed, surrogate, screen), {_PACKAGE})
+
+
+def _hashed(value: object, packages: Container[str]) -> str | None:
     try:
-        spelled = _spelled((_software(), torch.get_num_threads(), seed, surrogate, screen))
+        spelled = _spelled(value, packages)
     except TypeError:
         return None
     return hashlib.sha256(json.dumps(spelled).encode()).hexdigest()
@@ -100,11 +190,11 @@ def _read(path: Path, screen: Screen) -> FittedCalibrated | None:
     return None
 
 
-def _spelled(value: object) -> object:
+def _spelled(value: object, packages: Container[str]) -> object:
     """Spell a value out as JSON, numbers in bulk by their hash.
 
     Raises:
-        TypeError: If it holds anything but plain values, tensors, tables, and dataclasses of this package.
+        TypeError: If it holds anything but plain values, tensors, arrays, tables, dataclasses of these packages.
     """
     kind, name = type(value), type(value).__qualname__
     if value is None or kind in (bool, int, str):
@@ -115,15 +205,17 @@ def _spelled(value: object) -> object:
     elif isinstance(value, Tensor):
         held = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         content = [str(value.dtype), list(value.shape), hashlib.sha256(held).hexdigest()]
+    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+        content = [value.dtype.str, list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     elif isinstance(value, pd.DataFrame):
         rows = pd.util.hash_pandas_object(value).to_numpy().tobytes()
         content = [*map(str, value.columns), *map(str, value.dtypes), hashlib.sha256(rows).hexdigest()]
     elif isinstance(value, tuple):
-        content = [_spelled(each) for each in value]
+        content = [_spelled(each, packages) for each in value]
     elif isinstance(value, Mapping):
-        content = [[_spelled(key), _spelled(each)] for key, each in value.items()]
-    elif is_dataclass(value) and kind.__module__.partition(".")[0] == _PACKAGE:
-        content = [kind.__module__, *(_spelled(getattr(value, each.name)) for each in fields(value))]
+        content = [[_spelled(key, packages), _spelled(each, packages)] for key, each in value.items()]
+    elif is_dataclass(value) and kind.__module__.partition(".")[0] in packages:
+        content = [kind.__module__, *(_spelled(getattr(value, each.name), packages) for each in fields(value))]
     else:
         raise TypeError(f"what a {name} holds is not known")
     return {name: content}
@@ -132,8 +224,14 @@ def _spelled(value: object) -> object:
 @once
 def _software() -> tuple[object, ...]:
     """What computes: versions, the code of the models, and what decides in which order numbers are added."""
-    root, code = Path(__file__).parent, hashlib.sha256()
+    versions = tuple(installed_version(name) for name in ("inverse-design", "scipy", "scikit-learn", "pandas"))
+    return FORMAT, *versions, str(torch.__version__), np.__version__, get_cpu_capability(), _code_of(_PACKAGE)
+
+
+@once
+def _code_of(package: str) -> str:
+    """Hash the source of a package."""
+    root, code = Path(str(files(package))), hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
         code.update(f"{file.relative_to(root)}\0".encode() + file.read_bytes())
-    versions = tuple(installed_version(name) for name in ("inverse-design", "scipy", "scikit-learn", "pandas"))
-    return FORMAT, *versions, str(torch.__version__), np.__version__, get_cpu_capability(), code.hexdigest()
+    return code.hexdigest()

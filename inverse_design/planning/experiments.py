@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError
-from inverse_design.fitting import SurrogateLike, is_kept
+from inverse_design.fitting import SurrogateLike, beside_fit
 from inverse_design.planning.plan import Outline, Plan
 from inverse_design.planning.work import ranking_outline
 from inverse_design.problem.batch_wide import refuse_batch_wide
@@ -133,8 +133,8 @@ class ListedExperiments:
     def outline(self, surrogate: SurrogateLike, *, seed: int, cache: FitCache | None) -> Outline:
         """Lay out how it is ranked."""
         count, unseen = int((~self.done).sum()), self.unseen
-        kept = is_kept(self.question.training, surrogate, unseen=unseen, seed=seed, cache=cache)
-        return ranking_outline(self.question, count, surrogate=surrogate, unseen=unseen, kept=kept)
+        beside = beside_fit(self.question.training, surrogate, unseen=unseen, seed=seed, cache=cache)
+        return ranking_outline(self.question, count, surrogate=surrogate, unseen=unseen, kept=beside.has_fit)
 
 
 def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:

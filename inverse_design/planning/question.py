@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from inverse_design.fitting import SurrogateLike, is_kept
+from inverse_design.fitting import SurrogateLike, beside_fit
 from inverse_design.planning.plan import Outline, Plan
 from inverse_design.planning.work import proposal_outline
 from inverse_design.problem.batch_wide import refuse_batch_wide
@@ -31,9 +31,10 @@ from inverse_design.problem.problem import (
     range_remark,
 )
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.problem.target import AlignedProfile, Target
+from inverse_design.problem.target import AlignedProfile, ProfileTarget, Target
 from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.search.api import Engine, need_not_be_made
+from inverse_design.search.inverse_set import Identification, asked_of_others
 from inverse_design.targets import TargetLike, target_of
 from surrogates.data.screen import Screen
 from surrogates.fit_cache import USER_CACHE, FitCache
@@ -138,6 +139,10 @@ class Answerable:
     ) -> Outline:
         """Lay out how it is answered; ``again`` if an outlying condition is brought to the usual size, too."""
         workers = 1 if engine is None else engine.workers
+        beside = beside_fit(self.question.training, surrogate, unseen=False, seed=seed, cache=cache)
+        asked = None
+        if isinstance(self.question.target, ProfileTarget):
+            asked = asked_of_others(TargetLikelihood(self.aligned, self.log_prior), self.space, seed)
         return proposal_outline(
             self.question,
             self.space,
@@ -146,7 +151,8 @@ class Answerable:
             by_turns=self.by_turns,
             workers=workers,
             again=again,
-            kept=is_kept(self.question.training, surrogate, unseen=False, seed=seed, cache=cache),
+            kept=beside.has_fit,
+            calibrated=asked is not None and beside.holds(Identification, *asked),
         )
 
 

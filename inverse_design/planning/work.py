@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 from inverse_design.fitting import SurrogateLike, surrogate_of
 from inverse_design.planning.costs import Sizes
@@ -40,7 +41,7 @@ def fit_notes(stated: SurrogateLike) -> tuple[str, ...]:
     return (f"how long the fit of {surrogate_name(chosen)} takes is not known: counted as that of a simple model",)
 
 
-def proposal_outline(
+def proposal_outline(  # noqa: PLR0913 - all that the costs depend on, by name
     question: Problem,
     space: CombinationSpace,
     objective: Objective,
@@ -50,6 +51,7 @@ def proposal_outline(
     workers: int = 1,
     again: bool = False,
     kept: bool = False,
+    calibrated: bool = False,
 ) -> Outline:
     """Outline a proposal.
 
@@ -62,6 +64,7 @@ def proposal_outline(
         workers: Processes that share the search.
         again: Whether all of it is done once more, with an outlying condition at the usual size.
         kept: Whether the fit was made before, and is only read.
+        calibrated: Whether the same was asked of held-out doubles before.
     """
     sizes = Sizes.of(question.training)
     entries = len(space.entries)
@@ -77,7 +80,7 @@ def proposal_outline(
             Work(search, terms, 1 / workers),
             *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
         ],
-        "calibration": [_calibration(space, sizes, terms)],
+        "calibration": [replace(_calibration(space, sizes, terms), share=0.0 if calibrated else 1.0)],
     }
     if again:
         stages |= {f"{name}, an outlying condition at the usual size": works for name, works in stages.items()}

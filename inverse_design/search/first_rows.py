@@ -27,6 +27,7 @@ from inverse_design.problem.likelihood import Memo, Replicates, TargetLikelihood
 from inverse_design.problem.objective import Distance, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.inverse_set import Identification, Total
+from surrogates.artefact_types import storable
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import Expert, FittedCalibrated
@@ -38,6 +39,7 @@ Ranked: TypeAlias = TargetLikelihood | SquaredDistance  # the objectives of whic
 _TARGETS, _ROWS = 400, 256  # more tell nothing more, and cost their product
 
 
+@storable
 @dataclass(frozen=True)
 class FirstRows:
     """The first rows of some targets, of which the answer is known.

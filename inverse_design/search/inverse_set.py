@@ -11,6 +11,7 @@ a p-value for "some candidate explains this target".
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from typing import Literal
 
@@ -24,6 +25,8 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.exhaustive import evidence, search
 from inverse_design.search.survey import SpacePosterior, Survey, surveys
 from inverse_design.search.topk import Progress, TopK
+from surrogates.artefact_types import storable
+from surrogates.cached_fit import BesideFit
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
@@ -40,6 +43,10 @@ UNEXPLAINED = 0.05  # a p-value below which no candidate is said to explain the 
 _ROUNDING = 1e-9  # between a density by products and the same by hand
 
 
+ALONE = BesideFit()  # of a fit beside which nothing is kept
+
+
+@storable
 @dataclass(frozen=True)
 class Total:
     """What turns densities of a target into probabilities.
@@ -52,6 +59,7 @@ class Total:
     log_sums: tuple[float, ...] = ()
 
 
+@storable
 @dataclass(frozen=True)
 class Identification:
     """The true perturbation of each held-out target among the candidates.
@@ -117,14 +125,47 @@ def identify(
     *,
     seed: int,
     progress: Progress | None = None,
+    beside: BesideFit = ALONE,
 ) -> Identification:
     """Ask the same question of held-out perturbations, of which the answer is known.
 
     Each held-out double of two entries measured alone is the target once, on the readouts and with the weights of
     the question, under a fit and an error model that have not seen it. The candidates are those of the question
     and the truth. Where the space is so large that this would take long, a random part of the held-out doubles is
-    asked; the calibration is as valid, and less precise.
+    asked; the calibration is as valid, and less precise. The answers depend on the readouts, not on what
+    it wants of them: they are kept beside the fit.
     """
+    found = beside.of(
+        Identification,
+        lambda: _identify(likelihood, fitted, space, seed=seed, progress=progress),
+        *asked_of_others(likelihood, space, seed),
+        fits=partial(_is_of, fitted),
+    )
+    return asked_again(found, likelihood, fitted, space)
+
+
+def asked_of_others(likelihood: TargetLikelihood, space: CombinationSpace, seed: int) -> tuple[object, ...]:
+    """List what the answers of held-out targets depend on beside the fit."""
+    target = likelihood.target
+    return target.columns, target.variance, target.weights, likelihood.log_prior, space, seed
+
+
+def _is_of(fitted: FittedCalibrated, found: Identification) -> bool:
+    """Tell whether these can be held-out targets of a surrogate."""
+    sizes = torch.tensor([len(fold.batch) for fold in fitted.cross])
+    if len(found) != len(found.totals) or bool(((found.fold < 0) | (found.fold >= len(sizes))).any()):
+        return False
+    return bool(((found.row >= 0) & (found.row < sizes[found.fold])).all())
+
+
+def _identify(
+    likelihood: TargetLikelihood,
+    fitted: FittedCalibrated,
+    space: CombinationSpace,
+    *,
+    seed: int,
+    progress: Progress | None,
+) -> Identification:
     places = [
         (number, row)
         for number, fold in enumerate(fitted.cross)
@@ -137,9 +178,10 @@ def identify(
     asked = [places[number] for number in order.tolist()]
     found = list(_identified(likelihood, fitted, asked, space, progress))
     columns = torch.stack([each for each, _ in found]) if found else torch.empty(0, 5 + NEAR, dtype=torch.float64)
-    gap, rank, surprise, misfit, excess = columns[:, :5].unbind(1)
-    folds, rows = torch.tensor(asked, dtype=torch.int64).reshape(-1, 2).unbind(1)
-    held_out = Identification(
+    # What is read again lies together in memory: so does this, as sums depend on it.
+    gap, rank, surprise, misfit, excess = columns[:, :5].T.contiguous()
+    folds, rows = torch.tensor(asked, dtype=torch.int64).reshape(-1, 2).T.contiguous()
+    return Identification(
         gap,
         rank,
         surprise,
@@ -147,11 +189,10 @@ def identify(
         torch.zeros_like(misfit),
         excess,
         folds,
-        columns[:, 5:],
+        columns[:, 5:].contiguous(),
         rows,
         tuple(total for _, total in found),
     )
-    return asked_again(held_out, likelihood, fitted, space)
 
 
 def asked_again(
@@ -343,7 +384,7 @@ class CandidatePosterior:
     found: Identification | None = None
 
 
-def candidate_posterior(
+def candidate_posterior(  # noqa: PLR0913 - the question, its model, and where answers are kept
     likelihood: TargetLikelihood,
     fitted: FittedCalibrated,
     space: CombinationSpace,
@@ -353,6 +394,7 @@ def candidate_posterior(
     level: float,
     seed: int,
     progress: Progress | None = None,
+    beside: BesideFit = ALONE,
 ) -> CandidatePosterior:
     """Find what the whole space says of some candidates."""
     density = likelihood.utility(fitted, batch).mean
@@ -370,7 +412,7 @@ def candidate_posterior(
     if log_sum is None:
         log_sum = evidence(likelihood, fitted, space, peak=float(top.score[0])).log_sum
     probability = (density - log_sum).exp()
-    held_out = identify(likelihood, fitted, space, seed=seed, progress=progress)
+    held_out = identify(likelihood, fitted, space, seed=seed, progress=progress, beside=beside)
     try:
         found = inverse_set(likelihood, fitted, space, top, log_sum=log_sum, found=held_out, level=level)
     except CalibrationError as error:

@@ -1,25 +1,36 @@
 """Answers do not depend on whether their fit was made before, and the second question fits nothing."""
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
+from strategies.artefacts import tensors_of
 from strategies.screens import label, pairs_of, planted_screen
 from strategies.worlds import command
 
+from inverse_design import candidates
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.fitting import fit
 from inverse_design.planning.question import plan
 from inverse_design.problem.constraints import Constraints
-from inverse_design.proposal import propose
+from inverse_design.proposal import Proposal, propose
 from inverse_design.ranking import rank
+from inverse_design.search import inverse_set
+from inverse_design.search.first_rows import FirstRows
+from inverse_design.search.inverse_set import Identification
 from surrogates import cached_fit
+from surrogates.artefact import load_value, save_value
+from surrogates.cached_fit import BesideFit
 from surrogates.data.screen import Screen
-from surrogates.fit_cache import VARIABLE, FitCache
+from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
+from surrogates.fit_cache import VARIABLE, FitCache, say_once
 from surrogates.models.wrappers.automatic import Automatic
+from surrogates.models.wrappers.stated_errors import StatedScales
 
 TOGETHER = pairs_of(5, 6)
 NEW = [label(each) for each in pairs_of(5, 10) if each not in TOGETHER]
@@ -68,6 +79,133 @@ def test_another_question_on_the_same_data_fits_nothing(kept: FitCache, fits: li
     # A condition of the screen that is the target leaves the training data.
     propose(screen(), label(TOGETHER[0]), **ask, cache=kept)  # type: ignore[arg-type]
     assert len(fits) == 4
+
+
+@pytest.fixture
+def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Note what is worked out of fits."""
+    done: list[str] = []
+
+    def noted(place: object, name: str, kind: str) -> None:
+        make = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *args, **named: (done.append(kind), make(*args, **named))[1])
+
+    noted(inverse_set, "_identify", "held out")
+    noted(candidates, "first_rows", "first rows")
+    noted(StatedScales, "of", "scales")
+    return done
+
+
+def asked(cache: FitCache | None, target: object = STATE, **stated: object) -> Proposal:
+    named = {"surrogate": "additive", "top": 5, "level": 0.5, "order": "both", **stated}
+    return propose(screen(), target, cache=cache, **named)  # type: ignore[arg-type] - named options
+
+
+def assert_same_answer(one: Proposal, other: Proposal) -> None:
+    assert one.table.to_csv() == other.table.to_csv()
+    assert one.spread.to_csv() == other.spread.to_csv()
+    assert (one.notes, one.verdict, one.inverse_set) == (other.notes, other.verdict, other.inverse_set)
+
+
+ALL = ["first rows", "held out", "scales"]
+
+
+def test_another_target_on_the_same_readouts_works_nothing_out_again(
+    kept: FitCache, worked_out: list[str]
+) -> None:
+    for target in (STATE, STATE, {"r0": -0.3, "r1": 2.0}):
+        found = asked(kept, target)
+        assert found.inverse_set is not None
+        assert sorted(worked_out) == ALL
+        held_out = worked_out.copy()
+        assert_same_answer(found, asked(None, target))
+        worked_out[:] = held_out
+    foreseen = [plan(screen(), STATE, order="both", surrogate="additive", cache=each) for each in (None, kept)]
+    before, after = (next(each.seconds for each in one.stages if each.name == "calibration") for one in foreseen)
+    assert before > after == 0
+
+
+@dataclass(frozen=True)
+class Odd:
+    """A constraint of another package, of which nobody knows what it allows tomorrow."""
+
+    def allows(self, listed: PerturbationBatch, vocabulary: Vocabulary) -> torch.Tensor:
+        return listed.genes[:, 0] % 2 < len(vocabulary)
+
+
+@pytest.mark.parametrize(
+    ("stated", "again"),
+    [
+        pytest.param({"target": {"r1": 1.0}}, ["first rows", "held out"], id="readouts"),
+        pytest.param({"seed": 1}, ALL, id="seed"),
+        pytest.param({"prior": {"G00": 3.0}}, ["first rows", "held out"], id="prior"),
+        pytest.param(
+            {"constraints": Constraints(excluded=("G00",))}, ["first rows", "held out"], id="constraints"
+        ),
+        pytest.param({"order": "2"}, ["first rows", "held out"], id="space"),
+        pytest.param({"objective": "distance"}, ["first rows"], id="objective"),
+        pytest.param({"surrogate": "scaled_additive"}, ALL, id="model"),
+        pytest.param({"constraints": [Odd()]}, ["first rows", "held out"], id="constraint of another package"),
+    ],
+)
+def test_what_is_asked_otherwise_is_worked_out(
+    kept: FitCache, worked_out: list[str], stated: dict[str, object], again: list[str]
+) -> None:
+    asked(kept)
+    worked_out.clear()
+    found = asked(kept, **stated)
+    assert sorted(worked_out) == again
+    worked_out.clear()
+    assert_same_answer(found, asked(None, **stated))
+    if stated.get("constraints") == [Odd()]:  # nobody knows whether it still allows the same
+        worked_out.clear()
+        asked(kept, **stated)
+        assert sorted(worked_out) == again
+
+
+def beside(kept: FitCache) -> dict[type[object], Path]:
+    """Find the files beside a fit by what they hold."""
+    return {type(load_value(each)): each for each in kept.place.iterdir()}
+
+
+@pytest.mark.parametrize("change", ["fewer totals", "a fold too many", "fewer cross-fits", "another type"])
+def test_what_somebody_laid_beside_a_fit_is_not_taken(
+    kept: FitCache, worked_out: list[str], caplog: pytest.LogCaptureFixture, change: str
+) -> None:
+    say_once.cache_clear()
+    plain = asked(kept)
+    files = beside(kept)
+    found, scales = (load_value(files[each]) for each in (Identification, StatedScales))
+    assert isinstance(found, Identification)
+    assert isinstance(scales, StatedScales)
+    laid: dict[str, tuple[type[object], object]] = {
+        "fewer totals": (Identification, replace(found, totals=found.totals[1:])),
+        "a fold too many": (Identification, replace(found, fold=found.fold + 9)),
+        "fewer cross-fits": (StatedScales, replace(scales, folds=scales.folds[1:])),
+        "another type": (FirstRows, found),
+    }
+    place, value = laid[change]
+    kept.keep(files[place].name[:64], lambda path: save_value(value, path, origin=""))
+    worked_out.clear()
+    assert_same_answer(asked(kept), plain)
+    assert len(worked_out) == 1
+    assert "warning: what was kept beside a fit is not used: " in caplog.text
+
+
+def test_what_is_kept_lies_in_memory_as_what_is_read(kept: FitCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+    of = BesideFit.of
+
+    def noted(
+        self: BesideFit, kind: type[object], make: Callable[[], object], *rest: object, **named: object
+    ) -> object:
+        made.append(of(self, kind, make, *rest, **named))  # type: ignore[arg-type] - as they are
+        return made[-1]
+
+    monkeypatch.setattr(BesideFit, "of", noted)
+    asked(kept)
+    assert {type(each) for each in made} == {Identification, FirstRows, StatedScales}
+    assert all(each.is_contiguous() for each in tensors_of(made))
 
 
 def test_a_fit_is_read_and_predicts_the_same(kept: FitCache, fits: list[int]) -> None:
@@ -122,11 +260,11 @@ def test_the_command_line_keeps_fits_unless_it_is_asked_not_to(
     assert command("cache", "info") == 0
     said = capsys.readouterr().out
     assert f"folder    {tmp_path / 'fits'} (INVERSE_DESIGN_CACHE names another one)" in said
-    assert "fits      1\n" in said
+    assert "files     2, of fits and of what was worked out of them\n" in said
     assert command("cache", "clear") == 0
     assert command("cache", "clear") == 0
     assert capsys.readouterr().out.splitlines() == [
-        f"deleted {number} fits in {tmp_path / 'fits'}" for number in (1, 0)
+        f"deleted {number} files of fits in {tmp_path / 'fits'}" for number in (2, 0)
     ]
 
 

@@ -4,9 +4,8 @@ import multiprocessing
 import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
-from itertools import chain
 from pathlib import Path
 
 import pandas as pd
@@ -14,8 +13,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.artefacts import tensors_of
 from strategies.screens import label, pairs_of, planted_screen
-from torch import Tensor
 
 from surrogates import cached_fit as module
 from surrogates.artefact import Origin, save_fitted
@@ -55,16 +54,6 @@ def never(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         pytest.fail("fitted again")
 
     return lambda: monkeypatch.setattr(Automatic, "fit", fail)
-
-
-def tensors_of(value: object) -> list[Tensor]:
-    """List what a fit holds in bulk, in order."""
-    if isinstance(value, Tensor):
-        return [value]
-    if is_dataclass(value):
-        value = [getattr(value, each.name) for each in fields(value)]
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
-    return list(chain.from_iterable(map(tensors_of, parts)))
 
 
 def assert_same_fit(one: FittedCalibrated, other: FittedCalibrated) -> None:

@@ -12,11 +12,11 @@ cache = App(
 
 @cache.command(help_epilogue=examples("cache info"))
 def info() -> None:
-    """Say where fits are kept, how many, and how large they are."""
+    """Say where fits are kept, in how many files, and how large they are."""
     count, size = USER_CACHE.size()
     facts = {
         "folder": f"{USER_CACHE.place} ({VARIABLE} names another one)",
-        "fits": f"{count:,}",
+        "files": f"{count:,}, of fits and of what was worked out of them",
         "size": f"{size / 1e6:,.1f} MB of at most {USER_CACHE.limit / 1e6:,.0f}; those unused for longest go",
     }
     show_facts(output(), facts)
@@ -25,4 +25,4 @@ def info() -> None:
 @cache.command(help_epilogue=examples("cache clear"))
 def clear() -> None:
     """Delete all fits that are kept; they are made anew where they are needed."""
-    say(output(), f"deleted {USER_CACHE.clear():,} fits in {USER_CACHE.place}")
+    say(output(), f"deleted {USER_CACHE.clear():,} files of fits in {USER_CACHE.place}")

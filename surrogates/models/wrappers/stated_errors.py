@@ -76,6 +76,28 @@ class FittedStatedErrors:
 
 
 @dataclass(frozen=True)
+class StatedScales:
+    """How large the errors of a surrogate and of its cross-fits are, by the code of the novelty class."""
+
+    whole: Mapping[int, ErrorScale]  # of the surrogate
+    folds: tuple[Mapping[int, ErrorScale], ...]  # of its cross-fits; nothing of those without an error model
+
+    @classmethod
+    def of(cls, fitted: FittedCalibrated) -> "StatedScales":
+        """Learn them from the held-out predictions that a surrogate kept."""
+        views = [fold.fitted for fold in fitted.cross]
+        learnt = [_learn(view) if isinstance(view, FittedCalibrated) else {} for view in views]
+        forms = _most_likely_forms(fitted.cross, learnt)
+        return cls(_chosen(_learn(fitted), forms), tuple(_chosen(each, forms) for each in learnt))
+
+    def fit(self, fitted: FittedCalibrated) -> bool:
+        """Tell whether they can be those of a surrogate."""
+        every = [scale for each in (self.whole, *self.folds) for scale in each.values()]
+        readouts = len(fitted.readouts)
+        return len(self.folds) == len(fitted.cross) and all(len(each.tails.lower) == readouts for each in every)
+
+
+@dataclass(frozen=True)
 class StatedErrors:
     """A calibrated surrogate and its cross-fits, which all state their errors."""
 
@@ -83,18 +105,16 @@ class StatedErrors:
     folds: tuple[HeldOutFit, ...]  # its cross-fits, each with the perturbations that it has not seen
 
     @classmethod
-    def of(cls, fitted: FittedCalibrated) -> "StatedErrors":
-        """Learn how large the errors of a surrogate are from the held-out predictions that it kept."""
-        views = [fold.fitted for fold in fitted.cross]
-        learnt = [_learn(view) if isinstance(view, FittedCalibrated) else {} for view in views]
-        forms = _most_likely_forms(fitted.cross, learnt)
+    def of(cls, fitted: FittedCalibrated, scales: StatedScales | None = None) -> "StatedErrors":
+        """Learn how large the errors of a surrogate are, unless that is known."""
+        known = StatedScales.of(fitted) if scales is None else scales
         folds = tuple(
-            replace(fold, fitted=_stating(fold.fitted, scales, forms))
+            replace(fold, fitted=FittedStatedErrors(fold.fitted, each))
             if isinstance(fold.fitted, FittedCalibrated)
             else fold
-            for fold, scales in zip(fitted.cross, learnt, strict=True)
+            for fold, each in zip(fitted.cross, known.folds, strict=True)
         )
-        return cls(_stating(fitted, _learn(fitted), forms), folds)
+        return cls(FittedStatedErrors(fitted, known.whole), folds)
 
 
 def state_errors(fitted: FittedCalibrated) -> FittedStatedErrors:
@@ -124,12 +144,9 @@ def _learn(fitted: FittedCalibrated) -> _Learnt:
     return scales
 
 
-def _stating(fitted: FittedCalibrated, learnt: _Learnt, forms: Mapping[int, Form]) -> FittedStatedErrors:
+def _chosen(learnt: _Learnt, forms: Mapping[int, Form]) -> dict[int, ErrorScale]:
     """Take the form that was chosen for each class; the simplest where a fit has no scale of that form."""
-    return FittedStatedErrors(
-        fitted,
-        {code: scales.get(forms.get(code, "readouts"), scales["readouts"]) for code, scales in learnt.items()},
-    )
+    return {code: scales.get(forms.get(code, "readouts"), scales["readouts"]) for code, scales in learnt.items()}
 
 
 def _most_likely_forms(folds: Sequence[HeldOutFit], learnt: Sequence[_Learnt]) -> dict[int, Form]:
