@@ -12,7 +12,7 @@ from inverse_design.campaign.settings import CampaignSettings
 from inverse_design.campaign.store.events import OPEN_STATES, State
 from inverse_design.campaign.store.protocol import Log
 from inverse_design.campaign.wells import partial_words, taken_back
-from inverse_design.problem.target import Target
+from inverse_design.problem.target import Target, is_state
 from surrogates.data.screen import Screen
 
 
@@ -91,6 +91,7 @@ class Status:
     open: tuple[str, ...]  # perturbations whose results are still to come
     best: str  # the best perturbation that is known
     utility: float  # its utility: minus a distance, or a projection
+    nearness: bool  # whether it is minus a distance
     gain: float  # by how much that is more than the best of the starting screen
     noise: float | None  # standard error of a measured utility, ``None`` if there are no replicates
     spent: float  # what all rounds cost
@@ -98,6 +99,22 @@ class Status:
     left_out: tuple[str, ...]  # wells that nothing can be computed with, in words, with the remedy
     partial: tuple[str, ...]  # conditions that lack readouts, and which
     taken_back: int  # how many wells were retracted, or replaced by others
+
+    @property
+    def verdict(self) -> str:
+        """Where the campaign stands, in plain words: its best, what that is worth, and how much was done."""
+        measured, rounds = self.counts.get("measured", 0), "round" if self.rounds == 1 else "rounds"
+        done = f"{self.rounds} {rounds}, {measured} experiments measured, {len(self.open)} to come"
+        return f"Best so far: {self.best_in_words}. {done}."
+
+    @property
+    def best_in_words(self) -> str:
+        """The best perturbation, and what it is worth."""
+        what, value = ("distance", -self.utility) if self.nearness else ("utility", self.utility)
+        known = "" if self.noise is None else f"; a measured {what} is known to {self.noise:.3g}"
+        better = f"{self.gain:.3g} {'nearer' if self.nearness else 'more'} than the best of the starting screen"
+        so_far = better if self.gain > 0 else "the best of the starting screen"
+        return f"{self.best}, {what} {value:.3g}, {so_far}{known}"
 
 
 def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings: CampaignSettings) -> Status:
@@ -114,6 +131,7 @@ def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings
         open=tuple(one.perturbation for one in log.experiments(states=OPEN_STATES)),
         best=best,
         utility=utility[best],
+        nearness=is_state(target),
         gain=float(utility[best] - before.max()),
         noise=utility_error(target, basis.screen),
         spent=spent_on(log, settings),

@@ -1,11 +1,15 @@
 """The page about a campaign: its best, its rounds, whether its bounds held, and everything that happened."""
 
+import math
 from collections.abc import Mapping
 
 from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.results import ROUND
+from inverse_design.campaign.rounds import MEASURED
 from inverse_design.campaign.status import Advice
 from inverse_design.plot.campaigns import campaign_coverage, campaign_curve
 from inverse_design.plot.style import figure_of, svg_of
+from inverse_design.recommend.protocol import PERTURBATION
 from inverse_design.report.page import Attachment, Drawing, Page, PageTable, Section
 
 
@@ -18,6 +22,7 @@ def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advic
         advice: Whether another round is worth its cost, if that was asked.
     """
     status, history = campaign.status(), campaign.history()
+    measured = campaign.outcomes().set_index([ROUND, PERTURBATION])[MEASURED]
     rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]
     warnings = (
         *(f"left out: {each}" for each in status.left_out),
@@ -27,8 +32,11 @@ def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advic
         Section("Where it stands", _advised(advice), dict(facts), drawings=_drawings(campaign, status.rounds))
     ]
     for batch in reversed(rounds):
-        table = batch.table.drop(columns=["campaign", "round"], errors="ignore").dropna(axis=1, how="all")
+        table = batch.table.drop(columns=["campaign", "round", "log_probability"], errors="ignore")
         table.insert(1, "state", list(batch.states))
+        found = [measured.get((batch.round, label), math.nan) for label in table[PERTURBATION]]
+        table.insert(2, MEASURED, found)
+        table = table.dropna(axis=1, how="all")
         name = f"round-{batch.round}.csv"
         sections.append(
             Section(
@@ -44,15 +52,7 @@ def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advic
             "What happened", table=PageTable.of(events), attachments=(Attachment.of_table("history.csv", events),)
         )
     )
-    return Page(f"Campaign {campaign.name}: {campaign.target.name}", _verdict(campaign), warnings, tuple(sections))
-
-
-def _verdict(campaign: Campaign) -> str:
-    status = campaign.status()
-    known = "" if status.noise is None else f"; a measured utility is known to {status.noise:.3g}"
-    gain = f"utility {status.utility:.4g}, {status.gain:.4g} above the starting screen{known}"
-    counts = f"{status.rounds} rounds, {status.counts.get('measured', 0)} experiments measured"
-    return f"Best so far: {status.best}, {gain}. {counts}, {len(status.open)} to come."
+    return Page(f"Campaign {campaign.name}: {campaign.target.name}", status.verdict, warnings, tuple(sections))
 
 
 def _advised(advice: Advice | None) -> tuple[str, ...]:

@@ -217,18 +217,25 @@ def withdraw(first: str, /, *others: str, reason: str = "", place: CampaignPlace
     run_withdraw((first, *others), place=place, reason=reason)
 
 
-@campaign.command(help_epilogue=examples("campaign status", "campaign status --quick"))
-def status(*, quick: bool = False, no_cache: NoCache = False, place: CampaignPlace = _PLACE) -> None:
+@campaign.command(help_epilogue=examples("campaign status", "campaign status --quick --json"))
+def status(
+    *,
+    quick: bool = False,
+    json: bool = False,
+    no_cache: NoCache = False,
+    place: CampaignPlace = _PLACE,
+) -> None:
     """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
 
     Args:
         quick: Do not plan a round for the advice.
+        json: Print everything as JSON, and nothing else.
         no_cache: Fit anew, and keep no fit.
         place: Which campaign.
     """
     from inverse_design.cli.campaign.report import run_status
 
-    run_status(place=place, quick=quick, cache=None if no_cache else USER_CACHE)
+    run_status(place=place, quick=quick, as_json=json, cache=None if no_cache else USER_CACHE)
 
 
 @campaign.command(help_epilogue=examples("campaign report campaign.html"))

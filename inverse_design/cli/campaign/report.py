@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pandas as pd
 import torch
@@ -19,6 +19,7 @@ from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import Column, Grid, grid_of, in_column, measured
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable
+from inverse_design.cli.plans import rows_of, show_json
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import some_of
 from surrogates.evaluation.intervals import Row
@@ -27,7 +28,6 @@ from surrogates.fit_cache import FitCache
 _BOUNDED = ("predicted", "lower", "upper")
 # These stand in every row alike, or speak to programs.
 _HIDDEN = ("campaign", "round", "log_probability")
-_NONE_MEASURED = "no experiment with stated bounds has been measured yet"
 
 
 def batch_grid(batch: Batch) -> Grid:
@@ -59,18 +59,15 @@ def states_grid(batches: Sequence[Batch]) -> Grid:
     ))  # fmt: skip
 
 
-def _show_coverage(console: Console, campaign: Campaign, *, measured: bool) -> None:
-    """Print how often the bounds held that were stated before each round."""
-    if not measured:
-        say(console, _NONE_MEASURED, "dim")
-        return
+def _coverage(campaign: Campaign, status: Status) -> tuple[list[Row], list[str]]:
+    """Count how often the bounds held that were stated before each round, and say where they did too seldom."""
+    if not status.counts.get("measured"):
+        return [], []
     from inverse_design.validate.judged import Rounds, rounds_rows, uncovered  # noqa: PLC0415 - where there are results
 
-    level = campaign.settings.level
     known = campaign.outcomes().dropna(subset=["lower", "upper", MEASURED])
     if known.empty:
-        say(console, _NONE_MEASURED, "dim")
-        return
+        return [], []
     chosen = known["chosen"]
     rounds = Rounds(
         number=torch.tensor(known[ROUND].to_numpy(int)),
@@ -80,8 +77,14 @@ def _show_coverage(console: Console, campaign: Campaign, *, measured: bool) -> N
         random=None if chosen.isna().any() else torch.tensor((chosen == "random").to_numpy(bool)),
     )
     rows = rounds_rows(rounds, dataset="campaign", seed=0)
-    for line in uncovered(rows, level):
-        say(console, line, "bold yellow")
+    return rows, uncovered(rows, campaign.settings.level)
+
+
+def _show_coverage(console: Console, rows: list[Row], level: float) -> None:
+    """Print how often bounds held."""
+    if not rows:
+        say(console, "no experiment with stated bounds has been measured yet", "dim")
+        return
     say(console, f"share of measurements within the bounds stated before, nominal {level:g} [exact 95 % interval]")
     rounds_grid(rows).show(console)
 
@@ -127,23 +130,62 @@ def say_what_is_open(console: Console, campaign: Campaign) -> None:
     say(console, to_come if still else "the round is complete: ask for the next")
 
 
-def run_status(*, place: CampaignPlace, quick: bool, cache: FitCache | None) -> None:
+def run_status(*, place: CampaignPlace, quick: bool, as_json: bool, cache: FitCache | None) -> None:
     """Print where a campaign stands, and whether another round is worth it."""
     campaign = replace(open_campaign(place), cache=cache)
-    status = campaign.status()
-    console = output()
+    status, console = campaign.status(), output()
+    rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]
+    rows, missed = _coverage(campaign, status)
+    warnings = [*missed, *_oddities(status)]
+    if as_json:
+        said, advice = _prospect(campaign, status, quick=quick)
+        show_json(console, {
+            "verdict": status.verdict,
+            "warnings": warnings,
+            **campaign_facts(campaign),
+            "status": asdict(status),
+            "rounds": [
+                {
+                    "number": each.round,
+                    "expected_gain": each.expected_gain,
+                    "table": rows_of(each.table.assign(state=list(each.states))),
+                }
+                for each in rounds
+            ],
+            "coverage": [row.to_dict() for row in rows],
+            "advice": None if advice is None else asdict(advice),
+        })  # fmt: skip
+        return
+    say(console, status.verdict, "bold")
+    for warning in warnings:
+        say(console, warning, "bold yellow")
     show_facts(console, facts_of(campaign, status))
-    if status.rounds:
+    if rounds:
         say(console)
-        states_grid([campaign.batch(number) for number in range(1, status.rounds + 1)]).show(console)
+        states_grid(rounds).show(console)
         say(console)
-        _show_coverage(console, campaign, measured=bool(status.counts.get("measured")))
-    for sentence in status.left_out:
-        say(console, f"warning: left out: {sentence}", "bold yellow")
-    for sentence in status.flagged:
-        say(console, f"warning: out of scale: {sentence}", "bold yellow")
+        _show_coverage(console, rows, campaign.settings.level)
     say(console)
-    _show_prospect(console, campaign, status, quick=quick)
+    said, advice = _prospect(campaign, status, quick=quick)
+    if said:
+        say(console, said, "dim" if advice is None else "")
+    if advice is not None:
+        show_advice(console, advice)
+
+
+def campaign_facts(campaign: Campaign) -> dict[str, object]:
+    """Name a campaign for programs, and the end of its log."""
+    return {
+        "campaign": {"name": campaign.name, "key": campaign.key, "target": campaign.target.name},
+        "log": asdict(campaign.head),
+    }
+
+
+def _oddities(status: Status) -> list[str]:
+    return [
+        *(f"warning: left out: {sentence}" for sentence in status.left_out),
+        *(f"warning: out of scale: {sentence}" for sentence in status.flagged),
+    ]
 
 
 def run_report(destination: str, *, place: CampaignPlace, force: bool) -> None:
@@ -169,7 +211,6 @@ def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
     settings = campaign.settings
     budget = "no budget is set" if settings.budget is None else f"{settings.budget:,.6g} is the budget"
     counts = ", ".join(f"{count:,} {state}" for state, count in status.counts.items() if count)
-    noise = "" if status.noise is None else f"; a measured utility is known to {status.noise:.3g}"
     return {
         "campaign": f"{campaign.name}, key {campaign.key}",
         "target": campaign.target.name,
@@ -179,7 +220,7 @@ def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
         + (f"; {status.taken_back:,} retracted" * bool(status.taken_back)),
         **({"incomplete": incomplete(status)} if status.partial else {}),
         "to come": some_of(status.open) or "nothing",
-        "best": f"{status.best}, utility {status.utility:.4g}, {status.gain:.4g} above the first best{noise}",
+        "best": status.best_in_words,
         "spent": f"{status.spent:,.6g}; {budget}",
         "log": f"event {campaign.head.sequence}, hash {campaign.head.hash}",
     }
@@ -190,24 +231,19 @@ def incomplete(status: Status) -> str:
     return f"{some_of(status.partial)}; averages have them, fits take complete conditions only"
 
 
-def _show_prospect(console: Console, campaign: Campaign, status: Status, *, quick: bool) -> None:
-    """Judge the open round, else the one that would be asked for next."""
+def _prospect(campaign: Campaign, status: Status, *, quick: bool) -> tuple[str, Advice | None]:
+    """Judge the open round, else the one that would be asked for next; say what that would gain."""
     if status.open and status.rounds:
-        show_advice(console, campaign.advice(campaign.batch()))
-        return
+        return "", campaign.advice(campaign.batch())
     if quick:
-        say(console, "advice: not sought (--quick)", "dim")
-        return
+        return "advice: not sought (--quick)", None
     try:
         with working("planning the next round"):
             plan = campaign.preview(campaign.settings.batch_size)
     except NothingToProposeError as error:
-        say(console, f"advice: stop: {error}", "bold")
-        return
-    if math.isfinite(plan.expected_gain):
-        said = f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}"
-        say(console, said)
-    show_advice(console, campaign.advice(plan))
+        return "", Advice(stop=True, reason=str(error), expected_gain=None, cost=0.0)
+    gain = f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}"
+    return gain if math.isfinite(plan.expected_gain) else "", campaign.advice(plan)
 
 
 def _share(row: Row | None) -> str:

@@ -1,7 +1,8 @@
 """The verbs ``campaign ask``, ``order``, ``tell`` and ``withdraw``, ``retract`` and ``correct``."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 
 import pandas as pd
 from rich.console import Console
@@ -13,7 +14,12 @@ from inverse_design.campaign.settings import settings_as_json
 from inverse_design.campaign.wells import COUNTS
 from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
-from inverse_design.cli.campaign.report import batch_grid, say_what_is_open, show_advice, show_telling
+from inverse_design.cli.campaign.report import (
+    batch_grid,
+    campaign_facts,
+    say_what_is_open,
+    show_telling,
+)
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import Run, output, say, show_facts, show_notes, show_warnings, working
 from inverse_design.cli.grid import Column, Grid
@@ -43,9 +49,10 @@ def run_ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     )
     campaign = replace(open_campaign(place), cache=cache)
     wanted = campaign.settings.batch_size if count is None else count
-    if not settled(campaign.plan(wanted, recommender, more=more), planning, as_json=as_json):
+    foreseen = campaign.plan(wanted, recommender, more=more)
+    if not settled(foreseen, planning, as_json=as_json):
         return
-    with working("planning"):
+    with working("planning") as view, foreseen.begin(view).stage() if foreseen.stages else nullcontext():
         batch = campaign.ask_more(wanted, recommender) if more else campaign.ask(wanted, recommender)
     if written is not None:
         write_table(batch.table, written, round_facts(run, campaign, batch))
@@ -65,16 +72,16 @@ def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]
     """Collect what explains the table of a round."""
     settings = settings_as_json(campaign.settings)
     return {
+        "verdict": round_verdict(campaign, batch),
         "manifest": manifest(run, None, seed=campaign.settings.seed, settings=settings),
-        "campaign": {"name": campaign.name, "key": campaign.key, "target": campaign.target.name},
-        "log": asdict(campaign.head),
+        **campaign_facts(campaign),
         "round": {"number": batch.round, "expected_gain": batch.expected_gain, "notes": batch.notes},
-        "verdict": campaign.advice(batch).reason,
     }
 
 
 def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
-    """Print a round: warnings, what it is, its experiments, notes and advice."""
+    """Print a round: whether it is worth it, warnings, what it is, its experiments, notes."""
+    say(console, round_verdict(campaign, batch), "bold")
     show_warnings(console, batch.notes)
     still = "proposed now" if batch.fresh else f"open: {len(batch.open)} of {len(batch.states)} results to come"
     level = 100 * campaign.settings.level
@@ -89,7 +96,13 @@ def show_batch(console: Console, campaign: Campaign, batch: Batch) -> None:
     batch_grid(batch).show(console)
     say(console)
     show_notes(console, batch.notes)
-    show_advice(console, campaign.advice(batch))
+
+
+def round_verdict(campaign: Campaign, batch: Batch) -> str:
+    """Say in plain words whether a round is worth it, and what is in it."""
+    advice, names = campaign.advice(batch), batch.table[PERTURBATION]
+    many = f"{len(names)} experiments, first {names.iloc[0]}" if len(names) > 1 else names.iloc[0]
+    return f"{'Stop' if advice.stop else 'Go on'}: {advice.reason}. Round {batch.round}: {many}."
 
 
 def run_order(*, place: CampaignPlace, names: Sequence[str], library: str | None) -> None:

@@ -159,7 +159,10 @@ def test_the_page_of_a_campaign(tmp_path: Path) -> None:
     assert found.tags.count("svg") == 2
     assert "<b>ann</b>" in found.text
     assert page.verdict.startswith("Best so far: ")
-    assert "1 rounds, 4 experiments measured, 0 to come." in page.verdict
+    assert "1 round, 4 experiments measured, 0 to come." in page.verdict
+    table = pd.read_csv(io.StringIO(decoded(found.files["round-1.csv"])), index_col="perturbation")
+    outcomes = campaign.outcomes().set_index("perturbation")["measured"]
+    pd.testing.assert_series_equal(table["measured"], outcomes, check_like=True, check_dtype=False, rtol=1e-9)
     shown = campaign._repr_html_()
     assert all(label in shown for label in batch.labels)
     assert {"round-1.csv", "history.csv"} <= set(found.files)

@@ -110,6 +110,23 @@ def test_an_h5ad_that_lacks_a_readout_is_refused(capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.usefixtures("here")
+def test_status_begins_with_the_verdict_and_is_json_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    results().to_csv("results.csv", index=False)
+    assert command("campaign", "tell", "results.csv") == 0
+    capsys.readouterr()
+    assert command("campaign", "status", "--quick") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert command("campaign", "status", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert lines[0] == found["verdict"]
+    assert found["verdict"].startswith(f"Best so far: {found['status']['best']}, ")
+    assert f"1 round, {len(results())} experiments measured, 0 to come." in found["verdict"]
+    assert {row["state"] for row in found["rounds"][0]["table"]} == {"measured"}
+    assert {row["metric"] for row in found["coverage"]} >= {"coverage", "width"}
+    assert isinstance(found["advice"]["stop"], bool)
+
+
+@pytest.mark.usefixtures("here")
 def test_a_further_round_stands_beside_the_open_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert command("campaign", "ask", "--more", "-n", 2, "-o", "more.csv") == 0
     assert "round     2, proposed now" in capsys.readouterr().out
