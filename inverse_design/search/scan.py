@@ -206,7 +206,7 @@ def _sifter(score: PairScore) -> TilePruner:
 def tiles_of(begin: int, finish: int, size: int, pruner: TilePruner) -> Iterator[Tile]:
     """Cut the pairs of some first entries into tiles, small ones first: the first ones teach the most."""
     start = begin
-    while start < finish:
+    while start < min(finish, size - 1):  # the last entry is the first of no pair
         end = min(finish, start + min(pruner.rows, max(_FIRST, (_GROWTH - 1) * (start - begin))))
         for column in range(start, size, pruner.columns):
             yield Tile(start, end, (column, min(size, column + pruner.columns)))

@@ -103,7 +103,7 @@ def wide(entries: int, *, sharp: float, **law: Any) -> LikelihoodScore:
     whole = questions._WhitenedPairs(model.with_temperature(sharp), means, singles, ones)
     leading = torch.eye(12).double()[:, :2]
     shaded = replace(whole, leading=leading, shadow=whole.along(leading))
-    return shaded.score(rows[3] + rows[20] + 0.1, torch.zeros(entries).double())
+    return shaded.score(rows[3] + rows[entries // 4] + 0.1, torch.zeros(entries).double())
 
 
 @pytest.mark.parametrize("scatter", [0.0, 0.05])
@@ -115,6 +115,15 @@ def test_what_is_left_out_does_not_count(scatter: float, degrees: float) -> None
     pruned = assert_as_spelled_out(score, plain_space(90), k=4, margin=0.7)
     assert pruned > 0.5 * math.comb(90, 2)
     assert_as_spelled_out(wide(90, sharp=1e-3, **law), plain_space(90), k=4, margin=0.0)
+
+
+@pytest.mark.parametrize("entries", [9, 17, 33])
+@pytest.mark.usefixtures("narrow")
+def test_a_last_row_of_its_own_has_no_pairs(entries: int) -> None:
+    score = wide(
+        entries, sharp=8.0, degrees=math.inf, coefficient_variance=0.0, temperature=1.0, support=9, origin=""
+    )
+    assert_as_spelled_out(score, plain_space(entries), k=2, margin=0.7)
 
 
 def pool() -> FittedCalibrated:

@@ -130,7 +130,7 @@ def read_block(cells: CellMatrix, lines: tuple[int, int]) -> Any:  # noqa: ANN40
     form = scipy.sparse.csc_array if across else scipy.sparse.csr_array
     block = block if isinstance(block, form) else form(block)
     if not block.has_canonical_format:
-        block = block.copy()  # it may be the matrix of the caller
+        block = block.astype(np.float64)  # a copy, as it may be the caller's; sums may exceed small integers
         block.sum_duplicates()
     return block
 

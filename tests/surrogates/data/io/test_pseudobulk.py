@@ -72,6 +72,18 @@ def test_sums_agree_with_numpy(values: np.ndarray, codes: np.ndarray, chunk: int
         np.testing.assert_allclose(sums.square[code], (mine**2).sum(axis=0), rtol=1e-12)
 
 
+@pytest.mark.parametrize("form", [sparse.csr_array, sparse.csc_array])
+@pytest.mark.parametrize("kind", ["uint8", "int8", "bool", "uint64", "float32"])
+def test_a_place_that_is_stored_twice_counts_twice(form: Callable[..., CellMatrix], kind: str) -> None:
+    values = np.array([1, 100, 0, 100, 1, 127]).astype(kind)
+    places, starts = np.array([2, 0, 1, 0, 2, 1]), np.array([0, 5, 5, 6])
+    found = sum_cells(form((values, places, starts), shape=(3, 3)), np.zeros(3, dtype=np.int64), 1)
+    lines, dense = np.repeat(np.arange(3), np.diff(starts)), np.zeros((3, 3))
+    np.add.at(dense, (lines, places) if form is sparse.csr_array else (places, lines), values.astype(float))
+    np.testing.assert_array_equal(found.total, [dense.sum(axis=0)])
+    np.testing.assert_array_equal(found.square, [(dense**2).sum(axis=0)])
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_cells_does_not_matter(seed: int) -> None:
