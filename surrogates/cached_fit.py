@@ -208,8 +208,11 @@ def _spelled(value: object, packages: Container[str]) -> object:
     elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
         content = [value.dtype.str, list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     elif isinstance(value, pd.DataFrame):
-        rows = pd.util.hash_pandas_object(value).to_numpy().tobytes()
-        content = [*map(str, value.columns), *map(str, value.dtypes), hashlib.sha256(rows).hexdigest()]
+        content = [_column(value.index), *([_spelled(each), _column(column)] for each, column in value.items())]
+    elif isinstance(value, np.generic):
+        content = [str(value.dtype), value.tobytes().hex()]
+    elif value is pd.NA:
+        content = None
     elif isinstance(value, tuple):
         content = [_spelled(each, packages) for each in value]
     elif isinstance(value, Mapping):
@@ -219,6 +222,15 @@ def _spelled(value: object, packages: Container[str]) -> object:
     else:
         raise TypeError(f"what a {name} holds is not known")
     return {name: content}
+
+
+def _column(values: pd.Series | pd.Index) -> object:
+    """Spell a column out so that 1 and "1", or a missing number and a missing text, are not the same."""
+    kind = values.dtype
+    if isinstance(kind, np.dtype) and not kind.hasobject:
+        return [str(kind), hashlib.sha256(values.to_numpy().tobytes()).hexdigest()]
+    categories = tuple(kind.categories) if isinstance(kind, pd.CategoricalDtype) else ()
+    return [str(kind), _spelled(categories), _spelled(tuple(values))]
 
 
 @once

@@ -103,6 +103,29 @@ def _changed(data: Screen) -> dict[str, Screen]:
     }
 
 
+def test_columns_that_look_alike_have_keys_of_their_own() -> None:
+    data, rest = screen(), ["x"] * (len(screen()) - 1)
+    columns = {
+        **{
+            repr(each): pd.Series([each, *rest], dtype=object)
+            for each in (1, "1", 1.0, True, "True", None, "None")
+        },
+        **{
+            f"missing as {each!r}": pd.Series([each, *rest], dtype=object) for each in (float("nan"), "nan", pd.NA)
+        },
+        "text": pd.Series(["1", *rest], dtype="string"),
+        "categories": pd.Series(pd.Categorical(["1", *rest], categories=["1", "x"])),
+        "other order": pd.Series(pd.Categorical(["1", *rest], categories=["x", "1"])),
+    }
+    keys = [
+        fit_key(QUICK, replace(data, annotations=pd.DataFrame({"c": each})), seed=0) for each in columns.values()
+    ]
+    keys += [fit_key(QUICK, replace(data, annotations=pd.DataFrame({1: columns["1"]})), seed=0)]
+    keys += [fit_key(QUICK, replace(data, annotations=pd.DataFrame({"1": columns["1"]})), seed=0)]
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+
+
 def test_all_that_a_fit_depends_on_has_a_key_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     data = screen()
     keys = {"as it is": fit_key(QUICK, data, seed=0)}
