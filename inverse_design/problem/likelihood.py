@@ -37,6 +37,7 @@ T = TypeVar("T")
 _KEPT = 8  # results that are kept of each question: a law and its pairs for up to four experts of a fold
 _NARROW = 16  # where readouts are so many times the entries, pairs are taken to the dimensions that they span
 _FEW = 256  # readouts, beyond which pairs are bounded along few directions first
+_LEAST = 1e-8  # share of a target's length, below which what directions leave of it is none
 _DRAWS = 256
 _FEWEST = 20  # held-out doubles whose errors stand for noise
 
@@ -184,6 +185,8 @@ class _WhitenedPairs:
         rest = target - self.leading @ along
         rest = rest - self.leading @ (rest @ self.leading)  # twice, so that it is orthogonal to the last digit
         size = torch.linalg.vector_norm(rest)
+        if size <= _LEAST * torch.linalg.vector_norm(target):  # rounding, which need not be orthogonal to anything
+            rest, size = torch.zeros_like(rest), torch.zeros_like(size)
         left = self.along((rest / size.clamp(min=torch.finfo(rest.dtype).tiny))[:, None])
         return self.shadow.beside(left).score(torch.cat([along, size[None]]), log_prior)
 

@@ -92,18 +92,18 @@ def test_products_are_looked_at_as_one_by_one(space: CombinationSpace, seed: int
     assert assert_as_spelled_out(score, space, k=k, margin=margin) == 0
 
 
-def wide(entries: int, *, sharp: float, **law: Any) -> LikelihoodScore:
+def wide(entries: int, *, sharp: float, short: float = 0.2, seed: int = 1, **law: Any) -> LikelihoodScore:
     """Effects that are long in two directions and short in ten more, and the sum of two of them as the target."""
-    rows = normal(entries, 12, seed=1) * torch.tensor([3.0, 3.0, *[0.2] * 10])
+    rows = normal(entries, 12, seed=seed) * torch.tensor([3.0, 3.0, *[short] * 10])
     model = ErrorLaw(torch.zeros(12).double(), FactorCovariance.independent(torch.ones(12).double()), **law)
     none = rows[:, :0]
     means = questions.PairMeans(rows, none, rows[:0], rows[:0], ())
     ones = ProductScore(torch.full((entries,), 0.5).double(), none, none)
     singles = rows if model.coefficient_variance else none
     whole = questions._WhitenedPairs(model.with_temperature(sharp), means, singles, ones)
-    leading = torch.eye(12).double()[:, :2]
+    leading, _ = scores.leading_directions([rows])
     shaded = replace(whole, leading=leading, shadow=whole.along(leading))
-    return shaded.score(rows[3] + rows[entries // 4] + 0.1, torch.zeros(entries).double())
+    return shaded.score(rows[3] + rows[entries // 4] + short / 2, torch.zeros(entries).double())
 
 
 @pytest.mark.parametrize("scatter", [0.0, 0.05])
@@ -115,6 +115,18 @@ def test_what_is_left_out_does_not_count(scatter: float, degrees: float) -> None
     pruned = assert_as_spelled_out(score, plain_space(90), k=4, margin=0.7)
     assert pruned > 0.5 * math.comb(90, 2)
     assert_as_spelled_out(wide(90, sharp=1e-3, **law), plain_space(90), k=4, margin=0.0)
+
+
+@given(st.integers(0, 999))
+@settings(max_examples=20)
+def test_directions_that_hold_a_target_leave_nothing_but_rounding_of_it(seed: int) -> None:
+    law = {"coefficient_variance": 0.05, "degrees": 3.0, "temperature": 1.0, "support": 9, "origin": ""}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(scores, "_LEADING", 2)
+        score = wide(12, sharp=1.0, short=0.0, seed=seed, **law)
+    assert score.upper is not None
+    exact, above = score.exact(*every(score)), score.upper.exact(*every(score))
+    torch.testing.assert_close(above, exact, rtol=0, atol=score.error)
 
 
 @pytest.mark.parametrize("entries", [9, 17, 33])
