@@ -249,6 +249,7 @@ def _propose(
     screen, question, space, aligned = asked.screen, asked.question, asked.space, asked.aligned
     chosen = asked.objective
     # All candidates have parts that were measured alone.
+    beside = beside_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
     with course.stage():
         fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
@@ -261,7 +262,9 @@ def _propose(
             posterior = replace(runner, ledger=None).survey(likelihood, fitted, space, LISTED)
         likelihood = likelihood if posterior is None else posterior.likelihood
         if asked.by_turns and likelihood is not None:
-            listing = best_by_turns(likelihood, fitted, space, top, engine=runner, seed=seed, progress=tick)
+            listing = best_by_turns(
+                likelihood, fitted, space, top, engine=runner, seed=seed, progress=tick, beside=beside
+            )
         elif posterior is not None and likelihood is not None and isinstance(chosen, TargetLikelihood):
             listing = CandidateList(likelihood, posterior.search.top.index[:top], posterior.search)
         else:
@@ -272,7 +275,6 @@ def _propose(
         raise NothingToProposeError(f"no candidate was found among {space.summary}; relax a constraint")
     batch = space.take(listing.index)
     explanations = explain(fitted, batch, endless(question.target, aligned), question.training)
-    beside = beside_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
     inquiry = Inquiry(question, aligned, chosen, likelihood, fitted, space, level, seed, beside)
     with course.stage() as tick:
         placed = inquiry.place(batch, posterior, tick)

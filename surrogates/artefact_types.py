@@ -227,7 +227,7 @@ def _classes(hint: Any) -> tuple[type[Any], ...]:  # noqa: ANN401 - annotations 
 def _registered(name: str) -> tuple[type[Any], dict[str, Any]]:
     """Look a type and the annotations of its fields up: once, as a vocabulary holds thousands of a type."""
     kind = None
-    if name not in ARTEFACT_TYPES.names():
+    if name not in ARTEFACT_TYPES.shipped and name not in ARTEFACT_TYPES.names():
         plugged = (entry.load() for group in _PLUGGED for entry in entry_points(group=group))
         found = (each for each in plugged if getattr(each, "__name__", "") == name)
         kind = _DECLARED.get(name) or next(found, None)

@@ -127,6 +127,9 @@ class BesideFit:
         return _hashed((self.key, package, _code_of(package), kind.__name__, things), {_PACKAGE, package})
 
 
+ALONE = BesideFit()  # of a fit beside which nothing is kept
+
+
 def _found_or_made(
     cache: FitCache,
     key: str,

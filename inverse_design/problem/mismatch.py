@@ -18,6 +18,8 @@ from torch import Tensor
 from inverse_design.problem.likelihood import law_on
 from inverse_design.problem.objective import Distance
 from inverse_design.problem.target import AlignedProfile
+from surrogates.artefact_types import storable
+from surrogates.cached_fit import ALONE, BesideFit
 from surrogates.data.canonical import content_order
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
@@ -164,6 +166,7 @@ FEWEST_TO_CHOOSE = 12
 _CLEAR = 2  # standard errors
 
 
+@storable
 @dataclass(frozen=True)
 class Mismatch:
     """How much a wanted state may differ from what a candidate does.
@@ -171,12 +174,13 @@ class Mismatch:
     Attributes:
         multiple: Its variance on each readout, in units of the mean squared standardised held-out residual on the
             target's readouts.
-        regret: Mean regret of the first candidate on their states, by multiple; empty if there were too few.
+        regret: Mean regret of the first candidate on their states, of each of ``MULTIPLES``; empty if there were
+            too few.
     """
 
     multiple: float
     support: int  # how many held-out doubles stand behind the choice; 0 if there were too few
-    regret: Mapping[float, float]
+    regret: tuple[float, ...]
 
     def on(self, target: AlignedProfile, fitted: FittedCalibrated) -> AlignedProfile:
         """Let a target be missed by this much."""
@@ -189,19 +193,26 @@ def missed(target: AlignedProfile, fitted: FittedCalibrated, multiple: float) ->
     return replace(target, variance=target.variance + multiple * unit)
 
 
-def choose_mismatch(fitted: FittedCalibrated, target: AlignedProfile, *, seed: int) -> Mismatch:
+def choose_mismatch(
+    fitted: FittedCalibrated, target: AlignedProfile, *, seed: int, beside: BesideFit = ALONE
+) -> Mismatch:
     """Choose the multiple by the mean regret of the first candidate, on the readouts of a target.
 
     Every cross-fit ranks the doubles that it has not seen for states built from their measured effects; the kinds
     of :func:`~inverse_design.problem.mismatch.asked_states` on part of the readouts are left out, as the
     target's own readouts are the question. Regrets of so few doubles are noisy: the multiple with the least one is
     taken if it is better than :data:`ASSUMED` by more than two standard errors, which know that doubles share
-    genes.
+    genes. What the target wants of its readouts does not matter: the choice is kept beside the fit.
     """
+    asked = target.columns, target.variance, target.weights, seed
+    return beside.of(Mismatch, lambda: _choose(fitted, target, seed=seed), *asked)
+
+
+def _choose(fitted: FittedCalibrated, target: AlignedProfile, *, seed: int) -> Mismatch:
     judged = [(view, known) for view, known in _held_out(fitted, seed=seed) if len(known) >= FEWEST]
     support = sum(len(known) for _, known in judged)
     if support < FEWEST_TO_CHOOSE:
-        return Mismatch(ASSUMED, 0, {})
+        return Mismatch(ASSUMED, 0, ())
     found: dict[float, list[Tensor]] = {multiple: [] for multiple in MULTIPLES}
     for view, known in judged:
         trained = [other for _, other in judged if other is not known]
@@ -209,7 +220,7 @@ def choose_mismatch(fitted: FittedCalibrated, target: AlignedProfile, *, seed: i
             found[multiple].append(each)
     regret = {multiple: torch.cat(each) for multiple, each in found.items()}
     best = _clearly_best(regret, torch.cat([known.genes[:, :2] for _, known in judged]))
-    return Mismatch(best, support, {each: float(values.nanmean()) for each, values in regret.items()})
+    return Mismatch(best, support, tuple(float(values.nanmean()) for values in regret.values()))
 
 
 def _clearly_best(regret: Mapping[float, Float[Tensor, "n"]], genes: Int[Tensor, "n 2"]) -> float:

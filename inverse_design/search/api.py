@@ -27,6 +27,7 @@ from inverse_design.search.exhaustive import in_ranges, pair_score, search
 from inverse_design.search.survey import SpacePosterior, can_be_surveyed, normalised, surveys
 from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
+from surrogates.cached_fit import ALONE, BesideFit
 from surrogates.data.novelty import novelty_name, seen_code
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
@@ -241,9 +242,10 @@ def best_by_turns(
     engine: Engine,
     seed: int,
     progress: Progress | None = None,
+    beside: BesideFit = ALONE,
 ) -> CandidateList:
     """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns."""
-    mismatch = choose_mismatch(fitted, likelihood.target, seed=seed)
+    mismatch = choose_mismatch(fitted, likelihood.target, seed=seed, beside=beside)
     missed = replace(likelihood, target=mismatch.on(likelihood.target, fitted), log_sums=())
     found = engine.survey(missed, fitted, space, top, progress=progress)
     nearest = SquaredDistance(likelihood.target)

@@ -26,7 +26,7 @@ from inverse_design.search.exhaustive import evidence, search
 from inverse_design.search.survey import SpacePosterior, Survey, surveys
 from inverse_design.search.topk import Progress, TopK
 from surrogates.artefact_types import storable
-from surrogates.cached_fit import BesideFit
+from surrogates.cached_fit import ALONE, BesideFit
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
@@ -41,9 +41,6 @@ _TOGETHER = 16  # targets of a fold that are asked together: what they have in c
 Rule = Literal["gap", "rank", "surprise"]
 UNEXPLAINED = 0.05  # a p-value below which no candidate is said to explain the target
 _ROUNDING = 1e-9  # between a density by products and the same by hand
-
-
-ALONE = BesideFit()  # of a fit beside which nothing is kept
 
 
 @storable

@@ -17,7 +17,9 @@ from inverse_design import candidates
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.fitting import fit
 from inverse_design.planning.question import plan
+from inverse_design.problem import mismatch
 from inverse_design.problem.constraints import Constraints
+from inverse_design.problem.mismatch import Mismatch
 from inverse_design.proposal import Proposal, propose
 from inverse_design.ranking import rank
 from inverse_design.search import inverse_set
@@ -91,6 +93,7 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(place, name, lambda *args, **named: (done.append(kind), make(*args, **named))[1])
 
     noted(inverse_set, "_identify", "held out")
+    noted(mismatch, "_choose", "mismatch")
     noted(candidates, "first_rows", "first rows")
     noted(StatedScales, "of", "scales")
     return done
@@ -107,7 +110,8 @@ def assert_same_answer(one: Proposal, other: Proposal) -> None:
     assert (one.notes, one.verdict, one.inverse_set) == (other.notes, other.verdict, other.inverse_set)
 
 
-ALL = ["first rows", "held out", "scales"]
+SPACE = ["first rows", "held out"]
+ALL = [*SPACE, "mismatch", "scales"]
 
 
 def test_another_target_on_the_same_readouts_works_nothing_out_again(
@@ -136,16 +140,14 @@ class Odd:
 @pytest.mark.parametrize(
     ("stated", "again"),
     [
-        pytest.param({"target": {"r1": 1.0}}, ["first rows", "held out"], id="readouts"),
+        pytest.param({"target": {"r1": 1.0}}, [*SPACE, "mismatch"], id="readouts"),
         pytest.param({"seed": 1}, ALL, id="seed"),
-        pytest.param({"prior": {"G00": 3.0}}, ["first rows", "held out"], id="prior"),
-        pytest.param(
-            {"constraints": Constraints(excluded=("G00",))}, ["first rows", "held out"], id="constraints"
-        ),
-        pytest.param({"order": "2"}, ["first rows", "held out"], id="space"),
+        pytest.param({"prior": {"G00": 3.0}}, SPACE, id="prior"),
+        pytest.param({"constraints": Constraints(excluded=("G00",))}, SPACE, id="constraints"),
+        pytest.param({"order": "2"}, SPACE, id="space"),
         pytest.param({"objective": "distance"}, ["first rows"], id="objective"),
         pytest.param({"surrogate": "scaled_additive"}, ALL, id="model"),
-        pytest.param({"constraints": [Odd()]}, ["first rows", "held out"], id="constraint of another package"),
+        pytest.param({"constraints": [Odd()]}, SPACE, id="constraint of another package"),
     ],
 )
 def test_what_is_asked_otherwise_is_worked_out(
@@ -204,7 +206,7 @@ def test_what_is_kept_lies_in_memory_as_what_is_read(kept: FitCache, monkeypatch
 
     monkeypatch.setattr(BesideFit, "of", noted)
     asked(kept)
-    assert {type(each) for each in made} == {Identification, FirstRows, StatedScales}
+    assert {type(each) for each in made} == {Identification, FirstRows, Mismatch, StatedScales}
     assert all(each.is_contiguous() for each in tensors_of(made))
 
 

@@ -117,7 +117,7 @@ def test_regrets_are_those_of_every_state_judged_alone() -> None:
                     scores[~state.allowed(len(batch))] = -torch.inf
                     mine.append(regrets(scores.argmax()[None], state.distances(effects), (1,))[0])
                 values.append(sum(mine) / len(mine))
-        assert found.regret[multiple] == pytest.approx(sum(values) / len(values), rel=1e-9)
+        assert found.regret[MULTIPLES.index(multiple)] == pytest.approx(sum(values) / len(values), rel=1e-9)
 
 
 def test_experts_are_pooled_over_the_candidates_that_may_be_proposed() -> None:
@@ -150,12 +150,12 @@ def test_another_multiple_needs_to_be_clearly_better() -> None:
 def test_few_held_out_doubles_choose_nothing() -> None:
     small = planted_screen(alone=range(5), together=pairs_of(5, 8), readouts=READOUTS)
     few = Calibrated(ScaledAdditive()).fit(small, seed=0)
-    assert choose_mismatch(few, PART, seed=0) == Mismatch(ASSUMED, 0, {})
+    assert choose_mismatch(few, PART, seed=0) == Mismatch(ASSUMED, 0, ())
 
 
 def test_the_unit_is_that_of_the_targets_readouts() -> None:
     variance = fitted().law(SEEN_DOUBLE).covariance.variance[PART.columns]
-    found = Mismatch(3.0, 0, {}).on(PART, fitted())
+    found = Mismatch(3.0, 0, ()).on(PART, fitted())
     torch.testing.assert_close(found.variance, PART.variance + 3 * variance.mean())
     assert torch.equal(found.values, PART.values)
     assert torch.equal(found.weights, PART.weights)
