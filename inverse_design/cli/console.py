@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from inverse_design.errors import masked
-from inverse_design.planning.course import LOG, Pace, in_words
+from inverse_design.planning.course import LOG, Pace, about
 from surrogates.errors import printable
 
 PROGRAM = "inverse-design"
@@ -146,7 +146,7 @@ class StageView:
         if self._pace.seconds > 0:
             left = max(0.0, self._pace.left - (time.monotonic() - self._at))
             done = self._pace.seconds - left
-            row += [ProgressBar(self._pace.seconds, done, width=40), f"about {in_words(left)} left"]
+            row += [ProgressBar(self._pace.seconds, done, width=40), f"{about(left)} left"]
         grid = Table.grid(padding=(0, 1))
         grid.add_row(*row)
         return grid

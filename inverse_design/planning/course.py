@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
 LOG = logging.getLogger("inverse_design")
-_LONG = 2.0  # seconds above which a stage is worth a line
+_LONG = 2.0  # seconds above which a stage, or more of its parts, are worth a line
 
 
 @dataclass(frozen=True)
@@ -54,13 +54,13 @@ class Course:
         self._watch = watch
         self._number = 0
         self._began = time.monotonic()
-        self._ended = self._began  # when the last stage did
+        self._ended = self._logged = self._began  # when the last stage did, and when its parts were logged
 
     @contextmanager
     def stage(self) -> Iterator[Tick]:
         """Do the next stage; what it gives is called with how many of its parts are done."""
         stage = self._stages[self._number]
-        LOG.debug("%s: about %s, %s left in all", stage.name, in_words(stage.seconds), in_words(self._left(0.0)))
+        LOG.debug("%s: %s, %s left in all", stage.name, about(stage.seconds), about(self._left(0.0)))
         self._say(0.0)
         yield self._tick
         now = time.monotonic()
@@ -68,11 +68,13 @@ class Course:
         level = logging.INFO if took > _LONG else logging.DEBUG
         self._ended = now
         self._number += 1
-        left = f", about {in_words(self._left(0.0))} left" if self._number < len(self._stages) else ""
+        left = f", {about(self._left(0.0))} left" if self._number < len(self._stages) else ""
         LOG.log(level, "%s: took %s%s", stage.name, in_words(took), left)
 
     def _tick(self, done: int, total: int, now: str = "", /) -> None:
-        LOG.debug("%s: %d of %d %s", self._stages[self._number].name, done, total, now)
+        if (moment := time.monotonic()) - self._logged > _LONG:
+            LOG.debug("%s: %d of %d%s", self._stages[self._number].name, done, total, f", {now}" if now else "")
+            self._logged = moment
         self._say(done / total if total else 0.0)
 
     def _say(self, share: float) -> None:
@@ -100,3 +102,8 @@ def in_words(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:,.0f} {unit}"
     return f"{seconds:.0f} s" if seconds >= 1 else "under 1 s"
+
+
+def about(seconds: float) -> str:
+    """Write a duration that is not known exactly."""
+    return f"about {in_words(seconds)}" if seconds >= 1 else in_words(seconds)

@@ -9,16 +9,11 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from inverse_design.planning.costs import Costs, memory_at_hand, slowness
-from inverse_design.planning.course import LOG, Course, Stage, Watch, in_words
+from inverse_design.planning.course import LOG, Course, Stage, Watch, about, in_words
 from surrogates.data.io.untrusted.sizes import in_units
 from surrogates.summary import as_html, lines_of
 
 _WORTH_A_TRIAL = 5.0  # seconds below which nothing hangs on how fast this machine is
-
-
-def about(seconds: float) -> str:
-    """Write a duration that is not known exactly."""
-    return f"about {in_words(seconds)}" if seconds >= 1 else in_words(seconds)
 
 
 @dataclass(frozen=True)

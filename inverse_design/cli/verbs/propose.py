@@ -23,6 +23,7 @@ from inverse_design.cli.tables import candidates_grid, show_card, show_search, s
 from inverse_design.planning.question import plan
 from inverse_design.problem.constraints import Constraints, read_constraint
 from inverse_design.problem.objective import DISTANCE, OBJECTIVES
+from inverse_design.problem.problem import STANDARD
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.api import Engine, Turns
@@ -220,9 +221,9 @@ def answer_facts(answer: Answer, known: Mapping[str, object]) -> dict[str, objec
         )
     ]
     return {
+        "verdict": proposal.verdict,
         "manifest": known,
         "target": proposal.target.name,
-        "verdict": proposal.verdict,
         "notes": proposal.notes,
         "certificate": asdict(proposal.search.certificate),
         "turns": None if proposal.turns is None else _certificates(proposal.turns),
@@ -272,7 +273,7 @@ def _facts(answer: Answer) -> dict[str, str]:
     source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
     return {
         "data": f"{source}{context}: {len(screen):,} conditions, {len(screen.readouts):,} readouts",
-        "unit": screen.provenance.get("unit", "as in the file"),
+        "unit": STANDARD if answer.asking.standardise else screen.provenance.get("unit", "as in the file"),
         "target": f"{proposal.target.name}{held_out}{part}",
         "compare": f"{_compared(proposal)}{proposal.baselines.line}",
         "model": f"{_model_name(answer)}, seed {answer.asking.seed}",

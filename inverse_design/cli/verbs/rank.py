@@ -90,9 +90,9 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     console = output()
     settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}
     facts = {
+        "verdict": ranking.verdict,
         "manifest": manifest(run, screen, seed=valuing.seed, settings=settings),
         "target": ranking.target.name,
-        "verdict": ranking.verdict,
         "incumbent": {"perturbation": ranking.incumbent, _outcome(ranking.table): ranking.best},
         "notes": ranking.notes,
         "affordable": None if ranking.affordable is None else _bought(ranking),

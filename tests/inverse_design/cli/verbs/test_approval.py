@@ -17,6 +17,7 @@ from inverse_design.cli.verbs.propose import engine_of
 from inverse_design.errors import CostError
 from inverse_design.planning.course import Stage
 from inverse_design.planning.plan import Plan
+from inverse_design.problem.problem import STANDARD
 from inverse_design.search.api import Engine
 
 FEW = Plan("66 pairs", (Stage("fit", 299.0),), bytes=10, available=10)
@@ -93,7 +94,18 @@ def test_the_log_is_as_loud_as_is_asked(tmp_path: Path, capsys: pytest.CaptureFi
     assert first["-q"].startswith(f"Best of 30: {label}, ")
     assert said["-q"].err == ""
     assert "search: took" in said["-v"].err
+    assert "about under" not in said["-v"].err
+    assert "calibration: 1 of" not in said["-v"].err  # a line for each stage, not for each of its parts
     assert not logging.getLogger("inverse_design").handlers
+
+
+def test_standardised_distances_are_shown_with_their_unit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table, words = save_table(tmp_path), ("--model", "scaled_additive", "--standardise", "--target")
+    label = pd.read_csv(table)["condition"].iloc[-1]
+    assert command("propose", table, *words, label) == 0
+    assert f"unit      {STANDARD}" in capsys.readouterr().out.splitlines()
 
 
 def test_workers_and_a_ledger_change_nothing_in_the_table(
