@@ -26,6 +26,7 @@ from inverse_design.search.topk import Progress
 LEFT_OUT = 1e-6  # share of a sum that may be left out of it
 _CHUNK = 128  # cells that share one bound on what they add
 _SLACK = 4096  # candidates that are kept beyond twice the answer
+MOST = 2**16  # candidates of which lists are made, however many are near the best
 _EARLY = 1024  # first entries whose tiles are learnt from before they are looked at
 _SPARSE = 64  # a tile with less than one valid pair in so many is scored pair by pair
 
@@ -72,7 +73,7 @@ def pass_over_pairs(
     cut: float = math.inf,
     progress: Progress | None = None,
 ) -> PairPass:
-    """Find all valid pairs that are at most a margin worse than the ``k``-th best, and sum over all."""
+    """Find the valid pairs that are at most a margin worse than the ``k``-th best, and sum over all."""
     valid, share = _ValidPairs.of(space), LEFT_OUT / max(1, math.comb(score.size, 2))
     margin += 2 * score.error
     found = Best(k, margin)
@@ -102,7 +103,10 @@ def log_of_sum(values: Sequence[float]) -> float:
 
 @dataclass(frozen=True)
 class Best:
-    """Candidates near the best so far: all that are at most a margin worse than the ``k``-th best, and others."""
+    """Candidates near the best so far: all that are at most a margin worse than the ``k``-th best, and others.
+
+    Of more than :data:`MOST` only so many are kept: the floor says which.
+    """
 
     k: int
     margin: float
@@ -121,7 +125,12 @@ class Best:
         near = scores >= self.floor
         numbers, scores = torch.cat([self.numbers, numbers[near]]), torch.cat([self.scores, scores[near]])
         found = replace(self, numbers=numbers, scores=scores, floor=max(self.floor, self.near(scores)))
-        return found.trimmed if len(scores) > 2 * self.k + _SLACK else found
+        found = found.trimmed if len(scores) > 2 * self.k + _SLACK else found
+        most = max(self.k, MOST)
+        if len(found.scores) <= most:
+            return found
+        last = float(found.scores.kthvalue(len(found.scores) - most + 1).values)
+        return replace(found, floor=max(found.floor, last)).trimmed
 
     @property
     def trimmed(self) -> "Best":

@@ -19,8 +19,8 @@ from inverse_design.problem.score import log_sum
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.device.pairs import pass_over_pairs_on
 from inverse_design.search.device.tiles import device_tiles
-from inverse_design.search.exhaustive import pair_score, scores_of, streamed_block
-from inverse_design.search.one_pass import Best, log_of_sum, pass_over_pairs
+from inverse_design.search.exhaustive import pair_score, scores_of, search, streamed_block
+from inverse_design.search.one_pass import MOST, Best, log_of_sum, pass_over_pairs
 from inverse_design.search.scan import spelled
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
@@ -159,7 +159,7 @@ def surveys(
         for expert, of in zip(reversed(experts), reversed(looks), strict=True)  # what was made last is at hand
     ]
     seconds = time.perf_counter() - began
-    return [
+    found = [
         Survey(
             likelihood=each,
             weights=tuple(expert.weight for expert in experts),
@@ -172,6 +172,8 @@ def surveys(
         )
         for number, each in enumerate(alone)
     ]
+    seen = zip(found, zip(*looks, strict=True), strict=True)
+    return [_completed(each, of, fitted, space, k) for each, of in seen]
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,21 @@ class _Look:
     log_sum: float = -math.inf
     pruned: int = 0
     error: float = 0.0
+
+
+def _completed(
+    survey: Survey, looks: Sequence[_Look], fitted: FittedCalibrated, space: CombinationSpace, k: int
+) -> Survey:
+    """Search the pool where lists were cut short and do not prove that they hold its best."""
+    short = max(len(each.best.numbers) for each in looks) < MOST
+    if short or not survey.pooled or survey.best(k).threshold >= survey.floor:
+        return survey
+    index = torch.cat([survey.index, search(survey.known, fitted, space, k).top.index]).unique()
+    logs = [
+        _densities(survey.likelihood, index, look, expert.fitted, space)
+        for look, expert in zip(looks, fitted.experts, strict=True)
+    ]
+    return replace(survey, index=index, logs=torch.stack(logs))
 
 
 def _parts(progress: Progress | None, count: int) -> Iterator[Progress | None]:
@@ -224,7 +241,8 @@ def _look(
             over = pass_over_pairs if device == "cpu" else partial(pass_over_pairs_on, device_tiles(score, device))
             passed = over(score, best.k, space=space, margin=best.margin, progress=progress)
             numbers = space.indices(spelled(passed.positions, space))
-            near = found.best.with_further(numbers, passed.scores)
+            near = replace(found.best, floor=max(found.best.floor, passed.floor))
+            near = near.with_further(numbers, passed.scores)
             found = _Look(near, log_of_sum([found.log_sum, passed.log_sum]), passed.pruned, score.error)
             continue
         first, stop = space.span(order)

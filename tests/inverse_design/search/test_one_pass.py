@@ -17,7 +17,7 @@ from inverse_design.problem import score as scores
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.score import LikelihoodScore, PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search import one_pass
+from inverse_design.search import one_pass, survey
 from inverse_design.search.exhaustive import pair_score, search
 from inverse_design.search.one_pass import LEFT_OUT, pass_over_pairs
 from inverse_design.search.pruning import BlockPruner
@@ -158,3 +158,29 @@ def test_a_survey_is_a_search_a_sum_and_a_count(*, experts: bool) -> None:
     others[found.index] = False
     assert not bool(others.any()) or float(utility[others].max()) < found.floor
     assert len(found.index) < space.size == GENES + math.comb(GENES, 2)
+
+
+def tempered(base: str, law: str, power: float) -> FittedCalibrated:
+    fitted = calibrated(base, law)
+    return replace(fitted, laws={code: each.with_temperature(power) for code, each in fitted.laws.items()})
+
+
+@given(st.integers(0, 999), st.sampled_from([1e-4, 0.1, 1.0]), st.sampled_from([4, 9]), st.integers(1, 7))
+@settings(max_examples=25)
+def test_lists_that_are_cut_short_still_name_the_best(seed: int, power: float, most: int, k: int) -> None:
+    alone = [
+        tempered(*each, power)
+        for each in (("scaled", "normal"), ("interaction", "student"), ("additive", "scattered"))
+    ]
+    experts = tuple(Expert(weight, each) for weight, each in zip((0.5, 0.3, 0.2), alone, strict=True))
+    fitted, space = replace(alone[0], experts=experts), space_of(measured="keep")
+    target = replace(WHOLE, values=normal(len(WHOLE.values), seed=seed))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(one_pass, "MOST", most)
+        patch.setattr(survey, "MOST", most)
+        found = surveys([TargetLikelihood(target, PRIOR)], fitted, space, k)[0]
+    utility = found.known.utility(fitted, space.batch(0, space.size)).mean
+    torch.testing.assert_close(found.best(k).score, utility.topk(k).values)
+    others = torch.ones(space.size, dtype=torch.bool).index_fill(0, found.index, value=False)
+    assert not bool(others.any()) or float(utility[others].max()) < found.floor
+    assert found.log_sum == pytest.approx(0.0, abs=1e-8)
