@@ -39,6 +39,7 @@ _BY_MODULE = {  # of this package
     "data.perturbation": "Intervention",
     "data.vocabulary": "PerturbationBatch Vocabulary",
     "models.baselines": "CombinationLaw FittedMean FittedScaledAdditive",
+    "models.directions": "CommonEffects ShrunkEffects",
     "models.entries": "FittedDescribed",
     "models.interaction": "Features FittedInteraction",
     "models.latent": "FittedLatentAdditive",

@@ -17,6 +17,7 @@ from surrogates.models.base import (
     single_effects,
     sum_over_interventions,
 )
+from surrogates.models.directions import ShrunkEffects
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
 
 _ROWS = 64  # that are squared together
@@ -128,20 +129,21 @@ class FittedScaledAdditive:
     """Sums of single effects, with a law for each novelty class of combinations that the training data had.
 
     Attributes:
-        singles: Effect of each entry given alone, the mean single effect where it was not measured alone.
+        singles: Effect of each entry given alone, the mean single effect where it was not measured alone; or what
+            makes it.
         laws: One per novelty class with training combinations; with none, combinations are plain sums.
     """
 
     vocabulary: Vocabulary  # what the ids of a batch mean
     readouts: tuple[str, ...]  # names of the readouts
     measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
-    singles: Float[Tensor, "v g"]
+    singles: Float[Tensor, "v g"] | ShrunkEffects
     laws: tuple[CombinationLaw, ...]
     variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:
         """Predict the effects of some perturbations."""
-        mean = sum_over_interventions(self.singles, batch)
+        mean = self._sums(batch)
         codes = torch.where(batch.order > 1, novelty_code(batch, self.measured_alone), -1)
         for code in torch.unique(codes[codes >= 0]).tolist():
             law = self._law(code)
@@ -156,7 +158,7 @@ class FittedScaledAdditive:
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs."""
         law = self._law(SEEN_DOUBLE)
-        return PairFactors.without_interactions(law.scale * self.singles + law.offset / 2)
+        return PairFactors.without_interactions(law.scale * self.table + law.offset / 2)
 
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
@@ -165,7 +167,20 @@ class FittedScaledAdditive:
     def set_rows(self, order: int) -> Float[Tensor, "v g"]:
         """Share the scale and the offset of a class of combinations out among their parts."""
         law = self._law(seen_code(order))
-        return law.scale * self.singles + law.offset / order
+        return law.scale * self.table + law.offset / order
+
+    @property
+    def table(self) -> Float[Tensor, "v g"]:
+        """Effect of each entry given alone."""
+        return self.singles if isinstance(self.singles, Tensor) else self.singles.rows()
+
+    def _sums(self, batch: PerturbationBatch) -> Float[Tensor, "b g"]:
+        if isinstance(self.singles, Tensor):
+            return sum_over_interventions(self.singles, batch)
+        entries, place = batch.genes[batch.present].unique(return_inverse=True)
+        genes = batch.genes.clone()
+        genes[batch.present] = place
+        return sum_over_interventions(self.singles.rows(entries), replace(batch, genes=genes))
 
     def _law(self, code: int) -> CombinationLaw:
         """Take the law of a class, or else of the nearest class that has one."""

@@ -1,5 +1,6 @@
 """The leading directions of measured effects, of a whole screen and of the parts of it that folds leave."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -116,3 +117,59 @@ def _largest(square: Float[Tensor, "s s"], count: int) -> tuple[Float[Tensor, "c
             pass
     squares, left = torch.linalg.eigh(square)
     return squares.flip(0)[:count], left.flip(1)[:, :count]
+
+
+@dataclass(frozen=True)
+class CommonEffects:
+    """What conditions have in common, and how much of each readout they do not."""
+
+    directions: Float[Tensor, "c g"]  # orthonormal
+    uncommon: Float[Tensor, "g"]  # mean square of the remainder of each readout, relative to that of all
+
+    @classmethod
+    def of(cls, products: EffectProducts, count: int) -> "CommonEffects":
+        """Take the leading directions of some conditions."""
+        return cls._of(products, *products.leading(count))
+
+    @classmethod
+    def of_several(cls, products: EffectProducts, counts: Sequence[int]) -> tuple["CommonEffects", ...]:
+        """Take as many directions as each of some numbers says."""
+        directions, squares = products.leading(max(counts, default=0))
+        return tuple(cls._of(products, directions[:count], squares[:count]) for count in counts)
+
+    @classmethod
+    def _of(
+        cls, products: EffectProducts, directions: Float[Tensor, "c g"], squares: Float[Tensor, "c"]
+    ) -> "CommonEffects":
+        left = (products.powers - squares @ directions.square()).clamp(min=0)
+        return cls(directions, left / left.mean().clamp(min=torch.finfo(left.dtype).tiny))
+
+    def shrunk(self, rows: Float[Tensor, "b g"], *, noise: float) -> Float[Tensor, "b g"]:
+        """Shrink what single effects do not have in common with other conditions."""
+        common = rows @ self.directions.T @ self.directions
+        rest = rows - common
+        return torch.addcdiv(common, rest, 1 + noise * excess_squares(rest, rest.square().mean(1), self.uncommon))
+
+
+def excess_squares(
+    rest: Float[Tensor, "b g"], lengths: Float[Tensor, "b"], uncommon: Float[Tensor, "g"]
+) -> Float[Tensor, "b g"]:
+    """Divide the square that row and column let expect by the square of each remainder."""
+    return lengths[:, None] * uncommon / rest.square().clamp_(min=torch.finfo(rest.dtype).tiny)
+
+
+@dataclass(frozen=True)
+class ShrunkEffects:
+    """Single effects that are shrunk when they are asked for: folds share what was measured."""
+
+    measured: Float[Tensor, "v g"]
+    common: CommonEffects
+    noise: float
+
+    def __len__(self) -> int:
+        return len(self.measured)
+
+    def rows(self, index: Int[Tensor, "m"] | None = None) -> Float[Tensor, "m g"]:
+        """Shrink some rows, or all."""
+        rows = self.measured if index is None else self.measured[index]
+        return self.common.shrunk(rows, noise=self.noise)

@@ -197,7 +197,7 @@ class MeasuredEntries:
 
     def departures(self, train: Int[Tensor, "m"]) -> tuple[Float[Tensor, "v g"], Float[Tensor, "m g"]]:
         """Split effects into the prior of some entries and the rest."""
-        effects = self.additive.singles[train]
+        effects = self.additive.table[train]
         prior = prior_rows(effects, train, self.own)
         return prior, effects - prior[train]
 
@@ -229,7 +229,7 @@ class MeasuredEntries:
         predicted = prior + trial.trust * learnt.departures * described[:, None]
         measured = torch.zeros(len(prior), dtype=torch.bool)
         measured[self.train] = True
-        rows = torch.where(measured[:, None], self.additive.singles, predicted)
+        rows = torch.where(measured[:, None], self.additive.table, predicted)
         error = (trial.described * learnt.spread).clamp(max=trial.undescribed)
         scale = torch.where(described, error, trial.undescribed)
         unit = scale[~measured].amin() if not self.combined and not measured.all() else scale.new_ones(())
@@ -243,7 +243,7 @@ class MeasuredEntries:
     ) -> tuple[Float[Tensor, "h g"], Float[Tensor, "h g"], Float[Tensor, "h"], Int[Tensor, "h"]]:
         prior, departures = self.departures(train)
         learnt = learner(train, departures)
-        return self.additive.singles[held] - prior[held], learnt.departures[held], learnt.spread[held], held
+        return self.additive.table[held] - prior[held], learnt.departures[held], learnt.spread[held], held
 
 
 def fit_described(screen: Screen, learner: Learner, described: Bool[Tensor, "v"], *, seed: int) -> FittedDescribed:

@@ -190,7 +190,7 @@ class Interaction:
         batch = screen.batch.rows(rows)
         components = effect_components(screen.effects, self.components)
         features = Features.of(
-            additive.singles,
+            additive.table,
             components,
             leading=self.leading,
             combined=torch.isin(torch.arange(len(screen.vocabulary)), batch.genes),

@@ -8,7 +8,7 @@ sums of the estimates predict held-out doubles. See docs/decisions/0007-denoised
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
@@ -18,8 +18,9 @@ from torch import Tensor
 from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.screen import Screen
 from surrogates.models.base import Fitted, Surrogate, require_one_context
-from surrogates.models.directions import EffectProducts
-from surrogates.models.interaction import FEWEST_COMBINATIONS
+from surrogates.models.baselines import FittedScaledAdditive
+from surrogates.models.directions import EffectProducts, ShrunkEffects
+from surrogates.models.interaction import FEWEST_COMBINATIONS, FittedInteraction
 from surrogates.models.wrappers.shrinkage import JudgingDoubles, Shrinkage
 
 FOLDS = 5
@@ -109,16 +110,19 @@ def fit_parts(
     """Fit some surrogates to parts of a screen, which are rows in ascending order, one part after the other.
 
     Denoised ones with the same strengths to choose from choose once, and effects are multiplied once for all
-    parts: that is much of what their fits cost.
+    parts: that is much of what their fits cost. Fits to a part with all single effects keep how these are shrunk
+    instead of a table of their own.
 
     Raises:
         DataError: If a surrogate refuses the screen.
     """
     whole: EffectProducts | None = None
     most = max((size for each in surrogates if isinstance(each, Denoised) for size in each.components), default=0)
+    # Parts with all single effects share one table of them.
+    table = screen.singles if most and bool((screen.single_rows >= 0).all()) else None
     for rows in parts:
         part = screen if len(rows) == len(screen) else screen.rows(rows)
-        prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], Screen] = {}
+        prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], tuple[Screen, ShrunkEffects | None]] = {}
         fits = []
         for each in surrogates:
             if not isinstance(each, Denoised):
@@ -127,6 +131,25 @@ def fit_parts(
             strengths = (each.components, each.noise)
             if strengths not in prepared:
                 whole = whole or EffectProducts.of(screen.effects, most=most)
-                prepared[strengths] = each.prepared(part, seed=seed, products=whole.rows(rows))
-            fits.append(each.base.fit(prepared[strengths], seed=seed))
+                products = whole.rows(rows)
+                shrinkage = each.shrinkage(part, seed=seed, products=products)
+                common = shrinkage.common(part, products)
+                shared = table is not None and part is not screen and part.singles is table
+                kept = ShrunkEffects(part.singles, common, shrinkage.noise) if common and shared else None
+                prepared[strengths] = shrinkage.towards(common, part), kept
+            own, kept = prepared[strengths]
+            fits.append(_with_kept(each.base.fit(own, seed=seed), own, kept))
         yield tuple(fits)
+
+
+def _with_kept(fitted: Fitted, screen: Screen, kept: ShrunkEffects | None) -> Fitted:
+    """Keep how single effects are shrunk, where a fit keeps them as a screen has them."""
+    if isinstance(fitted, FittedInteraction):
+        return replace(fitted, additive=_additive_with(fitted.additive, screen, kept))
+    return _additive_with(fitted, screen, kept) if isinstance(fitted, FittedScaledAdditive) else fitted
+
+
+def _additive_with(
+    fitted: FittedScaledAdditive, screen: Screen, kept: ShrunkEffects | None
+) -> FittedScaledAdditive:
+    return fitted if kept is None or fitted.singles is not screen.singles else replace(fitted, singles=kept)

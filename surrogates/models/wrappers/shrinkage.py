@@ -21,7 +21,7 @@ from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.models.baselines import ScaledAdditive
-from surrogates.models.directions import EffectProducts
+from surrogates.models.directions import CommonEffects, EffectProducts, excess_squares
 
 _ROWS = 256  # singles that are shrunk at a time
 _BLOCK, _NARROWEST = 2**16, 64  # effects that are looked at together: they stay in a processor's cache
@@ -39,59 +39,28 @@ class Shrinkage:
         if self.components < 0 or not self.noise >= 0:
             raise DataError(f"{self!r} does not shrink; neither number may be negative")
 
-    def apply(self, screen: Screen, products: EffectProducts | None = None) -> Screen:
-        """Shrink the single effects of a screen; combinations stay as measured.
+    def common(self, screen: Screen, products: EffectProducts | None = None) -> CommonEffects | None:
+        """Find what conditions have in common; nothing where nothing is shrunk.
 
-        Who has multiplied its effects gives the products.
+        Who has multiplied the effects of the screen gives the products.
         """
         if self.noise == 0:
+            return None
+        known = products or EffectProducts.of(screen.effects, most=self.components)
+        return CommonEffects.of(known, self.components)
+
+    def apply(self, screen: Screen, products: EffectProducts | None = None) -> Screen:
+        """Shrink the single effects of a screen; combinations stay as measured."""
+        return self.towards(self.common(screen, products), screen)
+
+    def towards(self, common: CommonEffects | None, screen: Screen) -> Screen:
+        """Do the same where it is known what conditions have in common."""
+        if common is None:
             return screen
-        common = CommonEffects.of(
-            products or EffectProducts.of(screen.effects, most=self.components), self.components
-        )
         effects = screen.effects.clone()
         for rows in torch.nonzero(screen.batch.order == 1).flatten().split(_ROWS):
             effects[rows] = common.shrunk(screen.effects[rows], noise=self.noise)
         return replace(screen, effects=effects)
-
-
-@dataclass(frozen=True)
-class CommonEffects:
-    """What conditions have in common, and how much of each readout they do not."""
-
-    directions: Float[Tensor, "c g"]  # orthonormal
-    uncommon: Float[Tensor, "g"]  # mean square of the remainder of each readout, relative to that of all
-
-    @classmethod
-    def of(cls, products: EffectProducts, count: int) -> "CommonEffects":
-        """Take the leading directions of some conditions."""
-        return cls._of(products, *products.leading(count))
-
-    @classmethod
-    def of_several(cls, products: EffectProducts, counts: Sequence[int]) -> tuple["CommonEffects", ...]:
-        """Take as many directions as each of some numbers says."""
-        directions, squares = products.leading(max(counts, default=0))
-        return tuple(cls._of(products, directions[:count], squares[:count]) for count in counts)
-
-    @classmethod
-    def _of(
-        cls, products: EffectProducts, directions: Float[Tensor, "c g"], squares: Float[Tensor, "c"]
-    ) -> "CommonEffects":
-        left = (products.powers - squares @ directions.square()).clamp(min=0)
-        return cls(directions, left / left.mean().clamp(min=torch.finfo(left.dtype).tiny))
-
-    def shrunk(self, rows: Float[Tensor, "b g"], *, noise: float) -> Float[Tensor, "b g"]:
-        """Shrink what single effects do not have in common with other conditions."""
-        common = rows @ self.directions.T @ self.directions
-        rest = rows - common
-        return torch.addcdiv(common, rest, 1 + noise * _excess(rest, rest.square().mean(1), self.uncommon))
-
-
-def _excess(
-    rest: Float[Tensor, "b g"], lengths: Float[Tensor, "b"], uncommon: Float[Tensor, "g"]
-) -> Float[Tensor, "b g"]:
-    """Divide the square that row and column let expect by the square of each remainder."""
-    return lengths[:, None] * uncommon / rest.square().clamp_(min=torch.finfo(rest.dtype).tiny)
 
 
 @dataclass(frozen=True)
@@ -171,7 +140,7 @@ class _Estimates:
         for each, lengths, strengths in self.groups:
             common = self.onto[:, : len(each.directions)] @ each.directions[:, block]
             rest = measured - common
-            excess = _excess(rest, lengths, each.uncommon[block])
+            excess = excess_squares(rest, lengths, each.uncommon[block])
             for number, noise in strengths:
                 yield number, torch.addcdiv(common, rest, 1 + noise * excess)
 

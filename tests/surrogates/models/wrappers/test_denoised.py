@@ -13,8 +13,10 @@ from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.baselines import ScaledAdditive
-from surrogates.models.directions import EffectProducts, effect_components
+from surrogates.models.base import pair_factored
+from surrogates.models.baselines import FittedScaledAdditive, ScaledAdditive
+from surrogates.models.directions import EffectProducts, ShrunkEffects, effect_components
+from surrogates.models.interaction import FittedInteraction, Interaction
 from surrogates.models.wrappers.denoised import Denoised, fit_parts
 from surrogates.models.wrappers.shrinkage import JudgingDoubles, Shrinkage
 from surrogates.testing import check_surrogate
@@ -124,10 +126,32 @@ def test_choices_are_judged_by_the_screens_that_they_make(
 def test_the_parts_of_a_screen_are_fitted_as_screens_of_their_own() -> None:
     screen = noisy_singles(1.0)
     parts = [torch.arange(len(screen)), torch.arange(70), torch.cat([torch.arange(24), torch.arange(40, 84)])]
+    models = [Denoised(base, components=(3, 10)) for base in (ScaledAdditive(), Interaction())]
+    for number, (rows, fits) in enumerate(zip(parts, fit_parts(models, screen, parts, seed=1), strict=True)):
+        for model, fitted in zip(models, fits, strict=True):
+            additive = fitted.additive if isinstance(fitted, FittedInteraction) else fitted
+            assert isinstance(additive, FittedScaledAdditive)
+            assert isinstance(additive.singles, ShrunkEffects) == (number > 0)  # a part has no table of its own
+            alone = model.fit(screen.rows(rows), seed=1)
+            one, other = fitted.predict(screen.batch), alone.predict(screen.batch)
+            torch.testing.assert_close((one.mean, one.scale), (other.mean, other.scale), rtol=1e-11, atol=1e-11)
+            one, other = pair_factored(fitted), pair_factored(alone)
+            assert one is not None
+            assert other is not None
+            torch.testing.assert_close(one.pair_factors().main, other.pair_factors().main, rtol=1e-11, atol=1e-11)
+
+
+def test_a_part_with_entries_that_were_not_measured_alone_keeps_a_table() -> None:
+    screen = noisy_singles(1.0)
+    screen = screen.rows(range(1, len(screen)))
     model = Denoised(ScaledAdditive(), components=(3, 10))
-    for rows, (fitted,) in zip(parts, fit_parts([model], screen, parts, seed=1), strict=True):
-        alone = model.fit(screen.rows(rows), seed=1)
-        torch.testing.assert_close(fitted.predict(screen.batch).mean, alone.predict(screen.batch).mean)
+    rows = torch.arange(70)
+    (fitted,) = next(fit_parts([model], screen, [rows], seed=1))
+    assert isinstance(fitted, FittedScaledAdditive)
+    assert isinstance(fitted.singles, torch.Tensor)
+    torch.testing.assert_close(
+        fitted.predict(screen.batch).mean, model.fit(screen.rows(rows), seed=1).predict(screen.batch).mean
+    )
 
 
 def test_few_doubles_or_readouts_leave_everything_as_measured() -> None:
