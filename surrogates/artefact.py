@@ -16,11 +16,10 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from surrogates.artefact_types import Json, decode, encode
-from surrogates.contrib.cells import FittedCells
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError
-from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate
+from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, FittedCells, Surrogate
 from surrogates.registry import installed_version
 from surrogates.whole_file import write_whole
 

@@ -4,7 +4,6 @@ The first is the two-factor baseline; the second has the form of scGen.
 """
 
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -14,28 +13,6 @@ from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.training import Layers, Schedule, Training, train
-
-
-@runtime_checkable
-class FittedCells(Protocol):
-    """A model that turns control cells into treated ones."""
-
-    @property
-    def readouts(self) -> tuple[str, ...]:
-        """Names of the readouts that it takes and predicts."""
-        ...
-
-    def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
-        """Predict what control cells become.
-
-        Args:
-            control: Control cells of any context, each predicted on its own.
-            perturbation: What is done to them.
-
-        Returns:
-            As many treated cells, in float64.
-        """
-        ...
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
@@ -305,3 +306,25 @@ def sum_over_interventions(rows: Float[Tensor, "v g"], batch: PerturbationBatch)
         else:
             total.index_add_(0, given, rows[ids[given]])
     return total
+
+
+@runtime_checkable
+class FittedCells(Protocol):
+    """A model that turns control cells into treated ones."""
+
+    @property
+    def readouts(self) -> tuple[str, ...]:
+        """Names of the readouts that it takes and predicts."""
+        ...
+
+    def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
+        """Predict what control cells become.
+
+        Args:
+            control: Control cells of any context, each predicted on its own.
+            perturbation: What is done to them.
+
+        Returns:
+            As many treated cells, in float64.
+        """
+        ...

@@ -80,6 +80,7 @@ def test_to_propose_needs_no_library_of_other_verbs(tmp_path: Path) -> None:
             "matplotlib",
             "mapie",
             "sqlalchemy",
+            "h5py",
         }
     )
 

@@ -6,10 +6,11 @@ from jaxtyping import Float
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.contrib.cells import FittedCells, TwoFactorCells, balanced_shifts
+from surrogates.contrib.cells import TwoFactorCells, balanced_shifts
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.base import FittedCells
 
 A, B, AB, ABC = (Perturbation.parse(label) for label in ("A", "B", "A+B", "A+B+C"))
 SIZES = {(CONTROL, "T"): 5, (A, "T"): 30, (CONTROL, "M"): 7, (A, "M"): 2, (B, "M"): 4, (CONTROL, "N"): 3}

@@ -6,10 +6,11 @@ from jaxtyping import Float
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.contrib.cells import FittedCells, FittedLatentShift, LatentShift, PrincipalAxes
+from surrogates.contrib.cells import FittedLatentShift, LatentShift, PrincipalAxes
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
+from surrogates.models.base import FittedCells
 from surrogates.models.training import Schedule
 
 A, B, AB = (Perturbation.parse(label) for label in ("A", "B", "A+B"))

@@ -15,8 +15,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.pseudobulk.parts import MatrixPlace, matrix_place
 from surrogates.errors import WorkerError
 from surrogates.processes import fresh_processes
 
@@ -31,7 +29,7 @@ class PartOfCells(Protocol):
     """What is to be done to a part of cells, a frozen dataclass."""
 
     @property
-    def source(self) -> CellMatrix | MatrixPlace:
+    def source(self) -> Any:  # noqa: ANN401 - a CellMatrix or a MatrixPlace, the modules of which load h5py
         """The cells, or where another process finds them."""
 
 
@@ -57,6 +55,8 @@ class Spread:
 
     def in_order(self, work: Callable[[Any], np.ndarray], tasks: Sequence[PartOfCells]) -> Iterator[np.ndarray]:
         """Give the result of each task, in their order."""
+        from surrogates.data.io.pseudobulk.parts import matrix_place  # noqa: PLC0415 - h5py, where cells are read
+
         found = {id(task.source): task.source for task in tasks}
         lying = {number: matrix_place(source) for number, source in found.items()}
         places = [lying[id(task.source)] for task in tasks]
