@@ -46,9 +46,10 @@ from surrogates.errors import DataError, some_of
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
-from surrogates.summary import as_html, lines_of
+from surrogates.summary import MOST_LINES, as_html, lines_of, wrapped
 from surrogates.uncertainty.conformal.quantiles import require_level
 
+_VERDICT_LINES = 3  # of what a console shows
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
 
 
@@ -104,18 +105,17 @@ class Proposal:
     @property
     def verdict(self) -> str:
         """The answer in plain words: the first row, how sure it is, and what it is worth."""
-        return " ".join(self._sentences)
-
-    @property
-    def _sentences(self) -> tuple[str, str]:
-        best, nothing = self.table.iloc[0], f"doing nothing {self.baselines.nothing:.3g}"
+        best, at = self.table.iloc[0], self.baselines
         bounded = DISTANCE if DISTANCE in self.table else "utility"
+        behind = at.best < best[bounded] if bounded == DISTANCE else at.best > best[bounded]
+        nothing = f"doing nothing {at.nothing:.3g}"
+        nothing += f"; {at.best_label}, which was measured, has {at.best:.3g}" if behind else ""
         bounds = "" if math.isnan(best["lower"]) else f" ({best['lower']:.3g} to {best['upper']:.3g})"
         noise = "" if self.replicates is None else f"; replicates differ by {self.replicates:.3g}"
         expected = f"Expected {bounded} {best[bounded]:.3g}{bounds}; {nothing}{noise}."
         if not bool(self.table["beats_nothing"].any()):
-            return f"No row beats doing nothing. First: {best['perturbation']}.", expected
-        return f"Best of {self.space.count_valid:,}: {best['perturbation']}{self._sure}.", expected
+            return f"No row beats doing nothing. First: {best['perturbation']}. {expected}"
+        return f"Best of {self.space.count_valid:,}: {best['perturbation']}{self._sure}. {expected}"
 
     @property
     def _sure(self) -> str:
@@ -143,15 +143,14 @@ class Proposal:
 
     def __repr__(self) -> str:
         warnings = [note for note in self.notes if note.startswith("warning")]
-        (first, expected), at = self._sentences, self.baselines
         more = f" (and {len(warnings) - 1} more warnings)" if len(warnings) > 1 else ""
+        said = wrapped(f"Proposal for {self.target.name!r}: {self.verdict}")[:_VERDICT_LINES]
+        found = () if self.inverse_set is None else (self.inverse_set.line,)
         return lines_of(
-            f"Proposal for {self.target.name!r}: {first}",
-            f"{expected[:-1]}; best measured, {at.best_label}, {at.best:.3g}; model {self.fitted.name}",
-            self.inverse_set.line if self.inverse_set is not None else "",
-            *warnings[:1],
-            f"Proposal for {self.target.name!r}: table of {len(self.table)} of {self.space.count_valid:,}"
-            f" candidates, model {self.fitted.name}, explanations, notes{more}",
+            *said,
+            *(*warnings[:1], *found)[: MOST_LINES - 1 - len(said)],
+            f"table of {len(self.table)} of {self.space.count_valid:,} candidates, model {self.fitted.name},"
+            f" explanations, notes{more}",
         )
 
     def _repr_html_(self) -> str:

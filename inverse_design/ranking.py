@@ -31,7 +31,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import FittedCalibrated
-from surrogates.summary import as_html, lines_of
+from surrogates.summary import as_html, lines_of, wrapped
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 _AT_ONCE = 128  # candidates whose covariance factors are held together
@@ -182,8 +182,10 @@ class Ranking:
         """The answer in a sentence or two: the first experiment, what it is expected to gain, and how likely."""
         first = self.table.iloc[0]
         beside = f"the best that was measured is {self.incumbent}, {self.best:.3g}"
-        if not float(first["expected_gain"]) > 0:
-            return f"No experiment is expected to gain anything: {beside}."
+        if not float(self.table["probability"].max()) >= LIKELY:
+            return (
+                f"No experiment of the list is likely to gain anything: {beside}. First: {first['perturbation']}."
+            )
         chance = percentage(float(first["probability"]))
         name = next(name for name in ("distance", "projection") if name in first)
         return (
@@ -194,7 +196,7 @@ class Ranking:
     def __repr__(self) -> str:
         bought = self.affordable
         return lines_of(
-            *self.verdict.replace(". ", ".\n").splitlines(),
+            *wrapped(self.verdict),
             f"Ranking for {self.target.name!r}, model {self.fitted.name}",
             "" if bought is None else f"the budget buys {len(bought.numbers)} for {bought.cost:,.6g}",
             *[note for note in self.notes if note.startswith("warning")][:1],

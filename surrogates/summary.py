@@ -41,6 +41,11 @@ def lines_of(*lines: str) -> str:
     return "\n".join(cut[:MOST_LINES])
 
 
+def wrapped(text: str) -> list[str]:
+    """Fold a text to the width of a console."""
+    return textwrap.wrap(text, _WIDTH, break_on_hyphens=False)
+
+
 def as_html(lines: Sequence[str], table: pd.DataFrame, *, rows: int = 10) -> str:
     """Show lines of text above the first rows of a table, for a notebook."""
     said = "".join(f"<div>{html.escape(line)}</div>" for line in lines)

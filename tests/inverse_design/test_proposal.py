@@ -163,6 +163,11 @@ def test_a_score_is_compared_with_that_of_no_effect() -> None:
     assert falling.table["beats_nothing"].tolist() == [False]
     assert falling.notes[0].startswith("warning: no row beats doing nothing: -")
     assert falling.notes[0].endswith("doing nothing is at 0 (projection)")
+    for found in (rising, falling):  # what was measured already, if it is better, belongs to the verdict
+        at = found.baselines
+        better = at.best > found.table["utility"][0]
+        assert (f"; {at.best_label}, which was measured, has {at.best:.3g}" in found.verdict) == better
+    assert better
 
 
 def test_a_candidate_outside_the_list_that_beats_doing_nothing_is_named() -> None:

@@ -347,10 +347,8 @@ def run_demo(run: Run, *, folder: str, seed: int) -> None:
     say(console)
     for path in written:
         say(console, f"wrote {path}")
-    say(
-        console,
-        f"next: inverse-design propose {screen.provenance['dataset'] if real else 'YOUR_DATA'} --target ...",
-    )
+    say(console, "next: inverse-design check YOUR_DATA")
+    say(console, "then: inverse-design propose YOUR_DATA --target STATE.csv --report out.html")
 
 
 def simulated(seed: int) -> tuple[Screen, str]:
