@@ -208,12 +208,11 @@ def _spelled(value: object, packages: Container[str]) -> object:
     elif isinstance(value, Tensor):
         held = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
         content = [str(value.dtype), list(value.shape), hashlib.sha256(held).hexdigest()]
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
+    elif isinstance(value, np.ndarray | np.generic) and not value.dtype.hasobject:
         content = [value.dtype.str, list(value.shape), hashlib.sha256(value.tobytes()).hexdigest()]
     elif isinstance(value, pd.DataFrame):
-        content = [_column(value.index), *([_spelled(each), _column(column)] for each, column in value.items())]
-    elif isinstance(value, np.generic):
-        content = [str(value.dtype), value.tobytes().hex()]
+        columns = (_spelled((each, *_column(column)), packages) for each, column in value.items())
+        content = [_spelled(_column(value.index), packages), *columns]
     elif value is pd.NA:
         content = None
     elif isinstance(value, tuple):
@@ -227,13 +226,13 @@ def _spelled(value: object, packages: Container[str]) -> object:
     return {name: content}
 
 
-def _column(values: pd.Series | pd.Index) -> object:
-    """Spell a column out so that 1 and "1", or a missing number and a missing text, are not the same."""
+def _column(values: pd.Series | pd.Index) -> tuple[object, ...]:
+    """List what a column holds so that 1 and "1", or a missing number and a missing text, are not the same."""
     kind = values.dtype
     if isinstance(kind, np.dtype) and not kind.hasobject:
-        return [str(kind), hashlib.sha256(values.to_numpy().tobytes()).hexdigest()]
+        return str(kind), values.to_numpy()
     categories = tuple(kind.categories) if isinstance(kind, pd.CategoricalDtype) else ()
-    return [str(kind), _spelled(categories), _spelled(tuple(values))]
+    return str(kind), categories, tuple(values)
 
 
 @once
