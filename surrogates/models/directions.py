@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from surrogates.data.canonical import content_order
+
 
 def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor, "c g"]:
     """Find the leading directions of all measured effects, uncentred."""
@@ -98,7 +100,7 @@ def _frame(effects: Float[Tensor, "n g"], width: int) -> Float[Tensor, "s g"]:
     """
     quick = (effects / effects.abs().max().clamp(min=torch.finfo(effects.dtype).tiny)).float()
     generator = torch.Generator().manual_seed(0)
-    frame = torch.randn(effects.shape[1], width, generator=generator)
+    frame = torch.randn(effects.shape[1], width, generator=generator)[content_order(effects.T).argsort()]
     for _ in range(_SWEEPS):
         frame = torch.linalg.qr(quick.T @ (quick @ frame)).Q
     q: Tensor = torch.linalg.qr(frame.double()).Q

@@ -350,6 +350,9 @@ def test_directions_of_a_large_screen_are_looked_for_in_a_frame(monkeypatch: pyt
         assert float((wanted @ found.T).square().sum(1).min()) > 1 - 1e-4
         torch.testing.assert_close(lengths, squares, rtol=1e-4, atol=0)
         torch.testing.assert_close(other.powers, one.powers)
+    noise, mixed = normal(400, 300, seed=4), torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    one, other = (EffectProducts.of(each, most=6).leading(6)[0] for each in (noise, 7.0 * noise[:, mixed]))
+    torch.testing.assert_close(other.T @ other, (one.T @ one)[mixed][:, mixed], rtol=0, atol=1e-4)
     both = torch.cat([effects, effects[:50]])  # rows and readouts change places
     assert EffectProducts.of(both.T.contiguous(), most=6).leading(6)[0].shape == (6, 450)
 
