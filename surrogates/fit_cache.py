@@ -133,9 +133,10 @@ class FitCache:
             if total > self.limit:
                 path.unlink(missing_ok=True)
         for left in self.place.glob(f"{_UNFINISHED}*"):
-            if left.lstat().st_mtime < time.time() - _DAY and not left.is_symlink():
-                (left / "fit").unlink(missing_ok=True)
-                left.rmdir()
+            with suppress(OSError):  # another process was faster, or it is none of ours
+                if left.lstat().st_mtime < time.time() - _DAY and not left.is_symlink():
+                    (left / "fit").unlink(missing_ok=True)
+                    left.rmdir()
 
 
 USER_CACHE = FitCache()

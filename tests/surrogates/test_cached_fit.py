@@ -300,7 +300,11 @@ def test_what_was_not_used_for_longest_makes_room(kept: FitCache) -> None:
     assert small.size() == (0, 0)
 
 
-def test_what_a_killed_process_began_is_cleared_a_day_later(kept: FitCache) -> None:
+def test_what_a_killed_process_began_is_cleared_a_day_later(
+    kept: FitCache, caplog: pytest.LogCaptureFixture
+) -> None:
+    (kept.place / "unfinished-other" / "of another program").mkdir(parents=True)
+    os.utime(kept.place / "unfinished-other", (1.0, 1.0))
     for name, age in (("unfinished-old", 1.0), ("unfinished-new", 4e9)):
         (kept.place / name).mkdir(parents=True)
         (kept.place / name / "fit").write_bytes(b"begun")
@@ -308,6 +312,7 @@ def test_what_a_killed_process_began_is_cleared_a_day_later(kept: FitCache) -> N
     kept.keep("e" * 64, lambda part: part.write_bytes(b"content"))
     assert not (kept.place / "unfinished-old").exists()
     assert (kept.place / "unfinished-new" / "fit").exists()
+    assert not caplog.records
 
 
 def _at_once(folder: Path, number: int) -> None:
