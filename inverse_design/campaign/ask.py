@@ -240,11 +240,11 @@ def chosen_recommender(
 
 
 def round_outline(
-    recommender: Recommender | str | None, count: int, state: DecisionState, settings: CampaignSettings
+    recommender: Recommender | str | None, count: int, seed: int, state: DecisionState, settings: CampaignSettings
 ) -> Outline:
     """Outline what choosing a round will cost; of a recommender of another package nothing is known."""
     from inverse_design.planning.work import fit_notes, fit_work  # noqa: PLC0415 - models take seconds to import
-    from inverse_design.recommend.gains import SHORT_LIST  # noqa: PLC0415 - the same
+    from inverse_design.recommend.gains import SHORT_LIST, Gains  # noqa: PLC0415 - the same
 
     screen = state.measured
     sizes, space = Sizes.of(screen), state.candidates
@@ -254,7 +254,10 @@ def round_outline(
         asked = len(state.target.on(screen.readouts).columns)
         stated = None if state.surrogate == AUTOMATIC else state.surrogate
         listed = sizes.terms(listed=SHORT_LIST, asked=asked)
-        return Outline(what, {"plan": [*fit_work(sizes, stated), Work("values", listed)]}, fit_notes(stated))
+        chosen = chosen_recommender(settings, state, name)[0]
+        kept = isinstance(chosen, Gains) and chosen.is_fitted(state, seed)
+        fit = fit_work(sizes, stated, share=0.0 if kept else 1.0)
+        return Outline(what, {"plan": [*fit, Work("values", listed)]}, fit_notes(stated))
     terms = sizes.terms(
         candidates=space.size if isinstance(space, CombinationSpace) else len(space),
         known=int((screen.batch.order == 2).sum()),

@@ -190,8 +190,8 @@ class Campaign:
         with self.store.reading(self.name) as log:
             if not more and open_round(log) is not None:
                 return Outline("the open round, given out again", {}).price()
-        state, wanted = self._state(self._basis()), self.settings.batch_size if count is None else count
-        return round_outline(recommender, wanted, state, self.settings).price()
+        basis, wanted = self._basis(), self.settings.batch_size if count is None else count
+        return round_outline(recommender, wanted, basis.seed, self._state(basis), self.settings).price()
 
     def preview(self, count: int | None = None, recommender: Recommender | str | None = None) -> Recommendation:
         """Plan the next round without recording it: what :meth:`ask` would propose."""

@@ -23,7 +23,7 @@ from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommenda
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import search
 from surrogates.artefact import Origin, save_fitted
-from surrogates.cached_fit import cached_fit
+from surrogates.cached_fit import BesideFit, cached_fit, fit_key
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -98,15 +98,25 @@ class Gains:
         remarks = _prospects(promising, count, by_likelihood=by_likelihood)
         return _Selection(ranker, outlook, _designed_first(chosen), remarks)
 
-    def _fit(self, state: DecisionState, seed: int) -> tuple[Calibrated, FittedCalibrated]:
-        """The one that identifies held-out doubles best; all candidates have parts that were measured alone."""
+    def is_fitted(self, state: DecisionState, seed: int) -> bool:
+        """Tell whether the fit that a batch is chosen by is kept."""
+        if state.cache is None:
+            return False
+        surrogate = Automatic(self._bases(state, seed), unseen=None)
+        return BesideFit(state.cache, fit_key(surrogate, state.measured, seed=seed)).has_fit
+
+    def _bases(self, state: DecisionState, seed: int) -> tuple[Surrogate, ...]:
         name = state.surrogate
         if self.surrogate is not None:
             bases: tuple[Surrogate, ...] = (self.surrogate,)
         else:
             bases = Automatic().bases if name == AUTOMATIC else (SURROGATES.load(name)(),)
-        if not Calibrated(bases[0]).holds_out(state.measured, seed=seed):
-            bases = bases[:1]  # nothing tells which of them is best
+        told = Calibrated(bases[0]).holds_out(state.measured, seed=seed)
+        return bases if told else bases[:1]  # nothing tells which of them is best
+
+    def _fit(self, state: DecisionState, seed: int) -> tuple[Calibrated, FittedCalibrated]:
+        """The one that identifies held-out doubles best; all candidates have parts that were measured alone."""
+        bases = self._bases(state, seed)
         best = cached_fit(Automatic(bases, unseen=None), state.measured, seed=seed, cache=state.cache)
         return next(Calibrated(base) for base in bases if surrogate_name(base) == best.name), best
 

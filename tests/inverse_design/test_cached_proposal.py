@@ -223,8 +223,10 @@ def test_a_campaign_fits_once_for_its_status_and_the_round(kept: FitCache, fits:
         screen(), target=STATE, name="one", batch_size=3, surrogate="additive", recommender="gains"
     )
     with_cache, without = (replace(campaign, cache=each) for each in (kept, None))
+    before = with_cache.plan().seconds
     previews = [each.preview() for each in (without, with_cache, with_cache)]
     assert len(fits) == 2
+    assert with_cache.plan().seconds < before == without.plan().seconds
     batch = with_cache.ask()
     assert len(fits) == 2
     assert len({each.table.to_csv(index=False) for each in previews}) == 1
