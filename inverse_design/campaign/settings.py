@@ -153,7 +153,7 @@ def settings_schema() -> str:
 def _in_words(problem: ErrorDetails) -> str:
     where = ".".join(str(each) for each in problem["loc"])
     if problem["type"] in {"missing", "missing_argument"}:
-        return f"the settings need the key {where!r}"
+        return f"the settings need the key {where!r} (--{where})"
     return f"{shown(where, bare=True)}: {problem['msg']}, found {shown(problem['input'])}"
 
 

@@ -140,18 +140,19 @@ app.command(cache)
         "check plates/ --normalise --workers 8 --sums sums/",
     )
 )
-def check(data: str, /, *, reading: Reading = _READING, cells: ReadingCells = _CELLS) -> None:
+def check(data: str, /, *, json: bool = False, reading: Reading = _READING, cells: ReadingCells = _CELLS) -> None:
     """Say what is in the data, how it was read, and what is wrong with it.
 
     Args:
         data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
             .h5ad files of cells.
+        json: Print everything as JSON, and nothing else.
         reading: How to read a file.
         cells: Who sums cells.
     """
     from inverse_design.cli.verbs.check import run_check
 
-    run_check(data, reading, cells)
+    run_check(data, reading, cells, as_json=json)
 
 
 @app.command(
@@ -180,7 +181,8 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Rank every single, pair or larger set by how well it reaches a target.
 
     Args:
-        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
+            .h5ad files of cells.
         target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
             of kind profile, signature, shift or scalar.
         context: Which context (cell type, line), if the data hold several.
@@ -235,7 +237,8 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
 
     Args:
-        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
+            .h5ad files of cells.
         target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
             of kind profile, signature, shift or scalar.
         listing: Which experiments, and what they cost.
@@ -286,7 +289,8 @@ def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
     Args:
-        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
+            .h5ad files of cells.
         context: Which context (cell type, line), if the data hold several.
         output: Where to write the numbers, as .json.
         figure: Where to draw the curves, as .svg, .png or .pdf.

@@ -31,7 +31,7 @@ from inverse_design.targets import TargetLike, target_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import DataError
+from surrogates.errors import DataError, UnknownNameError, shown
 from surrogates.fit_cache import USER_CACHE, FitCache
 
 
@@ -143,7 +143,7 @@ def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> Pertur
     labels = [each if isinstance(each, str) else each.label for each in experiments]
     if empty := [number for number, label in enumerate(labels, 1) if not label.strip()]:
         raise DataError(f"experiment {empty[0]} is the control, which changes nothing; remove it")
-    parsed = [screen.vocabulary.parse(label) for label in labels]
+    parsed = [_experiment(number, label, screen) for number, label in enumerate(labels, 1)]
     counts = Counter(each.label for each in parsed)
     if twice := [label for label, count in counts.items() if count > 1]:
         rows = [str(number) for number, each in enumerate(parsed, 1) if each.label == twice[0]]
@@ -152,6 +152,13 @@ def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> Pertur
             " keep one of them"
         )
     return screen.vocabulary.batch(parsed)
+
+
+def _experiment(number: int, label: str, screen: Screen) -> Perturbation:
+    try:
+        return screen.vocabulary.parse(label)
+    except UnknownNameError as error:
+        raise UnknownNameError(f"experiment {number}, {shown(label)}: {error}") from error
 
 
 def _prices(costs: Sequence[float] | None, count: int) -> Float[Tensor, "b"]:

@@ -1,5 +1,6 @@
 """Answers do not depend on whether their fit was made before, and the second question fits nothing."""
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
@@ -264,6 +265,8 @@ def test_the_command_line_keeps_fits_unless_it_is_asked_not_to(
     assert command("cache", "info") == 0
     said = capsys.readouterr().out
     assert f"folder    {tmp_path / 'fits'} (INVERSE_DESIGN_CACHE names another one)" in said
+    assert command("cache", "info", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["files"] == 2
     assert "files     2, of fits and of what was worked out of them\n" in said
     assert command("cache", "clear") == 0
     assert command("cache", "clear") == 0

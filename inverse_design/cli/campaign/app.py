@@ -42,7 +42,8 @@ def create(
     """Begin a campaign from what is known already, and a target.
 
     Args:
-        data: A dataset of the catalogue, or a file: .h5ad (cells or effects), .csv, .tsv, .parquet.
+        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
+            .h5ad files of cells.
         place: Which campaign.
         config: A .toml file with the settings.
         context: Which context (cell type, line), if the data hold several.

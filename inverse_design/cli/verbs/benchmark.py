@@ -31,7 +31,7 @@ def retrieval(
     """Measure how often the perturbation behind a held-out state is found among all pairs.
 
     Args:
-        data: A dataset of the catalogue, or a file.
+        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
         context: Which context, if the data hold several.
         standardise: Count each readout in units of its usual single effect, as propose --standardise does. The
             other benchmarks have no such option: they hold singles out, by which those units would be chosen.
@@ -69,7 +69,7 @@ def reach(
     """Measure how near the first candidates come to states that no candidate need have made.
 
     Args:
-        data: A dataset of the catalogue, or a file.
+        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
         context: Which context, if the data hold several.
         asked: By which model, and where to write.
         planning: What happens before it begins.
@@ -100,7 +100,7 @@ def forward(
     """Measure how well held-out effects are predicted, beside every baseline.
 
     Args:
-        data: A dataset of the catalogue, or a file.
+        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
         context: Which context, if the data hold several.
         asked: What to compare, and where to write it.
         planning: What happens before it begins.
@@ -131,7 +131,7 @@ def calibration(
     """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
 
     Args:
-        data: A dataset of the catalogue, or a file.
+        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
         context: Which context, if the data hold several.
         asked: What to judge, and where to write it.
         planning: What happens before it begins.

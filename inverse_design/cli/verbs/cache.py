@@ -1,5 +1,7 @@
 """The verb ``cache`` of the command line: what is kept of earlier fits."""
 
+from json import dumps
+
 from cyclopts import App
 
 from inverse_design.cli.console import examples, output, say, show_facts
@@ -11,9 +13,17 @@ cache = App(
 
 
 @cache.command(help_epilogue=examples("cache info"))
-def info() -> None:
-    """Say where fits are kept, in how many files, and how large they are."""
+def info(*, json: bool = False) -> None:
+    """Say where fits are kept, in how many files, and how large they are.
+
+    Args:
+        json: Print it as JSON, and nothing else.
+    """
     count, size = USER_CACHE.size()
+    if json:
+        limit = USER_CACHE.limit
+        output().out(dumps({"folder": str(USER_CACHE.place), "files": count, "bytes": size, "limit_bytes": limit}))
+        return
     facts = {
         "folder": f"{USER_CACHE.place} ({VARIABLE} names another one)",
         "files": f"{count:,}, of fits and of what was worked out of them",

@@ -9,6 +9,7 @@ from rich.console import Console
 from inverse_design.cli.console import output, say, show_facts, working
 from inverse_design.cli.grid import in_column
 from inverse_design.cli.options import SCHEDULER_TRUST, Reading, ReadingCells
+from inverse_design.cli.plans import show_json
 from inverse_design.cli.screens import open_screen, warn_of_scheduler
 from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -18,18 +19,21 @@ from surrogates.errors import some_of
 _WEAK = 1.2  # effect over standard error; noise alone gives one
 
 
-def run_check(data: str, reading: Reading, cells: ReadingCells) -> None:
+def run_check(data: str, reading: Reading, cells: ReadingCells, *, as_json: bool = False) -> None:
     """Read the data and report."""
     warn_of_scheduler(cells.scheduler)
     with working("reading"):
         screen = open_screen(data, reading, workers=cells.workers, scheduler=cells.scheduler)
-    console = output()
-    show_facts(console, {"data": screen.provenance["dataset"], **contents(screen)})
-    say(console)
-    say(console, "how it was read", "bold")
+    console, facts = output(), {"data": screen.provenance["dataset"], **contents(screen)}
     known = {
         key: value for key, value in screen.provenance.items() if key != "dataset" and not key.startswith(NOTE)
     }
+    if as_json:
+        show_json(console, {**facts, "how it was read": known, "worth knowing": list(concerns(screen))})
+        return
+    show_facts(console, facts)
+    say(console)
+    say(console, "how it was read", "bold")
     show_facts(console, {f"  {key}": value for key, value in known.items()})
     _show_concerns(console, tuple(concerns(screen)))
     if find_spec("distributed") is not None:

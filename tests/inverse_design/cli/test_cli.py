@@ -74,7 +74,7 @@ def test_nothing_typed_shows_the_help(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_an_error_is_one_paragraph(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise DataError("first [bold]line[/]\n  second\x1b[31m line")
 
     monkeypatch.setattr("inverse_design.cli.verbs.check.run_check", refuse)

@@ -1,3 +1,4 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,14 @@ def test_the_verb_says_how_the_file_was_read(tmp_path: Path, capsys: pytest.Capt
     said = capsys.readouterr().out
     for wanted in ("screen.csv", "26: 10 singles", "detected targets", "'condition' (by name)", "worth knowing"):
         assert wanted in said
+
+
+def test_what_is_in_a_file_is_json_for_programs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("check", save_table(tmp_path), "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["data"] == "screen.csv"
+    assert found["how it was read"]["detected targets"] == "'condition' (by name)"
+    assert found["worth knowing"]
 
 
 def test_reading_options_reach_the_reader(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
