@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
+from inverse_design.candidates import percentage
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, figure_of, interval, new_axes, themed
 from inverse_design.problem.likelihood import Baselines
 from inverse_design.problem.objective import DISTANCE
@@ -308,7 +309,7 @@ def hover_titles(proposal: Proposal) -> Mapping[str, str]:
         if not math.isnan(row["lower"]):
             words += f", {row['lower']:.3g} to {row['upper']:.3g}"
         if not math.isnan(row["probability"]):
-            words += f"; made this state with {100 * row['probability']:.3g} %"
+            words += f"; made this state with {percentage(row['probability'])}"
         said[f"candidate-{place}"] = said[f"listed-{place}"] = words
     return said
 

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from strategies.proposals import HOSTILE, QUOTED, named_screen, small_proposal
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.cli.campaign.report import facts_of
+from inverse_design.plot.candidates import hover_titles
 from inverse_design.proposal import propose
 from inverse_design.report import Attachment, Page, PageTable, Section
 from inverse_design.report.campaigns import campaign_page
@@ -82,6 +84,13 @@ def test_a_report_is_one_small_file_that_fetches_nothing(tmp_path: Path) -> None
     assert found.tags.count("svg") == 5
     assert "default-src 'none'" in text
     assert "script-src" not in text
+
+
+def test_what_a_mark_says_is_not_surer_than_certain() -> None:
+    proposal = small_proposal()
+    for probability, said in ((1.0, "more than 99.9 %"), (1e-9, "less than 0.1 %")):
+        found = hover_titles(replace(proposal, table=proposal.table.assign(probability=probability)))
+        assert all(each.endswith(f"; made this state with {said}") for each in found.values())
 
 
 def test_it_opens_with_the_verdict_and_the_warnings() -> None:
