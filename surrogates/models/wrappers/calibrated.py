@@ -1,5 +1,6 @@
 """Any surrogate, with the error model that its own held-out predictions obey."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -60,6 +61,11 @@ class Expert:
 
     weight: float  # positive; those of all experts add up to one
     fitted: "FittedCalibrated"  # the surrogate, without cross-fits and experts of its own
+
+    def __post_init__(self) -> None:
+        """Refuse weights that have no logarithm: files hold experts, too."""
+        if not 0 < self.weight < math.inf:
+            raise DataError(f"an expert of weight {self.weight} is none; weights are positive")
 
 
 @dataclass(frozen=True)

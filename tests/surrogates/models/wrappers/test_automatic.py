@@ -15,7 +15,7 @@ from surrogates.models.baselines import Additive, NoChange, ScaledAdditive
 from surrogates.models.directions import EffectProducts
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic, best_with_experts, calibrated, with_unseen
-from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
+from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated
 from surrogates.models.wrappers.cross_fitting import HeldOutPredictions
 from surrogates.models.wrappers.denoised import Denoised
 from surrogates.models.wrappers.public_law import BORROWED, public_law
@@ -213,6 +213,12 @@ def test_the_experts_are_the_fits_weighed_by_what_they_gave_to_held_out_truths()
     assert chosen.promise.mean > max(each.promise.mean for each in fits if each.promise) - 0.1
     probabilities = [expert.weight * scores_of(by_name[expert.fitted.name]).exp() for expert in chosen.experts]
     torch.testing.assert_close(chosen.promise.chosen, torch.stack(probabilities).sum(0).log())
+
+
+@pytest.mark.parametrize("weight", [0.0, -0.5, float("nan"), float("inf")])
+def test_an_expert_without_weight_is_refused(weight: float) -> None:
+    with pytest.raises(DataError, match=f"an expert of weight {weight} is none"):
+        Expert(weight, fit("own", 2))
 
 
 def scores_of(fitted: FittedCalibrated) -> Tensor:
