@@ -184,9 +184,13 @@ class _Scores:
                 del self._products[next(iter(self._products))]
             behind: dict[LawChoice, list[BehindBest]] = {choice: [] for choice in shared}
             for law, products in known:
-                for truth, block in zip(products.fold.truths, products.forms(), strict=True):
-                    for choice, rows in behind.items():  # forms are larger than what is kept of them
-                        rows.append(BehindBest.of(_with_choice(law, choice).log_density(*block), truth))
+                truths, size = products.fold.truths, (len(products.fold.truth), len(products.fold.parts))
+                # Forms are larger than what is kept of them: it has one place, so that theirs is free again.
+                room = [torch.empty(size, dtype=torch.float32).split(len(truths[0])) for _ in behind]
+                for truth, block, *places in zip(truths, products.forms(), *room, strict=True):
+                    for (choice, rows), place in zip(behind.items(), places, strict=True):
+                        density = _with_choice(law, choice).log_density(*block)
+                        rows.append(BehindBest.of(density, truth, into=place))
             for choice, rows in behind.items():
                 last = next(reversed(self._tempered.values()), None)
                 self._tempered[choice] = temper(rows, folds, start=last.peak if last else None)
@@ -239,10 +243,12 @@ class BehindBest:
     candidates: Float32[Tensor, "n c"]  # small where they count: single precision is exact enough, and fast
 
     @classmethod
-    def of(cls, density: Float[Tensor, "n c"], truth: Int[Tensor, "n"]) -> "BehindBest":
+    def of(
+        cls, density: Float[Tensor, "n c"], truth: Int[Tensor, "n"], *, into: Float32[Tensor, "n c"] | None = None
+    ) -> "BehindBest":
         """Compare densities of candidates with the best, and the number of the true one of each row."""
         behind = density - density.amax(1, keepdim=True)
-        return cls(behind.gather(1, truth[:, None])[:, 0], behind.float())
+        return cls(behind.gather(1, truth[:, None])[:, 0], behind.float() if into is None else into.copy_(behind))
 
 
 def temper(
