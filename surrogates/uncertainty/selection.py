@@ -174,13 +174,15 @@ class _Scores:
         for choice in choices:
             shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
         folds = [self.fold == each for each in range(len(self._trials))]
+        # Among all candidates only what was chosen is tried: its products are not kept for others.
+        most = _NUMBERS if all(trial.fewer is None for trial in self._trials) else 0
         for shape, shared in shapes.items():
             known = self._products.pop(shape, None) or [
                 (law, FoldProducts.of(trial.fold, law))
                 for trial, law in ((each, each.others.law(shared[0])) for each in self._trials)
             ]
             self._products[shape] = known  # the last one: the first ones make room
-            while len(self._products) * sum(each.numbers for _, each in known) > _NUMBERS:
+            while len(self._products) * sum(each.numbers for _, each in known) > most:
                 del self._products[next(iter(self._products))]
             behind: dict[LawChoice, list[BehindBest]] = {choice: [] for choice in shared}
             for law, products in known:
