@@ -61,22 +61,34 @@ def _weighed(prospect: Prospect, settings: CampaignSettings) -> tuple[bool, str]
     if settings.value_per_gain is not None:
         return _against_cost(gain, gain * settings.value_per_gain, cost)
     if prospect.noise is not None and gain < prospect.noise:
-        return True, f"the expected gain {gain:.3g} is smaller than the replicate noise {prospect.noise:.3g}"
+        return (
+            True,
+            f"the expected gain {in_figures(gain)} is smaller than the replicate noise {prospect.noise:.3g}",
+        )
     return _against_past(prospect, gain, settings.least_gain)
 
 
 def _against_cost(gain: float, worth: float, cost: float) -> tuple[bool, str]:
-    words = f"the expected gain {gain:.3g} is worth {worth:,.6g}, and the round costs {cost:,.6g}"
+    words = f"the expected gain {in_figures(gain)} is worth {worth:,.6g}, and the round costs {cost:,.6g}"
     return worth < cost, words
 
 
 def _against_past(prospect: Prospect, gain: float, least: float) -> tuple[bool, str]:
     if not prospect.measured:
-        return False, f"the expected gain is {gain:.3g}, and nothing has been measured yet"
+        return False, f"the expected gain is {in_figures(gain)}, and nothing has been measured yet"
     if prospect.gain <= 0:
-        return False, f"the expected gain is {gain:.3g}, and no round has gained anything yet"
-    words = f"the expected gain {gain:.3g} is {gain / prospect.gain:.0%} of the gain so far, {prospect.gain:.3g}"
+        return False, f"the expected gain is {in_figures(gain)}, and no round has gained anything yet"
+    share = f"{gain / prospect.gain:.0%} of the gain so far, {prospect.gain:.3g}"
+    words = f"the expected gain {in_figures(gain)} is {share}"
     return gain < least * prospect.gain, f"{words} (the least that is worth a round is {least:.0%})"
+
+
+def in_figures(gain: float) -> str:
+    """Write an expected gain; of one that no assay could show, the digits say nothing."""
+    return f"{gain:.3g}" if gain >= _LEAST or gain <= 0 else f"below {_LEAST:g}"
+
+
+_LEAST = 1e-9  # of an expected gain whose digits are shown
 
 
 @dataclass(frozen=True)

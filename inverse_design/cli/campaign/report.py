@@ -12,7 +12,7 @@ from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.results import ROUND
 from inverse_design.campaign.rounds import MEASURED, Batch
-from inverse_design.campaign.status import Advice, Status
+from inverse_design.campaign.status import Advice, Status, in_figures
 from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
@@ -242,7 +242,7 @@ def _prospect(campaign: Campaign, status: Status, *, quick: bool) -> tuple[str, 
             plan = campaign.preview(campaign.settings.batch_size)
     except NothingToProposeError as error:
         return "", Advice(stop=True, reason=str(error), expected_gain=None, cost=0.0)
-    gain = f"another round of {len(plan.table)} experiments is expected to gain {plan.expected_gain:.3g}"
+    gain = f"another round of {len(plan.table)} experiments is expected to gain {in_figures(plan.expected_gain)}"
     return gain if math.isfinite(plan.expected_gain) else "", campaign.advice(plan)
 
 

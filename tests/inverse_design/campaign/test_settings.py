@@ -96,6 +96,7 @@ def test_costs_add_up() -> None:
         (_PROSPECT, _PLAIN, False, "50% of the gain so far"),
         (replace(_PROSPECT, expected_gain=0.04), _PLAIN, True, "4% of the gain so far"),
         (replace(_PROSPECT, noise=0.6), _PLAIN, True, "smaller than the replicate noise 0.6"),
+        (replace(_PROSPECT, expected_gain=2e-48, noise=0.6), _PLAIN, True, "gain below 1e-09 is smaller"),
         (replace(_PROSPECT, gain=-0.1), _PLAIN, False, "no round has gained anything yet"),
         (replace(_PROSPECT, measured=0, expected_gain=0.01), _PLAIN, False, "nothing has been measured yet"),
         (replace(_PROSPECT, expected_gain=None), _PLAIN, False, "cannot say"),
