@@ -37,7 +37,8 @@ def run_check(data: str, reading: Reading, cells: ReadingCells, *, as_json: bool
     show_facts(console, {f"  {key}": value for key, value in known.items()})
     _show_concerns(console, tuple(concerns(screen)))
     if find_spec("distributed") is not None:
-        say(console, f"propose --scheduler: {SCHEDULER_TRUST}")
+        say(console)
+        say(console, f"not about these data: with propose --scheduler, {SCHEDULER_TRUST}", "dim")
 
 
 def contents(screen: Screen) -> dict[str, str]:
