@@ -14,7 +14,6 @@ from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
-from scipy.linalg.blas import dsyrk
 from torch import Tensor
 
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
@@ -198,16 +197,10 @@ class _Rows:
             return other.all_times(self).T
         return self._weighed @ other.rows.T - self.along @ other.along.T
 
-    def _with_itself(self) -> Float[Tensor, "n n"]:
-        """Multiply every row with every row: one half, and the other by symmetry."""
-        scaled = (self.rows * self.weight.sqrt()).numpy()
-        half = torch.from_numpy(dsyrk(1.0, scaled.T, trans=1)).triu()
-        return half + half.triu(1).T - self.along @ self.along.T
-
     def times(self, other: "_Rows", pairs: Sequence[_Pairs]) -> list[Float[Tensor, "c"]]:
         """Multiply some rows with some others; each pair of them is the number of a row and that of the other."""
         if len(self.rows) * len(other.rows) <= _DENSE * sum(len(first) for first, _ in pairs):
-            table = self._with_itself() if other is self else self.all_times(other)
+            table = self.all_times(other)
             return [table[first, second] for first, second in pairs]
         return [self._each_times(other, first, second) for first, second in pairs]
 
