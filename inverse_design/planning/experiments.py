@@ -12,6 +12,7 @@ from torch import Tensor
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, beside_fit
 from inverse_design.planning.plan import Outline, Plan
+from inverse_design.planning.question import as_stated
 from inverse_design.planning.work import ranking_outline
 from inverse_design.problem.batch_wide import refuse_batch_wide
 from inverse_design.problem.constraints import Constraint, Constraints
@@ -20,14 +21,12 @@ from inverse_design.problem.problem import (
     Problem,
     ask,
     data_remarks,
-    in_own_units,
-    in_units_of,
     range_remark,
     readout_remark,
     scale_remark,
 )
-from inverse_design.screens import ScreenLike, as_screen
-from inverse_design.targets import TargetLike, target_of
+from inverse_design.screens import ScreenLike
+from inverse_design.targets import TargetLike
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -103,12 +102,9 @@ class ListedExperiments:
         standardise: bool,
     ) -> "ListedExperiments":
         """Read a list; what cannot be ranked is refused."""
-        screen = as_screen(screen)
         refuse_batch_wide(constraints, "rank")
-        wanted = target_of(target, screen)
-        if standardise:
-            screen, wanted = in_own_units(screen), in_units_of(screen, wanted)
-        question = ask(screen, wanted)
+        read, wanted = as_stated(screen, target, standardise=standardise)
+        question = ask(read, wanted)
         batch = _parsed(experiments, question.training)
         prices = _prices(costs, len(batch))
         kept = _allowed(batch, question.training, constraints)
@@ -118,7 +114,7 @@ class ListedExperiments:
         if left_out:
             remarks = (f"{left_out} of {len(experiments)} experiments are ruled out by the constraints",)
         remarks += (f"unit: {STANDARD}",) if standardise else readout_remark(question.training, question.target)
-        remarks += (*data_remarks(screen), *scale_remark(question, aligned))
+        remarks += (*data_remarks(read), *scale_remark(question, aligned))
         remarks += range_remark(question.target, aligned, question.training)
         done = _measured(batch, question.training)
         _require_new(done, prices, budget)
