@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from textwrap import wrap
 from typing import Annotated, Any
 
@@ -89,6 +90,14 @@ def complaints() -> Console:
 def say(console: Console, text: str = "", style: str = "") -> None:
     """Print one line."""
     console.print(Text(printable(text), style=style), soft_wrap=not console.is_terminal)
+
+
+def say_written(console: Console, *places: Path | None) -> None:
+    """Say which files were written, if any."""
+    written = [str(place) for place in places if place is not None]
+    if written:
+        say(console)
+        say(console, "wrote " + " and ".join(written))
 
 
 def show_facts(console: Console, facts: Mapping[str, str]) -> None:

@@ -16,7 +16,7 @@ from inverse_design.cli.campaign.options import CampaignPlace, PlateOptions
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.campaign.rounds import round_facts
-from inverse_design.cli.console import Run, output, say, show_facts
+from inverse_design.cli.console import Run, output, say_written, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
 from inverse_design.errors import PlateError
 from inverse_design.recommend.protocol import PERTURBATION
@@ -52,8 +52,7 @@ def run_export(
     written = (*write_export(path, sheets), write_facts(path, {**facts, "export": stated}))
     console = output()
     show_facts(console, _facts(campaign, batch, found, sheets))
-    say(console)
-    say(console, "wrote " + " and ".join(map(str, written)))
+    say_written(console, *written)
 
 
 def planned_wells(batch: Batch) -> list[str]:

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.console import Run, output, say, say_written, working
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.options import Judging, Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
-from inverse_design.cli.verbs.retrieval import opened_screen, place_for, reliability_grid, say_written
+from inverse_design.cli.verbs.retrieval import opened_screen, place_for, reliability_grid
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.candidates import borrows
-from inverse_design.cli.console import Run, output, say, show_facts, show_warnings, working
+from inverse_design.cli.console import Run, output, say, say_written, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
@@ -111,9 +111,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         show_json(console, {**answer_facts(answer, known), "table": rows_of(answer.proposal.table)})
         return
     show_answer(console, answer)
-    if written:
-        say(console)
-        say(console, "wrote " + " and ".join(map(str, written)))
+    say_written(console, *written)
 
 
 def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen) -> Constraints:

@@ -8,7 +8,16 @@ import pandas as pd
 from rich.console import Console
 
 from inverse_design.acquisition.batch import Affordable
-from inverse_design.cli.console import Run, output, say, show_facts, show_notes, show_warnings, working
+from inverse_design.cli.console import (
+    Run,
+    output,
+    say,
+    say_written,
+    show_facts,
+    show_notes,
+    show_warnings,
+    working,
+)
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
@@ -103,9 +112,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         show_json(console, {**facts, "table": rows_of(ranking.table)})
         return
     show_ranking(console, ranking, screen, valuing)
-    if written:
-        say(console)
-        say(console, "wrote " + " and ".join(map(str, written)))
+    say_written(console, *written)
 
 
 def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Valuing) -> None:

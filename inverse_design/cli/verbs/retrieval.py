@@ -9,7 +9,7 @@ from jaxtyping import Int
 from rich.console import Console
 from torch import Tensor
 
-from inverse_design.cli.console import Run, output, say, working
+from inverse_design.cli.console import Run, output, say, say_written, working
 from inverse_design.cli.grid import Column, Grid, fixed, in_column, measured
 from inverse_design.cli.options import Planning, Reading, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
@@ -127,14 +127,6 @@ def place_for(path: str | None, data: str, run: Run, *endings: str) -> Path | No
     if path is None:
         return None
     return check_writable(path, endings=endings or (".json",), inputs=inputs, force=run.force)
-
-
-def say_written(console: Console, *places: Path | None) -> None:
-    """Say which files were written, if any."""
-    written = [str(place) for place in places if place is not None]
-    if written:
-        say(console)
-        say(console, "wrote " + " and ".join(written))
 
 
 def show_rows(console: Console, rows: Sequence[Row]) -> None:

@@ -12,10 +12,10 @@ from rich.console import Console
 from torch import Tensor
 
 from inverse_design.cli.campaign.report import rounds_grid
-from inverse_design.cli.console import Run, output, say
+from inverse_design.cli.console import Run, output, say, say_written
 from inverse_design.cli.grid import measured
 from inverse_design.cli.outputs import manifest, strict
-from inverse_design.cli.verbs.retrieval import place_for, reliability_grid, say_written
+from inverse_design.cli.verbs.retrieval import place_for, reliability_grid
 from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
