@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import pandas as pd
 import torch
@@ -31,6 +31,9 @@ from surrogates.models.wrappers.public_law import BORROWED
 from surrogates.summary import as_html, lines_of
 from surrogates.uncertainty.conformal.quantiles import require_level
 from surrogates.uncertainty.posterior import Interval
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 __all__ = [
     "AUTOMATIC", "FitCache", "Prediction", "ScreenFit", "SurrogateLike", "beside_fit", "calibrated_fit", "fit",
@@ -127,6 +130,24 @@ class Prediction:
         return table.assign(
             in_sample=self.in_sample.repeat(count).to_numpy(), novelty=self.novelty.repeat(count).to_numpy()
         )
+
+    def to_anndata(self) -> "AnnData":
+        """Lay everything out as scverse's tools take it.
+
+        Returns:
+            One observation per perturbation with ``in_sample`` and ``novelty``, the readouts as variables, the
+            means as ``X``, the layers ``lower`` and ``upper``, and ``uns["inverse_design"]`` with level and notes.
+        """
+        from anndata import AnnData  # noqa: PLC0415 - takes seconds, and few want it
+
+        found = AnnData(
+            self.mean.to_numpy(float),
+            obs=pd.DataFrame({"in_sample": self.in_sample, "novelty": self.novelty}),
+            var=pd.DataFrame(index=self.mean.columns.astype(str)),
+            layers={"lower": self.lower.to_numpy(float), "upper": self.upper.to_numpy(float)},
+        )
+        found.uns["inverse_design"] = {"level": self.level, "notes": list(self.notes)}
+        return found
 
     def __repr__(self) -> str:
         (size, count), seen = self.mean.shape, int(self.in_sample.sum())
@@ -230,6 +251,9 @@ class ScreenFit:
             error if held_out.conditions else "no held-out combination could test it",
             "predict(['A+B', ...]) gives mean, lower and upper of each readout",
         )
+
+    def _repr_html_(self) -> str:
+        return as_html(repr(self).splitlines(), pd.DataFrame({"perturbation": self.screen.labels}), rows=5)
 
 
 def fit(

@@ -1,17 +1,19 @@
 """The main job: from a screen and a target to a ranked list of candidates."""
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 import torch
 
 from inverse_design.candidates import Inquiry, candidates_table, percentage, spread_table
 from inverse_design.errors import NothingToProposeError
-from inverse_design.fitting import SurrogateLike, beside_fit, calibrated_fit
+from inverse_design.fitting import ScreenFit, SurrogateLike, beside_fit, calibrated_fit
 from inverse_design.planning.course import Course, Watch
 from inverse_design.planning.question import Answerable, Tamed, as_stated, tamed_screen
 from inverse_design.problem.constraints import Constraint, Constraints
@@ -46,8 +48,12 @@ from surrogates.errors import DataError, some_of
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
+from surrogates.registry import installed_version
 from surrogates.summary import MOST_LINES, as_html, lines_of, wrapped
 from surrogates.uncertainty.conformal.quantiles import require_level
+
+if TYPE_CHECKING:
+    from anndata import AnnData
 
 _VERDICT_LINES = 3  # of what a console shows
 _LARGEST_WITH_SET = 2  # order up to which the inverse set is read off a list of the best
@@ -77,6 +83,7 @@ class Proposal:
             readouts): ``epistemic``, which more data would remove, ``aleatoric``, and the part of it that is
             ``measurement``.
         baselines: The distance (or score) of doing nothing and of the best measured condition.
+        training: What was learnt from; without the target, if that is a condition of the screen.
         level: Probability of the bounds, and of the set.
         inverse_set: The smallest list of candidates that holds the perturbation behind the target, with
             probability ``level``; ``None`` for targets that are no state, and where too few doubles could be held
@@ -97,6 +104,7 @@ class Proposal:
     notes: tuple[str, ...]
     spread: pd.DataFrame
     baselines: Baselines
+    training: Screen
     level: float = 0.9
     inverse_set: InverseSet | None = None
     turns: Turns | None = None
@@ -140,6 +148,25 @@ class Proposal:
         from inverse_design.report.proposals import proposal_page  # noqa: PLC0415 - the same
 
         return write_page(proposal_page(self, truth=truth), path)
+
+    def to_anndata(self) -> "AnnData":
+        """Lay candidates and their predicted effects out as scverse's tools take them.
+
+        Returns:
+            One observation per row of the table, with its columns; the readouts as variables, with the effect
+            ``wanted`` of each (NaN where the target names none); predicted effects as ``X``, the layers ``lower``
+            and ``upper`` (NaN where nothing calibrates them); verdict and provenance in ``uns["inverse_design"]``.
+        """
+        fit = ScreenFit(self.training, self.fitted)
+        found = fit.predict(list(self.table["perturbation"]), level=self.level).to_anndata()
+        found.obs = self.table.set_index("perturbation")
+        aligned = self.target.on(self.fitted.readouts)
+        found.var["wanted"] = pd.Series(aligned.values.numpy(), found.var_names[aligned.columns.numpy()])
+        known, kept = self.training.provenance, found.uns["inverse_design"]
+        kept |= {"verdict": self.verdict, "target": self.target.name, "model": self.fitted.name}
+        kept |= {"provenance": json.dumps(dict(known)), "version": installed_version("inverse-design")}
+        kept["notes"] = [*self.notes, *kept["notes"]]
+        return found
 
     def __repr__(self) -> str:
         warnings = [note for note in self.notes if note.startswith("warning")]
@@ -304,6 +331,7 @@ def _propose(
             decompose(inquiry.stated.whole, batch, question.training), table["perturbation"], aligned.columns
         ),
         baselines=nothing,
+        training=question.training,
         level=level,
         inverse_set=placed.inverse_set,
         turns=listing.turns,

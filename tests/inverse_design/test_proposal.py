@@ -2,8 +2,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
+import anndata
+import numpy as np
 import pytest
 import torch
 from strategies.screens import gene, label, normal, pairs_of, planted_screen
@@ -21,6 +24,7 @@ from inverse_design.proposal import Proposal, propose
 from inverse_design.search.exhaustive import evidence
 from inverse_design.search.first_rows import RowLaw, first_rows
 from inverse_design.search.inverse_set import CandidatePosterior, identify
+from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 from surrogates.errors import CalibrationError, DataError, UnknownNameError
@@ -575,3 +579,23 @@ def test_held_out_doubles_of_a_quiet_world_are_found_first() -> None:
     first = [propose(quiet, target, top=3) for target in targets]
     hits = [found.table["perturbation"][0] == target for found, target in zip(first, targets, strict=True)]
     assert all(hits)
+
+
+@pytest.mark.parametrize("target", [TARGET, SignatureTarget("up", {"r0": 1.0}, {"r3": 1.0})], ids=["state", "up"])
+def test_candidates_are_kept_as_anndata(target: str | SignatureTarget, tmp_path: Path) -> None:
+    answer = propose(screen(), target, surrogate=ScaledAdditive(), top=4)
+    answer.to_anndata().write_h5ad(tmp_path / "candidates.h5ad")
+    found = anndata.read_h5ad(tmp_path / "candidates.h5ad")
+    assert list(found.obs_names) == list(answer.table["perturbation"])
+    for name in ("probability", "lower", "upper", "utility"):
+        np.testing.assert_array_equal(found.obs[name], answer.table[name])
+    predicted = answer.fitted.predict(screen().vocabulary.batch([Perturbation.parse(x) for x in found.obs_names]))
+    np.testing.assert_array_equal(found.X, predicted.mean)
+    assert (found.layers["lower"] < found.X).all()
+    assert (found.layers["upper"] > found.X).all()
+    aligned = answer.target.on(screen().readouts)
+    np.testing.assert_array_equal(found.var["wanted"].dropna(), aligned.values)
+    assert list(found.var["wanted"].dropna().index) == [screen().readouts[each] for each in aligned.columns]
+    kept = found.uns["inverse_design"]
+    assert (kept["verdict"], kept["target"], kept["level"]) == (answer.verdict, answer.target.name, 0.9)
+    assert set(answer.notes) < set(kept["notes"])
