@@ -1,8 +1,9 @@
 """TOML that a user brings; above all a target: a profile, a signature, a shift, or one readout."""
 
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeAlias
 
@@ -16,7 +17,7 @@ from inverse_design.value_tables import read_value_table
 from surrogates.errors import DataError, shown
 
 Weights: TypeAlias = dict[str, float] | list[str]
-_STRICT = ConfigDict(extra="forbid")
+_STRICT = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 _GOALS: Mapping[str, Literal["maximise", "minimise", "reach"]] = {
     "maximise": "maximise", "maximize": "maximise",
     "minimise": "minimise", "minimize": "minimise", "reach": "reach",
@@ -27,12 +28,18 @@ _GOALS: Mapping[str, Literal["maximise", "minimise", "reach"]] = {
 class ProfileFile:
     """A wanted effect: a table, or values written into the file."""
 
-    kind: Literal["profile"]  # the tag
-    name: str | None = None  # what to call the target
-    table: str | None = None  # path of a table of readout values
-    readout: str | None = None  # its column of readouts, where that is not plain
-    value: str | None = None  # its column of values, where that is not plain
-    values: dict[str, float] | None = None  # the values themselves, instead of a table
+    kind: Literal["profile"]
+    """Which of the four kinds this is."""
+    name: str | None = None
+    """What to call the target."""
+    table: str | None = None
+    """Path of a table of readout values."""
+    readout: str | None = None
+    """Its column of readouts, where that is not plain."""
+    value: str | None = None
+    """Its column of values, where that is not plain."""
+    values: dict[str, float] | None = None
+    """The values themselves, instead of a table."""
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:
@@ -40,6 +47,8 @@ class ProfileFile:
         if (self.table is None) == (self.values is None):
             raise TargetError("a profile has either a table or values; give one of the two")
         if self.table is None:
+            if self.readout or self.value:
+                raise TargetError("readout and value name columns of a table, and there is none")
             values = self.values or {}
             return ProfileTarget(self.name or "profile", tuple(values), torch.tensor([*values.values()]).double())
         table = read_value_table(folder / self.table, name_col=self.readout, value_col=self.value)
@@ -50,10 +59,14 @@ class ProfileFile:
 class SignatureFile:
     """Readouts that should rise and fall."""
 
-    kind: Literal["signature"]  # the tag
-    name: str | None = None  # what to call the target
-    up: Weights = field(default_factory=list)  # readouts that should rise: a list, or a table of weights
-    down: Weights = field(default_factory=list)  # readouts that should fall
+    kind: Literal["signature"]
+    """Which of the four kinds this is."""
+    name: str | None = None
+    """What to call the target."""
+    up: Weights = field(default_factory=list)
+    """Readouts that should rise: a list, or a table of weights."""
+    down: Weights = field(default_factory=list)
+    """Readouts that should fall."""
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:  # noqa: ARG002 - one form for all kinds
@@ -65,12 +78,18 @@ class SignatureFile:
 class ShiftFile:
     """From one state to another: two tables of readout values, or two groups of cells."""
 
-    kind: Literal["shift"]  # the tag
-    start: Annotated[str, Field(alias="from")]  # table or group that the cells are like now; ``from`` in the file
-    to: str  # table or group that they should become like
-    name: str | None = None  # what to call the target
-    cells: str | None = None  # path of an ``.h5ad`` file of cells
-    column: str | None = None  # its column of groups
+    kind: Literal["shift"]
+    """Which of the four kinds this is."""
+    start: Annotated[str, Field(alias="from")]
+    """What the cells are like now: a table of readout values, or a group of cells."""
+    to: str
+    """What they should become like."""
+    name: str | None = None
+    """What to call the target."""
+    cells: str | None = None
+    """Path of an ``.h5ad`` file of cells."""
+    column: str | None = None
+    """Its column of groups."""
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:
@@ -80,7 +99,8 @@ class ShiftFile:
         if self.cells is not None and self.column is not None:
             from inverse_design.cell_targets import cell_shift  # noqa: PLC0415 - AnnData takes seconds
 
-            return cell_shift(folder / self.cells, column=self.column, start=self.start, end=self.to)
+            found = cell_shift(folder / self.cells, column=self.column, start=self.start, end=self.to)
+            return replace(found, name=self.name or found.name)
         start, end = (read_value_table(folder / each).profile() for each in (self.start, self.to))
         return shift(self.name or f"{self.start} to {self.to}", start, end)
 
@@ -89,10 +109,14 @@ class ShiftFile:
 class ScalarFile:
     """One readout."""
 
-    kind: Literal["scalar"]  # the tag
-    readout: str  # its name
-    goal: Literal["maximise", "maximize", "minimise", "minimize", "reach"]  # what is wanted
-    value: float | None = None  # the wanted effect, if the goal is to reach one
+    kind: Literal["scalar"]
+    """Which of the four kinds this is."""
+    readout: str
+    """Its name."""
+    goal: Literal["maximise", "maximize", "minimise", "minimize", "reach"]
+    """What is wanted."""
+    value: float | None = None
+    """The wanted effect, if the goal is to reach one."""
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
 
     def target(self, folder: Path) -> Target:  # noqa: ARG002 - one form for all kinds
@@ -104,6 +128,11 @@ TargetFile: TypeAlias = Annotated[
     ProfileFile | SignatureFile | ShiftFile | ScalarFile, Field(discriminator="kind")
 ]
 _ADAPTER: TypeAdapter[ProfileFile | SignatureFile | ShiftFile | ScalarFile] = TypeAdapter(TargetFile)
+
+
+def target_schema() -> str:
+    """Print the JSON schema of a target file."""
+    return json.dumps(_ADAPTER.json_schema(), indent=2)
 
 
 def read_target_file(path: Path) -> Target:

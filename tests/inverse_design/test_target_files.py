@@ -1,19 +1,36 @@
+import json
+import re
+import tomllib
+from dataclasses import fields
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anndata
+import jsonschema_rs
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from scipy import sparse
-from strategies.worlds import save_state, tiny_screen
+from strategies.worlds import command, save_state, tiny_screen
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget
+from inverse_design.target_files import (
+    ProfileFile,
+    ScalarFile,
+    ShiftFile,
+    SignatureFile,
+    read_target_file,
+    target_schema,
+)
 from inverse_design.targets import read_target
 from inverse_design.value_tables import text_table
 from surrogates.errors import DataError, UnknownNameError
 
 SCREEN = tiny_screen()
+SCHEMA = jsonschema_rs.validator_for(json.loads(target_schema()))
 
 
 def write(path: Path, text: str) -> str:
@@ -169,10 +186,11 @@ def shift_of_cells(folder: Path, **keys: str) -> str:
 
 
 def test_toml_shift_of_cells(tmp_path: Path) -> None:
-    target = read_target(shift_of_cells(tmp_path), SCREEN)
+    target = read_target(shift_of_cells(tmp_path, name="ill to well"), SCREEN)
     values = np.random.default_rng(0).normal(size=(30, 3)) ** 2
     first, second = values[np.r_[0:27:3, 27]], values[np.r_[1:27:3, 28]]
     assert isinstance(target, ProfileTarget)
+    assert target.name == "ill to well"
     assert target.standard_errors is not None
     np.testing.assert_allclose(target.values, second.mean(0) - first.mean(0))
     variance = first.var(0, ddof=1) / len(first) + second.var(0, ddof=1) / len(second)
@@ -204,6 +222,7 @@ def test_bad_groups_of_cells(tmp_path: Path, keys: dict[str, str], message: str)
         ('kind = "signature"\nup = ["A", "A"]', "'A' more than once"),
         ('kind = "signature"', "is empty"),
         ('kind = "profile"', "either a table or values"),
+        ('kind = "profile"\nvalue = "effect"\n[values]\nG001 = 1', "name columns of a table"),
         ('kind = "shift"\nto = "x.csv"', "from: Field required"),
         ('kind = "shift"\nfrom = "a"\nto = "b"\ncells = "c.h5ad"', "needs both"),
         ('kind = "scalar"\nreadout = "G001"\ngoal = "reach"', "only 'reach' has one"),
@@ -213,3 +232,76 @@ def test_bad_groups_of_cells(tmp_path: Path, keys: dict[str, str], message: str)
 def test_bad_toml_is_refused(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(TargetError, match=message):
         read_target(write(tmp_path / "t.toml", text), SCREEN)
+
+
+KINDS: dict[str, type] = {
+    "profile": ProfileFile,
+    "signature": SignatureFile,
+    "shift": ShiftFile,
+    "scalar": ScalarFile,
+}
+VALUES = ("minimise", "x", "", 1.5, 3, -1, ["A", "B"], [1], {"A": 1.5}, {"A": "x"}, {}, [])
+
+
+def written(stated: dict[str, object]) -> str:
+    def text(value: object) -> str:
+        if isinstance(value, dict):
+            return "{" + ", ".join(f'"{key}" = {text(each)}' for key, each in value.items()) + "}"
+        return json.dumps(value)
+
+    return "\n".join(f"{key} = {text(value)}" for key, value in stated.items())
+
+
+def keys_of(form: type) -> set[str]:
+    return {"from" if each.name == "start" else each.name for each in fields(form)}
+
+
+@st.composite
+def target_files(draw: st.DrawFn) -> dict[str, object]:
+    kind = draw(st.sampled_from([*KINDS, "sign"]))
+    keys = sorted(keys_of(KINDS.get(kind, ProfileFile)) - {"kind"})
+    named = draw(st.sets(st.sampled_from([*keys, "own"])))
+    return {"kind": kind} | {key: draw(st.sampled_from(VALUES)) for key in sorted(named)}
+
+
+@given(target_files())
+@example({"kind": "scalar", "readout": "x", "goal": "minimise"})
+@example({"kind": "shift", "from": "x", "to": "x"})
+@example({"kind": "signature", "up": {"A": 1.5}, "down": ["A", "B"]})
+def test_the_schema_knows_what_the_reader_knows(stated: dict[str, object]) -> None:
+    with TemporaryDirectory() as folder:
+        path = write(Path(folder) / "t.toml", written(stated))
+        try:
+            read_target_file(Path(path))
+            refused = ""
+        except DataError as error:
+            refused = str(error)
+    if not SCHEMA.is_valid(stated):
+        assert "is not a target" in refused
+    else:  # what stands together is for the reader alone
+        assert "is not a target" not in refused
+
+
+def test_the_schema_names_every_key_and_says_what_it_is() -> None:
+    for kind, form in KINDS.items():
+        known = json.loads(target_schema())["$defs"][form.__name__]
+        assert set(known["properties"]) == keys_of(form), kind
+        assert all(each["description"] for each in known["properties"].values())
+
+
+def test_the_schema_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "schema", "target") == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(target_schema())
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "targets.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_page_names_every_key(kind: str) -> None:
+    section = re.split(rf"^## `{kind}`", PAGE, flags=re.MULTILINE)[1].split("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE) == list(
+        json.loads(target_schema())["$defs"][KINDS[kind].__name__]["properties"]
+    )
+    for stated in re.findall(r"^```toml\n(.*?)^```$", section, re.MULTILINE | re.DOTALL):
+        SCHEMA.validate(tomllib.loads(stated))

@@ -2,7 +2,7 @@
 
 # ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
@@ -359,9 +359,13 @@ def export(
     run_export(run, place=place, round_number=round_number, plates=plates, library=library, destination=output)
 
 
-@campaign.command(name="schema", help_epilogue=examples("campaign schema"))
-def settings_schema() -> None:
-    """Print the JSON schema of the settings file."""
+@campaign.command(name="schema", help_epilogue=examples("campaign schema", "campaign schema target"))
+def settings_schema(of: Literal["settings", "target"] = "settings", /) -> None:
+    """Print the JSON schema of a file, by which editors complete and check it.
+
+    Args:
+        of: The settings of a campaign, or a target.
+    """
     from inverse_design.cli.campaign.create import run_schema
 
-    run_schema()
+    run_schema(of)

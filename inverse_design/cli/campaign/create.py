@@ -25,6 +25,7 @@ from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions
 from inverse_design.errors import LibraryError
 from inverse_design.problem.problem import Problem, ask, range_remark, scale_remark
+from inverse_design.target_files import target_schema
 from inverse_design.targets import read_target
 from inverse_design.value_tables import read_value_table
 from surrogates.data.screen import Screen
@@ -66,10 +67,10 @@ def run_create(
     show_facts(console, {**_facts(campaign, place, question), **never})
 
 
-def run_schema() -> None:
-    """Print the JSON schema of the settings."""
+def run_schema(of: str) -> None:
+    """Print the JSON schema of the settings, or of a target file."""
     console = output()
-    for line in settings_schema().splitlines():
+    for line in (settings_schema() if of == "settings" else target_schema()).splitlines():
         say(console, line)
 
 
