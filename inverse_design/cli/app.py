@@ -15,7 +15,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.console import PROGRAM, PipedConsole, Run, examples, logged
+from inverse_design.cli.console import MANNER, PROGRAM, Manner, PipedConsole, Run, examples, logged
 from inverse_design.cli.door import EXIT_CODES, behind_the_door
 from inverse_design.cli.options import (
     ASKING,
@@ -33,7 +33,6 @@ from inverse_design.cli.options import (
     ReadingCells,
     Restrictions,
     Running,
-    RunWords,
     Valuing,
 )
 from inverse_design.cli.verbs.benchmark import benchmark
@@ -140,19 +139,21 @@ app.command(cache)
         "check plates/ --normalise --workers 8 --sums sums/",
     )
 )
-def check(data: str, /, *, json: bool = False, reading: Reading = _READING, cells: ReadingCells = _CELLS) -> None:
+def check(
+    data: str, /, *, reading: Reading = _READING, cells: ReadingCells = _CELLS, manner: Manner = MANNER
+) -> None:
     """Say what is in the data, how it was read, and what is wrong with it.
 
     Args:
         data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
             .h5ad files of cells.
-        json: Print everything as JSON, and nothing else.
         reading: How to read a file.
         cells: Who sums cells.
+        manner: How it answers.
     """
     from inverse_design.cli.verbs.check import run_check
 
-    run_check(data, reading, cells, as_json=json)
+    run_check(data, reading, cells, manner=manner)
 
 
 @app.command(
@@ -170,13 +171,12 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
     report: Annotated[str | None, Parameter(group=ASKING)] = None,
-    json: Annotated[bool, Parameter(group=ASKING)] = False,
     asking: Asking = _ASKING,
     restrictions: Restrictions = _RESTRICTIONS,
     running: Running = _RUNNING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Rank every single, pair or larger set by how well it reaches a target.
 
@@ -188,7 +188,6 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         report: Where to write a page about it, one .html file: verdict, candidates with reasons, figures.
-        json: Print everything as JSON, and nothing else.
         asking: What is asked.
         restrictions: What may be proposed.
         running: How the space is searched.
@@ -205,7 +204,6 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         context=context,
         destination=output,
         page=report,
-        as_json=json,
         asking=asking,
         restrictions=restrictions,
         running=running,
@@ -228,11 +226,10 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     listing: Listing,
     context: Context = None,
     output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
-    json: Annotated[bool, Parameter(group=ASKING)] = False,
     valuing: Valuing = _VALUING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
 
@@ -244,7 +241,6 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         listing: Which experiments, and what they cost.
         context: Which context (cell type, line), if the data hold several.
         output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
-        json: Print everything as JSON, and nothing else.
         valuing: How experiments are valued.
         planning: What happens before it begins.
         reading: How to read a file.
@@ -258,7 +254,6 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         target=target,
         context=context,
         destination=output,
-        as_json=json,
         listing=listing,
         valuing=valuing,
         planning=planning,
@@ -284,7 +279,7 @@ def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     players: PlayerOptions = _PLAYERS,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
@@ -320,7 +315,7 @@ def demo(
     *,
     output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output",
     seed: int = 0,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Hold a measured double out and find it again: the main job, from nothing.
 
@@ -346,8 +341,9 @@ def _dispatch(words: Sequence[str]) -> None:
     bound.apply_defaults()
     refuse_early(command.__name__, bound.arguments)
     own = {k: replace(v, arguments=tuple(words)) for k, v in bound.arguments.items() if isinstance(v, Run)}
-    run = next(iter(own.values()), RUN)
-    with logged(quiet=run.quiet, verbose=run.verbose):
+    stated = [*bound.arguments.values(), *(each.manner for each in own.values())]
+    manner = next((each for each in stated if isinstance(each, Manner)), MANNER)
+    with logged(quiet=manner.quiet, verbose=manner.verbose):
         command(*bound.args, **{**bound.kwargs, **own})
 
 

@@ -1,10 +1,12 @@
 """One invocation of the command line: results go to standard output, messages and errors to standard error."""
 
+import json
 import logging
+import math
 import shlex
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,21 +35,38 @@ def examples(*lines: str) -> str:
     return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
 
 
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Manner:
+    """How a verb answers.
+
+    Attributes:
+        json: Print everything as one JSON document on standard output, and nothing else there.
+        quiet: Say nothing but results and errors.
+        verbose: Say when each stage begins and ends.
+    """
+
+    json: bool = False
+    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
+    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
+
+
+MANNER = Manner()
+
+
+@Parameter(name="*")
 @dataclass(frozen=True)
 class Run:
     """What was typed, and when.
 
     Attributes:
         force: Overwrite files that this program did not write.
-        quiet: Say nothing but results and errors.
-        verbose: Say when each stage begins and ends.
     """
 
     arguments: Annotated[tuple[str, ...], Parameter(parse=False)] = ()  # the words behind the name of the program
     started: Annotated[datetime, Parameter(parse=False)] = field(default_factory=lambda: datetime.now(UTC))
     force: bool = False
-    quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
-    verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
+    manner: Manner = MANNER
 
     @property
     def command(self) -> str:
@@ -90,6 +109,31 @@ def complaints() -> Console:
 def say(console: Console, text: str = "", style: str = "") -> None:
     """Print one line."""
     console.print(Text(printable(text), style=style), soft_wrap=not console.is_terminal)
+
+
+def reply(manner: Manner, facts: Mapping[str, object], show: Callable[[Console], None]) -> None:
+    """Print what a verb found: for programs, or in words."""
+    console = output()
+    if manner.json:
+        show_json(console, facts)
+    else:
+        show(console)
+
+
+def show_json(console: Console, facts: object) -> None:
+    """Print JSON, and nothing beside it."""
+    console.out(json.dumps(strict(facts), indent=1, allow_nan=False), highlight=False)
+
+
+def strict(value: object) -> object:
+    """Replace numbers that JSON cannot hold by null, in any depth, and paths by their names."""
+    if isinstance(value, Mapping):
+        return {str(key): strict(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [strict(each) for each in value]
+    if isinstance(value, Path):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def say_written(console: Console, *places: Path | None) -> None:

@@ -11,7 +11,6 @@ from surrogates.data.perturbation import Mode
 # The words of inverse_design.proposal, which cannot be imported here without torch; a test compares them.
 OrderName = Literal["1", "2", "3", "4", "5", "6", "both"]
 MeasuredWord = Literal["keep", "leave-out"]
-RunWords: TypeAlias = Annotated[Run, Parameter(name="*")]
 RUN = Run()
 Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
 Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
@@ -203,7 +202,7 @@ class Judging:
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
-        json: Where to write all numbers, as .json.
+        output: Where to write all numbers, as .json.
         picture: Where to draw coverage, transforms and reliability, as .svg, .png or .pdf.
     """
 
@@ -211,7 +210,7 @@ class Judging:
     levels: Words = ()
     classes: Words = ()
     seed: int = 0
-    json: str | None = None
+    output: Output = None
     picture: str | None = None
 
 
@@ -225,14 +224,14 @@ class Scoring:
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
-        json: Where to write all numbers, as .json.
+        output: Where to write all numbers, as .json.
         picture: Where to draw the errors, as .svg, .png or .pdf.
     """
 
     models: Words = ()
     classes: Words = ()
     seed: int = 0
-    json: str | None = None
+    output: Output = None
     picture: str | None = None
 
 
@@ -244,12 +243,12 @@ class Reaching:
     Attributes:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         seed: Fixes everything that is random.
-        json: Where to write all numbers, as .json.
+        output: Where to write all numbers, as .json.
     """
 
     model: str = AUTOMATIC
     seed: int = 0
-    json: str | None = None
+    output: Output = None
 
 
 LISTING = Group("Which experiments, and what they cost", sort_key=2)

@@ -1,7 +1,6 @@
 """Files that a verb writes, checked before the work and written whole or not at all; and their manifest."""
 
 import json
-import math
 import platform
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import pandas as pd
 import torch
 
-from inverse_design.cli.console import Run
+from inverse_design.cli.console import Run, strict
 from inverse_design.errors import OutputError
 from inverse_design.spreadsheets import save_csv, save_workbook
 from surrogates.data.screen import Screen
@@ -142,15 +141,6 @@ def write_facts(path: Path, facts: Mapping[str, object]) -> Path:
 
 def _write_json(facts: Mapping[str, object], path: Path) -> None:
     path.write_text(json.dumps(strict(facts), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def strict(value: object) -> object:
-    """Replace numbers that JSON cannot hold by null, in any depth."""
-    if isinstance(value, Mapping):
-        return {str(key): strict(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [strict(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _try_out(file: Path) -> None:

@@ -6,10 +6,9 @@ import sys
 import pandas as pd
 from rich.console import Console
 
-from inverse_design.cli.console import complaints, output, say
+from inverse_design.cli.console import complaints, output, say, show_json
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning
-from inverse_design.cli.outputs import strict
 from inverse_design.errors import CostError
 from inverse_design.planning.course import in_words
 from inverse_design.planning.plan import Plan
@@ -60,8 +59,3 @@ def show_plan(console: Console, plan: Plan, *, as_json: bool = False) -> None:
 def rows_of(table: pd.DataFrame) -> object:
     """Lay a table out for programs, a missing value as null."""
     return json.loads(table.to_json(orient="records"))
-
-
-def show_json(console: Console, facts: object) -> None:
-    """Print JSON, and nothing beside it."""
-    console.out(json.dumps(strict(facts), indent=1, allow_nan=False), highlight=False)

@@ -78,7 +78,7 @@ def test_bad_screens(tmp_path: Path, refused: Callable[..., str], case: str, ver
     words = {
         "check": ("check", path),
         "propose": ("propose", path, "--target", DOUBLE, "-o", tmp_path / "out.csv"),
-        "benchmark": ("benchmark", "retrieval", path, "--json", tmp_path / "out.json"),
+        "benchmark": ("benchmark", "retrieval", path, "-o", tmp_path / "out.json"),
     }[verb]
     assert re.search(message, refused(*words))
 
@@ -190,7 +190,7 @@ def test_outputs_that_cannot_be_written(tmp_path: Path, refused: Callable[..., s
 
 @pytest.mark.parametrize("verb", ["retrieval", "forward", "reach"])
 def test_benchmark_outputs_that_cannot_be_written(tmp_path: Path, refused: Callable[..., str], verb: str) -> None:
-    said = refused("benchmark", verb, save_table(tmp_path), "--json", tmp_path / "absent" / "rows.json")
+    said = refused("benchmark", verb, save_table(tmp_path), "-o", tmp_path / "absent" / "rows.json")
     assert "there is no folder" in said
 
 

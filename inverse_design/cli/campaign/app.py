@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, PlateOptions, Stated
-from inverse_design.cli.console import examples
-from inverse_design.cli.options import RUN, NoCache, Output, Planning, Reading, RunWords
+from inverse_design.cli.console import MANNER, Manner, Run, examples
+from inverse_design.cli.options import RUN, NoCache, Output, Planning, Reading
 from surrogates.fit_cache import USER_CACHE
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
@@ -38,6 +38,7 @@ def create(
     library: Annotated[str | None, Parameter(group=SETTINGS)] = None,
     stated: Stated = _STATED,
     reading: Reading = _READING,
+    manner: Manner = MANNER,
 ) -> None:
     """Begin a campaign from what is known already, and a target.
 
@@ -50,26 +51,35 @@ def create(
         library: Table of your reagents (columns gene, reagent); genes that it lacks are never proposed.
         stated: Settings as flags.
         reading: How to read a file.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.create import run_create
 
-    run_create(data, place=place, context=context, config=config, library=library, stated=stated, reading=reading)
+    run_create(
+        data,
+        place=place,
+        context=context,
+        config=config,
+        library=library,
+        stated=stated,
+        reading=reading,
+        manner=manner,
+    )
 
 
 @campaign.command(
     help_epilogue=examples("campaign ask -n 24 -o batch.csv", "campaign ask --recommender log_improvement")
 )
-def ask(  # noqa: PLR0913 - groups of options, each one word of the verb
+def ask(
     *,
     count: _Count = None,
     recommender: str | None = None,
     output: Output = None,
     more: bool = False,
-    json: bool = False,
     planning: Planning = _PLANNING,
     no_cache: NoCache = False,
     place: CampaignPlace = _PLACE,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Propose the next round; as long as it has results to come, asking again gives the same round.
 
@@ -78,7 +88,6 @@ def ask(  # noqa: PLR0913 - groups of options, each one word of the verb
         recommender: What chooses them: any name that replay --policy takes; by default that of the settings.
         output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
         more: Propose a further round beside the open one.
-        json: Print everything as JSON, and nothing else.
         planning: What happens before it begins.
         no_cache: Fit anew, and keep no fit.
         place: Which campaign.
@@ -93,7 +102,6 @@ def ask(  # noqa: PLR0913 - groups of options, each one word of the verb
         recommender=recommender,
         more=more,
         destination=output,
-        as_json=json,
         planning=planning,
         cache=None if no_cache else USER_CACHE,
     )
@@ -102,17 +110,18 @@ def ask(  # noqa: PLR0913 - groups of options, each one word of the verb
 @campaign.command(
     help_epilogue=examples("campaign order", "campaign order CEBPE+KLF1 KLF1+MAP2K6 --library guides.csv")
 )
-def order(*names: str, library: str | None = None, place: CampaignPlace = _PLACE) -> None:
+def order(*names: str, library: str | None = None, place: CampaignPlace = _PLACE, manner: Manner = MANNER) -> None:
     """Note that proposed experiments go to the bench.
 
     Args:
         names: Which experiments (A+B); all that are proposed by default.
         library: Table of your reagents; nothing is ordered if it lacks one.
         place: Which campaign.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_order
 
-    run_order(place=place, names=names, library=library)
+    run_order(place=place, names=names, library=library, manner=manner)
 
 
 @campaign.command(
@@ -126,6 +135,7 @@ def tell(
     accept_extreme: bool = False,
     place: CampaignPlace = _PLACE,
     reading: Reading = _READING,
+    manner: Manner = MANNER,
 ) -> None:
     """Tell results: all of a file is taken, or nothing of it; the same file twice changes nothing.
 
@@ -136,10 +146,11 @@ def tell(
         accept_extreme: Take values that no assay gives: beyond 10,000 times the range of the starting screen.
         place: Which campaign.
         reading: How to read an .h5ad file.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_tell
 
-    run_tell(results, place=place, extra=allow_extra, extreme=accept_extreme, reading=reading)
+    run_tell(results, place=place, extra=allow_extra, extreme=accept_extreme, reading=reading, manner=manner)
 
 
 @campaign.command(
@@ -149,7 +160,7 @@ def tell(
         'campaign retract --results monday.csv --reason "wrong file"',
     )
 )
-def retract(
+def retract(  # noqa: PLR0913 - groups of options, each one word of the verb
     *names: str,
     reason: str,
     round_number: Annotated[int | None, Parameter(name="--round")] = None,
@@ -159,6 +170,7 @@ def retract(
     yes: Annotated[bool, Parameter(negative="")] = False,
     place: CampaignPlace = _PLACE,
     reading: Reading = _READING,
+    manner: Manner = MANNER,
 ) -> None:
     """Take results back: they stay in the history, and count for nothing; what is stated together must all hold.
 
@@ -172,11 +184,12 @@ def retract(
         yes: Do it; without this, only what would be taken back is shown.
         place: Which campaign.
         reading: How to read an .h5ad file.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import Chosen, run_retract
 
     chosen = Chosen(names, round_number, replicate, event, results)
-    run_retract(chosen, place=place, reason=reason, yes=yes, reading=reading)
+    run_retract(chosen, place=place, reason=reason, yes=yes, reading=reading, manner=manner)
 
 
 @campaign.command(help_epilogue=examples('campaign correct corrected.csv --reason "decimal comma was lost"'))
@@ -188,6 +201,7 @@ def correct(
     accept_extreme: bool = False,
     place: CampaignPlace = _PLACE,
     reading: Reading = _READING,
+    manner: Manner = MANNER,
 ) -> None:
     """Replace the values of recorded wells, also of such as were retracted; the history keeps the old ones.
 
@@ -197,14 +211,17 @@ def correct(
         accept_extreme: Take values that no assay gives, as for tell.
         place: Which campaign.
         reading: How to read an .h5ad file.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_correct
 
-    run_correct(results, place=place, reason=reason, extreme=accept_extreme, reading=reading)
+    run_correct(results, place=place, reason=reason, extreme=accept_extreme, reading=reading, manner=manner)
 
 
 @campaign.command(help_epilogue=examples('campaign withdraw CEBPE+KLF1 --reason "clone is lost"'))
-def withdraw(first: str, /, *others: str, reason: str = "", place: CampaignPlace = _PLACE) -> None:
+def withdraw(
+    first: str, /, *others: str, reason: str = "", place: CampaignPlace = _PLACE, manner: Manner = MANNER
+) -> None:
     """Note that experiments will not be done; they may be proposed again.
 
     Args:
@@ -212,62 +229,69 @@ def withdraw(first: str, /, *others: str, reason: str = "", place: CampaignPlace
         others: More of them.
         reason: Why, for the history.
         place: Which campaign.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_withdraw
 
-    run_withdraw((first, *others), place=place, reason=reason)
+    run_withdraw((first, *others), place=place, reason=reason, manner=manner)
 
 
 @campaign.command(help_epilogue=examples("campaign status", "campaign status --quick --json"))
 def status(
     *,
     quick: bool = False,
-    json: bool = False,
     no_cache: NoCache = False,
     place: CampaignPlace = _PLACE,
+    manner: Manner = MANNER,
 ) -> None:
     """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
 
     Args:
         quick: Do not plan a round for the advice.
-        json: Print everything as JSON, and nothing else.
         no_cache: Fit anew, and keep no fit.
         place: Which campaign.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.report import run_status
 
-    run_status(place=place, quick=quick, as_json=json, cache=None if no_cache else USER_CACHE)
+    run_status(place=place, quick=quick, cache=None if no_cache else USER_CACHE, manner=manner)
 
 
 @campaign.command(help_epilogue=examples("campaign report campaign.html"))
-def report(destination: str, /, *, force: bool = False, place: CampaignPlace = _PLACE) -> None:
+def report(destination: str, /, *, place: CampaignPlace = _PLACE, run: Run = RUN) -> None:
     """Write a page about a campaign, one .html file: its best, its rounds, whether its bounds held, its log.
 
     Args:
         destination: Where to write it.
-        force: Overwrite a file that this program has not written.
         place: Which campaign.
+        run: What was typed.
     """
     from inverse_design.cli.campaign.report import run_report
 
-    run_report(destination, place=place, force=force)
+    run_report(run, destination, place=place)
 
 
 @campaign.command(help_epilogue=examples("campaign history"))
-def history(*, place: CampaignPlace = _PLACE) -> None:
+def history(*, place: CampaignPlace = _PLACE, manner: Manner = MANNER) -> None:
     """List everything that happened: what, when, and by whom.
 
     Args:
         place: Which campaign.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.report import run_history
 
-    run_history(place=place)
+    run_history(place=place, manner=manner)
 
 
 @campaign.command(help_epilogue=examples("campaign verify", "campaign verify --integrity --head 3f2a91c04b7d55e8"))
 def verify(
-    *, head: str | None = None, integrity: bool = False, accept: bool = False, place: CampaignPlace = _PLACE
+    *,
+    head: str | None = None,
+    integrity: bool = False,
+    accept: bool = False,
+    place: CampaignPlace = _PLACE,
+    manner: Manner = MANNER,
 ) -> None:
     """Look at every event and number, replay them, and say whether they are what was written; nothing is changed.
 
@@ -276,37 +300,42 @@ def verify(
         integrity: Let SQLite look at every page of the file, too.
         accept: Take the log as it is, although events that were seen on this machine before are gone.
         place: Which campaign.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_verify
 
-    run_verify(place=place, head=head, integrity=integrity, accept=accept)
+    run_verify(place=place, head=head, integrity=integrity, accept=accept, manner=manner)
 
 
 @campaign.command(help_epilogue=examples("campaign backup campaigns-2026-03-01.db"))
-def backup(destination: str, /, *, place: CampaignPlace = _PLACE) -> None:
+def backup(destination: str, /, *, place: CampaignPlace = _PLACE, manner: Manner = MANNER) -> None:
     """Copy the store into a new file, while it is in use, and check the copy.
 
     Args:
         destination: A file that is not there yet. For PostgreSQL, the line for pg_dump is printed instead.
         place: Which store.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_backup
 
-    run_backup(destination, place=place)
+    run_backup(destination, place=place, manner=manner)
 
 
 @campaign.command(help_epilogue=examples("campaign restore campaigns-2026-03-01.db"))
-def restore(source: str, /, *, force: bool = False, place: CampaignPlace = _PLACE) -> None:
+def restore(
+    source: str, /, *, force: bool = False, place: CampaignPlace = _PLACE, manner: Manner = MANNER
+) -> None:
     """Put a backup into the place of the store, after it was checked; what was there is kept beside it.
 
     Args:
         source: The backup.
         force: Also where the present store is sound and holds events that the backup does not.
         place: Which store.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_restore
 
-    run_restore(source, place=place, force=force)
+    run_restore(source, place=place, force=force, manner=manner)
 
 
 @campaign.command(help_epilogue=examples("campaign grants --reader ann --teller robot > grants.sql"))
@@ -315,6 +344,7 @@ def grants(
     reader: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     teller: Annotated[tuple[str, ...], Parameter(consume_multiple=False)] = (),
     schema: str = "public",
+    manner: Manner = MANNER,
 ) -> None:
     """Print the statements by which the owner of a PostgreSQL store lets others in.
 
@@ -322,10 +352,11 @@ def grants(
         reader: A role that may read; repeat it for more.
         teller: A role that may also append: ask, order, tell, withdraw, retract.
         schema: Where the tables are.
+        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_grants
 
-    run_grants(schema=schema, readers=reader, tellers=teller)
+    run_grants(schema=schema, readers=reader, tellers=teller, manner=manner)
 
 
 @campaign.command(
@@ -341,7 +372,7 @@ def export(
     library: str | None = None,
     plates: PlateOptions = _PLATES,
     place: CampaignPlace = _PLACE,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Put a round on plates: plate map, reagents, and a form for the results.
 
@@ -360,12 +391,13 @@ def export(
 
 
 @campaign.command(name="schema", help_epilogue=examples("campaign schema", "campaign schema target"))
-def settings_schema(of: Literal["settings", "target"] = "settings", /) -> None:
+def settings_schema(of: Literal["settings", "target"] = "settings", /, *, manner: Manner = MANNER) -> None:
     """Print the JSON schema of a file, by which editors complete and check it.
 
     Args:
         of: The settings of a campaign, or a target.
+        manner: How it answers; it is JSON in any case.
     """
     from inverse_design.cli.campaign.create import run_schema
 
-    run_schema(of)
+    run_schema(of, manner)

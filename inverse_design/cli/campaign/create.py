@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from rich.console import Console
+
 from inverse_design.campaign.ask import require_settings, round_cost
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.create import require_beginning
@@ -18,8 +20,9 @@ from inverse_design.campaign.settings import (
 )
 from inverse_design.cli.campaign.options import CampaignPlace, Stated
 from inverse_design.cli.campaign.place import actor_of, open_place, shown_store
+from inverse_design.cli.campaign.report import campaign_facts
 from inverse_design.cli.campaign.results import read_library
-from inverse_design.cli.console import output, say, show_facts, working
+from inverse_design.cli.console import Manner, reply, say, show_facts, show_json, working
 from inverse_design.cli.limit_tables import read_batch_wide, read_pairs
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import one_context, open_screen, read_exclusions
@@ -43,6 +46,7 @@ def run_create(
     library: str | None,
     stated: Stated,
     reading: Reading,
+    manner: Manner,
 ) -> None:
     """Begin a campaign; everything is checked before the store is touched."""
     with working("reading"):
@@ -60,18 +64,21 @@ def run_create(
     campaign = Campaign.create(
         question.training, target=question.target, settings=settings, store=store, actor=actor_of(place)
     )
-    console = output()
-    for remark in remarks:
-        say(console, remark, "bold yellow")
     never = {"no reagent": f"{some_of(lacking)}: never proposed"} if lacking else {}
-    show_facts(console, {**_facts(campaign, place, question), **never})
+
+    def show(console: Console) -> None:
+        for remark in remarks:
+            say(console, remark, "bold yellow")
+        show_facts(console, {**_facts(campaign, place, question), **never})
+
+    known = {"store": shown_store(place), "settings": settings_as_json(settings), "no_reagent": lacking}
+    reply(manner, {"warnings": remarks, **campaign_facts(campaign), **known}, show)
 
 
-def run_schema(of: str) -> None:
+def run_schema(of: str, manner: Manner) -> None:
     """Print the JSON schema of the settings, or of a target file."""
-    console = output()
-    for line in (settings_schema() if of == "settings" else target_schema()).splitlines():
-        say(console, line)
+    schema = json.loads(settings_schema() if of == "settings" else target_schema())
+    reply(manner, schema, lambda console: show_json(console, schema))
 
 
 def sharing(settings: CampaignSettings, stated: Sequence[str]) -> CampaignSettings:

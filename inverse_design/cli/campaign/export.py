@@ -5,6 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
+from rich.console import Console
 
 from inverse_design.campaign.ask import seed_of
 from inverse_design.campaign.campaign import Campaign
@@ -16,7 +17,7 @@ from inverse_design.cli.campaign.options import CampaignPlace, PlateOptions
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.campaign.rounds import round_facts
-from inverse_design.cli.console import Run, output, say_written, show_facts
+from inverse_design.cli.console import Run, reply, say_written, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
 from inverse_design.errors import PlateError
 from inverse_design.recommend.protocol import PERTURBATION
@@ -50,9 +51,13 @@ def run_export(
     facts = round_facts(run, campaign, batch)
     stated = {"layout": asdict(found.layout), "library": library}
     written = (*write_export(path, sheets), write_facts(path, {**facts, "export": stated}))
-    console = output()
-    show_facts(console, _facts(campaign, batch, found, sheets))
-    say_written(console, *written)
+    said = _facts(campaign, batch, found, sheets)
+
+    def show(console: Console) -> None:
+        show_facts(console, said)
+        say_written(console, *written)
+
+    reply(run.manner, {**facts, "export": stated, "written": written}, show)
 
 
 def planned_wells(batch: Batch) -> list[str]:

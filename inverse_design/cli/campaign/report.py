@@ -16,10 +16,10 @@ from inverse_design.campaign.status import Advice, Status, in_figures
 from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
-from inverse_design.cli.console import output, say, show_facts, working
+from inverse_design.cli.console import Manner, Run, reply, say, show_facts, show_warnings, working
 from inverse_design.cli.grid import Column, Grid, grid_of, in_column, measured
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable
-from inverse_design.cli.plans import rows_of, show_json
+from inverse_design.cli.plans import rows_of
 from inverse_design.errors import NothingToProposeError
 from surrogates.errors import some_of
 from surrogates.evaluation.intervals import Row
@@ -130,47 +130,47 @@ def say_what_is_open(console: Console, campaign: Campaign) -> None:
     say(console, to_come if still else "the round is complete: ask for the next")
 
 
-def run_status(*, place: CampaignPlace, quick: bool, as_json: bool, cache: FitCache | None) -> None:
+def run_status(*, place: CampaignPlace, quick: bool, cache: FitCache | None, manner: Manner) -> None:
     """Print where a campaign stands, and whether another round is worth it."""
     campaign = replace(open_campaign(place), cache=cache)
-    status, console = campaign.status(), output()
+    status = campaign.status()
     rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]
     rows, missed = _coverage(campaign, status)
     warnings = [*missed, *_oddities(status)]
-    if as_json:
-        said, advice = _prospect(campaign, status, quick=quick)
-        show_json(console, {
-            "verdict": status.verdict,
-            "warnings": warnings,
-            **campaign_facts(campaign),
-            "status": asdict(status),
-            "rounds": [
-                {
-                    "number": each.round,
-                    "expected_gain": each.expected_gain,
-                    "table": rows_of(each.table.assign(state=list(each.states))),
-                }
-                for each in rounds
-            ],
-            "coverage": [row.to_dict() for row in rows],
-            "advice": None if advice is None else asdict(advice),
-        })  # fmt: skip
-        return
-    say(console, status.verdict, "bold")
-    for warning in warnings:
-        say(console, warning, "bold yellow")
-    show_facts(console, facts_of(campaign, status))
-    if rounds:
-        say(console)
-        states_grid(rounds).show(console)
-        say(console)
-        _show_coverage(console, rows, campaign.settings.level)
-    say(console)
     said, advice = _prospect(campaign, status, quick=quick)
-    if said:
-        say(console, said, "dim" if advice is None else "")
-    if advice is not None:
-        show_advice(console, advice)
+    facts = {
+        "verdict": status.verdict,
+        "warnings": warnings,
+        **campaign_facts(campaign),
+        "status": asdict(status),
+        "rounds": [
+            {
+                "number": each.round,
+                "expected_gain": each.expected_gain,
+                "table": rows_of(each.table.assign(state=list(each.states))),
+            }
+            for each in rounds
+        ],
+        "coverage": [row.to_dict() for row in rows],
+        "advice": None if advice is None else asdict(advice),
+    }
+
+    def show(console: Console) -> None:
+        say(console, status.verdict, "bold")
+        show_warnings(console, warnings)
+        show_facts(console, facts_of(campaign, status))
+        if rounds:
+            say(console)
+            states_grid(rounds).show(console)
+            say(console)
+            _show_coverage(console, rows, campaign.settings.level)
+        say(console)
+        if said:
+            say(console, said, "dim" if advice is None else "")
+        if advice is not None:
+            show_advice(console, advice)
+
+    reply(manner, facts, show)
 
 
 def campaign_facts(campaign: Campaign) -> dict[str, object]:
@@ -188,22 +188,25 @@ def _oddities(status: Status) -> list[str]:
     ]
 
 
-def run_report(destination: str, *, place: CampaignPlace, force: bool) -> None:
+def run_report(run: Run, destination: str, *, place: CampaignPlace) -> None:
     """Write the page about a campaign."""
     from inverse_design.report import write_page  # noqa: PLC0415 - figures and templates, where they are wanted
     from inverse_design.report.campaigns import campaign_page  # noqa: PLC0415 - the same
 
-    file = check_writable(destination, endings=(PAGE_ENDING,), force=force)
+    file = check_writable(destination, endings=(PAGE_ENDING,), force=run.force)
     campaign = open_campaign(place)
     status = campaign.status()
     advice = campaign.advice(campaign.batch()) if status.open and status.rounds else None
     written = write_page(campaign_page(campaign, facts=facts_of(campaign, status), advice=advice), file)
-    say(output(), f"wrote {written}")
+    facts = {"verdict": status.verdict, **campaign_facts(campaign), "written": [written]}
+    reply(run.manner, facts, lambda console: say(console, f"wrote {written}"))
 
 
-def run_history(*, place: CampaignPlace) -> None:
+def run_history(*, place: CampaignPlace, manner: Manner) -> None:
     """Print everything that happened."""
-    history_grid(open_campaign(place).history()).show(output())
+    campaign = open_campaign(place)
+    events = campaign.history()
+    reply(manner, {**campaign_facts(campaign), "events": rows_of(events)}, history_grid(events).show)
 
 
 def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:

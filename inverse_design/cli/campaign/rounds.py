@@ -1,8 +1,8 @@
 """The verbs ``campaign ask``, ``order``, ``tell`` and ``withdraw``, ``retract`` and ``correct``."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 from rich.console import Console
@@ -21,17 +21,27 @@ from inverse_design.cli.campaign.report import (
     show_telling,
 )
 from inverse_design.cli.campaign.results import read_library, read_results
-from inverse_design.cli.console import Run, output, say, show_facts, show_notes, show_warnings, working
+from inverse_design.cli.console import (
+    Manner,
+    Run,
+    reply,
+    say,
+    say_written,
+    show_facts,
+    show_notes,
+    show_warnings,
+    working,
+)
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
-from inverse_design.cli.plans import rows_of, settled, show_json
+from inverse_design.cli.plans import rows_of, settled
 from inverse_design.recommend.protocol import PERTURBATION
 from surrogates.errors import DataError, some_of
 from surrogates.fit_cache import FitCache
 
 
-def run_ask(  # noqa: PLR0913 - groups of options, each one word of the verb
+def run_ask(
     run: Run,
     *,
     place: CampaignPlace,
@@ -39,7 +49,6 @@ def run_ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     recommender: str | None,
     more: bool,
     destination: str | None,
-    as_json: bool,
     planning: Planning,
     cache: FitCache | None,
 ) -> None:
@@ -50,22 +59,22 @@ def run_ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     campaign = replace(open_campaign(place), cache=cache)
     wanted = campaign.settings.batch_size if count is None else count
     foreseen = campaign.plan(wanted, recommender, more=more)
-    if not settled(foreseen, planning, as_json=as_json):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     with working("planning") as view, foreseen.begin(view).stage() if foreseen.stages else nullcontext():
         batch = campaign.ask_more(wanted, recommender) if more else campaign.ask(wanted, recommender)
-    if written is not None:
-        write_table(batch.table, written, round_facts(run, campaign, batch))
-    console = output()
-    if as_json:
-        show_json(console, {**round_facts(run, campaign, batch), "table": rows_of(batch.table)})
-        return
-    if recommender is not None and not batch.fresh:
-        say(console, f"warning: round {batch.round} is open, so --recommender was not asked", "bold yellow")
-    show_batch(console, campaign, batch)
-    if written is not None:
-        say(console)
-        say(console, f"wrote {written} and {written}.json")
+    facts = round_facts(run, campaign, batch)
+    files = () if written is None else write_table(batch.table, written, facts)
+    warning = f"warning: round {batch.round} is open, so --recommender was not asked"
+    warnings = [warning] if recommender is not None and not batch.fresh else []
+
+    def show(console: Console) -> None:
+        show_warnings(console, warnings)
+        show_batch(console, campaign, batch)
+        say_written(console, *files)
+
+    known = {**facts, "warnings": warnings, "table": rows_of(batch.table), "written": files}
+    reply(run.manner, known, show)
 
 
 def round_facts(run: Run, campaign: Campaign, batch: Batch) -> dict[str, object]:
@@ -105,31 +114,46 @@ def round_verdict(campaign: Campaign, batch: Batch) -> str:
     return f"{'Stop' if advice.stop else 'Go on'}: {advice.reason}. Round {batch.round}: {many}."
 
 
-def run_order(*, place: CampaignPlace, names: Sequence[str], library: str | None) -> None:
+def run_order(*, place: CampaignPlace, names: Sequence[str], library: str | None, manner: Manner) -> None:
     """Note that experiments go to the bench, if there is a reagent for each."""
     campaign = open_campaign(place)
     if library is not None:
         wanted = list(names) or proposed(campaign)
         read_library(library).require(campaign.vocabulary.parse(name) for name in wanted)
     ordered = campaign.order(list(names) or None)
-    say(output(), f"ordered {len(ordered)}: {some_of(ordered)}" if ordered else "nothing is proposed; ask first")
+    said = f"ordered {len(ordered)}: {some_of(ordered)}" if ordered else "nothing is proposed; ask first"
+    reply(manner, {**campaign_facts(campaign), "ordered": ordered}, lambda console: say(console, said))
 
 
-def run_tell(results: str, *, place: CampaignPlace, extra: bool, extreme: bool, reading: Reading) -> None:
+def run_tell(
+    results: str, *, place: CampaignPlace, extra: bool, extreme: bool, reading: Reading, manner: Manner
+) -> None:
     """Tell results."""
     campaign = open_campaign(place)
     with working("reading"):
         table = read_results(results, reading, campaign.readouts)
     telling = campaign.tell(table, allow_extra=extra, accept_extreme=extreme)
-    console = output()
-    show_telling(console, telling)
-    say_what_is_open(console, campaign)
+    _reply_of(campaign, asdict(telling), lambda console: show_telling(console, telling), manner)
 
 
-def run_withdraw(names: Sequence[str], *, place: CampaignPlace, reason: str) -> None:
+def run_withdraw(names: Sequence[str], *, place: CampaignPlace, reason: str, manner: Manner) -> None:
     """Note that experiments will not be done."""
-    withdrawn = open_campaign(place).withdraw(names, reason=reason)
-    say(output(), f"withdrew {len(withdrawn)}: {some_of(withdrawn)}")
+    campaign = open_campaign(place)
+    withdrawn = campaign.withdraw(names, reason=reason)
+    said = f"withdrew {len(withdrawn)}: {some_of(withdrawn)}"
+    reply(manner, {**campaign_facts(campaign), "withdrawn": withdrawn}, lambda console: say(console, said))
+
+
+def _reply_of(
+    campaign: Campaign, facts: Mapping[str, object], show: Callable[[Console], None], manner: Manner
+) -> None:
+    """Say what became of wells, and which results are still to come."""
+
+    def shown(console: Console) -> None:
+        show(console)
+        say_what_is_open(console, campaign)
+
+    reply(manner, {**campaign_facts(campaign), **facts, "open": campaign.status().open}, shown)
 
 
 def proposed(campaign: Campaign) -> list[str]:
@@ -157,7 +181,9 @@ class Chosen:
     results: str | None = None  # a file of results
 
 
-def run_retract(chosen: Chosen, *, place: CampaignPlace, reason: str, yes: bool, reading: Reading) -> None:
+def run_retract(
+    chosen: Chosen, *, place: CampaignPlace, reason: str, yes: bool, reading: Reading, manner: Manner
+) -> None:
     """Show what would be taken back, and take it back if that is confirmed."""
     if chosen == Chosen():
         raise DataError(
@@ -167,34 +193,43 @@ def run_retract(chosen: Chosen, *, place: CampaignPlace, reason: str, yes: bool,
     campaign = open_campaign(place)
     wells = _wells(campaign, chosen, reading)
     counting = wells[wells["state"] == COUNTS]
-    console = output()
-    if len(counting):
-        _preview(counting).show(console)
-        if len(counting) > _MOST_SHOWN:
-            say(console, f"and {len(counting) - _MOST_SHOWN} more wells")
-        say(console)
-        if not yes:
-            raise DataError(
-                f"nothing has changed; to take these {len(counting)} wells back, repeat this with --yes"
-            )
+
+    def preview(console: Console) -> None:
+        if len(counting):
+            _preview(counting).show(console)
+            if len(counting) > _MOST_SHOWN:
+                say(console, f"and {len(counting) - _MOST_SHOWN} more wells")
+            say(console)
+
+    if len(counting) and not yes:
+        reply(manner, {**campaign_facts(campaign), "to_take_back": rows_of(counting)}, preview)
+        raise DataError(f"nothing has changed; to take these {len(counting)} wells back, repeat this with --yes")
     done = campaign.retract(wells, reason=reason)
-    say(console, done.words)
-    if done.waiting:
-        say(console, f"measure again, or withdraw: {some_of(done.waiting)}")
-    say_what_is_open(console, campaign)
+
+    def show(console: Console) -> None:
+        preview(console)
+        say(console, done.words)
+        if done.waiting:
+            say(console, f"measure again, or withdraw: {some_of(done.waiting)}")
+
+    _reply_of(campaign, asdict(done), show, manner)
 
 
-def run_correct(results: str, *, place: CampaignPlace, reason: str, extreme: bool, reading: Reading) -> None:
+def run_correct(
+    results: str, *, place: CampaignPlace, reason: str, extreme: bool, reading: Reading, manner: Manner
+) -> None:
     """Replace the values of wells."""
     campaign = open_campaign(place)
     with working("reading"):
         table = read_results(results, reading, campaign.readouts)
     done = campaign.correct(table, reason=reason, accept_extreme=extreme)
-    console = output()
-    for sentence in done.flagged:
-        say(console, f"warning: out of scale: {sentence}", "bold yellow")
-    say(console, done.words)
-    say_what_is_open(console, campaign)
+
+    def show(console: Console) -> None:
+        for sentence in done.flagged:
+            say(console, f"warning: out of scale: {sentence}", "bold yellow")
+        say(console, done.words)
+
+    _reply_of(campaign, asdict(done), show, manner)
 
 
 def _wells(campaign: Campaign, chosen: Chosen, reading: Reading) -> pd.DataFrame:

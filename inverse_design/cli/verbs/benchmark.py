@@ -6,8 +6,8 @@ from typing import Annotated
 
 from cyclopts import App, Parameter, validators
 
-from inverse_design.cli.console import examples
-from inverse_design.cli.options import RUN, Context, Judging, Planning, Reaching, Reading, RunWords, Scoring
+from inverse_design.cli.console import Run, examples
+from inverse_design.cli.options import RUN, Context, Judging, Output, Planning, Reaching, Reading, Scoring
 
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _SCORING, _JUDGING, _REACHING, _PLANNING = Reading(), Scoring(), Judging(), Reaching(), Planning()
@@ -15,7 +15,7 @@ _READING, _SCORING, _JUDGING, _REACHING, _PLANNING = Reading(), Scoring(), Judgi
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 
 
-@benchmark.command(help_epilogue=examples("benchmark retrieval norman2019_expr --json retrieval.json"))
+@benchmark.command(help_epilogue=examples("benchmark retrieval norman2019_expr -o retrieval.json"))
 def retrieval(
     data: str,
     /,
@@ -23,10 +23,10 @@ def retrieval(
     context: Context = None,
     standardise: bool = False,
     seed: int = 0,
-    json: str | None = None,
+    output: Output = None,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found among all pairs.
 
@@ -36,7 +36,7 @@ def retrieval(
         standardise: Count each readout in units of its usual single effect, as propose --standardise does. The
             other benchmarks have no such option: they hold singles out, by which those units would be chosen.
         seed: Fixes everything that is random.
-        json: Where to write the numbers, as .json.
+        output: Where to write the numbers, as .json.
         planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
@@ -49,13 +49,13 @@ def retrieval(
         context=context,
         standardise=standardise,
         seed=seed,
-        json=json,
+        destination=output,
         planning=planning,
         reading=reading,
     )
 
 
-@benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr --json reach.json"))
+@benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr -o reach.json"))
 def reach(
     data: str,
     /,
@@ -64,7 +64,7 @@ def reach(
     asked: Reaching = _REACHING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Measure how near the first candidates come to states that no candidate need have made.
 
@@ -83,7 +83,7 @@ def reach(
 
 @benchmark.command(
     help_epilogue=examples(
-        "benchmark forward norman2019_expr --json forward.json --picture forward.svg",
+        "benchmark forward norman2019_expr -o forward.json --picture forward.svg",
         "benchmark forward screen.csv --models all --classes single-0",
     )
 )
@@ -95,7 +95,7 @@ def forward(
     asked: Scoring = _SCORING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Measure how well held-out effects are predicted, beside every baseline.
 
@@ -114,7 +114,7 @@ def forward(
 
 @benchmark.command(
     help_epilogue=examples(
-        "benchmark calibration norman2019_expr --json calibration.json --picture calibration.svg",
+        "benchmark calibration norman2019_expr -o calibration.json --picture calibration.svg",
         "benchmark calibration screen.csv --model interaction --classes double-2 --levels 0.8,0.9",
     )
 )
@@ -126,7 +126,7 @@ def calibration(
     asked: Judging = _JUDGING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
-    run: RunWords = RUN,
+    run: Run = RUN,
 ) -> None:
     """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
 
@@ -151,8 +151,8 @@ def rounds(
     level: _Level = 0.9,
     adaptive: bool = False,
     seed: int = 0,
-    json: str | None = None,
-    run: RunWords = RUN,
+    output: Output = None,
+    run: Run = RUN,
 ) -> None:
     """Measure whether the bounds that a campaign stated before each round held in it.
 
@@ -162,9 +162,9 @@ def rounds(
         level: Nominal probability of the bounds.
         adaptive: The level followed the misses of the rounds before (adaptive conformal inference).
         seed: Fixes everything that is random.
-        json: Where to write the numbers, as .json.
+        output: Where to write the numbers, as .json.
         run: What was typed.
     """
     from inverse_design.cli.verbs.rounds import run_rounds
 
-    run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, json=json)
+    run_rounds(run, results, level=level, adaptive=adaptive, seed=seed, destination=output)

@@ -1,10 +1,8 @@
 """The verb ``cache`` of the command line: what is kept of earlier fits."""
 
-from json import dumps
-
 from cyclopts import App
 
-from inverse_design.cli.console import examples, output, say, show_facts
+from inverse_design.cli.console import MANNER, Manner, examples, reply, say, show_facts
 from surrogates.fit_cache import USER_CACHE, VARIABLE
 
 cache = App(
@@ -13,26 +11,32 @@ cache = App(
 
 
 @cache.command(help_epilogue=examples("cache info"))
-def info(*, json: bool = False) -> None:
+def info(*, manner: Manner = MANNER) -> None:
     """Say where fits are kept, in how many files, and how large they are.
 
     Args:
-        json: Print it as JSON, and nothing else.
+        manner: How it answers.
     """
     count, size = USER_CACHE.size()
-    if json:
-        limit = USER_CACHE.limit
-        output().out(dumps({"folder": str(USER_CACHE.place), "files": count, "bytes": size, "limit_bytes": limit}))
-        return
     facts = {
         "folder": f"{USER_CACHE.place} ({VARIABLE} names another one)",
         "files": f"{count:,}, of fits and of what was worked out of them",
         "size": f"{size / 1e6:,.1f} MB of at most {USER_CACHE.limit / 1e6:,.0f}; those unused for longest go",
     }
-    show_facts(output(), facts)
+    known = {"folder": USER_CACHE.place, "files": count, "bytes": size, "limit_bytes": USER_CACHE.limit}
+    reply(manner, known, lambda console: show_facts(console, facts))
 
 
 @cache.command(help_epilogue=examples("cache clear"))
-def clear() -> None:
-    """Delete all fits that are kept; they are made anew where they are needed."""
-    say(output(), f"deleted {USER_CACHE.clear():,} files of fits in {USER_CACHE.place}")
+def clear(*, manner: Manner = MANNER) -> None:
+    """Delete all fits that are kept; they are made anew where they are needed.
+
+    Args:
+        manner: How it answers.
+    """
+    count, place = USER_CACHE.clear(), USER_CACHE.place
+    reply(
+        manner,
+        {"folder": place, "deleted": count},
+        lambda console: say(console, f"deleted {count:,} files of fits in {place}"),
+    )

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 
-from inverse_design.cli.console import Run, output, say, say_written, working
+from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid, measured
 from inverse_design.cli.options import Judging, Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
-from inverse_design.cli.verbs.retrieval import opened_screen, place_for, reliability_grid
+from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, place_for, reliability_grid
 from inverse_design.fitting import surrogate_of
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
@@ -21,7 +21,7 @@ from inverse_design.validate.judged import AGREE, Bin, reliability
 from inverse_design.validate.outlines import measurement_outline
 from surrogates.data.novelty import CLASSES
 from surrogates.errors import CalibrationError, UnknownNameError
-from surrogates.evaluation.intervals import Row, write_json
+from surrogates.evaluation.intervals import Row
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.uncertainty.conformal.quantiles import require_level
 
@@ -162,7 +162,7 @@ def run_calibration(
     run: Run, data: str, *, context: str | None, asked: Judging, planning: Planning, reading: Reading
 ) -> None:
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
-    place, picture = place_for(asked.json, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = place_for(asked.output, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
     levels, model = read_levels(asked.levels), named_model(asked.model)
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
     for word in classes:
@@ -170,7 +170,7 @@ def run_calibration(
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
     screen = opened_screen(data, context, reading)
     foreseen = measurement_outline("calibration", screen, classes=classes).price()
-    if not settled(foreseen, planning, as_json=asked.json is not None):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     with working("calibration") as view, foreseen.begin(view).stage() as tick:
         cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)
@@ -183,17 +183,18 @@ def run_calibration(
         "classes": list(classes),
         "cards": [_facts(card) for card in cards],
     }
-    # Written first: whoever reads the screen may leave early.
-    if place is not None:
-        write_json(rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
     if picture is not None:
         from inverse_design.plot import calibration_figure, write_figure  # noqa: PLC0415 - matplotlib, for a picture
 
         write_figure(
             calibration_figure(rows, bins, title=f"Calibration on held-out perturbations of {dataset}"), picture
         )
-    show_calibration(output(), cards, rows, levels)
-    say_written(output(), place, picture)
+    known = manifest(run, screen, seed=asked.seed, settings=settings)
+
+    def show(console: Console) -> None:
+        show_calibration(console, cards, rows, levels)
+
+    give_rows(run, rows, known, place, show, picture=picture)
 
 
 def show_calibration(

@@ -6,10 +6,9 @@ from importlib.util import find_spec
 import torch
 from rich.console import Console
 
-from inverse_design.cli.console import output, say, show_facts, working
+from inverse_design.cli.console import Manner, reply, say, show_facts, working
 from inverse_design.cli.grid import in_column
 from inverse_design.cli.options import SCHEDULER_TRUST, Reading, ReadingCells
-from inverse_design.cli.plans import show_json
 from inverse_design.cli.screens import open_screen, warn_of_scheduler
 from surrogates.data.io.notes import NOTE
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
@@ -19,26 +18,28 @@ from surrogates.errors import some_of
 _WEAK = 1.2  # effect over standard error; noise alone gives one
 
 
-def run_check(data: str, reading: Reading, cells: ReadingCells, *, as_json: bool = False) -> None:
+def run_check(data: str, reading: Reading, cells: ReadingCells, *, manner: Manner) -> None:
     """Read the data and report."""
     warn_of_scheduler(cells.scheduler)
     with working("reading"):
         screen = open_screen(data, reading, workers=cells.workers, scheduler=cells.scheduler)
-    console, facts = output(), {"data": screen.provenance["dataset"], **contents(screen)}
+    facts = {"data": screen.provenance["dataset"], **contents(screen)}
     known = {
         key: value for key, value in screen.provenance.items() if key != "dataset" and not key.startswith(NOTE)
     }
-    if as_json:
-        show_json(console, {**facts, "how it was read": known, "worth knowing": list(concerns(screen))})
-        return
-    show_facts(console, facts)
-    say(console)
-    say(console, "how it was read", "bold")
-    show_facts(console, {f"  {key}": value for key, value in known.items()})
-    _show_concerns(console, tuple(concerns(screen)))
-    if find_spec("distributed") is not None:
+    worth = tuple(concerns(screen))
+
+    def show(console: Console) -> None:
+        show_facts(console, facts)
         say(console)
-        say(console, f"not about these data: with propose --scheduler, {SCHEDULER_TRUST}", "dim")
+        say(console, "how it was read", "bold")
+        show_facts(console, {f"  {key}": value for key, value in known.items()})
+        _show_concerns(console, worth)
+        if find_spec("distributed") is not None:
+            say(console)
+            say(console, f"not about these data: with propose --scheduler, {SCHEDULER_TRUST}", "dim")
+
+    reply(manner, {**facts, "how it was read": known, "worth knowing": worth}, show)
 
 
 def contents(screen: Screen) -> dict[str, str]:

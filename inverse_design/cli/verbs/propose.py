@@ -1,17 +1,27 @@
 """The verbs ``propose`` and ``demo``: rank a whole space, after saying what a long search will cost."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 
 from inverse_design.candidates import borrows
-from inverse_design.cli.console import Run, output, say, say_written, show_facts, show_warnings, working
+from inverse_design.cli.console import (
+    Run,
+    complaints,
+    output,
+    reply,
+    say,
+    say_written,
+    show_facts,
+    show_warnings,
+    working,
+)
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
-from inverse_design.cli.plans import rows_of, settled, show_json
+from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import (
     one_context,
     open_screen,
@@ -58,7 +68,6 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     context: str | None,
     destination: str | None,
     page: str | None,
-    as_json: bool,
     asking: Asking,
     restrictions: Restrictions,
     running: Running,
@@ -96,10 +105,10 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         engine=engine,
         cache=cache,
     )
-    if not settled(foreseen, planning, as_json=as_json):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     answer = solve(screen, wanted, asking, constraints, engine=engine, cache=cache)
-    console, written = output(), list[Path]()
+    written = list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
     known = manifest(run, screen, seed=asking.seed, settings=settings)
     # Written first: whoever reads the screen may leave early.
@@ -107,11 +116,18 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         written += write_answer(answer, place, known)
     if page is not None:
         written.append(write_report(answer, Path(page), known))
-    if as_json:
-        show_json(console, {**answer_facts(answer, known), "table": rows_of(answer.proposal.table)})
-        return
-    show_answer(console, answer)
-    say_written(console, *written)
+    _show(run, answer, known, written)
+
+
+def _show(run: Run, answer: Answer, known: Mapping[str, object], written: Sequence[Path]) -> None:
+    """Print an answer, for programs or in words, and what was written."""
+
+    def show(console: Console) -> None:
+        show_answer(console, answer)
+        say_written(console, *written)
+
+    facts = answer_facts(answer, known)
+    reply(run.manner, {**facts, "table": rows_of(answer.proposal.table), "written": written}, show)
 
 
 def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen) -> Constraints:
@@ -326,8 +342,8 @@ def _read_prior(path: str | None) -> dict[str, float] | None:
 
 def run_demo(run: Run, *, folder: str, seed: int) -> None:
     """Hold one measured double out, ask for its state, and see whether it is found."""
-    console = output()
     real = is_available(REAL)
+    console = complaints() if run.manner.json else output()
     if not real:
         say(
             console,
@@ -340,11 +356,8 @@ def run_demo(run: Run, *, folder: str, seed: int) -> None:
     say(console, f"The double {truth} was measured. It is held out; which pair makes cells look like that?")
     say(console)
     answer = solve(screen, truth, asking, Constraints())
-    written = _write(run, answer, truth, places)
-    show_answer(console, answer)
-    say(console)
-    for path in written:
-        say(console, f"wrote {path}")
+    known = manifest(run, screen, seed=seed, settings={"asking": asdict(asking), "target": truth})
+    _show(run, answer, known, _write(answer, truth, places, known))
     say(console, "next: inverse-design check YOUR_DATA")
     say(console, "then: inverse-design propose YOUR_DATA --target STATE.csv --report out.html")
 
@@ -363,9 +376,8 @@ def _place(folder: str, name: str, run: Run) -> Path:
     return check_writable(where / name, endings=(where.joinpath(name).suffix,), force=run.force)
 
 
-def _write(run: Run, answer: Answer, truth: str, places: list[Path]) -> list[Path]:
-    asking, (place, drawn, page) = answer.asking, places
-    known = manifest(run, answer.screen, seed=asking.seed, settings={"asking": asdict(asking), "target": truth})
+def _write(answer: Answer, truth: str, places: list[Path], known: Mapping[str, object]) -> list[Path]:
+    place, drawn, page = places
     written = [*write_answer(answer, place, known), drawn, write_report(answer, page, known)]
     from inverse_design.plot import ranking, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
     from inverse_design.plot.style import figure_of  # noqa: PLC0415 - the same

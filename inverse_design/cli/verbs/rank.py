@@ -10,7 +10,7 @@ from rich.console import Console
 from inverse_design.acquisition.batch import Affordable
 from inverse_design.cli.console import (
     Run,
-    output,
+    reply,
     say,
     say_written,
     show_facts,
@@ -22,7 +22,7 @@ from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
-from inverse_design.cli.plans import rows_of, settled, show_json
+from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import one_context, open_screen
 from inverse_design.planning.experiments import plan_ranking
 from inverse_design.problem.constraints import read_constraint
@@ -43,7 +43,6 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     target: str,
     context: str | None,
     destination: str | None,
-    as_json: bool,
     listing: Listing,
     valuing: Valuing,
     planning: Planning,
@@ -79,7 +78,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         seed=valuing.seed,
         cache=cache,
     )
-    if not settled(foreseen, planning, as_json=as_json):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     with working("fitting and valuing") as view:
         ranking = rank(
@@ -96,7 +95,6 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             progress=view,
             cache=cache,
         )
-    console = output()
     settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}
     facts = {
         "verdict": ranking.verdict,
@@ -108,11 +106,12 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     }
     # Written first: whoever reads the screen may leave early.
     written = () if place is None else write_table(ranking.table, place, facts)
-    if as_json:
-        show_json(console, {**facts, "table": rows_of(ranking.table)})
-        return
-    show_ranking(console, ranking, screen, valuing)
-    say_written(console, *written)
+
+    def show(console: Console) -> None:
+        show_ranking(console, ranking, screen, valuing)
+        say_written(console, *written)
+
+    reply(run.manner, {**facts, "table": rows_of(ranking.table), "written": written}, show)
 
 
 def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Valuing) -> None:

@@ -6,14 +6,14 @@ from dataclasses import asdict
 
 from rich.console import Console
 
-from inverse_design.cli.console import Run, output, say, say_written, working
+from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid, fixed
 from inverse_design.cli.options import GameOptions, Planning, PlayerOptions, Reaching, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import one_context, open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
-from inverse_design.cli.verbs.retrieval import opened_screen, place_for, show_rows
+from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, place_for, show_rows
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
 from inverse_design.validate.outlines import measurement_outline, replay_outline
@@ -34,7 +34,7 @@ from inverse_design.validate.replay import (
 from surrogates.data.descriptors import gene_descriptors
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.evaluation.intervals import Row, write_json
+from surrogates.evaluation.intervals import Row
 
 DEFAULT = ("random", "additive", "greedy_ridge", "optuna_tpe", "botorch_gp", "pair_hits", "permuted:pair_hits")
 REFERENCE = "greedy_ridge"
@@ -62,7 +62,7 @@ def run_replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     seeds = range(players.seed, players.seed + players.seeds)
     named = tuple(name.removeprefix(PERMUTED) for name in recommenders)
     foreseen = replay_outline(environment, named, seeds=players.seeds, workers=players.workers).price()
-    if not settled(foreseen, planning, as_json=destination is not None):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     traces: list[Trace] = []
     with working("replay") as view, foreseen.begin(view).stage() as tick:
@@ -71,19 +71,19 @@ def run_replay(  # noqa: PLR0913 - groups of options, each one word of the verb
             tick(len(traces), len(recommenders) * len(seeds))
     reference = REFERENCE if REFERENCE in recommenders else next(iter(recommenders))
     rows = replay_rows(environment, traces, reference=reference, top=rules.top, level=_LEVEL, seed=players.seed)
-    console = output()
-    show_replay(console, environment, rows, traces, rules)
     settings = {**asdict(rules), **asdict(players), "descriptors": [each.name for each in environment.descriptors]}
-    if place is not None:
-        write_json(rows, place, manifest=manifest(run, screen, seed=players.seed, settings=settings))
-        say(console, f"wrote {place}")
     if drawn is not None:
         from inverse_design.plot import curves_figure, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
 
         write_figure(
             curves_figure(rows, title=f"{environment.name}: share of the best {rules.top} pairs measured"), drawn
         )
-        say(console, f"wrote {drawn}")
+    known = manifest(run, screen, seed=players.seed, settings=settings)
+
+    def show(console: Console) -> None:
+        show_replay(console, environment, rows, traces, rules)
+
+    give_rows(run, rows, known, place, show, picture=drawn)
 
 
 def make_environment(screen: Screen, rules: GameOptions) -> Environment:
@@ -165,12 +165,12 @@ def run_reach(
     run: Run, data: str, *, context: str | None, asked: Reaching, planning: Planning, reading: Reading
 ) -> None:
     """Measure the regret of the first candidates for states of many kinds."""
-    place = place_for(asked.json, data, run)
+    place = place_for(asked.output, data, run)
     model = named_model(asked.model)
     screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]
     foreseen = measurement_outline("reach", screen).price()
-    if not settled(foreseen, planning, as_json=asked.json is not None):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     with working("reach") as view, foreseen.begin(view).stage() as tick:
         report = measure_reach(screen, dataset=dataset, seed=asked.seed, model=model, progress=tick)
@@ -179,12 +179,8 @@ def run_reach(
         "candidates": list(report.candidates),
         "mismatch": {name: [each.multiple for each in found] for name, found in report.mismatches.items()},
     }
-    # Written first: whoever reads the screen may leave early.
-    if place is not None:
-        write_json(report.rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
-    console = output()
-    show_reach(console, report)
-    say_written(console, place)
+    known = manifest(run, screen, seed=asked.seed, settings=settings)
+    give_rows(run, report.rows, known, place, lambda console: show_reach(console, report))
 
 
 def show_reach(console: Console, report: ReachReport) -> None:

@@ -1,7 +1,7 @@
 """The verbs ``benchmark retrieval`` and ``benchmark forward``, and the tables of measurements."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from jaxtyping import Int
 from rich.console import Console
 from torch import Tensor
 
-from inverse_design.cli.console import Run, output, say, say_written, working
+from inverse_design.cli.console import Run, reply, say, say_written, working
 from inverse_design.cli.grid import Column, Grid, fixed, in_column, measured
 from inverse_design.cli.options import Planning, Reading, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
@@ -56,40 +56,58 @@ def run_retrieval(
     context: str | None,
     standardise: bool,
     seed: int,
-    json: str | None,
+    destination: str | None,
     planning: Planning,
     reading: Reading,
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
-    place = place_for(json, data, run)
+    place = place_for(destination, data, run)
     screen = opened_screen(data, context, reading)
     screen = in_own_units(screen) if standardise else screen
     foreseen = measurement_outline("retrieval", screen).price()
-    if not settled(foreseen, planning, as_json=json is not None):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     with working("retrieval") as view, foreseen.begin(view).stage() as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
-    # Written first: whoever reads the screen may leave early.
-    if place is not None:
-        settings = {"standardise": standardise}
-        write_json(rows, place, manifest=manifest(run, screen, seed=seed, settings=settings))
+    known = manifest(run, screen, seed=seed, settings={"standardise": standardise})
     nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
-    show_retrieval(output(), report, rows, nodes, seed=seed)
-    say_written(output(), place)
+    give_rows(run, rows, known, place, lambda console: show_retrieval(console, report, rows, nodes, seed=seed))
+
+
+def give_rows(
+    run: Run,
+    rows: Sequence[Row],
+    known: Mapping[str, object],
+    place: Path | None,
+    show: Callable[[Console], None],
+    *,
+    picture: Path | None = None,
+) -> None:
+    """Write the rows of a measurement if asked, and print them, for programs or in words."""
+    if place is not None:  # written first: whoever reads the screen may leave early
+        write_json(rows, place, manifest=known)
+
+    def shown(console: Console) -> None:
+        show(console)
+        say_written(console, place, picture)
+
+    written = [each for each in (place, picture) if each is not None]
+    facts = {"manifest": known, "rows": [row.to_dict() for row in rows], "written": written}
+    reply(run.manner, facts, shown)
 
 
 def run_forward(
     run: Run, data: str, *, context: str | None, asked: Scoring, planning: Planning, reading: Reading
 ) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
-    place, picture = place_for(asked.json, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = place_for(asked.output, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
     screen = opened_screen(data, context, reading)
     foreseen = measurement_outline("forward", screen, classes=classes).price()
-    if not settled(foreseen, planning, as_json=asked.json is not None):
+    if not settled(foreseen, planning, as_json=run.manner.json):
         return
     with working("forward") as view, foreseen.begin(view).stage() as tick:
         report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)
@@ -98,21 +116,21 @@ def run_forward(
         "classes": list(classes),
         "refusals": [asdict(refusal) for refusal in report.refusals],
     }
-    # Written first: whoever reads the screen may leave early.
-    if place is not None:
-        write_json(report.rows, place, manifest=manifest(run, screen, seed=asked.seed, settings=settings))
     if picture is not None:
         from inverse_design.plot import scorecard_figure, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
 
         title = f"Held-out perturbations of {screen.provenance['dataset']}"
         write_figure(scorecard_figure(report.rows, title=title), picture)
-    console = output()
-    for line in losses(report.rows, models):
-        say(console, line, "bold yellow")
-    for refusal in report.refusals:
-        say(console, f"refused: {refusal.model!r} ({refusal.novelty}): {refusal.reason}", "yellow")
-    show_scorecard(console, report.rows)
-    say_written(console, place, picture)
+
+    def show(console: Console) -> None:
+        for line in losses(report.rows, models):
+            say(console, line, "bold yellow")
+        for refusal in report.refusals:
+            say(console, f"refused: {refusal.model!r} ({refusal.novelty}): {refusal.reason}", "yellow")
+        show_scorecard(console, report.rows)
+
+    known = manifest(run, screen, seed=asked.seed, settings=settings)
+    give_rows(run, report.rows, known, place, show, picture=picture)
 
 
 def opened_screen(data: str, context: str | None, reading: Reading) -> Screen:

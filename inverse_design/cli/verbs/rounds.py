@@ -12,16 +12,16 @@ from rich.console import Console
 from torch import Tensor
 
 from inverse_design.cli.campaign.report import rounds_grid
-from inverse_design.cli.console import Run, output, say, say_written
+from inverse_design.cli.console import Run, say, strict
 from inverse_design.cli.grid import measured
-from inverse_design.cli.outputs import manifest, strict
-from inverse_design.cli.verbs.retrieval import place_for, reliability_grid
+from inverse_design.cli.outputs import manifest
+from inverse_design.cli.verbs.retrieval import give_rows, place_for, reliability_grid
 from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label
 from surrogates.data.vocabulary import EMPTY
 from surrogates.errors import DataError, listed, shown
-from surrogates.evaluation.intervals import Row, write_json
+from surrogates.evaluation.intervals import Row
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 NEEDED = ("round", "lower", "upper", "measured")
@@ -112,21 +112,23 @@ def _refuse_repeats(path: Path, table: pd.DataFrame, number: Tensor) -> None:
         first[key] = row
 
 
-def run_rounds(run: Run, results: str, *, level: float, adaptive: bool, seed: int, json: str | None) -> None:
+def run_rounds(
+    run: Run, results: str, *, level: float, adaptive: bool, seed: int, destination: str | None
+) -> None:
     """Measure whether the bounds that were stated before each round held."""
     require_level(level)
-    place = place_for(json, results, run)
+    place = place_for(destination, results, run)
     rounds = read_rounds(Path(results))
     rows = rounds_rows(rounds, dataset=Path(results).name, seed=seed)
     health = health_of(rounds, level, adaptive=adaptive, seed=seed)
     settings = {"level": level, "adaptive": adaptive, "health": None if health is None else strict(asdict(health))}
-    if place is not None:
-        write_json(rows, place, manifest=manifest(run, None, seed=seed, settings=settings))
-    console = output()
-    show_rounds(console, rounds, rows, level)
     said = "it is not known which were drawn at random (column chosen)" if health is None else health.line
-    say(console, f"health: {said}")
-    say_written(console, place)
+
+    def show(console: Console) -> None:
+        show_rounds(console, rounds, rows, level)
+        say(console, f"health: {said}")
+
+    give_rows(run, rows, manifest(run, None, seed=seed, settings=settings), place, show)
 
 
 def show_rounds(console: Console, rounds: Rounds, rows: list[Row], level: float) -> None:

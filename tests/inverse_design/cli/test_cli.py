@@ -98,7 +98,7 @@ def test_benchmarks_print_tables_and_write_rows(
     few = {YARDSTICK: METHODS[YARDSTICK], DEFAULT: quick}
     monkeypatch.setattr("inverse_design.validate.retrieval.METHODS", few)
     path = save_table(tmp_path)
-    assert command("benchmark", "retrieval", path, "--standardise", "--json", tmp_path / "rows.json") == 0
+    assert command("benchmark", "retrieval", path, "--standardise", "-o", tmp_path / "rows.json") == 0
     said = capsys.readouterr().out
     assert "came true" in said
     assert "mean log P(truth): promised by inner folds" in said
@@ -114,7 +114,7 @@ def test_benchmarks_print_tables_and_write_rows(
 def test_the_benchmark_of_forward_models(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table, rows, picture = save_table(tmp_path), tmp_path / "rows.json", tmp_path / "errors.svg"
     words = ("--models", "no_change,interaction", "--classes", "double-2,single-0", "--seed", 3)
-    assert command("benchmark", "forward", table, *words, "--json", rows, "--picture", picture) == 0
+    assert command("benchmark", "forward", table, *words, "-o", rows, "--picture", picture) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0].startswith("warning: 'no_change' does not beat 'scaled_additive' (double, 2 of 2 seen)")
     assert said[-1] == f"wrote {rows} and {picture}"

@@ -220,7 +220,7 @@ def test_the_verb_prints_tables_and_writes_rows(
     frame = pd.DataFrame(screen().effects.numpy(), columns=list(screen().readouts))
     frame.insert(0, "condition", list(screen().labels))
     frame.to_csv(path, index=False)
-    words = ("benchmark", "reach", path, "--model", "scaled_additive", "--seed", 5, "--json", rows)
+    words = ("benchmark", "reach", path, "--model", "scaled_additive", "--seed", 5, "-o", rows)
     assert command(*words) == 0
     assert asked == [("screen.csv", 5)]
     said = capsys.readouterr().out.splitlines()

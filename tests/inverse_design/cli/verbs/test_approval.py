@@ -1,4 +1,3 @@
-import json
 import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
@@ -58,22 +57,6 @@ def test_a_dry_run_prints_the_plan_and_fits_nothing(
     said = capsys.readouterr().out
     assert re.search(r"^plan: \d+ conditions on \d+ readouts, \d+ pairs", said)
     assert [line.split()[0] for line in said.splitlines()[2:]] == ["fit", "search", "calibration", "in", "memory:"]
-
-
-def test_json_is_all_that_standard_output_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    table, words = save_table(tmp_path), ("--model", "scaled_additive", "--json", "--target")
-    label = pd.read_csv(table)["condition"].iloc[-1]
-    assert command("propose", table, *words, label, "--dry-run") == 0
-    plan = json.loads(capsys.readouterr().out)
-    assert [stage["name"] for stage in plan["stages"]] == ["fit", "search", "calibration"]
-    assert command("propose", table, *words, label, "--top", 3) == 0
-    answer = json.loads(capsys.readouterr().out)
-    assert answer["verdict"].startswith(f"Best of 30: {label}, ")
-    assert [row["rank"] for row in answer["table"]] == [1, 2, 3]
-    listed = tmp_path / "list.csv"
-    listed.write_text(f"pair\n{label}\nG000+G001\n")
-    assert command("rank", table, *words, label, "--experiments", listed) == 0
-    assert json.loads(capsys.readouterr().out)["verdict"].startswith("Best: ")
 
 
 @pytest.mark.parametrize("what", ["retrieval", "forward", "calibration", "reach"])

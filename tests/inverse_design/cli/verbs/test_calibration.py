@@ -26,7 +26,7 @@ def test_the_benchmark_of_calibration(
     monkeypatch.setattr(calibration, "measure_calibration", partial(measure_calibration, most_held_out=4))
     table, rows, picture = save_table(tmp_path), tmp_path / "rows.json", tmp_path / "card.svg"
     words = ("--model", "scaled_additive", "--classes", "double-2", "--levels", "0.9,0.8", "--seed", 3)
-    assert command("benchmark", "calibration", table, *words, "--json", rows, "--picture", picture) == 0
+    assert command("benchmark", "calibration", table, *words, "-o", rows, "--picture", picture) == 0
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "no coverage at 90 % is lower than so few perturbations explain"
     assert "double, 2 of 2 seen, all readouts (n = 4)" in said
@@ -72,7 +72,7 @@ def test_tables_fit_120_columns_and_say_what_could_not_be_calibrated(
         (["--model", "scaled_aditive"], "unknown model 'scaled_aditive': did you mean 'scaled_additive'"),
         (["--classes", "double-3"], "unknown novelty class 'double-3': did you mean 'double-2'"),
         (["--picture", "card.jpg"], "ends with .svg or .png or .pdf"),
-        (["--json", "card.txt"], "ends with .json"),
+        (["-o", "card.txt"], "ends with .json"),
     ],
 )
 def test_bad_words(

@@ -33,7 +33,7 @@ def save(folder: Path, table: pd.DataFrame, name: str = "results.csv") -> Path:
 @pytest.mark.parametrize("name", ["results.csv", "results.tsv"])
 def test_the_card_of_a_campaign(tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
     path = save(tmp_path, results(), name)
-    assert command("benchmark", "rounds", path, "--json", tmp_path / "rows.json") == 0
+    assert command("benchmark", "rounds", path, "-o", tmp_path / "rows.json") == 0
     said = capsys.readouterr().out.splitlines()
     table = next(number for number, line in enumerate(said) if line.startswith("round "))
     assert [line.split()[0] for line in said[table + 1 : table + 6]] == ["0", "1", "2", "3", "all"]
@@ -129,4 +129,4 @@ def test_other_bad_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
         assert command("benchmark", "rounds", absent) == 3
     capsys.readouterr()
     assert command("benchmark", "rounds", save(tmp_path, results()), "--level", "1") == 2
-    assert command("benchmark", "rounds", save(tmp_path, results()), "--json", tmp_path / "x.txt") == 3
+    assert command("benchmark", "rounds", save(tmp_path, results()), "-o", tmp_path / "x.txt") == 3
