@@ -130,6 +130,9 @@ app = App(
 app.command(benchmark)
 app.command(campaign)
 app.command(cache)
+app.register_install_completion_command(
+    help="Let a shell complete verbs and options: bash, zsh, fish, powershell."
+)
 
 
 @app.command(
