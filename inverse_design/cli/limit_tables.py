@@ -1,11 +1,13 @@
 """Tables that a user brings: groups, incompatible pairs, costs, doses, and experiments to rank."""
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from inverse_design.cli.gene_sets import sets_named
 from inverse_design.errors import SpaceError
 from inverse_design.problem.batch_wide import DOSE, BatchWide
 from inverse_design.problem.constraints import Group
@@ -18,8 +20,12 @@ _GROUP_COLUMNS = ("group", "family", "pathway", "set")
 _MOST = "at_most"
 
 
-def read_groups(path: Path) -> tuple[Group, ...]:
-    """Read a table of groups, with one row per member."""
+def read_groups(text: str | Path, *, known: Collection[str] = ()) -> tuple[Group, ...]:
+    """Read a table of groups, with one row per member, or gene sets, of each of which a candidate holds one."""
+    sets = sets_named(str(text), known)
+    if sets is not None:
+        return tuple(Group(name, genes) for name, genes in sets.items() if genes)
+    path = Path(text)
     table = text_table(path)
     gene, group = _column(table, NAME_COLUMNS, path), _column(table, _GROUP_COLUMNS, path)
     _refuse_empty(table[[gene, group]], path)

@@ -119,13 +119,14 @@ class Restrictions:
     """What may be proposed. Names are A,B, repeated, or a file with one name per line.
 
     Attributes:
-        exclude: Names that no candidate may hold.
+        exclude: Names that no candidate may hold, or gene sets (sets.gmt, or sets.gmt:NAME,NAME for some of them).
         require: Names that every candidate must hold.
-        allow: The only names that candidates may hold.
+        allow: The only names that candidates may hold, or gene sets.
         measured: Whether perturbations that were measured already may be proposed again.
         dose: Lowest and highest dose, both included.
         doses: Table of the only doses of the genes or compounds it names (columns gene, dose).
-        groups: Table of groups (columns gene, group, maybe at_most) of which a candidate holds one, or at_most.
+        groups: Table of groups (columns gene, group, maybe at_most) of which a candidate holds one, or at_most; or
+            gene sets, of which it holds one each.
         incompatible: Table of two columns: pairs that may not stand together.
         costs: Table of what each gene costs (columns gene, cost); goes with the budget.
         budget: The most that the parts of one candidate may cost together.

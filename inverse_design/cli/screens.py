@@ -7,6 +7,7 @@ from pathlib import Path
 
 from inverse_design.cli.app import is_missing
 from inverse_design.cli.console import complaints, say
+from inverse_design.cli.gene_sets import ENDING, sets_named
 from inverse_design.cli.options import SCHEDULER_TRUST, Reading
 from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
@@ -18,7 +19,7 @@ from surrogates.data.io.readers import screen_of
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, some_of
 
-_LIST_ENDINGS = (".lst", ".list", ".gmt")  # beside those of tables
+_LIST_ENDINGS = (".lst", ".list", ENDING)  # beside those of tables
 
 
 def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[str, ...]:
@@ -29,6 +30,8 @@ def read_names(stated: Sequence[str], *, known: Collection[str] = ()) -> tuple[s
 def _names(text: str, known: Collection[str]) -> tuple[str, ...]:
     if text in known:
         return (text,)
+    if text.endswith(ENDING):
+        raise DataError(f"{text!r} holds gene sets, which --allow, --exclude and --groups take; give names here")
     if names_a_file(text):
         found = _lines(Path(text))
     elif text.endswith(_LIST_ENDINGS) or "/" in text or is_missing(text):
@@ -51,23 +54,35 @@ def _lines(path: Path) -> tuple[str, ...]:
 def read_exclusions(stated: Sequence[str], *, known: Collection[str]) -> tuple[str, ...]:
     """Collect names that are left out; of a list in a file, those that the data know, which is said.
 
-    Lists may have a header, numbers in brackets behind a name (``TP53 (7157)``), or be sets in ``.gmt``.
+    Lists may have a header, numbers in brackets behind a name (``TP53 (7157)``), or be sets of a ``.gmt``.
     """
     folded = {name.casefold(): name for name in known}
     found: list[str] = []
     for text in stated:
+        sets = None if text in known else sets_named(text, known, may_be_empty=True)
+        if sets is not None:
+            found += [name for names in sets.values() for name in names]
+            continue
         if text in known or not names_a_file(text):
             found += [_target(name, known) for name in _names(text, known)]
             continue
         lines = _lines(Path(text))
         by = r"[\t,;]" if text.endswith(".csv") else r"\t"  # the first of several columns
-        listed = [name for line in lines for name in (line.split("\t")[2:] if text.endswith(".gmt") else [line])]
         bare = dict.fromkeys(
-            re.sub(r"\s*\(\d+\)$", "", re.split(by, name)[0].strip().strip('"')) for name in listed
+            re.sub(r"\s*\(\d+\)$", "", re.split(by, line)[0].strip().strip('"')) for line in lines
         )
         held = [folded[name.casefold()] for name in bare if name.casefold() in folded]
         say(complaints(), f"{Path(text).name}: {len(held)} of {len(bare)} names are in the data", "dim")
         found += held
+    return tuple(dict.fromkeys(found))
+
+
+def read_allowed(stated: Sequence[str], *, known: Collection[str]) -> tuple[str, ...]:
+    """Collect the only names that candidates may hold: names, lists of names, or gene sets."""
+    found: list[str] = []
+    for text in stated:
+        sets = None if text in known else sets_named(text, known)
+        found += _names(text, known) if sets is None else (name for names in sets.values() for name in names)
     return tuple(dict.fromkeys(found))
 
 

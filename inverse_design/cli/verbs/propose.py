@@ -25,6 +25,7 @@ from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import (
     one_context,
     open_screen,
+    read_allowed,
     read_exclusions,
     read_names,
     warn_of_scheduler,
@@ -136,12 +137,12 @@ def constraints_of(restrictions: Restrictions, reading: Reading, screen: Screen)
     return Constraints(
         excluded=read_exclusions(restrictions.exclude, known=known),
         required=read_names(restrictions.require, known=known),
-        allowed=read_names(restrictions.allow, known=known) if restrictions.allow else None,
+        allowed=read_allowed(restrictions.allow, known=known) if restrictions.allow else None,
         measured="keep" if restrictions.measured == "keep" else "leave_out",
         mode=reading.mode,
         dose=restrictions.dose,
         doses=read_doses(Path(restrictions.doses)) if restrictions.doses else (),
-        groups=read_groups(Path(restrictions.groups)) if restrictions.groups else (),
+        groups=read_groups(restrictions.groups, known=known) if restrictions.groups else (),
         incompatible=read_pairs(Path(restrictions.incompatible)) if restrictions.incompatible else (),
         costs=read_costs(Path(restrictions.costs)) if restrictions.costs else (),
         budget=restrictions.budget,
