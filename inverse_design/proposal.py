@@ -50,6 +50,7 @@ from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.registry import installed_version
 from surrogates.summary import MOST_LINES, as_html, lines_of, wrapped
+from surrogates.threads import limited_threads, threads_for
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 if TYPE_CHECKING:
@@ -255,8 +256,9 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         course=course,
         cache=cache,
     )
-    found = solve(asked)
-    moved = () if tamed is None else _moved(found, tamed, lambda usual: solve(asking(usual, wanted)))
+    with limited_threads(threads_for(read)):
+        found = solve(asked)
+        moved = () if tamed is None else _moved(found, tamed, lambda usual: solve(asking(usual, wanted)))
     said = (f"unit: {STANDARD}",) if standardise else ()
     return replace(found, notes=(*moved, *found.notes, *said))
 

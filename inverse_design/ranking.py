@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import pandas as pd
 import scipy
@@ -32,6 +33,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.summary import as_html, lines_of, wrapped
+from surrogates.threads import limited_threads, threads_for
 from surrogates.uncertainty.conformal.quantiles import require_level
 
 _AT_ONCE = 128  # candidates whose covariance factors are held together
@@ -264,10 +266,11 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     question, batch, prices, done = asked.question, asked.batch, asked.prices, asked.done
     course = asked.outline(surrogate, seed=seed, cache=cache).price().begin(progress)
     objective = ScreenObjective.of(question.target, question.training)
-    with course.stage():
+    few = partial(limited_threads, threads_for(question.training))
+    with few(), course.stage():
         fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed, cache=cache)
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
-    with course.stage():
+    with few(), course.stage():
         valuation = valuation_of(fitted, batch.rows(new), objective, question.training, level=level)
         bought = None
         if budget is not None:

@@ -30,6 +30,7 @@ from surrogates.fit_cache import FitCache, say_once
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.registry import installed_version
+from surrogates.threads import limited_threads, threads_for
 
 _LOGGER = logging.getLogger(__name__)
 _PACKAGE = __name__.partition(".")[0]
@@ -54,14 +55,19 @@ def cached_fit(
     Raises:
         DataError: If the surrogate refuses the screen.
     """
+
+    def made() -> FittedCalibrated:
+        with limited_threads(threads_for(screen)):
+            return surrogate.fit(screen, seed=seed)
+
     key = None if cache is None else fit_key(surrogate, screen, seed=seed)
     if cache is None or key is None:
-        return surrogate.fit(screen, seed=seed)
+        return made()
     return _found_or_made(
         cache,
         key,
         lambda path: _read(path, screen),
-        lambda: surrogate.fit(screen, seed=seed),
+        made,
         lambda fitted, path: save_fitted(fitted, path, origin=Origin.of(screen, surrogate, seed=seed)),
         quickest=cache.quickest,
     )
@@ -166,7 +172,7 @@ def fit_key(surrogate: object, screen: Screen, *, seed: int) -> str | None:
     Returns:
         The hash; ``None`` if something in the configuration comes from elsewhere, whose content is not known.
     """
-    return _hashed((_software(), torch.get_num_threads(), seed, surrogate, screen), {_PACKAGE})
+    return _hashed((_software(), threads_for(screen), seed, surrogate, screen), {_PACKAGE})
 
 
 def _hashed(value: object, packages: Container[str]) -> str | None:

@@ -19,6 +19,7 @@ import torch
 
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
+from surrogates.threads import limited_threads
 
 TABLE = "costs.json"
 Coefficients = Mapping[str, float]  # what one of each term costs
@@ -105,11 +106,12 @@ def trial(clock: Callable[[], float] = time.perf_counter) -> float:
     wide = torch.linspace(-1, 1, 400 * 1500, dtype=torch.float64).reshape(400, 1500).sin()
     rounds: list[float] = []
     began = clock()
-    while len(rounds) < _FEWEST_ROUNDS or clock() - began < _LONGEST_TRIAL:
-        start = clock()
-        torch.linalg.eigh(wide @ wide.T)
-        wide.square().neg().exp().sum()
-        rounds.append(clock() - start)
+    with limited_threads():  # as the table was measured
+        while len(rounds) < _FEWEST_ROUNDS or clock() - began < _LONGEST_TRIAL:
+            start = clock()
+            torch.linalg.eigh(wide @ wide.T)
+            wide.square().neg().exp().sum()
+            rounds.append(clock() - start)
     return sorted(rounds)[len(rounds) // 2]
 
 

@@ -31,6 +31,7 @@ from inverse_design.search.pruning import (
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
+from surrogates.threads import given_threads
 
 T = TypeVar("T")
 
@@ -39,7 +40,7 @@ _AHEAD = 8
 
 
 def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """Run tasks in as many threads as torch has, and yield their results in order.
+    """Run tasks in as many threads as are given, and yield their results in order.
 
     A task may be made from the results so far: the iterable is asked for the next one only when that many results
     were yielded as it is asked for with one thread, too. There are never more tasks in flight than were done
@@ -48,10 +49,10 @@ def pipelined(tasks: Iterable[Callable[[], T]]) -> Iterator[T]:
     Until the last result is taken torch has one thread, here and in each task: small products are not divided any
     further.
     """
+    waiting: deque[Future[T]] = deque()
+    threads = ThreadPoolExecutor(min(given_threads(), _AHEAD), "scan")
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # also of who asks: idle threads of a divided product would spin on a core
-    threads = ThreadPoolExecutor(min(before, _AHEAD), "scan")
-    waiting: deque[Future[T]] = deque()
     try:
         done = 0
         for task in tasks:

@@ -17,6 +17,7 @@ from strategies.artefacts import tensors_of
 from strategies.screens import label, pairs_of, planted_screen
 
 from surrogates import cached_fit as module
+from surrogates import threads
 from surrogates.artefact import Origin, save_fitted
 from surrogates.cached_fit import cached_fit, fit_key
 from surrogates.data.screen import Screen
@@ -141,6 +142,8 @@ def test_all_that_a_fit_depends_on_has_a_key_of_its_own(monkeypatch: pytest.Monk
     module._software.cache_clear()
     with monkeypatch.context() as patch:
         patch.setattr(torch, "get_num_threads", lambda: 77)
+        assert fit_key(QUICK, data, seed=0) == keys["as it is"]  # a small screen has one thread everywhere
+        patch.setattr(threads, "_LARGE", 0)
         keys["threads"] = fit_key(QUICK, data, seed=0)
     assert None not in keys.values()
     assert len(set(keys.values())) == len(keys)
