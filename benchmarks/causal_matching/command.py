@@ -26,7 +26,8 @@ from benchmarks.causal_matching.rows import (
     causal_rows,
 )
 from inverse_design.cli.console import output, say, working
-from inverse_design.cli.grid import Column, Grid, measured
+from inverse_design.cli.grid import Column, Grid
+from inverse_design.numbers import measured
 from inverse_design.plot.style import write_figure
 from surrogates.evaluation.intervals import Row, write_json
 

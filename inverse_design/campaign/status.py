@@ -9,11 +9,13 @@ from inverse_design.acquisition.utility import measured_utility, utility_error
 from inverse_design.campaign.ask import Basis, spent_on
 from inverse_design.campaign.rounds import utilities
 from inverse_design.campaign.settings import CampaignSettings
+from inverse_design.campaign.store.chain import Head
 from inverse_design.campaign.store.events import OPEN_STATES, State
 from inverse_design.campaign.store.protocol import Log
 from inverse_design.campaign.wells import partial_words, taken_back
 from inverse_design.problem.target import Target, is_state
 from surrogates.data.screen import Screen
+from surrogates.errors import some_of
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,19 @@ class Status:
         return f"Best so far: {self.best_in_words}. {done}."
 
     @property
+    def oddities(self) -> tuple[str, ...]:
+        """What is left out of averages, or out of scale, in words."""
+        return (
+            *(f"left out: {each}" for each in self.left_out),
+            *(f"out of scale: {each}" for each in self.flagged),
+        )
+
+    @property
+    def incomplete(self) -> str:
+        """Which conditions lack readouts, and how they enter."""
+        return f"{some_of(self.partial)}; averages have them, fits take complete conditions only"
+
+    @property
     def best_in_words(self) -> str:
         """The best perturbation, and what it is worth."""
         what, value = ("distance", -self.utility) if self.nearness else ("utility", self.utility)
@@ -152,6 +167,25 @@ def status_of(log: Log, basis: Basis, *, start: Screen, target: Target, settings
         partial=partial_words(basis.known.partial, start.readouts),
         taken_back=len(taken_back(log)),
     )
+
+
+def facts_of(status: Status, settings: CampaignSettings, target: Target, head: Head) -> dict[str, str]:
+    """Say where a campaign stands, name by name."""
+    budget = "no budget is set" if settings.budget is None else f"{settings.budget:,.6g} is the budget"
+    counts = ", ".join(f"{count:,} {state}" for state, count in status.counts.items() if count)
+    return {
+        "campaign": f"{settings.name}, key {status.key}",
+        "target": target.name,
+        "rounds": f"{status.rounds}: {counts or 'no experiment yet'}",
+        "extra": f"{status.extras} experiments told that nobody asked for" if status.extras else "none",
+        "wells": f"{status.wells:,} gave values"
+        + (f"; {status.taken_back:,} retracted" * bool(status.taken_back)),
+        **({"incomplete": status.incomplete} if status.partial else {}),
+        "to come": some_of(status.open) or "nothing",
+        "best": status.best_in_words,
+        "spent": f"{status.spent:,.6g}; {budget}",
+        "log": f"event {head.sequence}, hash {head.hash}",
+    }
 
 
 def prospect_of(status: Status, *, expected_gain: float | None, cost: float, recorded: bool) -> Prospect:

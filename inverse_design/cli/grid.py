@@ -1,6 +1,5 @@
 """Aligned columns of text, the same on a terminal and in a file, with numbers as people read them."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -10,6 +9,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
+from inverse_design.numbers import decimals_for, fixed, in_column, probability
 from surrogates.errors import printable
 
 _GAP, _NARROW_GAP = 2, 1
@@ -114,47 +114,3 @@ def _column_of(name: str, values: pd.Series, numbers: tuple[str, ...] | None) ->
     right = pd.api.types.is_numeric_dtype(values)
     texts = tuple(map(str, values.tolist()))
     return Column(name, texts, "right" if right else "left", below=name == "reason", most=20)
-
-
-def in_column(values: Sequence[float]) -> tuple[str, ...]:
-    """Write the numbers of one column with as many decimals as its largest needs for four digits."""
-    decimals = decimals_for(values)
-    return tuple(fixed(value, decimals) for value in values)
-
-
-def decimals_for(values: Sequence[float]) -> int:
-    """Find how many decimals show four digits of the largest of some numbers, at least one decimal."""
-    largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
-    return 1 if largest == 0 else max(1, 3 - math.floor(math.log10(largest)))
-
-
-def fixed(value: float, decimals: int) -> str:
-    """Write one number."""
-    if math.isnan(value):
-        return "-"
-    if decimals > 6:
-        return f"{value:.3g}"
-    text = f"{value:,.{decimals}f}"
-    return text.removeprefix("-") if not text.strip("-0.,") else text
-
-
-def probability(value: float) -> str:
-    """Write a probability; tiny ones are not zero and large ones are not one."""
-    if math.isnan(value):
-        return "-"
-    if value < 0.0005:
-        return "<0.001"
-    return ">0.999" if value > 0.9995 else f"{value:.3f}"
-
-
-def measured(value: float, low: float, high: float, unit: str) -> str:
-    """Write a measured number with its interval."""
-    if math.isnan(value):
-        return "-"
-    if unit == "rank":
-        return f"{value:g} [{round(low, 1):g}, {round(high, 1):g}]"
-    if abs(value) >= 100:
-        return f"{value:,.0f} [{low:,.0f}, {high:,.0f}]"
-    if unit == "s":
-        return f"{value:.3f} [{low:.3f}, {high:.3f}]"
-    return f"{value:.3f} [{low:.2f}, {high:.2f}]"

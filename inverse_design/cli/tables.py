@@ -7,7 +7,8 @@ import pandas as pd
 from rich.console import Console
 
 from inverse_design.cli.console import say, show_facts, show_notes
-from inverse_design.cli.grid import Grid, grid_of, probability
+from inverse_design.cli.grid import Grid, grid_of
+from inverse_design.numbers import probability
 from inverse_design.problem.explanation import Contribution
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal

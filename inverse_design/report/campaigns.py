@@ -24,10 +24,6 @@ def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advic
     status, history = campaign.status(), campaign.history()
     measured = campaign.outcomes().set_index([ROUND, PERTURBATION])[MEASURED]
     rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]
-    warnings = (
-        *(f"left out: {each}" for each in status.left_out),
-        *(f"out of scale: {each}" for each in status.flagged),
-    )
     sections = [
         Section("Where it stands", _advised(advice), dict(facts), drawings=_drawings(campaign, status.rounds))
     ]
@@ -52,7 +48,9 @@ def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advic
             "What happened", table=PageTable.of(events), attachments=(Attachment.of_table("history.csv", events),)
         )
     )
-    return Page(f"Campaign {campaign.name}: {campaign.target.name}", status.verdict, warnings, tuple(sections))
+    return Page(
+        f"Campaign {campaign.name}: {campaign.target.name}", status.verdict, status.oddities, tuple(sections)
+    )
 
 
 def _advised(advice: Advice | None) -> tuple[str, ...]:

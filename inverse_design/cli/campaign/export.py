@@ -2,16 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 
 from inverse_design.campaign.ask import seed_of
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.campaign.library import ReagentLibrary
+from inverse_design.campaign.export import (
+    EXPORT_ENDINGS,
+    REAGENT_SHEET,
+    export_places,
+    planned_wells,
+    sheets_of,
+    write_export,
+)
 from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
-from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
 from inverse_design.campaign.rounds import Batch
 from inverse_design.cli.campaign.options import CampaignPlace, PlateOptions
 from inverse_design.cli.campaign.place import open_campaign
@@ -19,13 +24,6 @@ from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.campaign.rounds import round_facts
 from inverse_design.cli.console import Run, reply, say_written, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
-from inverse_design.errors import PlateError
-from inverse_design.recommend.protocol import PERTURBATION
-from inverse_design.spreadsheets import save_csv, save_workbook
-from surrogates.whole_file import staged, write_whole
-
-MAP_SHEET, REAGENT_SHEET, BATCH_SHEET, RESULT_SHEET = "plate map", "reagents", "batch", "results"
-_MOST_READOUTS = 200  # wider forms are filled by programs, not by hand
 
 
 def run_export(
@@ -60,15 +58,6 @@ def run_export(
     reply(run.manner, {**facts, "export": stated, "written": written}, show)
 
 
-def planned_wells(batch: Batch) -> list[str]:
-    """List the experiments of a round that go on plates."""
-    pairs = zip(batch.table[PERTURBATION], batch.states, strict=True)
-    kept = [str(label) for label, state in pairs if state != "withdrawn"]
-    if not kept:
-        raise PlateError(f"all experiments of round {batch.round} were withdrawn; ask for another round")
-    return kept
-
-
 def layout_of(campaign: Campaign, batch: Batch, plates: PlateOptions) -> PlateLayout:
     """Complete what was typed by the settings of the campaign."""
     settings = campaign.settings
@@ -79,23 +68,6 @@ def layout_of(campaign: Campaign, batch: Batch, plates: PlateOptions) -> PlateLa
         edges=plates.edges,
         seed=seed_of(settings.seed, batch.round),
     )
-
-
-def sheets_of(
-    campaign: Campaign, batch: Batch, found: PlateMap, library: ReagentLibrary | None
-) -> Mapping[str, pd.DataFrame]:
-    """Collect the tables of an export."""
-    wells = found.table.copy()
-    wells[CAMPAIGN], wells[ROUND] = campaign.key, batch.round
-    sheets = {MAP_SHEET: wells}
-    if library is not None:
-        parsed = [campaign.vocabulary.parse(label) for label in planned_wells(batch)]
-        sheets[REAGENT_SHEET] = library.list_for(parsed, replicates=found.layout.replicates)
-    states = batch.table.assign(state=list(batch.states))
-    form = wells[wells["role"] == "sample"][["plate", "well", PERTURBATION, REPLICATE, CAMPAIGN, ROUND]]
-    readouts = campaign.readouts if len(campaign.readouts) <= _MOST_READOUTS else ()
-    empty = pd.DataFrame("", index=form.index, columns=[STATUS, *readouts])
-    return {**sheets, BATCH_SHEET: states, RESULT_SHEET: pd.concat([form, empty], axis=1)}
 
 
 def _facts(
@@ -112,26 +84,3 @@ def _facts(
         genes = sheets[REAGENT_SHEET]["gene"].nunique()
         facts["reagents"] = f"{len(sheets[REAGENT_SHEET])} for {genes} genes or compounds; none is missing"
     return facts
-
-
-EXPORT_ENDINGS = (".xlsx", ".csv")
-
-
-def write_export(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
-    """Write some tables for the bench, each file whole or not at all."""
-    places = export_places(path, sheets)
-    if path.suffix == ".xlsx":
-        write_whole(path, lambda part: save_workbook(sheets, part))
-        return places
-    with staged(places) as parts:
-        for place, table in zip(places, sheets.values(), strict=True):
-            save_csv(table, parts[place])
-    return places
-
-
-def export_places(path: Path, sheets: Mapping[str, pd.DataFrame]) -> tuple[Path, ...]:
-    """Name the files of an export before they are written."""
-    if path.suffix == ".xlsx":
-        return (path,)
-    others = [name.replace(" ", "-") for name in list(sheets)[1:]]
-    return (path, *(path.with_name(f"{path.stem}-{name}{path.suffix}") for name in others))

@@ -5,22 +5,21 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 
 import pandas as pd
-import torch
 from rich.console import Console
 
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.record_results import Telling
-from inverse_design.campaign.results import ROUND
-from inverse_design.campaign.rounds import MEASURED, Batch
-from inverse_design.campaign.status import Advice, Status, in_figures
+from inverse_design.campaign.rounds import Batch
+from inverse_design.campaign.status import Advice, Status, facts_of, in_figures
 from inverse_design.campaign.store.events import STATES
 from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.console import Manner, Run, reply, say, show_facts, show_warnings, working
-from inverse_design.cli.grid import Column, Grid, grid_of, in_column, measured
+from inverse_design.cli.grid import Column, Grid, grid_of
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable
 from inverse_design.cli.plans import rows_of
 from inverse_design.errors import NothingToProposeError
+from inverse_design.numbers import in_column, measured
 from surrogates.errors import some_of
 from surrogates.evaluation.intervals import Row
 from surrogates.fit_cache import FitCache
@@ -57,27 +56,6 @@ def states_grid(batches: Sequence[Batch]) -> Grid:
         *(Column(state, tuple(str(each.states.count(state)) for each in batches), "right") for state in STATES),
         Column("expected_gain", gains, "right"),
     ))  # fmt: skip
-
-
-def _coverage(campaign: Campaign, status: Status) -> tuple[list[Row], list[str]]:
-    """Count how often the bounds held that were stated before each round, and say where they did too seldom."""
-    if not status.counts.get("measured"):
-        return [], []
-    from inverse_design.validate.judged import Rounds, rounds_rows, uncovered  # noqa: PLC0415 - where there are results
-
-    known = campaign.outcomes().dropna(subset=["lower", "upper", MEASURED])
-    if known.empty:
-        return [], []
-    chosen = known["chosen"]
-    rounds = Rounds(
-        number=torch.tensor(known[ROUND].to_numpy(int)),
-        lower=torch.tensor(known["lower"].to_numpy(float)),
-        upper=torch.tensor(known["upper"].to_numpy(float)),
-        measured=torch.tensor(known[MEASURED].to_numpy(float)),
-        random=None if chosen.isna().any() else torch.tensor((chosen == "random").to_numpy(bool)),
-    )
-    rows = rounds_rows(rounds, dataset="campaign", seed=0)
-    return rows, uncovered(rows, campaign.settings.level)
 
 
 def _show_coverage(console: Console, rows: list[Row], level: float) -> None:
@@ -135,8 +113,12 @@ def run_status(*, place: CampaignPlace, quick: bool, cache: FitCache | None, man
     campaign = replace(open_campaign(place), cache=cache)
     status = campaign.status()
     rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]
-    rows, missed = _coverage(campaign, status)
-    warnings = [*missed, *_oddities(status)]
+    rows, missed = list[Row](), list[str]()
+    if status.counts.get("measured"):
+        from inverse_design.validate.campaigns import coverage_of  # noqa: PLC0415 - where there are results
+
+        rows, missed = coverage_of(campaign)
+    warnings = [*missed, *(f"warning: {each}" for each in status.oddities)]
     said, advice = _prospect(campaign, status, quick=quick)
     facts = {
         "verdict": status.verdict,
@@ -158,7 +140,7 @@ def run_status(*, place: CampaignPlace, quick: bool, cache: FitCache | None, man
     def show(console: Console) -> None:
         say(console, status.verdict, "bold")
         show_warnings(console, warnings)
-        show_facts(console, facts_of(campaign, status))
+        show_facts(console, facts_of(status, campaign.settings, campaign.target, campaign.head))
         if rounds:
             say(console)
             states_grid(rounds).show(console)
@@ -181,13 +163,6 @@ def campaign_facts(campaign: Campaign) -> dict[str, object]:
     }
 
 
-def _oddities(status: Status) -> list[str]:
-    return [
-        *(f"warning: left out: {sentence}" for sentence in status.left_out),
-        *(f"warning: out of scale: {sentence}" for sentence in status.flagged),
-    ]
-
-
 def run_report(run: Run, destination: str, *, place: CampaignPlace) -> None:
     """Write the page about a campaign."""
     from inverse_design.report import write_page  # noqa: PLC0415 - figures and templates, where they are wanted
@@ -197,7 +172,8 @@ def run_report(run: Run, destination: str, *, place: CampaignPlace) -> None:
     campaign = open_campaign(place)
     status = campaign.status()
     advice = campaign.advice(campaign.batch()) if status.open and status.rounds else None
-    written = write_page(campaign_page(campaign, facts=facts_of(campaign, status), advice=advice), file)
+    said = facts_of(status, campaign.settings, campaign.target, campaign.head)
+    written = write_page(campaign_page(campaign, facts=said, advice=advice), file)
     facts = {"verdict": status.verdict, **campaign_facts(campaign), "written": [written]}
     reply(run.manner, facts, lambda console: say(console, f"wrote {written}"))
 
@@ -207,31 +183,6 @@ def run_history(*, place: CampaignPlace, manner: Manner) -> None:
     campaign = open_campaign(place)
     events = campaign.history()
     reply(manner, {**campaign_facts(campaign), "events": rows_of(events)}, history_grid(events).show)
-
-
-def facts_of(campaign: Campaign, status: Status) -> dict[str, str]:
-    """Say where a campaign stands."""
-    settings = campaign.settings
-    budget = "no budget is set" if settings.budget is None else f"{settings.budget:,.6g} is the budget"
-    counts = ", ".join(f"{count:,} {state}" for state, count in status.counts.items() if count)
-    return {
-        "campaign": f"{campaign.name}, key {campaign.key}",
-        "target": campaign.target.name,
-        "rounds": f"{status.rounds}: {counts or 'no experiment yet'}",
-        "extra": f"{status.extras} experiments told that nobody asked for" if status.extras else "none",
-        "wells": f"{status.wells:,} gave values"
-        + (f"; {status.taken_back:,} retracted" * bool(status.taken_back)),
-        **({"incomplete": incomplete(status)} if status.partial else {}),
-        "to come": some_of(status.open) or "nothing",
-        "best": status.best_in_words,
-        "spent": f"{status.spent:,.6g}; {budget}",
-        "log": f"event {campaign.head.sequence}, hash {campaign.head.hash}",
-    }
-
-
-def incomplete(status: Status) -> str:
-    """Say which conditions lack readouts, and how they enter."""
-    return f"{some_of(status.partial)}; averages have them, fits take complete conditions only"
 
 
 def _prospect(campaign: Campaign, status: Status, *, quick: bool) -> tuple[str, Advice | None]:

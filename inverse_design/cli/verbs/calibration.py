@@ -7,13 +7,14 @@ from collections.abc import Mapping, Sequence
 from rich.console import Console
 
 from inverse_design.cli.console import Run, say, working
-from inverse_design.cli.grid import Column, Grid, measured
+from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Judging, Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
 from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, place_for, reliability_grid
 from inverse_design.fitting import surrogate_of
+from inverse_design.numbers import measured
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows, coverage_remarks, main_level
 from inverse_design.validate.coverage import percent

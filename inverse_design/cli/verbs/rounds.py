@@ -13,9 +13,9 @@ from torch import Tensor
 
 from inverse_design.cli.campaign.report import rounds_grid
 from inverse_design.cli.console import Run, say, strict
-from inverse_design.cli.grid import measured
 from inverse_design.cli.outputs import manifest
 from inverse_design.cli.verbs.retrieval import give_rows, place_for, reliability_grid
+from inverse_design.numbers import measured
 from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
 from surrogates.data.perturbation import Intervention, split_label

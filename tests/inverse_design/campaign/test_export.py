@@ -5,7 +5,7 @@ from pathlib import Path
 import openpyxl
 import pandas as pd
 
-from inverse_design.cli.campaign.export import export_places, write_export
+from inverse_design.campaign.export import export_places, write_export
 
 SHEETS = {
     "plate map": pd.DataFrame({"well": ["A01", "B07"], "perturbation": ["=1+1", "KLF1"], "replicate": [1, 2]}),

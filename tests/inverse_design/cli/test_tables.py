@@ -6,11 +6,12 @@ import pytest
 from rich.console import Console
 from strategies.worlds import tiny_screen
 
-from inverse_design.cli.grid import Column, Grid, in_column, measured, probability
+from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Asking
 from inverse_design.cli.tables import candidates_grid, show_card, show_search
 from inverse_design.cli.verbs.propose import Answer, show_answer
 from inverse_design.cli.verbs.retrieval import reliability_grid, show_rows, show_scorecard
+from inverse_design.numbers import in_column, measured, probability
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.topk import Certificate, certificate_line
 from inverse_design.validate.judged import Bin
