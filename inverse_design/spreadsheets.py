@@ -62,6 +62,11 @@ def _unmarked(value: object) -> object:
 
 def save_workbook(sheets: Mapping[str, pd.DataFrame], path: Path) -> None:
     """Write tables as the sheets of a workbook."""
+    path.write_bytes(workbook_bytes(sheets))
+
+
+def workbook_bytes(sheets: Mapping[str, pd.DataFrame]) -> bytes:
+    """Write tables as the sheets of a workbook that is nowhere yet."""
     from openpyxl import Workbook  # noqa: PLC0415 - for those who write one
     from openpyxl.styles import Font  # noqa: PLC0415
     from openpyxl.utils import get_column_letter  # noqa: PLC0415
@@ -80,7 +85,7 @@ def save_workbook(sheets: Mapping[str, pd.DataFrame], path: Path) -> None:
             sheet.column_dimensions[get_column_letter(number)].width = width
     whole = BytesIO()  # an archive on a full disk cannot be closed
     book.save(whole)
-    path.write_bytes(whole.getbuffer())
+    return whole.getvalue()
 
 
 def _fill(cell: Any, value: object) -> None:  # noqa: ANN401 - a cell of openpyxl, not imported here

@@ -150,6 +150,19 @@ def read_target_file(path: Path) -> Target:
         raise TargetError(f"{path.name!r}: {error}") from error
 
 
+def refuse_further_files(path: Path) -> None:
+    """Refuse a target that names files of this machine: who sends it may not be who may read them."""
+    if path.suffix != ".toml":
+        return
+    read = read_toml(path)
+    named = [key for key in ("table", "cells", "from", "to") if key in read]
+    if named:
+        raise TargetError(
+            f"the target names another file ({named[0]} = {shown(read[named[0]])}), which is not read here:"
+            " give its values in the .toml file, or give the table itself"
+        )
+
+
 def _in_words(problem: ErrorDetails) -> str:
     # The first place is the kind, which the reader knows.
     where = ".".join(str(each) for each in problem["loc"][1:])

@@ -49,10 +49,11 @@ def read_target(text: str, screen: Screen) -> str | Target:
     if names_a_file(text):
         known = ", ".join((*TABLE_ENDINGS, ".toml"))
         raise TargetError(f"target {text!r} is a file with none of the known endings {known}")
-    return _condition(text, screen)
+    return condition_of(text, screen)
 
 
-def _condition(text: str, screen: Screen) -> str:
+def condition_of(text: str, screen: Screen) -> str:
+    """Take the label of a condition of the data, however its parts are ordered."""
     if not text.strip():
         raise TargetError("the target is empty; name a condition of the data, a table or a .toml file")
     try:

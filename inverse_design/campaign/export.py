@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from inverse_design.campaign.ask import seed_of
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.library import ReagentLibrary
-from inverse_design.campaign.plate import PlateMap
+from inverse_design.campaign.plate import Edges, PlateLayout, PlateMap
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
 from inverse_design.campaign.rounds import Batch
 from inverse_design.errors import PlateError
@@ -27,6 +28,26 @@ def planned_wells(batch: Batch) -> list[str]:
     if not kept:
         raise PlateError(f"all experiments of round {batch.round} were withdrawn; ask for another round")
     return kept
+
+
+def layout_of(
+    campaign: Campaign,
+    batch: Batch,
+    *,
+    size: int | None = None,
+    controls: int | None = None,
+    replicates: int | None = None,
+    edges: Edges = "used",
+) -> PlateLayout:
+    """Complete what is stated of the plates by the settings of the campaign."""
+    settings = campaign.settings
+    return PlateLayout(
+        size=settings.plate_size if size is None else size,
+        controls=settings.controls if controls is None else controls,
+        replicates=settings.replicates if replicates is None else replicates,
+        edges=edges,
+        seed=seed_of(settings.seed, batch.round),
+    )
 
 
 def sheets_of(

@@ -332,6 +332,37 @@ def demo(
     run_demo(run, folder=output, seed=seed)
 
 
+@app.command(
+    name="app",
+    help_epilogue=examples("app campaigns.db", "app postgresql://server/screens --users users.toml"),
+)
+def page(
+    place: str = "campaigns.db",
+    /,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    users: str | None = None,
+    name: Annotated[tuple[str, ...], Parameter(show_default=False)] = (),
+    most: int = 500,
+    new_user: str | None = None,
+) -> None:
+    """Serve a web page for the campaigns of a store; the address that is printed lets you in.
+
+    Args:
+        place: The store: an SQLite file, which is made if it is not there, or the URL of a PostgreSQL database.
+        host: Where to listen; beyond this machine only with --users, and behind a proxy that speaks HTTPS.
+        port: Which port; a free one by default.
+        users: TOML file of those who may enter: names, hashes of their tokens, and roles.
+        name: A name by which browsers call the server, beside that of the host; repeat it for more.
+        most: Largest file that is taken, in MB.
+        new_user: Print a token for somebody, and their lines for the file of users; nothing is served.
+    """
+    from inverse_design.cli.verbs.page import run_page
+
+    run_page(place, host=host, port=port, users=users, names=name, most=most, new_user=new_user)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line; in a process of its own, cycles are looked for rarely, as torch has many objects."""
     if arguments is None:

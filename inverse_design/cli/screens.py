@@ -13,11 +13,10 @@ from inverse_design.value_tables import names_a_file
 from surrogates.data.catalogue import load, names
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.labels import read_label
-from surrogates.data.io.notes import COUNTS
 from surrogates.data.io.pseudobulk.spread import Spread
 from surrogates.data.io.readers import screen_of
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, UnknownNameError, some_of
+from surrogates.errors import DataError, UnknownNameError
 
 _LIST_ENDINGS = (".lst", ".list", ENDING)  # beside those of tables
 
@@ -105,19 +104,6 @@ def warn_of_scheduler(address: str | None) -> None:
     """Say what a scheduler that others may listen to must be trusted with."""
     if address is not None and not address.startswith(("tls://", "inproc://")):
         say(complaints(), f"warning: {SCHEDULER_TRUST}", "bold yellow")
-
-
-def one_context(screen: Screen, context: str | None) -> Screen:
-    """Take one context, the only one if none is named."""
-    if COUNTS in screen.provenance:
-        raise DataError(f"{screen.provenance[COUNTS]}; --no-normalise takes them as they are")
-    if context is not None:
-        return screen.in_context(context)
-    contexts = sorted(set(screen.contexts))
-    if len(contexts) > 1:
-        known = some_of(map(repr, contexts))
-        raise DataError(f"the data hold {len(contexts)} contexts; name one with --context: {known}")
-    return screen
 
 
 def stated_dialect(reading: Reading) -> Dialect:

@@ -25,9 +25,10 @@ from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.console import Manner, reply, say, show_facts, show_json, working
 from inverse_design.cli.limit_tables import read_batch_wide, read_pairs
 from inverse_design.cli.options import Reading
-from inverse_design.cli.screens import one_context, open_screen, read_exclusions
+from inverse_design.cli.screens import open_screen, read_exclusions
 from inverse_design.errors import LibraryError
 from inverse_design.problem.problem import Problem, ask, range_remark, scale_remark
+from inverse_design.screens import one_context
 from inverse_design.target_files import target_schema
 from inverse_design.targets import read_target
 from inverse_design.value_tables import read_value_table

@@ -6,17 +6,17 @@ from dataclasses import asdict
 import pandas as pd
 from rich.console import Console
 
-from inverse_design.campaign.ask import seed_of
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.export import (
     EXPORT_ENDINGS,
     REAGENT_SHEET,
     export_places,
+    layout_of,
     planned_wells,
     sheets_of,
     write_export,
 )
-from inverse_design.campaign.plate import PlateLayout, PlateMap, lay_out
+from inverse_design.campaign.plate import PlateMap, lay_out
 from inverse_design.campaign.rounds import Batch
 from inverse_design.cli.campaign.options import CampaignPlace, PlateOptions
 from inverse_design.cli.campaign.place import open_campaign
@@ -42,32 +42,21 @@ def run_export(
     campaign = open_campaign(place)
     batch = campaign.batch(round_number)
     reagents = None if library is None else read_library(library)
-    found = lay_out(planned_wells(batch), layout_of(campaign, batch, plates))
+    stated = {"size": plates.plate, "controls": plates.controls, "replicates": plates.replicates}
+    found = lay_out(planned_wells(batch), layout_of(campaign, batch, **stated, edges=plates.edges))
     sheets = sheets_of(campaign, batch, found, reagents)
     for each in export_places(path, sheets)[1:]:
         check_writable(each, endings=EXPORT_ENDINGS, force=run.force or path.exists())  # which says whose they are
     facts = round_facts(run, campaign, batch)
-    stated = {"layout": asdict(found.layout), "library": library}
-    written = (*write_export(path, sheets), write_facts(path, {**facts, "export": stated}))
+    export = {"layout": asdict(found.layout), "library": library}
+    written = (*write_export(path, sheets), write_facts(path, {**facts, "export": export}))
     said = _facts(campaign, batch, found, sheets)
 
     def show(console: Console) -> None:
         show_facts(console, said)
         say_written(console, *written)
 
-    reply(run.manner, {**facts, "export": stated, "written": written}, show)
-
-
-def layout_of(campaign: Campaign, batch: Batch, plates: PlateOptions) -> PlateLayout:
-    """Complete what was typed by the settings of the campaign."""
-    settings = campaign.settings
-    return PlateLayout(
-        size=settings.plate_size if plates.plate is None else plates.plate,
-        controls=settings.controls if plates.controls is None else plates.controls,
-        replicates=settings.replicates if plates.replicates is None else plates.replicates,
-        edges=plates.edges,
-        seed=seed_of(settings.seed, batch.round),
-    )
+    reply(run.manner, {**facts, "export": export, "written": written}, show)
 
 
 def _facts(

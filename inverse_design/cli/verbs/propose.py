@@ -23,7 +23,6 @@ from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Res
 from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import (
-    one_context,
     open_screen,
     read_allowed,
     read_exclusions,
@@ -37,6 +36,7 @@ from inverse_design.problem.objective import DISTANCE, OBJECTIVES
 from inverse_design.problem.problem import STANDARD
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
 from inverse_design.proposal import Proposal, propose
+from inverse_design.screens import one_context
 from inverse_design.search.api import Engine, Turns
 from inverse_design.targets import read_target
 from inverse_design.value_tables import WEIGHT_COLUMNS, names_a_file, read_value_table

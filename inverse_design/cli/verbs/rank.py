@@ -23,10 +23,11 @@ from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
-from inverse_design.cli.screens import one_context, open_screen
+from inverse_design.cli.screens import open_screen
 from inverse_design.planning.experiments import plan_ranking
 from inverse_design.problem.constraints import read_constraint
 from inverse_design.ranking import Ranking, rank
+from inverse_design.screens import one_context
 from inverse_design.targets import read_target
 from inverse_design.value_tables import names_a_file
 from surrogates.data.screen import Screen

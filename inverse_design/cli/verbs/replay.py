@@ -11,12 +11,13 @@ from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import GameOptions, Planning, PlayerOptions, Reaching, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
 from inverse_design.cli.plans import settled
-from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.cli.screens import open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
 from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, place_for, show_rows
 from inverse_design.numbers import fixed
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
+from inverse_design.screens import one_context
 from inverse_design.validate.outlines import measurement_outline, replay_outline
 from inverse_design.validate.reach import DEFAULT as MODEL
 from inverse_design.validate.reach import FIRSTS, MEAN, PLAIN, ReachReport, measure_reach

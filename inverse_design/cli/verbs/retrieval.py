@@ -14,9 +14,10 @@ from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.plans import settled
-from inverse_design.cli.screens import one_context, open_screen, read_names
+from inverse_design.cli.screens import open_screen, read_names
 from inverse_design.numbers import fixed, in_column, measured
 from inverse_design.problem.problem import in_own_units
+from inverse_design.screens import one_context
 from inverse_design.validate.forward import (
     DEFAULT_MODELS,
     RATIO,

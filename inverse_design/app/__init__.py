@@ -1,0 +1,1 @@
+"""A local web page for campaigns, on the same store as the command line."""

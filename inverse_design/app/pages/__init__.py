@@ -1,0 +1,1 @@
+"""The pages, by subject; each module has the router of its own."""

@@ -1,0 +1,126 @@
+"""A campaign: where it stands, its present round with reasons, what to do next, and everything that happened."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+import pandas as pd
+from fastapi import APIRouter, Form, Path, Query
+from fastapi.responses import HTMLResponse, Response
+
+from inverse_design.app.jobs import Job, new_number
+from inverse_design.app.rendering import page
+from inverse_design.app.security import Changing, Seen
+from inverse_design.app.shelf import StaleError, View
+from inverse_design.app.site import Here, Key, Label, Reason, Revision, Shown, Ticked, elsewhere
+from surrogates.errors import some_of
+
+router = APIRouter(prefix="/campaigns/{key}")
+_SVG = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
+_HIDDEN = ["campaign", "round", "log_probability"]
+
+
+@router.get("", response_class=HTMLResponse)
+def campaign(site: Here, visitor: Seen, view: Shown) -> Response:
+    """Show where a campaign stands."""
+    rows, missed = view.coverage
+    judged = site.jobs.newest("advice", view.campaign.key)
+    fresh = judged is not None and judged.found.get("revision") == view.revision
+    batch = view.batches[0] if view.batches else None
+    table = pd.DataFrame() if batch is None else batch.table.drop(columns=_HIDDEN, errors="ignore")
+    facts: dict[str, Any] = {
+        "batch": batch,
+        "columns": list(table),
+        "experiments": [] if batch is None else list(zip(table.to_dict("records"), batch.states, strict=True)),
+        "warnings": [*missed, *view.status.oddities],
+        "coverage": rows,
+        "tasks": site.jobs.running(view.campaign.key),
+        "prospect": judged.found if judged is not None and fresh else None,
+    }
+    return page("campaign.html", visitor, view=view, **facts)
+
+
+@router.get("/changes", response_class=HTMLResponse)
+def changes(
+    site: Here, visitor: Seen, view: Shown, since: Annotated[str, Query(pattern="^[0-9]{1,12}-[0-9a-f]{16}$")]
+) -> Response:
+    """Say who has changed a campaign since a page was made; pages ask every few seconds."""
+    made = int(since.partition("-")[0])
+    history = view.history if view.revision != since else view.history[:0]
+    running = [job for job in site.jobs.running(view.campaign.key) if job.kind != "advice"]
+    fresh = history[history["sequence"] > made]
+    return page("changes.html", None, view=view, since=fresh, tasks=running, me=visitor.name)
+
+
+def _require(view: View, revision: str) -> None:
+    if view.revision != revision:
+        raise StaleError
+
+
+@router.post("/ask", status_code=303, response_class=Response)
+def ask(
+    site: Here,
+    visitor: Changing,
+    view: Shown,
+    revision: Revision,
+    count: Annotated[int, Form(ge=1, le=10_000)] = 24,
+    recommender: Annotated[str, Form(max_length=200)] = "",
+    more: Ticked = False,
+) -> Response:
+    """Have a round proposed."""
+    _require(view, revision)
+    key, name = view.campaign.key, view.campaign.name
+    what = f"Choosing {count} experiments for {name}"
+    job = Job(new_number(), what, "ask", key, visitor.name, lambda _: f"/campaigns/{key}", f"/campaigns/{key}")
+    task = {"count": count, "recommender": recommender or None, "more": more}
+    return _started(site, view, visitor.name, job, task)
+
+
+@router.post("/advice", status_code=303, response_class=Response)
+def advice(site: Here, visitor: Changing, view: Shown, revision: Revision) -> Response:
+    """Find out whether another round would be worth it."""
+    _require(view, revision)
+    key, name = view.campaign.key, view.campaign.name
+    what = f"Would another round of {name} be worth it?"
+    job = Job(new_number(), what, "advice", key, visitor.name, lambda _: f"/campaigns/{key}", f"/campaigns/{key}")
+    return _started(site, view, visitor.name, job, {"revision": revision})
+
+
+def _started(site: Here, view: View, actor: str, job: Job, task: Mapping[str, object]) -> Response:
+    place = {"place": site.shelf.place, "name": view.campaign.name, "actor": actor}
+    return elsewhere("jobs", site.jobs.start(job, {**place, **task}).number)
+
+
+@router.post("/order", status_code=303, response_class=Response)
+def order(
+    site: Here,
+    visitor: Changing,
+    key: Key,
+    revision: Revision,
+    label: Annotated[list[Label] | None, Form()] = None,
+) -> Response:
+    """Note that experiments go to the bench, by default all that are proposed."""
+    done = site.shelf.checked(key, revision, actor=visitor.name).order(label or None)
+    visitor.notes.append(f"Ordered: {some_of(done)}." if done else "Nothing was proposed that could be ordered.")
+    return elsewhere("campaigns", key)
+
+
+@router.post("/drop", status_code=303, response_class=Response)
+def drop(
+    site: Here, visitor: Changing, key: Key, revision: Revision, label: Label, reason: Reason = ""
+) -> Response:
+    """Note that an experiment will not be done."""
+    done = site.shelf.checked(key, revision, actor=visitor.name).withdraw([label], reason=reason)
+    visitor.notes.append(f"Dropped: {some_of(done)}. It may be proposed again.")
+    return elsewhere("campaigns", key)
+
+
+@router.get("/{name}.svg", response_class=Response, responses={200: {"content": {"image/svg+xml": {}}}})
+def drawing(view: Shown, _visitor: Seen, name: Annotated[Literal["curve", "coverage"], Path()]) -> Response:
+    """Draw the curve of a campaign, or whether its bounds held."""
+    return Response(view.drawing(name), media_type="image/svg+xml", headers=_SVG)
+
+
+@router.get("/history", response_class=HTMLResponse)
+def history(visitor: Seen, view: Shown) -> Response:
+    """List everything that happened."""
+    return page("history.html", visitor, view=view)

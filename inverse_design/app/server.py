@@ -1,0 +1,143 @@
+"""The application: its pages, what it answers when something is wrong, and how it is served."""
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from inverse_design.app.jobs import BusyError
+from inverse_design.app.pages import campaigns, entrance, listing, plates, results, tasks
+from inverse_design.app.rendering import error_page, page
+from inverse_design.app.security import HEADERS, Gate, Visitor
+from inverse_design.app.shelf import StaleError
+from inverse_design.app.site import Site
+from inverse_design.errors import InverseDesignError, StoreError, masked
+from surrogates.errors import SurrogatesError, shown
+from surrogates.registry import installed_version
+
+_LOG = logging.getLogger("inverse_design.app")
+_OURS = frozenset({"csrf", "revision"})  # fields that nobody has typed
+_ANSWERS = {
+    400: "The request is not understood.",
+    401: "Nobody has entered.",
+    403: "The visitor may not do that, or the form is not theirs.",
+    404: "There is no such campaign, round, task or file.",
+    409: "The campaign has changed since the form was made; the page shows how.",
+    413: "More bytes than are taken.",
+    422: "A value is refused; the page says which.",
+    429: "Too many tasks wait.",
+    503: "The store cannot be used.",
+}
+
+
+def create_app(site: Site) -> FastAPI:
+    """Make the application of a server."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        yield
+        site.jobs.close()
+        site.uploads.close()
+
+    html = {"text/html": {"schema": {"type": "string"}}}
+    app = FastAPI(
+        title="Campaigns of inverse-design",
+        version=installed_version("inverse-design"),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        default_response_class=HTMLResponse,
+        responses={code: {"description": said, "content": html} for code, said in _ANSWERS.items()},
+    )
+    app.state.site = site
+    for part in (entrance, listing, campaigns, results, plates, tasks):
+        app.include_router(part.router)
+    app.add_middleware(Gate, sessions=site.sessions, hosts=site.hosts, most=site.most)
+    for kind, answer in (
+        (StarletteHTTPException, _http),
+        (RequestValidationError, _misfit),
+        (StaleError, _stale),
+        (StoreError, _no_store),
+        (BusyError, _busy),
+        (SurrogatesError, _refused),
+        (InverseDesignError, _refused),
+        (OSError, _disk),
+        (Exception, _fault),
+    ):
+        app.add_exception_handler(kind, answer)
+    return app
+
+
+def _visitor(request: Request) -> Visitor | None:
+    visitor: Visitor | None = getattr(request.state, "visitor", None)
+    return visitor
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    assert isinstance(error, StarletteHTTPException)  # noqa: S101 - as it was registered
+    return error_page(error.status_code, str(error.detail), _visitor(request))
+
+
+async def _busy(request: Request, error: Exception) -> Response:
+    return error_page(429, str(error), _visitor(request))
+
+
+async def _no_store(request: Request, error: Exception) -> Response:
+    request.app.state.site.shelf.reset()
+    return error_page(503, f"{masked(str(error))}. Nothing was recorded.", _visitor(request))
+
+
+async def _disk(request: Request, error: Exception) -> Response:
+    return error_page(503, f"{masked(str(error))}. Nothing was recorded.", _visitor(request))
+
+
+async def _fault(request: Request, error: Exception) -> Response:
+    _LOG.error("a fault of this program at %s", request.url.path, exc_info=error)
+    said = "a fault of this program itself; the terminal of the server says where it happened"
+    answer = error_page(500, said, _visitor(request))
+    answer.headers.update(HEADERS)
+    return answer
+
+
+async def _misfit(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - as it was registered
+    said = "; ".join(f"{each['loc'][-1]!s:.80}: {each['msg']}" for each in error.errors()[:5])
+    return await _again(request, 422, "That was not taken", said)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return await _again(request, 422, "That was not taken", masked(str(error)))
+
+
+async def _stale(request: Request, _error: Exception) -> Response:
+    view = await run_in_threadpool(request.app.state.site.shelf.view, request.path_params["key"])
+    form = await request.form()
+    made = str(form.get("revision", "")).partition("-")[0]
+    history = await run_in_threadpool(lambda: view.history)
+    since = history[history["sequence"] > (int(made) if made.isdigit() else 0)]
+    said = "Somebody has changed this campaign since you opened the page; nothing of yours was recorded yet."
+    return await _again(request, 409, "The campaign has changed", said, since=since, revision=view.revision)
+
+
+async def _again(request: Request, status: int, title: str, said: str, **facts: object) -> Response:
+    """Say why a form was not taken, and give it out again with what was typed."""
+    typed, lost = list[tuple[str, str]](), False
+    try:
+        form = await request.form()
+    except (RuntimeError, HTTPException):  # it was no form, or could not be read
+        return error_page(status, said, _visitor(request))
+    for name, value in form.multi_items():
+        if isinstance(value, str) and name not in _OURS:
+            typed.append((shown(name, bare=True), value))
+        lost = lost or not isinstance(value, str)
+    stated = {"since": None, "revision": str(form.get("revision", "")), **facts}
+    visitor, action = _visitor(request), request.url.path
+    if request.method != "POST" or visitor is None:
+        return error_page(status, said, visitor)
+    known = {"title": title, "said": said, "typed": typed, "lost": lost, "action": action, **stated}
+    return page("again.html", visitor, status=status, **known)
