@@ -7,7 +7,7 @@ import torch
 
 from inverse_design.acquisition.utility import measured_utility, utility_of
 from inverse_design.campaign.results import CAMPAIGN, ROUND
-from inverse_design.campaign.store.events import OPEN_STATES, Asked, State, table_of
+from inverse_design.campaign.store.events import OPEN_STATES, Arranged, Asked, State, table_of
 from inverse_design.campaign.store.protocol import Log
 from inverse_design.campaign.wells import Known
 from inverse_design.problem.target import Target, is_state
@@ -31,6 +31,7 @@ class Batch:
     expected_gain: float | None  # of the whole batch, in units of the utility; ``None`` if that is unknown
     notes: tuple[str, ...]  # of the recommender
     fresh: bool = False  # whether it was proposed just now
+    pinned: tuple[str, ...] = ()  # the perturbations that somebody put first
 
     @property
     def labels(self) -> list[str]:
@@ -61,7 +62,14 @@ def batch_of(log: Log, asked: Asked, *, fresh: bool = False) -> Batch:
     table.insert(0, CAMPAIGN, log.key)
     table.insert(1, ROUND, asked.round)
     states = tuple(one.state for one in log.experiments(round_number=asked.round))
-    return Batch(asked.round, table, states, asked.expected_gain, asked.notes, fresh)
+    pinned = arrangement_of(log, asked.round).pinned
+    return Batch(asked.round, table, states, asked.expected_gain, asked.notes, fresh, pinned)
+
+
+def arrangement_of(log: Log, round_number: int) -> Arranged:
+    """Find how a round was arranged last."""
+    every = [one.event for one in log.events("arranged") if isinstance(one.event, Arranged)]
+    return next((each for each in reversed(every) if each.round == round_number), Arranged(round_number))
 
 
 def open_round(log: Log) -> Asked | None:

@@ -26,11 +26,16 @@ def campaign(site: Here, visitor: Seen, view: Shown) -> Response:
     judged = site.jobs.newest("advice", view.campaign.key)
     fresh = judged is not None and judged.found.get("revision") == view.revision
     batch = view.batches[0] if view.batches else None
-    table = pd.DataFrame() if batch is None else batch.table.drop(columns=_HIDDEN, errors="ignore")
+    table, experiments = pd.DataFrame(), list[tuple[Any, str]]()
+    if batch is not None:
+        table = batch.table.drop(columns=_HIDDEN, errors="ignore")
+        listed = zip(table.to_dict("records"), batch.states, strict=True)
+        place = {label: number for number, label in enumerate(batch.pinned)}
+        experiments = sorted(listed, key=lambda each: place.get(each[0]["perturbation"], len(place)))
     facts: dict[str, Any] = {
         "batch": batch,
         "columns": list(table),
-        "experiments": [] if batch is None else list(zip(table.to_dict("records"), batch.states, strict=True)),
+        "experiments": experiments,
         "warnings": [*missed, *view.status.oddities],
         "coverage": rows,
         "tasks": site.jobs.running(view.campaign.key),

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -20,7 +20,7 @@ from safetensors.numpy import load, save
 from inverse_design.errors import IllegalMoveError, PlanError, ResultsError
 from surrogates.errors import some_of
 
-Kind = Literal["created", "asked", "ordered", "told", "withdrawn", "retracted", "corrected"]
+Kind = Literal["created", "asked", "ordered", "told", "withdrawn", "retracted", "corrected", "arranged"]
 WITH_VALUES: tuple[Kind, ...] = ("told", "corrected")  # their artefact is a block of wells
 State = Literal["proposed", "ordered", "measured", "failed", "withdrawn"]
 STATES: tuple[State, ...] = get_args(State)
@@ -156,6 +156,23 @@ class Corrected:
         return f"{wells_in_words(self.wells)} corrected: {self.reason}{odd}"
 
 
+@dataclass(frozen=True)
+class Arranged:
+    """A round was put in order, or on plates, by hand; the newest counts, and no number hangs on it."""
+
+    round: int
+    pinned: tuple[str, ...] = ()  # labels of the experiments that come first
+    layout: dict[str, Any] | None = None  # of plates that were filled by hand
+    wells: list[dict[str, Any]] = field(default_factory=list)  # their table, column by column
+    kind: Literal["arranged"] = "arranged"
+
+    @property
+    def words(self) -> str:
+        """What happened."""
+        plates = "" if self.layout is None else f", {len(self.wells[0]['values'])} wells placed by hand"
+        return f"round {self.round} arranged: {some_of(self.pinned, _MOST_NAMED) or 'nothing'} pinned{plates}"
+
+
 _MOST_NAMED = 3
 
 
@@ -165,9 +182,10 @@ def wells_in_words(wells: Sequence[WellPlace]) -> str:
     return f"{len(wells)} well{'s' * (len(wells) != 1)} ({some_of(named, _MOST_NAMED)})"
 
 
-Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn | Retracted | Corrected
+Event: TypeAlias = Created | Asked | Ordered | Told | Withdrawn | Retracted | Corrected | Arranged
 _ADAPTERS: dict[str, TypeAdapter[Any]] = {
-    each.kind: TypeAdapter(each) for each in (Created, Asked, Ordered, Told, Withdrawn, Retracted, Corrected)
+    each.kind: TypeAdapter(each)
+    for each in (Created, Asked, Ordered, Told, Withdrawn, Retracted, Corrected, Arranged)
 }
 
 

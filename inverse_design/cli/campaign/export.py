@@ -13,6 +13,7 @@ from inverse_design.campaign.export import (
     export_places,
     layout_of,
     planned_wells,
+    plate_of,
     sheets_of,
     write_export,
 )
@@ -42,8 +43,11 @@ def run_export(
     campaign = open_campaign(place)
     batch = campaign.batch(round_number)
     reagents = None if library is None else read_library(library)
-    stated = {"size": plates.plate, "controls": plates.controls, "replicates": plates.replicates}
-    found = lay_out(planned_wells(batch), layout_of(campaign, batch, **stated, edges=plates.edges))
+    if plates == PlateOptions():
+        found = plate_of(campaign, batch)
+    else:
+        stated = {"size": plates.plate, "controls": plates.controls, "replicates": plates.replicates}
+        found = lay_out(planned_wells(batch), layout_of(campaign, batch, **stated, edges=plates.edges))
     sheets = sheets_of(campaign, batch, found, reagents)
     for each in export_places(path, sheets)[1:]:
         check_writable(each, endings=EXPORT_ENDINGS, force=run.force or path.exists())  # which says whose they are
