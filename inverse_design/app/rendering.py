@@ -3,16 +3,14 @@
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from inverse_design.app.sessions import Visitor
 from inverse_design.report.page import PageTable, in_text
 from surrogates.errors import printable
-
-if TYPE_CHECKING:
-    from inverse_design.app.security import Visitor
 
 _SCRIPT = "text/javascript; charset=utf-8"
 STATIC: Mapping[str, tuple[str, str, str]] = {  # package, path in it, media type
@@ -42,7 +40,7 @@ def _templates() -> Environment:
     return found
 
 
-def page(template: str, visitor: "Visitor | None", *, status: int = 200, **facts: Any) -> HTMLResponse:  # noqa: ANN401
+def page(template: str, visitor: Visitor | None, *, status: int = 200, **facts: Any) -> HTMLResponse:  # noqa: ANN401
     """Write a page."""
     notes: list[str] = []
     if visitor is not None:
@@ -51,7 +49,7 @@ def page(template: str, visitor: "Visitor | None", *, status: int = 200, **facts
     return HTMLResponse(text.encode("utf-8", "replace"), status_code=status)
 
 
-def error_page(status: int, said: str, visitor: "Visitor | None" = None) -> HTMLResponse:
+def error_page(status: int, said: str, visitor: Visitor | None = None) -> HTMLResponse:
     """Write a page that says what is wrong."""
     return page("error.html", visitor, status=status, title=_TITLES.get(status, "That did not work"), said=said)
 

@@ -13,7 +13,8 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from inverse_design.app.jobs import BusyError
 from inverse_design.app.pages import campaigns, entrance, listing, plates, results, tasks
 from inverse_design.app.rendering import error_page, page
-from inverse_design.app.security import HEADERS, Gate, Visitor
+from inverse_design.app.security import HEADERS, Gate
+from inverse_design.app.sessions import Visitor
 from inverse_design.app.shelf import StaleError
 from inverse_design.app.site import Site
 from inverse_design.errors import InverseDesignError, StoreError, masked

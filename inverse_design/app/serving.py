@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 
 import uvicorn
 
-from inverse_design.app.security import LOOPBACK, User, hashed, new_token
+from inverse_design.app.security import LOOPBACK
 from inverse_design.app.server import create_app
+from inverse_design.app.sessions import User, hashed, new_token
 from inverse_design.app.site import Site
 from inverse_design.campaign.create import user_name
 from inverse_design.errors import SettingsError

@@ -9,7 +9,8 @@ from fastapi import Depends, Form, HTTPException, Path, Request
 from fastapi.responses import RedirectResponse
 
 from inverse_design.app.jobs import WORKER, Jobs
-from inverse_design.app.security import LOOPBACK, Sessions, User, Visitor
+from inverse_design.app.security import LOOPBACK
+from inverse_design.app.sessions import Sessions, User, Visitor
 from inverse_design.app.shelf import Shelf, View
 from inverse_design.app.uploads import Upload, Uploads
 from surrogates.errors import UnknownNameError

@@ -6,7 +6,8 @@ from fastapi import APIRouter, Depends, Form, HTTPException, Query
 from fastapi.responses import Response
 
 from inverse_design.app.rendering import error_page, page, static_file
-from inverse_design.app.security import Visitor, signed
+from inverse_design.app.security import signed
+from inverse_design.app.sessions import Visitor
 from inverse_design.app.site import Here, Site, elsewhere
 
 router = APIRouter()

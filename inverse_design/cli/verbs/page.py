@@ -16,13 +16,14 @@ def run_page(
     """Serve the page until it is interrupted."""
     if any(find_spec(each) is None for each in _NEEDED):
         raise SettingsError('the page needs further packages: pip install "inverse-design[app]"')
-    from inverse_design.app.security import hashed, new_token, read_users  # noqa: PLC0415 - an extra
     from inverse_design.app.serving import is_loopback, serve  # noqa: PLC0415 - the same
+    from inverse_design.app.sessions import hashed, new_token, read_users  # noqa: PLC0415 - an extra
 
     if new_user is not None:
         token = new_token()
-        say(output(), f'# token, to be given to {new_user}: {token}\n["{new_user}"]')
-        say(output(), f'token_sha256 = "{hashed(token)}"\nrole = "teller"')
+        lines = (f'["{new_user}"]', f'token_sha256 = "{hashed(token)}"', 'role = "teller"')
+        for line in (f"# token, to be given to {new_user}: {token}", *lines):
+            say(output(), line)
         return
     if not is_loopback(host) and users is None:
         raise SettingsError(f"--host {host} lets other machines in: say who may enter with --users FILE")
