@@ -1,12 +1,13 @@
 from .campaigns import campaign_coverage as campaign_coverage
 from .campaigns import campaign_curve as campaign_curve
-from .candidates import candidate_map as candidate_map
 from .candidates import held_out as held_out
 from .candidates import pair_distances as pair_distances
 from .candidates import ranking as ranking
-from .candidates import readouts as readouts
 from .cards import calibration_figure as calibration_figure
 from .cards import curves_figure as curves_figure
 from .cards import scorecard_figure as scorecard_figure
+from .effects import candidate_map as candidate_map
+from .effects import readouts as readouts
+from .effects import volcano as volcano
 from .style import svg_of as svg_of
 from .style import write_figure as write_figure

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float64
 from matplotlib.axes import Axes
@@ -15,22 +14,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inverse_design.candidates import percentage
-from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, figure_of, interval, new_axes, themed
+from inverse_design.plot.predicted import batch_of, effects_of, state_of
+from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, figure_of, interval, new_axes, themed
 from inverse_design.problem.likelihood import Baselines
 from inverse_design.problem.objective import DISTANCE
-from inverse_design.problem.target import AlignedProfile, ProfileTarget
+from inverse_design.problem.target import AlignedProfile
 from inverse_design.proposal import Proposal
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError, printable
 
 _ROW, _AROUND = 0.24, 1.2  # inches: of a line, and of all that stands around the lines
-_MANY = 2000  # marks that are drawn as an image
-_CLOUD = 1000  # candidates of a map
 _SURE = 0.999
-_LINE, _APART = 8.0, 45.0  # points: height of a name, and its usual width
 
 
-def ranking(proposal: Proposal, *, top: int = 20, truth: str = "", ax: Axes | None = None) -> Axes:
+def ranking(
+    proposal: Proposal, *, top: int = 20, truth: str = "", width: float = 7.6, ax: Axes | None = None
+) -> Axes:
     """Draw what is expected of the first candidates, and how probable it is that each made the target.
 
     Example:
@@ -40,6 +39,7 @@ def ranking(proposal: Proposal, *, top: int = 20, truth: str = "", ax: Axes | No
         proposal: What was proposed.
         top: How many rows to show.
         truth: The label of a candidate to mark, such as the condition that was held out.
+        width: Of a new figure, in inches.
         ax: Where to draw; by default in a new figure.
 
     Returns:
@@ -51,7 +51,7 @@ def ranking(proposal: Proposal, *, top: int = 20, truth: str = "", ax: Axes | No
     names = [str(name) for name in table["perturbation"]]
     inside = table["in_set"].fillna(value=False).tolist() if "in_set" in table else [True] * len(table)
     with themed():
-        axes = ax or new_axes(7.6, _AROUND + _ROW * len(names))
+        axes = ax or new_axes(width, _AROUND + _ROW * len(names))
         for place, numbers in enumerate(filled[["lower", bounded, "upper"]].to_numpy(float).tolist()):
             colour = ORANGE if names[place] == truth else BLUE if inside[place] else GREY
             interval(axes, place, numbers, colour=colour, sign="dot" if inside[place] else "ring")
@@ -63,6 +63,8 @@ def ranking(proposal: Proposal, *, top: int = 20, truth: str = "", ax: Axes | No
         better = "smaller" if bounded == DISTANCE else "larger"
         axes.set_xlabel(f"{bounded} ({better} is better); line: {100 * proposal.level:.3g} % interval")
         _probabilities(axes, table["probability"].to_numpy(float), names)
+        if ax is None:  # the room for what is inset is right from the second drawing on
+            figure_of(axes).draw_without_rendering()
     return axes
 
 
@@ -85,7 +87,7 @@ def _probabilities(axes: Axes, values: NDArray[np.float64], names: list[str]) ->
     beside.barh(range(len(names)), np.nan_to_num(values), 0.6, color=BLUE)
     for place, value in enumerate(values):
         inside = value > 0.5
-        said = ">99.9 %" if value > _SURE else "<0.1 %" if value < 1 - _SURE else f"{100 * value:.3g} %"
+        said = in_percent(value)
         beside.annotate(
             said, (value if inside else np.nan_to_num(value), place), (-3 if inside else 3, 0),
             textcoords="offset points", ha="right" if inside else "left", va="center", fontsize=7,
@@ -99,93 +101,11 @@ def _probabilities(axes: Axes, values: NDArray[np.float64], names: list[str]) ->
     beside.set_xlabel("made this state, %")
 
 
-def readouts(
-    proposal: Proposal,
-    *,
-    rank: int = 1,
-    named: int = 6,
-    measured: pd.Series | None = None,
-    ax: Axes | None = None,
-) -> Axes:
-    """Draw the predicted effect of a candidate against the wanted one, readout by readout.
-
-    Args:
-        proposal: What was proposed, for a state.
-        rank: Which row of its table.
-        named: How many readouts to name that the candidate fixes, and how many that it breaks.
-        measured: Effects that were measured of the candidate, by readout: drawn as rings.
-        ax: Where to draw; by default in a new figure.
-
-    Raises:
-        DataError: If the target is no state, or there is no such row.
-    """
-    target = _state(proposal, "readouts")
-    if not 1 <= rank <= len(proposal.table):
-        raise DataError(f"rank {rank} is not within the {len(proposal.table)} rows of the proposal")
-    label = str(proposal.table["perturbation"].iloc[rank - 1])
-    posterior = proposal.fitted.predict(_batch(proposal, [label]))
-    wanted, names = target.values.numpy(), [proposal.fitted.readouts[int(each)] for each in target.columns]
-    predicted = posterior.mean[0, target.columns].numpy()
-    spread = posterior.variance[0, target.columns].sqrt().numpy()
-    why, place = proposal.explanations[rank - 1], dict(zip(names, range(len(names)), strict=True))
-    with themed():
-        axes = ax or new_axes(4.6, 4.6)
-        many = len(names) > _MANY
-        if not many:
-            axes.errorbar(wanted, predicted, spread, fmt="none", ecolor=PALE, elinewidth=0.8)
-        axes.plot(wanted, predicted, ".", color=GREY, markersize=3, rasterized=many, zorder=2)
-        if measured is not None:
-            known = measured.reindex(names).to_numpy(float)
-            axes.plot(wanted, known, "o", color=INK, markerfacecolor="none", markersize=4, label="measured")
-            axes.legend(loc="upper left")
-        low, high = (
-            float(pick(each)) for pick, each in ((min, (*wanted, *predicted)), (max, (*wanted, *predicted)))
-        )
-        axes.plot((low, high), (low, high), color=INK, linewidth=1)
-        marked = ((why.fixes, BLUE, "o"), (why.breaks, ORANGE, "s"))
-        names_at: dict[str, tuple[float, float, str]] = {}
-        for contributions, colour, sign in marked:
-            for each in [one for one in contributions if one.readout in place][:named]:
-                at = place[each.readout]
-                axes.plot([wanted[at]], [predicted[at]], sign, color=colour, markersize=5, gid=f"readout-{at}")
-                names_at[each.readout] = (wanted[at], predicted[at], colour)
-        _name_points(axes, names_at)
-        axes.set_xlabel(f"wanted effect, {len(names):,} readouts, unit of the screen")
-        axes.set_ylabel("predicted effect ± standard deviation")
-        axes.set_title(printable(f"{label}: circles come nearer, squares move away"))
-    return axes
-
-
-def _name_points(axes: Axes, points: Mapping[str, tuple[float, float, str]]) -> None:
-    """Write a name beside each point, above or below those that stand there already."""
-    taken: list[tuple[float, float]] = []
-    for name, (x, y, colour) in points.items():
-        left, base = map(float, axes.transData.transform((x, y)))
-        unit = float(figure_of(axes).dpi) / 72
-        tries = (sign * (3 + _LINE * step) for step in range(len(points) + 1) for sign in (1, -1))
-        free = next(
-            each
-            for each in tries
-            if all(
-                abs(base + each * unit - other) >= _LINE * unit or abs(left - at) > _APART * unit
-                for at, other in taken
-            )
-        )
-        taken.append((left, base + free * unit))
-        arrow = (
-            {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-            if abs(free) > _LINE
-            else None
-        )
-        axes.annotate(
-            printable(name),
-            (x, y),
-            (6, free),
-            textcoords="offset points",
-            fontsize=7,
-            color=colour,
-            arrowprops=arrow,
-        )
+def in_percent(value: float) -> str:
+    """Write a probability in a figure, the extremes as bounds."""
+    if math.isnan(value):
+        return "-"
+    return ">99.9 %" if value > _SURE else "<0.1 %" if value < 1 - _SURE else f"{100 * value:.3g} %"
 
 
 def pair_distances(proposal: Proposal, *, entries: int = 16, ax: Axes | None = None) -> Axes:
@@ -194,7 +114,7 @@ def pair_distances(proposal: Proposal, *, entries: int = 16, ax: Axes | None = N
     Raises:
         DataError: If the target is no state, or the proposal has no pairs.
     """
-    target = _state(proposal, "pair_distances")
+    target = state_of(proposal, "pair_distances")
     found = [proposal.space.vocabulary.parse(str(each)) for each in proposal.table["perturbation"]]
     ids = list(dict.fromkeys(int(one) for each in found for one in _members(proposal, each.label)))[:entries]
     if 2 not in proposal.space.orders or len(ids) < 2:
@@ -229,44 +149,6 @@ def pair_distances(proposal: Proposal, *, entries: int = 16, ax: Axes | None = N
         axes.set_yticks(range(len(ids)), names)
         axes.grid(visible=False)
         axes.set_title("numbers: ranks in the list; diagonal: alone")
-    return axes
-
-
-def candidate_map(proposal: Proposal, *, named: int = 5, ax: Axes | None = None) -> Axes:
-    """Draw the predicted effects of candidates along their two main directions, with the target and the control.
-
-    Raises:
-        DataError: If the target is no state.
-    """
-    target, space = _state(proposal, "candidate_map"), proposal.space
-    last = space.span(max(space.orders))[1]
-    at = torch.linspace(0, min(last, 2**53) - 1, min(last, _CLOUD), dtype=torch.float64).round().long().unique()
-    labels = [str(each) for each in proposal.table["perturbation"]]
-    cloud, first = (_effects(proposal, target, each) for each in (space.take(at), _batch(proposal, labels)))
-    centre, wanted = cloud.mean(0), target.values * target.weights.sqrt()
-    _, sizes, axis = torch.linalg.svd(cloud - centre, full_matrices=False)
-    shares = (sizes.square() / sizes.square().sum().clamp(min=torch.finfo(torch.float64).tiny)).tolist()
-
-    def placed(rows: Float64[Tensor, "n g"]) -> NDArray[np.float64]:
-        found: NDArray[np.float64] = ((rows - centre) @ axis[:2].T).numpy()
-        return found if found.shape[1] == 2 else np.column_stack([found, np.zeros(len(found))])
-
-    with themed():
-        axes = ax or new_axes(5.0, 4.6)
-        axes.plot(
-            *placed(cloud).T, ".", color=PALE, markersize=4, rasterized=len(cloud) > _MANY, label="candidates"
-        )
-        points = placed(first)
-        axes.plot(*points.T, "o", color=BLUE, markersize=4, label="listed")
-        for number, (x, y) in enumerate(points[:named], 1):
-            axes.annotate(str(number), (x, y), (4, 3), textcoords="offset points", fontsize=8, color=BLUE)
-            axes.plot([x], [y], "o", color=BLUE, markersize=5, gid=f"listed-{number - 1}")
-        axes.plot(*placed(torch.zeros_like(wanted)[None]).T, "P", color=INK, markersize=7, label="control")
-        axes.plot(*placed(wanted[None]).T, "*", color=ORANGE, markersize=11, label="target")
-        axes.set_xlabel(f"first direction ({100 * shares[0]:.0f} % of the variance)")
-        axes.set_ylabel(f"second direction ({100 * shares[1]:.0f} %)" if len(shares) > 1 else "")
-        axes.set_title(f"predicted effects of {len(cloud):,} combinations")
-        axes.legend(loc="best", fontsize=7)
     return axes
 
 
@@ -314,26 +196,11 @@ def hover_titles(proposal: Proposal) -> Mapping[str, str]:
     return said
 
 
-def _state(proposal: Proposal, figure: str) -> AlignedProfile:
-    if not isinstance(proposal.target, ProfileTarget):
-        raise DataError(f"target {proposal.target.name!r:.80} is no state, and {figure} compares with one")
-    return proposal.target.on(proposal.fitted.readouts)
-
-
 def _members(proposal: Proposal, label: str) -> list[int]:
-    genes = _batch(proposal, [label]).genes[0].tolist()
+    genes = batch_of(proposal, [label]).genes[0].tolist()
     return [one for one in genes if one >= 0]
 
 
-def _batch(proposal: Proposal, labels: list[str]) -> PerturbationBatch:
-    vocabulary = proposal.space.vocabulary
-    return vocabulary.batch([vocabulary.parse(each) for each in labels])
-
-
-def _effects(proposal: Proposal, target: AlignedProfile, batch: PerturbationBatch) -> Float64[Tensor, "n g"]:
-    return proposal.fitted.predict(batch).mean[:, target.columns] * target.weights.sqrt()
-
-
 def _distances(proposal: Proposal, target: AlignedProfile, batch: PerturbationBatch) -> Float64[Tensor, "n"]:
-    gap = _effects(proposal, target, batch) - target.values * target.weights.sqrt()
+    gap = effects_of(proposal, target, batch) - target.values * target.weights.sqrt()
     return (gap.square().sum(1) / target.weights.sum()).sqrt()

@@ -72,7 +72,8 @@ def titled(width: float, height: float, title: str) -> Figure:
 
 def new_axes(width: float, height: float) -> Axes:
     """Begin a figure of so many inches with one pair of axes."""
-    return Figure(figsize=(width, height), layout="constrained").subplots()
+    with themed():
+        return Figure(figsize=(width, height), layout="constrained").subplots()
 
 
 def figure_of(axes: Axes) -> Figure:

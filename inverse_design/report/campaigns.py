@@ -7,7 +7,7 @@ from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.results import ROUND
 from inverse_design.campaign.rounds import MEASURED
 from inverse_design.campaign.status import Advice
-from inverse_design.plot.campaigns import campaign_coverage, campaign_curve
+from inverse_design.plot.campaigns import campaign_coverage, campaign_curve, coverage_chart, curve_chart
 from inverse_design.plot.style import figure_of, svg_of
 from inverse_design.recommend.protocol import PERTURBATION
 from inverse_design.report.page import Attachment, Drawing, Page, PageTable, Section
@@ -64,9 +64,11 @@ def _drawings(campaign: Campaign, rounds: int) -> tuple[Drawing, ...]:
         Drawing(
             svg_of(figure_of(campaign_curve(campaign)), name="curve"),
             "What each round found, and the best so far.",
+            curve_chart(campaign),
         ),
         Drawing(
             svg_of(figure_of(campaign_coverage(campaign)), name="coverage"),
             "What was stated before each experiment against what was measured: on the line both agree.",
+            coverage_chart(campaign),
         ),
     )

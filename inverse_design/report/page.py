@@ -1,4 +1,4 @@
-"""What a page says, and how it becomes one file: no script, nothing fetched, all names shown as they are."""
+"""What a page says, and how it becomes one file: nothing fetched, no script but ours, names shown as they are."""
 
 import base64
 import math
@@ -10,13 +10,18 @@ import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from inverse_design.plot.charts import Chart
+from inverse_design.report.library import Library, library
 from inverse_design.spreadsheets import csv_text
 from surrogates.errors import printable
 from surrogates.whole_file import write_whole
 
 _MOST_ROWS = 200  # of a table that is shown; the download has more
-_MOST_BYTES = 600_000  # of a download
+_MOST_BYTES = 300_000  # of a download
+_MOST_PAGE = 3_000_000  # bytes of a page with interactive figures; a larger one has still figures only
+_SHORT, _SENTENCE = 24, 60  # characters of a cell: up to which it stays on a line, and up to which it is a name
 GLOSSARY = {
     "aligned readouts": "the measured variables that both the target and the screen have; only these are compared",
     "candidate": "a perturbation that may be proposed: allowed, and not measured yet",
@@ -39,6 +44,8 @@ class Drawing:
 
     svg: str  # by :func:`inverse_design.plot.svg_of`, which escapes what it writes
     caption: str
+    chart: Chart | None = None  # the same for plotly.js, where the page is shown by what runs scripts
+    hero: bool = False  # as wide as the page
 
     @property
     def markup(self) -> Markup:
@@ -77,16 +84,33 @@ class PageTable:
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    kinds: tuple[str, ...]  # of the columns: ``n`` for numbers, ``short``, ``name`` or ``long`` for texts
     more: int = 0  # rows that are not shown
     marked: frozenset[int] = frozenset()  # rows that stand out less
+    best: int | None = None  # the row that stands out
 
     @classmethod
-    def of(cls, table: pd.DataFrame, *, marked: Sequence[int] = ()) -> "PageTable":
+    def of(cls, table: pd.DataFrame, *, marked: Sequence[int] = (), best: int | None = None) -> "PageTable":
         """Write a table."""
         shown = table.head(_MOST_ROWS)
         rows = tuple(tuple(map(in_text, row)) for row in shown.itertuples(index=False, name=None))
         columns = tuple(str(name).replace("_", " ") for name in table.columns)
-        return cls(columns, rows, len(table) - len(shown), frozenset(marked))
+        longest = [max((len(row[at]) for row in rows), default=0) for at in range(len(columns))]
+        kinds = tuple(
+            "n" if is_numeric_dtype(kind) and not is_bool_dtype(kind)
+            else "short" if length <= _SHORT else "name" if length <= _SENTENCE else "long"
+            for kind, length in zip(shown.dtypes, longest, strict=True)
+        )  # fmt: skip
+        return cls(columns, rows, kinds, len(table) - len(shown), frozenset(marked), best)
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that the verdict rests on."""
+
+    name: str
+    value: str
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,11 @@ class Section:
     attachments: tuple[Attachment, ...] = ()
     folded: str = ""  # a long text that is shown when it is asked for
 
+    @property
+    def for_screen(self) -> bool:
+        """Whether nothing of it could be printed."""
+        return not (self.lines or self.facts or self.table or self.drawings)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -110,14 +139,30 @@ class Page:
     verdict: str  # one plain sentence
     warnings: tuple[str, ...]
     sections: tuple[Section, ...]
+    numbers: tuple[Number, ...] = ()
 
     def html(self) -> str:
-        """Write the page."""
+        """Write the page, with interactive figures if there is room for them."""
+        charts = any(drawing.chart for part in self.sections for drawing in part.drawings)
+        text = self._written(library() if charts else None)
+        return text if len(text.encode()) <= _MOST_PAGE or not charts else self._written(None)
+
+    def _written(self, scripts: Library | None) -> str:
         templates = Environment(
             loader=PackageLoader("inverse_design.report", "templates"), autoescape=True, undefined=StrictUndefined
         )
-        templates.filters["shown"] = printable
-        return templates.get_template("page.html").render(page=self, glossary=GLOSSARY)
+        templates.filters |= {"shown": printable, "anchor": _anchor, "word": _word}
+        templates.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+        return templates.get_template("page.html").render(page=self, glossary=GLOSSARY, library=scripts)
+
+
+def _anchor(word: str) -> str:
+    return word.replace(" ", "-")
+
+
+def _word(column: str) -> str:
+    """Find the word of the glossary that explains a column."""
+    return next((_anchor(word) for word in GLOSSARY if word in column), "")
 
 
 def write_page(page: Page, path: str | Path) -> Path:
@@ -134,10 +179,3 @@ def in_text(value: object) -> str:
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def share(value: float) -> str:
-    """Write a probability."""
-    if math.isnan(value):
-        return "-"
-    return ">99.9 %" if value > 0.999 else "<0.1 %" if value < 0.001 else f"{100 * value:.3g} %"

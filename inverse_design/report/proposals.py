@@ -1,21 +1,26 @@
 """The page about a proposal: its verdict, its candidates with reasons, and why to believe it."""
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 
 import pandas as pd
 
-from inverse_design.plot.candidates import candidate_map, held_out, hover_titles, pair_distances, ranking, readouts
+from inverse_design.plot.candidates import held_out, hover_titles, in_percent, pair_distances, ranking
+from inverse_design.plot.charts import plane_chart, ranking_chart, readouts_chart
+from inverse_design.plot.effects import draw_plane, readouts
+from inverse_design.plot.predicted import compared, plane_of
 from inverse_design.plot.style import figure_of, svg_of
 from inverse_design.problem.explanation import Contribution, Explanation
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.proposal import Proposal
-from inverse_design.report.page import Attachment, Drawing, Page, PageTable, Section, share
+from inverse_design.report.page import Attachment, Drawing, Number, Page, PageTable, Section
 from inverse_design.search.topk import certificate_line
 
 _LISTED = 4  # readouts named of each kind
+_REASONED = 100  # candidates whose reasons can be downloaded
 _UNIT = "readouts with their effects in standard deviations of the prediction error"
 
 
@@ -49,11 +54,45 @@ def proposal_page(
     if provenance:
         sections.append(Section("Provenance", folded=json.dumps(provenance, indent=1, default=str)))
     title = f"Which perturbation reaches {proposal.target.name}?"
-    return Page(title, proposal.verdict, warnings, tuple(each for each in sections if _says_something(each)))
+    said = tuple(each for each in sections if _says_something(each))
+    return Page(title, proposal.verdict, warnings, said, _numbers(proposal))
 
 
 def _says_something(part: Section) -> bool:
     return bool(part.lines or part.facts or part.table or part.drawings or part.attachments or part.folded)
+
+
+def _numbers(proposal: Proposal) -> tuple[Number, ...]:
+    """Take what the verdict rests on, how sure it is first."""
+    best, at, bounded = proposal.table.iloc[0], proposal.baselines, _bounded(proposal)
+    chance, interval = float(best["probability"]), _span(best["lower"], best["upper"])
+    made = "made this state" if proposal.turns is None else "made this state, if a candidate did"
+    found = [
+        *([] if math.isnan(chance) else [Number("probability of the first", in_percent(chance), made)]),
+        Number(
+            f"expected {bounded}",
+            f"{best[bounded]:.3g}",
+            "" if interval == "-" else f"{100 * proposal.level:.3g} % interval: {interval}",
+        ),
+        Number("doing nothing", f"{at.nothing:.3g}"),
+        Number("best measured", f"{at.best:.3g}", at.best_label),
+    ]
+    if proposal.replicates is not None:
+        found.append(Number("replicates differ by", f"{proposal.replicates:.3g}"))
+    return tuple(found)
+
+
+def _bounded(proposal: Proposal) -> str:
+    return DISTANCE if DISTANCE in proposal.table else "utility"
+
+
+def _span(low: float, high: float) -> str:
+    return "-" if math.isnan(low) else f"{_digits(low)} to {_digits(high)}"
+
+
+def _digits(value: float) -> str:
+    """Write three digits, also where the last ones are zero."""
+    return f"{value:.3g}" if value == 0 or abs(value) >= 100 else f"{value:#.3g}"
 
 
 def _known(proposal: Proposal) -> dict[str, str]:
@@ -66,22 +105,20 @@ def _known(proposal: Proposal) -> dict[str, str]:
 
 
 def _candidates(proposal: Proposal) -> PageTable:
-    table, bounded = proposal.table, DISTANCE if DISTANCE in proposal.table else "utility"
+    table, bounded = proposal.table, _bounded(proposal)
     shown = pd.DataFrame({
         "rank": table["rank"],
         "perturbation": table["perturbation"],
-        "made this state": [share(float(each)) for each in table["probability"]],
-        bounded: table[bounded],
-        f"{100 * proposal.level:.3g} % interval": [
-            "-" if low != low else f"{low:.4g} to {high:.4g}"  # noqa: PLR0124 - NaN
-            for low, high in zip(table["lower"], table["upper"], strict=True)
-        ],
+        "probability": [in_percent(each) for each in table["probability"]],
+        bounded: list(map(_digits, table[bounded])),
+        f"{100 * proposal.level:.3g} % interval": list(map(_span, table["lower"], table["upper"])),
         "beats doing nothing": table["beats_nothing"].astype(bool),
         **({"in the set": table["in_set"]} if "in_set" in table else {}),
         "nearest measured": table["nearest_measured"],
         "why": [_why(each) for each in proposal.explanations],
     })  # fmt: skip
-    return PageTable.of(shown, marked=[row for row, better in enumerate(table["beats_nothing"]) if not better])
+    losing = [row for row, better in enumerate(table["beats_nothing"]) if not better]
+    return PageTable.of(shown, marked=losing, best=None if 0 in losing else 0)
 
 
 def _why(found: Explanation) -> str:
@@ -107,26 +144,31 @@ def _first(proposal: Proposal) -> dict[str, str]:
 
 
 def _hero(proposal: Proposal, truth: str) -> tuple[Drawing, ...]:
-    svg = svg_of(figure_of(ranking(proposal, truth=truth)), name="ranking", titles=hover_titles(proposal))
+    axes = ranking(proposal, truth=truth, width=11.0)
+    svg = svg_of(figure_of(axes), name="ranking", titles=hover_titles(proposal))
     said = (
         f"What a new measurement of each candidate is expected to show, its {100 * proposal.level:.3g} % interval,"
         " and how probable it is that the candidate made this state. Filled: in the set; rings: outside of it."
     )
-    return (Drawing(svg, said),)
+    return (Drawing(svg, said, ranking_chart(proposal, truth=truth), hero=True),)
 
 
 def _comparisons(proposal: Proposal) -> tuple[Drawing, ...]:
     if not isinstance(proposal.target, ProfileTarget):
         return ()
-    titles = hover_titles(proposal)
+    plane = plane_of(proposal)
+    compare = compared(proposal, "readouts", rank=1, named=6, measured=None)
     found = [
         Drawing(
             svg_of(figure_of(readouts(proposal)), name="readouts"),
-            "Predicted against wanted effects, readout by readout: on the line the state is reached.",
+            "Predicted against wanted effects, readout by readout: on the line the state is reached. Circles:"
+            " brought nearer; squares: moved away.",
+            readouts_chart(compare),
         ),
         Drawing(
-            svg_of(figure_of(candidate_map(proposal)), name="map", titles=titles),
+            svg_of(figure_of(draw_plane(plane)), name="map", titles=hover_titles(proposal)),
             "Where candidates take the cells: the two directions along which predicted effects differ most.",
+            plane_chart(plane, proposal),
         ),
     ]
     if max(proposal.space.orders) >= 2 and 2 in proposal.space.orders:
@@ -161,8 +203,8 @@ def _files(proposal: Proposal) -> tuple[Attachment, ...]:
     why = [
         {"perturbation": name, **asdict(each), "spread": unsure}
         for name, each, unsure in zip(proposal.table["perturbation"], proposal.explanations, spread, strict=True)
-    ][:100]
+    ][:_REASONED]
     return (
         Attachment.of_table("candidates.csv", proposal.table),
-        Attachment("reasons.json", "application/json", json.dumps(why, indent=1)),
+        Attachment("reasons.json", "application/json", json.dumps(why)),
     )

@@ -19,8 +19,10 @@ def test_the_held_out_double_is_found(
     real_data: Callable[[str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     real_data("norman2019_expr")
-    place = tmp_path / "candidates.csv"
-    assert command(*WORDS, "--top", 10, "-o", place) == 0
+    place, page = tmp_path / "candidates.csv", tmp_path / "candidates.html"
+    assert command(*WORDS, "--top", 10, "-o", place, "--report", page) == 0
+    assert page.stat().st_size <= 3_000_000
+    assert 'id="plotly"' in page.read_text()
     said = capsys.readouterr().out
     table = pd.read_csv(place)
     assert table["perturbation"][0] == "CEBPE+KLF1"
