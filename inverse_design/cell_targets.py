@@ -8,8 +8,7 @@ import torch
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
-from surrogates.data.io.annotated import AnnotatedMatrix
-from surrogates.data.io.batches import LEFT_OUT
+from surrogates.data.io.annotated import LEFT_OUT, AnnotatedMatrix
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, matrix, matrix_in_memory, readout_names

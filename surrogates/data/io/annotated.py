@@ -1,9 +1,14 @@
-"""AnnData by its parts, so that nothing has to import it to read one."""
+"""AnnData by its parts, so that nothing has to import it, or pandas, to read one."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import pandas as pd
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEFT_OUT = -1  # number of the condition, or of the batch, of a row that is not read
 
 
 @runtime_checkable

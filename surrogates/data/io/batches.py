@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int
 
+from surrogates.data.io.annotated import LEFT_OUT
 from surrogates.errors import some_of
 
-LEFT_OUT = -1
 _OF_BATCHES = re.compile(
     r".*(batch|donor|plate|replicate|lane|gem|library|sample|patient|pool|run|experiment|rep).*", re.IGNORECASE
 )

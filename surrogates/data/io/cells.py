@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from surrogates.data.io.batches import LEFT_OUT
+from surrogates.data.io.annotated import LEFT_OUT
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, positions

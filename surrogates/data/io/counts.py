@@ -7,8 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.batches import LEFT_OUT
+from surrogates.data.io.annotated import LEFT_OUT, CellMatrix
 from surrogates.data.io.design import Design
 from surrogates.data.io.notes import NOTE
 from surrogates.data.io.pseudobulk.normalised import LogNormalised, totals_of_cells

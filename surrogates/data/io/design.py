@@ -9,7 +9,8 @@ import pandas as pd
 from jaxtyping import Int
 
 from surrogates.data.columns import unit_of
-from surrogates.data.io.batches import LEFT_OUT, Assigned, Batches, batches_of, notes_on_batches, without_controls
+from surrogates.data.io.annotated import LEFT_OUT
+from surrogates.data.io.batches import Assigned, Batches, batches_of, notes_on_batches, without_controls
 from surrogates.data.io.dialects import Detection, Dialect, as_text, detect
 from surrogates.data.io.labels import NO_DOSE, NO_PARTNER, UNITS, dose_parts, without_call
 from surrogates.data.io.notes import NOTE, notes_on_columns, notes_on_names

@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float, Int
 
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
-from surrogates.data.io.batches import LEFT_OUT, Batches, surely_batches
+from surrogates.data.io.annotated import LEFT_OUT
+from surrogates.data.io.batches import Batches, surely_batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names

@@ -12,8 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from surrogates.data.io.annotated import AnnotatedMatrix, CellMatrix, Stored
-from surrogates.data.io.batches import LEFT_OUT
+from surrogates.data.io.annotated import LEFT_OUT, AnnotatedMatrix, CellMatrix, Stored
 from surrogates.data.io.counts import holds_counts, largest_of_no_logarithms, log_layers, size_notes
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect

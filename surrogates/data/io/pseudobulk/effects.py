@@ -1,6 +1,6 @@
 """Effects of conditions and their standard errors, from the sums over their cells and those of their controls."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -9,8 +9,8 @@ import psutil
 import torch
 from jaxtyping import Bool, Float, Int
 
-from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.batches import LEFT_OUT, Batches
+from surrogates.data.io.annotated import LEFT_OUT, CellMatrix
+from surrogates.data.io.batches import Batches
 from surrogates.data.io.design import Design
 from surrogates.data.io.pseudobulk.parts import VALUES
 from surrogates.data.io.pseudobulk.spread import HERE, Spread
@@ -20,7 +20,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import DataError, some_of
 
 FEWEST_CELLS = 2
-_AT_ONCE = 128  # conditions that are compared with their controls at a time
+_AT_ONCE = 2**15  # effects that are compared with their controls at a time: the cache of a processor holds them
 _OF_SUM = np.dtype(complex).itemsize
 
 
@@ -63,19 +63,21 @@ def effects_of_cells(
     treated = np.flatnonzero(enough & ~is_control)
     size = f"effects of {len(treated):,} conditions on {len(wanted):,} readouts, with their standard errors,"
     refuse_beyond_memory(size, 2 * 8 * len(treated) * len(wanted))
-    effects, errors = np.empty((2, len(treated), len(wanted)))
     groups = max(len(design), 0 if design.batches is None else len(design.batches))
-    for shard in _shards(len(wanted), groups, spread):
+    shards = list(_shards(len(wanted), groups, spread))
+    found = np.empty((len(treated), 2, len(wanted)) if len(shards) != 1 else 0)
+    for shard in shards:
         summed = _Summed(matrix, design, control, wanted[shard], most, spread)
-        compared = (
-            _pooled(summed, treated)
-            if design.batches is None
-            else _within_batches(summed, treated, design.batches)
-        )
-        for rows, (effect, variance) in compared:
-            effects[rows, shard] = effect
-            np.sqrt(variance, out=errors[rows, shard])
-    return CellEffects(treated, effects, errors, enough, len(kept))
+        sums, beside = _pooled(summed) if design.batches is None else _within_batches(summed, design.batches)
+        if len(shards) == 1:  # take the place of the sums: those of a condition are read before it is written
+            found = sums.sums.view(float).reshape(len(design), 2, -1)[: len(treated)]
+        at_once = max(1, _AT_ONCE // (shard.stop - shard.start))
+        for first in range(0, len(treated), at_once):
+            rows = slice(first, first + at_once)
+            here, (mean, variance) = sums.of(treated[rows]), beside(treated[rows])
+            found[rows, 0, shard] = here.mean - mean
+            np.sqrt(here.mean_variance + variance, out=found[rows, 1, shard])
+    return CellEffects(treated, found[:, 0], found[:, 1], enough, len(kept))
 
 
 def _shards(readouts: int, groups: int, spread: Spread) -> Iterator[slice]:
@@ -104,21 +106,20 @@ class _Summed:
         )
 
 
-_Compared: TypeAlias = Iterator[tuple[slice, tuple[Float[np.ndarray, "m w"], Float[np.ndarray, "m w"]]]]
+# Of some conditions: what is subtracted from their means, and added to the squared errors of these.
+_Beside: TypeAlias = Callable[[Int[np.ndarray, "m"]], tuple[Float[np.ndarray, "..."], Float[np.ndarray, "m w"]]]
 
 
-def _pooled(cells: _Summed, treated: Int[np.ndarray, "n"]) -> _Compared:
-    """Give effects and their squared errors, some conditions at a time."""
+def _pooled(cells: _Summed) -> tuple[Moments, _Beside]:
+    """Compare with all control cells of the context."""
     sums = cells.by(cells.design.codes, len(cells.design))
     controls, number = np.unique(cells.control, return_inverse=True)
-    beside = sums.of(controls)
-    mean, variance = beside.mean, beside.mean_variance
-    for rows in _in_blocks(len(treated)):
-        here, against = sums.of(treated[rows]), number[treated[rows]]
-        yield rows, (here.mean - mean[against], here.mean_variance + variance[against])
+    of_controls = sums.of(controls)
+    mean, variance = of_controls.mean, of_controls.mean_variance
+    return sums, lambda some: (mean[number[some]], variance[number[some]])
 
 
-def _within_batches(cells: _Summed, treated: Int[np.ndarray, "n"], batches: Batches) -> _Compared:
+def _within_batches(cells: _Summed, batches: Batches) -> tuple[Moments, _Beside]:
     """Compare each cell with the mean of the control cells of its batch, and average over those of a condition.
 
     Batches thus weigh as the cells of the condition lie in them. With ``s^2`` the variance of these differences,
@@ -140,9 +141,7 @@ def _within_batches(cells: _Summed, treated: Int[np.ndarray, "n"], batches: Batc
     names = sorted(set(design.contexts))
     noise = np.stack([_noise(batches, beside.count, about_means, context) for context in names])
     context = np.array([names.index(each) for each in design.contexts])
-    for rows in _in_blocks(len(treated)):
-        some, of = sums.of(treated[rows]), treated[rows]
-        yield rows, (some.mean, some.mean_variance + weight[of, None] * noise[context[of]])
+    return sums, lambda some: (np.zeros(1), weight[some, None] * noise[context[some]])
 
 
 def _noise(
@@ -158,11 +157,6 @@ def _noise(
         )
     noise: np.ndarray = squares[inside].sum(axis=0) / free
     return noise
-
-
-def _in_blocks(number: int) -> Iterator[slice]:
-    for first in range(0, number, _AT_ONCE):
-        yield slice(first, min(first + _AT_ONCE, number))
 
 
 def screen_of_cells(

@@ -22,6 +22,7 @@ from surrogates.whole_file import Fingerprint
 
 VALUES = 2**21  # that are held in memory at a time
 _LEAST_PART = 2**23  # values that are worth a part of their own
+_PARTS = 32  # of one matrix at most: each is opened anew, which takes the longer the more rows there are
 _WORTH = 2  # values that are read for each sum that a part makes: to add the sums takes a tenth of the time
 _UNKNOWN = 2**11  # values of a row, where nothing says how many are stored
 
@@ -110,7 +111,8 @@ def by_columns(cells: object) -> bool:
 
 def parts_of(cells: CellMatrix, sums: int) -> list[tuple[int, int]]:
     """Divide rows, or columns if these lie together, into parts that are worth the sums that each makes."""
-    return cuts(starts_of(cells), max(_LEAST_PART, _WORTH * sums), grain=_grain(cells))
+    starts = starts_of(cells)
+    return cuts(starts, max(_LEAST_PART, _WORTH * sums, int(starts[-1]) // _PARTS), grain=_grain(cells))
 
 
 def blocks_of(cells: CellMatrix, part: tuple[int, int], most: int) -> Iterator[tuple[int, int]]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from importlib.metadata import version
+from itertools import starmap
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -77,11 +78,12 @@ class Spread:
                 else self.kept / f"{_identity(work, task)}.npy"
                 for number, (task, place) in enumerate(zip(moved, places, strict=True))
             ]
+            finish = partial(_finish, work, lasting=self.kept is not None)
             results: Iterator[Any]
             if alone:
-                results = (_finish(work, task, path) for task, path in zip(tasks, paths, strict=True))
+                results = starmap(finish, zip(tasks, paths, strict=True))
             else:
-                calls = [partial(_finish, work, task, path) for task, path in zip(moved, paths, strict=True)]
+                calls = [partial(finish, task, path) for task, path in zip(moved, paths, strict=True)]
                 pool = (partial(fresh_processes, self.workers), self.workers)
                 start, width = pool if self.scheduler is None else stack.enter_context(_cluster(self.scheduler))
                 results = _in_turn(start, width, calls)
@@ -97,17 +99,20 @@ class Spread:
 HERE = Spread()
 
 
-def _finish(work: Callable[[Any], np.ndarray], task: PartOfCells, path: Path | None) -> np.ndarray | None:
-    """Do a task, unless its result is there; leave the result in a file if one is named."""
+def _finish(
+    work: Callable[[Any], np.ndarray], task: PartOfCells, path: Path | None, *, lasting: bool
+) -> np.ndarray | None:
+    """Do a task and leave its result in a file, if one is named; one that lasts is checked, and not made again."""
     if path is None:
         return work(task)
-    if not _is_whole(path):
+    if not (lasting and _is_whole(path)):
         found = np.ascontiguousarray(work(task))
         part = path.with_suffix(f".{secrets.token_hex(4)}.part")
         try:
             with part.open("xb") as stream:
                 np.save(stream, found, allow_pickle=False)
-                stream.write(hashlib.sha256(found.data).digest())
+                if lasting:
+                    stream.write(hashlib.sha256(found.data).digest())
             part.replace(path)  # a reader sees all of it, or the checksum says that it does not
         finally:
             part.unlink(missing_ok=True)

@@ -8,8 +8,7 @@ import numpy as np
 import scipy
 from jaxtyping import Complex, Float, Int
 
-from surrogates.data.io.annotated import CellMatrix
-from surrogates.data.io.batches import LEFT_OUT
+from surrogates.data.io.annotated import LEFT_OUT, CellMatrix
 from surrogates.data.io.pseudobulk.normalised import LogNormalised, log_normalised
 from surrogates.data.io.pseudobulk.parts import (
     VALUES,
@@ -54,14 +53,14 @@ class Moments:
     @property
     def squares(self) -> Float[np.ndarray, "c g"]:
         """Sum of squares about the mean."""
-        about_mean: np.ndarray = np.maximum(self.square - self.total**2 / self.count[:, None], 0.0)
+        about_mean: np.ndarray = np.maximum(self.square - self.total * self.mean, 0.0)
         return about_mean
 
     @property
     def mean_variance(self) -> Float[np.ndarray, "c g"]:
         """Squared standard error of the mean, from the sample variance."""
         count = self.count[:, None]
-        squared_error: np.ndarray = self.squares / (count - 1) / count
+        squared_error: np.ndarray = self.squares / ((count - 1) * count)
         return squared_error
 
     def of(self, conditions: Int[np.ndarray, "n"]) -> "Moments":

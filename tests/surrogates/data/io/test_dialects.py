@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.perturbations import libraries
 
-from surrogates.data.io.design import LEFT_OUT, Design, design_of
+from surrogates.data.io.annotated import LEFT_OUT
+from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, detect
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -142,6 +144,17 @@ def test_cuts_cover_all_lines_in_order(grain: int) -> None:
     found = cuts(starts, 10, grain=grain)
     assert [line for first, last in found for line in range(first, last)] == list(range(len(starts) - 1))
     assert all(starts[last] - starts[first] <= 10 or last - first <= grain for first, last in found)
+
+
+def test_parts_grow_with_a_matrix_as_each_is_opened_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "_LEAST_PART", 10)
+    sizes = {rows: parts.parts_of(sparse.csr_array(np.ones((rows, 2))), sums=0) for rows in (30, 100_000)}
+    assert [len(found) for found in sizes.values()] == [6, 32]
+
+
+def test_workers_load_neither_torch_nor_pandas() -> None:
+    code = f"import {sum_cells.__module__}, sys; sys.exit(' '.join({{'torch', 'pandas'}} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)  # noqa: S603 - our own words
 
 
 def test_chunks_of_a_dense_matrix_are_read_once(tmp_path: Path) -> None:
