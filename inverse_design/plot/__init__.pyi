@@ -5,6 +5,8 @@ from .candidates import pair_distances as pair_distances
 from .candidates import ranking as ranking
 from .cards import calibration_figure as calibration_figure
 from .cards import curves_figure as curves_figure
+from .cards import reliability_curve as reliability_curve
+from .cards import replay_curves as replay_curves
 from .cards import scorecard_figure as scorecard_figure
 from .effects import candidate_map as candidate_map
 from .effects import readouts as readouts

@@ -18,7 +18,7 @@ from inverse_design.plot.predicted import batch_of, effects_of, state_of
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, figure_of, interval, new_axes, themed
 from inverse_design.problem.likelihood import Baselines
 from inverse_design.problem.objective import DISTANCE
-from inverse_design.problem.target import AlignedProfile
+from inverse_design.problem.target import AlignedProfile, ProfileTarget
 from inverse_design.proposal import Proposal
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError, printable
@@ -61,11 +61,18 @@ def ranking(
         axes.set_ylim(len(names) - 0.4, -0.6)
         axes.grid(visible=False, axis="y")
         better = "smaller" if bounded == DISTANCE else "larger"
-        axes.set_xlabel(f"{bounded} ({better} is better); line: {100 * proposal.level:.3g} % interval")
+        axes.set_xlabel(f"{_measure(proposal)} ({better} is better); line: {100 * proposal.level:.3g} % interval")
         _probabilities(axes, table["probability"].to_numpy(float), names)
         if ax is None:  # the room for what is inset is right from the second drawing on
             figure_of(axes).draw_without_rendering()
     return axes
+
+
+def _measure(proposal: Proposal) -> str:
+    """Name what is drawn, with how many readouts it is over."""
+    if DISTANCE not in proposal.table or not isinstance(proposal.target, ProfileTarget):
+        return "utility"
+    return f"distance over {len(state_of(proposal, 'ranking').columns):,} readouts"
 
 
 def _references(axes: Axes, known: Baselines) -> None:
@@ -76,7 +83,7 @@ def _references(axes: Axes, known: Baselines) -> None:
         axes.axvline(value, color=colour, linewidth=1, linestyle=style)
         axes.annotate(
             name, (value, 1), (0, 3), xycoords=("data", "axes fraction"), textcoords="offset points",
-            ha="right" if place < len(found) - 1 else "left", va="bottom", fontsize=7, color=colour,
+            ha="right" if place < len(found) - 1 else "left", va="bottom", fontsize=7, color=INK,
         )  # fmt: skip
 
 

@@ -8,11 +8,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from inverse_design.plot.style import BLUE, INK, LINES, ORANGE, interval, name_lines, themed, titled, upright
+from inverse_design.plot.style import (
+    BLUE,
+    INK,
+    LINES,
+    ORANGE,
+    interval,
+    name_lines,
+    new_axes,
+    themed,
+    titled,
+    upright,
+)
 from inverse_design.validate.forward import RATIO, verdict
 from inverse_design.validate.judged import Bin
-from inverse_design.validate.replay import FOUND
-from surrogates.errors import printable
+from inverse_design.validate.replay import FOUND, REGRET
+from surrogates.errors import DataError, printable
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.metrics import exact_binomial_interval
 
@@ -23,6 +34,7 @@ _SIDE = 2.5  # inches of a panel
 _BAND = "#C8DCEB"
 _SHIFT = 0.008  # so that two marks of one level do not hide each other
 _COVERAGE, _STATED = "coverage_", "posterior_coverage_"
+_CURVES = {FOUND: "share of the best that was found", REGRET: "utility below the best of all"}
 
 
 def scorecard_figure(rows: Sequence[Row], *, title: str) -> Figure:
@@ -59,25 +71,47 @@ def scorecard_figure(rows: Sequence[Row], *, title: str) -> Figure:
 
 def curves_figure(rows: Sequence[Row], *, title: str) -> Figure:
     """Draw which share of the best was found after each round, one line for each policy."""
-    found = [row for row in rows if row.metric == FOUND]
-    curves = {name: [row for row in found if row.model == name] for name in dict.fromkeys(r.model for r in found)}
     with themed():
         figure = titled(_WIDTH, 4.2, title)
-        axes = figure.subplots()
-        axes.set_ylim(-0.02, 1.02)
+        replay_curves(rows, ax=figure.subplots())
+    return figure
+
+
+def replay_curves(rows: Sequence[Row], *, metric: str = FOUND, ax: Axes | None = None) -> Axes:
+    """Draw what each policy of a replay had reached after each round.
+
+    Args:
+        rows: What :func:`inverse_design.validate.replay.replay_rows` found.
+        metric: ``found``, the share of the best candidates that were measured, or ``regret``, how far the best
+            measured utility is below the best of all.
+        ax: Where to draw; by default in a new figure.
+
+    Raises:
+        DataError: If the rows have no such curve.
+    """
+    found = [row for row in rows if row.metric == metric and row.variant.startswith("round ")]
+    if metric not in _CURVES or not found:
+        raise DataError(f"there is no curve {metric!r:.80} among the rows; curves are {', '.join(_CURVES)}")
+    curves = {name: [row for row in found if row.model == name] for name in dict.fromkeys(r.model for r in found)}
+    with themed():
+        axes = ax or new_axes(_WIDTH, 4.2)
         ends = {}
         for number, (name, curve) in enumerate(curves.items()):
             colour = LINES[number % len(LINES)]
             axes.plot([row.value for row in curve], color=colour, linewidth=1.5)
             upright(axes, range(len(curve)), curve, colour=colour)
             ends[name] = (curve[-1].value, colour)
-        rounds = max(map(len, curves.values()), default=1)
+        if metric == FOUND:
+            axes.set_ylim(-0.02, 1.02)
+        else:
+            axes.set_ylim(bottom=0)
+        rounds = max(map(len, curves.values()))
         axes.set_xlim(-0.1, rounds - 0.9)
         axes.set_xticks(range(rounds))
         axes.set_xlabel("round (0: random start)")
-        axes.set_title("share found: mean over seeds; bars: 95 % interval over seeds and genes")
+        axes.set_title(f"{_CURVES[metric]}: mean over {found[0].n} seeds; bars: 95 % interval")
         name_lines(axes, ends)
-    return figure
+    return axes
 
 
 def _within(ratio: float) -> float:
@@ -115,7 +149,8 @@ def calibration_figure(rows: Sequence[Row], bins: Mapping[str, Sequence[Bin]], *
             _coverage(grid[0, number], novelty, own, lowest=_floor(shown))
             _transform(grid[1, number], own)
         for number, (name, found) in enumerate(bins.items()):
-            _reliability(grid[2, number], name, found)
+            heading = f"reliability of the first candidate\nshare that came true, {name.replace('_', ' ')}"
+            reliability_curve(found, title=heading, ax=grid[2, number]).set_ylabel("")
         marks = [
             Line2D([], [], color=BLUE, marker="o", label="conformal intervals"),
             Line2D([], [], color=ORANGE, marker="s", label="the posterior's own"),
@@ -163,14 +198,25 @@ def _transform(axes: Axes, rows: Mapping[str, Row]) -> None:
     axes.set_xlabel("posterior probability of\nthe measured value")
 
 
-def _reliability(axes: Axes, variant: str, bins: Sequence[Bin]) -> None:
-    heading = f"reliability of the first candidate\nshare that came true, {variant.replace('_', ' ')}"
-    _square(axes, heading, "stated probability")
-    for each in bins:
-        low, high = exact_binomial_interval(round(each.found * each.n), each.n)
-        axes.plot((each.stated, each.stated), (low, high), color=BLUE, linewidth=1.5, solid_capstyle="butt")
-        axes.plot([each.stated], [each.found], "o", color=BLUE, markersize=4.5)
-        axes.annotate(str(each.n), (each.stated, each.found), (4, -10), textcoords="offset points", fontsize=7)
+def reliability_curve(bins: Sequence[Bin], *, title: str = "", ax: Axes | None = None) -> Axes:
+    """Draw how often statements came true that were made with each probability.
+
+    Args:
+        bins: What :func:`inverse_design.validate.judged.reliability` found.
+        title: What the statements were about.
+        ax: Where to draw; by default in a new figure.
+    """
+    with themed():
+        axes = ax or new_axes(3.4, 3.4)
+        n = sum(each.n for each in bins)
+        _square(axes, title or f"n = {n}", "stated probability")
+        axes.set_ylabel("share that came true; line: 95 % interval")
+        for each in bins:
+            low, high = exact_binomial_interval(round(each.found * each.n), each.n)
+            axes.plot((each.stated, each.stated), (low, high), color=BLUE, linewidth=1.5, solid_capstyle="butt")
+            axes.plot([each.stated], [each.found], "o", color=BLUE, markersize=4.5)
+            axes.annotate(str(each.n), (each.stated, each.found), (4, -10), textcoords="offset points", fontsize=7)
+    return axes
 
 
 def _square(axes: Axes, heading: str, across: str, *, lowest: float = 0.0) -> None:

@@ -1,10 +1,9 @@
 """Figures of predicted effects: one candidate readout by readout, and all candidates in a plane."""
 
-from collections.abc import Mapping
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 from scipy.stats import norm
 
 from inverse_design.plot.predicted import Compared, Numbers, Plane, compared, plane_of
@@ -13,7 +12,7 @@ from inverse_design.proposal import Proposal
 from surrogates.errors import printable
 
 _MANY = 1000  # marks that are drawn as an image
-_LINE, _APART = 8.0, 45.0  # points: height of a name, and its usual width
+_LINE, _LETTER, _BESIDE = 8.0, 5.0, 6.0  # points: height of a name, width of a letter, and how far off it begins
 
 
 def readouts(
@@ -85,45 +84,29 @@ def volcano(proposal: Proposal, *, rank: int = 1, named: int = 6, ax: Axes | Non
 
 
 def _mark(axes: Axes, found: Compared, across: Numbers, up: Numbers) -> None:
-    """Mark and name the readouts that a candidate fixes and breaks."""
-    points: dict[str, tuple[float, float, str]] = {}
+    """Mark and name the readouts that a candidate fixes, names to the right, and breaks, names to the left."""
+    points: list[tuple[str, float, float, str]] = []
     for rows, colour, sign in ((found.fixes, BLUE, "o"), (found.breaks, ORANGE, "s")):
         for at in (row for row in rows if np.isfinite(up[row])):
             axes.plot([across[at]], [up[at]], sign, color=colour, markersize=5, gid=f"readout-{at}")
-            points[found.names[at]] = (float(across[at]), float(up[at]), colour)
-    _name_points(axes, points)
-
-
-def _name_points(axes: Axes, points: Mapping[str, tuple[float, float, str]]) -> None:
-    """Write a name beside each point, above or below those that stand there already."""
-    taken: list[tuple[float, float]] = []
-    for name, (x, y, colour) in points.items():
-        left, base = map(float, axes.transData.transform((x, y)))
-        unit = float(figure_of(axes).dpi) / 72
-        tries = (sign * (3 + _LINE * step) for step in range(len(points) + 1) for sign in (1, -1))
-        free = next(
-            each
-            for each in tries
-            if all(
-                abs(base + each * unit - other) >= _LINE * unit or abs(left - at) > _APART * unit
-                for at, other in taken
-            )
-        )
-        taken.append((left, base + free * unit))
-        arrow = (
-            {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
-            if abs(free) > _LINE
-            else None
-        )
+            points.append((printable(found.names[at]), float(across[at]), float(up[at]), colour))
+    figure_of(axes).draw_without_rendering()  # names are placed where the marks will be
+    unit, taken = float(figure_of(axes).dpi) / 72, list[Bbox]()
+    for name, x, y, colour in points:
+        right = colour == BLUE
+        left, base = map(float, axes.transData.transform((x, y)) / unit)
+        wide = _LETTER * len(name)
+        start = left + _BESIDE if right else left - _BESIDE - wide
+        tries = (sign * _LINE * step / 2 for step in range(2 * len(points) + 1) for sign in (1, -1))
+        boxes = ((up, Bbox.from_bounds(start, base + up - _LINE / 2, wide, _LINE)) for up in tries)
+        free, box = next(each for each in boxes if not any(each[1].overlaps(other) for other in taken))
+        taken.append(box)
+        arrow = {"arrowstyle": "-", "color": colour, "linewidth": 0.5, "shrinkA": 0, "shrinkB": 2}
+        place = (_BESIDE if right else -_BESIDE, free)
         axes.annotate(
-            printable(name),
-            (x, y),
-            (6, free),
-            textcoords="offset points",
-            fontsize=7,
-            color=colour,
-            arrowprops=arrow,
-        )
+            name, (x, y), place, textcoords="offset points", fontsize=7, color=colour, va="center",
+            ha="left" if right else "right", arrowprops=arrow if abs(free) > _LINE else None,
+        )  # fmt: skip
 
 
 def candidate_map(proposal: Proposal, *, named: int = 5, ax: Axes | None = None) -> Axes:
