@@ -3,18 +3,20 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from functools import cached_property
 
 import pandas as pd
 
 from inverse_design.errors import LibraryError
 from surrogates.data.io.dialects import as_text
+from surrogates.data.io.labels import control_family
 from surrogates.data.names import name_of
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, listed, nearest_hint, shown, some_of
 
 REAGENT_COLUMNS = ("gene", "reagent", "sequence", "catalogue", "experiments", "wells")
+_PLACES = ("source_plate", "source_well", "labware", "slot")  # where a reagent is, if the library says
 _SHOWN, _LONGEST = 5, 10_000
 # Names in use for the columns, folded as by _folded, the plainest first.
 _NAMES: Mapping[str, tuple[str, ...]] = {
@@ -29,6 +31,13 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
         "sku",
     ),
 }  # fmt: skip
+# Libraries have many columns of plates and wells: the first name that is there is taken.
+_PLACE_NAMES: Mapping[str, tuple[str, ...]] = {
+    "source_plate": ("sourceplate", "sourceplatename", "plate", "platename"),
+    "source_well": ("sourcewell", "well", "wellposition"),
+    "labware": ("labware", "sourcelabware"),
+    "slot": ("slot", "sourceslot"),
+}
 
 
 @dataclass(frozen=True)
@@ -39,6 +48,10 @@ class Reagent:
     reagent: str  # its name in the library
     sequence: str = ""  # of a guide or siRNA, or the structure of a compound; empty if the library does not say
     catalogue: str = ""  # number by which it is ordered; empty if the library does not say
+    source_plate: str = ""  # the plate that it is in; empty if the library does not say, as all below
+    source_well: str = ""  # its well there
+    labware: str = ""  # what that plate is called in the Labware Library of Opentrons
+    slot: str = ""  # where that plate stands on the deck
 
 
 @dataclass(frozen=True)
@@ -72,6 +85,7 @@ class ReagentLibrary:
                 raise LibraryError(
                     f"the library has no column of {what}s among {listed(table)}; call it {shown(what)}"
                 )
+        found |= {what: _place_column(table, what) for what in _PLACES}
         texts = {what: _printable(table[name], what) for what, name in found.items() if name is not None}
         rows = zip(*texts.values(), strict=True)
         return cls(tuple(Reagent(**dict(zip(texts, row, strict=True))) for row in rows))
@@ -83,6 +97,11 @@ class ReagentLibrary:
         for each in self.reagents:
             found.setdefault(each.gene, []).append(each)
         return {gene: tuple(reagents) for gene, reagents in found.items()}
+
+    @cached_property
+    def controls(self) -> tuple[Reagent, ...]:
+        """The reagents that control wells get: those of a gene that is called like a control."""
+        return tuple(each for each in self.reagents if control_family(each.gene))
 
     def missing(self, genes: Iterable[str]) -> tuple[str, ...]:
         """List what the library has no reagent for."""
@@ -103,11 +122,12 @@ class ReagentLibrary:
         self.require(perturbations)
         uses = Counter(target for one in perturbations for target in one.targets)
         rows = [
-            [getattr(each, one.name) for one in fields(Reagent)] + [uses[gene], uses[gene] * replicates]
+            {**asdict(each), "experiments": uses[gene], "wells": uses[gene] * replicates}
             for gene in sorted(uses)
             for each in self.by_gene[gene]
         ]
-        return pd.DataFrame(rows, columns=list(REAGENT_COLUMNS))
+        table = pd.DataFrame(rows, columns=[*REAGENT_COLUMNS, *_PLACES])
+        return table.drop(columns=[name for name in _PLACES if not table[name].any()])
 
 
 def _column(table: pd.DataFrame, what: str) -> str | None:
@@ -116,6 +136,11 @@ def _column(table: pd.DataFrame, what: str) -> str | None:
     if len(found) > 1:
         raise LibraryError(f"columns {listed(found)} of the library both qualify as {what}; rename all but one")
     return found[0] if found else None
+
+
+def _place_column(table: pd.DataFrame, what: str) -> str | None:
+    folded = {_folded(column): str(column) for column in table}
+    return next((folded[name] for name in _PLACE_NAMES[what] if name in folded), None)
 
 
 def _printable(column: pd.Series, what: str) -> tuple[str, ...]:

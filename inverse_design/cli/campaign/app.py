@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from cyclopts import App, Parameter, validators
 
-from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, PlateOptions, Stated
+from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, Picking, PlateOptions, Stated
 from inverse_design.cli.console import MANNER, Manner, Run, examples
 from inverse_design.cli.options import RUN, NoCache, Output, Planning, Reading
 from surrogates.fit_cache import USER_CACHE
@@ -14,6 +14,7 @@ from surrogates.fit_cache import USER_CACHE
 _Context = Annotated[str | None, Parameter(group=SETTINGS)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
 _PLACE, _STATED, _PLATES, _READING, _PLANNING = CampaignPlace(), Stated(), PlateOptions(), Reading(), Planning()
+_PICKING = Picking()
 
 campaign = App(
     name="campaign",
@@ -363,6 +364,7 @@ def grants(
     help_epilogue=examples(
         "campaign export --library guides.csv -o plate.xlsx",
         "campaign export --round 2 --plate 384 --edges empty -o plate.csv",
+        "campaign export --library guides.csv --format echo --volume 25 -o picks.csv",
     )
 )
 def export(
@@ -371,6 +373,7 @@ def export(
     round_number: Annotated[int | None, Parameter(name="--round", group=PLACE)] = None,
     library: str | None = None,
     plates: PlateOptions = _PLATES,
+    picking: Picking = _PICKING,
     place: CampaignPlace = _PLACE,
     run: Run = RUN,
 ) -> None:
@@ -382,12 +385,21 @@ def export(
         round_number: Which round; the newest by default.
         library: Table of your reagents (columns gene, reagent, and sequence, catalogue if there are any).
         plates: How the round is put on plates.
+        picking: What fills them.
         place: Which campaign.
         run: What was typed.
     """
     from inverse_design.cli.campaign.export import run_export
 
-    run_export(run, place=place, round_number=round_number, plates=plates, library=library, destination=output)
+    run_export(
+        run,
+        place=place,
+        round_number=round_number,
+        plates=plates,
+        picking=picking,
+        library=library,
+        destination=output,
+    )
 
 
 @campaign.command(name="schema", help_epilogue=examples("campaign schema", "campaign schema target"))

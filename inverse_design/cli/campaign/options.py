@@ -10,11 +10,13 @@ from inverse_design.cli.options import OrderName, Words
 STORE, STORE_VARIABLE = "campaigns.db", "INVERSE_DESIGN_STORE"
 PLACE = Group("Which campaign", sort_key=1)
 SETTINGS = Group("What is fixed when it begins (flags go before the file)", sort_key=2)
+PICKING = Group("The pick list of a machine, from the wells that the library names", sort_key=3)
 PLATES = Group("The plates (as in the settings, if not stated)", sort_key=2)
 
 # The words of inverse_design.campaign, which is not imported here; a test compares them.
 SizeName = Literal[24, 96, 384]
 EdgeName = Literal["used", "empty"]
+ExportFormat = Literal["plate", "echo", "opentrons"]
 
 
 @Parameter(name="*", group=PLACE)
@@ -106,3 +108,23 @@ class PlateOptions:
     controls: int | None = None
     replicates: int | None = None
     edges: EdgeName = "used"
+
+
+@Parameter(name="*", group=PICKING)
+@dataclass(frozen=True)
+class Picking:
+    """The pick list of a machine that fills the plates.
+
+    Attributes:
+        format: A plate map alone (plate), or also what an Echo (echo) or a robot of Opentrons (opentrons) reads.
+            The library then has the columns source_plate and source_well; for opentrons labware and slot, too.
+        volume: How much of each reagent goes into a well, in nL; multiples of 2.5 for an Echo, 1000 or more for
+            Opentrons.
+        labware: Name of the plates to be filled in the Labware Library of Opentrons.
+        slots: Where they stand on its deck: A,B or repeated, one for each.
+    """
+
+    format: ExportFormat = "plate"
+    volume: float | None = None
+    labware: str | None = None
+    slots: Words = ()

@@ -155,6 +155,27 @@ def test_a_parquet_table_holds_numbers_and_its_manifest() -> None:
 
 
 @pytest.mark.usefixtures("here")
+def test_a_machine_gets_a_pick_list_beside_the_map(capsys: pytest.CaptureFixture[str]) -> None:
+    wells = [f"G00{number},guide {number},L1,A{number + 1}" for number in range(10)]
+    Path("guides.csv").write_text("\n".join(["gene,reagent,source plate,source well", *wells]) + "\n")
+    words = ("campaign", "export", "-o", "picks.csv", "--format", "echo")
+    assert command(*words, "--volume", "25") == 3
+    assert "--format echo needs --library" in capsys.readouterr().err
+    assert command(*words, "--library", "guides.csv") == 3
+    assert "how much of each reagent" in capsys.readouterr().err
+    assert not Path("picks.csv").exists()
+    assert command(*words, "--library", "guides.csv", "--volume", "27.5", "--replicates", "1") == 0
+    assert "transfers  8, none to control wells: the library has no control" in capsys.readouterr().out
+    picks, plate = pd.read_csv("picks.csv"), pd.read_csv("picks-plate-map.csv")
+    assert picks["Destination Plate Name"].unique().tolist() == ["first-r1-p1"]
+    assert len(picks["Destination Well"].unique()) == (plate["role"] == "sample").sum() == 4
+    assert command("campaign", "export", "-o", "plate.csv", "--volume", "25") == 3
+    assert "go with --format echo or opentrons" in capsys.readouterr().err
+    assert command(*words[:3], "picks.xlsx", *words[4:]) == 3
+    assert "must be a name that ends with .csv" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", ["plate.csv", "plate.xlsx"])
 def test_an_export_says_where_it_comes_from(name: str) -> None:
     assert command("campaign", "export", "--edges", "empty", "-o", name) == 0
