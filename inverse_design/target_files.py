@@ -1,7 +1,6 @@
 """TOML that a user brings; above all a target: a profile, a signature, a shift, or one readout."""
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget, ScalarTarget, SignatureTarget, Target, shift
+from inverse_design.toml_files import read_toml
 from inverse_design.value_tables import read_value_table
 from surrogates.errors import DataError, shown
 
@@ -183,29 +183,3 @@ def _weights(stated: Weights) -> dict[str, float]:
 def _refuse_repeats(names: Sequence[str]) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise TargetError(f"the signature names {twice[0]!r} more than once")
-
-
-_LARGEST = 2**22  # bytes; values of many readouts belong into a table
-_MOST_DOTS = 100  # of a line; the parser takes the square of the length of a dotted key
-
-
-def read_toml(path: Path) -> dict[str, object]:
-    """Read a file."""
-    if not path.is_file():
-        raise DataError(f"{str(path)!r} cannot be read as TOML: it is a folder or no file")
-    if path.stat().st_size > _LARGEST:
-        raise DataError(
-            f"{str(path)!r} has more than {_LARGEST:,} bytes; write values of many readouts into a table"
-        )
-    try:
-        return _parsed(path.read_text(encoding="utf-8"))
-    except RecursionError as error:
-        raise DataError(f"{str(path)!r} cannot be read as TOML: its brackets nest too deep") from error
-    except (OSError, ValueError) as error:
-        raise DataError(f"{str(path)!r} cannot be read as TOML: {shown(error, bare=True)}") from error
-
-
-def _parsed(text: str) -> dict[str, object]:
-    if any(line.partition("=")[0].count(".") > _MOST_DOTS for line in text.splitlines()):
-        raise ValueError(f"a key has more than {_MOST_DOTS} dots")
-    return tomllib.loads(text)

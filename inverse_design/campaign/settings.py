@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from inverse_design.errors import SettingsError
 from inverse_design.problem.problem import Order
-from inverse_design.target_files import read_toml
+from inverse_design.toml_files import read_toml
 from surrogates.data.names import name_of
 from surrogates.errors import DataError, nearest_hint, shown
 

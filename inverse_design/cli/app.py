@@ -15,7 +15,18 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.console import MANNER, PROGRAM, Manner, PipedConsole, Run, examples, logged
+from inverse_design.cli.config import FILE, options_of_file
+from inverse_design.cli.console import (
+    MANNER,
+    PROGRAM,
+    Manner,
+    PipedConsole,
+    Run,
+    complaints,
+    examples,
+    logged,
+    say,
+)
 from inverse_design.cli.door import EXIT_CODES, behind_the_door
 from inverse_design.cli.options import (
     ASKING,
@@ -43,7 +54,7 @@ from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import SURROGATES
 from surrogates.registry import installed_version
 
-_FILES = ("target", "results", "config", "library", "experiments")  # arguments that may be files
+_FILES = ("target", "results", "settings", "library", "experiments")  # arguments that may be files
 ALL_MODELS = "all"
 _BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 
@@ -120,7 +131,9 @@ app = App(
     name=PROGRAM,
     version=lambda: installed_version(PROGRAM),
     help="Which perturbation brings cells to the state I want, and how sure are we?",
-    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Exit codes: "
+    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Options may stand in the file"
+    f" {FILE} of the working directory, or in the one of --config: at the top for every verb, in a table such as"
+    " [propose] for that one; what is typed goes before. Exit codes: "
     + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
     + ".",
     console=PipedConsole(),
@@ -371,12 +384,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: Sequence[str]) -> None:
+    taken: dict[str, object] = {}
+    app.config = (options_of_file(app, taken),)
     command, bound, _ = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
     refuse_early(command.__name__, bound.arguments)
-    own = {k: replace(v, arguments=tuple(words)) for k, v in bound.arguments.items() if isinstance(v, Run)}
-    stated = [*bound.arguments.values(), *(each.manner for each in own.values())]
-    manner = next((each for each in stated if isinstance(each, Manner)), MANNER)
+    own: dict[str, Run | Manner] = {}
+    manner = MANNER
+    for name, value in bound.arguments.items():
+        if isinstance(value, Run):
+            manner = replace(value.manner, from_file=taken)
+            own[name] = replace(value, arguments=tuple(words), manner=manner)
+        elif isinstance(value, Manner):
+            own[name] = manner = replace(value, from_file=taken)
+    if taken and not manner.quiet:
+        say(complaints(), f"options of {taken['file']}: {taken['options'] or 'none for this verb'}", "dim")
     with logged(quiet=manner.quiet, verbose=manner.verbose):
         command(*bound.args, **{**bound.kwargs, **own})
 

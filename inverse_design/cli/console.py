@@ -44,11 +44,15 @@ class Manner:
         json: Print everything as one JSON document on standard output, and nothing else there.
         quiet: Say nothing but results and errors.
         verbose: Say when each stage begins and ends.
+        config: A .toml file of options; inverse-design.toml of the working directory by default.
     """
 
     json: bool = False
     quiet: Annotated[bool, Parameter(name=["--quiet", "-q"])] = False
     verbose: Annotated[bool, Parameter(name=["--verbose", "-v"])] = False
+    config: str | None = None
+    # Which file gave which options; see config.py.
+    from_file: Annotated[Mapping[str, object], Parameter(parse=False)] = field(default_factory=dict)
 
 
 MANNER = Manner()
@@ -115,7 +119,7 @@ def reply(manner: Manner, facts: Mapping[str, object], show: Callable[[Console],
     """Print what a verb found: for programs, or in words."""
     console = output()
     if manner.json:
-        show_json(console, facts)
+        show_json(console, {**facts, **({"config": manner.from_file} if manner.from_file else {})})
     else:
         show(console)
 

@@ -176,6 +176,7 @@ def manifest(
         "packages": {name: installed_version(name) for name in PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
         "command": run.command,
+        **({"config": run.manner.from_file} if run.manner.from_file else {}),
         **({} if screen is None else _data(screen)),
         "seed": seed,
         "settings": dict(settings or {}),

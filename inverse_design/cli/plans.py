@@ -6,7 +6,7 @@ import sys
 import pandas as pd
 from rich.console import Console
 
-from inverse_design.cli.console import complaints, output, say, show_json
+from inverse_design.cli.console import MANNER, Manner, complaints, reply, say
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning
 from inverse_design.errors import CostError
@@ -17,14 +17,14 @@ from surrogates.data.io.untrusted.sizes import in_units
 LONG = 300.0  # seconds; what takes less, and fits the memory, is done without asking
 
 
-def settled(plan: Plan, planning: Planning, *, as_json: bool = False) -> bool:
+def settled(plan: Plan, planning: Planning, manner: Manner = MANNER) -> bool:
     """Show a plan if only that is wanted, else ask once before long work; tell whether the work is to be done.
 
     Raises:
         CostError: If nobody agrees.
     """
     if planning.dry_run:
-        show_plan(output(), plan, as_json=as_json)
+        reply(manner, plan.as_json(), lambda console: show_plan(console, plan))
         return False
     if planning.yes or (plan.seconds <= LONG and plan.fits):
         return True
@@ -40,11 +40,8 @@ def settled(plan: Plan, planning: Planning, *, as_json: bool = False) -> bool:
     )
 
 
-def show_plan(console: Console, plan: Plan, *, as_json: bool = False) -> None:
+def show_plan(console: Console, plan: Plan) -> None:
     """Print a plan."""
-    if as_json:
-        show_json(console, plan.as_json())
-        return
     say(console, f"plan: {plan.what}")
     Grid((
         Column("stage", (*(stage.name for stage in plan.stages), "in all")),

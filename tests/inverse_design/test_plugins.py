@@ -107,7 +107,7 @@ def test_a_constraint_holds_in_ranked_lists_and_campaigns(
         f'constraints = ["numbers_apart:least={APART}"]\n'
     )
     store = ["--store", f"sqlite:///{plugged.folder}/c.db"]
-    assert main(["campaign", "create", str(file), "--config", str(plugged.folder / "c.toml"), *store]) == 0
+    assert main(["campaign", "create", str(file), "--settings", str(plugged.folder / "c.toml"), *store]) == 0
     assert main(["campaign", "ask", "-o", str(plugged.folder / "ask.csv"), *store]) == 0
     asked = pd.read_csv(plugged.folder / "ask.csv")["perturbation"].tolist()
     assert len(asked) == 4

@@ -136,7 +136,7 @@ def test_settings_stores_and_budgets_that_cannot_work(
     truth: dict[str, float], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Path("bad.toml").write_text('name = "a"\ntarget = "goal.toml"\nbatchsize = 3\n', encoding="utf-8")
-    assert campaign("create", "screen.csv", "--config", "bad.toml") == 3
+    assert campaign("create", "screen.csv", "--settings", "bad.toml") == 3
     assert "did you mean 'batch_size'" in capsys.readouterr().err
     assert not Path("campaigns.db").exists()
     poor = ("--budget", "5", "--cost-per-round", "100")

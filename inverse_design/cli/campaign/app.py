@@ -26,7 +26,7 @@ campaign = App(
 @campaign.command(
     help_epilogue=examples(
         "campaign create screen.csv --name first --target goal.toml --batch-size 24",
-        "campaign create norman2019_expr --config campaign.toml --library guides.csv --store lab.db",
+        "campaign create norman2019_expr --settings campaign.toml --library guides.csv --store lab.db",
     )
 )
 def create(
@@ -34,7 +34,7 @@ def create(
     /,
     *,
     place: CampaignPlace = _PLACE,
-    config: Annotated[str | None, Parameter(group=SETTINGS)] = None,
+    settings: Annotated[str | None, Parameter(group=SETTINGS)] = None,
     context: _Context = None,
     library: Annotated[str | None, Parameter(group=SETTINGS)] = None,
     stated: Stated = _STATED,
@@ -47,7 +47,7 @@ def create(
         data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
             .h5ad files of cells.
         place: Which campaign.
-        config: A .toml file with the settings.
+        settings: A .toml file with the settings.
         context: Which context (cell type, line), if the data hold several.
         library: Table of your reagents (columns gene, reagent); genes that it lacks are never proposed.
         stated: Settings as flags.
@@ -60,7 +60,7 @@ def create(
         data,
         place=place,
         context=context,
-        config=config,
+        config=settings,
         library=library,
         stated=stated,
         reading=reading,

@@ -59,7 +59,7 @@ def run_ask(
     campaign = replace(open_campaign(place), cache=cache)
     wanted = campaign.settings.batch_size if count is None else count
     foreseen = campaign.plan(wanted, recommender, more=more)
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     with working("planning") as view, foreseen.begin(view).stage() if foreseen.stages else nullcontext():
         batch = campaign.ask_more(wanted, recommender) if more else campaign.ask(wanted, recommender)

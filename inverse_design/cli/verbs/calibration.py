@@ -171,7 +171,7 @@ def run_calibration(
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
     screen = opened_screen(data, context, reading)
     foreseen = measurement_outline("calibration", screen, classes=classes).price()
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     with working("calibration") as view, foreseen.begin(view).stage() as tick:
         cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)

@@ -106,7 +106,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         engine=engine,
         cache=cache,
     )
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     answer = solve(screen, wanted, asking, constraints, engine=engine, cache=cache)
     written = list[Path]()

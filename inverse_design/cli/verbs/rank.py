@@ -79,7 +79,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         seed=valuing.seed,
         cache=cache,
     )
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     with working("fitting and valuing") as view:
         ranking = rank(

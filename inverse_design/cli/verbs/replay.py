@@ -64,7 +64,7 @@ def run_replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     seeds = range(players.seed, players.seed + players.seeds)
     named = tuple(name.removeprefix(PERMUTED) for name in recommenders)
     foreseen = replay_outline(environment, named, seeds=players.seeds, workers=players.workers).price()
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     traces: list[Trace] = []
     with working("replay") as view, foreseen.begin(view).stage() as tick:
@@ -172,7 +172,7 @@ def run_reach(
     screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]
     foreseen = measurement_outline("reach", screen).price()
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     with working("reach") as view, foreseen.begin(view).stage() as tick:
         report = measure_reach(screen, dataset=dataset, seed=asked.seed, model=model, progress=tick)

@@ -67,7 +67,7 @@ def run_retrieval(
     screen = opened_screen(data, context, reading)
     screen = in_own_units(screen) if standardise else screen
     foreseen = measurement_outline("retrieval", screen).price()
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     with working("retrieval") as view, foreseen.begin(view).stage() as tick:
         report = measure_retrieval(screen, seed=seed, progress=tick)
@@ -109,7 +109,7 @@ def run_forward(
     named_surrogates(models)  # a wrong name is refused before anything is read
     screen = opened_screen(data, context, reading)
     foreseen = measurement_outline("forward", screen, classes=classes).price()
-    if not settled(foreseen, planning, as_json=run.manner.json):
+    if not settled(foreseen, planning, run.manner):
         return
     with working("forward") as view, foreseen.begin(view).stage() as tick:
         report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)

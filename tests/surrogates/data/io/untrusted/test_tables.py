@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from inverse_design.errors import TargetError
-from inverse_design.target_files import read_toml
+from inverse_design.toml_files import read_toml
 from inverse_design.value_tables import text_table
 from surrogates.data.io.readers import read_screen
 from surrogates.errors import DataError, listed, nearest_hint, shown
