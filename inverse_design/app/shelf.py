@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 
 import pandas as pd
 
@@ -15,7 +16,6 @@ from inverse_design.campaign.status import Advice, Status, facts_of
 from inverse_design.campaign.store.chain import Head
 from inverse_design.campaign.store.events import Created
 from inverse_design.campaign.store.protocol import Log, Store, WritableLog, open_store
-from inverse_design.campaign.store.sql import SqlStore
 from inverse_design.errors import StoreError
 from inverse_design.plot.campaigns import campaign_coverage, campaign_curve
 from inverse_design.plot.style import figure_of, svg_of
@@ -144,10 +144,10 @@ class Shelf:
 
     def store(self) -> Store:
         """Give the store, which is opened anew after a failure: it may be another file."""
+        if "://" not in self.place and not Path(self.place).exists():
+            raise StoreError(f"the store {self.place!r} is gone; put it back, or restore a backup")
         if self._store is None:
             self._store = open_store(self.place)
-        if isinstance(self._store, SqlStore) and (path := self._store.database.path) and not path.exists():
-            raise StoreError(f"the store {str(path)!r} is gone; put it back, or restore a backup")
         return self._store
 
     def reset(self) -> None:

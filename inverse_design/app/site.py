@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Annotated
 
-from fastapi import Depends, Form, HTTPException, Path, Request
+from fastapi import Depends, File, Form, HTTPException, Path, Request
 from fastapi.responses import RedirectResponse
+from pydantic import InstanceOf, WithJsonSchema
+from starlette.datastructures import UploadFile
 
 from inverse_design.app.jobs import WORKER, Jobs
 from inverse_design.app.security import LOOPBACK
@@ -66,6 +68,8 @@ Revision = Annotated[
 Reason = Annotated[str, Form(max_length=1000)]
 Label = Annotated[str, Form(max_length=2000)]
 Ticked = Annotated[bool, Form()]
+_BINARY = WithJsonSchema({"type": "string", "format": "binary"})
+Sent = Annotated[InstanceOf[UploadFile], File(), _BINARY]  # as it is parsed; that of FastAPI is a class of its own
 
 
 def view_of(site: Here, key: Key) -> View:

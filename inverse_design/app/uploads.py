@@ -29,6 +29,10 @@ class Upload:
     stated: Mapping[str, str] = field(default_factory=dict)  # beside it in the form
     report: Mapping[str, Any] = field(default_factory=dict)
 
+    def named(self, message: str) -> str:
+        """Call the file in a message as its owner did."""
+        return message.replace(str(self.path), self.shown).replace(self.path.name, self.shown)
+
 
 class Uploads:
     """The folder of a server; it is gone when the server ends."""

@@ -140,7 +140,11 @@ def main() -> int:
     try:
         write("done", TASKS[task.pop("task")](say, **task))
     except (SurrogatesError, InverseDesignError, OSError, MemoryError) as error:
-        write("refused", masked(" ".join(str(error).split())) or "the memory is full; take fewer readouts")
+        said = masked(" ".join(str(error).split())) or "the memory is full; take fewer readouts"
+        for path, shown in (("path", "shown"), ("target_path", "target")):
+            if task.get(path):  # people know a file by the name that they gave it
+                said = said.replace(task[path], task[shown]).replace(Path(task[path]).name, task[shown])
+        write("refused", said)
     return 0
 
 

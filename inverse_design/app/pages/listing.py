@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, File, Form, UploadFile
+from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, Response
 
 from inverse_design.app.jobs import Job, new_number
 from inverse_design.app.rendering import page
 from inverse_design.app.security import Creating, Seen
-from inverse_design.app.site import Here, Label, Number, elsewhere
+from inverse_design.app.site import Here, Label, Number, Sent, elsewhere
 from inverse_design.app.uploads import SCREENS, TARGETS
 from inverse_design.campaign.settings import AUTOMATIC
 from inverse_design.problem.problem import Order
@@ -37,7 +37,7 @@ def new(site: Here, visitor: Seen) -> Response:
 def send_screen(
     site: Here,
     visitor: Creating,
-    screen: Annotated[UploadFile, File()],
+    screen: Sent,
     target_col: _Column = "",
     reference_key: _Column = "",
     group_col: _Column = "",
@@ -74,7 +74,7 @@ def begin(
     number: Number,
     name: Annotated[str, Form(max_length=200)],
     target: Label = "",
-    target_file: Annotated[UploadFile | None, File()] = None,
+    target_file: Sent | None = None,
     context: _Column = "",
     order: Annotated[Order, Form()] = "2",
     batch_size: _Count = 24,

@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal
 
 import pandas as pd
-from fastapi import APIRouter, Depends, File, Form, UploadFile
+from fastapi import APIRouter, Depends, Form
 from fastapi.responses import HTMLResponse, Response
 
 from inverse_design.app.rendering import page
 from inverse_design.app.security import Changing, Seen
-from inverse_design.app.site import Here, Key, Number, Reason, Revision, Shown, Ticked, elsewhere
+from inverse_design.app.site import Here, Key, Number, Reason, Revision, Sent, Shown, Ticked, elsewhere
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.retract import Correction
@@ -52,9 +52,7 @@ Stated = Annotated[Taking, Depends(_taking)]
 
 
 @router.post("/results", response_class=HTMLResponse)
-def send_results(
-    site: Here, visitor: Changing, view: Shown, taking: Stated, results: Annotated[UploadFile, File()]
-) -> Response:
+def send_results(site: Here, visitor: Changing, view: Shown, taking: Stated, results: Sent) -> Response:
     """Take a table of results, and show what it would change; nothing is recorded."""
     upload = site.uploads.keep(
         results.file, results.filename, known=TABLE_ENDINGS, owner=visitor.name, most=MOST_RESULTS
@@ -73,7 +71,7 @@ def preview(site: Here, visitor: Changing, view: Shown, taking: Stated, number: 
     except StoreError:
         raise
     except DataError as error:
-        refused = str(error)
+        refused = upload.named(str(error))
     facts: dict[str, Any] = {"view": view, "upload": upload, "found": found, "refused": refused, "taking": taking}
     return page("preview.html", visitor, status=422 if refused else 200, **facts)
 

@@ -20,7 +20,7 @@ from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.protocol import open_store
 
 # Instead of a worker that imports torch: says how far it is, and waits to be ended.
-_PACE = '{"pace": {"stage": "fit", "seconds": 9, "left": 8}}'
+_PACE = '{"pace": {"stage": "fit", "seconds": 9.0, "left": 8.0}}'
 SLOW = (sys.executable, "-S", "-c", f"print('{_PACE}', flush=True); input(); input()")
 ROLES = {"ann": "owner", "tom": "teller", "rea": "reader"}
 
