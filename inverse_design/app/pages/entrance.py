@@ -13,7 +13,7 @@ from inverse_design.app.site import Here, Site, elsewhere
 router = APIRouter()
 
 
-@router.get("/enter", status_code=303, response_class=Response)
+@router.get("/enter", status_code=303, response_class=Response, responses={200: {"description": "A form."}})
 def enter_by_address(site: Here, token: Annotated[str, Query(max_length=200)] = "") -> Response:
     """Exchange the token of an address for a cookie."""
     return _entered(site, token) if token else page("enter.html", None)

@@ -1,5 +1,6 @@
 """A round on plates: the map of wells, which can be changed by hand, and the tables for the bench."""
 
+import re
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Form, HTTPException, Query
@@ -33,6 +34,11 @@ def _batch(view: View, number: int) -> Batch:
     return found
 
 
+def _place(text: str) -> tuple[int, str]:
+    plate, _, well = text.partition(":")
+    return int(plate), well
+
+
 @router.get("/plate", response_class=HTMLResponse)
 def plate(visitor: Seen, view: Shown, number: Round) -> Response:
     """Show the wells of a round."""
@@ -49,10 +55,9 @@ def plate(visitor: Seen, view: Shown, number: Round) -> Response:
 @router.post("/plate", status_code=303, response_class=Response)
 def move(site: Here, visitor: Changing, key: Key, number: Round, revision: Revision, moves: _Moves) -> Response:
     """Exchange what wells hold."""
-    pairs = [tuple(each.split(">")) for each in moves.split()]
-    places = [tuple((int(place.partition(":")[0]), place.partition(":")[2]) for place in pair) for pair in pairs]
+    pairs = [(_place(first), _place(second)) for first, second in re.findall(f"({_WELL})>({_WELL})", moves)]
     campaign = site.shelf.checked(key, revision, actor=visitor.name)
-    move_wells(campaign, campaign.batch(number), [(first, second) for first, second in places])
+    move_wells(campaign, campaign.batch(number), pairs)
     visitor.notes.append(f"Moved {len(pairs)} wells; the export has them so.")
     return elsewhere("campaigns", key, "rounds", str(number), "plate")
 

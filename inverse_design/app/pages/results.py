@@ -106,7 +106,10 @@ def retract(
     """Take results back; they stay in the history, and count for nothing."""
     campaign = site.shelf.checked(key, revision, actor=visitor.name)
     table, wanted = campaign.wells(), set(well)
-    places = [f"{event}:{row}" in wanted for event, row in zip(table["event"], table["row"], strict=True)]
-    done = campaign.retract(table[places], reason=reason)
+    places = zip(table["event"], table["row"], strict=True)
+    chosen = table[pd.Series([f"{event}:{row}" in wanted for event, row in places], table.index, dtype=bool)]
+    if chosen.empty:
+        raise DataError("none of these wells was recorded; choose some of the list")
+    done = campaign.retract(chosen, reason=reason)
     visitor.notes.append(f"{done.words}. They stay in the history, and count for nothing.")
     return elsewhere("campaigns", key)
