@@ -14,7 +14,7 @@ PIP = (sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"
 
 def main(torch: str) -> None:
     """Ask pip for a report, and keep versions and hashes."""
-    wanted = ("--constraint", "constraints.txt", ".[app,cluster,drugs,postgres]", torch)
+    wanted = ("--constraint", "constraints.txt", ".[app,cells,cluster,drugs,postgres]", torch)
     found = subprocess.run([*PIP, *wanted], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout  # noqa: S603 - ours
     print("# Written by make lock: what users install on Linux with Python 3.11, each file by its hash.")
     for each in sorted(json.loads(found)["install"], key=lambda each: each["metadata"]["name"].lower()):

@@ -34,10 +34,12 @@ _BY_MODULE = {  # of this package
     "contrib.contexts.transfer": "Elsewhere FittedTransfer PairLaw TransferInContext",
     "contrib.contexts.two_way": "ActionEffects FittedContextMean FittedSyntheticInContext"
     " FittedSyntheticInterventions FittedTwoFactor FittedTwoWay",
+    "contrib.convex_transport": "ConvexNetwork FittedConvexTransport",
     "contrib.dynamics": "FittedSaturatingDynamics SaturatingNetworks",
     "data.across": "ActionTable Actions",
     "data.perturbation": "Intervention",
     "data.vocabulary": "PerturbationBatch Vocabulary",
+    "contrib.transport": "FittedTransportShift Pairs",
     "models.baselines": "CombinationLaw FittedMean FittedScaledAdditive",
     "models.directions": "CommonEffects ShrunkEffects",
     "models.entries": "FittedDescribed",

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 _PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", re.MULTILINE)
-EXTRAS = ("app", "cluster", "drugs", "postgres")
+EXTRAS = ("app", "cells", "cluster", "drugs", "postgres")
 
 
 def pinned(name: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 The first is the two-factor baseline; the second has the form of scGen.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -15,6 +16,16 @@ from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.training import Layers, Schedule, Training, train
 
 
+def known_parts(perturbation: Perturbation, labels: Collection[str]) -> list[str]:
+    """Name a perturbation whose cells were measured, else its parts."""
+    if perturbation.label in labels:
+        return [perturbation.label]
+    parts = [part.label for part in perturbation.interventions]
+    if unknown := next((part for part in parts if part not in labels), None):
+        raise UnknownNameError.from_known("perturbation", unknown, tuple(labels))
+    return parts
+
+
 @dataclass(frozen=True)
 class Shifts:
     """How far each perturbation moves a cell."""
@@ -23,13 +34,27 @@ class Shifts:
     rows: Float[Tensor, "n r"]  # its shift
 
     def of(self, perturbation: Perturbation) -> Float[Tensor, "r"]:
-        """Look the shift of a perturbation up."""
-        if perturbation.label in self.labels:
-            return self.rows[self.labels.index(perturbation.label)]
-        parts = [part.label for part in perturbation.interventions]
-        if unknown := next((part for part in parts if part not in self.labels), None):
-            raise UnknownNameError.from_known("perturbation", unknown, self.labels)
-        return self.rows[[self.labels.index(part) for part in parts]].sum(0)
+        """Look the shift of a perturbation up, or add those of its parts."""
+        return self.rows[[self.labels.index(label) for label in known_parts(perturbation, self.labels)]].sum(0)
+
+
+def treated_beside_controls(cells: Cells) -> dict[Perturbation, tuple[str, ...]]:
+    """List for each perturbation the contexts in which cells with it stand beside control cells."""
+    found = {
+        treatment: tuple(
+            context
+            for context in cells.context_names
+            if {(treatment, context), (CONTROL, context)} <= cells.sizes.keys()
+        )
+        for treatment in cells.treatments
+    }
+    if not any(found.values()):
+        present = ", ".join(f"{str(what)!r} in {where!r}" for what, where in list(cells.sizes)[:6])
+        raise DataError(
+            f"no context has both control and treated cells (there are {present}); a shift needs both in at least"
+            " one of the contexts"
+        )
+    return {treatment: contexts for treatment, contexts in found.items() if contexts}
 
 
 def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
@@ -37,21 +62,10 @@ def balanced_shifts(values: Float[Tensor, "cells r"], cells: Cells) -> Shifts:
     named, sizes = zip(cells.perturbations, cells.contexts, strict=True), cells.sizes
     codes = {condition: code for code, condition in enumerate(named) if condition in sizes}
     means = {condition: values[cells.codes == code].double().mean(0) for condition, code in codes.items()}
-    found: dict[str, Tensor] = {}
-    for treatment in cells.treatments:
-        differences = [
-            mean - means[CONTROL, context]
-            for (perturbation, context), mean in sorted(means.items(), key=lambda item: item[0][1])
-            if perturbation == treatment and (CONTROL, context) in means
-        ]
-        if differences:
-            found[treatment.label] = torch.stack(differences).mean(0)
-    if not found:
-        present = ", ".join(f"{str(what)!r} in {where!r}" for what, where in list(cells.sizes)[:6])
-        raise DataError(
-            f"no context has both control and treated cells (there are {present}); a shift needs both in at least"
-            " one of the contexts"
-        )
+    found = {
+        treatment.label: torch.stack([means[treatment, each] - means[CONTROL, each] for each in contexts]).mean(0)
+        for treatment, contexts in treated_beside_controls(cells).items()
+    }
     return Shifts(tuple(found), torch.stack(list(found.values())))
 
 
@@ -204,7 +218,7 @@ class LatentShift:
         ordered = cells.in_canonical_order()
         if len(ordered) < 3:
             raise DataError(f"{len(ordered)} cells are too few to train on and to stop early on; bring more")
-        balanced_shifts(ordered.values[:, :1], ordered)  # refuses the design before the minutes of training
+        treated_beside_controls(ordered)  # refuses the design before the minutes of training
         values = ordered.values.double()
         axes = PrincipalAxes.of(values, self.components)
         encoder, decoder, training = self._autoencoder(axes.coordinates(values), axes.scale, seed)

@@ -8,7 +8,7 @@ import torch
 from strategies.screens import normal
 
 from benchmarks.forward.differential import differential_readouts
-from surrogates.contrib.cells import TwoFactorCells
+from surrogates.contrib.cells import PrincipalAxes, TwoFactorCells
 from surrogates.data.io.cells import CONTROL, read_cells
 
 
@@ -33,10 +33,10 @@ def test_the_truth_scores_best_and_differences_are_paired(kang: dict[str, Any]) 
     control, treated = normal(20, 30, seed=0).abs(), normal(25, 30, seed=1).abs()
     treated[:, :6] += 2
     changed = torch.arange(30) < 6
-    held_out = kang["HeldOut"]("T", control, treated, changed)
+    held_out = kang["HeldOut"]("T", control, treated, changed, PrincipalAxes.of(torch.cat([control, treated]), 5))
     exact = kang["Predicted"].of(control + treated.mean(0) - control.mean(0))
     none = kang["Predicted"].of(control)
-    predictions = {"two_factor": none, "latent_shift": exact, "latent_shift_remainder": none}
+    predictions = {"two_factor": none, **dict.fromkeys(kang["FORMS"], none), "latent_shift": exact}
     values = kang["scores"](held_out, predictions, samples=30, seed=0, pseudocount=1.0)
     assert float(values["latent_shift", "average_precision"][0]) == 1.0
     assert float(values["two_factor", "average_precision"][0]) == pytest.approx(0.2)
@@ -49,6 +49,21 @@ def test_the_truth_scores_best_and_differences_are_paired(kang: dict[str, Any]) 
     assert row.low <= row.value <= row.high <= 1
 
 
+def test_measured_cells_are_no_distance_from_themselves_and_halves_score_well(kang: dict[str, Any]) -> None:
+    control, treated = normal(20, 6, seed=0).abs(), normal(26, 6, seed=1).abs() + 2
+    held_out = kang["HeldOut"]("T", control, treated, torch.arange(6) < 3, PrincipalAxes.of(control, 4))
+    uniform = torch.full((1, 26), 1 / 26, dtype=torch.float64), torch.full((1, 20), 1 / 20, dtype=torch.float64)
+    exact = kang["_judged"](held_out, kang["Predicted"].of(treated), uniform[0], uniform[::-1], 1.0)
+    assert float(exact["e_distance"]) == pytest.approx(0, abs=1e-9)
+    x, y = (held_out.axes.coordinates(each) * held_out.axes.scale for each in (control, treated))
+    apart = 2 * torch.cdist(x, y).mean() - torch.cdist(x, x).mean() - torch.cdist(y, y).mean()
+    none = kang["_judged"](held_out, kang["Predicted"].of(control), uniform[1], uniform[::-1], 1.0)
+    torch.testing.assert_close(none["e_distance"][0], apart)
+    halves = kang["between_halves"](held_out, seed=0, pseudocount=1.0)
+    assert 0 < float(halves["other_half", "e_distance"][0]) < float(apart) / 4
+    assert float(halves["other_half", "relative_squared_error"][0]) < 0.1
+
+
 @pytest.mark.real_data
 def test_two_factor_finds_the_response_of_a_held_out_type(
     kang: dict[str, Any], real_data: Callable[[str], Path]
@@ -56,7 +71,8 @@ def test_two_factor_finds_the_response_of_a_held_out_type(
     cells = read_cells(real_data("kang2018_pbmc") / "cells.h5ad")
     (stimulus,) = cells.treatments
     control, treated = cells.of(CONTROL, "NK"), cells.of(stimulus, "NK")
-    held_out = kang["HeldOut"]("NK", control, treated, differential_readouts(treated, control))
+    axes = PrincipalAxes.of(cells.without(stimulus, "NK").values.double(), 50)
+    held_out = kang["HeldOut"]("NK", control, treated, differential_readouts(treated, control), axes)
     predicted = TwoFactorCells().fit(cells.without(stimulus, "NK"), seed=0).predict(control, stimulus)
     predictions = {"two_factor": kang["Predicted"].of(predicted), "no_change": kang["Predicted"].of(control)}
     values = kang["scores"](held_out, predictions, samples=1, seed=0, pseudocount=1.0)
