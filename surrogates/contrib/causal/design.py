@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -10,40 +11,61 @@ from torch import Tensor
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import SIGN
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
-from surrogates.errors import UnknownNameError
+from surrogates.errors import DataError, UnknownNameError
 
 VIRTUAL = -1
+TargetTable: TypeAlias = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]  # drug, and weights of its targets
 
 
 @dataclass(frozen=True)
 class Sources:
     """The nodes that may act on readouts.
 
-    A target that is itself a readout is one; so is a regulator. Any other target (a compound, a deleted gene) is a
-    virtual node: nothing acts on it, and its value is its input.
+    A target that is itself a readout is one; so is a regulator, and a readout that a table of targets names. Any
+    other target (a compound, a deleted gene) is a virtual node: nothing acts on it, and its value is its input.
     """
 
     names: tuple[str, ...]  # of the nodes
     columns: Int[Tensor, "q"]  # the readout that each node is, ``-1`` for a virtual node
-    of_entry: Int[Tensor, "v"]  # the node on which each vocabulary entry acts
-    dose: Float[Tensor, "v"]  # signed input of each entry, of a virtual node over its largest dose
+    of_entry: Int[Tensor, "v k"]  # the nodes on which each vocabulary entry acts, padded with the first node
+    dose: Float[Tensor, "v k"]  # signed input of each entry into each of them, zero where padded
+    known: Bool[Tensor, "q"]  # whether the strength of inputs is stated, hence one
 
     @classmethod
-    def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int) -> "Sources":
-        """Collect the targets of a screen and its regulators."""
+    def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int, targets: TargetTable) -> "Sources":
+        """Collect the targets of a screen, what they act on, and its regulators."""
         column = {name: number for number, name in enumerate(screen.readouts)}
-        for name in regulators:
-            if name not in column:
-                raise UnknownNameError.from_known("readout among the regulators", name, column)
+        stated = {drug: dict(weights) for drug, weights in targets}
+        for what, names in (
+            ("regulators", regulators),
+            ("targets", [one for each in stated.values() for one in each]),
+        ):
+            for name in names:
+                if name not in column:
+                    raise UnknownNameError.from_known(f"readout among the {what}", name, column)
         acting = set(regulators) or {screen.readouts[int(at)] for at in _most_variable(screen, variable)}
-        targets = set(screen.vocabulary.targets)
-        names = (*sorted(acting | (targets & column.keys())), *sorted(targets - column.keys()))
+        acted = set(screen.vocabulary.targets) - stated.keys()
+        known = {name for weights in stated.values() for name in weights}
+        if both := sorted(known & acted):
+            raise DataError(
+                f"{both[0]!r} is perturbed itself and a stated target of another perturbation; state it for both"
+            )
+        names = (*sorted(acting | known | (acted & column.keys())), *sorted(acted - column.keys()))
         number = {name: at for at, name in enumerate(names)}
+        doses = _signed_doses(screen.vocabulary, acted & column.keys())
+        of_each = [
+            [(number[name], weight) for name, weight in stated.get(target, {target: 1.0}).items()]
+            for target in screen.vocabulary.targets
+        ]
+        width = max(map(len, of_each), default=1)
+        padded = [[*each, *[(0, 0.0)] * (width - len(each))] for each in of_each]
         return cls(
             names=names,
             columns=torch.tensor([column.get(name, VIRTUAL) for name in names], dtype=torch.int64),
-            of_entry=torch.tensor([number[target] for target in screen.vocabulary.targets], dtype=torch.int64),
-            dose=_signed_doses(screen.vocabulary, column.keys()),
+            of_entry=torch.tensor([[node for node, _ in each] for each in padded], dtype=torch.int64),
+            dose=doses[:, None]
+            * torch.tensor([[weight for _, weight in each] for each in padded], dtype=torch.float64),
+            known=torch.tensor([name in known for name in names]),
         )
 
     @property
@@ -54,9 +76,9 @@ class Sources:
     def inputs(self, batch: PerturbationBatch) -> Float[Tensor, "b q"]:
         """Add up what each perturbation puts into the nodes, for a strength of one."""
         entry = batch.genes.clamp(min=0)
-        dose = torch.where(batch.genes == EMPTY, 0.0, self.dose[entry])
+        dose = torch.where((batch.genes == EMPTY)[:, :, None], 0.0, self.dose[entry])
         inputs = torch.zeros(len(batch), len(self.names), dtype=torch.float64)
-        return inputs.scatter_add_(1, self.of_entry[entry], dose)
+        return inputs.scatter_add_(1, self.of_entry[entry].flatten(1), dose.flatten(1))
 
 
 @dataclass(frozen=True)
@@ -66,6 +88,7 @@ class Regression:
     effects: Float[Tensor, "n g"]  # measured effects
     inputs: Float[Tensor, "n q"]  # what each condition puts into each node, for a strength of one
     columns: Int[Tensor, "q"]  # the readout that each node is, ``-1`` for a virtual one
+    known: Bool[Tensor, "q"]  # whether the strength of inputs is known to be one
 
     @property
     def real(self) -> Bool[Tensor, "q"]:
@@ -83,10 +106,18 @@ class Regression:
         return torch.where(self.real, self.effects[:, self.columns.clamp(min=0)], self.inputs)
 
     @property
+    def passed_on(self) -> Float[Tensor, "n g"]:
+        """Effects without the inputs of known strength: what edges must explain."""
+        effects = self.effects.clone()
+        effects[:, self.columns[self.known]] -= self.inputs[:, self.known]
+        return effects
+
+    @property
     def weights(self) -> Float[Tensor, "n g"]:
         """Zero where a readout was itself acted on, with unknown strength; one elsewhere."""
         hit = torch.zeros_like(self.effects)
-        hit[:, self.columns[self.real]] = (self.inputs[:, self.real] != 0).to(hit.dtype)
+        unknown = self.real & ~self.known
+        hit[:, self.columns[unknown]] = (self.inputs[:, unknown] != 0).to(hit.dtype)
         return 1 - hit
 
     def rows(self, index: Tensor) -> "Regression":
@@ -109,13 +140,14 @@ class Regression:
         unexplained = self.effects[:, at] - self.values @ edges[:, at]
         power = self.inputs.square().sum(0)
         strength = (self.inputs * unexplained).sum(0) / power.clamp(min=torch.finfo(power.dtype).tiny)
-        known = self.perturbed & self.real
-        if not bool(known.any()):
-            return torch.where(self.real, 0.0, 1.0).to(strength.dtype)
-        centre = strength[known].quantile(0.5)
-        width = 3 * 1.4826 * (strength[known] - centre).abs().quantile(0.5)
+        estimated = self.perturbed & self.real & ~self.known
+        given = ~self.real | self.known
+        if not bool(estimated.any()):
+            return torch.where(given, 1.0, 0.0).to(strength.dtype)
+        centre = strength[estimated].quantile(0.5)
+        width = 3 * 1.4826 * (strength[estimated] - centre).abs().quantile(0.5)
         strength = strength.clamp(centre - width, centre + width)
-        return torch.where(self.real, torch.where(known, strength, strength[known].mean()), 1.0)
+        return torch.where(given, 1.0, torch.where(estimated, strength, strength[estimated].mean()))
 
     def with_idle_conditions(self, weight: float) -> "Regression":
         """Add, for each node never acted on, a pseudo-condition in which acting on it changes nothing else.

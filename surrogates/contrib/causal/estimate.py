@@ -23,7 +23,7 @@ _PATH = 5
 
 def largest_penalty(problem: Regression) -> float:
     """Find the smallest penalty at which there is no edge."""
-    gradient = problem.values.T @ (problem.weights * problem.effects)
+    gradient = problem.values.T @ (problem.weights * problem.passed_on)
     real = problem.real
     gradient[real, problem.columns[real]] = 0
     return float(gradient.abs().max())
@@ -36,7 +36,7 @@ def lasso_edges(problem: Regression, values: Float[Tensor, "n q"], penalty: floa
     The columns of ``A`` are independent problems, solved by coordinate descent on one Gram matrix, down a path of
     penalties on which each is started where the last one ended.
     """
-    z, effects, keep = (each.numpy() for each in (values, problem.effects, problem.weights))
+    z, effects, keep = (each.numpy() for each in (values, problem.passed_on, problem.weights))
     columns = problem.columns.numpy()
     moved = (z != 0).any(0)
     gram = z.T @ z

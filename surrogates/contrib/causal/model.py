@@ -6,12 +6,13 @@ Penalties, the weight of the residual and the trust in edges are chosen by data 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.contrib.causal.design import Regression, Sources
+from surrogates.contrib.causal.design import Regression, Sources, TargetTable
 from surrogates.contrib.causal.estimate import Estimate, Penalty, largest_penalty, total_effects
 from surrogates.data.novelty import fold_numbers, novelty_code
 from surrogates.data.screen import Screen
@@ -194,7 +195,7 @@ class FittedCausal:
     rows: Float[Tensor, "v g"]  # effect of each entry
     sources: Sources  # the nodes that may act on readouts
     edges: Float[Tensor, "q g"]  # effect of a change of one in each node on each readout, on the direct way
-    inputs: Float[Tensor, "v"]  # what each entry puts into its node: signed dose times estimated strength
+    inputs: Float[Tensor, "v k"]  # what each entry puts into its nodes: signed dose times strength
     penalty: float  # penalty of the lasso that found the edges
     trust: float
     residual_weight: float
@@ -243,15 +244,22 @@ class Causal:
     zero and the weight is one, so that the model is least squares. A virtual node that was never acted on has no
     readout from which edges could be learnt: it gets the mean of the virtual nodes that were.
 
+    With a table of ``targets`` the direct effects ``B`` of drugs are known [CSR with B known: Long 2025, BMC
+    Bioinformatics 26:4]: at its largest dose a drug puts the stated weights into the readouts that it acts on, so
+    that a drug never given is predicted from others that share its targets.
+
     Attributes:
         regulators: Readouts that may act besides the targets.
         variable: How many of the most variable readouts to take instead when no regulators are given.
         steps: Most iterations of the full objective.
+        targets: Direct effect of each drug at its largest dose on the readouts that it acts on, in units of the
+            readouts, as pairs; ``targets_from`` makes them of a table.
     """
 
     regulators: tuple[str, ...] = ()
     variable: int = 50
     steps: int = 100
+    targets: TargetTable = ()
 
     def __post_init__(self) -> None:
         """Refuse negative numbers."""
@@ -262,12 +270,12 @@ class Causal:
         """Learn edges, strengths, trust and the weight of the residual."""
         require_one_context(screen)
         ordered = screen.in_canonical_order()
-        sources = Sources.of(ordered, regulators=self.regulators, variable=self.variable)
-        problem = Regression(ordered.effects, sources.inputs(ordered.batch), sources.columns)
+        sources = Sources.of(ordered, regulators=self.regulators, variable=self.variable, targets=self.targets)
+        problem = Regression(ordered.effects, sources.inputs(ordered.batch), sources.columns, sources.known)
         chosen = select(ordered, problem, steps=self.steps, seed=seed)
         estimate = chosen.penalty.estimate(problem)
         nodes = _node_rows(problem, estimate, trust=chosen.trust, residual_weight=chosen.residual_weight)
-        rows = sources.dose[:, None] * nodes[sources.of_entry]
+        rows = (sources.dose[:, :, None] * nodes[sources.of_entry]).sum(1)
         return FittedCausal(
             vocabulary=screen.vocabulary,
             readouts=screen.readouts,
@@ -289,18 +297,51 @@ def _node_rows(
     """Effect of a dose of one on each node.
 
     Trust and weight are about readouts off the target: a node's own readout is predicted by the shared strength
-    where the node was never acted on, and by least squares elsewhere.
+    where the node was never acted on, and by least squares elsewhere. Of known strength, it is like any other.
     """
     seen = problem.perturbed[:, None]
     left = estimate.residual_responses(problem)
     rows = torch.where(seen, estimate.responses + residual_weight * left, trust * estimate.responses)
     nodes = torch.nonzero(problem.real).flatten()
+    nodes = nodes[~problem.known[nodes]]
     own = (nodes, problem.columns[nodes])
     rows[own] = (estimate.responses + left)[own]
     acted_on = problem.perturbed & ~problem.real
     if bool(acted_on.any()):
         rows[~problem.perturbed & ~problem.real] = rows[acted_on].mean(0)
     return rows
+
+
+def targets_from(table: pd.DataFrame) -> TargetTable:
+    """Read the direct effects of drugs from a table with the columns ``drug``, ``readout`` and ``weight``.
+
+    Raises:
+        DataError: If a column is missing, a weight is no finite number other than zero, or a pair is named twice.
+    """
+    if missing := {"drug", "readout", "weight"} - set(table.columns):
+        raise DataError(
+            f"a table of targets needs the columns drug, readout and weight; {min(missing)!r} is missing"
+        )
+    weights = pd.to_numeric(table["weight"], errors="coerce").astype(float)
+    wrong = (
+        ~np.isfinite(weights.to_numpy())
+        | (weights == 0).to_numpy()
+        | table[["drug", "readout"]].isna().any(axis=1)
+    )
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise DataError(
+            f"target {row['readout']!r} of {row['drug']!r} has the weight {row['weight']!r}; state a number"
+        )
+    if (twice := table.duplicated(["drug", "readout"])).any():
+        row = table[twice].iloc[0]
+        raise DataError(f"target {row['readout']!r} of {row['drug']!r} is stated twice; keep one")
+    found: dict[str, list[tuple[str, float]]] = {}
+    for drug, readout, weight in zip(
+        table["drug"].astype(str), table["readout"].astype(str), weights, strict=True
+    ):
+        found.setdefault(drug, []).append((readout, float(weight)))
+    return tuple((drug, tuple(each)) for drug, each in found.items())
 
 
 def edge_table(fitted: FittedCausal) -> pd.DataFrame:
@@ -327,12 +368,22 @@ def paths(fitted: FittedCausal, entry: str, readout: str, *, count: int = 5, lon
     if readout not in fitted.readouts:
         raise UnknownNameError.from_known("readout", readout, fitted.readouts)
     column = fitted.readouts.index(readout)
-    node, value = int(fitted.sources.of_entry[number]), float(fitted.inputs[number])
-    total = value * float(total_effects(fitted.edges, fitted.sources.columns)[node, column])
-    found = sorted(_walk(fitted, node, column, longest=longest), key=lambda path: (-abs(path[1]), path[0]))[:count]
-    table = pd.DataFrame(
-        {"path": [path for path, _ in found], "contribution": [value * product for _, product in found]}
-    )
+    nodes = [
+        (node, value)
+        for node, value in zip(
+            fitted.sources.of_entry[number].tolist(), fitted.inputs[number].tolist(), strict=True
+        )
+        if value
+    ]
+    effects = total_effects(fitted.edges, fitted.sources.columns)[:, column]
+    total = sum(value * float(effects[node]) for node, value in nodes)
+    every = [
+        (path, value * product)
+        for node, value in nodes
+        for path, product in _walk(fitted, node, column, longest=longest)
+    ]
+    found = sorted(every, key=lambda path: (-abs(path[1]), path[0]))[:count]
+    table = pd.DataFrame({"path": [path for path, _ in found], "contribution": [each for _, each in found]})
     table["share"] = table["contribution"] / total if total else float("nan")
     table.attrs["total"] = total
     return table

@@ -17,7 +17,7 @@ def _screen() -> Screen:
 
 
 def test_targets_that_are_readouts_and_regulators_are_nodes_and_others_are_virtual() -> None:
-    sources = Sources.of(_screen(), regulators=("d",), variable=50)
+    sources = Sources.of(_screen(), regulators=("d",), variable=50, targets=())
     assert sources.names == ("a", "b", "d", "drug")
     assert sources.columns.tolist() == [0, 1, 3, VIRTUAL]
     assert sources.inputs(_screen().batch).tolist() == [
@@ -32,18 +32,18 @@ def test_targets_that_are_readouts_and_regulators_are_nodes_and_others_are_virtu
 def test_without_regulators_the_most_variable_readouts_are_nodes() -> None:
     screen = _screen()
     widest = screen.readouts[int(screen.effects.square().mean(0).argmax())]
-    assert set(Sources.of(screen, regulators=(), variable=1).names) == {"a", "b", "drug", widest}
+    assert set(Sources.of(screen, regulators=(), variable=1, targets=()).names) == {"a", "b", "drug", widest}
 
 
 def test_an_unknown_regulator_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="'dd': did you mean 'd'"):
-        Sources.of(_screen(), regulators=("dd",), variable=0)
+        Sources.of(_screen(), regulators=("dd",), variable=0, targets=())
 
 
 def _regression() -> Regression:
     screen = _screen()
-    sources = Sources.of(screen, regulators=("d",), variable=0)
-    return Regression(screen.effects, sources.inputs(screen.batch), sources.columns)
+    sources = Sources.of(screen, regulators=("d",), variable=0, targets=())
+    return Regression(screen.effects, sources.inputs(screen.batch), sources.columns, sources.known)
 
 
 def test_own_readouts_are_left_out_of_the_loss() -> None:
@@ -65,7 +65,7 @@ def test_the_strength_is_what_other_nodes_do_not_explain() -> None:
 def test_a_strength_far_from_the_others_is_brought_near() -> None:
     inputs = torch.eye(9, dtype=torch.float64)
     strengths = torch.tensor([1.0, 1.1, 0.9, 1.05, 0.95, 1.02, 0.98, 1.0, 9.0], dtype=torch.float64)
-    problem = Regression(torch.diag(strengths), inputs, torch.arange(9))
+    problem = Regression(torch.diag(strengths), inputs, torch.arange(9), torch.zeros(9, dtype=torch.bool))
     found = problem.strengths(torch.zeros(9, 9, dtype=torch.float64))
     assert 1.1 < float(found[8]) < 1.4
     torch.testing.assert_close(found[:8], strengths[:8])

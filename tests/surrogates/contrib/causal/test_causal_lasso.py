@@ -13,7 +13,9 @@ def problem() -> Regression:
     # nodes 0 to 3 are the first readouts, node 4 is virtual; condition n acts on node n % 5
     inputs = torch.zeros(30, 5, dtype=torch.float64)
     inputs[torch.arange(30), torch.arange(30) % 5] = 1.0
-    return Regression(normal(30, 8, seed=0), inputs, torch.tensor([0, 1, 2, 3, VIRTUAL]))
+    return Regression(
+        normal(30, 8, seed=0), inputs, torch.tensor([0, 1, 2, 3, VIRTUAL]), torch.zeros(5, dtype=torch.bool)
+    )
 
 
 def test_each_readout_is_a_lasso_on_the_conditions_that_do_not_act_on_it(problem: Regression) -> None:

@@ -18,6 +18,7 @@ from surrogates.contrib.causal.estimate import (
 )
 
 COLUMNS = torch.tensor([1, 3, 4, VIRTUAL])
+NONE_KNOWN = torch.zeros(4, dtype=torch.bool)
 
 
 def _edges(seed: int, *, size: float = 0.3) -> Float[Tensor, "q g"]:
@@ -82,7 +83,7 @@ def _cost(problem: Regression, strength: Tensor, edges: Tensor, penalty: Tensor)
 
 @given(seed=st.integers(0, 30))
 def test_refinement_lowers_the_objective_and_keeps_support_and_stability(seed: int) -> None:
-    problem = Regression(normal(12, 6, seed=seed), normal(12, 4, seed=seed + 1), COLUMNS)
+    problem = Regression(normal(12, 6, seed=seed), normal(12, 4, seed=seed + 1), COLUMNS, NONE_KNOWN)
     start = _edges(seed + 2) * (normal(4, 6, seed=seed + 3) > 0)
     strength, penalty = torch.ones(4, dtype=torch.float64), torch.full((4, 6), 0.1, dtype=torch.float64)
     refined = refine(problem, strength, start, penalty, steps=50)
@@ -97,7 +98,7 @@ def test_refinement_finds_the_edges_of_a_world_without_noise() -> None:
     truth = stabilised(_edges(5), COLUMNS, 0.6) * (normal(4, 6, seed=6) > -0.5)
     inputs = normal(40, 4, seed=7) * (normal(40, 4, seed=8) > 0.8)
     effects = inputs @ total_effects(truth, COLUMNS)
-    problem = Regression(effects, inputs, COLUMNS)
+    problem = Regression(effects, inputs, COLUMNS, NONE_KNOWN)
     start = torch.where(truth != 0, 0.5 * truth, 0.0)
     found = refine(problem, torch.ones(4, dtype=torch.float64), start, torch.full_like(truth, 1e-6), steps=400)
     torch.testing.assert_close(found, truth, atol=5e-3, rtol=0)
