@@ -32,6 +32,7 @@ from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import Target, is_state
 from inverse_design.recommend.pair_hits import default_recommender, recommend_within
+from inverse_design.recommend.pair_process import MOST_COMPARED
 from inverse_design.recommend.protocol import (
     PERTURBATION,
     RECOMMENDERS,
@@ -258,9 +259,10 @@ def round_outline(
         kept = isinstance(chosen, Gains) and chosen.is_fitted(state, seed)
         fit = fit_work(sizes, stated, share=0.0 if kept else 1.0)
         return Outline(what, {"plan": [*fit, Work("values", listed)]}, fit_notes(stated))
+    known = int((screen.batch.order == 2).sum())
     terms = sizes.terms(
         candidates=space.size if isinstance(space, CombinationSpace) else len(space),
-        known=int((screen.batch.order == 2).sum()),
+        known=min(known, MOST_COMPARED) if name == "pair_hits" else known,
         count=count,
     )
     kind = f"replay {name}"

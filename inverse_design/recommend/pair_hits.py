@@ -1,18 +1,14 @@
 """The recommender for pairs, which recommender is the default, and how any of them keeps the rules of the bench.
 
 ``pair_hits`` takes the candidates that are most probably among the best of all.
-
-A Gaussian process over pairs of genes, whose kernel is a sum of terms, each of two matrices over genes: its mean
-over all pairs is a few matrix products.
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.acquisition.acquisition import UtilityPosterior
@@ -20,6 +16,7 @@ from inverse_design.acquisition.batch import allowed_next
 from inverse_design.errors import NothingToProposeError
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import is_state
+from inverse_design.recommend.pair_process import MOST_COMPARED, fit_pair_process, pair_terms
 from inverse_design.recommend.pairs import pair_view
 from inverse_design.recommend.protocol import (
     MOST_LISTED,
@@ -34,161 +31,6 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
 
 _FEWEST_CANDIDATES = 1000  # ten times as many as count as best in the replays that `pair_hits` wins
-
-
-@dataclass(frozen=True)
-class PairTerm:
-    """A kernel over unordered pairs, the symmetric product of two kernels over genes.
-
-    ``k((i, j), (k, l)) = (P_ik Q_jl + P_il Q_jk + P_jk Q_il + P_jl Q_ik) / 2``
-    """
-
-    first: Float[Tensor, "v v"]  # kernel ``P`` over genes
-    second: Float[Tensor, "v v"]  # kernel ``Q`` over genes
-
-    def between(self, pairs: Int[Tensor, "b 2"], others: Int[Tensor, "m 2"]) -> Float[Tensor, "b m"]:
-        """Compare pairs with others."""
-        i, j = pairs.T
-        k, l = others.T  # noqa: E741 - the letters of the equation
-        first, second = self.first, self.second
-        one = first[i][:, k] * second[j][:, l] + first[i][:, l] * second[j][:, k]
-        return (one + first[j][:, k] * second[i][:, l] + first[j][:, l] * second[i][:, k]) / 2
-
-    def alone(self, pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
-        """Compare each pair with itself."""
-        i, j = pairs.T
-        first, second = self.first, self.second
-        straight = first[i, i] * second[j, j] + first[j, j] * second[i, i]
-        return (straight + 2 * first[i, j] * second[i, j]) / 2
-
-    def spread(self, weights: Float[Tensor, "v v"]) -> Float[Tensor, "v v"]:
-        """Sum the kernel over weighted pairs, for all pairs at once: two matrix products."""
-        product = self.first @ weights @ self.second
-        return (product + product.T) / 2
-
-
-def pair_terms(alone: Float[Tensor, "v"], *, length: float) -> tuple[PairTerm, ...]:
-    """Make the kernel, of pairs with a gene in common and of pairs whose genes do alike alone."""
-    same = torch.eye(len(alone), dtype=torch.float64)
-    near = (-((alone[:, None] - alone) / length).square() / 2).exp()
-    return PairTerm(same, torch.ones_like(same)), PairTerm(same, near), PairTerm(near, near)
-
-
-_WIDE = 10.0  # prior variance of the coefficients of the curve, in units of the observed variance
-_FIRST_WEIGHT, _FIRST_NOISE = 0.05, 0.1
-_STEPS = 40
-_JITTER = 1e-5
-
-
-@dataclass(frozen=True)
-class PairProcess:
-    """The posterior of the utility of every pair.
-
-    With ``z`` what genes do alone, in standard units, and ``y`` the utility, in standard units of what is known,
-
-        y_ij = b0 + b1 (z_i + z_j) + b2 z_i z_j + b3 (z_i² + z_j²) + sum_c f_c(i, j) + e_ij
-        e_ij ~ N(0, s² exp(a max(z_i, z_j) + c (z_i + z_j)))
-
-    where each ``f_c`` is a Gaussian process with the kernel of one term.
-    """
-
-    mean: Float[Tensor, "v v"]  # expected utility of each pair of genes
-    alone: Float[Tensor, "v"]  # what each gene does alone, in standard units
-    terms: tuple[PairTerm, ...]  # of the kernel
-    pairs: Int[Tensor, "m 2"]  # what was observed
-    root: Float[Tensor, "m m"]  # lower Cholesky factor of the covariance of the observations
-    logs: Float[Tensor, "h"]  # logarithms of the weights of the terms and of ``s²``, then ``a`` and ``c``
-    scale: float  # standard deviation of the observed utilities
-
-    def variance(self, pairs: Int[Tensor, "b 2"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
-        """Say how uncertain the utility of some pairs is."""
-        curve, observed = _curve(self.alone, pairs), _curve(self.alone, self.pairs)
-        between = _WIDE * curve @ observed.T
-        prior = _WIDE * curve.square().sum(1)
-        for weight, term in zip(self.logs.exp(), self.terms, strict=False):
-            between = between + weight * term.between(pairs, self.pairs)
-            prior = prior + weight * term.alone(pairs)
-        explained = torch.linalg.solve_triangular(self.root, between.T, upper=False).square().sum(0)
-        latent = (prior - explained).clamp(min=0)
-        return latent * self.scale**2, _noise(self.logs, self.alone, pairs) * self.scale**2
-
-
-def fit_pair_process(
-    terms: Sequence[PairTerm],
-    alone: Float[Tensor, "v"],
-    pairs: Int[Tensor, "m 2"],
-    utility: Float[Tensor, "m"],
-) -> PairProcess:
-    """Fit the weights of all parts by marginal likelihood, with weak priors on their logarithms."""
-    centre, scale = float(utility.mean()), float(utility.std().clamp(min=1e-12))
-    standard = (utility - centre) / scale
-    curve = _curve(alone, pairs)
-    parts = torch.stack([term.between(pairs, pairs) for term in terms])
-    logs = _most_likely(curve, parts, standard, alone, pairs)
-    root = torch.linalg.cholesky(_covariance(logs, curve, parts, alone, pairs))
-    solved = torch.cholesky_solve(standard[:, None], root)[:, 0]
-    weights = torch.zeros(len(alone), len(alone), dtype=torch.float64)
-    weights.index_put_((pairs[:, 0], pairs[:, 1]), solved, accumulate=True)
-    weights = weights + weights.T
-    mean = _surface(alone, _WIDE * (curve.T @ solved))
-    for weight, term in zip(logs.exp(), terms, strict=False):
-        mean = mean + weight * term.spread(weights)
-    return PairProcess(centre + scale * mean, alone, tuple(terms), pairs, root, logs, scale)
-
-
-def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b 4"]:
-    one, other = alone[pairs[:, 0]], alone[pairs[:, 1]]
-    return torch.stack([torch.ones_like(one), one + other, one * other, one.square() + other.square()], 1)
-
-
-def _surface(alone: Float[Tensor, "v"], coefficients: Float[Tensor, "4"]) -> Float[Tensor, "v v"]:
-    one, other = alone[:, None], alone[None]
-    level, slope, product, square = coefficients
-    bends = product * one * other + square * (one.square() + other.square())
-    surface: Tensor = level + slope * (one + other) + bends
-    return surface
-
-
-def _noise(logs: Float[Tensor, "h"], alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b"]:
-    values = alone[pairs]
-    noise: Tensor = (logs[-3] + logs[-2] * values.amax(1) + logs[-1] * values.sum(1)).exp()
-    return noise
-
-
-def _covariance(
-    logs: Float[Tensor, "h"],
-    curve: Float[Tensor, "m 4"],
-    parts: Float[Tensor, "c m m"],
-    alone: Float[Tensor, "v"],
-    pairs: Int[Tensor, "m 2"],
-) -> Float[Tensor, "m m"]:
-    signal = torch.einsum("c,cij->ij", logs[: len(parts)].exp(), parts)
-    return _WIDE * curve @ curve.T + signal + torch.diag(_noise(logs, alone, pairs) + _JITTER)
-
-
-def _most_likely(
-    curve: Float[Tensor, "m 4"],
-    parts: Float[Tensor, "c m m"],
-    standard: Float[Tensor, "m"],
-    alone: Float[Tensor, "v"],
-    pairs: Int[Tensor, "m 2"],
-) -> Float[Tensor, "h"]:
-    """Maximise the marginal likelihood; weights are within a factor of 400 of a tenth, slopes within one."""
-    first = [math.log(_FIRST_WEIGHT)] * len(parts) + [math.log(_FIRST_NOISE), 0.0, 0.0]
-    logs = torch.tensor(first, dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([logs], lr=0.5, max_iter=_STEPS, line_search_fn="strong_wolfe")
-
-    def loss() -> Tensor:
-        optimiser.zero_grad()
-        root = torch.linalg.cholesky(_covariance(logs, curve, parts, alone, pairs))
-        misfit = torch.linalg.solve_triangular(root, standard[:, None], upper=False).square().sum() / 2
-        prior = ((logs[:-2] - math.log(0.1)) / 3).square().sum() / 2 + (logs[-2:] / 0.5).square().sum() / 2
-        value: Tensor = misfit + root.diagonal().log().sum() + prior
-        value.backward()
-        return value
-
-    optimiser.step(loss)
-    return logs.detach()
 
 
 FEWEST_PAIRS = 10  # observations below which nothing is fitted
@@ -231,13 +73,17 @@ class PairHits:
         score = hit_score(mean, spread, view.utility, top=self.top)
         best = best_first(score, count)
         reach = torch.special.ndtri(torch.tensor((1 + state.level) / 2, dtype=torch.float64)) * spread[best]
-        return Recommendation.of(
+        found = Recommendation.of(
             state,
             view.left.rows(listed[best]),
             utility=(mean[best], mean[best] - reach, mean[best] + reach),
             belief=UtilityPosterior(mean[best], latent[best]),
             reason=[f"among the best {self.top} with a chance of {chance:.2g}" for chance in score[best].exp()],
         )
+        if len(view.known) <= MOST_COMPARED:
+            return found
+        said = f"means rest on all {len(view.known):,} measured pairs, uncertainties on {MOST_COMPARED:,} of them"
+        return replace(found, notes=(said,))
 
 
 def hit_score(

@@ -5,13 +5,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from jaxtyping import Float
 from strategies.replays import coverage, share_found
 from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend.pair_hits import PairHits, PairTerm, fit_pair_process, hit_score, pair_terms
+from inverse_design.recommend import pair_process
+from inverse_design.recommend.pair_hits import PairHits, hit_score
+from inverse_design.recommend.pair_process import PairTerm, fit_pair_process, pair_terms
 from inverse_design.recommend.pairs import PairRidge, pair_view
 from inverse_design.recommend.protocol import RECOMMENDERS, DecisionState
 from inverse_design.validate.replay import Environment, PermutedFeedback, pairs_environment, play
@@ -130,6 +134,21 @@ def test_the_process_is_the_textbook_one() -> None:
     latent, added = process.variance(PAIRS)
     assert torch.allclose(latent, (prior - gain @ prior).diagonal() * utility.var(), atol=1e-6)
     assert torch.allclose(added, noise * utility.var())
+
+
+@given(st.integers(0, 2**32 - 2))
+@settings(max_examples=20, deadline=None)
+def test_a_large_fit_rests_on_all_pairs_without_a_matrix_over_them(seed: int) -> None:
+    terms, alone, utility = some_terms(), normal(6, seed=seed), normal(len(PAIRS), seed=seed + 1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pair_process, "MOST_COMPARED", 7)
+        large = fit_pair_process(terms, alone, PAIRS, utility)
+        patch.setattr(pair_process, "_most_likely", lambda *_: large.logs)
+        patch.setattr(pair_process, "MOST_COMPARED", len(PAIRS))
+        exact = fit_pair_process(terms, alone, PAIRS, utility)
+    assert len(large.pairs) == 7
+    torch.testing.assert_close(large.mean, exact.mean, rtol=0, atol=1e-8 * exact.scale)
+    assert bool((large.variance(PAIRS)[0] >= exact.variance(PAIRS)[0] - 1e-9).all())
 
 
 def test_the_ridge_is_least_squares_with_rows_for_its_penalty() -> None:
