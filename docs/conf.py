@@ -7,13 +7,14 @@ from pathlib import Path
 
 from sphinx.application import Sphinx
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+
+from executed import executed  # noqa: E402 - beside this file
 
 project = "inverse-design"
 author = "the authors of inverse-design"
 release = installed("inverse-design")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
-exclude_patterns = ["conf.py"]
 html_theme = "furo"
 html_title = "inverse-design"
 
@@ -37,6 +38,16 @@ def _dollars(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001
     source[0] = re.sub(r"\$`(.+?)`\$", r"$\1$", source[0], flags=re.DOTALL)
 
 
+_EXECUTED = ("tutorials/", "concepts/")  # pages whose blocks are run
+
+
+def _run(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001 - what the event hands over
+    """Show what the blocks of a page print and draw."""
+    if page.startswith(_EXECUTED):
+        source[0] = executed(source[0])
+
+
 def setup(app: Sphinx) -> None:
     """Connect what reads the pages."""
     app.connect("source-read", _dollars)
+    app.connect("source-read", _run)

@@ -45,38 +45,12 @@ def test_a_regressor_of_ones_own_is_calibrated(example: Callable[[str], tuple[di
     assert "90 % set: 1 of 721 candidates" in said
 
 
-def test_a_campaign_lives_in_memory(
-    example: Callable[[str], tuple[dict[str, Any], str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names, _ = example("ask_and_tell")
-    status = names["campaign"].status()
-    assert (status.rounds, status.counts["measured"], status.best) == (2, 8, "G003+G007")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_predictions_have_intervals(example: Callable[[str], tuple[dict[str, Any], str]]) -> None:
     names, _ = example("predictions")
     predicted = names["predicted"]
     assert predicted.in_sample.to_dict() == {"G021+G010": True, "G001+G002": False, "G037+G027": False}
     assert (predicted.lower < predicted.mean).all(axis=None)
     assert (predicted.mean < predicted.upper).all(axis=None)
-
-
-@pytest.mark.slow
-@pytest.mark.real_data
-def test_the_example_finds_the_held_out_double(
-    real_data: Callable[[str], Path], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    real_data("norman2019_expr")
-    source = (EXAMPLES / "propose.py").read_text(encoding="utf-8")
-    short = tmp_path / "propose.py"
-    source = source.replace("top=5", "top=5, surrogate=ScaledAdditive()")
-    source = source.replace('"norman2019_expr")', '"norman2019_expr").with_readouts(range(0, 2000, 4))')
-    short.write_text("from surrogates.models.baselines import ScaledAdditive\n" + source, encoding="utf-8")
-    names = runpy.run_path(str(short))
-    assert names["proposal"].table["perturbation"][0] == "CEBPE+KLF1"
-    assert "CEBPE+KLF1" in capsys.readouterr().out
 
 
 @pytest.mark.slow
