@@ -1,0 +1,288 @@
+"""A campaign in a real browser: create, ask, plate, results, status; by mouse, by keyboard, and by two at once."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import numpy as np
+import pandas as pd
+import pytest
+from playwright.sync_api import Locator, Page, expect
+from strategies.campaigns import SETTINGS, TARGET, FirstPairs, starting_screen
+from strategies.screens import pairs_of, planted_screen
+
+from benchmarks.robustness.throwaway_postgresql import binaries, database, throwaway_postgresql
+from inverse_design.app.sessions import hashed
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.store.protocol import open_store
+
+IMAGE, SCRIPT, BOLD = "<img src=x onerror=alert(1)>", "<script>alert(2)</script>", '"><b>bold</b>'
+GENES = (IMAGE, SCRIPT, BOLD, *(f"Z{number}" for number in range(6)))
+READOUTS = ("{{ 7 * 7 }}", "<i>r1</i>", "r2", "r3")
+ANN = "<u>ann</u>"
+TOKENS = {ANN: "token of ann", "tom": "token of tom"}
+
+
+class Hand(Protocol):
+    """Somebody who works on a page, which is known by roles and names only."""
+
+    page: Page
+
+    def press(self, role: Any, name: str) -> None: ...
+
+    def unfold(self, summary: str) -> None: ...
+
+    def write(self, label: str, text: str) -> None: ...
+
+    def send(self, label: str, file: Path) -> None: ...
+
+    def pick(self, label: str, option: str) -> None: ...
+
+    def exchange(self, one: Locator, other: Locator) -> None: ...
+
+
+@dataclass
+class Mouse:
+    """Points and clicks."""
+
+    page: Page
+
+    def press(self, role: Any, name: str) -> None:
+        self.page.get_by_role(role, name=name, exact=True).first.click()
+
+    def unfold(self, summary: str) -> None:
+        self.page.locator("summary", has_text=summary).click()
+
+    def write(self, label: str, text: str) -> None:
+        self.page.get_by_label(label, exact=True).fill(text)
+
+    def send(self, label: str, file: Path) -> None:
+        self.page.get_by_label(label, exact=True).set_input_files(file)
+
+    def pick(self, label: str, option: str) -> None:
+        self.page.get_by_label(label, exact=True).select_option(option)
+
+    def exchange(self, one: Locator, other: Locator) -> None:
+        one.drag_to(other)
+
+
+@dataclass
+class Keyboard:
+    """Touches nothing but keys: Tab, arrows, letters, Enter, Space."""
+
+    page: Page
+
+    def _reach(self, wanted: Locator) -> None:
+        for _ in range(150):
+            if wanted.evaluate("each => each === document.activeElement"):
+                return
+            self.page.keyboard.press("Tab")
+        pytest.fail(f"Tab does not reach {wanted}")
+
+    def press(self, role: Any, name: str) -> None:
+        self._reach(self.page.get_by_role(role, name=name, exact=True).first)
+        self.page.keyboard.press("Enter")
+
+    def unfold(self, summary: str) -> None:
+        self._reach(self.page.locator("summary", has_text=summary))
+        self.page.keyboard.press("Enter")
+
+    def write(self, label: str, text: str) -> None:
+        self._reach(self.page.get_by_label(label, exact=True))
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.type(text)
+
+    def send(self, label: str, file: Path) -> None:
+        self._reach(self.page.get_by_label(label, exact=True))
+        with self.page.expect_file_chooser() as asked:
+            self.page.keyboard.press("Enter")
+        asked.value.set_files(file)
+
+    def pick(self, label: str, option: str) -> None:
+        self._reach(self.page.get_by_label(label, exact=True))
+        self.page.keyboard.type(option)
+
+    def exchange(self, one: Locator, other: Locator) -> None:
+        self._reach(self.page.get_by_role("grid").get_by_role("button").first)
+        at = (0, 0)
+        for well in (one, other):
+            name = (well.get_attribute("data-well") or "").partition(":")[2]
+            to = (ord(name[0]) - ord("A"), int(name[1:]) - 1)
+            for key, steps in (("ArrowDown", to[0] - at[0]), ("ArrowRight", to[1] - at[1])):
+                back = {"ArrowDown": "ArrowUp", "ArrowRight": "ArrowLeft"}[key]
+                for _ in range(abs(steps)):
+                    self.page.keyboard.press(key if steps > 0 else back)
+            assert well.evaluate("each => each === document.activeElement")
+            self.page.keyboard.press("Enter")
+            at = to
+
+
+@contextmanager
+def serving(*words: str) -> Iterator[str]:
+    """Serve a store as a user does, and give the address that is printed."""
+    command = [sys.executable, "-m", "inverse_design", "app", *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - our own program
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip()
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.wait(20)
+    assert process.returncode in {0, 130}
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server for two people on a store with one campaign, whose first round is open."""
+    folder = tmp_path_factory.mktemp("served")
+    store = open_store(folder / "store.db", create=True)
+    campaign = Campaign.create(starting_screen(), target=TARGET, settings=SETTINGS, store=store, actor="tom")
+    campaign.ask(recommender=FirstPairs())
+    users = folder / "users.toml"
+    roles = {ANN: "owner", "tom": "teller"}
+    users.write_text("".join(
+        f'["{name}"]\ntoken_sha256 = "{hashed(TOKENS[name])}"\nrole = "{role}"\n' for name, role in roles.items()
+    ))  # fmt: skip
+    with serving(str(folder / "store.db"), "--users", str(users)) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def postgresql() -> Iterator[str]:
+    """A server for one person on an empty database."""
+    programs = binaries()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (the package postgresql of Debian)")
+    with (
+        throwaway_postgresql(programs) as server,
+        serving(database(server, f"t{uuid4().hex}")) as address,
+    ):
+        yield address
+
+
+@pytest.fixture(scope="module")
+def screen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A table of singles and pairs, with names that a page must show as they are."""
+    planted = planted_screen(alone=range(9), together=pairs_of(9, 16), readouts=len(READOUTS))
+    labels = ["+".join(GENES[int(gene)] for gene in row if gene >= 0) for row in planted.batch.genes]
+    table = pd.DataFrame(planted.effects.numpy(), columns=list(READOUTS))
+    table.insert(0, "perturbation", labels)
+    path = tmp_path_factory.mktemp("sent") / "<b>screen & co.csv"
+    table.to_csv(path, index=False)
+    return path
+
+
+def look(visit: Any, heading: str) -> None:
+    """A page has its heading, nothing that should be text is markup, and axe has nothing to say."""
+    expect(visit.page.get_by_role("heading", level=1)).to_contain_text(heading)
+    assert visit.page.locator("main b, main u, main i, main script, img[src=x]").count() == 0
+    assert visit.findings() == []
+
+
+def filled(form: Path, place: Path) -> Path:
+    """Fill the form for the results as a reader of plates would."""
+    table = pd.read_csv(form)
+    values = np.random.default_rng(0).normal(size=(len(table), len(READOUTS)))
+    for column, readout in enumerate(READOUTS):
+        table[readout] = values[:, column]
+    table.to_csv(place, index=False)
+    return place
+
+
+def arrive(page: Page, heading: str) -> None:
+    """Wait for what a task leads to; a task that was refused says why."""
+    refused = page.get_by_role("alert")
+    expect(page.get_by_role("heading", name=heading, exact=True).or_(refused)).to_be_visible(timeout=90_000)
+    assert not refused.is_visible(), refused.inner_text()
+
+
+def begin(hand: Hand, visit: Any, screen: Path, name: str) -> None:
+    """From an empty browser to a campaign without a round."""
+    hand.press("link", "New campaign")
+    look(visit, "New campaign")
+    hand.send("Screen", screen)
+    hand.press("button", "Upload and check")
+    arrive(hand.page, screen.name)
+    look(visit, screen.name)
+    hand.write("Name of the campaign", name)
+    hand.write("Target", f"{IMAGE}+Z2")
+    hand.unfold("Rounds, plates and the model")
+    hand.write("Experiments of a round", "3")
+    hand.pick("Model", "additive")
+    hand.press("button", "Begin the campaign")
+    arrive(hand.page, name)
+    look(visit, name)
+
+
+def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> None:
+    """Create, ask, plate, results, status."""
+    page = hand.page
+    page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+    begin(hand, visit, screen, name)
+    hand.press("button", "Ask for a round")
+    arrive(page, "Round 1")
+    rows = page.get_by_role("region", name="Experiments of round 1").locator("tbody tr")
+    expect(rows).to_have_count(3)
+    look(visit, name)
+    hand.press("button", "Mark all as ordered")
+    expect(rows.filter(has_text="ordered")).to_have_count(3)
+
+    hand.press("link", "plates")
+    look(visit, "Plates of round 1")
+    grid = page.get_by_role("grid")
+    one, other = (grid.locator(f"button.{kind}").first for kind in ("sample", "control"))
+    one, other = (page.locator(f"[data-well='{each.get_attribute('data-well')}']") for each in (one, other))
+    held = one.locator(".what").inner_text(), other.locator(".what").inner_text()
+    hand.exchange(one, other)
+    hand.press("button", "Save the plates")
+    expect(page.get_by_role("status").first).to_contain_text("Moved 1 wells")
+    assert (other.locator(".what").inner_text(), one.locator(".what").inner_text()) == held
+    hand.press("link", "Back to the campaign")
+
+    with page.expect_download() as waiting:
+        hand.press("link", "form for the results (CSV)")
+    results = filled(Path(waiting.value.path()), folder / "results.csv")
+    hand.send("Table of results", results)
+    hand.press("button", "See what would change")
+    look(visit, "What would change")
+    expect(page.locator(".verdict")).to_contain_text("3 experiments measured")
+    hand.press("button", "Record these results")
+    expect(page.locator(".verdict")).to_contain_text("1 round, 3 experiments measured, 0 to come.")
+    for figure in page.locator("figure img").all():
+        figure.evaluate("each => each.decode()")  # fails if it is no picture
+    look(visit, name)
+    hand.press("link", "Recorded wells")
+    look(visit, "Recorded wells")
+    hand.press("link", "Back to the campaign")
+    hand.press("link", "History")
+    look(visit, "History of")
+    expect(page.get_by_role("region", name="Everything that happened")).to_contain_text("told")
+
+
+def test_the_whole_journey_by_mouse_on_sqlite(visits: Callable, sqlite: str, screen: Path, tmp_path: Path) -> None:
+    visit = visits()
+    visit.page.goto(sqlite)
+    look(visit, "Enter with your token")
+    hand = Mouse(visit.page)
+    hand.write("Token", TOKENS[ANN])
+    hand.press("button", "Enter")
+    look(visit, "Campaigns")
+    expect(visit.page.get_by_text(f"{ANN} (owner)")).to_be_visible()
+    walk(hand, visit, screen, f"{BOLD} by mouse", tmp_path)
+    assert visit.complaints == []
+
+
+def test_the_whole_journey_by_keyboard_on_postgresql(
+    visits: Callable, postgresql: str, screen: Path, tmp_path: Path
+) -> None:
+    visit = visits()
+    visit.findings = list
+    visit.page.goto(postgresql)
+    walk(Keyboard(visit.page), visit, screen, f"{SCRIPT} by keyboard", tmp_path)
+    assert visit.complaints == []
