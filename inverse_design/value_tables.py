@@ -15,7 +15,7 @@ import torch
 from inverse_design.errors import TargetError
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.spreadsheets import as_written
-from surrogates.data.io.tabular import DECIMAL_COMMA, MISSING, delimiter_of, text_of
+from surrogates.data.io.tabular import DECIMAL_COMMA, MISSING, delimiter_of, text_of, without_comments
 from surrogates.data.io.untrusted.parquet import read_parquet
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.errors import DataError, listed, shown
@@ -108,7 +108,7 @@ def text_table(path: Path) -> pd.DataFrame:
             _, cells = sheet_rows(path)
             header, rows = [str(cell).strip() for cell in cells[0]], pd.DataFrame(cells[1:]).map(str)
         else:
-            text = text_of(path)
+            text, _ = without_comments(text_of(path))
             sep = delimiter_of([line for line in text.splitlines()[:100] if line.strip()] or [""])
             whole = pd.read_csv(io.StringIO(text), sep=sep, header=None, dtype=str, keep_default_na=False)
             whole = as_written(whole) if "'" in text else whole

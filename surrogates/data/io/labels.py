@@ -91,6 +91,8 @@ def control_family(text: str) -> str | None:
     Spellings of one word with and without hyphens, and numbered guides, are one family.
     """
     word = text.strip().casefold()
+    if word[-1:] == "." and word[-2:-1].isalpha():  # an abbreviation: Ctrl.
+        word = word[:-1]
     if word[:1] in "-_ ." or word[-1:] in "-_ .":
         return None
     squeezed = _HYPHENS.sub("", word)

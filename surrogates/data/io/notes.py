@@ -46,6 +46,18 @@ _GUIDE = re.compile(
 # Only where most names are written so.
 _NUMBERED_NAME = re.compile(r"([A-Z][A-Z0-9]*)[-.]\d{1,2}", re.IGNORECASE)
 
+# How a gene was acted upon, before or behind its name; the case of letters tells siRT1 from SIRT1.
+_ACTED = re.compile(
+    r"(?:(?P<how>si|sh|sg)[-_ ]?(?P<gene>[A-Z][A-Za-z0-9.-]*))"
+    r"|(?P<other>[A-Za-z][A-Za-z0-9.-]*?)[-_ ]"
+    r"(?P<by>(?i:KO|KD|OE|CRISPR[ia]|knock-?(?:out|down)|over-?expression))"
+)
+_MODES = {
+    "si": "knockdown", "sh": "knockdown", "kd": "knockdown", "knockdown": "knockdown", "crispri": "knockdown",
+    "ko": "knockout", "knockout": "knockout", "oe": "activation", "overexpression": "activation",
+    "crispra": "activation", "sg": "",
+}  # fmt: skip
+
 
 def may_be_replicates(column: str) -> bool:
     """Tell whether rows of one condition that differ in a column may be replicates, by a word in its name."""
@@ -97,8 +109,14 @@ def notes_on_names(names: Collection[str], *, what: str = "targets") -> Iterator
     if differing := [each for each in spellings.values() if len(each) > 1]:
         shown = "; ".join(" and ".join(each) for each in differing[:4]) + ("; ..." if len(differing) > 4 else "")
         yield f"{len(differing)} of the {what} are spelt in ways that differ in case only, counted as two: {shown}"
+    if commented := sorted(name for name in names if name.startswith("#")):
+        yield (
+            f"names among the {what} begin with #, as what is commented out does: {some_of(commented, 3)}; remove"
+            " the sign, or the row"
+        )
     if what == "targets":
         yield from _guides(names)
+        yield from _techniques(names)
 
 
 def gene_of(name: str) -> str:
@@ -113,7 +131,30 @@ def genes_of_guides(names: Collection[str]) -> dict[str, str]:
     several = Counter(numbered.values())
     numbered = {name: gene for name, gene in numbered.items() if several[gene] > 1}
     guides = {name: gene for name in names if (gene := gene_of(name)) != name}
+    guides = _acted_upon(names)[0] | guides
     return numbered | guides if 2 * len(numbered) >= len(names) else guides
+
+
+def _acted_upon(names: Collection[str]) -> tuple[dict[str, str], set[str]]:
+    """The gene of each name that says how it was acted upon, if all say the same, and the ways in which it was."""
+    found = {name: match for name in sorted(names) if (match := _ACTED.fullmatch(name))}
+    modes = {_MODES[(each["how"] or each["by"]).casefold().replace("-", "")] for each in found.values()}
+    return {name: each["gene"] or each["other"] for name, each in found.items()} if len(modes) == 1 else {}, modes
+
+
+def _techniques(names: Collection[str]) -> Iterator[str]:
+    genes, modes = _acted_upon(names)
+    if len(modes) > 1:
+        yield (
+            "targets say in their names that genes were acted upon in several ways, such as KO and KD: each counts"
+            " as a gene of its own; put each way into a file of its own, and state its --mode"
+        )
+    elif genes:
+        how = f", and --mode {min(modes)} (mode=) says how" if min(modes) else ""
+        yield (
+            f"names such as {some_of(map(repr, genes), 3)} say how a gene was acted upon, and are taken for its"
+            f" name: --collapse-guides (collapse_guides=True) reads them as {some_of(genes.values(), 3)}{how}"
+        )
 
 
 def guides_of_genes(names: Collection[str]) -> dict[str, tuple[str, ...]]:

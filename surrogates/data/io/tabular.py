@@ -31,7 +31,7 @@ _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
     """Read a text table, whatever its delimiter and decimal mark, and say what they are."""
-    text = text_of(path)
+    text, comments = without_comments(text_of(path))
     lines = [line for line in text.splitlines()[: 4 * _PROBED_LINES] if line.strip()][:_PROBED_LINES]
     if not lines:
         raise DataError(f"{path.name!r} cannot be read as a table: No columns to parse from file")
@@ -60,7 +60,8 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
     )
     table.columns = table.columns.map(lambda name: str(name).strip())
     shown = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}[delimiter]
-    return table, f"{shown}, decimal {'comma' if decimal == ',' else 'point'}"
+    said = f"; {comments} lines above the header, which begin with #, are left out" if comments else ""
+    return table, f"{shown}, decimal {'comma' if decimal == ',' else 'point'}{said}"
 
 
 def read_sheet(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
@@ -172,6 +173,29 @@ def text_of(path: Path) -> str:
             f"{path.name!r} holds a NUL character in line {line}, which no text has; save it again as text (UTF-8)"
         )
     return text
+
+
+def without_comments(text: str) -> tuple[str, int]:
+    """Leave out lines above the header that begin with ``#``, and count them; the last of them may be the header.
+
+    It is, where it has as many fields as the next line, which holds numbers.
+    """
+    lines = text.splitlines(keepends=True)
+    count = 0
+    while count < len(lines) and (
+        lines[count].lstrip(' "').startswith("#") or (count and not lines[count].strip())
+    ):
+        count += 1
+    while count and not lines[count - 1].strip():
+        count -= 1
+    below = [line for line in lines[count : count + _PROBED_LINES] if line.strip()]
+    if not count or not below:
+        return text, 0
+    last = lines[count - 1].lstrip(' "').removeprefix("#").lstrip()
+    header, first = fields_of([last, below[0]], delimiter_of(below))
+    if len(header) == len(first) > 1 and header[0].strip() and any(map(_NUMBER.fullmatch, map(str.strip, first))):
+        return "".join([last, *lines[count:]]), count - 1
+    return "".join(lines[count:]), count
 
 
 def fields_of(lines: Sequence[str], delimiter: str) -> list[list[str]]:

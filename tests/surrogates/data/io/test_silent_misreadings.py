@@ -108,3 +108,36 @@ def test_a_unit_that_is_no_concentration_is_refused_or_taken_as_it_is() -> None:
     doses.loc[0, "dose_unit"] = "uM"
     with pytest.raises(DataError, match="all in one unit"):
         read_screen(doses, dose_col="dose")
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [
+        ("{} KO", "knockout"), ("{}-KO", "knockout"), ("{}_kd", "knockdown"), ("{} OE", "activation"),
+        ("{}_CRISPRi", "knockdown"), ("si{}", "knockdown"), ("sh-{}", "knockdown"), ("sg{}", None),
+    ],
+)  # fmt: skip
+def test_what_was_done_to_a_gene_is_no_part_of_its_name(written: str, mode: str | None) -> None:
+    names = [written.format(gene) for gene in GENES]
+    labels = [*names, "+".join(names[:2]), "Ctrl."]
+    (said,) = [note for note in read_screen(table(labels)).notes if "how a gene was acted upon" in note]
+    assert "--collapse-guides (collapse_guides=True) reads them as CEBPE, GATA1, KLF1" in said
+    assert (f"--mode {mode} (mode=) says how" in said) == (mode is not None)
+    assert set(read_screen(table(labels), collapse_guides=True).labels) == {*GENES, "CEBPE+KLF1"}
+
+
+def test_several_ways_to_act_upon_a_gene_are_not_pooled() -> None:
+    labels = ["KLF1 KO", "KLF1 KD", "MYC KO"]
+    assert any("acted upon in several ways" in note for note in read_screen(table(labels)).notes)
+    assert set(read_screen(table(labels), collapse_guides=True).labels) == set(labels)
+    for genes in (["SIRT1", "SIGLEC1", "SHH", "SGK1", *GENES], ["Shh", "Sirt1", "Six1", "sigma"]):
+        assert not read_screen(table(genes)).notes
+
+
+@pytest.mark.parametrize("word", ["Ctrl.", "ctl.", "NTC.", "Ctrl"])
+def test_a_control_may_be_abbreviated(word: str) -> None:
+    assert read_screen(table([*GENES, f"KLF1+{word}", word][1:])).labels == (*GENES[1:], "KLF1")
+
+
+def test_a_row_that_is_commented_out_is_pointed_out() -> None:
+    assert any("begin with #" in note for note in read_screen(table([*GENES, "# ETS2"])).notes)

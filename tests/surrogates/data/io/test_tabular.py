@@ -194,3 +194,32 @@ def test_a_long_table_is_turned_by_the_column_that_holds_combinations(column: st
         columns={"condition": column}
     )
     assert set(read_screen(long).labels) == set(PLAIN["condition"])
+
+
+@pytest.mark.parametrize("sep", [",", "\t", ";"])
+@pytest.mark.parametrize(
+    ("above", "said"),
+    [
+        ("# made by X, on 2 May\n#\n\n# n = 3\n", "lines above the header, which begin with #, are left out"),
+        ('"# made by X",,\n', "1 lines above the header"),
+        ("# a,b,c\n# a\tb\tc\n# a;b;c\n", "3 lines above the header"),  # as many fields as the table
+        ("#v1\n#", "1 lines above the header"),  # the header itself
+        ("#", ""),
+        ("", ""),
+    ],
+)
+def test_lines_above_the_header_are_left_out_and_said(tmp_path: Path, sep: str, above: str, said: str) -> None:
+    table = "perturbation,p0,p1\nA,1.5,2\nB,0,1\nA+B,3,1\n".replace(",", sep)
+    (tmp_path / "plain.csv").write_text(table)
+    (tmp_path / "commented.csv").write_text(above + table)
+    plain, found = (read_screen(tmp_path / f"{name}.csv") for name in ("plain", "commented"))
+    assert found.labels == plain.labels == ("A", "B", "A+B")
+    assert found.readouts == plain.readouts
+    assert bool((found.effects == plain.effects).all())
+    assert said in " ".join(found.provenance.values())
+
+
+def test_a_table_of_comments_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("# a,b\n# c,d\n")
+    with pytest.raises(DataError):
+        read_screen(tmp_path / "x.csv")
