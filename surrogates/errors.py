@@ -74,4 +74,7 @@ def listed(names: Iterable[object], *, most: int = 5) -> str:
 
 def printable(text: object) -> str:
     """Replace what could steer a terminal."""
-    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in str(text))
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in shown)
