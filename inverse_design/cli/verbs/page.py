@@ -1,11 +1,13 @@
 """The verb ``app``: a web page for the campaigns of a store."""
 
+import json
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
 from inverse_design.cli.console import complaints, output, say
 from inverse_design.errors import SettingsError
+from surrogates.data.names import name_of
 
 _NEEDED = ("fastapi", "uvicorn", "python_multipart", "django_htmx")
 
@@ -20,10 +22,10 @@ def run_page(
     from inverse_design.app.sessions import hashed, new_token, read_users  # noqa: PLC0415 - an extra
 
     if new_user is not None:
-        token = new_token()
-        lines = (f'["{new_user}"]', f'token_sha256 = "{hashed(token)}"', 'role = "teller"')
-        for line in (f"# token, to be given to {new_user}: {token}", *lines):
+        token, name = new_token(), json.dumps(name_of(new_user, "name of a user"), ensure_ascii=False)
+        for line in (f"[{name}]", f'token_sha256 = "{hashed(token)}"', 'role = "teller"'):
             say(output(), line)
+        say(complaints(), f"the token of {name}, which is not shown again: {token}")
         return
     if not is_loopback(host) and users is None:
         raise SettingsError(f"--host {host} lets other machines in: say who may enter with --users FILE")
