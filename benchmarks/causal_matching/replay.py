@@ -11,7 +11,7 @@ from torch import Tensor
 from benchmarks.causal_matching.edge_posterior import EdgePosterior
 from benchmarks.causal_matching.environment import ShiftGame, ShiftPlayer, ShiftProblem, Tried, stream
 from inverse_design.errors import PlanError
-from inverse_design.validate.replay import in_order
+from surrogates.evaluation.workers import in_order
 
 _DRAWS = 200
 _SLACK = 1e-6

@@ -14,7 +14,7 @@ MeasuredWord = Literal["keep", "leave-out"]
 RUN = Run()
 Output: TypeAlias = Annotated[str | None, Parameter(name=["--output", "-o"])]
 Words: TypeAlias = Annotated[tuple[str, ...], Parameter(show_default=False)]
-
+AtLeastOne: TypeAlias = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 NoCache: TypeAlias = Annotated[bool, Parameter(name="--no-cache", negative="")]
 
 AUTOMATIC = "automatic"
@@ -81,7 +81,7 @@ class ReadingCells:
             files by the same paths. Whoever runs or reaches it can run programs as you, here and there.
     """
 
-    workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
+    workers: AtLeastOne = 1
     scheduler: str | None = None
 
 
@@ -168,7 +168,7 @@ class Running:
         no_cache: Fit anew, and keep no fit.
     """
 
-    workers: Annotated[int, Parameter(validator=validators.Number(gte=1))] = 1
+    workers: AtLeastOne = 1
     scheduler: str | None = None
     ledger: str | None = None
     device: str = "cpu"
@@ -203,6 +203,7 @@ class Judging:
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
+        workers: Processes of this machine, each with a fold; the results do not depend on it.
         output: Where to write all numbers, as .json.
         picture: Where to draw coverage, transforms and reliability, as .svg, .png or .pdf.
     """
@@ -211,6 +212,7 @@ class Judging:
     levels: Words = ()
     classes: Words = ()
     seed: int = 0
+    workers: AtLeastOne = 1
     output: Output = None
     picture: str | None = None
 
@@ -225,6 +227,7 @@ class Scoring:
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
+        workers: Processes of this machine, each with a fold; the results do not depend on it.
         output: Where to write all numbers, as .json.
         picture: Where to draw the errors, as .svg, .png or .pdf.
     """
@@ -232,8 +235,28 @@ class Scoring:
     models: Words = ()
     classes: Words = ()
     seed: int = 0
+    workers: AtLeastOne = 1
     output: Output = None
     picture: str | None = None
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
+class Retrieving:
+    """How perturbations behind held-out states are sought, and where the benchmark writes.
+
+    Attributes:
+        standardise: Count each readout in units of its usual single effect, as propose --standardise does. The
+            other benchmarks have no such option: they hold singles out, by which those units would be chosen.
+        seed: Fixes everything that is random.
+        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        output: Where to write the numbers, as .json.
+    """
+
+    standardise: bool = False
+    seed: int = 0
+    workers: AtLeastOne = 1
+    output: Output = None
 
 
 @Parameter(name="*", group=ASKING)
@@ -244,11 +267,13 @@ class Reaching:
     Attributes:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         seed: Fixes everything that is random.
+        workers: Processes of this machine, each with a fold; the results do not depend on it.
         output: Where to write all numbers, as .json.
     """
 
     model: str = AUTOMATIC
     seed: int = 0
+    workers: AtLeastOne = 1
     output: Output = None
 
 
@@ -296,7 +321,6 @@ class Valuing:
 
 
 Goal = Literal["minimise", "maximise"]
-_AtLeastOne = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
 GAME = Group("What is played", sort_key=1)
 PLAYERS = Group("Who plays, and how often", sort_key=2)
@@ -319,9 +343,9 @@ class GameOptions:
     readout: str | None = None
     goal: Goal = "minimise"
     start: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 100
-    rounds: _AtLeastOne = 4
-    batch: _AtLeastOne = 100
-    top: _AtLeastOne = 100
+    rounds: AtLeastOne = 4
+    batch: AtLeastOne = 100
+    top: AtLeastOne = 100
 
 
 @Parameter(name="*", group=PLAYERS)
@@ -338,6 +362,6 @@ class PlayerOptions:
     """
 
     policy: Words = ()
-    seeds: _AtLeastOne = 20
-    workers: _AtLeastOne = 1
+    seeds: AtLeastOne = 20
+    workers: AtLeastOne = 1
     seed: int = 0

@@ -116,11 +116,13 @@ class Outline:
         what: The work and its sizes, in words.
         stages: The parts of each stage, by its name.
         notes: What the table of costs does not know.
+        processes: How many work at a time, each with its own memory.
     """
 
     what: str
     stages: Mapping[str, Sequence[Work]]
     notes: tuple[str, ...] = ()
+    processes: int = 1
 
     def price(self) -> Plan:
         """Price all stages on this machine; its speed is only measured where the work takes long."""
@@ -128,8 +130,8 @@ class Outline:
         if sum(stage.seconds for stage in found) > _WORTH_A_TRIAL:
             found = [replace(stage, seconds=stage.seconds * slowness()) for stage in found]
         every = [work for works in self.stages.values() for work in works]
-        free, memory = memory_at_hand(), _memory(every, math.inf)
-        remedies = _remedies(every, free) if memory > free else ()
+        free, memory = memory_at_hand(), self.processes * _memory(every, math.inf)
+        remedies = _remedies(every, free // self.processes) if memory > free else ()
         return Plan(self.what, tuple(found), memory, free, remedies, self.notes)
 
 

@@ -6,8 +6,9 @@ law, conformal calibration by its own cross-fits); the held-out perturbations ar
 perturbation.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -38,6 +39,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError, DataError
 from surrogates.evaluation.intervals import target_nodes
 from surrogates.evaluation.scorecard import own_readout_marks
+from surrogates.evaluation.workers import in_order
 from surrogates.models.base import require_one_context
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -94,6 +96,7 @@ def measure_calibration(
     levels: Sequence[float] = LEVELS,
     classes: Sequence[str] = tuple(CLASSES),
     most_held_out: int = 500,
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> tuple[ClassCard, ...]:
     """Run the protocol with all readouts and with the readouts that are targets themselves removed."""
@@ -110,15 +113,18 @@ def measure_calibration(
             " singles of their seen parts beside them"
         )
     variants = variants_of(screen)
-    total = len(variants) * sum(len(protocol.splits) for protocol in protocols)
-    done, cards = 0, []
+    judge, asked = partial(_judge_fold, model or Automatic(), sorted(set(levels)), seed), []
+    for view in variants.values():
+        for protocol in protocols:
+            asked += [(view, *each) for each in zip(protocol.splits, protocol.codes, strict=True)]
+    judged, total, done, cards = in_order(judge, asked, workers=workers), len(asked), 0, []
     for variant, view in variants.items():
         for protocol in protocols:
             parts: list[_Part] = []
-            for split, codes in zip(protocol.splits, protocol.codes, strict=True):
+            for _ in protocol.splits:
                 if progress is not None:
                     progress(done, total, f"{variant.replace('_', ' ')}, fold {done + 1}")
-                parts += _judge_fold(view, model or Automatic(), split, codes, sorted(set(levels)), seed=seed)
+                parts += next(judged)
                 done += 1
             cards += [_card(view, variant, code, parts) for code in protocol.classes]
     if progress is not None:
@@ -140,8 +146,10 @@ class _Part:
 
 
 def _judge_fold(
-    screen: Screen, model: Automatic, split: Split, codes: Int[Tensor, "b"], levels: Sequence[float], *, seed: int
-) -> Iterator[_Part]:
+    model: Automatic, levels: Sequence[float], seed: int, fold: tuple[Screen, Split, Int[Tensor, "b"]]
+) -> list[_Part]:
+    screen, split, codes = fold
+    parts = []
     training = screen.rows(split.train)
     fitted = model.fit(training, seed=seed)
     calibrated, stating = _conformal(fitted), state_errors(fitted)
@@ -172,7 +180,8 @@ def _judge_fold(
             rules, candidates = sets.rules, sets.candidates
             refused |= sets.refused
         promise = fitted.promise if code == SEEN_DOUBLE else None
-        yield _Part(code, Judged(at, columns), behind, refused, rules, candidates, promise)
+        parts.append(_Part(code, Judged(at, columns), behind, refused, rules, candidates, promise))
+    return parts
 
 
 def _conformal(fitted: FittedCalibrated) -> FittedConformal | CalibrationError:

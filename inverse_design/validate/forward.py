@@ -27,6 +27,7 @@ def forward_report(
     *,
     seed: int,
     classes: Sequence[str] = (),
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> ForwardReport:
     """Score forward models and the baselines on every novelty class that can be held out."""
@@ -34,7 +35,12 @@ def forward_report(
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
     return measure_forward(
-        screen, named_surrogates(models), seed=seed, classes=tuple(classes) or tuple(CLASSES), progress=progress
+        screen,
+        named_surrogates(models),
+        seed=seed,
+        classes=tuple(classes) or tuple(CLASSES),
+        workers=workers,
+        progress=progress,
     )
 
 

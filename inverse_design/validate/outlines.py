@@ -28,10 +28,13 @@ _ASKED: Mapping[Measurement, tuple[str, float]] = {
 _OVER_TARGETS = ("forward", "calibration")  # what holds targets out, too
 
 
-def measurement_outline(what: Measurement, screen: Screen, *, classes: Sequence[str] = ()) -> Outline:
+def measurement_outline(
+    what: Measurement, screen: Screen, *, classes: Sequence[str] = (), workers: int = 1
+) -> Outline:
     """Outline a measurement with the default models; ``classes`` are the novelty classes that it is asked for."""
     sizes, variants = Sizes.of(screen), len(variants_of(screen))
     times = float(variants * _FOLDS)
+    processes = min(workers, variants * _FOLDS)
     kept = replace(
         sizes,
         conditions=sizes.conditions - sizes.doubles // _FOLDS,
@@ -56,7 +59,8 @@ def measurement_outline(what: Measurement, screen: Screen, *, classes: Sequence[
         terms = kept.terms(held_out=min(sizes.doubles, _MOST_TARGETS), **further)
         works.append(Work(kind, terms, variants * asked))
     said = f"{what} on {sizes.conditions:,} conditions, {sizes.readouts:,} readouts, {times:.0f} folds"
-    return Outline(said, {what: works})
+    works = [replace(work, share=work.share / processes) for work in works]
+    return Outline(said, {what: works}, processes=processes)
 
 
 def replay_outline(environment: Environment, recommenders: Sequence[str], *, seeds: int, workers: int) -> Outline:

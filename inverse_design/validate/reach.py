@@ -9,6 +9,8 @@ and the regret of the best of the first k candidates is measured against the bes
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
 
 import torch
 from jaxtyping import Float, Int
@@ -35,6 +37,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row
+from surrogates.evaluation.workers import in_order
 from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -126,6 +129,7 @@ def measure_reach(
     dataset: str,
     seed: int,
     model: Surrogate | None = None,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReachReport:
     """Run the protocol with the readouts that are targets themselves removed, and with all readouts."""
@@ -138,18 +142,25 @@ def measure_reach(
         )
     rows, mismatches = [], {}
     variants = variants_of(screen)
-    for number, (variant, view) in enumerate(variants.items()):
+    folds = [(view, split) for view in variants.values() for split in large]
+    asked = enumerate(in_order(partial(_ask_all, model or Automatic(), seed), folds, workers=workers), 1)
+    for variant in variants:
         answered, chosen = [], []
-        for done, split in enumerate(large, 1):
-            fold = _fitted(view, split, model or Automatic(), seed=seed)
-            answered += _answered(fold, view, split, seed=seed)
-            chosen.append(fold.mismatch)
+        for done, (found, mismatch) in islice(asked, len(large)):
+            answered += found
+            chosen.append(mismatch)
             if progress is not None:
-                progress(number * len(large) + done, len(variants) * len(large))
+                progress(done, len(folds))
         rows += _rows(answered, dataset, variant, seed)
         mismatches[variant] = tuple(chosen)
     sizes = tuple(len(split.test) for split in large)
     return ReachReport(rows, mismatches, sizes, sum(len(split.test) for split in splits) - sum(sizes))
+
+
+def _ask_all(model: Surrogate, seed: int, part: tuple[Screen, Split]) -> tuple[list[_Answered], Mismatch]:
+    screen, split = part
+    fold = _fitted(screen, split, model, seed=seed)
+    return _answered(fold, screen, split, seed=seed), fold.mismatch
 
 
 def _fitted(screen: Screen, split: Split, model: Surrogate, *, seed: int) -> _Fold:

@@ -1,13 +1,10 @@
 """Replay of a campaign on a fully measured screen, of which a recommender sees what it has paid for."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import BrokenExecutor
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from time import perf_counter
-from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -15,10 +12,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.acquisition.utility import measured_utility
-from inverse_design.errors import ExecutorError, PlanError
+from inverse_design.errors import PlanError
 from inverse_design.problem.target import Target, is_state
 from inverse_design.recommend.protocol import PERTURBATION, DecisionState, Recommendation, Recommender
-from inverse_design.search.dispatch import process_pool
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -32,6 +28,7 @@ from surrogates.evaluation.intervals import (
     ratio_of_sums,
     target_nodes,
 )
+from surrogates.evaluation.workers import in_order
 
 
 @dataclass(frozen=True)
@@ -126,8 +123,6 @@ def pairs_environment(
 
 
 NEXT_ROUND = 1_000_003  # more than anybody's number of seeds, so that no two rounds draw alike
-Task = TypeVar("Task")
-Played = TypeVar("Played")
 FOUND, REGRET, COVERAGE, MORE, TIMES = "found", "regret", "coverage", "found_more", "found_ratio"
 
 
@@ -203,33 +198,9 @@ def replay(
     return in_order(_play, tasks, workers=workers)
 
 
-def in_order(play_one: Callable[[Task], Played], tasks: Sequence[Task], *, workers: int) -> Iterator[Played]:
-    """Play in processes of one thread each."""
-    if workers == 1:
-        with _one_thread():
-            yield from map(play_one, tasks)
-        return
-    try:
-        with process_pool(workers, threads=1) as pool:
-            yield from pool.map(play_one, tasks)
-    except BrokenExecutor as error:
-        raise ExecutorError(f"a worker died ({error}): use fewer workers, or give them more memory") from error
-
-
 def _play(task: tuple[Environment, Recommender, int, str]) -> Trace:
     environment, recommender, seed, name = task
     return play(environment, recommender, seed=seed, name=name)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Sums depend in their last digits on the number of threads, and choices may depend on those."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _stated(environment: Environment, answer: Recommendation) -> Float[Tensor, "2 q"]:

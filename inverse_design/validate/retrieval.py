@@ -30,6 +30,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row, median, target_nodes
+from surrogates.evaluation.workers import in_order
 from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
@@ -48,6 +49,10 @@ _SIGNS: Mapping[Mode, float] = {"activation": 1.0, "knockdown": -1.0, "knockout"
 Scoring = Callable[[FittedCalibrated, CombinationSpace, Float[Tensor, "g"]], PairScore | None]
 
 
+def _anywhere(_screen: Screen) -> bool:
+    return True
+
+
 @dataclass(frozen=True)
 class Method:
     """A forward model, and how its pairs are scored."""
@@ -55,7 +60,7 @@ class Method:
     model: Calibrated | Automatic  # what is fitted; a model that several methods share is fitted once
     score: Scoring  # from fit, pairs and target to the score of every pair; ``None`` if it does not factorise
     probabilistic: bool  # whether scores are log densities, so that probabilities follow from them
-    applies: Callable[[Screen], bool] = lambda _: True  # whether the method exists on a screen
+    applies: Callable[[Screen], bool] = _anywhere  # whether the method exists on a screen
 
 
 def likelihood_score(
@@ -93,6 +98,10 @@ def reads_own(screen: Screen) -> Float[Tensor, "v"]:
     """Say which entries act on a readout, and in which direction it is expected to go."""
     columns, signs = _own_columns(screen.vocabulary, screen.readouts)
     return torch.where(columns < len(screen.readouts), signs, 0.0)
+
+
+def _reads_some_own(screen: Screen) -> bool:
+    return bool(reads_own(screen).any())
 
 
 def _own_columns(vocabulary: Vocabulary, readouts: tuple[str, ...]) -> tuple[Tensor, Float[Tensor, "v"]]:
@@ -138,6 +147,7 @@ def measure_retrieval(
     seed: int,
     methods: Mapping[str, Method] | None = None,
     most_targets: int = 500,
+    workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalReport:
     """Run the protocol with the readouts that are targets themselves removed, and with all readouts.
@@ -148,6 +158,7 @@ def measure_retrieval(
         methods: What to compare; the shipped methods by default. One that does not apply to a variant has no rows
             there.
         most_targets: More held-out doubles than this are drawn from at random.
+        workers: Processes of this machine, of which each fits a fold; the report does not depend on them.
         progress: Called with the number of fits done, of how many.
 
     Returns:
@@ -155,49 +166,85 @@ def measure_retrieval(
 
     Raises:
         DataError: If the screen has no held-out double of two measured singles.
+        WorkerError: If a process dies.
     """
-    variants = variants_of(screen)
-    splits = list(_drawn(double_splits(screen, seed=seed), most_targets, seed))
+    splits = tuple(_drawn(double_splits(screen, seed=seed), most_targets, seed))
     if not splits:
         raise DataError("no double has both of its singles measured, so nothing can be held out and retrieved")
-    found: dict[str, dict[str, Retrieval]] = {}
-    for number, (variant, view) in enumerate(variants.items()):
-        tick = _ticker(progress, number * len(splits), len(variants) * len(splits))
-        chosen = {name: method for name, method in (methods or METHODS).items() if method.applies(view)}
-        found[variant] = retrieve(view, splits, chosen, seed=seed, tick=tick)
+    variants = {
+        name: Variant(
+            view, splits, {name: each for name, each in (methods or METHODS).items() if each.applies(view)}
+        )
+        for name, view in variants_of(screen).items()
+    }
+    folds = [(each, number, seed) for each in variants.values() for number in range(len(splits))]
+    outcomes: list[_Outcome] = []
+    for each in in_order(_ask_fold, folds, workers=workers):
+        outcomes.append(each)
+        if progress is not None:
+            progress(len(outcomes), len(folds))
+    found = {
+        name: each.retrievals(outcomes[number * len(splits) : (number + 1) * len(splits)])
+        for number, (name, each) in enumerate(variants.items())
+    }
     return RetrievalReport(torch.cat([split.test for split in splits]), found)
 
 
-def retrieve(
-    screen: Screen,
-    splits: Sequence[Split],
-    methods: Mapping[str, Method],
-    *,
-    seed: int,
-    tick: Callable[[int], None] = lambda _: None,
-) -> dict[str, Retrieval]:
-    """Rank the truth of every held-out double among all pairs, by every method."""
-    outcomes: dict[str, list[tuple[float, ...]]] = {name: [] for name in methods}
-    promises: dict[Calibrated | Automatic, list[Promise]] = {method.model: [] for method in methods.values()}
-    for number, split in enumerate(splits):
-        training = screen.rows(split.train)
+@dataclass(frozen=True)
+class _Outcome:
+    """What all methods did with the targets of one fold, and what the fits behind them promised."""
+
+    standings: Mapping[str, Sequence[tuple[float, float, float]]]
+    promises: Mapping[str, Promise | None]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """Some readouts of a screen, the doubles that are held out of it, and the methods that are asked for them."""
+
+    screen: Screen
+    splits: tuple[Split, ...]
+    methods: Mapping[str, Method]
+
+    def ask(self, fold: int, *, seed: int) -> _Outcome:
+        """Rank the truth of every double that a fold holds out among all pairs, by every method."""
+        split = self.splits[fold]
+        training = self.screen.rows(split.train)
         space = candidate_space(training, "2", Constraints(measured="keep"))
-        fits = {model: model.fit(training, seed=seed) for model in promises}
-        for model, fitted in fits.items():
-            promises[model] += [] if fitted.promise is None else [fitted.promise]
+        models = dict.fromkeys(method.model for method in self.methods.values())
+        fits = {model: model.fit(training, seed=seed) for model in models}
         # With every pair kept, only two doses of one target are none.
         valid = None if space.count_valid == space.size else space.valid(space.batch(0, space.size))
+        standings: dict[str, list[tuple[float, float, float]]] = {name: [] for name in self.methods}
         for row in split.test.tolist():
-            truth = torch.searchsorted(space.entries, screen.batch.genes[row][:2])
-            for name, method in methods.items():
-                score = _score(method, fits[method.model], space, screen.effects[row])
-                outcomes[name].append(_standing(score, truth, valid))
-        tick(number + 1)
-    parts = screen.batch.genes[torch.cat([split.test for split in splits])][:, :2]
-    return {
-        name: _retrieval(outcomes[name], promised(promises[method.model], parts), method)
-        for name, method in methods.items()
-    }
+            truth = torch.searchsorted(space.entries, self.screen.batch.genes[row][:2])
+            for name, method in self.methods.items():
+                score = _score(method, fits[method.model], space, self.screen.effects[row])
+                standings[name].append(_standing(score, truth, valid))
+        return _Outcome(standings, {name: fits[each.model].promise for name, each in self.methods.items()})
+
+    def retrievals(self, outcomes: Sequence[_Outcome]) -> dict[str, Retrieval]:
+        """Put the folds together."""
+        parts = self.screen.batch.genes[torch.cat([split.test for split in self.splits])][:, :2]
+        found = {}
+        for name, method in self.methods.items():
+            promises = [promise for each in outcomes if (promise := each.promises[name]) is not None]
+            standings = [standing for each in outcomes for standing in each.standings[name]]
+            found[name] = _retrieval(standings, promised(promises, parts), method)
+        return found
+
+
+def _ask_fold(fold: tuple[Variant, int, int]) -> _Outcome:
+    variant, number, seed = fold
+    return variant.ask(number, seed=seed)
+
+
+def retrieve(
+    screen: Screen, splits: Sequence[Split], methods: Mapping[str, Method], *, seed: int
+) -> dict[str, Retrieval]:
+    """Rank the truth of every held-out double among all pairs, by every method."""
+    variant = Variant(screen, tuple(splits), methods)
+    return variant.retrievals([variant.ask(number, seed=seed) for number in range(len(splits))])
 
 
 def _retrieval(outcomes: Sequence[tuple[float, ...]], promise: Float[Tensor, "n"], method: Method) -> Retrieval:
@@ -241,10 +288,6 @@ def _drawn(splits: Iterator[Split], most: int, seed: int) -> Iterator[Split]:
     for split, mask in zip(every, kept.split(sizes) if sizes else (), strict=True):
         if bool(mask.any()):
             yield Split(split.train, split.test[mask])
-
-
-def _ticker(progress: Callable[[int, int], None] | None, done: int, total: int) -> Callable[[int], None]:
-    return (lambda _: None) if progress is None else (lambda splits: progress(done + splits, total))
 
 
 _TOP = 10
@@ -333,7 +376,7 @@ METHODS: Mapping[str, Method] = {
         Calibrated(Additive()),
         own_readouts_score,
         probabilistic=False,
-        applies=lambda screen: bool(reads_own(screen).any()),
+        applies=_reads_some_own,
     ),
     "additive, pearson": Method(Calibrated(Additive()), pearson_score, probabilistic=False),
     "scaled additive, likelihood": Method(Calibrated(ScaledAdditive()), likelihood_score, probabilistic=True),

@@ -8,10 +8,9 @@ model is fitted to the same folds; what is resampled are the genes, which pertur
 import ctypes
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +23,7 @@ from surrogates.data.novelty import (
     FEWEST_HELD_OUT,
     SEEN_DOUBLE,
     ForwardProtocol,
+    Split,
     forward_protocols,
     novelty_name,
     own_columns,
@@ -40,6 +40,7 @@ from surrogates.evaluation.metrics import (
     pearson_across,
     r_squared_across,
 )
+from surrogates.evaluation.workers import in_order
 from surrogates.models.base import Surrogate, require_one_context
 from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.uncertainty.dyadic import dyadic_standard_error
@@ -115,27 +116,56 @@ class Judgement:
     scores: Mapping[int, Scores]  # by the code of the novelty class
     costs: tuple[Cost, ...]  # of each fit
 
+    @classmethod
+    def of(cls, folds: Sequence["Judgement"]) -> "Judgement":
+        """Put folds together."""
+        codes = sorted({code for fold in folds for code in fold.scores})
+        parts = {code: [fold.scores[code] for fold in folds if code in fold.scores] for code in codes}
+        costs = tuple(cost for fold in folds for cost in fold.costs)
+        return cls({code: _per_perturbation(each) for code, each in parts.items()}, costs)
 
-def judge(
-    screen: Screen, model: Surrogate, protocol: ForwardProtocol, *, seed: int, before: Callable[[int], None]
-) -> Judgement:
+
+def judge(screen: Screen, model: Surrogate, protocol: ForwardProtocol, *, seed: int) -> Judgement:
     """Fit a model to every fold and score what it holds out, class by class."""
+    folds = zip(protocol.splits, protocol.codes, strict=True)
+    return Judgement.of([_judge_fold(screen, model, split, codes, seed=seed) for split, codes in folds])
+
+
+def _judge_fold(
+    screen: Screen, model: Surrogate, split: Split, codes: Int[Tensor, "b"], *, seed: int
+) -> Judgement:
     own, few = own_readout_marks(screen), len(screen.readouts) < FEWEST_READOUTS
-    parts: dict[int, list[Scores]] = {code: [] for code in protocol.classes}
-    costs = []
-    for number, (split, codes) in enumerate(zip(protocol.splits, protocol.codes, strict=True), 1):
-        before(number)
-        training = screen.rows(split.train)
-        fitted, cost = with_cost(partial(model.fit, training, seed=seed))
-        costs.append(cost)
-        for code in torch.unique(codes).tolist():
-            at = split.test[codes == code]
-            posterior, truth = fitted.predict(screen.batch.rows(at)), screen.effects[at]
-            held = HeldOutEffects(posterior, truth, training.effects.mean(0), own[at])
-            values = torch.stack([metric.of(held) for metric in ROW_METRICS.values()], 1)
-            kept = moments(posterior.mean, truth) if few else truth.new_zeros(len(at), 5, 0)
-            parts[code].append(Scores(at, values, kept))
-    return Judgement({code: _per_perturbation(each) for code, each in parts.items()}, tuple(costs))
+    training = screen.rows(split.train)
+    fitted, cost = with_cost(partial(model.fit, training, seed=seed))
+    scores = {}
+    for code in torch.unique(codes).tolist():
+        at = split.test[codes == code]
+        posterior, truth = fitted.predict(screen.batch.rows(at)), screen.effects[at]
+        held = HeldOutEffects(posterior, truth, training.effects.mean(0), own[at])
+        values = torch.stack([metric.of(held) for metric in ROW_METRICS.values()], 1)
+        kept = moments(posterior.mean, truth) if few else truth.new_zeros(len(at), 5, 0)
+        scores[code] = Scores(at, values, kept)
+    return Judgement(scores, (cost,))
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A model that is to be fitted to what a fold leaves."""
+
+    screen: Screen
+    name: str
+    model: Surrogate
+    split: Split
+    codes: Int[Tensor, "b"]
+    seed: int
+
+
+def _judge_fit(fit: _Fit) -> Judgement | str:
+    """Judge a fit, or say why the model refuses the data."""
+    try:
+        return _judge_fold(fit.screen, fit.model, fit.split, fit.codes, seed=fit.seed)
+    except DataError as error:
+        return str(error)
 
 
 def own_readout_marks(screen: Screen) -> Bool[Tensor, "n g"]:
@@ -217,6 +247,7 @@ def measure_forward(
     *,
     seed: int,
     classes: Sequence[str] = tuple(CLASSES),
+    workers: int = 1,
     progress: Progress | None = None,
 ) -> ForwardReport:
     """Measure surrogates and baselines on held-out perturbations of every novelty class that the screen has.
@@ -246,28 +277,34 @@ def measure_forward(
             f"nothing of {', '.join(classes)} can be held out from {alone} single(s) and {doubles} double(s); a"
             f" class needs {FEWEST_HELD_OUT} perturbations, with singles of their seen parts beside them"
         )
-    total = len(models) * sum(len(protocol.splits) for protocol in protocols)
-    fits = count()
+    fits = [
+        _Fit(screen, name, model, split, codes, seed)
+        for protocol in protocols
+        for name, model in models.items()
+        for split, codes in zip(protocol.splits, protocol.codes, strict=True)
+    ]
+    total, done = len(fits), 0
+    judged = in_order(_judge_fit, fits, workers=workers)
     rows: list[Row] = []
     refusals: list[Refusal] = []
     for protocol in protocols:
         results: dict[str, Judgement] = {}
-        for name, model in models.items():
-            try:
-                before = partial(_tell, progress, fits, total, name)
-                results[name] = judge(screen, model, protocol, seed=seed, before=before)
-            except DataError as error:
-                refusals.append(Refusal(name, protocol.novelty, str(error)))
+        for name in models:
+            folds = []
+            for number in range(1, len(protocol.splits) + 1):
+                if progress is not None:
+                    progress(done, total, f"{name}, fold {number}")
+                folds.append(next(judged))
+                done += 1
+            if refused := [each for each in folds if isinstance(each, str)]:
+                refusals.append(Refusal(name, protocol.novelty, refused[0]))
+            else:
+                results[name] = Judgement.of([each for each in folds if isinstance(each, Judgement)])
         for code in protocol.classes:
             rows += _rows(screen, code, results, seed=seed)
     if progress is not None:
         progress(total, total, "done")
     return ForwardReport(rows, tuple(refusals))
-
-
-def _tell(progress: Progress | None, fits: Iterator[int], total: int, model: str, fold: int) -> None:
-    if progress is not None:
-        progress(next(fits), total, f"{model}, fold {fold}")
 
 
 def _rows(screen: Screen, code: int, results: Mapping[str, Judgement], *, seed: int) -> list[Row]:

@@ -7,10 +7,21 @@ from typing import Annotated
 from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.console import Run, examples
-from inverse_design.cli.options import RUN, Context, Judging, Output, Planning, Reaching, Reading, Scoring
+from inverse_design.cli.options import (
+    RUN,
+    Context,
+    Judging,
+    Output,
+    Planning,
+    Reaching,
+    Reading,
+    Retrieving,
+    Scoring,
+)
 
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
-_READING, _SCORING, _JUDGING, _REACHING, _PLANNING = Reading(), Scoring(), Judging(), Reaching(), Planning()
+_READING, _PLANNING = Reading(), Planning()
+_RETRIEVING, _SCORING, _JUDGING, _REACHING = Retrieving(), Scoring(), Judging(), Reaching()
 
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 
@@ -21,9 +32,7 @@ def retrieval(
     /,
     *,
     context: Context = None,
-    standardise: bool = False,
-    seed: int = 0,
-    output: Output = None,
+    asked: Retrieving = _RETRIEVING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: Run = RUN,
@@ -33,26 +42,14 @@ def retrieval(
     Args:
         data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
         context: Which context, if the data hold several.
-        standardise: Count each readout in units of its usual single effect, as propose --standardise does. The
-            other benchmarks have no such option: they hold singles out, by which those units would be chosen.
-        seed: Fixes everything that is random.
-        output: Where to write the numbers, as .json.
+        asked: How, and where to write.
         planning: What happens before it begins.
         reading: How to read a file.
         run: What was typed.
     """
     from inverse_design.cli.verbs.retrieval import run_retrieval
 
-    run_retrieval(
-        run,
-        data,
-        context=context,
-        standardise=standardise,
-        seed=seed,
-        destination=output,
-        planning=planning,
-        reading=reading,
-    )
+    run_retrieval(run, data, context=context, asked=asked, planning=planning, reading=reading)
 
 
 @benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr -o reach.json"))

@@ -170,11 +170,19 @@ def run_calibration(
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
     screen = opened_screen(data, context, reading)
-    foreseen = measurement_outline("calibration", screen, classes=classes).price()
+    foreseen = measurement_outline("calibration", screen, classes=classes, workers=asked.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("calibration") as view, foreseen.begin(view).stage() as tick:
-        cards = measure_calibration(screen, model, seed=asked.seed, levels=levels, classes=classes, progress=tick)
+        cards = measure_calibration(
+            screen,
+            model,
+            seed=asked.seed,
+            levels=levels,
+            classes=classes,
+            workers=asked.workers,
+            progress=tick,
+        )
     dataset = screen.provenance["dataset"]
     rows = calibration_rows(cards, dataset=dataset, model=asked.model, seed=asked.seed)
     bins = {card.variant: found for card in cards if (found := reliability_of(card))}

@@ -171,11 +171,13 @@ def run_reach(
     model = named_model(asked.model)
     screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]
-    foreseen = measurement_outline("reach", screen).price()
+    foreseen = measurement_outline("reach", screen, workers=asked.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("reach") as view, foreseen.begin(view).stage() as tick:
-        report = measure_reach(screen, dataset=dataset, seed=asked.seed, model=model, progress=tick)
+        report = measure_reach(
+            screen, dataset=dataset, seed=asked.seed, model=model, workers=asked.workers, progress=tick
+        )
     settings = {
         "model": asked.model,
         "candidates": list(report.candidates),

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from inverse_design.cli.console import Run, reply, say, say_written, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import Planning, Reading, Scoring
+from inverse_design.cli.options import Planning, Reading, Retrieving, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import open_screen, read_names
@@ -52,27 +52,19 @@ _MARKS: Mapping[Verdict, str] = {"better": "+", "worse": "-", "unclear": "?", "s
 
 
 def run_retrieval(
-    run: Run,
-    data: str,
-    *,
-    context: str | None,
-    standardise: bool,
-    seed: int,
-    destination: str | None,
-    planning: Planning,
-    reading: Reading,
+    run: Run, data: str, *, context: str | None, asked: Retrieving, planning: Planning, reading: Reading
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
-    place = place_for(destination, data, run)
+    place, seed = place_for(asked.output, data, run), asked.seed
     screen = opened_screen(data, context, reading)
-    screen = in_own_units(screen) if standardise else screen
-    foreseen = measurement_outline("retrieval", screen).price()
+    screen = in_own_units(screen) if asked.standardise else screen
+    foreseen = measurement_outline("retrieval", screen, workers=asked.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("retrieval") as view, foreseen.begin(view).stage() as tick:
-        report = measure_retrieval(screen, seed=seed, progress=tick)
+        report = measure_retrieval(screen, seed=seed, workers=asked.workers, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
-    known = manifest(run, screen, seed=seed, settings={"standardise": standardise})
+    known = manifest(run, screen, seed=seed, settings={"standardise": asked.standardise})
     nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
     give_rows(run, rows, known, place, lambda console: show_retrieval(console, report, rows, nodes, seed=seed))
 
@@ -108,11 +100,13 @@ def run_forward(
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
     screen = opened_screen(data, context, reading)
-    foreseen = measurement_outline("forward", screen, classes=classes).price()
+    foreseen = measurement_outline("forward", screen, classes=classes, workers=asked.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("forward") as view, foreseen.begin(view).stage() as tick:
-        report = forward_report(screen, models, seed=asked.seed, classes=classes, progress=tick)
+        report = forward_report(
+            screen, models, seed=asked.seed, classes=classes, workers=asked.workers, progress=tick
+        )
     settings = {
         "models": list(models),
         "classes": list(classes),

@@ -101,7 +101,7 @@ def test_numbers_equal_those_of_a_slow_loop(screen: Screen, rows: list[Row]) -> 
 
 def test_bounds_and_errors_know_that_doubles_share_genes(screen: Screen, rows: list[Row]) -> None:
     (protocol,) = forward_protocols(screen, [CLASSES["double-2"]], seed=0)
-    found = judge(screen, ScaledAdditive(shrinkage=0.0), protocol, seed=0, before=lambda _: None)
+    found = judge(screen, ScaledAdditive(shrinkage=0.0), protocol, seed=0)
     scores = found.scores[CLASSES["double-2"]]
     nodes, values = screen.batch.genes[scores.conditions], scores.column("mse")
     row = _of(rows, "unshrunk", "double, 2 of 2 seen", "mse")
