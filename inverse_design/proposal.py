@@ -13,9 +13,9 @@ import torch
 
 from inverse_design.candidates import Inquiry, candidates_table, percentage, spread_table
 from inverse_design.errors import NothingToProposeError
-from inverse_design.fitting import ScreenFit, SurrogateLike, beside_fit, calibrated_fit
+from inverse_design.fitting import ScreenFit, SurrogateLike, calibrated_fit
 from inverse_design.planning.course import Course, Watch
-from inverse_design.planning.question import Answerable, Tamed, as_stated, tamed_screen
+from inverse_design.planning.question import Answerable, Prepared, Request, Tamed
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
@@ -240,46 +240,40 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         NothingToProposeError: If the constraints leave no candidate.
         ExecutorError: If the workers of the engine die again and again.
     """
-    require_level(level)
-    read, wanted = as_stated(screen, target, standardise=standardise)
-    asking = partial(Answerable.of, order=order, objective=objective, constraints=constraints, prior=prior)
-    asked, tamed = asking(read, wanted), tamed_screen(read, wanted)
-    outline = asked.outline(surrogate, engine, again=tamed is not None, seed=seed, cache=cache)
-    course = outline.price().begin(progress)
-    solve = partial(
-        _propose,
-        top=top,
+    request = Request(
+        order=order,
+        objective=objective,
+        constraints=constraints,
+        prior=prior,
         surrogate=surrogate,
-        level=level,
+        standardise=standardise,
         seed=seed,
-        runner=engine or Engine(),
-        course=course,
+        engine=engine,
         cache=cache,
     )
-    with limited_threads(threads_for(read)):
+    return proposal_for(request.prepared(screen, target), top=top, level=level, progress=progress)
+
+
+def proposal_for(prepared: Prepared, *, top: int, level: float, progress: Watch | None) -> Proposal:
+    """Answer what was asked, found to be answerable, and planned."""
+    require_level(level)
+    asked, tamed = prepared.asked, prepared.tamed
+    solve = partial(_propose, top=top, level=level, course=prepared.plan.begin(progress))
+    with limited_threads(threads_for(asked.screen)):
         found = solve(asked)
-        moved = () if tamed is None else _moved(found, tamed, lambda usual: solve(asking(usual, wanted)))
-    said = (f"unit: {STANDARD}",) if standardise else ()
+        moved = () if tamed is None else _moved(found, prepared, tamed, solve)
+    said = (f"unit: {STANDARD}",) if asked.request.standardise else ()
     return replace(found, notes=(*moved, *found.notes, *said))
 
 
-def _propose(
-    asked: Answerable,
-    *,
-    top: int,
-    surrogate: SurrogateLike,
-    level: float,
-    seed: int,
-    runner: Engine,
-    course: Course,
-    cache: FitCache | None,
-) -> Proposal:
+def _propose(asked: Answerable, *, top: int, level: float, course: Course) -> Proposal:
     screen, question, space, aligned = asked.screen, asked.question, asked.space, asked.aligned
-    chosen = asked.objective
-    # All candidates have parts that were measured alone.
-    beside = beside_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
+    chosen, beside, seed = asked.objective, asked.beside, asked.request.seed
+    runner = asked.request.engine or Engine()
     with course.stage():
-        fitted = calibrated_fit(question.training, surrogate, unseen=False, seed=seed, cache=cache)
+        fitted = calibrated_fit(
+            question.training, asked.request.surrogate, unseen=False, seed=seed, cache=asked.request.cache
+        )
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
     likelihood = TargetLikelihood(aligned, asked.log_prior) if isinstance(question.target, ProfileTarget) else None
     posterior = None
@@ -341,10 +335,12 @@ def _propose(
     )
 
 
-def _moved(found: Proposal, tamed: Tamed, solve: Callable[[Screen], Proposal]) -> tuple[str, ...]:
+def _moved(
+    found: Proposal, prepared: Prepared, tamed: Tamed, solve: Callable[[Answerable], Proposal]
+) -> tuple[str, ...]:
     """Name a condition of outlying effects if another candidate came first, were they of the usual size."""
     try:
-        again = solve(tamed.screen)
+        again = solve(Answerable.of(prepared.asked.request, tamed.screen, prepared.target))
     except DataError:  # the target is then out of range
         return ()
     first, other = (str(each.table["perturbation"].iloc[0]) for each in (found, again))

@@ -17,7 +17,7 @@ from inverse_design.acquisition.quadratic import NormalScores
 from inverse_design.acquisition.utility import EffectLaw, Incumbent, Nearness, Utility, best_measured, utility_of
 from inverse_design.candidates import outcome_bounds, percentage
 from inverse_design.fitting import SurrogateLike, calibrated_fit
-from inverse_design.planning.course import Watch
+from inverse_design.planning.course import Course, Watch
 from inverse_design.planning.experiments import ListedExperiments
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import explain
@@ -261,21 +261,31 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         costs=costs,
         budget=budget,
         constraints=constraints,
+        surrogate=surrogate,
         standardise=standardise,
+        seed=seed,
+        cache=cache,
     )
+    return ranking_of(asked, level=level, course=asked.plan.begin(progress))
+
+
+def ranking_of(asked: ListedExperiments, *, level: float, course: Course) -> Ranking:
+    """Rank what was found to be worth ranking, and planned."""
+    require_level(level)
     question, batch, prices, done = asked.question, asked.batch, asked.prices, asked.done
-    course = asked.outline(surrogate, seed=seed, cache=cache).price().begin(progress)
     objective = ScreenObjective.of(question.target, question.training)
     few = partial(limited_threads, threads_for(question.training))
     with few(), course.stage():
-        fitted = calibrated_fit(question.training, surrogate, unseen=asked.unseen, seed=seed, cache=cache)
+        fitted = calibrated_fit(
+            question.training, asked.surrogate, unseen=asked.unseen, seed=asked.seed, cache=asked.cache
+        )
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
     with few(), course.stage():
         valuation = valuation_of(fitted, batch.rows(new), objective, question.training, level=level)
         bought = None
-        if budget is not None:
+        if asked.budget is not None:
             bought = best_affordable(
-                joint_gain(valuation.joint, valuation.alone, objective.utility), prices[new], budget
+                joint_gain(valuation.joint, valuation.alone, objective.utility), prices[new], asked.budget
             )
     tie = valuation.table[objective.utility.name].tolist()
     if objective.is_state:  # where nothing is to be gained, what most probably made the target comes first
@@ -283,9 +293,9 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     known = _of_measured(batch.rows(torch.nonzero(done).flatten()), objective, question.training)
     fresh = _priced(valuation.table, prices[new], bought).assign(tie=tie)
     table = pd.concat([fresh, _priced(known, prices[done], None).assign(tie=0.0)])
-    shown = _ordered(table, by_cost=costs is not None)
+    shown = _ordered(table, by_cost=asked.by_cost)
     return Ranking(
-        table=shown.drop(columns=_unasked(costs, budget)),
+        table=shown.drop(columns=_unasked(asked)),
         affordable=bought and _in_rows(bought, valuation, shown),
         incumbent=objective.incumbent.label,
         best=objective.outcome(objective.incumbent.utility),
@@ -344,8 +354,8 @@ def _ordered(table: pd.DataFrame, *, by_cost: bool) -> pd.DataFrame:
     return ordered[[*first, *last]].reset_index(drop=True).astype({"chosen": "boolean"})
 
 
-def _unasked(costs: Sequence[float] | None, budget: float | None) -> list[str]:
-    return (["cost", "gain_per_cost"] if costs is None else []) + (["chosen"] if budget is None else [])
+def _unasked(asked: ListedExperiments) -> list[str]:
+    return ([] if asked.by_cost else ["cost", "gain_per_cost"]) + (["chosen"] if asked.budget is None else [])
 
 
 def _in_rows(bought: Affordable, valuation: Valuation, shown: pd.DataFrame) -> Affordable:

@@ -13,7 +13,7 @@ from benchmarks.scale.path import wanted
 from benchmarks.scale.screens import LargeScreen
 from inverse_design.errors import InverseDesignError
 from inverse_design.planning.costs import Costs, trial
-from inverse_design.planning.question import Answerable, tamed_screen
+from inverse_design.planning.question import Request
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.proposal import propose
 from surrogates.data.catalogue import open_dataset
@@ -53,13 +53,12 @@ def held(case: str | tuple[int, ...]) -> tuple[str, Held]:
 
 
 def _one(screen: Screen, target: str | ProfileTarget) -> Held:
-    asked = Answerable.of(screen, target, order="2", objective=None, constraints=None, prior=None)
-    again = tamed_screen(screen, target) is not None
-    outline = asked.outline(None, None, again=again)
+    prepared = Request(cache=None).prepared(screen, target)
+    outline = prepared.asked.outline(again=prepared.tamed is not None)
     pace = trial(time.process_time) / Costs.measured().trial
     planned = pace * sum(work.seconds for works in outline.stages.values() for work in works)
     began = time.process_time()
-    _, cost = with_cost(lambda: propose(screen, target))
+    _, cost = with_cost(lambda: propose(screen, target, cache=None))
     return Held(planned, time.process_time() - began, outline.price().bytes / 1e6, cost.peak_mb)
 
 

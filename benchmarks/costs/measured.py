@@ -22,7 +22,7 @@ from inverse_design.fitting import calibrated_fit
 from inverse_design.planning.costs import Costs, Sizes, total, value
 from inverse_design.planning.course import Pace, Watch
 from inverse_design.planning.plan import Outline
-from inverse_design.planning.question import Answerable
+from inverse_design.planning.question import Answerable, Request
 from inverse_design.planning.work import ranking_outline
 from inverse_design.problem.problem import ask, candidate_space
 from inverse_design.problem.target import ProfileTarget, ScalarTarget
@@ -146,9 +146,8 @@ def sampled(outline: Outline, work: Callable[[Watch], object]) -> Iterator[Sampl
 
 def of_target(screen: Screen, target: ProfileTarget | str, **settings: Any) -> Iterator[Sample]:  # noqa: ANN401 - of propose
     """Measure a proposal."""
-    asked = {name: settings.get(name) for name in ("objective", "constraints")}
-    question = Answerable.of(screen, target, order=settings.get("order", "2"), prior=None, **asked)
-    outline = question.outline(settings.get("surrogate"), None, again=False)
+    settings["cache"] = None
+    outline = Answerable.of(Request(**settings), screen, target).outline(again=False)
     yield from sampled(outline, lambda clock: propose(screen, target, progress=clock, **settings))
 
 

@@ -14,6 +14,7 @@ import torch
 from inverse_design.cli.console import Run, strict
 from inverse_design.errors import OutputError
 from inverse_design.spreadsheets import save_csv, save_workbook
+from inverse_design.value_tables import names_a_file
 from surrogates.data.screen import Screen
 from surrogates.registry import Registry, installed_version
 from surrogates.whole_file import staged, write_whole
@@ -48,6 +49,14 @@ def check_writable(
             " with --force"
         )
     return file
+
+
+def place_for(path: str | None, run: Run, *endings: str, inputs: Sequence[str] = ()) -> Path | None:
+    """Refuse a place that could not be written, if one is named; not all inputs need be files."""
+    if path is None:
+        return None
+    read = [each for each in inputs if names_a_file(each)]
+    return check_writable(path, endings=endings, inputs=read, force=run.force)
 
 
 def _is_ours(file: Path) -> bool:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from inverse_design.errors import NothingToProposeError
 from inverse_design.fitting import SurrogateLike, beside_fit
-from inverse_design.planning.plan import Outline, Plan
+from inverse_design.planning.plan import Plan
 from inverse_design.planning.question import as_stated
 from inverse_design.planning.work import ranking_outline
 from inverse_design.problem.batch_wide import refuse_batch_wide
@@ -34,49 +35,29 @@ from surrogates.errors import DataError, UnknownNameError, shown
 from surrogates.fit_cache import USER_CACHE, FitCache
 
 
-def plan_ranking(  # noqa: PLR0913 - as the verb
+def plan_ranking(
     screen: ScreenLike,
     target: TargetLike,
     experiments: Sequence[str | Perturbation],
-    *,
-    costs: Sequence[float] | None = None,
-    budget: float | None = None,
-    constraints: Constraints | Sequence[Constraint] | None = None,
-    surrogate: SurrogateLike = None,
-    standardise: bool = False,
-    seed: int = 0,
-    cache: FitCache | None = USER_CACHE,
+    **stated: Any,  # noqa: ANN401 - as for ListedExperiments
 ) -> Plan:
     """Say what a ranking will cost, before anything is fitted.
 
     Args:
-        screen: As for :func:`rank`, and so is everything else.
+        screen: As for :func:`rank`.
         target: What is wanted.
         experiments: Labels or perturbations.
-        costs: Of each experiment.
-        budget: In the unit of the costs.
-        constraints: What may be done.
-        surrogate: The forward model.
-        standardise: Whether each readout counts in units of its own.
-        seed: Fixes the folds of the fit.
-        cache: Where fits are kept: one that was made before takes no time.
+        stated: What else is asked, as for :func:`rank`: ``costs``, ``budget``, ``constraints``, ``surrogate``,
+            ``standardise``, ``seed``, ``cache``.
 
     Returns:
         The stages with their seconds on this machine, and the memory that they take.
 
     Raises:
         UnknownNameError, DataError, NothingToProposeError: As :func:`rank`.
+        TypeError: If something else is stated.
     """
-    asked = ListedExperiments.of(
-        screen,
-        target,
-        experiments,
-        costs=costs,
-        budget=budget,
-        constraints=constraints,
-        standardise=standardise,
-    )
-    return asked.outline(surrogate, seed=seed, cache=cache).price()
+    return ListedExperiments.of(screen, target, experiments, **stated).plan
 
 
 @dataclass(frozen=True)
@@ -87,19 +68,27 @@ class ListedExperiments:
     batch: PerturbationBatch  # what the constraints leave of the list
     prices: Float[Tensor, "b"]
     done: Bool[Tensor, "b"]  # whether each was measured
+    budget: float | None
+    by_cost: bool  # whether costs are stated
+    surrogate: SurrogateLike
+    seed: int
+    cache: FitCache | None
     remarks: tuple[str, ...]
 
     @classmethod
-    def of(
+    def of(  # noqa: PLR0913 - the verb's own words
         cls,
         screen: ScreenLike,
         target: TargetLike,
         experiments: Sequence[str | Perturbation],
         *,
-        costs: Sequence[float] | None,
-        budget: float | None,
-        constraints: Constraints | Sequence[Constraint] | None,
-        standardise: bool,
+        costs: Sequence[float] | None = None,
+        budget: float | None = None,
+        constraints: Constraints | Sequence[Constraint] | None = None,
+        surrogate: SurrogateLike = None,
+        standardise: bool = False,
+        seed: int = 0,
+        cache: FitCache | None = USER_CACHE,
     ) -> "ListedExperiments":
         """Read a list; what cannot be ranked is refused."""
         refuse_batch_wide(constraints, "rank")
@@ -118,7 +107,7 @@ class ListedExperiments:
         remarks += range_remark(question.target, aligned, question.training)
         done = _measured(batch, question.training)
         _require_new(done, prices, budget)
-        return cls(question, batch, prices, done, remarks)
+        return cls(question, batch, prices, done, budget, costs is not None, surrogate, seed, cache, remarks)
 
     @property
     def unseen(self) -> bool:
@@ -126,11 +115,14 @@ class ListedExperiments:
         alone = self.question.training.single_rows >= 0
         return bool((~alone[self.batch.genes.clamp(min=0)] & self.batch.present).any())
 
-    def outline(self, surrogate: SurrogateLike, *, seed: int, cache: FitCache | None) -> Outline:
-        """Lay out how it is ranked."""
-        count, unseen = int((~self.done).sum()), self.unseen
-        beside = beside_fit(self.question.training, surrogate, unseen=unseen, seed=seed, cache=cache)
-        return ranking_outline(self.question, count, surrogate=surrogate, unseen=unseen, kept=beside.has_fit)
+    @property
+    def plan(self) -> Plan:
+        """Say what the ranking will cost."""
+        training, count = self.question.training, int((~self.done).sum())
+        beside = beside_fit(training, self.surrogate, unseen=self.unseen, seed=self.seed, cache=self.cache)
+        return ranking_outline(
+            self.question, count, surrogate=self.surrogate, unseen=self.unseen, kept=beside.has_fit
+        ).price()
 
 
 def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -36,39 +38,22 @@ from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.search.api import Engine, need_not_be_made
 from inverse_design.search.inverse_set import Identification, asked_of_others
 from inverse_design.targets import TargetLike, target_of
+from surrogates.cached_fit import BesideFit
 from surrogates.data.screen import Screen
 from surrogates.fit_cache import USER_CACHE, FitCache
 
 
-def plan(  # noqa: PLR0913 - as the verb
-    screen: ScreenLike,
-    target: TargetLike,
-    *,
-    order: Order = "2",
-    objective: ObjectiveName | OwnObjective | None = None,
-    constraints: Constraints | Sequence[Constraint] | None = None,
-    surrogate: SurrogateLike = None,
-    standardise: bool = False,
-    seed: int = 0,
-    engine: Engine | None = None,
-    cache: FitCache | None = USER_CACHE,
-) -> Plan:
+def plan(screen: ScreenLike, target: TargetLike, **stated: Any) -> Plan:  # noqa: ANN401 - as for Request
     """Say what a proposal will cost, before anything is fitted.
 
     Example:
-        >>> plan(screen, "KLF1+CEBPE").seconds  # doctest: +SKIP
+        >>> plan(screen, "KLF1+CEBPE", order="both").seconds  # doctest: +SKIP
 
     Args:
-        screen: As for :func:`propose`, and so is everything else.
+        screen: As for :func:`propose`.
         target: What is wanted.
-        order: How many interventions are given together.
-        objective: How candidates are judged.
-        constraints: What may be proposed.
-        surrogate: The forward model.
-        standardise: Whether each readout counts in units of its own.
-        seed: Fixes everything that is random.
-        engine: Where the search runs.
-        cache: Where fits are kept: one that was made before takes no time.
+        stated: What else is asked, as for :func:`propose`: ``order``, ``objective``, ``constraints``, ``prior``,
+            ``surrogate``, ``standardise``, ``seed``, ``engine``, ``cache`` (a fit that is kept takes no time).
 
     Returns:
         The stages with their seconds on this machine, and the memory that they take.
@@ -76,11 +61,40 @@ def plan(  # noqa: PLR0913 - as the verb
     Raises:
         DataError: As :func:`propose`.
         NothingToProposeError: If the constraints leave no candidate.
+        TypeError: If something else is stated.
     """
-    read, wanted = as_stated(screen, target, standardise=standardise)
-    asked = Answerable.of(read, wanted, order=order, objective=objective, constraints=constraints, prior=None)
-    again = tamed_screen(read, wanted) is not None
-    return asked.outline(surrogate, engine, again=again, seed=seed, cache=cache).price()
+    return Request(**stated).prepared(screen, target).plan
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a proposal is asked for beside screen and target, in the words of :func:`propose`."""
+
+    order: Order = "2"
+    objective: ObjectiveName | OwnObjective | None = None
+    constraints: Constraints | Sequence[Constraint] | None = None
+    prior: Mapping[str, float] | None = None
+    surrogate: SurrogateLike = None
+    standardise: bool = False
+    seed: int = 0
+    engine: Engine | None = None
+    cache: FitCache | None = USER_CACHE
+
+    def prepared(self, screen: ScreenLike, target: TargetLike) -> "Prepared":
+        """Read what is asked and plan the answer; what cannot be answered is refused."""
+        read, wanted = as_stated(screen, target, standardise=self.standardise)
+        asked, tamed = Answerable.of(self, read, wanted), tamed_screen(read, wanted)
+        return Prepared(asked, wanted, tamed, asked.outline(again=tamed is not None).price())
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A proposal before its first fit."""
+
+    asked: "Answerable"
+    target: str | Target  # in the unit that is searched in
+    tamed: "Tamed | None"
+    plan: Plan
 
 
 def as_stated(screen: ScreenLike, target: TargetLike, *, standardise: bool) -> tuple[Screen, str | Target]:
@@ -94,6 +108,7 @@ def as_stated(screen: ScreenLike, target: TargetLike, *, standardise: bool) -> t
 class Answerable:
     """What is asked, and found to be answerable."""
 
+    request: Request
     screen: Screen  # the data, the target condition among them
     question: Problem
     space: CombinationSpace
@@ -103,56 +118,45 @@ class Answerable:
     by_turns: bool  # whether two searches fill the list
 
     @classmethod
-    def of(
-        cls,
-        screen: Screen,
-        target: str | Target,
-        *,
-        order: Order,
-        objective: ObjectiveName | OwnObjective | None,
-        constraints: Constraints | Sequence[Constraint] | None,
-        prior: Mapping[str, float] | None,
-    ) -> "Answerable":
+    def of(cls, request: Request, screen: Screen, target: str | Target) -> "Answerable":
         """Ask; what cannot be answered is refused."""
-        question = ask(screen, target)
-        refuse_batch_wide(constraints, "propose")
-        space = candidate_space(question.training, order, constraints)
+        question, objective = ask(screen, target), request.objective
+        refuse_batch_wide(request.constraints, "propose")
+        space = candidate_space(question.training, request.order, request.constraints)
         aligned = question.target.on(screen.readouts)
         range_remark(question.target, aligned, question.training)  # refuses what no fit can reach
-        weights = log_prior(screen, prior)
+        weights = log_prior(screen, request.prior)
         chosen: Objective = (
             FunctionObjective(objective)
             if callable(objective)
             else make_objective(question.target, aligned, objective, weights)
         )
         turns = objective is None and isinstance(chosen, TargetLikelihood) and need_not_be_made(question, space)
-        return cls(screen, question, space, aligned, chosen, weights, turns)
+        return cls(request, screen, question, space, aligned, chosen, weights, turns)
 
-    def outline(
-        self,
-        surrogate: SurrogateLike,
-        engine: Engine | None,
-        *,
-        again: bool,
-        seed: int,
-        cache: FitCache | None,
-    ) -> Outline:
+    @cached_property
+    def beside(self) -> BesideFit:
+        """What is kept beside the fit; all candidates have parts that were measured alone."""
+        asked = self.request
+        return beside_fit(
+            self.question.training, asked.surrogate, unseen=False, seed=asked.seed, cache=asked.cache
+        )
+
+    def outline(self, *, again: bool) -> Outline:
         """Lay out how it is answered; ``again`` if an outlying condition is brought to the usual size, too."""
-        workers = 1 if engine is None else engine.workers
-        beside = beside_fit(self.question.training, surrogate, unseen=False, seed=seed, cache=cache)
         asked = None
         if isinstance(self.question.target, ProfileTarget):
-            asked = asked_of_others(TargetLikelihood(self.aligned, self.log_prior), self.space, seed)
+            asked = asked_of_others(TargetLikelihood(self.aligned, self.log_prior), self.space, self.request.seed)
         return proposal_outline(
             self.question,
             self.space,
             self.objective,
-            surrogate=surrogate,
+            surrogate=self.request.surrogate,
             by_turns=self.by_turns,
-            workers=workers,
+            workers=1 if self.request.engine is None else self.request.engine.workers,
             again=again,
-            kept=beside.has_fit,
-            calibrated=asked is not None and beside.holds(Identification, *asked),
+            kept=self.beside.has_fit,
+            calibrated=asked is not None and self.beside.holds(Identification, *asked),
         )
 
 

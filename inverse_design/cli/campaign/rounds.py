@@ -34,7 +34,7 @@ from inverse_design.cli.console import (
 )
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading
-from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
+from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.recommend.protocol import PERTURBATION
 from surrogates.errors import DataError, some_of
@@ -53,9 +53,7 @@ def run_ask(
     cache: FitCache | None,
 ) -> None:
     """Propose a round, or give the open one out again."""
-    written = (
-        None if destination is None else check_writable(destination, endings=table_endings(), force=run.force)
-    )
+    written = place_for(destination, run, *table_endings())
     campaign = replace(open_campaign(place), cache=cache)
     wanted = campaign.settings.batch_size if count is None else count
     foreseen = campaign.plan(wanted, recommender, more=more)

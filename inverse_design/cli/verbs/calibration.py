@@ -9,10 +9,10 @@ from rich.console import Console
 from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Judging, Planning, Reading
-from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
-from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, place_for, reliability_grid
+from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, reliability_grid
 from inverse_design.fitting import surrogate_of
 from inverse_design.numbers import measured
 from inverse_design.validate.calibration import LEVELS, ClassCard, measure_calibration
@@ -163,7 +163,10 @@ def run_calibration(
     run: Run, data: str, *, context: str | None, asked: Judging, planning: Planning, reading: Reading
 ) -> None:
     """Measure whether bounds, sets and probabilities hold of held-out perturbations."""
-    place, picture = place_for(asked.output, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = (
+        place_for(asked.output, run, ".json", inputs=[data]),
+        place_for(asked.picture, run, *PICTURE_ENDINGS, inputs=[data]),
+    )
     levels, model = read_levels(asked.levels), named_model(asked.model)
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
     for word in classes:

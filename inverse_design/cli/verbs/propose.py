@@ -20,7 +20,7 @@ from inverse_design.cli.console import (
 )
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
-from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, table_endings, write_table
+from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import (
     open_screen,
@@ -30,16 +30,16 @@ from inverse_design.cli.screens import (
     warn_of_scheduler,
 )
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
-from inverse_design.planning.question import plan
+from inverse_design.planning.question import Prepared, Request
 from inverse_design.problem.constraints import Constraints, read_constraint
 from inverse_design.problem.objective import DISTANCE, OBJECTIVES
 from inverse_design.problem.problem import STANDARD
 from inverse_design.problem.target import ProfileTarget, SignatureTarget, Target
-from inverse_design.proposal import Proposal, propose
+from inverse_design.proposal import Proposal, proposal_for
 from inverse_design.screens import one_context
 from inverse_design.search.api import Engine, Turns
 from inverse_design.targets import read_target
-from inverse_design.value_tables import WEIGHT_COLUMNS, names_a_file, read_value_table
+from inverse_design.value_tables import WEIGHT_COLUMNS, read_value_table
 from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
@@ -77,46 +77,30 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
 ) -> None:
     """Rank candidates, print them, and write them if asked."""
     limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
-    inputs = [each for each in (data, target, *filter(None, (asking.prior, *limits))) if names_a_file(each)]
+    inputs = (data, target, *filter(None, (asking.prior, *limits)))
     if asking.objective is not None:
         OBJECTIVES.load(asking.objective)  # a misspelt name is refused before anything is read
-    place = (
-        check_writable(destination, endings=table_endings(), inputs=inputs, force=run.force)
-        if destination is not None
-        else None
-    )
-    if page is not None:
-        check_writable(page, endings=(PAGE_ENDING,), inputs=inputs, force=run.force)
+    place = place_for(destination, run, *table_endings(), inputs=inputs)
+    shown = place_for(page, run, PAGE_ENDING, inputs=inputs)
     engine = engine_of(running)
     with working("reading"):
         read = open_screen(data, reading, workers=running.workers, scheduler=running.scheduler)
         screen = one_context(read, context)
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
-    cache = None if running.no_cache else USER_CACHE
-    foreseen = plan(
-        screen,
-        wanted,
-        order=asking.order,
-        objective=asking.objective,
-        constraints=constraints,
-        surrogate=asking.model,
-        standardise=asking.standardise,
-        seed=asking.seed,
-        engine=engine,
-        cache=cache,
-    )
-    if not settled(foreseen, planning, run.manner):
+        request = request_of(asking, constraints, engine, None if running.no_cache else USER_CACHE)
+        prepared = request.prepared(screen, wanted)
+    if not settled(prepared.plan, planning, run.manner):
         return
-    answer = solve(screen, wanted, asking, constraints, engine=engine, cache=cache)
+    answer = Answer(screen, wanted, asking, _solved(prepared, asking))
     written = list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
     known = manifest(run, screen, seed=asking.seed, settings=settings)
     # Written first: whoever reads the screen may leave early.
     if place is not None:
         written += write_answer(answer, place, known)
-    if page is not None:
-        written.append(write_report(answer, Path(page), known))
+    if shown is not None:
+        written.append(write_report(answer, shown, known))
     _show(run, answer, known, written)
 
 
@@ -161,35 +145,25 @@ def engine_of(running: Running) -> Engine:
     )
 
 
-def solve(
-    screen: Screen,
-    target: str | Target,
-    asking: Asking,
-    constraints: Constraints,
-    *,
-    engine: Engine | None = None,
-    cache: FitCache | None = USER_CACHE,
-) -> Answer:
+def request_of(asking: Asking, constraints: Constraints, engine: Engine, cache: FitCache | None) -> Request:
+    """Say what is asked as in Python."""
+    return Request(
+        order=asking.order,
+        objective=asking.objective,
+        constraints=constraints,
+        prior=_read_prior(asking.prior),
+        surrogate=asking.model,
+        standardise=asking.standardise,
+        seed=asking.seed,
+        engine=engine,
+        cache=cache,
+    )
+
+
+def _solved(prepared: Prepared, asking: Asking) -> Proposal:
     """Fit the model and search, showing progress on a terminal."""
-    prior = _read_prior(asking.prior)
     with working("fitting and searching") as view:
-        proposal = propose(
-            screen,
-            target,
-            order=asking.order,
-            top=asking.top,
-            objective=asking.objective,
-            constraints=constraints,
-            prior=prior,
-            surrogate=asking.model,
-            level=asking.level,
-            standardise=asking.standardise,
-            engine=engine,
-            seed=asking.seed,
-            progress=view,
-            cache=cache,
-        )
-    return Answer(screen, target, asking, proposal)
+        return proposal_for(prepared, top=asking.top, level=asking.level, progress=view)
 
 
 def show_answer(console: Console, answer: Answer) -> None:
@@ -356,7 +330,8 @@ def run_demo(run: Run, *, folder: str, seed: int) -> None:
     asking = Asking(seed=seed)
     say(console, f"The double {truth} was measured. It is held out; which pair makes cells look like that?")
     say(console)
-    answer = solve(screen, truth, asking, Constraints())
+    prepared = request_of(asking, Constraints(), Engine(), USER_CACHE).prepared(screen, truth)
+    answer = Answer(screen, truth, asking, _solved(prepared, asking))
     known = manifest(run, screen, seed=seed, settings={"asking": asdict(asking), "target": truth})
     _show(run, answer, known, _write(answer, truth, places, known))
     say(console, "next: inverse-design check YOUR_DATA")

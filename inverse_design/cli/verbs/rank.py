@@ -21,15 +21,14 @@ from inverse_design.cli.console import (
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
-from inverse_design.cli.outputs import check_writable, manifest, table_endings, write_table
+from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import open_screen
-from inverse_design.planning.experiments import plan_ranking
+from inverse_design.planning.experiments import ListedExperiments
 from inverse_design.problem.constraints import read_constraint
-from inverse_design.ranking import Ranking, rank
+from inverse_design.ranking import Ranking, ranking_of
 from inverse_design.screens import one_context
 from inverse_design.targets import read_target
-from inverse_design.value_tables import names_a_file
 from surrogates.data.screen import Screen
 from surrogates.fit_cache import USER_CACHE
 
@@ -50,12 +49,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     reading: Reading,
 ) -> None:
     """Rank the experiments of a list, print them, and write them if asked."""
-    inputs = [each for each in (data, target, listing.experiments) if names_a_file(each)]
-    place = (
-        check_writable(destination, endings=table_endings(), inputs=inputs, force=run.force)
-        if destination is not None
-        else None
-    )
+    place = place_for(destination, run, *table_endings(), inputs=(data, target, listing.experiments))
     constraints = tuple(map(read_constraint, listing.constraint))
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
@@ -66,8 +60,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             cost_col=listing.cost_column,
             sep=reading.sep,
         )
-    cache = None if valuing.no_cache else USER_CACHE
-    foreseen = plan_ranking(
+    asked = ListedExperiments.of(
         screen,
         wanted,
         listed.labels,
@@ -77,25 +70,13 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         surrogate=valuing.model,
         standardise=valuing.standardise,
         seed=valuing.seed,
-        cache=cache,
+        cache=None if valuing.no_cache else USER_CACHE,
     )
+    foreseen = asked.plan
     if not settled(foreseen, planning, run.manner):
         return
     with working("fitting and valuing") as view:
-        ranking = rank(
-            screen,
-            wanted,
-            listed.labels,
-            costs=listed.costs,
-            budget=listing.budget,
-            constraints=constraints,
-            surrogate=valuing.model,
-            level=valuing.level,
-            standardise=valuing.standardise,
-            seed=valuing.seed,
-            progress=view,
-            cache=cache,
-        )
+        ranking = ranking_of(asked, level=valuing.level, course=foreseen.begin(view))
     settings = {"listing": asdict(listing), "valuing": asdict(valuing), "target": target}
     facts = {
         "verdict": ranking.verdict,

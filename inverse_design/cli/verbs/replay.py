@@ -9,11 +9,11 @@ from rich.console import Console
 from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import GameOptions, Planning, PlayerOptions, Reaching, Reading
-from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
-from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, place_for, show_rows
+from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, show_rows
 from inverse_design.numbers import fixed
 from inverse_design.problem.target import ScalarTarget
 from inverse_design.recommend.protocol import RECOMMENDERS, Recommender
@@ -57,7 +57,10 @@ def run_replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     reading: Reading,
 ) -> None:
     """Replay campaigns, print who found how much, and write the numbers and the picture."""
-    place, drawn = place_for(destination, data, run), place_for(figure, data, run, *PICTURE_ENDINGS)
+    place, drawn = (
+        place_for(destination, run, ".json", inputs=[data]),
+        place_for(figure, run, *PICTURE_ENDINGS, inputs=[data]),
+    )
     recommenders = recommenders_of(read_names(players.policy) or DEFAULT)
     screen = one_context(open_screen(data, reading), context)
     environment = make_environment(screen, rules)
@@ -167,7 +170,7 @@ def run_reach(
     run: Run, data: str, *, context: str | None, asked: Reaching, planning: Planning, reading: Reading
 ) -> None:
     """Measure the regret of the first candidates for states of many kinds."""
-    place = place_for(asked.output, data, run)
+    place = place_for(asked.output, run, ".json", inputs=[data])
     model = named_model(asked.model)
     screen = opened_screen(data, context, reading)
     dataset = screen.provenance["dataset"]

@@ -12,7 +12,7 @@ from torch import Tensor
 from inverse_design.cli.console import Run, reply, say, say_written, working
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading, Retrieving, Scoring
-from inverse_design.cli.outputs import PICTURE_ENDINGS, check_writable, manifest
+from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import open_screen, read_names
 from inverse_design.numbers import fixed, in_column, measured
@@ -40,7 +40,6 @@ from inverse_design.validate.retrieval import (
     measure_retrieval,
     retrieval_rows,
 )
-from inverse_design.value_tables import names_a_file
 from surrogates.data.novelty import CLASSES
 from surrogates.data.screen import Screen
 from surrogates.evaluation.intervals import Row, target_nodes, write_json
@@ -55,7 +54,7 @@ def run_retrieval(
     run: Run, data: str, *, context: str | None, asked: Retrieving, planning: Planning, reading: Reading
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
-    place, seed = place_for(asked.output, data, run), asked.seed
+    place, seed = place_for(asked.output, run, ".json", inputs=[data]), asked.seed
     screen = opened_screen(data, context, reading)
     screen = in_own_units(screen) if asked.standardise else screen
     foreseen = measurement_outline("retrieval", screen, workers=asked.workers).price()
@@ -95,7 +94,10 @@ def run_forward(
     run: Run, data: str, *, context: str | None, asked: Scoring, planning: Planning, reading: Reading
 ) -> None:
     """Measure how well held-out effects are predicted, beside the baselines."""
-    place, picture = place_for(asked.output, data, run), place_for(asked.picture, data, run, *PICTURE_ENDINGS)
+    place, picture = (
+        place_for(asked.output, run, ".json", inputs=[data]),
+        place_for(asked.picture, run, *PICTURE_ENDINGS, inputs=[data]),
+    )
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     named_surrogates(models)  # a wrong name is refused before anything is read
@@ -133,14 +135,6 @@ def opened_screen(data: str, context: str | None, reading: Reading) -> Screen:
     """Read a screen of one context."""
     with working("reading"):
         return one_context(open_screen(data, reading), context)
-
-
-def place_for(path: str | None, data: str, run: Run, *endings: str) -> Path | None:
-    """Refuse a place that could not be written; by default one of numbers, as .json."""
-    inputs = [data] if names_a_file(data) else []
-    if path is None:
-        return None
-    return check_writable(path, endings=endings or (".json",), inputs=inputs, force=run.force)
 
 
 def show_rows(console: Console, rows: Sequence[Row]) -> None:

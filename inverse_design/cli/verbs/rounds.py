@@ -13,8 +13,8 @@ from torch import Tensor
 
 from inverse_design.cli.campaign.report import rounds_grid
 from inverse_design.cli.console import Run, say, strict
-from inverse_design.cli.outputs import manifest
-from inverse_design.cli.verbs.retrieval import give_rows, place_for, reliability_grid
+from inverse_design.cli.outputs import manifest, place_for
+from inverse_design.cli.verbs.retrieval import give_rows, reliability_grid
 from inverse_design.numbers import measured
 from inverse_design.validate.judged import ALL, Rounds, health_of, reliability, rounds_rows, uncovered
 from inverse_design.value_tables import text_table
@@ -117,7 +117,7 @@ def run_rounds(
 ) -> None:
     """Measure whether the bounds that were stated before each round held."""
     require_level(level)
-    place = place_for(destination, results, run)
+    place = place_for(destination, run, ".json", inputs=[results])
     rounds = read_rounds(Path(results))
     rows = rounds_rows(rounds, dataset=Path(results).name, seed=seed)
     health = health_of(rounds, level, adaptive=adaptive, seed=seed)
