@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
+from inverse_design.report.words import GLOSSARY
 from surrogates.data.io.formats.registry import READERS
 
 ROOT = Path(__file__).parents[1]
@@ -132,3 +133,12 @@ def test_each_format_that_is_read_has_a_row_in_the_guide() -> None:
     rows = [line for line in text.split("## Formats")[1].split("\n## ")[0].splitlines() if line.startswith("| `.")]
     named = {name for row in rows for name in re.findall(r"`\.([a-z0-9.]+)`", row.split("|")[1])}
     assert named == {ending.removesuffix(".gz") for ending in READERS.shipped} | {"gz"}
+
+
+def test_the_glossary_of_the_pages_is_that_of_the_reports(capsys: pytest.CaptureFixture[str]) -> None:
+    text = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
+    assert dict(re.findall(r"^\| \*\*(.+?)\*\* \| (.+?) \|", text, re.MULTILINE)) == GLOSSARY
+    assert len(GLOSSARY) == 12
+    assert command("words") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(f"{word} {meaning}" in said for word, meaning in GLOSSARY.items())

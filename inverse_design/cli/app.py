@@ -48,6 +48,7 @@ from inverse_design.cli.options import (
 )
 from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.cli.verbs.cache import cache
+from inverse_design.cli.verbs.words import explain_words
 from inverse_design.errors import StoreError
 from surrogates.data.io.formats.registry import endings
 from surrogates.errors import DataError, UnknownNameError
@@ -131,7 +132,8 @@ app = App(
     name=PROGRAM,
     version=lambda: installed_version(PROGRAM),
     help="Which perturbation brings cells to the state I want, and how sure are we?",
-    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`. Options may stand in the file"
+    help_epilogue="Try `inverse-design demo`, then `inverse-design check YOUR_DATA`; `inverse-design words`"
+    " explains the words of an answer. Options may stand in the file"
     f" {FILE} of the working directory, or in the one of --config: at the top for every verb, in a table such as"
     " [propose] for that one; what is typed goes before. Exit codes: "
     + "; ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
@@ -143,6 +145,7 @@ app = App(
 app.command(benchmark)
 app.command(campaign)
 app.command(cache)
+app.command(explain_words, name="words", help_epilogue=examples("words"))
 app.register_install_completion_command(
     help="Let a shell complete verbs and options: bash, zsh, fish, powershell."
 )

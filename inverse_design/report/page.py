@@ -14,6 +14,7 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from inverse_design.plot.charts import Chart
 from inverse_design.report.library import Library, library
+from inverse_design.report.words import GLOSSARY
 from inverse_design.spreadsheets import csv_text
 from surrogates.errors import printable
 from surrogates.whole_file import write_whole
@@ -22,20 +23,6 @@ _MOST_ROWS = 200  # of a table that is shown; the download has more
 _MOST_BYTES = 300_000  # of a download
 _MOST_PAGE = 3_000_000  # bytes of a page with interactive figures; a larger one has still figures only
 _SHORT, _SENTENCE = 24, 60  # characters of a cell: up to which it stays on a line, and up to which it is a name
-GLOSSARY = {
-    "aligned readouts": "the measured variables that both the target and the screen have; only these are compared",
-    "candidate": "a perturbation that may be proposed: allowed, and not measured yet",
-    "certificate": "what the search looked at, and how it is known that nothing better was missed",
-    "distance": "root mean square difference to the target over the aligned readouts, in the unit of the screen",
-    "doing nothing": "leaving the cells as the control; a candidate has to come nearer than that",
-    "effect": "change of a readout against the control of the same context",
-    "error model": "how far predictions were from measurements that they had not seen",
-    "interval": "lower to upper: holds what a new measurement will show with the stated probability",
-    "novelty": "how many of the parts of a perturbation were measured alone",
-    "probability": "that this candidate made the target, if one of the candidates did",
-    "set": "the smallest list that holds the perturbation behind the target with the stated probability",
-    "target": "the state that is wanted",
-}
 
 
 @dataclass(frozen=True)

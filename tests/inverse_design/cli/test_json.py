@@ -50,6 +50,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("campaign", "restore", "copy.db", "--store", "other.db"),
     ("campaign", "grants", "--reader", "ann"),
     ("campaign", "schema"),
+    ("words",),
     ("cache", "info"),
     ("cache", "clear"),
 )
