@@ -155,16 +155,20 @@ def test_shares_are_never_quite_certain() -> None:
     assert [in_percent(each) for each in (1.0, 0.94, 1e-9, np.nan)] == [">99.9 %", "94 %", "<0.1 %", "-"]
 
 
+def stated(campaign: Campaign) -> dict[str, str]:
+    return facts_of(campaign.status(), campaign.settings, campaign.target, campaign.head)
+
+
 def test_the_page_of_a_campaign(tmp_path: Path) -> None:
     store = open_store(tmp_path / "store.db", create=True)
     campaign = Campaign.create(
         starting_screen(), target=TARGET, settings=SETTINGS, store=store, actor="<b>ann</b>"
     )
-    empty = read(campaign_page(campaign, facts=facts_of(campaign, campaign.status())).html())
+    empty = read(campaign_page(campaign, facts=stated(campaign)).html())
     check_contained(empty)
     batch = campaign.ask(recommender=FirstPairs())
     campaign.tell(measured(batch.labels, campaign.readouts))
-    page = campaign_page(campaign, facts=facts_of(campaign, campaign.status()))
+    page = campaign_page(campaign, facts=stated(campaign))
     found = read(page.html())
     check_contained(found)
     assert found.tags.count("svg") == 2
