@@ -5,7 +5,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jaxtyping
@@ -60,3 +60,19 @@ def real_data() -> Callable[[str], Path]:
         return locate(name)
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgresql_server() -> Iterator[str]:
+    """A server of the installed package; without one, tests are skipped, and fail on CI."""
+
+    from benchmarks.robustness.throwaway_postgresql import binaries, throwaway_postgresql
+
+    programs = binaries()
+    if programs is None:
+        missing = "PostgreSQL is not installed (the package postgresql of Debian)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with throwaway_postgresql(programs) as server:
+        yield server

@@ -17,7 +17,7 @@ from playwright.sync_api import Locator, Page, expect
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, starting_screen
 from strategies.screens import pairs_of, planted_screen
 
-from benchmarks.robustness.throwaway_postgresql import binaries, database, throwaway_postgresql
+from benchmarks.robustness.throwaway_postgresql import database
 from inverse_design.app.sessions import hashed
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.protocol import open_store
@@ -101,7 +101,7 @@ class Keyboard:
     def send(self, label: str, file: Path) -> None:
         self._reach(self.page.get_by_label(label, exact=True))
         with self.page.expect_file_chooser() as asked:
-            self.page.keyboard.press("Enter")
+            self.page.keyboard.press("Space")
         asked.value.set_files(file)
 
     def pick(self, label: str, option: str) -> None:
@@ -154,15 +154,9 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def postgresql() -> Iterator[str]:
+def postgresql(postgresql_server: str) -> Iterator[str]:
     """A server for one person on an empty database."""
-    programs = binaries()
-    if programs is None:
-        pytest.skip("PostgreSQL is not installed (the package postgresql of Debian)")
-    with (
-        throwaway_postgresql(programs) as server,
-        serving(database(server, f"t{uuid4().hex}")) as address,
-    ):
+    with serving(database(postgresql_server, f"t{uuid4().hex}")) as address:
         yield address
 
 
@@ -282,7 +276,39 @@ def test_the_whole_journey_by_keyboard_on_postgresql(
     visits: Callable, postgresql: str, screen: Path, tmp_path: Path
 ) -> None:
     visit = visits()
-    visit.findings = list
+    visit.findings = list  # the pages are those that axe has judged
     visit.page.goto(postgresql)
     walk(Keyboard(visit.page), visit, screen, f"{SCRIPT} by keyboard", tmp_path)
     assert visit.complaints == []
+
+
+def test_two_people_see_each_other_and_overwrite_nothing(visits: Callable, sqlite: str) -> None:
+    ann, tom = visits(), visits()
+    for visit, name in ((ann, ANN), (tom, "tom")):
+        visit.page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
+        visit.page.goto(sqlite)
+        Mouse(visit.page).write("Token", TOKENS[name])
+        Mouse(visit.page).press("button", "Enter")
+        Mouse(visit.page).press("link", SETTINGS.name)
+    assert tom.page.get_by_role("link", name="New campaign").count() == 0  # a teller begins none
+    rows = [
+        visit.page.get_by_role("region", name="Experiments of round 1").locator("tbody tr") for visit in (ann, tom)
+    ]
+    first, second = (rows[0].nth(at).locator("td").nth(1).inner_text() for at in (0, 1))
+
+    Mouse(tom.page).press("button", f"Drop {first}")
+    expect(rows[1].filter(has_text=first)).to_contain_text("withdrawn")
+    expect(ann.page.get_by_text("tom has changed this campaign")).to_be_visible(timeout=20_000)
+
+    Mouse(ann.page).press("button", f"Pin {second} to the top")  # on a page that was made before
+    look(ann, "The campaign has changed")
+    expect(ann.page.get_by_role("region", name="What happened since")).to_contain_text("tom")
+    expect(ann.page.get_by_label("label", exact=True)).to_have_value(second)
+    Mouse(ann.page).press("button", "Do it all the same")
+    expect(rows[0].first).to_contain_text(f"pinned{second}", use_inner_text=False)
+    expect(rows[0].filter(has_text=first)).to_contain_text("withdrawn")
+    expect(tom.page.get_by_text(f"{ANN} has changed this campaign")).to_be_visible(timeout=20_000)
+    Mouse(tom.page).press("link", "Show it as it is now")
+    expect(rows[1].first).to_contain_text(second)
+    assert [each for each in ann.complaints if "409" not in each] == []
+    assert tom.complaints == []

@@ -1,26 +1,11 @@
 """The two databases in which every campaign must behave the same."""
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
 import pytest
 
-from benchmarks.robustness.throwaway_postgresql import binaries, database, throwaway_postgresql
-
-
-@pytest.fixture(scope="session")
-def postgresql_server() -> Iterator[str]:
-    """A server of the installed package; without one, tests are skipped, and fail on CI."""
-    programs = binaries()
-    if programs is None:
-        missing = "PostgreSQL is not installed (the package postgresql of Debian)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
-    with throwaway_postgresql(programs) as server:
-        yield server
+from benchmarks.robustness.throwaway_postgresql import database
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
