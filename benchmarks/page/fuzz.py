@@ -49,7 +49,7 @@ class Fuzz:
             schema = schemathesis.openapi.from_dict(app.openapi())
             operations = [each.ok() for each in schema.get_all_operations()]
             operations = [each for each in operations if not each.path.endswith(("/leave", "/events"))]
-            each = max(1, self.cases // (2 * len(operations)))
+            each = max(1, round(1.2 * self.cases / (2 * len(operations))))  # some have no wrong form
             for operation in operations:
                 stated = operation.definition.raw
                 self._try(operation, GenerationMode.POSITIVE, each)

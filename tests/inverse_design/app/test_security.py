@@ -83,6 +83,7 @@ def test_names_that_are_not_ours_are_refused(ann: Browser, host: str) -> None:
 def test_forms_of_other_sites_are_refused(ann: Browser) -> None:
     answer = ann.send("POST", "/leave", headers={"origin": "https://evil.example"})
     assert (answer.status_code, "another site" in answer.text) == (403, True)
+    assert ann.get("/").headers["referrer-policy"] == "same-origin"  # else browsers hide the origin of our own
 
 
 def test_every_answer_forbids_scripts_that_are_not_ours(home: str, ann: Browser, place: Path) -> None:
