@@ -21,7 +21,7 @@ from inverse_design.contents import concerns, contents
 from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
 from inverse_design.planning.course import Pace, Watch
 from inverse_design.problem.problem import ask, range_remark, scale_remark
-from inverse_design.problem.target import Target
+from inverse_design.problem.target import ProfileTarget, Target
 from inverse_design.screens import one_context
 from inverse_design.target_files import refuse_further_files
 from inverse_design.targets import condition_of, read_target
@@ -39,7 +39,7 @@ def _read(path: str, shown: str, reading: Mapping[str, str]) -> Screen:
     target, keys, group = (reading.get(each) or None for each in ("target_col", "reference_key", "group_col"))
     stated = Dialect(target, keys.split(",") if keys else None, group_col=group)
     screen = screen_of(path, stated)
-    return replace(screen, provenance={**screen.provenance, "dataset": shown})
+    return replace(screen, provenance={**screen.provenance, "source": shown, "dataset": shown})
 
 
 def check_screen(_say: Watch, *, path: str, shown: str, reading: Mapping[str, str]) -> dict[str, object]:
@@ -88,7 +88,10 @@ def _target(label: str, path: str | None, screen: Screen) -> str | Target:
     if path is None:
         return condition_of(label, screen)
     refuse_further_files(Path(path))
-    return read_target(path, screen)
+    read = read_target(path, screen)
+    if not isinstance(read, ProfileTarget):
+        return read
+    return replace(read, name=read.name.replace(Path(path).name, label))
 
 
 def ask_round(

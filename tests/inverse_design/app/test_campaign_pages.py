@@ -199,6 +199,14 @@ def test_hostile_names_are_shown_literally(place: Path, ann: Browser) -> None:
         assert path.endswith(".svg") or HOSTILE in html.unescape(answer.text), path
 
 
+def test_a_campaign_without_a_round_has_a_page(place: Path, ann: Browser) -> None:
+    settings = replace(SETTINGS, name="young")
+    made = Campaign.create(starting_screen(), target=TARGET, settings=settings, store=open_store(place))
+    for path in ("", "/curve.svg", "/coverage.svg", "/wells", "/history"):
+        assert ann.get(f"/campaigns/{made.key}{path}").status_code == 200, path
+    assert "The first round" in ann.get(f"/campaigns/{made.key}").text
+
+
 @pytest.mark.parametrize("path", ["/campaigns/none", "/campaigns/none/history", "/jobs/" + "0" * 32, "/nowhere"])
 def test_what_is_not_there_is_said(ann: Browser, path: str) -> None:
     assert ann.get(path).status_code == 404

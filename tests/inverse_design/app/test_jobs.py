@@ -143,6 +143,10 @@ def test_a_target_is_never_a_path_of_the_server(screen: Path, place: Path, tmp_p
         created(screen, place, target="goal.toml", target_path=str(file))
     file.write_text('kind = "profile"\nvalues = {a = 1.0, b = 0.5}\n')
     assert "key" in created(screen, place, target="goal.toml", target_path=str(file))
+    settings = {"name": "other", "surrogate": "additive"}
+    made = created(screen, place, target="mine.csv", target_path=str(secret), settings=settings)
+    campaign = Campaign.open(str(place), "other")
+    assert (campaign.key, campaign.target.name) == (made["key"], "mine.csv, 'value' of each 'readout'")
 
 
 def test_a_screen_is_sent_and_its_check_shown(ann: Browser, site: Site, screen: Path) -> None:
