@@ -17,12 +17,11 @@ from inverse_design.campaign.ask import require_settings
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.settings import settings_of
 from inverse_design.campaign.store.protocol import open_store
-from inverse_design.contents import concerns, contents
 from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
 from inverse_design.planning.course import Pace, Watch
 from inverse_design.problem.problem import ask, range_remark, scale_remark
 from inverse_design.problem.target import ProfileTarget, Target
-from inverse_design.screens import one_context
+from inverse_design.screens import concerns, contents, one_context
 from inverse_design.target_files import refuse_further_files
 from inverse_design.targets import condition_of, read_target
 from surrogates.data.io.dialects import Dialect
@@ -105,7 +104,7 @@ def ask_round(
     return {"round": batch.round, "fresh": batch.fresh}
 
 
-def advise(say: Watch, *, place: str, name: str, actor: str, revision: str) -> dict[str, object]:
+def judge_round(say: Watch, *, place: str, name: str, actor: str, revision: str) -> dict[str, object]:
     """Say whether another round would be worth it."""
     campaign = Campaign.open(open_store(place), name, actor=actor)
     foreseen = campaign.plan(more=True)
@@ -121,7 +120,7 @@ TASKS: Mapping[str, Callable[..., dict[str, object]]] = {
     "check": check_screen,
     "create": create_campaign,
     "ask": ask_round,
-    "advice": advise,
+    "advice": judge_round,
 }
 
 

@@ -62,7 +62,7 @@ def _require(view: View, revision: str) -> None:
 
 
 @router.post("/ask", status_code=303, response_class=Response)
-def ask(
+def ask_for_round(
     site: Here,
     visitor: Changing,
     view: Shown,
@@ -96,7 +96,7 @@ def _started(site: Here, view: View, actor: str, job: Job, task: Mapping[str, ob
 
 
 @router.post("/order", status_code=303, response_class=Response)
-def order(
+def mark_ordered(
     site: Here,
     visitor: Changing,
     key: Key,

@@ -68,7 +68,7 @@ def checked_screen(site: Here, visitor: Seen, number: Number) -> Response:
 
 
 @router.post("/screens/{number}/campaign", status_code=303, response_class=Response)
-def begin(
+def begin_campaign(
     site: Here,
     visitor: Creating,
     number: Number,

@@ -77,7 +77,7 @@ def preview(site: Here, visitor: Changing, view: Shown, taking: Stated, number: 
 
 
 @router.post("/results/{number}", status_code=303, response_class=Response)
-def record(
+def record_results(
     site: Here, visitor: Changing, key: Key, number: Number, revision: Revision, taking: Stated
 ) -> Response:
     """Record what was shown."""
@@ -95,7 +95,7 @@ def wells(visitor: Seen, view: Shown) -> Response:
 
 
 @router.post("/retract", status_code=303, response_class=Response)
-def retract(
+def retract_wells(
     site: Here,
     visitor: Changing,
     key: Key,

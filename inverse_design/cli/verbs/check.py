@@ -8,7 +8,7 @@ from rich.console import Console
 from inverse_design.cli.console import Manner, reply, say, show_facts, working
 from inverse_design.cli.options import SCHEDULER_TRUST, Reading, ReadingCells
 from inverse_design.cli.screens import open_screen, warn_of_scheduler
-from inverse_design.contents import concerns, contents
+from inverse_design.screens import concerns, contents
 from surrogates.data.io.notes import NOTE
 
 

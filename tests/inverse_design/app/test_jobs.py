@@ -128,7 +128,7 @@ def test_a_campaign_is_begun_asked_and_judged_by_the_worker(screen: Path, place:
     assert worker.ask_round(paces.append, **asked, count=2, recommender=None, more=False)["round"] == 1
     assert worker.ask_round(paces.append, **asked, count=2, recommender=None, more=False)["fresh"] is False
     assert len(campaign.batch().labels) == 2
-    assert worker.advise(paces.append, **asked, revision="7-0")["revision"] == "7-0"
+    assert worker.judge_round(paces.append, **asked, revision="7-0")["revision"] == "7-0"
     assert paces
 
 

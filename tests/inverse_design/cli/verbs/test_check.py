@@ -7,7 +7,7 @@ import pytest
 import torch
 from strategies.worlds import command, save_table, tiny_screen, tiny_table
 
-from inverse_design.contents import concerns, contents, own_readouts, weak_conditions
+from inverse_design.screens import concerns, contents, own_readouts, weak_conditions
 
 SCREEN = tiny_screen()
 
