@@ -8,7 +8,7 @@ and promises with what was kept.
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,7 +22,7 @@ from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.survey import normalised
+from inverse_design.search.survey import surveys
 from inverse_design.validate.judged import Kept, calibration_errors, compare, promised, variants_of
 from surrogates.data.novelty import SEEN_DOUBLE, Split, double_splits, novelty_name
 from surrogates.data.perturbation import Mode
@@ -46,7 +46,7 @@ OWN_READOUTS = "own readouts"
 SIMPLE = (YARDSTICK, "scaled additive, likelihood", "interaction, likelihood")  # what the default is to beat
 _SIGNS: Mapping[Mode, float] = {"activation": 1.0, "knockdown": -1.0, "knockout": -1.0}
 
-Scoring = Callable[[FittedCalibrated, CombinationSpace, Float[Tensor, "g"]], PairScore | None]
+Scoring = Callable[[FittedCalibrated, CombinationSpace, Float[Tensor, "t g"]], Sequence[PairScore | None]]
 
 
 def _anywhere(_screen: Screen) -> bool:
@@ -58,40 +58,45 @@ class Method:
     """A forward model, and how its pairs are scored."""
 
     model: Calibrated | Automatic  # what is fitted; a model that several methods share is fitted once
-    score: Scoring  # from fit, pairs and target to the score of every pair; ``None`` if it does not factorise
+    score: Scoring  # from fit, pairs and targets to scores of every pair; ``None`` if it does not factorise
     probabilistic: bool  # whether scores are log densities, so that probabilities follow from them
     applies: Callable[[Screen], bool] = _anywhere  # whether the method exists on a screen
 
 
-def likelihood_score(
-    fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
-) -> PairScore | None:
-    """Score pairs by the log density of the target, or of experts by the log posterior, without a prior."""
-    prior = torch.zeros(len(fitted.vocabulary), dtype=torch.float64)
-    target = AlignedProfile.exact(range(len(effect)), effect)
-    return normalised(TargetLikelihood(target, prior), fitted, space).pair_score(fitted, space)
+def likelihood_scores(
+    fitted: FittedCalibrated, space: CombinationSpace, effects: Float[Tensor, "t g"]
+) -> list[PairScore | None]:
+    """Score pairs by the log density of each target, or of experts by the log posterior, without a prior."""
+    first = TargetLikelihood(
+        AlignedProfile.exact(range(effects.shape[1]), effects[0]),
+        torch.zeros(len(fitted.vocabulary), dtype=torch.float64),
+    )
+    asked = [replace(first, target=replace(first.target, values=effect)) for effect in effects]
+    if fitted.experts:
+        asked = [each.known for each in surveys(asked, fitted, space, 0)]
+    return [each.pair_score(fitted, space) for each in asked]
 
 
-def pearson_score(
-    fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
-) -> PairScore | None:
-    """Score pairs by the correlation of the bare model's prediction with the target."""
-    target = AlignedProfile.exact(range(len(effect)), effect)
-    return Correlation(target, "pearson").pair_score(fitted.without_offsets(), space)
+def pearson_scores(
+    fitted: FittedCalibrated, space: CombinationSpace, effects: Float[Tensor, "t g"]
+) -> list[PairScore | None]:
+    """Score pairs by the correlation of the bare model's prediction with each target."""
+    targets = [AlignedProfile.exact(range(len(effect)), effect) for effect in effects]
+    return [Correlation(each, "pearson").pair_score(fitted.without_offsets(), space) for each in targets]
 
 
-def own_readouts_score(
-    fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
-) -> ProductScore:
-    """Look a pair up: the sum of what the target shows on the two genes' own readouts.
+def own_readouts_scores(
+    fitted: FittedCalibrated, space: CombinationSpace, effects: Float[Tensor, "t g"]
+) -> list[ProductScore]:
+    """Look pairs up: the sum of what each target shows on the two genes' own readouts.
 
     Activation raises its own gene, knock-down and knock-out lower it; no model is asked. Genes that are no
     readouts, and compounds, count nothing.
     """
     columns, signs = _own_columns(fitted.vocabulary, fitted.readouts)
-    own = torch.cat([effect, effect.new_zeros(1)])[columns] * signs
+    own = torch.cat([effects, effects.new_zeros(len(effects), 1)], 1)[:, columns] * signs
     none = torch.zeros(len(space.entries), 0)
-    return ProductScore(own[space.entries], none, none)
+    return [ProductScore(each[space.entries], none, none) for each in own]
 
 
 def reads_own(screen: Screen) -> Float[Tensor, "v"]:
@@ -215,12 +220,14 @@ class Variant:
         fits = {model: model.fit(training, seed=seed) for model in models}
         # With every pair kept, only two doses of one target are none.
         valid = None if space.count_valid == space.size else space.valid(space.batch(0, space.size))
-        standings: dict[str, list[tuple[float, float, float]]] = {name: [] for name in self.methods}
-        for row in split.test.tolist():
-            truth = torch.searchsorted(space.entries, self.screen.batch.genes[row][:2])
-            for name, method in self.methods.items():
-                score = _score(method, fits[method.model], space, self.screen.effects[row])
-                standings[name].append(_standing(score, truth, valid))
+        truths = torch.searchsorted(space.entries, self.screen.batch.genes[split.test][:, :2].contiguous())
+        standings: dict[str, list[tuple[float, float, float]]] = {}
+        for name, method in self.methods.items():
+            scores = method.score(fits[method.model], space, self.screen.effects[split.test])
+            standings[name] = [
+                _standing(_factorised(score, fits[method.model]), truth, valid)
+                for score, truth in zip(scores, truths, strict=True)
+            ]
         return _Outcome(standings, {name: fits[each.model].promise for name, each in self.methods.items()})
 
     def retrievals(self, outcomes: Sequence[_Outcome]) -> dict[str, Retrieval]:
@@ -254,10 +261,7 @@ def _retrieval(outcomes: Sequence[tuple[float, ...]], promise: Float[Tensor, "n"
     return Retrieval(rank.long(), *numbers)
 
 
-def _score(
-    method: Method, fitted: FittedCalibrated, space: CombinationSpace, effect: Float[Tensor, "g"]
-) -> PairScore:
-    score = method.score(fitted, space, effect)
+def _factorised(score: PairScore | None, fitted: FittedCalibrated) -> PairScore:
     if score is None:
         raise DataError(f"{type(fitted.base).__name__} does not factorise over pairs")
     return score
@@ -371,16 +375,16 @@ class _Summed:
 
 
 METHODS: Mapping[str, Method] = {
-    YARDSTICK: Method(Calibrated(Additive()), likelihood_score, probabilistic=True),
+    YARDSTICK: Method(Calibrated(Additive()), likelihood_scores, probabilistic=True),
     OWN_READOUTS: Method(
         Calibrated(Additive()),
-        own_readouts_score,
+        own_readouts_scores,
         probabilistic=False,
         applies=_reads_some_own,
     ),
-    "additive, pearson": Method(Calibrated(Additive()), pearson_score, probabilistic=False),
-    "scaled additive, likelihood": Method(Calibrated(ScaledAdditive()), likelihood_score, probabilistic=True),
-    "interaction, pearson": Method(Calibrated(Interaction()), pearson_score, probabilistic=False),
-    "interaction, likelihood": Method(Calibrated(Interaction()), likelihood_score, probabilistic=True),
-    DEFAULT: Method(Automatic(unseen=None), likelihood_score, probabilistic=True),
+    "additive, pearson": Method(Calibrated(Additive()), pearson_scores, probabilistic=False),
+    "scaled additive, likelihood": Method(Calibrated(ScaledAdditive()), likelihood_scores, probabilistic=True),
+    "interaction, pearson": Method(Calibrated(Interaction()), pearson_scores, probabilistic=False),
+    "interaction, likelihood": Method(Calibrated(Interaction()), likelihood_scores, probabilistic=True),
+    DEFAULT: Method(Automatic(unseen=None), likelihood_scores, probabilistic=True),
 }

@@ -24,10 +24,10 @@ from inverse_design.validate.retrieval import (
     RetrievalReport,
     Scoring,
     kept_promise,
-    likelihood_score,
+    likelihood_scores,
     measure_retrieval,
-    own_readouts_score,
-    pearson_score,
+    own_readouts_scores,
+    pearson_scores,
     reads_own,
     retrieval_rows,
     retrieve,
@@ -75,7 +75,7 @@ def small_world() -> Screen:
 def fixed(side: Tensor) -> dict[str, Method]:
     """Score every pair by the sum of two numbers, whatever the target."""
     score = ProductScore(side, torch.zeros(len(side), 0), torch.zeros(len(side), 0))
-    return {"fixed": Method(Calibrated(Additive()), lambda *_: score, probabilistic=True)}
+    return {"fixed": Method(Calibrated(Additive()), lambda *asked: [score] * len(asked[2]), probabilistic=True)}
 
 
 def one_split(of: Screen) -> Split:
@@ -164,7 +164,7 @@ def test_the_look_up_sums_the_own_readouts_in_the_direction_of_the_mode() -> Non
     assert reads_own(looked).tolist() == [1, -1, 0, 0]
     fitted = Calibrated(Additive()).fit(looked, seed=0)
     space = candidate_space(looked, "2", Constraints(measured="keep"))
-    score = own_readouts_score(fitted, space, effects[4])
+    score = own_readouts_scores(fitted, space, effects[4:5])[0]
     first, second = torch.triu_indices(4, 4, 1)
     own = torch.tensor([effects[4, 2], -effects[4, 0], 0, 0], dtype=torch.float64)
     torch.testing.assert_close(score.exact(first, second), own[first] + own[second])
@@ -284,7 +284,7 @@ def test_a_screen_without_doubles_of_measured_singles_is_refused() -> None:
         measure_retrieval(apart, seed=0, methods=FAST)
 
 
-@pytest.mark.parametrize("score", [pearson_score, likelihood_score])
+@pytest.mark.parametrize("score", [pearson_scores, likelihood_scores])
 def test_a_model_without_factors_is_refused(score: Scoring) -> None:
     streamed = {"mean": Method(Calibrated(Streamed()), score, probabilistic=False)}
     with pytest.raises(DataError, match="does not factorise over pairs"):
