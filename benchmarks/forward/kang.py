@@ -279,6 +279,7 @@ def main() -> None:
     parser.add_argument("--pseudocount", type=float, default=1.0, help="of the fold change, in de-logged units")
     parser.add_argument("--json", type=Path, default=None, help="write the rows to this file")
     arguments = parser.parse_args()
+    torch.set_num_threads(1)  # small networks and products: more threads wait for each other
     start = time.perf_counter()
     rows = run(seed=arguments.seed, samples=arguments.samples, pseudocount=arguments.pseudocount)
     show(rows)
