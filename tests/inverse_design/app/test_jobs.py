@@ -28,7 +28,7 @@ def job(kind: str = "ask", subject: str = "test", after: Callable[[Mapping[str, 
 
 
 def until(true: Callable[[], object]) -> None:
-    for _ in range(400):
+    for _ in range(3000):
         if true():
             return
         time.sleep(0.02)
