@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/inverse-design demo
+	$(BIN)/inverse-design demo --open
 
 test: setup lint types
 	$(BIN)/python -m pytest -q --numprocesses auto --dist worksteal

@@ -1,15 +1,11 @@
-"""The command line ``inverse-design``: words in, exit codes out; the work is imported when a verb needs it.
-
-Missing files and misspelt models are refused before.
-"""
+"""The command line ``inverse-design``: words in, exit codes out; the work is imported when a verb needs it."""
 
 # ruff: noqa: PLC0415 - importing torch takes seconds, and help must not
 
 import gc
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import is_dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -26,11 +22,12 @@ from inverse_design.cli.console import (
     examples,
     logged,
     say,
+    working,
 )
 from inverse_design.cli.door import EXIT_CODES, behind_the_door
+from inverse_design.cli.early import refuse_early
 from inverse_design.cli.options import (
     ASKING,
-    AUTOMATIC,
     GAME,
     RUN,
     Asking,
@@ -49,83 +46,12 @@ from inverse_design.cli.options import (
 from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.cli.verbs.cache import cache
 from inverse_design.cli.verbs.words import explain_words
-from inverse_design.errors import StoreError
-from surrogates.data.io.formats.registry import endings
-from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.registry import SURROGATES
 from surrogates.registry import installed_version
-
-_FILES = ("target", "results", "settings", "library", "experiments")  # arguments that may be files
-ALL_MODELS = "all"
-_BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
 _CELLS = ReadingCells()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
 _VALUING, _PLANNING = Valuing(), Planning()
-
-
-def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
-    """Look at the words of a command line.
-
-    Raises:
-        DataError: If a file is missing.
-        UnknownNameError: If there is no model of the name that is asked for.
-        StoreError: If there is no store.
-    """
-    stated = dict(arguments)
-    for group in arguments.values():
-        stated |= vars(group) if is_dataclass(group) else {}
-    for name in ("data", *_FILES):
-        path = stated.get(name)
-        if isinstance(path, str) and is_missing(path) and (name == "data" or _ends_as_a_file(path)):
-            raise DataError(f"there is no file {path!r}")
-    for name in ("model", "surrogate"):
-        if isinstance(model := stated.get(name), str):
-            require_model(model, kind=name)
-    words = stated.get("models")
-    for word in words if isinstance(words, tuple) else ():
-        for model in [] if Path(word).is_file() else map(str.strip, word.split(",")):
-            if model not in {"", ALL_MODELS}:
-                require_model(model)
-    if verb not in _BEGINS and not stated.get("store_file") and isinstance(store := stated.get("store"), str):
-        require_store(store)
-
-
-def is_missing(path: str) -> bool:
-    """Tell whether a word can only be a file, and there is none."""
-    if not ("/" in path or _ends_as_a_file(path)):
-        return False
-    try:
-        return not Path(path).exists()
-    except OSError:  # longer than any path
-        return True
-
-
-def _ends_as_a_file(word: str) -> bool:
-    return word.endswith((*endings(), ".toml"))
-
-
-def require_model(name: str, *, kind: str = "model") -> None:
-    """Refuse a misspelt forward model.
-
-    Raises:
-        UnknownNameError: If there is none of that name; the message names the nearest ones.
-    """
-    known = (AUTOMATIC, *SURROGATES.names())
-    if name not in known:
-        raise UnknownNameError.from_known(kind, name, known)
-
-
-def require_store(address: str) -> None:
-    """Refuse a file of campaigns that is not there.
-
-    Raises:
-        StoreError: If there is none.
-    """
-    path = Path(address)
-    if "://" not in address and path.parent.is_dir() and not path.exists():
-        raise StoreError(f"there is no store {address!r}; create a campaign first, or name another file")
 
 
 app = App(
@@ -329,23 +255,28 @@ def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     )
 
 
-@app.command(help_epilogue=examples("demo", "demo -o my-folder"))
+@app.command(help_epilogue=examples("demo --open", "demo -o my-folder"))
 def demo(
     *,
     output: Annotated[str, Parameter(name=["--output", "-o"])] = "demo-output",
+    open_report: Annotated[bool, Parameter(name="--open")] = False,
     seed: int = 0,
     run: Run = RUN,
 ) -> None:
     """Hold a measured double out and find it again: the main job, from nothing.
 
     Args:
-        output: Folder for the table and the picture.
+        output: Folder for the table, the picture and the report.
+        open_report: Show the report in a browser.
         seed: Fixes everything that is random.
         run: What was typed.
     """
-    from inverse_design.cli.verbs.propose import run_demo
+    if not run.manner.quiet:
+        say(complaints(), f"demo: takes about a minute; what it finds goes to {output}", "dim")
+    with working("loading"):
+        from inverse_design.cli.verbs.demo import run_demo
 
-    run_demo(run, folder=output, seed=seed)
+    run_demo(run, folder=output, open_report=open_report, seed=seed)
 
 
 @app.command(

@@ -5,8 +5,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from inverse_design.cli.app import is_missing
 from inverse_design.cli.console import complaints, say
+from inverse_design.cli.early import is_missing
 from inverse_design.cli.gene_sets import ENDING, sets_named
 from inverse_design.cli.options import SCHEDULER_TRUST, Reading
 from inverse_design.value_tables import names_a_file

@@ -1,4 +1,4 @@
-"""The verbs ``propose`` and ``demo``: rank a whole space, after saying what a long search will cost."""
+"""The verb ``propose``: rank a whole space, after saying what a long search will cost."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -9,8 +9,6 @@ from rich.console import Console
 from inverse_design.candidates import borrows
 from inverse_design.cli.console import (
     Run,
-    complaints,
-    output,
     reply,
     say,
     say_written,
@@ -20,7 +18,7 @@ from inverse_design.cli.console import (
 )
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
-from inverse_design.cli.outputs import PAGE_ENDING, check_writable, manifest, place_for, table_endings, write_table
+from inverse_design.cli.outputs import PAGE_ENDING, manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import (
     open_screen,
@@ -40,15 +38,9 @@ from inverse_design.screens import one_context
 from inverse_design.search.api import Engine, Turns
 from inverse_design.targets import read_target
 from inverse_design.value_tables import WEIGHT_COLUMNS, read_value_table
-from surrogates.data.catalogue import is_available, open_dataset
 from surrogates.data.screen import Screen
-from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
-from surrogates.errors import printable
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.public_law import BORROWED
-
-REAL, REAL_TARGET = "norman2019_expr", "CEBPE+KLF1"
-_GENES, _DOUBLES = 40, 120
 
 
 @dataclass(frozen=True)
@@ -92,7 +84,7 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         prepared = request.prepared(screen, wanted)
     if not settled(prepared.plan, planning, run.manner):
         return
-    answer = Answer(screen, wanted, asking, _solved(prepared, asking))
+    answer = Answer(screen, wanted, asking, solved(prepared, asking))
     written = list[Path]()
     settings = {"asking": asdict(asking), "constraints": asdict(constraints), "target": target}
     known = manifest(run, screen, seed=asking.seed, settings=settings)
@@ -101,10 +93,10 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         written += write_answer(answer, place, known)
     if shown is not None:
         written.append(write_report(answer, shown, known))
-    _show(run, answer, known, written)
+    give_answer(run, answer, known, written)
 
 
-def _show(run: Run, answer: Answer, known: Mapping[str, object], written: Sequence[Path]) -> None:
+def give_answer(run: Run, answer: Answer, known: Mapping[str, object], written: Sequence[Path]) -> None:
     """Print an answer, for programs or in words, and what was written."""
 
     def show(console: Console) -> None:
@@ -160,7 +152,7 @@ def request_of(asking: Asking, constraints: Constraints, engine: Engine, cache: 
     )
 
 
-def _solved(prepared: Prepared, asking: Asking) -> Proposal:
+def solved(prepared: Prepared, asking: Asking) -> Proposal:
     """Fit the model and search, showing progress on a terminal."""
     with working("fitting and searching") as view:
         return proposal_for(prepared, top=asking.top, level=asking.level, progress=view)
@@ -313,52 +305,3 @@ def _read_prior(path: str | None) -> dict[str, float] | None:
         return None
     table = read_value_table(Path(path), values=WEIGHT_COLUMNS)
     return dict(zip(table.names, table.values, strict=True))
-
-
-def run_demo(run: Run, *, folder: str, seed: int) -> None:
-    """Hold one measured double out, ask for its state, and see whether it is found."""
-    real = is_available(REAL)
-    console = complaints() if run.manner.json else output()
-    if not real:
-        say(
-            console,
-            f"simulated: the real data ({REAL}) are not on this machine; a world of {_GENES} genes is used",
-        )
-    places = [_place(folder, name, run) for name in ("candidates.csv", "ranking.svg", "report.html")]
-    with working("reading"):
-        screen, truth = (open_dataset(REAL), REAL_TARGET) if real else simulated(seed)
-    asking = Asking(seed=seed)
-    say(console, f"The double {truth} was measured. It is held out; which pair makes cells look like that?")
-    say(console)
-    prepared = request_of(asking, Constraints(), Engine(), USER_CACHE).prepared(screen, truth)
-    answer = Answer(screen, truth, asking, _solved(prepared, asking))
-    known = manifest(run, screen, seed=seed, settings={"asking": asdict(asking), "target": truth})
-    _show(run, answer, known, _write(answer, truth, places, known))
-    say(console, "next: inverse-design check YOUR_DATA")
-    say(console, "then: inverse-design propose YOUR_DATA --target STATE.csv --report out.html")
-
-
-def simulated(seed: int) -> tuple[Screen, str]:
-    """Make a small saturating world in which all singles and some doubles are measured."""
-    world = SaturatingWorld(Network(genes=_GENES, seed=seed))
-    design = singles_and_doubles(world.network, doubles=_DOUBLES, seed=seed)
-    screen = world.screen(design, seed=seed)
-    return screen, design[-1].label
-
-
-def _place(folder: str, name: str, run: Run) -> Path:
-    where = Path(folder)
-    where.mkdir(parents=True, exist_ok=True)
-    return check_writable(where / name, endings=(where.joinpath(name).suffix,), force=run.force)
-
-
-def _write(answer: Answer, truth: str, places: list[Path], known: Mapping[str, object]) -> list[Path]:
-    place, drawn, page = places
-    written = [*write_answer(answer, place, known), drawn, write_report(answer, page, known)]
-    from inverse_design.plot import ranking, write_figure  # noqa: PLC0415 - matplotlib, where something is drawn
-    from inverse_design.plot.style import figure_of  # noqa: PLC0415 - the same
-
-    picture = figure_of(ranking(answer.proposal, truth=truth))
-    picture.suptitle(printable(f"Which pair reaches {truth}?"), x=0.01, ha="left")
-    write_figure(picture, drawn)
-    return written

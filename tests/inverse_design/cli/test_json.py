@@ -15,7 +15,7 @@ from strategies.worlds import command, save_state, save_table, tiny_table
 
 from inverse_design.cli.app import app
 from inverse_design.cli.options import Asking
-from inverse_design.cli.verbs import propose
+from inverse_design.cli.verbs import demo
 
 WITHOUT = {("app",): "serves a page until it is stopped"}
 BEGUN = ("--name", "first", "--target", "state.csv", "--surrogate", "additive", "--batch-size", "3")
@@ -80,9 +80,9 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], t
         patch.chdir(tmp_path_factory.mktemp("json"))
         for variable in ("INVERSE_DESIGN_CACHE", "INVERSE_DESIGN_DATA", "XDG_STATE_HOME"):
             patch.setenv(variable, str(Path(variable).absolute()))
-        patch.setattr(propose, "_GENES", 8)
-        patch.setattr(propose, "_DOUBLES", 12)
-        patch.setattr(propose, "Asking", partial(Asking, model="scaled_additive"))
+        patch.setattr(demo, "_GENES", 8)
+        patch.setattr(demo, "_DOUBLES", 12)
+        patch.setattr(demo, "Asking", partial(Asking, model="scaled_additive"))
         save_table(Path())
         save_state(Path())
         Path("list.csv").write_text(f"pair\n{tiny_table()['condition'].iloc[-1]}\nG000+G001\n")
