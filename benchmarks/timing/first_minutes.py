@@ -8,6 +8,7 @@ Run: python -m benchmarks first_minutes --screen examples/screen.csv --target ex
 
 import argparse
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -31,16 +32,21 @@ def commands(screen: str, target: str) -> tuple[tuple[str, ...], ...]:
     )
 
 
-def measure(lines: tuple[tuple[str, ...], ...], folder: Path) -> list[float]:
-    """Time each command in a process of its own, in a folder that has nothing."""
+def measure(lines: tuple[tuple[str, ...], ...], folder: Path) -> list[tuple[float, float]]:
+    """Time each command in a process of its own, in a folder that has nothing: by the clock, and of processors."""
     empty = {**os.environ, "INVERSE_DESIGN_CACHE": str(folder / "cache")}
     seconds = []
     for words in lines:
-        begun = time.perf_counter()
+        begun, worked = time.perf_counter(), _worked()
         line = [sys.executable, "-m", "inverse_design", *words]
         subprocess.run(line, cwd=folder, env=empty, check=True, capture_output=True)  # noqa: S603
-        seconds.append(time.perf_counter() - begun)
+        seconds.append((time.perf_counter() - begun, _worked() - worked))
     return seconds
+
+
+def _worked() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def main() -> int:
@@ -57,10 +63,14 @@ def main() -> int:
         report = Path(folder) / "report.html"
         size = report.stat().st_size
     shown = (*(" ".join(("inverse-design", *words)) for words in lines), "in all")
-    times = tuple(f"{each:.1f}" for each in (*seconds, sum(seconds)))
-    Grid((Column("command", shown), Column("seconds", times, "right"))).show(output())
-    say(output(), f"report of {size / 1e6:.2f} MB; the bar is {BAR:g} s")
-    return 0 if sum(seconds) <= BAR else 1
+    clock, worked = ([*each, sum(each)] for each in zip(*seconds, strict=True))
+    columns = [
+        Column(name, tuple(f"{each:.1f}" for each in times), "right")
+        for name, times in (("seconds", clock), ("of processors", worked))
+    ]
+    Grid((Column("command", shown), *columns)).show(output())
+    say(output(), f"report of {size / 1e6:.2f} MB; the bar is {BAR:g} s by the clock")
+    return 0 if clock[-1] <= BAR else 1
 
 
 if __name__ == "__main__":
