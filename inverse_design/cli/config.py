@@ -10,6 +10,7 @@ from pathlib import Path
 from cyclopts import App, ArgumentCollection
 from cyclopts.config import Dict
 
+from inverse_design.errors import masked
 from inverse_design.toml_files import read_toml
 from surrogates.errors import DataError, UnknownNameError, shown
 
@@ -22,7 +23,7 @@ Table = Mapping[str, object]
 def options_of_file(
     root: App, taken: dict[str, object]
 ) -> Callable[[App, tuple[str, ...], ArgumentCollection], None]:
-    """Make what cyclopts asks for options that were not typed; which file gave which is noted in a dictionary."""
+    """Make what cyclopts asks for options that were not typed; what a file gave is noted, without passwords."""
 
     def apply(verb: App, names: tuple[str, ...], arguments: ArgumentCollection) -> None:
         path = _file(arguments)
@@ -34,8 +35,9 @@ def options_of_file(
         chosen = {key: value for table in _tables(stated, names) for key, value in table.items() if key in known}
         Dict(chosen, source=str(path), use_commands_as_keys=False)(verb, names, arguments)
         given = [each for each in arguments if any(token.source == str(path) for token in each.tokens)]
-        used = {key: chosen[key] for key in chosen if any(f"--{key}" in each.names for each in given)}
-        taken.update(file=str(path), options=used)
+        used = {key: value for key, value in chosen.items() if any(f"--{key}" in each.names for each in given)}
+        said = {key: masked(value) if isinstance(value, str) else value for key, value in used.items()}
+        taken.update(file=str(path), options=said)
 
     return apply
 
@@ -65,11 +67,13 @@ def _tables(stated: Table, names: tuple[str, ...]) -> Iterator[Table]:
 def _check(stated: Table, app: App, before: tuple[str, ...], file: str) -> None:
     """Refuse keys that no verb has, wherever they stand, and values that no option takes."""
     verbs = {name: app[name] for name in app if not name.startswith("-")}
-    known = _options_below(app)
+    tables = {key: value for key, value in stated.items() if isinstance(value, Mapping) and key in verbs}
+    for name, table in tables.items():
+        _check(table, verbs[name], (*before, name), file)
+    known = _options_below(app) if len(tables) < len(stated) else set()
     where = f"{file!r}" + (f", [{'.'.join(before)}]," if before else "")
     for key, value in stated.items():
-        if isinstance(value, Mapping) and key in verbs:
-            _check(value, verbs[key], (*before, key), file)
+        if key in tables:
             continue
         if key in TYPED:
             raise DataError(f"{where} states {key!r}, which is only taken from the command line: remove it")

@@ -73,6 +73,11 @@ def test_the_environment_goes_before_the_file(
     stated('[campaign]\nstore = "of-file.db"\n')
     assert command("campaign", "history") == 3
     assert "there is no store 'of-file.db'" in capsys.readouterr().err
+    stated('store = "postgresql://ann:secret@127.0.0.1:1/none"\n')
+    assert command("campaign", "history") == 3
+    said = capsys.readouterr().err
+    assert "options of inverse-design.toml: {'store': 'postgresql://ann:***@127.0.0.1:1/none'}" in said
+    assert "secret" not in said
     monkeypatch.setenv("INVERSE_DESIGN_STORE", "of-environment.db")
     assert command("campaign", "history") == 3
     assert "there is no store 'of-environment.db'" in capsys.readouterr().err
@@ -112,7 +117,7 @@ def test_what_is_wrong_in_a_file_is_named(
     assert said.out == ""
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=10, deadline=None)
 @given(
     content=st.text(max_size=40) | st.from_regex(r"\[?(campaign|top)\.?(ask)?\]? ?=? ?[1'{\[]?", fullmatch=True)
 )
