@@ -266,7 +266,9 @@ def fit(
     """Fit a forward model to a screen, and calibrate it on perturbations that it has not seen.
 
     Example:
-        >>> fit(screen).predict(["KLF1+CEBPE", "KLF1+SPI1"]).to_frame()  # doctest: +SKIP
+        >>> fitted = fit(screen, surrogate="scaled_additive")
+        >>> list(fitted.predict(["KLF1+CEBPE", "KLF1+SPI1"]).to_frame())
+        ['perturbation', 'readout', 'mean', 'lower', 'upper', 'in_sample', 'novelty']
 
     Args:
         screen: Measured effects in one context: a screen, or what :func:`read_screen` reads as it is.

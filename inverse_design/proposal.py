@@ -205,8 +205,10 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
     """Rank every candidate of a space by how well it reaches a target.
 
     Example:
-        >>> propose(screen, "KLF1+CEBPE").table  # doctest: +SKIP
-        >>> propose(screen, {"GATA1": 2.0, "SPI1": -1.0}, surrogate="additive")  # doctest: +SKIP
+        >>> propose(screen, "KLF1+CEBPE", surrogate="scaled_additive").table["perturbation"][0]
+        'CEBPE+KLF1'
+        >>> len(propose(screen, {"GATA1": 2.0, "SPI1": -1.0}, surrogate="additive", top=5).table)
+        5
 
     Args:
         screen: Measured effects in one context: a screen, or what :func:`read_screen` reads as it is.

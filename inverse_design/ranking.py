@@ -227,7 +227,10 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     """Rank experiments that could be done by what they are expected to gain, per cost if costs are given.
 
     Example:
-        >>> rank(screen, "CEBPE+KLF1", ["CEBPE+KLF1", "AHR+KLF1"], costs=[2.0, 1.0], budget=2.0)  # doctest: +SKIP
+        >>> listed = ["CEBPE+KLF1", "AHR+KLF1"]
+        >>> ranking = rank(screen, "CEBPE+KLF1", listed, costs=[2.0, 1.0], budget=2.0, surrogate="additive")
+        >>> ranking.affordable.cost
+        2.0
 
     Args:
         screen: Measured effects in one context: a screen, or what :func:`read_screen` reads as it is.

@@ -86,8 +86,11 @@ def save_fitted(fitted: Fitted | FittedAcrossContexts | FittedCells, path: Path,
     """Write a fitted model; a reader sees the old file or the new one, never a part.
 
     Example:
-        >>> origin = Origin.of(screen, surrogate, seed=0)  # doctest: +SKIP
-        >>> save_fitted(fitted, Path("model.safetensors"), origin=origin)  # doctest: +SKIP
+        >>> from surrogates import Ridge
+        >>> fitted = Ridge().fit(screen, seed=0)
+        >>> save_fitted(fitted, Path("model.safetensors"), origin=Origin.of(screen, Ridge(), seed=0))
+        >>> load_fitted(Path("model.safetensors")).readouts == fitted.readouts
+        True
 
     Args:
         fitted: The fitted model, a frozen dataclass.

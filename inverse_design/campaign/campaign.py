@@ -49,10 +49,10 @@ class Campaign:
     """A campaign in a store. All that changes is in the store: two handles of one campaign see the same.
 
     Example:
-        >>> campaign = Campaign.create(screen, target="CEBPE+KLF1", batch_size=8)  # doctest: +SKIP
-        >>> batch = campaign.ask()  # doctest: +SKIP
-        >>> campaign.tell(measured(batch.labels)).words  # doctest: +SKIP
-        '8 wells told, 8 experiments measured, 0 failed'
+        >>> campaign = Campaign.create(screen, target="CEBPE+KLF1", batch_size=2, surrogate="additive")
+        >>> batch = campaign.ask()
+        >>> campaign.tell(measured(batch.labels)).words
+        '2 wells told, 2 experiments measured, 0 failed'
 
     Attributes:
         store: Where it is kept.

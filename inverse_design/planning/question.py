@@ -47,7 +47,8 @@ def plan(screen: ScreenLike, target: TargetLike, **stated: Any) -> Plan:  # noqa
     """Say what a proposal will cost, before anything is fitted.
 
     Example:
-        >>> plan(screen, "KLF1+CEBPE", order="both").seconds  # doctest: +SKIP
+        >>> plan(screen, "KLF1+CEBPE", order="both").fits
+        True
 
     Args:
         screen: As for :func:`propose`.

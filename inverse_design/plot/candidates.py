@@ -33,7 +33,8 @@ def ranking(
     """Draw what is expected of the first candidates, and how probable it is that each made the target.
 
     Example:
-        >>> ranking(propose(screen, "CEBPE+KLF1")).figure  # doctest: +SKIP
+        >>> ranking(propose(screen, "CEBPE+KLF1", surrogate="additive")).get_xlabel()
+        'distance over 8 readouts (smaller is better); line: 90 % interval'
 
     Args:
         proposal: What was proposed.

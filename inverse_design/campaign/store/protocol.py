@@ -151,7 +151,7 @@ def open_store(place: str | Path, *, create: bool = False, timeout: float = TIME
     """Open a store: an SQLite file, or a PostgreSQL database by its URL.
 
     Example:
-        >>> open_store("screens.db", create=True).names()  # doctest: +SKIP
+        >>> open_store("screens.db", create=True).names()
         ()
 
     Args:
