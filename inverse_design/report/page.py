@@ -22,6 +22,7 @@ from surrogates.whole_file import write_whole
 _MOST_ROWS = 200  # of a table that is shown; the download has more
 _MOST_BYTES = 300_000  # of a download
 _MOST_PAGE = 3_000_000  # bytes of a page with interactive figures; a larger one has still figures only
+_LEAST = 1e-9  # of a positive number whose digits are shown
 _SHORT, _SENTENCE = 24, 60  # characters of a cell: up to which it stays on a line, and up to which it is a name
 
 
@@ -165,4 +166,6 @@ def in_text(value: object) -> str:
         return "-"
     if isinstance(value, bool | np.bool_):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"<{_LEAST:g}" if 0 < value < _LEAST else f"{value:.4g}"

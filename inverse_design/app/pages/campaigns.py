@@ -16,7 +16,7 @@ from surrogates.errors import some_of
 
 router = APIRouter(prefix="/campaigns/{key}")
 _SVG = {"content-security-policy": "default-src 'none'; style-src 'unsafe-inline'"}
-_HIDDEN = ["campaign", "round", "log_probability"]
+_HIDDEN = ["campaign", "round", "log_probability", "gain_lower", "gain_upper"]  # the export has them
 
 
 @router.get("", response_class=HTMLResponse)

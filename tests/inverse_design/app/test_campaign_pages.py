@@ -48,7 +48,7 @@ def test_a_round_is_pinned_marked_and_dropped(
     assert "it is there" in page  # the reason
     assert ann.post(f"{home}/rounds/1/pin", label=labels[3], first="true").status_code == 303
     assert ann.post(f"{home}/rounds/1/pin", label=labels[2], first="true").status_code == 303
-    rows = re.findall(r"<td>([^<]*)</td><td>(G[^<]*)</td>", ann.get(home).text)
+    rows = re.findall(r'<tr class="proposed"><td>([^<]*)</td>.*?<td>(G[^<]*)</td>', ann.get(home).text, re.DOTALL)
     assert [label for _, label in rows] == [labels[2], labels[3], labels[0], labels[1]]
     assert rows[0][0] == "proposed, pinned"
     ann.post(f"{home}/rounds/1/pin", label=labels[2])

@@ -145,7 +145,15 @@ def test_a_long_table_is_cut_and_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("value", "said"),
-    [(True, "yes"), (np.bool_(0), "no"), (np.nan, "-"), (pd.NA, "-"), (None, "-"), (0.12345, "0.1235")],
+    [
+        (True, "yes"),
+        (np.bool_(0), "no"),
+        (np.nan, "-"),
+        (pd.NA, "-"),
+        (None, "-"),
+        (0.12345, "0.1235"),
+        (8e-50, "<1e-09"),
+    ],
 )
 def test_cells_are_words(value: object, said: str) -> None:
     assert in_text(value) == said

@@ -1,0 +1,1 @@
+"""Pictures of what users see, for the documentation."""
