@@ -16,7 +16,8 @@ from inverse_design.problem.problem import Problem, scale_remark
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import FirstRows, RowLaw, first_rows
-from inverse_design.search.inverse_set import CandidatePosterior, asked_of_others, candidate_posterior
+from inverse_design.search.identification import asked_of_others
+from inverse_design.search.inverse_set import CandidatePosterior, candidate_posterior
 from inverse_design.search.survey import SpacePosterior
 from inverse_design.search.topk import Progress
 from surrogates.cached_fit import ALONE, BesideFit

@@ -23,7 +23,8 @@ from inverse_design.problem.objective import Distance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.exhaustive import evidence, search
-from inverse_design.search.inverse_set import LISTED, Identification, inverse_set
+from inverse_design.search.identification import Identification
+from inverse_design.search.inverse_set import LISTED, inverse_set
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary

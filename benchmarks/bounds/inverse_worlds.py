@@ -26,7 +26,8 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.problem import candidate_space
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search.inverse_set import Rule, SetRule, calibrate_set, identify
+from inverse_design.search.identification import Rule, identify
+from inverse_design.search.inverse_set import SetRule, calibrate_set
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_name
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen

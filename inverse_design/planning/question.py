@@ -36,7 +36,7 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, Target
 from inverse_design.screens import ScreenLike, as_screen
 from inverse_design.search.api import Engine, need_not_be_made
-from inverse_design.search.inverse_set import Identification, asked_of_others
+from inverse_design.search.identification import Identification, asked_of_others
 from inverse_design.targets import TargetLike, target_of
 from surrogates.cached_fit import BesideFit
 from surrogates.data.screen import Screen

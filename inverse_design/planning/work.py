@@ -13,7 +13,8 @@ from inverse_design.problem.set_score import is_sum_over_pairs
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.exhaustive import listable
-from inverse_design.search.inverse_set import FEWEST, MOST_SCORED, SUMMED
+from inverse_design.search.identification import FEWEST, MOST_SCORED
+from inverse_design.search.inverse_set import SUMMED
 from surrogates.models.base import surrogate_name
 from surrogates.models.wrappers.automatic import Automatic
 

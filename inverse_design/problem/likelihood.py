@@ -11,14 +11,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.objective import DISTANCE, Distance
-from inverse_design.problem.pair_means import PairMeans
+from inverse_design.problem.pair_means import PairMeans, Projection
 from inverse_design.problem.score import (
     DoubleScore,
     LikelihoodScore,
     PairProjection,
     PooledScore,
     ProductScore,
-    Projection,
     leading_directions,
 )
 from inverse_design.problem.space import CombinationSpace

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
-from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, Projection, SumScore
+from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, SumScore
 from inverse_design.problem.space import CombinationSpace
 from surrogates.models.base import LatentFactors, LatentNetwork
 from surrogates.uncertainty.error_model import inner_product, squared_norm
@@ -22,6 +22,31 @@ from surrogates.uncertainty.error_model import inner_product, squared_norm
 _TOGETHER = 1 << 18  # numbers of a hidden layer that are made at a time: they stay in the cache
 _TOGETHER_THERE = 1 << 26  # where memory is large and every call costs: on a GPU
 _EXACT = 16  # pairs scored by sums along rows together, always as many
+
+
+@dataclass(frozen=True)
+class Projection:
+    """The form ``own_i - left_i · right_j``: an entry's effect times target minus prediction; not symmetric."""
+
+    own: Float64[Tensor, "v"]  # term of the entry whose effect it is
+    left: Float64[Tensor, "v d"]  # factor of that entry
+    right: Float64[Tensor, "v d"]  # factor of the other entry of the pair
+
+    def block(self, one: slice, other: slice) -> tuple[Float64[Tensor, "r c"], Float64[Tensor, "r c"]]:
+        """The form of both entries of a block of pairs."""
+        return (
+            self.own[one, None] - self.left[one] @ self.right[other].T,
+            self.own[other] - self.right[one] @ self.left[other].T,
+        )
+
+    def exact(
+        self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]
+    ) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m"]]:
+        """The form of both entries of chosen pairs."""
+        one, other = (
+            self.own[i] - (self.left[i] * self.right[j]).sum(1) for i, j in ((first, second), (second, first))
+        )
+        return one, other
 
 
 @dataclass(frozen=True)

@@ -268,31 +268,6 @@ class PairProjection(Protocol):
 
 
 @dataclass(frozen=True)
-class Projection:
-    """The form ``own_i - left_i · right_j``: an entry's effect times target minus prediction; not symmetric."""
-
-    own: Float64[Tensor, "v"]  # term of the entry whose effect it is
-    left: Float64[Tensor, "v d"]  # factor of that entry
-    right: Float64[Tensor, "v d"]  # factor of the other entry of the pair
-
-    def block(self, one: slice, other: slice) -> tuple[Float64[Tensor, "r c"], Float64[Tensor, "r c"]]:
-        """The form of both entries of a block of pairs."""
-        return (
-            self.own[one, None] - self.left[one] @ self.right[other].T,
-            self.own[other] - self.right[one] @ self.left[other].T,
-        )
-
-    def exact(
-        self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]
-    ) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m"]]:
-        """The form of both entries of chosen pairs."""
-        one, other = (
-            self.own[i] - (self.left[i] * self.right[j]).sum(1) for i, j in ((first, second), (second, first))
-        )
-        return one, other
-
-
-@dataclass(frozen=True)
 class LikelihoodScore:
     """The log density of a target under every pair, by the error model of pairs of seen singles."""
 

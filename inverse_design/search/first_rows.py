@@ -26,7 +26,7 @@ from torch import Tensor
 from inverse_design.problem.likelihood import Memo, Replicates, TargetLikelihood
 from inverse_design.problem.objective import Distance, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
-from inverse_design.search.inverse_set import Identification, Total
+from inverse_design.search.identification import Identification, Total
 from surrogates.artefact_types import storable
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.problem import candidate_space
-from inverse_design.search.inverse_set import Rule
+from inverse_design.search.identification import Rule
 from inverse_design.validate.coverage import (
     HeldOutClass,
     judge_intervals,

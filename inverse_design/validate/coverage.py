@@ -19,17 +19,8 @@ from inverse_design.problem.objective import Distance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import Bench, FirstRows, RowLaw, first_rows
-from inverse_design.search.inverse_set import (
-    NEAR,
-    UNEXPLAINED,
-    Identification,
-    Rule,
-    Total,
-    asked_again,
-    calibrate_set,
-    identify,
-    inverse_set,
-)
+from inverse_design.search.identification import NEAR, Identification, Rule, Total, asked_again, identify
+from inverse_design.search.inverse_set import UNEXPLAINED, calibrate_set, inverse_set
 from inverse_design.search.survey import surveys
 from inverse_design.validate.judged import Columns
 from surrogates.data.novelty import SEEN_DOUBLE

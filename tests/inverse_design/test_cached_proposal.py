@@ -23,9 +23,9 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.mismatch import Mismatch
 from inverse_design.proposal import Proposal, propose
 from inverse_design.ranking import rank
-from inverse_design.search import inverse_set
+from inverse_design.search import identification
 from inverse_design.search.first_rows import FirstRows
-from inverse_design.search.inverse_set import Identification
+from inverse_design.search.identification import Identification
 from surrogates import cached_fit
 from surrogates.artefact import load_value, save_value
 from surrogates.cached_fit import BesideFit
@@ -93,7 +93,7 @@ def worked_out(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         make = getattr(place, name)
         monkeypatch.setattr(place, name, lambda *args, **named: (done.append(kind), make(*args, **named))[1])
 
-    noted(inverse_set, "_identify", "held out")
+    noted(identification, "_identify", "held out")
     noted(mismatch, "_choose", "mismatch")
     noted(candidates, "first_rows", "first rows")
     noted(StatedScales, "of", "scales")

@@ -23,7 +23,8 @@ from inverse_design.problem.target import ProfileTarget, ScalarTarget, Signature
 from inverse_design.proposal import Proposal, propose
 from inverse_design.search.exhaustive import evidence
 from inverse_design.search.first_rows import RowLaw, first_rows
-from inverse_design.search.inverse_set import CandidatePosterior, identify
+from inverse_design.search.identification import identify
+from inverse_design.search.inverse_set import CandidatePosterior
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles

@@ -7,13 +7,8 @@ from hypothesis import strategies as st
 from strategies.screens import normal
 from torch import Tensor
 
-from inverse_design.problem.score import (
-    LikelihoodScore,
-    PairScore,
-    ProductScore,
-    Projection,
-    RatioScore,
-)
+from inverse_design.problem.pair_means import Projection
+from inverse_design.problem.score import LikelihoodScore, PairScore, ProductScore, RatioScore
 from inverse_design.testing import check_pair_score
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, squared_norm
 

@@ -10,7 +10,7 @@ from inverse_design.problem.objective import Distance, SquaredDistance
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.first_rows import Bench, FirstRows, first_rows
-from inverse_design.search.inverse_set import Identification, Total, identify
+from inverse_design.search.identification import Identification, Total, identify
 from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.wrappers.automatic import best_with_experts
 from surrogates.models.wrappers.calibrated import Calibrated, Expert, FittedCalibrated

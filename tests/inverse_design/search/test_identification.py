@@ -13,8 +13,8 @@ from inverse_design.problem.constraints import Constraints
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
-from inverse_design.search import inverse_set
-from inverse_design.search.inverse_set import NEAR, Identification, asked_again, identify
+from inverse_design.search import identification
+from inverse_design.search.identification import NEAR, Identification, asked_again, identify
 from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.screen import Screen
 from surrogates.models.base import Surrogate
@@ -141,7 +141,7 @@ def test_numbers_fit_together() -> None:
 def test_only_the_nearest_are_kept_where_there_are_more(monkeypatch: pytest.MonkeyPatch) -> None:
     likelihood, space = TargetLikelihood(WHOLE, NONE), space_of("new pairs")
     whole = identify(likelihood, fitted(), space, seed=0)
-    monkeypatch.setattr(inverse_set, "NEAR", 4)
+    monkeypatch.setattr(identification, "NEAR", 4)
     short = identify(likelihood, fitted(), space, seed=0)
     torch.testing.assert_close(short.near, whole.near[:, :4])
     for name in ("gap", "rank", "surprise", "misfit", "excess"):
@@ -183,11 +183,11 @@ def test_some_rows_are_all_of_their_columns() -> None:
 def test_too_many_candidates_ask_for_a_seeded_part(monkeypatch: pytest.MonkeyPatch) -> None:
     likelihood, space = TargetLikelihood(WHOLE, NONE), space_of("new pairs")
     whole = identify(likelihood, fitted(), space, seed=0)
-    monkeypatch.setattr(inverse_set, "FEWEST", 5)
+    monkeypatch.setattr(identification, "FEWEST", 5)
     assert len(identify(likelihood, fitted(), space, seed=0)) == DOUBLES
-    monkeypatch.setattr(inverse_set, "MOST_SCORED", 8 * space.size)
+    monkeypatch.setattr(identification, "MOST_SCORED", 8 * space.size)
     assert len(identify(likelihood, fitted(), space, seed=0)) == 8
-    monkeypatch.setattr(inverse_set, "MOST_SCORED", 0)
+    monkeypatch.setattr(identification, "MOST_SCORED", 0)
     steps: list[tuple[int, int]] = []
     one, two = (
         identify(likelihood, fitted(), space, seed=0, progress=lambda *step: steps.append(step)) for _ in range(2)
@@ -202,8 +202,8 @@ def test_too_many_candidates_ask_for_a_seeded_part(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize("fewest", [40, 5])
 def test_the_order_of_rows_does_not_matter(fewest: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Neither for which are drawn, nor for the halves into which they are split later."""
-    monkeypatch.setattr(inverse_set, "FEWEST", fewest)
-    monkeypatch.setattr(inverse_set, "MOST_SCORED", 0)
+    monkeypatch.setattr(identification, "FEWEST", fewest)
+    monkeypatch.setattr(identification, "MOST_SCORED", 0)
     order = torch.randperm(len(screen()), generator=torch.Generator().manual_seed(3))
     likelihood, space = TargetLikelihood(WHOLE, NONE), space_of("all pairs")
     one, two = (

@@ -17,16 +17,8 @@ from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search import inverse_set as module
 from inverse_design.search.exhaustive import evidence, search
-from inverse_design.search.inverse_set import (
-    Identification,
-    InverseSet,
-    Rule,
-    SetRule,
-    asked_again,
-    calibrate_set,
-    identify,
-    inverse_set,
-)
+from inverse_design.search.identification import Identification, Rule, asked_again, identify
+from inverse_design.search.inverse_set import InverseSet, SetRule, calibrate_set, inverse_set
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError
 from surrogates.models.baselines import ScaledAdditive
