@@ -14,7 +14,7 @@ from torch import Tensor
 
 from inverse_design.candidates import borrows
 from inverse_design.screens import ScreenLike, as_screen
-from surrogates.cached_fit import BesideFit, cached_fit, fit_key
+from surrogates.cached_fit import ALONE, BesideFit, fit_beside
 from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
@@ -65,22 +65,22 @@ def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
 
 
 def calibrated_fit(
-    screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, cache: FitCache | None = None
+    screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, beside: BesideFit = ALONE
 ) -> FittedCalibrated:
     """Fit a model with its error models: that which is stated and no other, or the one that the data choose.
 
     ``unseen`` is whether perturbations of parts that were never measured alone will be asked for: they take
     further fits, of the same model or of those that know descriptors: most of the time of a large screen.
+    ``beside`` is what :func:`beside_fit` says of the same, by which the fit is kept and found.
     """
-    return cached_fit(_configuration(stated, unseen=unseen), screen, seed=seed, cache=cache)
+    return fit_beside(beside, _configuration(stated, unseen=unseen), screen, seed=seed)
 
 
 def beside_fit(
     screen: Screen, stated: SurrogateLike, *, unseen: bool, seed: int, cache: FitCache | None
 ) -> BesideFit:
     """Say where what is worked out of :func:`calibrated_fit` of the same is kept."""
-    known = None if cache is None else fit_key(_configuration(stated, unseen=unseen), screen, seed=seed)
-    return BesideFit(cache, known)
+    return BesideFit.of_fit(_configuration(stated, unseen=unseen), screen, seed=seed, cache=cache)
 
 
 def _configuration(stated: SurrogateLike, *, unseen: bool) -> Automatic | Calibrated:
@@ -286,7 +286,8 @@ def fit(
     """
     screen = as_screen(screen)
     unseen = bool((screen.single_rows < 0).any())
-    return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed, cache=cache))
+    beside = beside_fit(screen, surrogate, unseen=unseen, seed=seed, cache=cache)
+    return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed, beside=beside))
 
 
 @dataclass(frozen=True)

@@ -273,9 +273,7 @@ def _propose(asked: Answerable, *, top: int, level: float, course: Course) -> Pr
     chosen, beside, seed = asked.objective, asked.beside, asked.request.seed
     runner = asked.request.engine or Engine()
     with course.stage():
-        fitted = calibrated_fit(
-            question.training, asked.request.surrogate, unseen=False, seed=seed, cache=asked.request.cache
-        )
+        fitted = calibrated_fit(question.training, asked.request.surrogate, unseen=False, seed=seed, beside=beside)
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top
     likelihood = TargetLikelihood(aligned, asked.log_prior) if isinstance(question.target, ProfileTarget) else None
     posterior = None

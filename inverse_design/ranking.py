@@ -280,7 +280,7 @@ def ranking_of(asked: ListedExperiments, *, level: float, course: Course) -> Ran
     few = partial(limited_threads, threads_for(question.training))
     with few(), course.stage():
         fitted = calibrated_fit(
-            question.training, asked.surrogate, unseen=asked.unseen, seed=asked.seed, cache=asked.cache
+            question.training, asked.surrogate, unseen=asked.unseen, seed=asked.seed, beside=asked.beside
         )
     new = _sorted_by_label(torch.nonzero(~done).flatten(), batch, question.training)
     with few(), course.stage():

@@ -55,21 +55,27 @@ def cached_fit(
     Raises:
         DataError: If the surrogate refuses the screen.
     """
+    return fit_beside(BesideFit.of_fit(surrogate, screen, seed=seed, cache=cache), surrogate, screen, seed=seed)
+
+
+def fit_beside(
+    beside: "BesideFit", surrogate: Automatic | Calibrated, screen: Screen, *, seed: int
+) -> FittedCalibrated:
+    """Do the same where it is known under which key the fit is kept: to find that takes a pass over the screen."""
 
     def made() -> FittedCalibrated:
         with limited_threads(threads_for(screen)):
             return surrogate.fit(screen, seed=seed)
 
-    key = None if cache is None else fit_key(surrogate, screen, seed=seed)
-    if cache is None or key is None:
+    if beside.cache is None or beside.key is None:
         return made()
     return _found_or_made(
-        cache,
-        key,
+        beside.cache,
+        beside.key,
         lambda path: _read(path, screen),
         made,
         lambda fitted, path: save_fitted(fitted, path, origin=Origin.of(screen, surrogate, seed=seed)),
-        quickest=cache.quickest,
+        quickest=beside.cache.quickest,
     )
 
 
@@ -84,6 +90,11 @@ class BesideFit:
 
     cache: FitCache | None = None
     key: str | None = None
+
+    @classmethod
+    def of_fit(cls, surrogate: object, screen: Screen, *, seed: int, cache: FitCache | None) -> "BesideFit":
+        """Say where what is worked out of a fit is kept."""
+        return cls(cache, None if cache is None else fit_key(surrogate, screen, seed=seed))
 
     @property
     def has_fit(self) -> bool:

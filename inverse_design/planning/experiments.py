@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -28,6 +29,7 @@ from inverse_design.problem.problem import (
 )
 from inverse_design.screens import ScreenLike
 from inverse_design.targets import TargetLike
+from surrogates.cached_fit import BesideFit
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -118,11 +120,16 @@ class ListedExperiments:
     @property
     def plan(self) -> Plan:
         """Say what the ranking will cost."""
-        training, count = self.question.training, int((~self.done).sum())
-        beside = beside_fit(training, self.surrogate, unseen=self.unseen, seed=self.seed, cache=self.cache)
+        count, kept = int((~self.done).sum()), self.beside.has_fit
         return ranking_outline(
-            self.question, count, surrogate=self.surrogate, unseen=self.unseen, kept=beside.has_fit
+            self.question, count, surrogate=self.surrogate, unseen=self.unseen, kept=kept
         ).price()
+
+    @cached_property
+    def beside(self) -> BesideFit:
+        """Where the fit is kept."""
+        training = self.question.training
+        return beside_fit(training, self.surrogate, unseen=self.unseen, seed=self.seed, cache=self.cache)
 
 
 def _parsed(experiments: Sequence[str | Perturbation], screen: Screen) -> PerturbationBatch:

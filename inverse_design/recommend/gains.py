@@ -23,7 +23,7 @@ from inverse_design.recommend.protocol import COLUMNS, DecisionState, Recommenda
 from inverse_design.search.api import Engine, search_notes
 from inverse_design.search.exhaustive import search
 from surrogates.artefact import Origin, save_fitted
-from surrogates.cached_fit import BesideFit, cached_fit, fit_key
+from surrogates.cached_fit import BesideFit, cached_fit
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
@@ -103,7 +103,7 @@ class Gains:
         if state.cache is None:
             return False
         surrogate = Automatic(self._bases(state, seed), unseen=None)
-        return BesideFit(state.cache, fit_key(surrogate, state.measured, seed=seed)).has_fit
+        return BesideFit.of_fit(surrogate, state.measured, seed=seed, cache=state.cache).has_fit
 
     def _bases(self, state: DecisionState, seed: int) -> tuple[Surrogate, ...]:
         name = state.surrogate

@@ -63,6 +63,20 @@ def fits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return made
 
 
+def test_a_screen_is_hashed_once_for_plan_fit_and_answer(kept: FitCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed, key_of = [], cached_fit.fit_key
+
+    def counted(surrogate: object, data: Screen, *, seed: int) -> str | None:
+        hashed.append(data)
+        return key_of(surrogate, data, seed=seed)
+
+    monkeypatch.setattr(cached_fit, "fit_key", counted)
+    propose(screen(), STATE, surrogate="additive", cache=kept)
+    assert len(hashed) == 1
+    rank(screen(), STATE, NEW, surrogate="additive", cache=kept)
+    assert len(hashed) == 2
+
+
 def test_another_question_on_the_same_data_fits_nothing(kept: FitCache, fits: list[int]) -> None:
     ask = {"surrogate": "additive", "top": 5}
     plain = propose(screen(), STATE, **ask, cache=None)  # type: ignore[arg-type] - named options
