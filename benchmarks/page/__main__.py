@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import numpy as np
+import psutil
 
 from benchmarks.page.fuzz import Fuzz, table
 from inverse_design.app.sessions import User, hashed
@@ -114,14 +115,18 @@ def main() -> None:
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603 - this package
             assert server.stdout is not None  # noqa: S101 - it is a pipe
             address = server.stdout.readline().strip()
-            times, (looks, running) = asyncio.run(
-                measure(address, f"/campaigns/{key}", asked.clients, asked.seconds)
-            )
+            before = psutil.Process(server.pid).cpu_times()
+            reading = measure(address, f"/campaigns/{key}", asked.clients, asked.seconds)
+            times, (looks, running) = asyncio.run(reading)
+            after = psutil.Process(server.pid).cpu_times()
             server.terminate()
+    spent = 1000 * (after.user + after.system - before.user - before.system) / len(times)
     quantiles = np.quantile(times, [0.5, 0.95, 0.99]) * 1000
     beside = f"{running / looks:.0%} beside a fit"
     print(f"{len(times):,} pages to {asked.clients} readers in {asked.seconds:g} s, {beside}")
     print("p50 {:.0f} ms, p95 {:.0f} ms, p99 {:.0f} ms".format(*quantiles))
+    load = f"load {psutil.getloadavg()[0]:.1f} on {psutil.cpu_count()} processors"
+    print(f"{spent:.1f} ms of a processor for each; {load}")
 
 
 def fuzz(place: str, cases: int) -> None:
