@@ -31,7 +31,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import SurrogatesError
 
 _MOST_LABELS = 3000  # that a form offers
-_PATIENCE = 10  # how much this process gives way to the pages
+_PATIENCE = 5  # how much this process gives way to the pages
 
 
 def _read(path: str, shown: str, reading: Mapping[str, str]) -> Screen:
