@@ -56,12 +56,14 @@ def test_another_file_may_be_named_and_its_options_are_in_the_manifest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     stated("nonsense")
-    stated('[propose]\ntarget = "state.csv"\nmodel = "additive"\ntop = 1\n', "other.toml")
-    assert command("propose", "screen.csv", "--config", "other.toml", "-o", "out.csv") == 0
-    assert "options of other.toml" in capsys.readouterr().err
-    found = json.loads(Path("out.csv.json").read_text())["manifest"]["config"]
-    assert found == {"file": "other.toml", "options": {"target": "state.csv", "model": "additive", "top": 1}}
-    assert len(Path("out.csv").read_text().splitlines()) == 2
+    stated('[benchmark.rounds]\nlevel = 0.8\noutput = "rows.json"\n', "other.toml")
+    Path("rounds.csv").write_text("round,lower,upper,measured\n0,-1,1,0\n0,-1,1,2\n1,-1,1,0\n")
+    assert command("benchmark", "rounds", "rounds.csv", "--config", "other.toml") == 0
+    said, heard = capsys.readouterr()
+    assert "nominal 0.8" in said
+    assert "options of other.toml" in heard
+    found = json.loads(Path("rows.json").read_text())["manifest"]["config"]
+    assert found == {"file": "other.toml", "options": {"level": 0.8, "output": "rows.json"}}
     assert command("check", "screen.csv", "--config", "absent.toml") == 3
     assert "there is no file 'absent.toml'" in capsys.readouterr().err
 
