@@ -57,12 +57,14 @@ def main() -> int:
     )
     parser.add_argument("--target", default=str(_EXAMPLES / "target.csv"))
     asked = parser.parse_args()
-    lines = commands(asked.screen, asked.target)
+    lines = commands(
+        *(str(Path(word).absolute()) if Path(word).exists() else word for word in (asked.screen, asked.target))
+    )
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(lines, Path(folder))
         report = Path(folder) / "report.html"
         size = report.stat().st_size
-    shown = (*(" ".join(("inverse-design", *words)) for words in lines), "in all")
+    shown = (*(" ".join(("inverse-design", *(Path(word).name for word in words))) for words in lines), "in all")
     clock, worked = ([*each, sum(each)] for each in zip(*seconds, strict=True))
     columns = [
         Column(name, tuple(f"{each:.1f}" for each in times), "right")

@@ -60,6 +60,8 @@ def behind_the_door(words: Sequence[str], work: Callable[[Sequence[str]], None])
                 return _answer(error, words)
         except KeyboardInterrupt:
             return stop.say(INTERRUPTED)
+        except SystemExit as left:  # of cyclopts, which has said why
+            return USAGE if left.code else DONE
         except TerminatedError:
             return stop.say(TERMINATED)
         finally:

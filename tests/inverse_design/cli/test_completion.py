@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from cyclopts.completion.detect import ShellDetectionError
+from strategies.worlds import command
 
 MAKE = (
     "import sys; from inverse_design.cli.app import main; code = main(sys.argv[1:]);"
@@ -53,3 +55,14 @@ def test_zsh_is_offered_the_same(scripts: dict[str, Path]) -> None:
     zsh = shutil.which("zsh")
     if zsh is not None:
         subprocess.run([zsh, "-n", str(scripts["zsh"])], check=True)  # noqa: S603
+
+
+def test_a_shell_that_is_not_known_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unknown() -> str:
+        raise ShellDetectionError
+
+    monkeypatch.setattr("cyclopts.completion.detect.detect_shell", unknown)
+    assert command("--install-completion") == 2
+    assert "specify --shell" in capsys.readouterr().err
