@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.config import FILE, options_of_file
+from inverse_design.cli.config import FILE, in_words, options_of_file
 from inverse_design.cli.console import (
     MANNER,
     PROGRAM,
@@ -322,7 +322,6 @@ def _dispatch(words: Sequence[str]) -> None:
     app.config = (options_of_file(app, taken),)
     command, bound, _ = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
-    refuse_early(command.__name__, bound.arguments)
     own: dict[str, Run | Manner] = {}
     manner = MANNER
     for name, value in bound.arguments.items():
@@ -332,7 +331,8 @@ def _dispatch(words: Sequence[str]) -> None:
         elif isinstance(value, Manner):
             own[name] = manner = replace(value, from_file=taken)
     if taken and not manner.quiet:
-        say(complaints(), f"options of {taken['file']}: {taken['options'] or 'none for this verb'}", "dim")
+        say(complaints(), in_words(taken), "dim")
+    refuse_early(command.__name__, bound.arguments)
     with logged(quiet=manner.quiet, verbose=manner.verbose):
         command(*bound.args, **{**bound.kwargs, **own})
 

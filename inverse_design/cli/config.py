@@ -12,7 +12,7 @@ from cyclopts.config import Dict
 
 from inverse_design.errors import masked
 from inverse_design.toml_files import read_toml
-from surrogates.errors import DataError, UnknownNameError, shown
+from surrogates.errors import DataError, UnknownNameError, shown, some_of
 
 FILE = "inverse-design.toml"
 # What the file of somebody else must not do: agree, overwrite, or name a machine that runs programs as you.
@@ -40,6 +40,13 @@ def options_of_file(
         taken.update(file=str(path), options=said)
 
     return apply
+
+
+def in_words(taken: Mapping[str, object]) -> str:
+    """Say which file gave which options."""
+    options = taken["options"]
+    stated = [f"{key} = {shown(value)}" for key, value in options.items()] if isinstance(options, Mapping) else []
+    return f"options of {taken['file']}: {some_of(stated, 12) or 'none for this verb'}"
 
 
 def _file(arguments: ArgumentCollection) -> Path | None:

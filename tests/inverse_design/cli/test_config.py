@@ -74,11 +74,13 @@ def test_the_environment_goes_before_the_file(
 ) -> None:
     stated('[campaign]\nstore = "of-file.db"\n')
     assert command("campaign", "history") == 3
-    assert "there is no store 'of-file.db'" in capsys.readouterr().err
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "options of inverse-design.toml: store = 'of-file.db'"
+    assert said[1].startswith("error: there is no store 'of-file.db'")
     stated('store = "postgresql://ann:secret@127.0.0.1:1/none"\n')
     assert command("campaign", "history") == 3
     said = capsys.readouterr().err
-    assert "options of inverse-design.toml: {'store': 'postgresql://ann:***@127.0.0.1:1/none'}" in said
+    assert "options of inverse-design.toml: store = 'postgresql://ann:***@127.0.0.1:1/none'" in said
     assert "secret" not in said
     monkeypatch.setenv("INVERSE_DESIGN_STORE", "of-environment.db")
     assert command("campaign", "history") == 3
