@@ -30,7 +30,7 @@ _WELL = re.compile(r"(A[A-F]|[A-Z])0?([1-9]|[1-3]\d|4[0-8])", re.IGNORECASE)  # 
 
 
 @dataclass(frozen=True)
-class Transfer:
+class Pick:
     """What goes from one well into another."""
 
     reagent: Reagent  # what, and where it is
@@ -39,7 +39,7 @@ class Transfer:
     well: str  # the well there, such as ``B7``
 
 
-def transfers_of(found: PlateMap, batch: Sequence[Perturbation], library: ReagentLibrary) -> tuple[Transfer, ...]:
+def transfers_of(found: PlateMap, batch: Sequence[Perturbation], library: ReagentLibrary) -> tuple[Pick, ...]:
     """List what each well of a plate map gets, in the order of the map: each well of its reagents once.
 
     Control wells get what the library calls a control, and nothing where it has none.
@@ -52,11 +52,11 @@ def transfers_of(found: PlateMap, batch: Sequence[Perturbation], library: Reagen
     controls = [library.controls]
     wanted = [each for parts in (*by_label.values(), controls) for some in parts for each in some]
     places = _places(list(dict.fromkeys(wanted)))
-    done: list[Transfer] = []
+    done: list[Pick] = []
     for well in found.wells:
         parts = by_label[well.perturbation] if well.role == "sample" else controls
         given = {places[each]: each for some in parts for each in reversed(some)}  # a pool stands in one well
-        done += [Transfer(given[at], at[1], well.plate, f"{well.row}{well.column}") for at in sorted(given)]
+        done += [Pick(given[at], at[1], well.plate, f"{well.row}{well.column}") for at in sorted(given)]
     return tuple(done)
 
 
@@ -95,7 +95,7 @@ def _places(reagents: Sequence[Reagent]) -> dict[Reagent, tuple[str, str]]:
     return places
 
 
-def echo_list(transfers: Sequence[Transfer], *, name: str, volume: float | None) -> pd.DataFrame:
+def echo_list(transfers: Sequence[Pick], *, name: str, volume: float | None) -> pd.DataFrame:
     """Write a pick list for Echo liquid handlers; plates are called by a name and their number."""
     dose = _volume(volume)
     if dose % DROPLET:
@@ -111,7 +111,7 @@ def echo_list(transfers: Sequence[Transfer], *, name: str, volume: float | None)
 
 
 def opentrons_list(
-    transfers: Sequence[Transfer], *, labware: str | None, slots: Sequence[str], volume: float | None
+    transfers: Sequence[Pick], *, labware: str | None, slots: Sequence[str], volume: float | None
 ) -> pd.DataFrame:
     """Write the transfers of a cherry-picking protocol; labware is called as in the Labware Library."""
     dose, plates = _volume(volume), max((one.plate for one in transfers), default=1)

@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.config import FILE, in_words, options_of_file
+from inverse_design.cli.config import FILE, options_in_words, options_of_file
 from inverse_design.cli.console import (
     MANNER,
     PROGRAM,
@@ -331,7 +331,7 @@ def _dispatch(words: Sequence[str]) -> None:
         elif isinstance(value, Manner):
             own[name] = manner = replace(value, from_file=taken)
     if taken and not manner.quiet:
-        say(complaints(), in_words(taken), "dim")
+        say(complaints(), options_in_words(taken), "dim")
     refuse_early(command.__name__, bound.arguments)
     with logged(quiet=manner.quiet, verbose=manner.verbose):
         command(*bound.args, **{**bound.kwargs, **own})

@@ -42,7 +42,7 @@ def options_of_file(
     return apply
 
 
-def in_words(taken: Mapping[str, object]) -> str:
+def options_in_words(taken: Mapping[str, object]) -> str:
     """Say which file gave which options."""
     options = taken["options"]
     stated = [f"{key} = {shown(value)}" for key, value in options.items()] if isinstance(options, Mapping) else []

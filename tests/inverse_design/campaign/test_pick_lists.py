@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inverse_design.campaign.library import ReagentLibrary
-from inverse_design.campaign.pick_lists import ECHO, OPENTRONS, Transfer, echo_list, opentrons_list, transfers_of
+from inverse_design.campaign.pick_lists import ECHO, OPENTRONS, Pick, echo_list, opentrons_list, transfers_of
 from inverse_design.campaign.plate import PlateLayout, lay_out
 from inverse_design.errors import LibraryError, PlateError
 from surrogates.data.perturbation import Perturbation
@@ -27,7 +27,7 @@ LABELS = ["CEBPE+KLF1", "KLF1+MYC", "MYC", "901", "901@0.5"]
 
 def transfers(
     labels: list[str], library: ReagentLibrary | None = None, layout: PlateLayout | None = None
-) -> tuple[Transfer, ...]:
+) -> tuple[Pick, ...]:
     library = ReagentLibrary.of_table(TABLE) if library is None else library
     layout = PlateLayout(24, controls=2, replicates=1) if layout is None else layout
     return transfers_of(lay_out(labels, layout), [Perturbation.parse(label) for label in labels], library)
