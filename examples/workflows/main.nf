@@ -6,7 +6,7 @@ params.targets = "${projectDir}/../target.csv"
 params.results = "results"
 
 process CHECK {
-    publishDir params.results
+    publishDir params.results, mode: "copy"
 
     input:
     path screen
@@ -21,7 +21,7 @@ process CHECK {
 }
 
 process PROPOSE {
-    publishDir params.results
+    publishDir params.results, mode: "copy"
 
     input:
     path screen
@@ -41,5 +41,5 @@ process PROPOSE {
 workflow {
     screen = file(params.screen)
     CHECK(screen)
-    PROPOSE(screen, Channel.fromPath(params.targets))
+    PROPOSE(screen, channel.fromPath(params.targets))
 }
