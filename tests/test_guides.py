@@ -11,6 +11,8 @@ import pandas as pd
 import pytest
 from strategies.worlds import command
 
+from benchmarks.__main__ import names
+from inverse_design.cli.app import app
 from inverse_design.report.words import GLOSSARY
 from surrogates.data.io.formats.registry import READERS
 
@@ -142,3 +144,23 @@ def test_the_glossary_of_the_pages_is_that_of_the_reports(capsys: pytest.Capture
     assert command("words") == 0
     said = " ".join(capsys.readouterr().out.split())
     assert all(f"{word} {meaning}" in said for word, meaning in GLOSSARY.items())
+
+
+def pages() -> list[str]:
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [page.read_text(encoding="utf-8") for page in found]
+
+
+def test_each_command_of_a_page_is_one_of_the_command_line() -> None:
+    found = [re.findall(r"^(?: {4}|)inverse-design (.+)$", page, re.MULTILINE) for page in pages()]
+    lines = sorted({line for page in found for line in page})
+    assert len(lines) > 40
+    for line in lines:
+        words = shlex.split(re.split(r" >>? ", line)[0], comments=True)
+        app.parse_args(words, exit_on_error=False, print_error=False)  # raises what a user would be told
+
+
+def test_each_benchmark_of_a_page_is_there() -> None:
+    named = {name for page in pages() for name in re.findall(r"python -m\s+benchmarks\s+([a-z]\w+)", page)}
+    assert len(named) > 15
+    assert named <= set(names())
