@@ -29,7 +29,7 @@ from surrogates.data.catalogue import is_available
 from surrogates.data.simulate import Network, SaturatingWorld, singles_and_doubles
 
 ROOT = Path(__file__).parents[1]
-MOST_LINES = 40  # of what a block prints
+MOST_LINES = 30  # of what a block prints
 _BLOCK = re.compile(r"^```(python|sh)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PUBLIC = re.compile(r'open_dataset\("(\w+)"\)')
 _GENES = ("AHR", "BCL2L11", "CBL", "CEBPA", "CEBPE", "CELF2", "DUSP9", "ETS2", "FOSB", "KLF1", "MAPK1", "SPI1")
