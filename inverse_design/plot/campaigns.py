@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.results import ROUND
 from inverse_design.campaign.rounds import MEASURED
-from inverse_design.plot.charts import ABOVE, Chart, axis, layout, line, marks, numbers
-from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, new_axes, themed
+from inverse_design.plot.charts import ABOVE, axis, layout, line, marks, numbers
+from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, Chart, new_axes, themed
 from inverse_design.problem.target import is_state
 from inverse_design.recommend.protocol import PERTURBATION
 

@@ -5,7 +5,7 @@ Plotly reads a few tags in texts. Names are escaped here, so that it shows them 
 
 import html
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,12 +13,11 @@ import numpy as np
 from inverse_design.plot.candidates import hover_titles, in_percent
 from inverse_design.plot.effects import direction
 from inverse_design.plot.predicted import Compared, Numbers, Plane
-from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE
+from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, Chart
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal
 from surrogates.errors import printable
 
-Chart = Mapping[str, Any]  # ``data`` and ``layout``
 Values = Iterable[Any]  # numbers of any type
 _MOST = 4000  # readouts of a chart
 _LONGEST = 60  # characters of a name beside an axis

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
-from scipy.stats import norm
+from scipy.special import log_ndtr
 
 from inverse_design.plot.predicted import Compared, Numbers, Plane, compared, plane_of
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, figure_of, new_axes, themed
@@ -71,7 +71,7 @@ def volcano(proposal: Proposal, *, rank: int = 1, named: int = 6, ax: Axes | Non
     """
     found = compared(proposal, "volcano", rank=rank, named=named, measured=None)
     score = np.abs(found.predicted) / np.where(found.spread > 0, found.spread, np.nan)
-    sure = -(norm.logsf(score) + np.log(2)) / np.log(10)
+    sure = -(log_ndtr(-score) + np.log(2)) / np.log(10)
     with themed():
         axes = ax or new_axes(4.6, 4.6)
         axes.axvline(0, color=INK, linewidth=1)

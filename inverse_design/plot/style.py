@@ -18,6 +18,7 @@ from surrogates.errors import printable
 from surrogates.evaluation.intervals import Row
 from surrogates.whole_file import write_whole
 
+Chart = Mapping[str, Any]  # an interactive figure for plotly.js: ``data`` and ``layout``
 _CREATOR = "inverse-design"
 BLUE, ORANGE, INK, GREY, PALE = "#0072B2", "#D55E00", "#222222", "#999999", "#DDDDDD"
 LINES = (INK, GREY, ORANGE, "#009E73", "#CC79A7", BLUE, "#56B4E9", "#E69F00")  # Okabe and Ito

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
-from inverse_design.plot.charts import Chart
+from inverse_design.plot.style import Chart
 from inverse_design.report.library import Library, library
 from inverse_design.report.words import GLOSSARY
 from inverse_design.spreadsheets import csv_text
