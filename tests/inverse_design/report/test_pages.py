@@ -183,6 +183,8 @@ def test_the_page_of_a_campaign(tmp_path: Path) -> None:
     assert "<b>ann</b>" in found.text
     assert page.verdict.startswith("Best so far: ")
     assert "1 round, 4 experiments measured, 0 to come." in page.verdict
+    assert [each.name for each in page.numbers] == ["best utility", "gained", "rounds", "measured"]
+    assert (page.numbers[-1].value, page.numbers[-1].remark) == ("4", "0 to come")
     table = pd.read_csv(io.StringIO(decoded(found.files["round-1.csv"])), index_col="perturbation")
     outcomes = campaign.outcomes().set_index("perturbation")["measured"]
     pd.testing.assert_series_equal(table["measured"], outcomes, check_like=True, check_dtype=False, rtol=1e-9)
