@@ -19,7 +19,7 @@ from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import CalibrationError, DataError, UnknownNameError
+from surrogates.errors import CalibrationError, DataError, UnknownNameError, amount
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
@@ -246,8 +246,8 @@ class ScreenFit:
         held_out = self.model.held_out
         error = f"squared error {held_out.ratio:.3f} of additive's on {held_out.conditions} held-out doubles"
         return lines_of(
-            f"ScreenFit: {self.model.name}, fitted to {len(self.screen):,} conditions on"
-            f" {len(self.readouts):,} readouts",
+            f"ScreenFit: {self.model.name}, fitted to {amount(len(self.screen), 'condition')} on"
+            f" {amount(len(self.readouts), 'readout')}",
             error if held_out.conditions else "no held-out combination could test it",
             "predict(['A+B', ...]) gives mean, lower and upper of each readout",
         )

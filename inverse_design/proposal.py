@@ -19,12 +19,7 @@ from inverse_design.planning.question import Answerable, Prepared, Request, Tame
 from inverse_design.problem.constraints import Constraint, Constraints
 from inverse_design.problem.explanation import Explanation, explain, graph_of
 from inverse_design.problem.likelihood import Baselines, TargetLikelihood, baselines
-from inverse_design.problem.objective import (
-    DISTANCE,
-    ObjectiveName,
-    OwnObjective,
-    SquaredDistance,
-)
+from inverse_design.problem.objective import DISTANCE, ObjectiveName, OwnObjective, SquaredDistance
 from inverse_design.problem.problem import (
     STANDARD,
     Order,
@@ -110,6 +105,12 @@ class Proposal:
     inverse_set: InverseSet | None = None
     turns: Turns | None = None
     replicates: float | None = None
+
+    @property
+    def unit(self) -> str:
+        """Of effects and distances."""
+        standard = self.training.provenance.get("unit") == STANDARD
+        return "in usual single effects" if standard else "unit of the screen"
 
     @property
     def verdict(self) -> str:

@@ -67,6 +67,11 @@ def some_of(texts: Iterable[str], most: int = 8, *, sep: str = ", ") -> str:
     return sep.join(every[:most]) + more
 
 
+def amount(number: int, what: str) -> str:
+    """Write how many there are of something, such as ``1 readout`` or ``5,045 readouts``."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def listed(names: Iterable[object], *, most: int = 5) -> str:
     """Write the first of some names, each as :func:`shown` does, and how many more there are."""
     return some_of([shown(str(name)) for name in names], most)

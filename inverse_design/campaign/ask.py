@@ -249,7 +249,7 @@ def round_outline(
 
     screen = state.measured
     sizes, space = Sizes.of(screen), state.candidates
-    what = f"a round of {count} after {sizes.conditions:,} conditions on {sizes.readouts:,} readouts"
+    what = f"a round of {count} after {sizes.line}"
     name = "" if isinstance(recommender, Recommender) else recommender_name(settings, state, recommender)[0]
     if name in _FITTED:
         asked = len(state.target.on(screen.readouts).columns)
@@ -259,12 +259,9 @@ def round_outline(
         kept = isinstance(chosen, Gains) and chosen.is_fitted(state, seed)
         fit = fit_work(sizes, stated, share=0.0 if kept else 1.0)
         return Outline(what, {"plan": [*fit, Work("values", listed)]}, fit_notes(stated))
-    known = int((screen.batch.order == 2).sum())
-    terms = sizes.terms(
-        candidates=space.size if isinstance(space, CombinationSpace) else len(space),
-        known=min(known, MOST_COMPARED) if name == "pair_hits" else known,
-        count=count,
-    )
+    known, most = int((screen.batch.order == 2).sum()), MOST_COMPARED if name == "pair_hits" else math.inf
+    candidates = space.size if isinstance(space, CombinationSpace) else len(space)
+    terms = sizes.terms(candidates=candidates, known=min(known, most), count=count)
     kind = f"replay {name}"
     if kind not in Costs.measured().seconds:
         return Outline(what, {"plan": [Work("unknown", terms)]}, (f"how long {name or 'it'} takes is not known",))

@@ -38,6 +38,7 @@ from inverse_design.targets import TargetLike, target_of
 from surrogates.data.names import name_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
+from surrogates.errors import amount
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.summary import as_html, lines_of
 
@@ -137,7 +138,7 @@ class Campaign:
         done = ", ".join(f"{count} {state}" for state, count in counts.items()) or "nothing asked for yet"
         return lines_of(
             f"Campaign {self.name!r} for {self.target.name!r}: {done}",
-            f"started from {len(self._start):,} conditions on {len(self.readouts):,} readouts",
+            f"started from {amount(len(self._start), 'condition')} on {amount(len(self.readouts), 'readout')}",
             "ask() for a round, tell(table) its results; status(), history()",
         )
 

@@ -22,7 +22,7 @@ from inverse_design.campaign.store.events import (
 from inverse_design.campaign.store.protocol import Log, WritableLog
 from inverse_design.campaign.wells import taken_back
 from inverse_design.errors import ResultsError
-from surrogates.errors import DataError, some_of
+from surrogates.errors import DataError, amount, some_of
 
 _MOST_SHOWN = 5
 _ROUNDING = 1e-9  # files of ours write ten digits
@@ -240,7 +240,7 @@ class Telling:
         more = [f"{len(self.extra)} not asked for"] if self.extra else []
         more += [f"{self.already} wells already told"] if self.already else []
         more += [f"{self.partial} wells lack some readouts and count for those they have"] if self.partial else []
-        counts = f"{len(self.measured)} experiments measured, {len(self.failed)} failed"
+        counts = f"{amount(len(self.measured), 'experiment')} measured, {len(self.failed)} failed"
         return ", ".join([f"{self.wells} wells told", counts, *more, *left_out])
 
 

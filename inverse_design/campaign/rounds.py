@@ -12,7 +12,7 @@ from inverse_design.campaign.store.protocol import Log
 from inverse_design.campaign.wells import Known
 from inverse_design.problem.target import Target, is_state
 from inverse_design.recommend.protocol import PERTURBATION
-from surrogates.errors import DataError
+from surrogates.errors import DataError, amount
 from surrogates.summary import as_html, counted, lines_of
 
 
@@ -41,7 +41,7 @@ class Batch:
     def __repr__(self) -> str:
         gain = "" if self.expected_gain is None else f", expected gain {self.expected_gain:.3g}"
         return lines_of(
-            f"Batch: round {self.round} of {len(self.table)} experiments, {len(self.open)} open{gain}",
+            f"Batch: round {self.round} of {amount(len(self.table), 'experiment')}, {len(self.open)} open{gain}",
             f"labels: {counted(self.labels)}",
             *[note for note in self.notes if note.startswith("warning")][:1],
         )

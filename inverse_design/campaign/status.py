@@ -15,7 +15,7 @@ from inverse_design.campaign.store.protocol import Log
 from inverse_design.campaign.wells import partial_words, taken_back
 from inverse_design.problem.target import Target, is_state
 from surrogates.data.screen import Screen
-from surrogates.errors import some_of
+from surrogates.errors import amount, some_of
 
 
 @dataclass(frozen=True)
@@ -117,8 +117,8 @@ class Status:
     @property
     def verdict(self) -> str:
         """Where the campaign stands, in plain words: its best, what that is worth, and how much was done."""
-        measured, rounds = self.counts.get("measured", 0), "round" if self.rounds == 1 else "rounds"
-        done = f"{self.rounds} {rounds}, {measured} experiments measured, {len(self.open)} to come"
+        measured = amount(self.counts.get("measured", 0), "experiment")
+        done = f"{amount(self.rounds, 'round')}, {measured} measured, {len(self.open)} to come"
         return f"Best so far: {self.best_in_words}. {done}."
 
     @property

@@ -35,7 +35,13 @@ def examples(*lines: str) -> str:
     return "Examples:\n\n" + "\n".join(f"- `{PROGRAM} {line}`" for line in lines)
 
 
-@Parameter(name="*")
+def _not_both(_type: object, manner: "Manner") -> None:
+    """Refuse what says less and more at once."""
+    if manner.quiet and manner.verbose:
+        raise ValueError("--quiet says less and --verbose says more; leave one of them out")
+
+
+@Parameter(name="*", validator=_not_both)
 @dataclass(frozen=True)
 class Manner:
     """How a verb answers.

@@ -75,7 +75,7 @@ def _unsure(proposal: Proposal, row: int) -> str:
     found = proposal.spread.iloc[row]
     model, beyond, noise = (float(found[name]) for name in ("epistemic", "aleatoric", "measurement"))
     measured = f", of which {noise:.3g} is measurement" if noise > 0 else ""
-    return f"{model:.3g} by the model (more data would tell), {beyond:.3g} beyond it{measured}; unit of the screen"
+    return f"{model:.3g} by the model (more data would tell), {beyond:.3g} beyond it{measured}; {proposal.unit}"
 
 
 def _listed(contributions: Sequence[Contribution], most: int = 8) -> str:

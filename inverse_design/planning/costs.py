@@ -19,6 +19,7 @@ import torch
 
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
 from surrogates.data.screen import Screen
+from surrogates.errors import amount
 from surrogates.threads import limited_threads
 
 TABLE = "costs.json"
@@ -42,6 +43,11 @@ class Sizes:
         alone = screen.single_rows >= 0
         doubles = int((novelty_code(screen.batch, alone) == SEEN_DOUBLE).sum())
         return cls(len(screen), int(alone.sum()), doubles if doubles > 1 else 0, len(screen.readouts))
+
+    @property
+    def line(self) -> str:
+        """The whole in words."""
+        return f"{amount(self.conditions, 'condition')} on {amount(self.readouts, 'readout')}"
 
     def terms(self, **further: SupportsFloat) -> dict[str, float]:
         """Name all sizes; pairs and probes are those by which error models are chosen."""

@@ -33,7 +33,7 @@ from surrogates.cached_fit import BesideFit
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import DataError, UnknownNameError, shown
+from surrogates.errors import DataError, UnknownNameError, amount, shown
 from surrogates.fit_cache import USER_CACHE, FitCache
 
 
@@ -172,7 +172,9 @@ def _allowed(
 ) -> Int[Tensor, "n"]:
     kept = torch.nonzero(Constraints.of(constraints).allows(batch, screen.vocabulary)).flatten()
     if not len(kept):
-        raise NothingToProposeError(f"all {len(batch)} experiments of the list are ruled out by the constraints")
+        raise NothingToProposeError(
+            f"the list has {amount(len(batch), 'experiment')}, all ruled out by the constraints"
+        )
     return kept
 
 
@@ -184,7 +186,7 @@ def _measured(batch: PerturbationBatch, screen: Screen) -> Bool[Tensor, "b"]:
 def _require_new(done: Bool[Tensor, "b"], prices: Float[Tensor, "b"], budget: float | None) -> None:
     """Before anything is fitted."""
     if bool(done.all()):
-        raise NothingToProposeError(f"all {len(done)} experiments of the list were measured already")
+        raise NothingToProposeError(f"the list has {amount(len(done), 'experiment')}, all measured already")
     if budget is not None and float(prices[~done].min()) > budget:
         raise NothingToProposeError(
             f"the budget of {budget:,.6g} is below the cheapest experiment, which costs"

@@ -15,6 +15,7 @@ from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.exhaustive import listable
 from inverse_design.search.identification import FEWEST, MOST_SCORED
 from inverse_design.search.inverse_set import SUMMED
+from surrogates.errors import amount
 from surrogates.models.base import surrogate_name
 from surrogates.models.wrappers.automatic import Automatic
 
@@ -85,7 +86,7 @@ def proposal_outline(  # noqa: PLR0913 - all that the costs depend on, by name
     }
     if again:
         stages |= {f"{name}, an outlying condition at the usual size": works for name, works in stages.items()}
-    said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {space.summary}"
+    said = f"{sizes.line}, {space.summary}"
     return Outline(said, stages, fit_notes(surrogate))
 
 
@@ -115,7 +116,7 @@ def ranking_outline(
         "fit": fit_work(sizes, surrogate, unseen=unseen, share=0.0 if kept else 1.0),
         "values": [value_work(sizes, question, experiments)],
     }
-    said = f"{sizes.conditions:,} conditions on {sizes.readouts:,} readouts, {experiments:,} experiments"
+    said = f"{sizes.line}, {amount(experiments, 'experiment')}"
     return Outline(said, stages, fit_notes(surrogate))
 
 

@@ -21,7 +21,7 @@ from inverse_design.problem.objective import DISTANCE
 from inverse_design.problem.target import AlignedProfile, ProfileTarget
 from inverse_design.proposal import Proposal
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import DataError, printable
+from surrogates.errors import DataError, amount, printable
 
 _ROW, _AROUND = 0.24, 1.2  # inches: of a line, and of all that stands around the lines
 _SURE = 0.999
@@ -73,7 +73,7 @@ def _measure(proposal: Proposal) -> str:
     """Name what is drawn, with how many readouts it is over."""
     if DISTANCE not in proposal.table or not isinstance(proposal.target, ProfileTarget):
         return "utility"
-    return f"distance over {len(state_of(proposal, 'ranking').columns):,} readouts"
+    return f"distance over {amount(len(state_of(proposal, 'ranking').columns), 'readout')}"
 
 
 def _references(axes: Axes, known: Baselines) -> None:

@@ -16,7 +16,7 @@ from inverse_design.plot.predicted import Compared, Numbers, Plane
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, Chart
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal
-from surrogates.errors import printable
+from surrogates.errors import amount, printable
 
 Values = Iterable[Any]  # numbers of any type
 _MOST = 4000  # readouts of a chart
@@ -98,7 +98,7 @@ def readouts_chart(found: Compared) -> Chart:
             *(some_marks([row], color=colour, symbol=sign, size=9) for row, (colour, sign) in marked.items()),
         ],
         "layout": layout(
-            axis(f"wanted effect, {len(order):,}{some} readouts, unit of the screen"),
+            axis(f"wanted effect, {amount(len(order), 'readout')}{some}, {found.unit}"),
             axis("predicted effect"),
             annotations=[
                 _named(found.wanted[row], found.predicted[row], found.names[row], marked[row][0], **sides[row])

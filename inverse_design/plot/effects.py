@@ -9,7 +9,7 @@ from scipy.special import log_ndtr
 from inverse_design.plot.predicted import Compared, Numbers, Plane, compared, plane_of
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, figure_of, new_axes, themed
 from inverse_design.proposal import Proposal
-from surrogates.errors import printable
+from surrogates.errors import amount, printable
 
 _MANY = 1000  # marks that are drawn as an image
 _LINE, _LETTER, _BESIDE = 8.0, 5.0, 6.0  # points: height of a name, width of a letter, and how far off it begins
@@ -51,7 +51,7 @@ def readouts(
         ends = min(*wanted, *predicted), max(*wanted, *predicted)
         axes.plot(ends, ends, color=INK, linewidth=1)
         _mark(axes, found, wanted, predicted)
-        axes.set_xlabel(f"wanted effect, {len(wanted):,} readouts, unit of the screen")
+        axes.set_xlabel(f"wanted effect, {amount(len(wanted), 'readout')}, {proposal.unit}")
         axes.set_ylabel("predicted effect ± standard deviation")
         axes.set_title(printable(f"{found.label}: circles come nearer, squares move away"))
     return axes
@@ -77,7 +77,7 @@ def volcano(proposal: Proposal, *, rank: int = 1, named: int = 6, ax: Axes | Non
         axes.axvline(0, color=INK, linewidth=1)
         axes.plot(found.predicted, sure, ".", color=GREY, markersize=3, rasterized=len(sure) > _MANY, zorder=2)
         _mark(axes, found, found.predicted, sure)
-        axes.set_xlabel(f"predicted effect, {len(sure):,} readouts, unit of the screen")
+        axes.set_xlabel(f"predicted effect, {amount(len(sure), 'readout')}, {proposal.unit}")
         axes.set_ylabel("-log10 p of no effect, by the posterior")
         axes.set_title(printable(f"{found.label}: circles come nearer, squares move away"))
     return axes

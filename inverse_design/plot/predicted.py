@@ -27,7 +27,8 @@ class Compared:
 
     label: str
     names: tuple[str, ...]  # of the readouts
-    wanted: Numbers  # effects, in the unit of the screen
+    unit: str  # of effects
+    wanted: Numbers
     predicted: Numbers
     spread: Numbers  # standard deviation of each prediction
     measured: Numbers | None  # effects of the candidate, ``nan`` where none was measured
@@ -55,6 +56,7 @@ def compared(proposal: Proposal, figure: str, *, rank: int, named: int, measured
     return Compared(
         label=label,
         names=names,
+        unit=proposal.unit,
         wanted=target.values.double().numpy(),
         predicted=posterior.mean[0, target.columns].double().numpy(),
         spread=posterior.variance[0, target.columns].sqrt().double().numpy(),

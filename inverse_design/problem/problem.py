@@ -27,7 +27,7 @@ from surrogates.data.io.batches import CONFOUNDED
 from surrogates.data.io.notes import COUNTS, NOTE, guides_of_genes
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, amount
 from surrogates.models.base import single_effects
 
 Order = Literal["1", "2", "3", "4", "5", "6", "both"]
@@ -78,7 +78,7 @@ def range_remark(target: Target, aligned: AlignedProfile, training: Screen) -> t
     said = f"{float(aligned.values[worst]):.4g} of {name!r}, where no effect is larger than {most:.4g}"
     if beyond == len(aligned.columns):
         raise TargetError(
-            f"target {target.name!r} is out of range on each of its {beyond:,} readouts, such as {said};"
+            f"target {target.name!r} is out of range on all its {amount(beyond, 'readout')}, such as {said};"
             f" is it in the unit of the screen ({_unit(training)}), as a change against the control?"
         )
     return (f"warning: {beyond:,} of {len(aligned.columns):,} readouts are out of range, such as {said}",)

@@ -12,11 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
+from inverse_design.errors import OutputError
 from inverse_design.plot.style import Chart
 from inverse_design.report.library import Library, library
 from inverse_design.report.words import GLOSSARY
 from inverse_design.spreadsheets import csv_text
-from surrogates.errors import printable
+from surrogates.errors import printable, shown
 from surrogates.whole_file import write_whole
 
 _MOST_ROWS = 200  # of a table that is shown; the download has more
@@ -155,7 +156,12 @@ def _word(column: str) -> str:
 
 def write_page(page: Page, path: str | Path) -> Path:
     """Write a page as one file, whole or not at all."""
-    place, text = Path(path), page.html()
+    place = Path(path)
+    if not place.parent.is_dir():
+        raise OutputError(
+            f"report {shown(str(path))}: there is no folder {shown(str(place.parent))}; make it first"
+        )
+    text = page.html()
     write_whole(place, lambda part: part.write_text(text, encoding="utf-8"))
     return place
 

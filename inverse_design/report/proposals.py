@@ -139,7 +139,7 @@ def _first(proposal: Proposal) -> dict[str, str]:
         **({"along": "; ".join(why.paths)} if why.paths else {}),
         "nearest": f"{why.nearest} was measured, cosine {why.similarity:.2f} with the predicted effect",
         "unsure": f"{float(spread['epistemic']):.3g} by the model, which more data would tell;"
-        f" {float(spread['aleatoric']):.3g} beyond it; in the unit of the screen",
+        f" {float(spread['aleatoric']):.3g} beyond it; {proposal.unit}",
     }
 
 

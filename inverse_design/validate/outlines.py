@@ -58,7 +58,7 @@ def measurement_outline(
         further = {"entries": sizes.singles, "candidates": math.comb(sizes.singles, 2), "asked": sizes.readouts}
         terms = kept.terms(held_out=min(sizes.doubles, _MOST_TARGETS), **further)
         works.append(Work(kind, terms, variants * asked))
-    said = f"{what} on {sizes.conditions:,} conditions, {sizes.readouts:,} readouts, {times:.0f} folds"
+    said = f"{what}: {sizes.line}, {times:.0f} folds"
     works = [replace(work, share=work.share / processes) for work in works]
     return Outline(said, {what: works}, processes=processes)
 

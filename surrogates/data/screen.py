@@ -17,7 +17,7 @@ from surrogates.data.io.dialects import ReadOptions
 from surrogates.data.io.notes import NOTE
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch, Vocabulary
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, amount
 from surrogates.summary import as_html, counted, lines_of
 
 Numbers: TypeAlias = Float[Tensor, "n g"] | Float[np.ndarray, "n g"] | pd.DataFrame
@@ -170,7 +170,8 @@ class Screen:
         where = [f"unit: {unit}" if unit else "", f"read from {source}" if source else ""]
         contexts = sorted({each for each in self.contexts if each})
         return lines_of(
-            f"Screen: {len(self):,} conditions ({', '.join(kinds)}) on {len(self.readouts):,} readouts"
+            f"Screen: {amount(len(self), 'condition')} ({', '.join(kinds)}) on"
+            f" {amount(len(self.readouts), 'readout')}"
             + (", with standard errors" if self.standard_errors is not None else ""),
             "; ".join(part for part in where if part),
             f"contexts: {counted(contexts)}" if contexts else "",

@@ -69,6 +69,7 @@ def test_the_unit_of_a_single_readout_does_not_matter_once_readouts_are_standard
     assert list(other["perturbation"]) == list(one["perturbation"])
     np.testing.assert_allclose(other["distance"], one["distance"], rtol=1e-6)
     assert all(any("root mean square of its single effects" in note for note in each.notes) for each in answers)
+    assert {each.unit for each in answers} == {"in usual single effects"}
     listed = list(one["perturbation"])[:6]
     ranked = [
         rank(table.reset_index(), wanted, listed, surrogate="additive", standardise=True)

@@ -291,7 +291,7 @@ def test_a_level_beyond_the_held_out_doubles_is_named_and_nothing_is_made_up() -
 
 
 def test_a_target_in_another_unit_is_refused() -> None:
-    with pytest.raises(TargetError, match="out of range on each of its 10 readouts"):
+    with pytest.raises(TargetError, match="out of range on all its 10 readouts"):
         propose(screen(), profile(torch.full((10,), 1e4).double()), surrogate=ScaledAdditive())
     values = screen().effects[GENES].clone()
     values[3] = 1e3

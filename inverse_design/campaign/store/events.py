@@ -18,7 +18,7 @@ from pydantic import TypeAdapter
 from safetensors.numpy import load, save
 
 from inverse_design.errors import IllegalMoveError, PlanError, ResultsError
-from surrogates.errors import some_of
+from surrogates.errors import amount, some_of
 
 Kind = Literal["created", "asked", "ordered", "told", "withdrawn", "retracted", "corrected", "arranged"]
 WITH_VALUES: tuple[Kind, ...] = ("told", "corrected")  # their artefact is a block of wells
@@ -60,7 +60,7 @@ class Asked:
     @property
     def words(self) -> str:
         """What happened."""
-        return f"round {self.round}: {len(self.perturbations)} experiments proposed"
+        return f"round {self.round}: {amount(len(self.perturbations), 'experiment')} proposed"
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Ordered:
     @property
     def words(self) -> str:
         """What happened."""
-        return f"{len(self.numbers)} experiments ordered"
+        return f"{amount(len(self.numbers), 'experiment')} ordered"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Withdrawn:
     @property
     def words(self) -> str:
         """What happened."""
-        return f"{len(self.numbers)} experiments withdrawn" + (f": {self.reason}" if self.reason else "")
+        return f"{amount(len(self.numbers), 'experiment')} withdrawn" + (f": {self.reason}" if self.reason else "")
 
 
 @dataclass(frozen=True, slots=True)

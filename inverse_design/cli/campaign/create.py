@@ -33,7 +33,7 @@ from inverse_design.target_files import target_schema
 from inverse_design.targets import read_target
 from inverse_design.value_tables import read_value_table
 from surrogates.data.screen import Screen
-from surrogates.errors import some_of
+from surrogates.errors import amount, some_of
 
 COST_COLUMNS = ("cost", "price", "costs")
 
@@ -119,8 +119,9 @@ def _facts(campaign: Campaign, place: CampaignPlace, question: Problem) -> dict[
     chooser = "" if settings.recommender == AUTOMATIC else f", recommender {settings.recommender}"
     return {
         "campaign": f"{campaign.name}, key {campaign.key}, in {shown_store(place)}",
-        "data": f"{source}: {len(screen):,} known conditions, {len(screen.readouts):,} readouts",
+        "data": f"{source}: {amount(len(screen), 'known condition')}, {amount(len(screen.readouts), 'readout')}",
         "target": campaign.target.name,
-        "rounds": f"{settings.batch_size} experiments, {wells}" + (f"; about {price:,.6g} each" if price else ""),
+        "rounds": f"{amount(settings.batch_size, 'experiment')}, {wells}"
+        + (f"; about {price:,.6g} each" if price else ""),
         "model": f"{settings.surrogate}, gain {settings.gain}, seed {settings.seed}{chooser}",
     }

@@ -28,6 +28,7 @@ from inverse_design.cli.screens import (
     warn_of_scheduler,
 )
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
+from inverse_design.planning.costs import Sizes
 from inverse_design.planning.question import Prepared, Request
 from inverse_design.problem.constraints import Constraints, read_constraint
 from inverse_design.problem.objective import DISTANCE, OBJECTIVES
@@ -39,6 +40,7 @@ from inverse_design.search.api import Engine, Turns
 from inverse_design.targets import read_target
 from inverse_design.value_tables import WEIGHT_COLUMNS, read_value_table
 from surrogates.data.screen import Screen
+from surrogates.errors import amount
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.public_law import BORROWED
 
@@ -253,7 +255,7 @@ def _facts(answer: Answer) -> dict[str, str]:
     context = f", context {screen.contexts[0]}" if screen.contexts[0] else ""
     source = screen.provenance.get("dataset", screen.provenance.get("source", "data"))
     return {
-        "data": f"{source}{context}: {len(screen):,} conditions, {len(screen.readouts):,} readouts",
+        "data": f"{source}{context}: {Sizes.of(screen).line}",
         "unit": STANDARD if answer.asking.standardise else screen.provenance.get("unit", "as in the file"),
         "target": f"{proposal.target.name}{held_out}{part}",
         "compare": f"{_compared(proposal)}{proposal.baselines.line}",
@@ -273,7 +275,8 @@ def columns_in_words(answer: Answer) -> dict[str, str]:
     said = {}
     if bounded == DISTANCE:
         said[DISTANCE] = (
-            f"distance: expected of a new measurement, root mean square over {common:,} readouts, unit as above"
+            "distance: expected of a new measurement, root mean square over"
+            f" {amount(common, 'readout')}, unit as above"
         )
     level = f"{100 * answer.asking.level:.3g} %"
     lent = f" ({BORROWED})" if borrows(proposal.fitted) else ""

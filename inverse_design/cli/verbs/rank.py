@@ -24,6 +24,7 @@ from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import open_screen
+from inverse_design.planning.costs import Sizes
 from inverse_design.planning.experiments import ListedExperiments
 from inverse_design.problem.constraints import read_constraint
 from inverse_design.ranking import Ranking, ranking_of
@@ -102,7 +103,7 @@ def show_ranking(console: Console, ranking: Ranking, screen: Screen, valuing: Va
     say(console, ranking.verdict, "bold")
     show_warnings(console, ranking.notes)
     facts = {
-        "data": f"{len(screen):,} conditions, {len(screen.readouts):,} readouts",
+        "data": Sizes.of(screen).line,
         "target": ranking.target.name,
         "model": f"{ranking.fitted.name}, seed {valuing.seed}",
         "best": f"{ranking.incumbent}, measured: {outcome} {ranking.best:.4g} corrected for measurement noise",

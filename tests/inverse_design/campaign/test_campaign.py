@@ -348,7 +348,7 @@ def test_a_filled_plate_map_is_told_with_its_controls(local: Campaign) -> None:
     controls = controls.assign(**{name: [3.0, 3.01, 3.02] for name in local.readouts})
     telling = local.tell(pd.concat([measured([name], local.readouts), controls], ignore_index=True))
     assert (telling.measured, telling.wells, telling.controls) == ((name,), 1, 3)
-    assert telling.words.endswith("1 experiments measured, 0 failed, 3 control wells left out")
+    assert telling.words.endswith("1 experiment measured, 0 failed, 3 control wells left out")
     assert telling.flagged[0].startswith("controls, 'r0': the mean 3.01 of 3 wells")
     assert local.status().flagged == telling.flagged
     nothing = local.tell(controls)

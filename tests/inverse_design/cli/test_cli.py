@@ -57,6 +57,7 @@ def test_module_and_version() -> None:
         (["propose", "x.csv", "--target", "A", "--order", "7"], "Choose from"),
         (["propose", "x.csv", "--target", "A", "--level", "1"], "< 1"),
         (["propose", "x.csv", "--target", "A", "--objectve", "pearson"], "--objective"),
+        (["check", "x.csv", "-q", "-v"], "leave one of them out"),
     ],
 )
 def test_usage_errors(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ def test_readouts_beyond_twice_the_largest_effect_are_counted(times: list[float]
     values = torch.tensor(times, dtype=torch.float64) * LARGEST
     beyond = [place for place, each in enumerate(times) if abs(float(values[place])) > 2 * float(LARGEST[place])]
     if len(beyond) == 6:
-        with pytest.raises(TargetError, match="out of range on each of its 6 readouts"):
+        with pytest.raises(TargetError, match="out of range on all its 6 readouts"):
             remark(profile(values))
         return
     said = remark(profile(values))
@@ -63,7 +63,7 @@ def test_the_worst_readout_is_named_with_both_values() -> None:
 
 def test_all_out_of_range_is_refused_with_the_unit() -> None:
     values = 100 * LARGEST
-    with pytest.raises(TargetError, match=r"target 'wanted' is out of range on each of its 6 readouts, such as"):
+    with pytest.raises(TargetError, match=r"target 'wanted' is out of range on all its 6 readouts, such as"):
         remark(profile(values))
     with pytest.raises(TargetError, match=re.escape("is it in the unit of the screen (its unit), as a change")):
         remark(profile(values))
@@ -76,7 +76,7 @@ def test_only_readouts_of_the_target_count() -> None:
     part = profile(torch.tensor([99.0, 0.1]).double(), ("r3", "r0"))
     assert remark(part)[0].startswith("warning: 1 of 2 readouts are out of range, such as 99 of 'r3'")
     ignored = profile(100 * LARGEST, weights=torch.tensor([1.0, 0, 0, 0, 0, 0]).double())
-    with pytest.raises(TargetError, match=r"each of its 1 readouts, such as .* of 'r0'"):
+    with pytest.raises(TargetError, match=r"all its 1 readout, such as .* of 'r0'"):
         remark(ignored)
 
 
@@ -93,7 +93,7 @@ def test_a_readout_that_nothing_moves_is_out_of_range_wherever_it_should_go() ->
 
 def test_a_value_to_reach_is_compared_and_a_direction_is_not() -> None:
     far = float(1000 * LARGEST[0])
-    with pytest.raises(TargetError, match=r"target 'reach r0 = .*' is out of range on each of its 1 readouts"):
+    with pytest.raises(TargetError, match=r"target 'reach r0 = .*' is out of range on all its 1 readout"):
         remark(ScalarTarget("r0", "reach", far))
     assert remark(ScalarTarget("r0", "reach", float(LARGEST[0]))) == ()
     tiny = replace(SCREEN, effects=1e-6 * normal(*SCREEN.effects.shape, seed=0))

@@ -16,6 +16,7 @@ from strategies.proposals import HOSTILE, QUOTED, named_screen, small_proposal
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.cli.campaign.report import facts_of
+from inverse_design.errors import OutputError
 from inverse_design.plot.candidates import hover_titles, in_percent
 from inverse_design.proposal import propose
 from inverse_design.report import Attachment, Page, PageTable, Section
@@ -86,6 +87,11 @@ def test_a_report_is_one_small_file_that_fetches_nothing(tmp_path: Path) -> None
     assert found.tags.count("svg") == 5
     assert "default-src 'none'; script-src 'sha256-" in text
     assert "unsafe-eval" not in text
+
+
+def test_a_folder_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"there is no folder '.*absent'; make it first"):
+        small_proposal().report(tmp_path / "absent" / "out.html")
 
 
 def test_what_a_mark_says_is_not_surer_than_certain() -> None:

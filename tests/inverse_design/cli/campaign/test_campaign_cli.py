@@ -96,7 +96,7 @@ def test_an_h5ad_of_one_experiment_is_told(kind: str, capsys: pytest.CaptureFixt
     obs = pd.DataFrame({"condition": labels}, index=[f"w{row}" for row in range(len(labels))])
     anndata.AnnData(values, obs=obs, var=pd.DataFrame(index=readouts)).write_h5ad("told.h5ad")
     assert command("campaign", "tell", "told.h5ad") == 0
-    assert "1 experiments measured, 0 failed" in capsys.readouterr().out
+    assert "1 experiment measured, 0 failed" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("here")

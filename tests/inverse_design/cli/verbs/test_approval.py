@@ -62,7 +62,7 @@ def test_a_dry_run_prints_the_plan_and_fits_nothing(
 @pytest.mark.parametrize("what", ["retrieval", "forward", "calibration", "reach"])
 def test_measurements_say_what_they_take(what: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert command("benchmark", what, save_table(tmp_path), "--dry-run") == 0
-    assert f"plan: {what} on" in capsys.readouterr().out
+    assert f"plan: {what}: " in capsys.readouterr().out
 
 
 def test_the_log_is_as_loud_as_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
