@@ -9,14 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_ROWS = 1024  # that are looked at together: a table may be as large as memory bears
 _DIGITS = 12  # beyond them sums depend on the order of their terms
 
 
 def content_order(values: Float[Tensor, "n g"]) -> Int[Tensor, "n"]:
     """List the rows of a table by their mean in units of each column's mean size; equal ones stay as they are."""
-    size = values.abs().mean(0)
-    standard = values / torch.where((size > 0) & size.isfinite(), size, 1.0)
-    return standard.mean(1).round(decimals=_DIGITS).argsort(stable=True)
+    size = torch.linalg.vector_norm(values, ord=1, dim=0) / len(values)
+    unit = torch.where((size > 0) & size.isfinite(), size, 1.0)
+    means = torch.cat([(some / unit).mean(1) for some in values.split(_ROWS)])
+    return means.round(decimals=_DIGITS).argsort(stable=True)
 
 
 def number_rows(ids: Int[Tensor, "n k"]) -> Int[Tensor, "n"]:

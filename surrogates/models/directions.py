@@ -19,6 +19,7 @@ def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor
 
 _FEW = 400  # rows of a square of which all eigenvectors take no longer than some
 _WIDE = 1500  # conditions and readouts from which all their products take longer than those with a few directions
+_ROWS = 1024  # that are made single at a time
 _SWEEPS = 3  # passes over the effects that turn random directions to the leading ones
 
 
@@ -98,7 +99,8 @@ def _frame(effects: Float[Tensor, "n g"], width: int) -> Float[Tensor, "s g"]:
     Each pass multiplies what a leading direction leaves beside the frame by the ratio of two squared lengths: that
     of all effects along the first direction which the frame has no room for, and that along itself.
     """
-    quick = (effects / effects.abs().max().clamp(min=torch.finfo(effects.dtype).tiny)).float()
+    largest = torch.linalg.vector_norm(effects, ord=torch.inf).clamp(min=torch.finfo(effects.dtype).tiny)
+    quick = torch.cat([(rows / largest).float() for rows in effects.split(_ROWS)])
     generator = torch.Generator().manual_seed(0)
     frame = torch.randn(effects.shape[1], width, generator=generator)[content_order(effects.T).argsort()]
     for _ in range(_SWEEPS):

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.data.novelty import splits_over_doubles
@@ -116,30 +116,45 @@ def fit_parts(
     Raises:
         DataError: If a surrogate refuses the screen.
     """
-    whole: EffectProducts | None = None
     most = max((size for each in surrogates if isinstance(each, Denoised) for size in each.components), default=0)
     # Parts with all single effects share one table of them.
     table = screen.singles if most and bool((screen.single_rows >= 0).all()) else None
+    whole = EffectProducts.of(screen.effects, most=most) if most else None
     for rows in parts:
-        part = screen if len(rows) == len(screen) else screen.rows(rows)
-        prepared: dict[tuple[tuple[int, ...], tuple[float, ...]], tuple[Screen, ShrunkEffects | None]] = {}
-        fits = []
-        for each in surrogates:
-            if not isinstance(each, Denoised):
-                fits.append(each.fit(part, seed=seed))
-                continue
-            strengths = (each.components, each.noise)
-            if strengths not in prepared:
-                whole = whole or EffectProducts.of(screen.effects, most=most)
-                products = whole.rows(rows)
-                shrinkage = each.shrinkage(part, seed=seed, products=products)
-                common = shrinkage.common(part, products)
-                shared = table is not None and part is not screen and part.singles is table
-                kept = ShrunkEffects(part.singles, common, shrinkage.noise) if common and shared else None
-                prepared[strengths] = shrinkage.towards(common, part), kept
-            own, kept = prepared[strengths]
-            fits.append(_with_kept(each.base.fit(own, seed=seed), own, kept))
-        yield tuple(fits)
+        yield _fit_part(surrogates, screen, rows, whole, table, seed=seed)
+
+
+def _fit_part(
+    surrogates: Sequence[Surrogate],
+    screen: Screen,
+    rows: Int[Tensor, "_"],
+    whole: EffectProducts | None,
+    table: Float[Tensor, "v g"] | None,
+    *,
+    seed: int,
+) -> tuple[Fitted, ...]:
+    """Fit some surrogates to some rows; what is as large as the screen goes as soon as it was used."""
+    part = screen if len(rows) == len(screen) else screen.rows(rows)
+    fits: dict[int, Fitted] = {}
+    alike: dict[tuple[tuple[int, ...], tuple[float, ...]], list[tuple[int, Denoised]]] = {}
+    for number, each in enumerate(surrogates):
+        if isinstance(each, Denoised):
+            alike.setdefault((each.components, each.noise), []).append((number, each))
+        else:
+            fits[number] = each.fit(part, seed=seed)
+    products = None if whole is None else whole.rows(rows)
+    shared = table is not None and part is not screen and part.singles is table
+    while alike:
+        _, some = alike.popitem()
+        shrinkage = some[0][1].shrinkage(part, seed=seed, products=products)
+        common = shrinkage.common(part, products)
+        kept = ShrunkEffects(part.singles, common, shrinkage.noise) if common and shared else None
+        own = shrinkage.towards(common, part)
+        if not alike:
+            del part
+        for number, each in some:
+            fits[number] = _with_kept(each.base.fit(own, seed=seed), own, kept)
+    return tuple(fits[number] for number in range(len(surrogates)))
 
 
 def _with_kept(fitted: Fitted, screen: Screen, kept: ShrunkEffects | None) -> Fitted:
