@@ -2,7 +2,8 @@
 
 import math
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache as once
+from functools import cached_property, partial
 
 import pandas as pd
 import torch
@@ -26,7 +27,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.base import Fitted
 from surrogates.models.wrappers.calibrated import FittedCalibrated
-from surrogates.models.wrappers.conformal import conformal
+from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.models.wrappers.public_law import BORROWED, PUBLIC_SCREENS, SingleSpread, public_law
 from surrogates.models.wrappers.stated_errors import Decomposition, FittedStatedErrors, StatedErrors, StatedScales
 from surrogates.uncertainty.conformal.quantiles import coverage_band
@@ -95,10 +96,17 @@ class OutcomeBounds:
 
 
 def outcome_bounds(
-    objective: Objective, fitted: FittedCalibrated, batch: PerturbationBatch, level: float
+    objective: Objective,
+    fitted: FittedCalibrated,
+    batch: PerturbationBatch,
+    level: float,
+    stated: StatedErrors | None = None,
 ) -> OutcomeBounds:
-    """Bound what an experiment with each candidate will show, by conformal intervals."""
-    outcome = objective.outcome
+    """Bound what an experiment with each candidate will show, by conformal intervals.
+
+    ``stated`` is how the surrogate and its cross-fits state their errors, if that was learnt already.
+    """
+    outcome, calibrated = objective.outcome, once(partial(conformal, fitted, stated))
     expected = expected_outcome(outcome, fitted, batch)
     lower, upper = torch.full((2, len(batch)), math.nan, dtype=torch.float64)
     notes: list[str] = []
@@ -111,7 +119,7 @@ def outcome_bounds(
             continue
         try:
             lower[rows], expected[rows], upper[rows], note = _class_bounds(
-                outcome, fitted, batch.rows(rows), level
+                outcome, calibrated(), batch.rows(rows), level
             )
         except CalibrationError as error:
             note = f"warning: lower and upper of {novelty_name(code)!r} cannot be calibrated: {error}"
@@ -124,11 +132,10 @@ def outcome_bounds(
 
 
 def _class_bounds(
-    outcome: Outcome, fitted: FittedCalibrated, batch: PerturbationBatch, level: float
+    outcome: Outcome, calibrated: FittedConformal, batch: PerturbationBatch, level: float
 ) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"], Float[Tensor, "b"], str]:
     """Bound the outcomes of candidates of one novelty class around what is expected, and say by what."""
-    code = int(novelty_code(batch, fitted.measured_alone)[0])
-    calibrated = conformal(fitted)
+    code = int(novelty_code(batch, calibrated.measured_alone)[0])
     interval, behind = calibrated.scalar(outcome, batch, level), calibrated.calibration(code, level)
     low, high = coverage_band(len(behind.rows), level)
     note = (
@@ -261,7 +268,7 @@ class Inquiry:
         if law is not None:
             found = row_bounds(self.objective, self.stated.whole, batch, made, law)
         else:
-            found = outcome_bounds(self.objective, self.fitted, batch, self.level)
+            found = outcome_bounds(self.objective, self.fitted, batch, self.level, self.stated)
             found = with_makers(found, made, self.level) if found.name == DISTANCE else found
         if not doubt or not bool(made.any()):
             return found

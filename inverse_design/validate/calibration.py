@@ -44,7 +44,7 @@ from surrogates.models.base import require_one_context
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
-from surrogates.models.wrappers.stated_errors import state_errors
+from surrogates.models.wrappers.stated_errors import StatedErrors
 from surrogates.uncertainty.conformal.quantiles import require_level
 from surrogates.uncertainty.selection import Promise
 
@@ -152,7 +152,8 @@ def _judge_fold(
     parts = []
     training = screen.rows(split.train)
     fitted = model.fit(training, seed=seed)
-    calibrated, stating = _conformal(fitted), state_errors(fitted)
+    stated = StatedErrors.of(fitted)
+    calibrated, stating = _conformal(fitted, stated), stated.whole
     order = torch.randperm(len(split.test), generator=torch.Generator().manual_seed(seed))
     states = split.test[order[:STATES].sort().values]
     for code in codes.unique().tolist():
@@ -184,9 +185,9 @@ def _judge_fold(
     return parts
 
 
-def _conformal(fitted: FittedCalibrated) -> FittedConformal | CalibrationError:
+def _conformal(fitted: FittedCalibrated, stated: StatedErrors) -> FittedConformal | CalibrationError:
     try:
-        return conformal(fitted)
+        return conformal(fitted, stated)
     except CalibrationError as error:
         return error
 

@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.data.canonical import number_rows
 from surrogates.data.vocabulary import PerturbationBatch
 
 
@@ -53,6 +54,7 @@ class Circumstances:
     own: Bool[Tensor, "b g"]  # which readouts are targets of the perturbation itself
     traits: Float[Tensor, "b t"]
     entries: Float[Tensor, "b v"]  # how often each vocabulary entry is part of the perturbation
+    same: Int[Tensor, "b"]  # number of the perturbation of each row: one that was held out twice has two rows
 
     @classmethod
     def of(
@@ -96,16 +98,11 @@ class Circumstances:
                 scale.clamp(min=tiny).log(),
             ], dim=1),
             entries=batch.multi_hot(len(singles)),
+            same=number_rows(batch.genes),
         )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.mean)
-
-    @property
-    def same(self) -> Int[Tensor, "b"]:
-        """Number of the perturbation of each row: one that was held out twice has two rows."""
-        numbers: Tensor = torch.unique(self.entries, dim=0, return_inverse=True)[1]
-        return numbers
 
 
 @dataclass(frozen=True)

@@ -297,8 +297,9 @@ def fit_calibrated(calibrated: Sequence[Calibrated], screen: Screen, *, seed: in
     """Fit surrogates with their error models on the same folds; what their fits have in common is done once."""
     first = calibrated[0]
     fits = fit_parts([each.base for each in calibrated], screen, first.parts(screen, seed=seed), seed=seed)
-    found = CrossFits.several(fits, first.tests(screen, seed=seed))
-    return (each.learn(screen, own, seed=seed) for each, own in zip(calibrated, found, strict=True))
+    found = list(CrossFits.several(fits, first.tests(screen, seed=seed)))
+    # Cross-fits are as large as the screen: they go when their error models are learnt.
+    return (each.learn(screen, found.pop(0), seed=seed) for each in calibrated)
 
 
 def _nested(

@@ -364,11 +364,12 @@ class Conformal:
         return FittedConformal(self.base.fit(screen, seed=seed), folds, score)
 
 
-def conformal(fitted: FittedCalibrated) -> FittedConformal:
+def conformal(fitted: FittedCalibrated, stated: StatedErrors | None = None) -> FittedConformal:
     """Give a calibrated model conformal intervals, by the cross-fits that its error models were learnt from.
 
     Args:
         fitted: A surrogate with its error models.
+        stated: How it and its cross-fits state their errors, if that was learnt already.
 
     Returns:
         The same model with intervals.
@@ -376,7 +377,7 @@ def conformal(fitted: FittedCalibrated) -> FittedConformal:
     Raises:
         CalibrationError: If nothing was held out.
     """
-    stated = StatedErrors.of(fitted)
+    stated = StatedErrors.of(fitted) if stated is None else stated
     if stated.whole.scales:
         return FittedConformal(stated.whole, stated.folds, "learnt")
     return FittedConformal(fitted, fitted.cross, choose_score(fitted.cross) if fitted.cross else "absolute")

@@ -11,7 +11,6 @@ from inverse_design.validate.calibration import Behind, measure_calibration
 from surrogates.data.novelty import SEEN_DOUBLE, UNSEEN_SINGLE, double_splits
 from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError, DataError
-from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 
 
@@ -73,7 +72,7 @@ def test_a_class_that_cannot_be_calibrated_says_why() -> None:
 
 
 def test_nothing_held_out_inside_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: FittedCalibrated) -> FittedConformal:
+    def refuse(*_: object) -> FittedConformal:
         raise CalibrationError("nothing was held out")
 
     monkeypatch.setattr(calibration, "conformal", refuse)

@@ -21,6 +21,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.evaluation.intervals import Row, node_bootstrap_interval, write_json
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
+from surrogates.models.wrappers.stated_errors import StatedErrors
 from surrogates.uncertainty.conformal.quantiles import coverage_band
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.posterior import Interval
@@ -125,8 +126,8 @@ def test_an_interval_that_is_too_narrow_is_reported(monkeypatch: pytest.MonkeyPa
             middle = (honest.lower + honest.upper) / 2
             return Interval(middle - 0.02, middle + 0.02, level)
 
-    def narrow(fitted: FittedCalibrated) -> FittedConformal:
-        honest = conformal(fitted)
+    def narrow(fitted: FittedCalibrated, stated: StatedErrors) -> FittedConformal:
+        honest = conformal(fitted, stated)
         return Narrow(honest.fitted, honest.folds, honest.score)
 
     monkeypatch.setattr(calibration, "conformal", narrow)

@@ -8,6 +8,7 @@ from strategies.errors import described, doubles
 from strategies.screens import normal
 from torch import Tensor
 
+from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.uncertainty import heteroscedastic as module
 from surrogates.uncertainty.heteroscedastic import CombinationFactor, ErrorScale, Form
 from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
@@ -57,10 +58,26 @@ def test_hard_genes_and_traits_are_recognised_in_new_combinations() -> None:
     assert float((ratios[learnt] / left_out).mean()) == pytest.approx(1)
 
 
+def test_rows_of_one_perturbation_have_one_number() -> None:
+    genes = torch.tensor([[0, 1, -1], [0, -1, -1], [0, 1, -1], [0, 1, 2], [1, 2, -1], [0, 1, 2], [2, -1, -1]])
+    batch = PerturbationBatch(genes, torch.ones(genes.shape))
+    singles = normal(3, 4, seed=0)
+    found = Circumstances.of(
+        normal(7, 4, seed=1),
+        torch.ones(7),
+        batch,
+        singles=singles,
+        alone=torch.ones(3, dtype=torch.bool),
+        own=torch.zeros(7, 4, dtype=torch.bool),
+    )
+    alike = (found.entries[:, None] == found.entries).all(2)
+    assert torch.equal(found.same[:, None] == found.same, alike)
+
+
 def _rows(given_: Circumstances, rows: Tensor) -> Circumstances:
     return Circumstances(
         given_.mean[rows], given_.squares[rows], given_.products[rows], given_.own[rows], given_.traits[rows],
-        given_.entries[rows],
+        given_.entries[rows], given_.same[rows],
     )  # fmt: skip
 
 
@@ -140,7 +157,7 @@ def test_strange_errors_keep_variances_positive_and_finite(what: str) -> None:
     if what == "one readout":
         given_ = Circumstances(
             given_.mean[:, :1], given_.squares[:, :1], given_.products[:, :1], given_.own[:, :1], given_.traits,
-            given_.entries,
+            given_.entries, given_.same,
         )  # fmt: skip
         errors = normal(20, 1, seed=1)
     for scale in ErrorScale.learn(errors, given_).values():
