@@ -116,29 +116,32 @@ async def _drain(receive: Receive) -> None:
             return
 
 
-def visitor_of(request: Request) -> Visitor:
+# These wait for nothing, and are asynchronous all the same: others go through a thread each.
+
+
+async def visitor_of(request: Request) -> Visitor:
     """Say who asks; the gate has let them in."""
     visitor: Visitor = request.state.visitor
     return visitor
 
 
-def signed(request: Request, csrf: Annotated[str, Form(max_length=200)] = "") -> Visitor:
+async def signed(request: Request, csrf: Annotated[str, Form(max_length=200)] = "") -> Visitor:
     """Say who sends a form, and that a page of theirs made it."""
-    visitor = visitor_of(request)
+    visitor = await visitor_of(request)
     given = request.headers.get("x-csrf-token", csrf)
     if not hmac.compare_digest(given.encode(), visitor.csrf.encode()):
         raise HTTPException(403, "this form was not made for you, or is of an earlier session; reload the page")
     return visitor
 
 
-def changing(visitor: Annotated[Visitor, Depends(signed)]) -> Visitor:
+async def changing(visitor: Annotated[Visitor, Depends(signed)]) -> Visitor:
     """Take who may change a campaign."""
     if not visitor.may_change:
         raise HTTPException(403, f"{visitor.name!r} may read; ask an owner for the role of a teller")
     return visitor
 
 
-def creating(visitor: Annotated[Visitor, Depends(signed)]) -> Visitor:
+async def creating(visitor: Annotated[Visitor, Depends(signed)]) -> Visitor:
     """Take who may begin a campaign."""
     if visitor.role != "owner":
         raise HTTPException(403, f"{visitor.name!r} may not begin campaigns; ask an owner")

@@ -52,7 +52,7 @@ class Site:
         return found
 
 
-def site_of(request: Request) -> Site:
+async def site_of(request: Request) -> Site:
     """Find the server of a request."""
     site: Site = request.app.state.site
     return site

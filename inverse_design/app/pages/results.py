@@ -39,7 +39,7 @@ class Taking:
         return campaign.tell(table, allow_extra=self.extra, accept_extreme=self.extreme)
 
 
-def _taking(
+async def _taking(
     kind: Annotated[Literal["new", "correction"], Form()] = "new",
     reason: Reason = "",
     allow_extra: Ticked = False,
