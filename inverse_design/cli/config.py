@@ -37,7 +37,8 @@ def options_of_file(
         given = [each for each in arguments if any(token.source == str(path) for token in each.tokens)]
         used = {key: value for key, value in chosen.items() if any(f"--{key}" in each.names for each in given)}
         said = {key: masked(value) if isinstance(value, str) else value for key, value in used.items()}
-        taken.update(file=str(path), options=said)
+        if said:
+            taken.update(file=str(path), options=said)
 
     return apply
 
@@ -46,7 +47,7 @@ def options_in_words(taken: Mapping[str, object]) -> str:
     """Say which file gave which options."""
     options = taken["options"]
     stated = [f"{key} = {shown(value)}" for key, value in options.items()] if isinstance(options, Mapping) else []
-    return f"options of {taken['file']}: {some_of(stated, 12) or 'none for this verb'}"
+    return f"options of {taken['file']}: {some_of(stated, 12)}"
 
 
 def _file(arguments: ArgumentCollection) -> Path | None:

@@ -64,6 +64,9 @@ def test_another_file_may_be_named_and_its_options_are_in_the_manifest(
     assert "options of other.toml" in heard
     found = json.loads(Path("rows.json").read_text())["manifest"]["config"]
     assert found == {"file": "other.toml", "options": {"level": 0.8, "output": "rows.json"}}
+    assert command("cache", "info", "--json", "--config", "other.toml") == 0  # which has none for this verb
+    said, heard = capsys.readouterr()
+    assert (heard, "config" in json.loads(said)) == ("", False)
     assert command("check", "screen.csv", "--config", "absent.toml") == 3
     assert "there is no file 'absent.toml'" in capsys.readouterr().err
 
