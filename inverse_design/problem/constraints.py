@@ -238,7 +238,7 @@ class Constraints:
             raise SpaceError(f"doses from {self.dose[0]} to {self.dose[1]} are not a range; give (low, high)")
         if (self.budget is None) == bool(self.costs):
             given, lacking = ("costs", "a budget") if self.costs else ("a budget", "costs")
-            raise SpaceError(f"{given} without {lacking} restrict nothing; give both or none")
+            raise SpaceError(f"without {lacking}, {given} cannot restrict anything; give both or none")
 
     def resolve(self, vocabulary: Vocabulary, *, within: Int[Tensor, "m"] | None = None) -> ResolvedConstraints:
         """Translate the names into vocabulary ids.

@@ -105,8 +105,8 @@ def test_what_is_excluded_needs_no_cost() -> None:
     ("more", "message"),
     [
         ({"costs": (("CEBPA", 1.0),), "budget": 2.0}, "4 allowed names have no cost, such as CEBPE, DRUG@0.5"),
-        ({"budget": 2.0}, "a budget without costs restrict nothing"),
-        ({"costs": (("CEBPA", 1.0),)}, "costs without a budget restrict nothing"),
+        ({"budget": 2.0}, "without costs, a budget cannot restrict anything"),
+        ({"costs": (("CEBPA", 1.0),)}, "without a budget, costs cannot restrict anything"),
         ({"costs": (("CEBPA", -1.0),), "budget": 2.0}, "-1.0 as the cost of 'CEBPA' is not between 0 and"),
         ({"costs": (("CEBPA", float("nan")),), "budget": 2.0}, "nan as the cost of 'CEBPA'"),
         ({"incompatible": (("DRUG@2", "DRUG"),)}, "are one target"),
