@@ -38,7 +38,7 @@ def _dollars(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001
     source[0] = re.sub(r"\$`(.+?)`\$", r"$\1$", source[0], flags=re.DOTALL)
 
 
-_EXECUTED = ("tutorials/", "concepts/", "coming_from/")  # pages whose blocks are run
+_EXECUTED = ("tutorials/", "concepts/", "coming_from/", "guides/ranking")  # pages whose blocks are run
 
 
 def _run(app: Sphinx, page: str, source: list[str]) -> None:  # noqa: ARG001 - what the event hands over

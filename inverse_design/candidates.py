@@ -80,7 +80,7 @@ def quantiles_of(
     return lower, median, upper
 
 
-PICKED_MAY_FAIL = "the best candidates are not random ones: bounds may hold less often for them (docs: intervals)"
+PICKED_MAY_FAIL = "the best candidates are not random ones: bounds may hold less often for them (docs: certainty)"
 _AT_ONCE = 64
 
 

@@ -12,7 +12,7 @@ The errors of held-out perturbations are laid around what each cross-fit predict
 (:mod:`surrogates.uncertainty.conformal.quantiles`): as they are, in standard deviations of the posterior, or in
 those that were learnt from held-out errors (:mod:`surrogates.models.wrappers.stated_errors`), where own readouts
 are a class of their own. Nothing is promised for candidates that were chosen because their prediction looked good:
-see ``docs/guides/intervals.md``.
+see ``docs/concepts/certainty.md``.
 """
 
 from collections.abc import Callable, Iterator, Sequence
