@@ -17,6 +17,8 @@ release = installed("inverse-design")
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 html_theme = "furo"
 html_title = "inverse-design"
+html_static_path = ["_static"]
+html_css_files = ["executed.css"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]
 myst_fence_as_directive = ["math"]

@@ -113,4 +113,4 @@ def _value(value: object, name: str) -> str:
         page = value._repr_html_()
     else:
         return _text(repr(value))
-    return f'\n\n````{{raw}} html\n<div style="overflow-x: auto">\n{textwrap.dedent(page)}\n</div>\n````\n'
+    return f'\n\n````{{raw}} html\n<div class="executed">\n{textwrap.dedent(page)}\n</div>\n````\n'
