@@ -9,7 +9,7 @@ from uuid import uuid4
 import numpy as np
 import pandas as pd
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import FileChooser, Locator, Page, expect
 from strategies.campaigns import SETTINGS, TARGET, FirstPairs, starting_screen
 from strategies.screens import pairs_of, planted_screen
 
@@ -84,7 +84,7 @@ class Keyboard:
 
     def press(self, role: Any, name: str) -> None:
         self._reach(self.page.get_by_role(role, name=name, exact=True).first)
-        self.page.keyboard.press("Enter")
+        self.page.keyboard.press("Space" if role == "checkbox" else "Enter")
 
     def unfold(self, summary: str) -> None:
         self._reach(self.page.locator("summary", has_text=summary))
@@ -97,9 +97,15 @@ class Keyboard:
 
     def send(self, label: str, file: Path) -> None:
         self._reach(self.page.get_by_label(label, exact=True))
-        with self.page.expect_file_chooser() as asked:
+        asked: list[FileChooser] = []
+        self.page.once("filechooser", lambda chooser: asked.append(chooser))  # noqa: PLW0108 - marked by Playwright
+        for _ in range(20):  # the browser does not open its window at each first key
             self.page.keyboard.press("Space")
-        asked.value.set_files(file)
+            self.page.wait_for_timeout(250)
+            if asked:
+                asked[0].set_files(file)
+                return
+        pytest.fail(f"no key opens {label}")
 
     def pick(self, label: str, option: str) -> None:
         self._reach(self.page.get_by_label(label, exact=True))
@@ -236,10 +242,16 @@ def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> None:
     look(visit, name)
     hand.press("link", "Recorded wells")
     look(visit, "Recorded wells")
-    hand.press("link", "Back to the campaign")
+    hand.press("checkbox", page.get_by_role("checkbox").first.get_attribute("aria-label") or "")
+    hand.write("Reason, for the history", IMAGE)
+    hand.press("button", "Take these wells back")
+    expect(page.get_by_text("They stay in the history, and count for nothing.")).to_be_visible()
     hand.press("link", "History")
     look(visit, "History of")
-    expect(page.get_by_role("region", name="Everything that happened")).to_contain_text("told")
+    happened = page.get_by_role("region", name="Everything that happened")
+    for kind in ("created", "asked", "ordered", "arranged", "told", "retracted"):
+        expect(happened).to_contain_text(kind)
+    expect(happened).to_contain_text(IMAGE)
 
 
 def test_the_whole_journey_by_mouse_on_sqlite(visits: Callable, sqlite: str, screen: Path, tmp_path: Path) -> None:
