@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from inverse_design.candidates import percentage
-from inverse_design.plot.predicted import batch_of, effects_of, state_of
+from inverse_design.plot.predicted import effects_of, labelled_batch, wanted_state
 from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, figure_of, interval, new_axes, themed
 from inverse_design.problem.likelihood import Baselines
 from inverse_design.problem.objective import DISTANCE
@@ -73,7 +73,7 @@ def _measure(proposal: Proposal) -> str:
     """Name what is drawn, with how many readouts it is over."""
     if DISTANCE not in proposal.table or not isinstance(proposal.target, ProfileTarget):
         return "utility"
-    return f"distance over {amount(len(state_of(proposal, 'ranking').columns), 'readout')}"
+    return f"distance over {amount(len(wanted_state(proposal, 'ranking').columns), 'readout')}"
 
 
 def _references(axes: Axes, known: Baselines) -> None:
@@ -122,7 +122,7 @@ def pair_distances(proposal: Proposal, *, entries: int = 16, ax: Axes | None = N
     Raises:
         DataError: If the target is no state, or the proposal has no pairs.
     """
-    target = state_of(proposal, "pair_distances")
+    target = wanted_state(proposal, "pair_distances")
     found = [proposal.space.vocabulary.parse(str(each)) for each in proposal.table["perturbation"]]
     ids = list(dict.fromkeys(int(one) for each in found for one in _members(proposal, each.label)))[:entries]
     if 2 not in proposal.space.orders or len(ids) < 2:
@@ -205,7 +205,7 @@ def hover_titles(proposal: Proposal) -> Mapping[str, str]:
 
 
 def _members(proposal: Proposal, label: str) -> list[int]:
-    genes = batch_of(proposal, [label]).genes[0].tolist()
+    genes = labelled_batch(proposal, [label]).genes[0].tolist()
     return [one for one in genes if one >= 0]
 
 

@@ -42,11 +42,11 @@ def compared(proposal: Proposal, figure: str, *, rank: int, named: int, measured
     Raises:
         DataError: If the target is no state, or there is no such row.
     """
-    target = state_of(proposal, figure)
+    target = wanted_state(proposal, figure)
     if not 1 <= rank <= len(proposal.table):
         raise DataError(f"rank {rank} is not within the {len(proposal.table)} rows of the proposal")
     label = str(proposal.table["perturbation"].iloc[rank - 1])
-    posterior = proposal.fitted.predict(batch_of(proposal, [label]))
+    posterior = proposal.fitted.predict(labelled_batch(proposal, [label]))
     names = tuple(proposal.fitted.readouts[int(each)] for each in target.columns)
     place = {name: at for at, name in enumerate(names)}
 
@@ -84,12 +84,12 @@ def plane_of(proposal: Proposal) -> Plane:
     Raises:
         DataError: If the target is no state.
     """
-    target, space = state_of(proposal, "candidate_map"), proposal.space
+    target, space = wanted_state(proposal, "candidate_map"), proposal.space
     last = space.span(max(space.orders))[1]
     at = torch.linspace(0, min(last, 2**53) - 1, min(last, _CLOUD), dtype=torch.float64).round().long().unique()
     batch = space.take(at)
     labels = [str(each) for each in proposal.table["perturbation"]]
-    cloud, first = (effects_of(proposal, target, each) for each in (batch, batch_of(proposal, labels)))
+    cloud, first = (effects_of(proposal, target, each) for each in (batch, labelled_batch(proposal, labels)))
     centre, wanted = cloud.mean(0), target.values * target.weights.sqrt()
     axis, shares = _main_directions(cloud - centre)
 
@@ -117,7 +117,7 @@ def _main_directions(rows: Float64[Tensor, "n g"]) -> tuple[Float64[Tensor, "g 2
     return axis, tuple((sizes[:2] / sizes.sum().clamp(min=_TINY)).tolist())
 
 
-def state_of(proposal: Proposal, figure: str) -> AlignedProfile:
+def wanted_state(proposal: Proposal, figure: str) -> AlignedProfile:
     """Take the state that a figure compares with.
 
     Raises:
@@ -128,7 +128,7 @@ def state_of(proposal: Proposal, figure: str) -> AlignedProfile:
     return proposal.target.on(proposal.fitted.readouts)
 
 
-def batch_of(proposal: Proposal, labels: Sequence[str]) -> PerturbationBatch:
+def labelled_batch(proposal: Proposal, labels: Sequence[str]) -> PerturbationBatch:
     """Read labels as candidates."""
     vocabulary = proposal.space.vocabulary
     return vocabulary.batch([vocabulary.parse(each) for each in labels])
