@@ -19,12 +19,14 @@ from inverse_design.campaign.store.protocol import Log, Store, WritableLog, open
 from inverse_design.errors import StoreError
 from inverse_design.plot.campaigns import campaign_coverage, campaign_curve
 from inverse_design.plot.style import figure_of, svg_of
+from inverse_design.report.campaigns import campaign_page
 from inverse_design.validate.campaigns import coverage_of
 from surrogates.errors import UnknownNameError
 from surrogates.evaluation.intervals import Row
 
 _KEPT = 32  # views
 _DIGITS = 16  # of a hash, in a form
+_REPORT = "report"
 _DRAWING = threading.Lock()  # the style of a figure is one for all threads
 
 
@@ -129,6 +131,14 @@ class View:
                 draw = {"curve": campaign_curve, "coverage": campaign_coverage}[name]
                 self._drawings[name] = svg_of(figure_of(draw(self.campaign)), name=name)
             return self._drawings[name]
+
+    def report(self) -> str:
+        """Write the page to send, once."""
+        with _DRAWING:
+            if _REPORT not in self._drawings:
+                said = campaign_page(self.campaign, facts=self.facts, advice=self.advice)
+                self._drawings[_REPORT] = said.html()
+            return self._drawings[_REPORT]
 
 
 class Shelf:

@@ -203,8 +203,8 @@ def begin(hand: Hand, visit: Any, screen: Path, name: str) -> None:
     look(visit, name)
 
 
-def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> None:
-    """Create, ask, plate, results, status."""
+def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> Path:
+    """Create, ask, plate, results, status; give the report that was downloaded."""
     page = hand.page
     page.on("dialog", lambda dialog: pytest.fail(f"a script ran: {dialog.message}"))
     begin(hand, visit, screen, name)
@@ -240,6 +240,10 @@ def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> None:
     for figure in page.locator("figure img").all():
         figure.evaluate("each => each.decode()")  # fails if it is no picture
     look(visit, name)
+    with page.expect_download() as waiting:
+        hand.press("link", "Report to send (HTML)")
+    assert waiting.value.suggested_filename == f"{page.url.rpartition('/')[2]}.html"
+    waiting.value.save_as(folder / "report.html")
     hand.press("link", "Recorded wells")
     look(visit, "Recorded wells")
     hand.press("checkbox", page.get_by_role("checkbox").first.get_attribute("aria-label") or "")
@@ -252,6 +256,7 @@ def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> None:
     for kind in ("created", "asked", "ordered", "arranged", "told", "retracted"):
         expect(happened).to_contain_text(kind)
     expect(happened).to_contain_text(IMAGE)
+    return folder / "report.html"
 
 
 def test_the_whole_journey_by_mouse_on_sqlite(visits: Callable, sqlite: str, screen: Path, tmp_path: Path) -> None:
@@ -263,8 +268,14 @@ def test_the_whole_journey_by_mouse_on_sqlite(visits: Callable, sqlite: str, scr
     hand.press("button", "Enter")
     look(visit, "Campaigns")
     expect(visit.page.get_by_text(f"{ANN} (owner)")).to_be_visible()
-    walk(hand, visit, screen, f"{BOLD} by mouse", tmp_path)
+    sent = walk(hand, visit, screen, f"{BOLD} by mouse", tmp_path)
     assert visit.complaints == []
+    read = visits(offline=True)
+    read.page.goto(sent.as_uri())
+    read.page.wait_for_selector("html[data-figures=live]")
+    expect(read.page.get_by_role("heading", level=1)).to_contain_text(f"{BOLD} by mouse")
+    assert read.findings() == []
+    assert read.complaints == []
 
 
 def test_the_whole_journey_by_keyboard_on_postgresql(

@@ -125,6 +125,13 @@ def drawing(view: Shown, _visitor: Seen, name: Annotated[Literal["curve", "cover
     return Response(view.drawing(name), media_type="image/svg+xml", headers=_SVG)
 
 
+@router.get("/report", response_class=HTMLResponse)
+def report(view: Shown, _visitor: Seen) -> Response:
+    """Give the page about a campaign that can be sent: one file, with interactive figures."""
+    disposition = f'attachment; filename="{view.campaign.key}.html"'
+    return HTMLResponse(view.report(), headers={"content-disposition": disposition})
+
+
 @router.get("/history", response_class=HTMLResponse)
 def history(visitor: Seen, view: Shown) -> Response:
     """List everything that happened."""
