@@ -237,7 +237,10 @@ class ErrorAxes:
         """Take the weighted square of the gaps between some candidates and a profile."""
         gap, shared = gap * self.root, shared * self.root[:, None]
         if self.turn is not None:
-            gap, shared = gap @ self.turn, self.turn.T @ shared
+            gap, shared = (
+                gap @ self.turn,
+                (shared.mT @ self.turn).mT.contiguous(),
+            )  # one product for all candidates
         own = spread.sqrt()[:, None, None] * self.loadings
         return NormalSquare(gap, spread[:, None] * self.variance, torch.cat([shared, own], dim=2))
 

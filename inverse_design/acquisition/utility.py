@@ -5,6 +5,7 @@ best observed utility is corrected for measurement noise where its size is known
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -79,7 +80,7 @@ class Nearness:
         gap = self.target.values - law.mean
         found, order = [], []
         for number, covariance in enumerate(law.covariances):
-            axes = ErrorAxes.of(covariance, self.target.weights)
+            axes = self._axes_of(covariance)
             at_once = max(1, _NUMBERS_AT_ONCE // (m * (1 + j + axes.loadings.shape[1])))
             for rows in torch.nonzero(law.group == number).flatten().split(at_once):
                 if len(rows):
@@ -87,6 +88,19 @@ class Nearness:
                     order.append(rows)
         place = torch.cat([*order, torch.zeros(0, dtype=torch.int64)]).argsort()
         return NormalScores.joined(found).rows(place).in_units(unit)
+
+    def _axes_of(self, covariance: FactorCovariance) -> ErrorAxes:
+        """Turn a covariance once for all lists of candidates that have it: that takes the cube of the readouts."""
+        for known, axes in self._turned:
+            pairs = ((known.diagonal, covariance.diagonal), (known.loadings, covariance.loadings))
+            if all(torch.equal(*pair) for pair in pairs):
+                return axes
+        self._turned.append((covariance, ErrorAxes.of(covariance, self.target.weights)))
+        return self._turned[-1][1]
+
+    @cached_property
+    def _turned(self) -> list[tuple[FactorCovariance, ErrorAxes]]:
+        return []
 
     @property
     def _total(self) -> Float[Tensor, ""]:

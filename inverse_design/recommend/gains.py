@@ -2,6 +2,7 @@
 
 import tempfile
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,7 +14,8 @@ from torch import Tensor
 from inverse_design.acquisition.acquisition import ACQUISITIONS, Acquisition, Fallback, Fixed
 from inverse_design.acquisition.batch import ChosenBatch, choose_batch
 from inverse_design.acquisition.joint_gain import LIKELY, JointEffects, JointGain, joint_effects, joint_gain
-from inverse_design.acquisition.utility import true_utility
+from inverse_design.acquisition.quadratic import NormalScores
+from inverse_design.acquisition.utility import Utility, true_utility
 from inverse_design.candidates import PICKED_MAY_FAIL
 from inverse_design.problem.objective import Objective
 from inverse_design.problem.space import CombinationSpace
@@ -81,7 +83,6 @@ class Gains:
         ranker: Ranker = objective.searched
         outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, objective, screen)
         promising = int(outlook.promising.sum())
-        acquisition = self._acquisition(outlook, objective, screen, seed=seed)
         by_likelihood = objective.is_state and self.acquisition == JOINT_GAIN and promising < count
         if by_likelihood:
             likelihood = objective.likelihood(screen)
@@ -89,7 +90,9 @@ class Gains:
                 ranker = likelihood
                 outlook = _Outlook.of(lister.best(ranker, self.listed), fitted, objective, screen)
             likeliest = Fixed(likelihood.utility(fitted, outlook.short.batch).mean)
-            acquisition = Fallback(outlook.together.only(outlook.promising), likeliest)
+            acquisition: Acquisition = Fallback(outlook.together.only(outlook.promising), likeliest)
+        else:
+            acquisition = self._acquisition(outlook, objective, screen, seed=seed)
         generator = torch.Generator().manual_seed(seed)
         short = outlook.short
         chosen = choose_batch(
@@ -197,8 +200,8 @@ class _Outlook:
 
     short: _ShortList
     joint: JointEffects
-    together: JointGain
-    promising: Bool[Tensor, "b"]
+    alone: NormalScores
+    utility: Utility
 
     @classmethod
     def of(
@@ -206,8 +209,17 @@ class _Outlook:
     ) -> "_Outlook":
         joint = joint_effects(fitted, short.batch, objective.aligned.columns, screen)
         alone = objective.utility.improvement(joint.marginal(), objective.incumbent.utility)
-        promising = (alone.probability >= LIKELY) & ~short.pending
-        return cls(short, joint, joint_gain(joint, alone, objective.utility), promising)
+        return cls(short, joint, alone, objective.utility)
+
+    @cached_property
+    def promising(self) -> Bool[Tensor, "b"]:
+        """Which of them may improve on the best observed."""
+        return (self.alone.probability >= LIKELY) & ~self.short.pending
+
+    @cached_property
+    def together(self) -> JointGain:
+        """What they gain together, drawn where it is asked for."""
+        return joint_gain(self.joint, self.alone, self.utility)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 
 from inverse_design.acquisition.acquisition import member_improvement
 from inverse_design.acquisition.joint_gain import JointEffects, gene_correlation, joint_effects
+from inverse_design.acquisition.quadratic import ErrorAxes
 from inverse_design.acquisition.utility import (
     Advance,
     Nearness,
@@ -154,6 +155,20 @@ def test_improvement_in_closed_form_is_that_of_draws(worth: Utility) -> None:
     )
     torch.testing.assert_close(
         found.probability, (utilities.joint() > incumbent).double().mean(0), rtol=0.0, atol=0.04
+    )
+
+
+def test_lists_of_one_error_model_are_turned_once_and_valued_as_if_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, turned, worth = list[FactorCovariance](), ErrorAxes.of, Nearness(TARGET)
+    monkeypatch.setattr(ErrorAxes, "of", lambda *found: made.append(found[0]) or turned(*found))
+    law, other = effects().marginal(), replace(effects().marginal(), mean=effects().mean + 1)
+    worth.improvement(other, -1.0)
+    found = worth.improvement(law, -1.0)
+    assert len(made) == len(law.covariances)
+    torch.testing.assert_close(found.score, Nearness(TARGET).improvement(law, -1.0).score)
+    wider = replace(law, covariances=tuple(replace(one, diagonal=4 * one.diagonal) for one in law.covariances))
+    torch.testing.assert_close(
+        worth.improvement(wider, -1.0).score, Nearness(TARGET).improvement(wider, -1.0).score
     )
 
 
