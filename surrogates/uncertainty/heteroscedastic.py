@@ -25,7 +25,12 @@ from torch import Tensor
 
 from surrogates.summary import summary
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile
-from surrogates.uncertainty.marginal_likelihood import column_prior, maximise_evidence
+from surrogates.uncertainty.marginal_likelihood import (
+    evidence_of_products,
+    many_features,
+    maximise_evidence,
+    prior_of_squares,
+)
 from surrogates.uncertainty.posterior import Interval, Posterior
 from surrogates.uncertainty.readout_variance import Circumstances, ReadoutVariance, sums_over_others
 
@@ -174,15 +179,17 @@ def _regression(
     design: Float[Tensor, "n p"], sizes: tuple[int, int], values: Float[Tensor, "n"]
 ) -> tuple[Float[Tensor, "p"], Float[Tensor, "n"]]:
     """Posterior mean of the weights, and predictions of each row by all others."""
-    weights = maximise_evidence(design, sizes, values[:, None])
-    root = column_prior(design, sizes, weights).sqrt()
-    scaled = design * root
-    chol = torch.linalg.cholesky(torch.eye(len(root), dtype=root.dtype) + scaled.T @ scaled)
-    learnt = torch.cholesky_solve((scaled.T @ values)[:, None], chol)[:, 0]
-    onto = torch.linalg.solve_triangular(chol, scaled.T, upper=False)
-    leverage = onto.square().sum(0)
-    fitted = scaled @ learnt
-    return root * learnt, (fitted - leverage * values) / (1 - leverage).clamp(min=1e-6)
+    n, gram, onto = len(design), design.T @ design, design.T @ values
+    if many_features(*design.shape):
+        weights = maximise_evidence(design, sizes, values[:, None])
+    else:
+        weights = evidence_of_products(n, gram, onto[:, None], values.square().sum(), sizes)
+    root = prior_of_squares(gram.diagonal() / n, sizes, weights).sqrt()[:, None]
+    chol = torch.linalg.cholesky(torch.eye(len(root), dtype=root.dtype) + root * gram * root.T)
+    covariance = root * torch.cholesky_inverse(chol) * root.T
+    learnt = covariance @ onto
+    leverage = ((design @ covariance) * design).sum(1)
+    return learnt, (design @ learnt - leverage * values) / (1 - leverage).clamp(min=1e-6)
 
 
 @dataclass(frozen=True)
