@@ -31,6 +31,7 @@ from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row, median, target_nodes
 from surrogates.evaluation.workers import in_order
+from surrogates.models.base import Surrogate
 from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers.automatic import Automatic
@@ -216,8 +217,12 @@ class Variant:
         split = self.splits[fold]
         training = self.screen.rows(split.train)
         space = candidate_space(training, "2", Constraints(measured="keep"))
-        models = dict.fromkeys(method.model for method in self.methods.values())
-        fits = {model: model.fit(training, seed=seed) for model in models}
+        fits: dict[Surrogate, FittedCalibrated] = {}
+        for model in dict.fromkeys(method.model for method in self.methods.values()):
+            if isinstance(model, Automatic):
+                fits[model] = model.fit(training, seed=seed, known=fits)
+            else:
+                fits[model] = model.fit(training, seed=seed)
         # With every pair kept, only two doses of one target are none.
         valid = None if space.count_valid == space.size else space.valid(space.batch(0, space.size))
         truths = torch.searchsorted(space.entries, self.screen.batch.genes[split.test][:, :2].contiguous())

@@ -8,6 +8,7 @@ of each fold under weights that the other folds chose.
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -288,12 +289,30 @@ class Automatic:
     )
     unseen: tuple[Surrogate, ...] | None = (NoChange(), ScaledAdditive(), MatchingMean(), KernelRidge())
 
-    def fit(self, screen: Screen, *, seed: int) -> FittedCalibrated:
-        """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts."""
+    def fit(
+        self, screen: Screen, *, seed: int, known: Mapping[Surrogate, FittedCalibrated] = MappingProxyType({})
+    ) -> FittedCalibrated:
+        """Cross-fit every surrogate on the same folds, keep the best, and add what predicts unseen parts.
+
+        Args:
+            screen: Measured effects in one context.
+            seed: Fixes folds and fits.
+            known: Configurations that were fitted to the same screen and seed: they are not fitted again.
+
+        Returns:
+            The fitted surrogate with its error models.
+        """
         # No perturbation of a vocabulary that was all measured alone has an unseen part.
         unseen = None if bool((screen.single_rows >= 0).all()) else self.unseen
         borrowed = len(self.bases) > 1 and not Calibrated(self.bases[0]).holds_out(screen, seed=seed)
-        fits = [] if borrowed and unseen is None else list(calibrated(self.bases, screen, seed=seed))
+        fits: list[FittedCalibrated] = []
+        if not borrowed or unseen is not None:
+            found = [
+                next((fit for of, fit in known.items() if of == Calibrated(each)), None) for each in self.bases
+            ]
+            missing = [each for each, fit in zip(self.bases, found, strict=True) if fit is None]
+            made = calibrated(missing, screen, seed=seed)
+            fits = [next(made) if fit is None else fit for fit in found]
         # Where nothing is held out, nothing says which of them is best, nor how sums shrink.
         best = Calibrated(BorrowedSum()).fit(screen, seed=seed) if borrowed else best_with_experts(fits)
         if unseen is None:

@@ -3,6 +3,7 @@ from functools import cache
 
 import pytest
 import torch
+from strategies.artefacts import tensors_of
 from strategies.screens import gene, label, normal, pairs_of
 from torch import Tensor
 
@@ -55,6 +56,16 @@ def fit(name: str, number: int) -> FittedCalibrated:
     """One of the surrogates between which the default chooses."""
     screen = {"own": own_effects, "scaled": scaled}[name]()
     return Calibrated(BASES[number]).fit(screen, seed=0)
+
+
+def test_what_was_fitted_before_is_not_fitted_again() -> None:
+    known = {Calibrated(BASES[number]): fit("own", number) for number in (0, 2)}
+    default = Automatic(BASES, unseen=None)
+    anew, reused = (tensors_of(default.fit(own_effects(), seed=0, known=each)) for each in ({}, known))
+    assert len(anew) == len(reused) > 5
+    assert all(torch.equal(one, other) for one, other in zip(anew, reused, strict=True))
+    only = Automatic(BASES[:1], unseen=None).fit(own_effects(), seed=0, known=known)
+    assert only.base is fit("own", 0).base
 
 
 def log_score(fitted: FittedCalibrated) -> float:
