@@ -85,7 +85,8 @@ async def watch_fits(client: httpx.AsyncClient, until: float) -> tuple[int, int]
 async def measure(address: str, home: str, clients: int, seconds: float) -> tuple[list[float], tuple[int, int]]:
     """Let people read while a fit runs."""
     base, token = address.split("enter?token=")
-    browsers = [httpx.AsyncClient(base_url=base, timeout=60) for _ in range(clients + 1)]
+    kept = httpx.Limits(keepalive_expiry=3)  # less than the server's, which would close it under a request
+    browsers = [httpx.AsyncClient(base_url=base, timeout=60, limits=kept) for _ in range(clients + 1)]
     for each in browsers:
         await each.get("/enter", params={"token": token})
     until = time.monotonic() + seconds
@@ -116,10 +117,12 @@ def main() -> None:
             assert server.stdout is not None  # noqa: S101 - it is a pipe
             address = server.stdout.readline().strip()
             before = psutil.Process(server.pid).cpu_times()
-            reading = measure(address, f"/campaigns/{key}", asked.clients, asked.seconds)
-            times, (looks, running) = asyncio.run(reading)
-            after = psutil.Process(server.pid).cpu_times()
-            server.terminate()
+            try:
+                reading = measure(address, f"/campaigns/{key}", asked.clients, asked.seconds)
+                times, (looks, running) = asyncio.run(reading)
+                after = psutil.Process(server.pid).cpu_times()
+            finally:
+                server.terminate()
     spent = 1000 * (after.user + after.system - before.user - before.system) / len(times)
     quantiles = np.quantile(times, [0.5, 0.95, 0.99]) * 1000
     beside = f"{running / looks:.0%} beside a fit"

@@ -17,7 +17,7 @@ from inverse_design.errors import InverseDesignError
 from inverse_design.planning.course import Pace, about
 from surrogates.errors import DataError
 
-WORKER = (sys.executable, "-m", "inverse_design.app.worker")
+WORKER = (sys.executable, "-P", "-m", "inverse_design.app.worker")  # which imports from where this process does
 _AT_ONCE, _WAITING, _KEPT = 2, 20, 200
 Outcome = Literal["running", "done", "refused", "cancelled"]
 
@@ -124,18 +124,24 @@ class Jobs:
 
     def _run(self, job: Job, task: Mapping[str, object]) -> None:
         with self._turns:
-            with self._lock:
-                if job.outcome != "running":
-                    return
-                job.process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
-                    self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-                )
-            process = job.process
-            job.progress = Progress(Pace("starting", 0.0, 0.0), time.monotonic())
             try:
-                self._listen(job, process, json.dumps(task))
-            finally:
-                _kill(process)
+                self._work(job, json.dumps(task))
+            except (OSError, ValueError) as error:  # it cannot be started, or answers in no JSON
+                self._end(job, {"refused": f"the process that works on it cannot be used ({error!s:.80})"})
+
+    def _work(self, job: Job, task: str) -> None:
+        with self._lock:
+            if job.outcome != "running":
+                return
+            job.process = process = subprocess.Popen(  # noqa: S603 - this interpreter, and a module of ours
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            )  # fmt: skip
+        job.progress = Progress(Pace("starting", 0.0, 0.0), time.monotonic())
+        try:
+            self._listen(job, process, task)
+        finally:
+            _kill(process)
 
     def _listen(self, job: Job, process: subprocess.Popen[str], task: str) -> None:
         assert process.stdin is not None and process.stdout is not None  # noqa: S101, PT018 - both are pipes

@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from inverse_design.campaign.ask import require_settings
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.settings import settings_of
 from inverse_design.campaign.store.protocol import open_store
-from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
+from inverse_design.errors import CostError, InverseDesignError, NothingToProposeError, masked
 from inverse_design.planning.course import Pace, Watch
+from inverse_design.planning.plan import Plan
 from inverse_design.problem.problem import ask, range_remark, scale_remark
 from inverse_design.problem.target import ProfileTarget, Target
 from inverse_design.screens import concerns, contents, one_context
@@ -98,18 +99,23 @@ def ask_round(
 ) -> dict[str, object]:
     """Propose a round, or give the open one out again."""
     campaign = Campaign.open(open_store(place), name, actor=actor)
-    foreseen = campaign.plan(count, recommender, more=more)
-    with foreseen.begin(say).stage() if foreseen.stages else nullcontext():
+    with _begun(campaign.plan(count, recommender, more=more), say):
         batch = campaign.ask_more(count, recommender) if more else campaign.ask(count, recommender)
     return {"round": batch.round, "fresh": batch.fresh}
+
+
+def _begun(foreseen: Plan, say: Watch) -> AbstractContextManager[object]:
+    """Begin planned work; what may not fit the memory is refused, as nobody is asked."""
+    if not foreseen.fits:
+        raise CostError("; ".join((foreseen.line, *foreseen.remedies, "or ask on the command line with --yes")))
+    return foreseen.begin(say).stage() if foreseen.stages else nullcontext()
 
 
 def judge_round(say: Watch, *, place: str, name: str, actor: str, revision: str) -> dict[str, object]:
     """Say whether another round would be worth it."""
     campaign = Campaign.open(open_store(place), name, actor=actor)
-    foreseen = campaign.plan(more=True)
     try:
-        with foreseen.begin(say).stage() if foreseen.stages else nullcontext():
+        with _begun(campaign.plan(more=True), say):
             plan = campaign.preview()
     except NothingToProposeError as error:
         return {"stop": True, "reason": str(error), "revision": revision}

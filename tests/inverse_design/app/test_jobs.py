@@ -17,7 +17,8 @@ from inverse_design.app import worker
 from inverse_design.app.jobs import WORKER, BusyError, Job, Jobs, new_number
 from inverse_design.app.site import Site
 from inverse_design.campaign.campaign import Campaign
-from inverse_design.errors import TargetError
+from inverse_design.errors import CostError, TargetError
+from inverse_design.planning.plan import Plan
 from surrogates.errors import DataError
 
 from .conftest import SLOW, Browser
@@ -43,10 +44,12 @@ def test_what_came_of_it_is_kept() -> None:
     done = saying('{"done": {"round": 3}}').start(job(after=lambda found: f"/rounds/{found['round']}"), {})
     refused = saying('{"refused": "no gene"}').start(job(), {})
     silent = saying("").start(job(), {})
-    for each in (done, refused, silent):
+    strange = saying("Traceback").start(job(), {}), Jobs(("/nowhere/python",)).start(job(), {})
+    for each in (done, refused, silent, *strange):
         until(lambda each=each: each.outcome != "running")
     assert (done.outcome, done.target) == ("done", "/rounds/3")
     assert (refused.outcome, refused.said) == ("refused", "no gene")
+    assert {each.said.partition(" (")[0] for each in strange} == {"the process that works on it cannot be used"}
     assert (silent.outcome, silent.said.partition(";")[0]) == (
         "refused",
         "the process that worked on it ended without an answer",
@@ -130,6 +133,11 @@ def test_a_campaign_is_begun_asked_and_judged_by_the_worker(screen: Path, place:
     assert len(campaign.batch().labels) == 2
     assert worker.judge_round(paces.append, **asked, revision="7-0")["revision"] == "7-0"
     assert paces
+
+
+def test_what_may_not_fit_the_memory_is_refused() -> None:
+    with pytest.raises(CostError, match="--yes"):
+        worker._begun(Plan("a fit", (), bytes=2, available=1), lambda _: None)
 
 
 def test_a_target_is_never_a_path_of_the_server(screen: Path, place: Path, tmp_path: Path) -> None:
