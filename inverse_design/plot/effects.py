@@ -11,7 +11,7 @@ from inverse_design.plot.style import BLUE, GREY, INK, ORANGE, PALE, figure_of, 
 from inverse_design.proposal import Proposal
 from surrogates.errors import amount, printable
 
-_MANY = 1000  # marks that are drawn as an image
+_MANY = 500  # marks that are drawn as an image
 _LINE, _LETTER, _BESIDE = 8.0, 5.0, 6.0  # points: height of a name, width of a letter, and how far off it begins
 
 
