@@ -281,7 +281,7 @@ def hold_out(
     count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
     pairs, truth = candidate_pairs(screen, rows, count, seed)
     atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
-    own = single_effects(screen.rows(split.train))[0]
+    own = single_effects(screen)[0]  # those of the training data: no single is held out
     made = atoms()
 
     def singles() -> Float[Tensor, "v g"]:
