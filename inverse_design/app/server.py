@@ -17,6 +17,7 @@ from inverse_design.app.security import HEADERS, Gate
 from inverse_design.app.sessions import Visitor
 from inverse_design.app.shelf import StaleError
 from inverse_design.app.site import Site
+from inverse_design.app.uploads import TooLargeError
 from inverse_design.errors import InverseDesignError, StoreError, masked
 from surrogates.errors import SurrogatesError, shown
 from surrogates.registry import installed_version
@@ -112,7 +113,8 @@ async def _misfit(request: Request, error: Exception) -> Response:
 
 
 async def _refused(request: Request, error: Exception) -> Response:
-    return await _again(request, 422, "That was not taken", masked(str(error)))
+    status = 413 if isinstance(error, TooLargeError) else 422
+    return await _again(request, status, "That was not taken", masked(str(error)))
 
 
 async def _stale(request: Request, _error: Exception) -> Response:

@@ -14,8 +14,13 @@ from surrogates.errors import DataError, printable, shown
 
 SCREENS = tuple(each for each in endings() if each != ".zarr")  # which is a folder
 TARGETS = (*TABLE_ENDINGS, ".toml")
+MOST_RESULTS = 16_000_000  # bytes, 384 wells of 5,000 readouts: tables are read beside the pages, in three seconds
 _MOST = 40  # files that are kept; the oldest give way
 _SHOWN = 80
+
+
+class TooLargeError(DataError):
+    """A file has more bytes than are read here."""
 
 
 @dataclass
@@ -57,7 +62,7 @@ class Uploads:
             shutil.copyfileobj(stream, file)
         if most is not None and path.stat().st_size > most:
             path.unlink()
-            raise DataError(
+            raise TooLargeError(
                 f"{shown(name)} is larger than {most / 1e6:,.0f} MB; give it to the command line instead"
             )
         upload = Upload(number, path, printable(name)[:_SHOWN], owner)

@@ -12,6 +12,7 @@ from inverse_design.app.rendering import page
 from inverse_design.app.security import Changing, Seen
 from inverse_design.app.shelf import StaleError, View
 from inverse_design.app.site import Here, Key, Label, Reason, Revision, Shown, Ticked, elsewhere
+from inverse_design.app.uploads import MOST_RESULTS
 from surrogates.errors import some_of
 
 router = APIRouter(prefix="/campaigns/{key}")
@@ -35,6 +36,7 @@ def campaign(site: Here, visitor: Seen, view: Shown) -> Response:
     facts: dict[str, Any] = {
         "batch": batch,
         "columns": list(table),
+        "most": MOST_RESULTS,
         "experiments": experiments,
         "warnings": [*missed, *view.status.oddities],
         "coverage": rows,

@@ -10,6 +10,7 @@ from fastapi.responses import HTMLResponse, Response
 from inverse_design.app.rendering import page
 from inverse_design.app.security import Changing, Seen
 from inverse_design.app.site import Here, Key, Number, Reason, Revision, Sent, Shown, Ticked, elsewhere
+from inverse_design.app.uploads import MOST_RESULTS
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.retract import Correction
@@ -19,7 +20,6 @@ from surrogates.data.io.formats.registry import TABLE_ENDINGS
 from surrogates.errors import DataError
 
 router = APIRouter(prefix="/campaigns/{key}")
-MOST_RESULTS = 32_000_000  # bytes; larger tables are for the command line
 _MOST_WELLS = 500  # that are listed
 
 

@@ -118,6 +118,14 @@ def test_a_wrong_file_is_refused_and_nothing_is_recorded(
     assert ann.post(f"{home}/results", files={"results": ("../../etc/passwd", content)}).status_code == 422
 
 
+def test_results_that_are_too_large_are_for_the_command_line(
+    home: str, ann: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inverse_design.app.pages.results.MOST_RESULTS", 10)
+    page = ann.post(f"{home}/results", files={"results": ("a.csv", b"perturbation,r0\n")})
+    assert (page.status_code, "give it to the command line" in page.text) == (413, True)
+
+
 def test_results_are_taken_back(campaign: Campaign, labels: list[str], home: str, ann: Browser) -> None:
     sequence = campaign.tell(measured(labels, campaign.readouts)).sequence
     page = ann.get(f"{home}/wells").text
