@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from inverse_design.acquisition.acquisition import ACQUISITIONS
 from inverse_design.acquisition.batch import BatchRules
@@ -40,6 +41,7 @@ from inverse_design.recommend.protocol import (
     Recommendation,
     Recommender,
 )
+from surrogates.data.descriptors import gene_descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError, some_of
@@ -195,14 +197,12 @@ def state_of(
     cache: FitCache | None = None,
 ) -> DecisionState:
     """Make the state that a round is decided on."""
-    from surrogates.data.descriptors import gene_descriptors  # noqa: PLC0415 - reads tables, which few verbs need
-
     return DecisionState(
         measured=basis.screen,
         target=target,
         candidates=space_of(settings, basis.screen),
         started=started,
-        descriptors=gene_descriptors(basis.screen.vocabulary.targets),
+        describe=partial(gene_descriptors, basis.screen.vocabulary.targets),
         rules=BatchRules(settings.max_per_gene, settings.random_share),
         surrogate=settings.surrogate,
         level=settings.level,

@@ -52,7 +52,7 @@ class DecisionState:
         candidates: What may be recommended: a list of perturbations, or a space. What was measured is never
             recommended again, whether it is listed or not.
         started: How many rows of ``measured`` were known before the first round.
-        descriptors: What is known of the genes beside the screen.
+        describe: Says what is known of the genes beside the screen, which takes seconds to read.
         rules: What a batch may be.
         surrogate: Name of the forward model, for recommenders that fit one.
         level: Nominal probability of the bounds that are stated.
@@ -64,12 +64,17 @@ class DecisionState:
     target: Target
     candidates: PerturbationBatch | CombinationSpace
     started: int = 0
-    descriptors: tuple[Descriptors, ...] = ()
+    describe: Callable[[], tuple[Descriptors, ...]] = tuple
     rules: BatchRules = ANYTHING
     surrogate: str = "interaction"
     level: float = 0.9
     missed: tuple[float, ...] = ()
     cache: FitCache | None = None
+
+    @cached_property
+    def descriptors(self) -> tuple[Descriptors, ...]:
+        """What is known of the genes beside the screen."""
+        return self.describe()
 
     @cached_property
     def utility(self) -> Float[Tensor, "n"]:

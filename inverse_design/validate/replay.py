@@ -80,7 +80,7 @@ class Environment:
             target=self.target,
             candidates=self.screen.batch.rows(self.candidates),
             started=len(self.before),
-            descriptors=self.descriptors,
+            describe=partial(tuple, self.descriptors),
         )
 
     def numbers(self, answer: Recommendation) -> Int[Tensor, "q"]:
