@@ -21,8 +21,8 @@ _HIDDEN = ["campaign", "round", "log_probability", "gain_lower", "gain_upper"]  
 
 
 @router.get("", response_class=HTMLResponse)
-def campaign(site: Here, visitor: Seen, view: Shown) -> Response:
-    """Show where a campaign stands."""
+def campaign(site: Here, visitor: Seen, view: Shown, sort: Annotated[str, Query(max_length=200)] = "") -> Response:
+    """Show where a campaign stands; the round may be sorted by a column, downwards with a minus before it."""
     rows, missed = view.coverage
     judged = site.jobs.newest("advice", view.campaign.key)
     fresh = judged is not None and judged.found.get("revision") == view.revision
@@ -30,13 +30,17 @@ def campaign(site: Here, visitor: Seen, view: Shown) -> Response:
     table, experiments = pd.DataFrame(), list[tuple[Any, str]]()
     if batch is not None:
         table = batch.table.drop(columns=_HIDDEN, errors="ignore")
-        listed = zip(table.to_dict("records"), batch.states, strict=True)
+        listed = list(zip(table.to_dict("records"), batch.states, strict=True))
+        if (by := sort.removeprefix("-")) in table:
+            rows_by = table.reset_index(drop=True).sort_values(by, ascending=by == sort, kind="stable").index
+            listed = [listed[row] for row in rows_by]
         place = {label: number for number, label in enumerate(batch.pinned)}
         experiments = sorted(listed, key=lambda each: place.get(each[0]["perturbation"], len(place)))
     facts: dict[str, Any] = {
         "batch": batch,
         "columns": list(table),
         "most": MOST_RESULTS,
+        "sort": sort,
         "experiments": experiments,
         "warnings": [*missed, *view.status.oddities],
         "coverage": rows,

@@ -61,6 +61,20 @@ def test_a_round_is_pinned_marked_and_dropped(
     assert campaign.batch().states == ("ordered", "withdrawn", "ordered", "ordered")
 
 
+def test_a_round_is_sorted_by_a_column(campaign: Campaign, labels: list[str], home: str, ann: Browser) -> None:
+    ann.post(f"{home}/rounds/1/pin", label=labels[1], first="true")
+    others = [each for each in labels if each != labels[1]]
+    predicted = campaign.batch().table.set_index("perturbation")["predicted"]
+    for sort, wanted in {
+        "perturbation": sorted(others),
+        "-predicted": sorted(others, key=lambda each: -predicted[each]),
+        HOSTILE: others,
+    }.items():
+        page = ann.get(home, params={"sort": sort}).text
+        assert re.findall(r'aria-label="(?:Unpin|Pin) (G\S+?)[ "]', page) == [labels[1], *wanted]
+        assert ("aria-sort" in page) == (sort != HOSTILE)
+
+
 def test_results_are_shown_before_they_are_recorded(
     campaign: Campaign, labels: list[str], home: str, ann: Browser
 ) -> None:
