@@ -9,9 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-import scipy.linalg  # noqa: F401 - loads the threads of scipy, so that they can be limited
 import torch
-from threadpoolctl import threadpool_limits
 
 from surrogates.data.screen import Screen
 
@@ -32,6 +30,9 @@ def threads_for(screen: Screen) -> int:
 @contextmanager
 def limited_threads(count: int = 1) -> Iterator[None]:
     """Give torch so many threads, numpy and scipy one: their matrices are small."""
+    import scipy.linalg  # noqa: F401, PLC0415 - loads the threads of scipy, so that they can be limited
+    from threadpoolctl import threadpool_limits  # noqa: PLC0415 - where something is worked out
+
     before, token = torch.get_num_threads(), _GIVEN.set(given_threads())
     torch.set_num_threads(count)
     try:
