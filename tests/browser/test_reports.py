@@ -55,9 +55,18 @@ def test_hostile_names_are_texts_in_every_figure(opened: Any) -> None:
     assert any(HOSTILE in each for each in page.locator("figure.hero .ytick").all_text_contents())
     assert page.locator("section").nth(1).locator(".annotation-text", has_text=READOUT).count() == 1
     assert QUOTED in page.locator("body").inner_text()
-    mark = page.locator("figure.hero .points path.point").first.bounding_box()
-    page.mouse.move(mark["x"] + mark["width"] / 2, mark["y"] + mark["height"] / 2)
-    label = page.locator("figure.hero .hovertext").first
+    mark, label = (
+        page.locator("figure.hero .points path.point").first,
+        page.locator("figure.hero .hovertext").first,
+    )
+    for _ in range(20):  # a figure that was resized is drawn anew
+        mark.scroll_into_view_if_needed()
+        place = mark.bounding_box()
+        page.mouse.move(0, 0)
+        page.mouse.move(place["x"] + place["width"] / 2, place["y"] + place["height"] / 2)
+        page.wait_for_timeout(150)
+        if label.is_visible():
+            break
     expect(label).to_contain_text(f"1. {first}: distance ")
     expect(label).to_contain_text("made this state with")
 
