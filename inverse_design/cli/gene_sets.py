@@ -79,10 +79,11 @@ def sets_named(
     folded = {each.casefold(): each for each in known}
     every = dict.fromkeys(gene for genes in chosen.values() for gene in genes)
     spelt = {gene: gene if gene in known else folded.get(gene.casefold()) for gene in every}
-    lacking, where = [gene for gene, found in spelt.items() if found is None], shown(text, bare=True)
+    lacking = [gene for gene, found in spelt.items() if found is None]
+    where = shown(Path(file).name + (f":{stated}" if stated else ""), bare=True)
     if len(lacking) == len(spelt) and not may_be_empty:
         raise DataError(
-            f"none of the {len(spelt)} genes of {where} is in the data, such as {shown(lacking[0])}; do both name"
+            f"none of the genes of {where} ({len(spelt)}) is in the data, such as {shown(lacking[0])}; do both name"
             " genes in the same way?"
         )
     missing = f"; not there: {some_of(lacking)}" if lacking else ""

@@ -59,8 +59,8 @@ def by_hand(law: RowLaw, probability: float, expected: float) -> tuple[float, fl
 def test_bounds_are_quantiles_of_the_mixture(
     probability: float, expected: float, ratio: list[float], tail: float
 ) -> None:
-    law = RowLaw(torch.tensor(ratio).double(), NOISE, tail, 1 - 2 * tail)
-    found = law.state(torch.tensor([probability]).double(), torch.tensor([expected]).double())
+    law = RowLaw(torch.tensor(ratio, dtype=torch.float64), NOISE, tail, 1 - 2 * tail)
+    found = law.state(*torch.tensor([[probability], [expected]], dtype=torch.float64))
     assert (float(found.lower), float(found.upper)) == pytest.approx(by_hand(law, probability, expected))
     mean = probability * 0.25 + (1 - probability) * expected * float(law.ratio.mean())
     assert float(found.expected) == pytest.approx(mean)
