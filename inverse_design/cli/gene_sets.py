@@ -83,8 +83,8 @@ def sets_named(
     where = shown(Path(file).name + (f":{stated}" if stated else ""), bare=True)
     if len(lacking) == len(spelt) and not may_be_empty:
         raise DataError(
-            f"none of the genes of {where} ({len(spelt)}) is in the data, such as {shown(lacking[0])}; do both name"
-            " genes in the same way?"
+            f"none of the genes of {where} ({len(spelt)}) is in the data, such as {shown(lacking[0])}; do both"
+            " name genes in the same way?"
         )
     missing = f"; not there: {some_of(lacking)}" if lacking else ""
     say(

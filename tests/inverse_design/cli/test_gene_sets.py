@@ -96,7 +96,9 @@ def test_sets_are_named_behind_a_colon(tmp_path: Path, capsys: pytest.CaptureFix
         DataError, match=r"there is no file 'absent.gmt'; give gene sets as sets.gmt or sets.gmt:NAME"
     ):
         sets_named("absent.gmt:A", KNOWN)
-    with pytest.raises(DataError, match=r"none of the genes of sets.gmt:GONE \(1\) is in the data, such as 'RPL3'"):
+    with pytest.raises(
+        DataError, match=r"none of the genes of sets.gmt:GONE \(1\) is in the data, such as 'RPL3'"
+    ):
         sets_named(f"{path}:GONE", KNOWN)
 
 
