@@ -59,7 +59,8 @@ class Gate:
         if refused is not None:
             await error_page(*refused)(scope, receive, answer)
             return
-        most = self._most if headers.get("content-type", "").startswith("multipart/") else _SMALL
+        sends_file = headers.get("content-type", "").startswith("multipart/")
+        most = self._most if sends_file and scope["state"]["visitor"] is not None else _SMALL
         if _declared(headers) > most:
             await _drain(receive)
             await error_page(413, _too_large(most))(scope, receive, answer)
@@ -70,8 +71,8 @@ class Gate:
         host = headers.get("host", "").casefold()
         if _PORT.sub("", host) not in self._hosts:
             return 400, "this server is not known by that name; open the address that it printed"
-        origin = headers.get("origin")
-        if scope["method"] not in {"GET", "HEAD"} and origin not in {None, f"{scope['scheme']}://{host}"}:
+        ours = {None, f"http://{host}", f"https://{host}"}  # the latter by a proxy, which speaks HTTP with us
+        if scope["method"] not in {"GET", "HEAD"} and headers.get("origin") not in ours:
             return 403, "another site sent this; open the page itself, and repeat"
         visitor = self._sessions.visitor(headers.get("cookie", ""))
         if visitor is None and not scope["path"].startswith(_OPEN):

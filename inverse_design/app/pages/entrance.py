@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Form, HTTPException, Query
+from fastapi import APIRouter, Depends, Form, HTTPException, Query, Request
 from fastapi.responses import Response
 
 from inverse_design.app.rendering import error_page, page, static_file
@@ -14,23 +14,24 @@ router = APIRouter()
 
 
 @router.get("/enter", status_code=303, response_class=Response, responses={200: {"description": "A form."}})
-def enter_by_address(site: Here, token: Annotated[str, Query(max_length=200)] = "") -> Response:
+def enter_by_address(request: Request, site: Here, token: Annotated[str, Query(max_length=200)] = "") -> Response:
     """Exchange the token of an address for a cookie."""
-    return _entered(site, token) if token else page("enter.html", None)
+    return _entered(request, site, token) if token else page("enter.html", None)
 
 
 @router.post("/enter", status_code=303, response_class=Response)
-def enter(site: Here, token: Annotated[str, Form(max_length=200)]) -> Response:
+def enter(request: Request, site: Here, token: Annotated[str, Form(max_length=200)]) -> Response:
     """Exchange a typed token for a cookie."""
-    return _entered(site, token)
+    return _entered(request, site, token)
 
 
-def _entered(site: Site, token: str) -> Response:
+def _entered(request: Request, site: Site, token: str) -> Response:
     session = site.sessions.enter(token.strip())
     if session is None:
         return error_page(401, "that is not a token of this server; it was printed when the server began")
     answer = elsewhere()
-    answer.set_cookie(site.sessions.cookie, session, httponly=True, samesite="strict")
+    https = request.headers.get("x-forwarded-proto") == "https"  # a proxy says so
+    answer.set_cookie(site.sessions.cookie, session, httponly=True, samesite="strict", secure=https)
     return answer
 
 

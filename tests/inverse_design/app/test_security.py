@@ -86,6 +86,18 @@ def test_forms_of_other_sites_are_refused(ann: Browser) -> None:
     assert ann.get("/").headers["referrer-policy"] == "same-origin"  # else browsers hide the origin of our own
 
 
+def test_forms_pass_a_proxy_that_speaks_https(enter: Callable[..., Browser]) -> None:
+    browser = enter()
+    proxied = {"origin": "https://127.0.0.1", "x-forwarded-proto": "https"}
+    answer = browser.send("POST", "/enter", data={"token": "token of ann"}, headers=proxied)
+    assert (answer.status_code, "Secure" in answer.headers["set-cookie"]) == (303, True)
+
+
+def test_nobody_sends_a_large_form_before_entering(enter: Callable[..., Browser]) -> None:
+    large = {"screen": ("screen.csv", b"x" * 1_500_000)}
+    assert enter().send("POST", "/enter", data={"token": "guessed"}, files=large).status_code == 413
+
+
 def test_every_answer_forbids_scripts_that_are_not_ours(home: str, ann: Browser, place: Path) -> None:
     for path in ("/", home, f"{home}/history", "/none", "/static/page.js", "/static/none", "/openapi.json"):
         answer = ann.get(path)
