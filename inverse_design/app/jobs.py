@@ -19,6 +19,7 @@ from surrogates.errors import DataError
 
 WORKER = (sys.executable, "-P", "-m", "inverse_design.app.worker")  # which imports from where this process does
 _AT_ONCE, _WAITING, _KEPT = 2, 20, 200
+UNRECORDED = "nothing was recorded, unless it was done by then"  # its answer may not have come any longer
 Outcome = Literal["running", "done", "refused", "cancelled"]
 
 
@@ -107,15 +108,16 @@ class Jobs:
         found = [one for one in tuple(self._jobs.values()) if (one.kind, one.about) == (kind, subject)]
         return found[-1] if found else None
 
-    def cancel(self, job: Job) -> None:
-        """End a task where it is; what it has not recorded is not there."""
+    def cancel(self, job: Job) -> bool:
+        """End a task where it is; say whether it had not ended before."""
         with self._lock:
             if job.outcome != "running":
-                return
+                return False
             job.outcome = "cancelled"
             process = job.process
         if process is not None:
             _kill(process)
+        return True
 
     def close(self) -> None:
         """Cancel everything."""
@@ -126,7 +128,12 @@ class Jobs:
         with self._turns:
             try:
                 self._work(job, json.dumps(task))
-            except (OSError, ValueError) as error:  # it cannot be started, or answers in no JSON
+            except (
+                OSError,
+                ValueError,
+                TypeError,
+                LookupError,
+            ) as error:  # cannot be started, or answers nonsense
                 self._end(job, {"refused": f"the process that works on it cannot be used ({error!s:.80})"})
 
     def _work(self, job: Job, task: str) -> None:
@@ -154,7 +161,7 @@ class Jobs:
                 job.progress = Progress(Pace(**said["pace"]), time.monotonic())
                 continue
             self._end(job, said)
-        self._end(job, {"refused": "the process that worked on it ended without an answer; nothing was recorded"})
+        self._end(job, {"refused": f"the process that worked on it ended without an answer; {UNRECORDED}"})
 
     def _end(self, job: Job, said: Mapping[str, Any]) -> None:
         with self._lock:

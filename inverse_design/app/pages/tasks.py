@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from fastapi import APIRouter, HTTPException
 from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
 
-from inverse_design.app.jobs import Job
+from inverse_design.app.jobs import UNRECORDED, Job
 from inverse_design.app.rendering import page
 from inverse_design.app.security import Changing, Seen
 from inverse_design.app.site import Here, Number, Site, elsewhere
@@ -29,7 +29,7 @@ def progress(site: Here, visitor: Seen, number: Number) -> Response:
     job = _job(site, number)
     if job.outcome == "done":
         return RedirectResponse(job.target, status_code=303)
-    return page("job.html", visitor, job=job)
+    return page("job.html", visitor, job=job, unrecorded=UNRECORDED)
 
 
 @router.get("/jobs/{number}/events", response_class=StreamingResponse)
@@ -48,8 +48,9 @@ async def _told(job: Job) -> AsyncIterator[str]:
 
 @router.post("/jobs/{number}/cancel", status_code=303, response_class=Response)
 def cancel(site: Here, visitor: Changing, number: Number) -> Response:
-    """End a task; whatever it would have recorded is not there."""
+    """End a task, unless it has ended meanwhile."""
     job = _job(site, number)
-    site.jobs.cancel(job)
-    visitor.notes.append(f"Cancelled: {job.what}. Nothing was recorded.")
+    if not site.jobs.cancel(job):
+        return elsewhere("jobs", number)
+    visitor.notes.append(f"Cancelled: {job.what}; {UNRECORDED}.")
     return elsewhere(job.back)

@@ -44,7 +44,10 @@ def test_what_came_of_it_is_kept() -> None:
     done = saying('{"done": {"round": 3}}').start(job(after=lambda found: f"/rounds/{found['round']}"), {})
     refused = saying('{"refused": "no gene"}').start(job(), {})
     silent = saying("").start(job(), {})
-    strange = saying("Traceback").start(job(), {}), Jobs(("/nowhere/python",)).start(job(), {})
+    answers = [
+        saying(each).start(job(), {}) for each in ("Traceback", "3", '{"neither": 1}', '{"pace": {"a": 1}}')
+    ]
+    strange = *answers, Jobs(("/nowhere/python",)).start(job(), {})
     for each in (done, refused, silent, *strange):
         until(lambda each=each: each.outcome != "running")
     assert (done.outcome, done.target) == ("done", "/rounds/3")
@@ -83,6 +86,10 @@ def test_a_task_is_watched_and_cancelled(site: Site, home: str, ann: Browser) ->
     assert events.headers["content-type"].startswith("text/event-stream")
     assert '"outcome": "cancelled"' in events.text
     assert "nothing was recorded" in ann.get(address).text
+    running = site.jobs.get(address.rpartition("/")[2])
+    running.outcome, running.target = "done", f"{home}/history"  # between the page and the click
+    assert ann.post(f"{address}/cancel", made=home).headers["location"] == address
+    assert "Cancelled" not in ann.get(running.target).text
     assert site.shelf.listed()[0].head == before
 
 
