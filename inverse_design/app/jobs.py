@@ -133,7 +133,7 @@ class Jobs:
                 ValueError,
                 TypeError,
                 LookupError,
-            ) as error:  # cannot be started, or answers nonsense
+            ) as error:  # it does not start, or talks nonsense
                 self._end(job, {"refused": f"the process that works on it cannot be used ({error!s:.80})"})
 
     def _work(self, job: Job, task: str) -> None:

@@ -2,7 +2,7 @@
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -167,8 +167,7 @@ class Shelf:
 
     def listed(self) -> list[View]:
         """Look at all campaigns, by name."""
-        self._open(self.store().names())
-        return [self.view(key) for key, _ in sorted(self._campaigns.items(), key=lambda each: each[1].name)]
+        return [self.view(key) for key in self._keys()]
 
     def view(self, key: str) -> View:
         """Look at a campaign as it stands now."""
@@ -180,27 +179,29 @@ class Shelf:
             found = self._views.get(place)
             if found is None:
                 found = self._views[place] = View(campaign, head)
-                while len(self._views) > _KEPT:
+                while len(self._views) > _KEPT + len(self._campaigns):
                     self._views.popitem(last=False)
             self._views.move_to_end(place)
             return found
 
     def campaign(self, key: str) -> Campaign:
         """Find a campaign by its key."""
-        if key not in self._campaigns:
-            self._open(self.store().names())
-        if key not in self._campaigns:
+        found = self._campaigns.get(key)
+        if found is None:
+            self._keys()
+            found = self._campaigns.get(key)
+        if found is None:
             raise UnknownNameError(f"there is no campaign {key!r} in this store")
-        return self._campaigns[key]
+        return found
 
     def checked(self, key: str, revision: str, *, actor: str, rehearsal: bool = False) -> Campaign:
         """Take a campaign to change it, if it is as it was when the form was made."""
         store = CheckedStore(self.store(), revision, rehearsal)
         return replace(self.campaign(key), store=store, actor=actor)
 
-    def _open(self, names: Iterable[str]) -> None:
-        known = {one.name for one in self._campaigns.values()}
-        for name in names:
-            if name not in known:
-                campaign = Campaign.open(self.store(), name)
-                self._campaigns[campaign.key] = campaign
+    def _keys(self) -> list[str]:
+        """List the keys of all campaigns, by name; those that were not known are opened."""
+        store, known = self.store(), {one.name: one for one in tuple(self._campaigns.values())}
+        found = [known.get(name) or Campaign.open(store, name) for name in store.names()]
+        self._campaigns.update((each.key, each) for each in found)
+        return [each.key for each in found]

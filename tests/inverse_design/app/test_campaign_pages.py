@@ -207,6 +207,18 @@ def test_a_store_that_goes_away_and_comes_back(home: str, place: Path, ann: Brow
     assert ann.get(home).status_code == 200
 
 
+def test_a_campaign_that_a_restored_backup_does_not_have_is_gone(home: str, place: Path, ann: Browser) -> None:
+    backup = place.read_bytes()
+    settings = replace(SETTINGS, name="young")
+    made = Campaign.create(starting_screen(), target=TARGET, settings=settings, store=open_store(place))
+    assert made.key in ann.get("/").text
+    place.write_bytes(backup)
+    page = ann.get("/")
+    assert page.status_code == 200
+    assert home in page.text
+    assert made.key not in page.text
+
+
 def test_hostile_names_are_shown_literally(place: Path, ann: Browser) -> None:
     settings = replace(SETTINGS, name=HOSTILE, target=HOSTILE)
     store = open_store(place)
