@@ -49,19 +49,17 @@ def read_target(text: str, screen: Screen) -> str | Target:
     if names_a_file(text):
         known = ", ".join((*TABLE_ENDINGS, ".toml"))
         raise TargetError(f"target {text!r} is a file with none of the known endings {known}")
-    return condition_of(text, screen)
+    return condition_of(text, screen, what="neither a file nor a condition of the data")
 
 
-def condition_of(text: str, screen: Screen) -> str:
-    """Take the label of a condition of the data, however its parts are ordered."""
+def condition_of(text: str, screen: Screen, *, what: str = "not a condition of the data") -> str:
+    """Take the label of a condition of the data, however its parts are ordered; else say what it is."""
     if not text.strip():
         raise TargetError("the target is empty; name a condition of the data, a table or a .toml file")
     try:
         return screen.labels[screen.row_of(screen.vocabulary.parse(text))]
     except UnknownNameError as error:
-        raise UnknownNameError(
-            f"target {shown(text)} is neither a file nor a condition of the data: {error}"
-        ) from error
+        raise UnknownNameError(f"target {shown(text)} is {what}: {error}") from error
 
 
 def _profile(wanted: "pd.Series | Mapping[str, Any]") -> ProfileTarget:

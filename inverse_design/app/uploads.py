@@ -33,6 +33,7 @@ class Upload:
     owner: str
     stated: Mapping[str, str] = field(default_factory=dict)  # beside it in the form
     report: Mapping[str, Any] = field(default_factory=dict)
+    typed: Mapping[str, object] = field(default_factory=dict)  # last in the form for its campaign
 
     def named(self, message: str) -> str:
         """Call the file in a message as its owner did."""

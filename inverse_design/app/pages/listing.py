@@ -19,6 +19,11 @@ from surrogates.models.registry import SURROGATES
 router = APIRouter()
 _Column = Annotated[str, Form(max_length=200)]
 _Count = Annotated[int, Form(ge=1, le=10_000)]
+_USUAL: Mapping[str, object] = {  # what the form for a campaign states at first
+    "name": "", "target": "", "target_file": "", "context": "", "order": "2", "batch_size": 24, "replicates": 2,
+    "controls": 8, "plate_size": "96", "budget": "", "surrogate": AUTOMATIC, "recommender": AUTOMATIC, "seed": 0,
+    "exclude": "",
+}  # fmt: skip
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -64,7 +69,7 @@ def checked_screen(site: Here, visitor: Seen, number: Number) -> Response:
         "models": (AUTOMATIC, *SURROGATES.names()),
         "recommenders": (AUTOMATIC, *RECOMMENDERS.names()),
     }
-    return page("screen.html", visitor, upload=upload, targets=TARGETS, **names)
+    return page("screen.html", visitor, upload=upload, targets=TARGETS, typed={**_USUAL, **upload.typed}, **names)
 
 
 @router.post("/screens/{number}/campaign", status_code=303, response_class=Response)
@@ -88,24 +93,34 @@ def begin_campaign(
     exclude: Annotated[str, Form(max_length=100_000)] = "",
 ) -> Response:
     """Begin a campaign."""
-    upload = site.upload(number, visitor)
-    sent = None
+    upload, sent = site.upload(number, visitor), None
     if target_file is not None and target_file.filename:
         sent = site.uploads.keep(target_file.file, target_file.filename, known=TARGETS, owner=visitor.name)
-    settings = {
+    chosen = {
         "name": name,
         "order": order,
         "batch_size": batch_size,
         "replicates": replicates,
         "controls": controls,
         "plate_size": int(plate_size),
-        "budget": budget.strip() or None,
         "surrogate": surrogate,
         "recommender": recommender,
         "seed": seed,
-        "exclude": tuple(
-            dict.fromkeys(each.strip() for each in exclude.replace("\n", ",").split(",") if each.strip())
-        ),
+    }
+    upload.typed = {
+        **chosen,
+        "target": target,
+        "target_file": "" if sent is None else sent.shown,
+        "context": context,
+        "plate_size": plate_size,
+        "budget": budget,
+        "exclude": exclude,
+    }
+    excluded = (each.strip() for each in exclude.replace("\n", ",").split(","))
+    settings = {
+        **chosen,
+        "budget": budget.strip() or None,
+        "exclude": tuple(dict.fromkeys(each for each in excluded if each)),
     }
 
     def after(found: Mapping[str, Any]) -> str:

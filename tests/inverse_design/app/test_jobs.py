@@ -150,7 +150,7 @@ def test_what_may_not_fit_the_memory_is_refused() -> None:
 def test_a_target_is_never_a_path_of_the_server(screen: Path, place: Path, tmp_path: Path) -> None:
     secret = tmp_path / "secret.csv"
     secret.write_text("readout,value\na,1\n")
-    with pytest.raises(DataError, match="neither a file nor a condition"):
+    with pytest.raises(DataError, match="is not a condition of the data"):
         created(screen, place, target=str(secret))
     file = tmp_path / "goal.toml"
     file.write_text(f'kind = "profile"\ntable = "{secret}"\n')
@@ -177,5 +177,9 @@ def test_a_screen_is_sent_and_its_check_shown(ann: Browser, site: Site, screen: 
     target = {"target_file": ("goal.toml", b'kind = "scalar"\nreadout = "a"\ngoal = "maximise"\n')}
     begun = ann.post(f"/screens/{upload.number}/campaign", made="/new", files=target, name="new", batch_size=2)
     assert re.fullmatch("/jobs/[0-9a-f]{32}", begun.headers["location"])
+    back = site.jobs.get(begun.headers["location"].rpartition("/")[2]).back
+    page = ann.get(back).text  # where a campaign that is refused leads to
+    for typed in ('value="new" required', 'name="batch_size" type="number" value="2"', "choose goal.toml again"):
+        assert typed in page
     wrong = ann.post(f"/screens/{upload.number}/campaign", made="/new", name="new", batch_size="many <b>")
     assert (wrong.status_code, "many &lt;b&gt;" in wrong.text) == (422, True)
