@@ -1,9 +1,11 @@
 """Serving the page: a socket, a token that is printed once, and a server that ends with Ctrl-C."""
 
 import ipaddress
+import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import uvicorn
 
@@ -13,6 +15,7 @@ from inverse_design.app.sessions import User, hashed, new_token
 from inverse_design.app.site import Site
 from inverse_design.campaign.create import user_name
 from inverse_design.errors import SettingsError
+from surrogates.errors import shown
 
 _TURN = 0.0005  # seconds that a thread computes while another waits; the usual 5 ms make a page wait at every step
 _PATIENCE = 3  # seconds that open streams are given at the end
@@ -36,7 +39,7 @@ def serve(
     most: int,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve the campaigns of a store until Ctrl-C.
+    """Serve the campaigns of a store until Ctrl-C or SIGTERM.
 
     Args:
         place: The store.
@@ -54,15 +57,33 @@ def serve(
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
-        except OSError as error:
-            raise SettingsError(f"nothing can listen at {host}, port {port}: {error.strerror}") from error
-        shown = f"[{host}]" if ":" in host else host
-        site = Site.of(place, known, hosts=(*LOOPBACK, shown, *names), most=most)
-        address = f"http://{shown}:{listening.getsockname()[1]}/"
-        say(f"{address}enter?token={token}" if token else f"{address}enter")
+        except (OSError, OverflowError, UnicodeError) as error:
+            why = error.strerror if isinstance(error, OSError) else error
+            raise SettingsError(f"nothing can listen at {shown(host)}, port {port}: {why}") from error
+        called = f"[{host}]" if ":" in host else host
+        site = Site.of(place, known, hosts=(*LOOPBACK, called, *names), most=most)
+        address = f"http://{called}:{listening.getsockname()[1]}/"
         config = uvicorn.Config(
             create_app(site), log_level="warning", access_log=False, server_header=False, proxy_headers=False,
             timeout_graceful_shutdown=_PATIENCE,
         )  # fmt: skip
         sys.setswitchinterval(_TURN)
-        uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)
+        with _ended_by_signals(server):
+            say(f"{address}enter?token={token}" if token else f"{address}enter")
+            server.run(sockets=[listening])
+
+
+@contextmanager
+def _ended_by_signals(server: uvicorn.Server) -> Iterator[None]:
+    """Let a signal end a server and nothing else: uvicorn raises it once more when it has ended."""
+
+    def end(_number: int, _frame: object) -> None:
+        server.should_exit = True
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -15,7 +15,7 @@ _NEEDED = ("fastapi", "uvicorn", "python_multipart", "django_htmx")
 def run_page(
     place: str, *, host: str, port: int, users: str | None, names: Sequence[str], most: int, new_user: str | None
 ) -> None:
-    """Serve the page until it is interrupted."""
+    """Serve the page until it is stopped, which is no error."""
     if any(find_spec(each) is None for each in _NEEDED):
         raise SettingsError('the page needs further packages: pip install "inverse-design[app]"')
     from inverse_design.app.serving import is_loopback, serve  # noqa: PLC0415 - the same
@@ -34,3 +34,4 @@ def run_page(
         say(complaints(), f"warning: {said}", "bold yellow")
     known = None if users is None else read_users(Path(users))
     serve(place, host=host, port=port, users=known, names=names, most=most * 1_000_000)
+    say(complaints(), "the page has ended; campaigns are as they were recorded", "dim")
