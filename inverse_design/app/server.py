@@ -120,9 +120,7 @@ async def _refused(request: Request, error: Exception) -> Response:
 async def _stale(request: Request, _error: Exception) -> Response:
     view = await run_in_threadpool(request.app.state.site.shelf.view, request.path_params["key"])
     form = await request.form()
-    made = str(form.get("revision", "")).partition("-")[0]
-    history = await run_in_threadpool(lambda: view.history)
-    since = history[history["sequence"] > (int(made) if made.isdigit() else 0)]
+    since = await run_in_threadpool(view.since, str(form.get("revision", "0-")))  # previews have none
     said = "Somebody has changed this campaign since you opened the page; nothing of yours was recorded yet."
     return await _again(request, 409, "The campaign has changed", said, since=since, revision=view.revision)
 

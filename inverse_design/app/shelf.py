@@ -119,6 +119,10 @@ class View:
         """Everything that happened."""
         return self.campaign.history()
 
+    def since(self, revision: str) -> pd.DataFrame:
+        """List what happened after the end of the log that a form was made from."""
+        return self.history[self.history["sequence"] > int(revision.partition("-")[0])]
+
     @cached_property
     def wells(self) -> pd.DataFrame:
         """All recorded wells."""

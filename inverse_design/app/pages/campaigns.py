@@ -52,14 +52,11 @@ def campaign(site: Here, visitor: Seen, view: Shown, sort: Annotated[str, Query(
 
 @router.get("/changes", response_class=HTMLResponse)
 def changes(
-    site: Here, visitor: Seen, view: Shown, since: Annotated[str, Query(pattern="^[0-9]{1,12}-[0-9a-f]{16}$")]
+    site: Here, _visitor: Seen, view: Shown, since: Annotated[str, Query(pattern="^[0-9]{1,12}-[0-9a-f]{16}$")]
 ) -> Response:
     """Say who has changed a campaign since a page was made; pages ask every few seconds."""
-    made = int(since.partition("-")[0])
-    history = view.history if view.revision != since else view.history[:0]
     running = [job for job in site.jobs.running(view.campaign.key) if job.kind != "advice"]
-    fresh = history[history["sequence"] > made]
-    return page("changes.html", None, view=view, since=fresh, tasks=running, me=visitor.name)
+    return page("changes.html", None, view=view, since=view.since(since), tasks=running)
 
 
 def _require(view: View, revision: str) -> None:

@@ -9,8 +9,10 @@ from fastapi.responses import HTMLResponse, Response
 
 from inverse_design.app.rendering import page
 from inverse_design.app.security import Changing, Seen
-from inverse_design.app.site import Here, Key, Number, Reason, Revision, Sent, Shown, Ticked, elsewhere
-from inverse_design.app.uploads import MOST_RESULTS
+from inverse_design.app.sessions import Visitor
+from inverse_design.app.shelf import StaleError, View
+from inverse_design.app.site import Here, Key, Number, Reason, Revision, Sent, Shown, Site, Ticked, elsewhere
+from inverse_design.app.uploads import MOST_RESULTS, Upload
 from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.record_results import Telling
 from inverse_design.campaign.retract import Correction
@@ -57,13 +59,19 @@ def send_results(site: Here, visitor: Changing, view: Shown, taking: Stated, res
     upload = site.uploads.keep(
         results.file, results.filename, known=TABLE_ENDINGS, owner=visitor.name, most=MOST_RESULTS
     )
-    return preview(site, visitor, view, taking, upload.number)
+    return _previewed(site, visitor, view, taking, upload)
 
 
 @router.post("/results/{number}/preview", response_class=HTMLResponse)
 def preview(site: Here, visitor: Changing, view: Shown, taking: Stated, number: Number) -> Response:
     """Show what a table that was sent would change."""
-    upload = site.upload(number, visitor)
+    return _previewed(site, visitor, view, taking, site.upload(number, visitor))
+
+
+def _previewed(
+    site: Site, visitor: Visitor, view: View, taking: Taking, upload: Upload, *, since: pd.DataFrame | None = None
+) -> Response:
+    """Show what a table would change; if the campaign has changed since it was shown before, also how."""
     trial = site.shelf.checked(view.campaign.key, view.revision, actor=visitor.name, rehearsal=True)
     found, refused = None, ""
     try:
@@ -73,16 +81,21 @@ def preview(site: Here, visitor: Changing, view: Shown, taking: Stated, number: 
     except DataError as error:
         refused = upload.named(str(error))
     facts: dict[str, Any] = {"view": view, "upload": upload, "found": found, "refused": refused, "taking": taking}
-    return page("preview.html", visitor, status=422 if refused else 200, **facts)
+    status = 422 if refused else 200 if since is None else 409
+    return page("preview.html", visitor, status=status, since=since, **facts)
 
 
 @router.post("/results/{number}", status_code=303, response_class=Response)
 def record_results(
     site: Here, visitor: Changing, key: Key, number: Number, revision: Revision, taking: Stated
 ) -> Response:
-    """Record what was shown."""
+    """Record what was shown; if the campaign has changed since, show what would change now."""
     upload = site.upload(number, visitor)
-    done = taking.take(site.shelf.checked(key, revision, actor=visitor.name), text_table(upload.path))
+    try:
+        done = taking.take(site.shelf.checked(key, revision, actor=visitor.name), text_table(upload.path))
+    except StaleError:
+        view = site.shelf.view(key)
+        return _previewed(site, visitor, view, taking, upload, since=view.since(revision))
     site.uploads.drop(upload)
     visitor.notes += [done.words, *(f"out of scale: {each}" for each in done.flagged)]
     return elsewhere("campaigns", key)

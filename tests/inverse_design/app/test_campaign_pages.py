@@ -93,6 +93,24 @@ def test_results_are_shown_before_they_are_recorded(
     assert ann.send("POST", address, data=fields).status_code == 404  # the file was used
 
 
+def test_results_are_shown_again_if_the_campaign_has_changed_meanwhile(
+    campaign: Campaign, labels: list[str], home: str, ann: Browser
+) -> None:
+    page = ann.post(f"{home}/results", files=results(campaign, labels))
+    address = re.search(rf'action="({home}/results/[0-9a-f]+)"', page.text)[1]
+    fields = dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]+)"', page.text))
+    campaign.tell(measured(labels[:1], campaign.readouts))
+    before = campaign.head
+    late = ann.send("POST", address, data=fields)
+    assert late.status_code == 409
+    assert "1 wells, left as they are" in late.text
+    assert "3 experiments measured" in late.text
+    assert "What happened since" in late.text
+    assert campaign.head == before
+    fields |= dict(re.findall(r'type="hidden" name="(\w+)" value="([^"]+)"', late.text))
+    assert ann.send("POST", address, data=fields).status_code == 303
+
+
 def test_recorded_values_change_only_as_corrections_with_a_reason(
     campaign: Campaign, labels: list[str], home: str, ann: Browser
 ) -> None:
