@@ -1,7 +1,7 @@
 """The application: its pages, what it answers when something is wrong, and how it is served."""
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, HTTPException, Request
@@ -125,6 +125,13 @@ async def _stale(request: Request, _error: Exception) -> Response:
     return await _again(request, 409, "The campaign has changed", said, since=since, revision=view.revision)
 
 
+def _page_of(named: Mapping[str, str], action: str) -> str:
+    """Find the page that has the form which was sent to an address."""
+    if "key" in named:
+        return f"/campaigns/{named['key']}"
+    return action.removesuffix("/campaign") if action.startswith("/screens/") else "/new"
+
+
 async def _again(request: Request, status: int, title: str, said: str, **facts: object) -> Response:
     """Say why a form was not taken, and give it out again with what was typed."""
     typed, lost = list[tuple[str, str]](), False
@@ -141,4 +148,5 @@ async def _again(request: Request, status: int, title: str, said: str, **facts: 
     if request.method != "POST" or visitor is None:
         return error_page(status, said, visitor)
     known = {"title": title, "said": said, "typed": typed, "lost": lost, "action": action, **stated}
+    known["back"] = _page_of(request.path_params, action)
     return page("again.html", visitor, status=status, **known)

@@ -59,8 +59,12 @@ class Uploads:
             raise DataError(f"{shown(name)} has none of the endings {', '.join(known)}; choose another file")
         number = new_number()
         path = self._folder / f"{number}{ending}"
-        with path.open("xb") as file:
-            shutil.copyfileobj(stream, file)
+        try:
+            with path.open("xb") as file:
+                shutil.copyfileobj(stream, file)
+        except OSError:  # a full disk keeps no half of it
+            path.unlink(missing_ok=True)
+            raise
         if most is not None and path.stat().st_size > most:
             path.unlink()
             raise TooLargeError(

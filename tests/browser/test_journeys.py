@@ -224,7 +224,7 @@ def walk(hand: Hand, visit: Any, screen: Path, name: str, folder: Path) -> Path:
     held = one.locator(".what").inner_text(), other.locator(".what").inner_text()
     hand.exchange(one, other)
     hand.press("button", "Save the plates")
-    expect(page.get_by_role("status").first).to_contain_text("Moved 1 wells")
+    expect(page.get_by_role("status").first).to_contain_text("1 exchange of wells saved")
     assert (other.locator(".what").inner_text(), one.locator(".what").inner_text()) == held
     hand.press("link", "Back to the campaign")
 

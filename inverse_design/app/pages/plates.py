@@ -20,6 +20,7 @@ from inverse_design.campaign.export import (
 )
 from inverse_design.campaign.rounds import Batch
 from inverse_design.spreadsheets import csv_text, workbook_bytes
+from surrogates.errors import amount
 
 router = APIRouter(prefix="/campaigns/{key}/rounds/{number}")
 _WELL = "[1-9][0-9]{0,2}:[A-P][0-9]{2}"
@@ -58,7 +59,7 @@ def move(site: Here, visitor: Changing, key: Key, number: Round, revision: Revis
     pairs = [(_place(first), _place(second)) for first, second in re.findall(f"({_WELL})>({_WELL})", moves)]
     campaign = site.shelf.checked(key, revision, actor=visitor.name)
     move_wells(campaign, campaign.batch(number), pairs)
-    visitor.notes.append(f"Moved {len(pairs)} wells; the export has them so.")
+    visitor.notes.append(f"{amount(len(pairs), 'exchange')} of wells saved; the export has them so.")
     return elsewhere("campaigns", key, "rounds", str(number), "plate")
 
 

@@ -23,6 +23,7 @@ from surrogates.errors import DataError
 
 router = APIRouter(prefix="/campaigns/{key}")
 _MOST_WELLS = 500  # that are listed
+_Well = Annotated[str, Form(pattern="^[0-9]{1,9}:[0-9]{1,9}$")]
 
 
 @dataclass(frozen=True)
@@ -114,15 +115,15 @@ def retract_wells(
     key: Key,
     revision: Revision,
     reason: Reason,
-    well: Annotated[list[Annotated[str, Form(pattern="^[0-9]{1,9}:[0-9]{1,9}$")]], Form(max_length=_MOST_WELLS)],
+    well: Annotated[list[_Well] | None, Form(max_length=_MOST_WELLS)] = None,
 ) -> Response:
     """Take results back; they stay in the history, and count for nothing."""
     campaign = site.shelf.checked(key, revision, actor=visitor.name)
-    table, wanted = campaign.wells(), set(well)
+    table, wanted = campaign.wells(), set(well or ())
     places = zip(table["event"], table["row"], strict=True)
     chosen = table[pd.Series([f"{event}:{row}" in wanted for event, row in places], table.index, dtype=bool)]
     if chosen.empty:
-        raise DataError("none of these wells was recorded; choose some of the list")
+        raise DataError("no recorded well is chosen; tick some of the list")
     done = campaign.retract(chosen, reason=reason)
     visitor.notes.append(f"{done.words}. They stay in the history, and count for nothing.")
     return elsewhere("campaigns", key)

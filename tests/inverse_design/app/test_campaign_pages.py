@@ -163,6 +163,8 @@ def test_results_are_taken_back(campaign: Campaign, labels: list[str], home: str
     page = ann.get(f"{home}/wells").text
     assert f'value="{sequence}:0"' in page
     assert ann.post(f"{home}/retract", well=[f"{sequence}:0"], reason="").status_code == 422
+    unticked = ann.post(f"{home}/retract", reason="contaminated")
+    assert (unticked.status_code, "tick some of the list" in unticked.text) == (422, True)
     done = ann.post(f"{home}/retract", well=[f"{sequence}:0", f"{sequence}:2"], reason="contaminated")
     assert done.status_code == 303
     assert campaign.batch().states == ("ordered", "measured", "ordered", "measured")
@@ -184,7 +186,8 @@ def test_wells_are_moved_and_the_export_has_them_so(
     campaign.withdraw([labels[0]])
     assert labels[0] not in set(plate_of(campaign, campaign.batch()).table["perturbation"])
     for wrong in ("1:Z01>1:A01", "9:A01>1:A01", "1:A01", "", "1:A01>1:H99"):
-        assert ann.post(f"{home}/rounds/1/plate", moves=wrong).status_code == 422
+        refused = ann.post(f"{home}/rounds/1/plate", moves=wrong)
+        assert (refused.status_code, f'<a href="{home}">Back' in refused.text) == (422, True)
     assert ann.get(f"{home}/rounds/1/export?form=xlsx").content.startswith(b"PK")
 
 

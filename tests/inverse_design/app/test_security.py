@@ -1,14 +1,18 @@
 """Who may see and change what."""
 
+import errno
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from inverse_design.app.server import create_app
 from inverse_design.app.sessions import hashed, read_users
 from inverse_design.app.site import Site
-from inverse_design.errors import SettingsError
+from inverse_design.app.uploads import Uploads
+from surrogates.errors import DataError
 
 from .conftest import Browser
 
@@ -128,6 +132,20 @@ def test_what_is_too_large_is_refused_before_it_is_kept(ann: Browser) -> None:
         assert "inverse-design campaign" in answer.text
 
 
+def test_nothing_stays_of_a_file_that_does_not_fit_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: object, sink: BinaryIO) -> None:
+        sink.write(b"half of it")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with tempfile.TemporaryFile() as sent, pytest.raises(OSError, match="No space left"):
+        Uploads().keep(sent, "screen.csv", known=(".csv",), owner="ann")
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
 def test_users_are_read_from_a_file(tmp_path: Path) -> None:
     file = tmp_path / "users.toml"
     file.write_text(f'["Ann B."]\ntoken_sha256 = "{hashed("secret")}"\nrole = "owner"\n')
@@ -148,5 +166,5 @@ def test_users_are_read_from_a_file(tmp_path: Path) -> None:
 def test_a_wrong_file_of_users_is_refused(tmp_path: Path, text: str, said: str) -> None:
     file = tmp_path / "users.toml"
     file.write_text(text)
-    with pytest.raises((SettingsError, Exception), match=said):
+    with pytest.raises(DataError, match=said):
         read_users(file)
