@@ -5,6 +5,7 @@ A process that is killed leaves the store as it was: what it would have recorded
 
 import json
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Mapping
@@ -157,8 +158,10 @@ def main() -> int:
 
 
 def _end_with_parent() -> None:
-    """Leave when the server is gone: nobody would read the answer."""
+    """Leave when the server is gone, with all that was started: nobody would read the answer."""
     sys.stdin.read()
+    if os.getpgrp() == os.getpid():  # as the server starts it
+        os.killpg(0, signal.SIGKILL)
     os._exit(1)
 
 

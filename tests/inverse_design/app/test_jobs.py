@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 
 from inverse_design.app import worker
@@ -104,6 +106,20 @@ def test_a_fit_that_is_killed_leaves_the_store_as_it_was(site: Site, home: str, 
     until(lambda: killed.outcome != "running")
     assert "nothing was recorded" in killed.said
     assert (campaign.head, place.read_bytes()) == (before, content)
+
+
+def test_what_a_worker_has_started_ends_when_the_server_is_gone() -> None:
+    task = (
+        "import subprocess, sys; from inverse_design.app import worker;"
+        "print(subprocess.Popen(['sleep', '120']).pid, flush=True); sys.stdout.close();"
+        "worker._end_with_parent()"
+    )
+    words = [sys.executable, "-c", task]
+    with subprocess.Popen(words, stdin=-1, stdout=-1, text=True, start_new_session=True) as process:  # noqa: S603
+        started = int(process.stdout.readline())
+        process.stdin.close()  # as at the end of the server
+        process.wait()
+    until(lambda: not psutil.pid_exists(started) or psutil.Process(started).status() == psutil.STATUS_ZOMBIE)
 
 
 @pytest.fixture
