@@ -318,5 +318,7 @@ def test_two_people_see_each_other_and_overwrite_nothing(visits: Callable, sqlit
     expect(tom.page.get_by_text(f"{ANN} has changed this campaign")).to_be_visible(timeout=20_000)
     Mouse(tom.page).press("link", "Show it as it is now")
     expect(rows[1].first).to_contain_text(second)
+    Mouse(tom.page).press("button", f"Unpin {second}")
+    expect(tom.page.get_by_role("button", name=f"Pin {second} to the top")).to_be_focused()
     assert [each for each in ann.complaints if "409" not in each] == []
     assert tom.complaints == []
