@@ -15,7 +15,7 @@ from surrogates.errors import DataError, printable, shown
 SCREENS = tuple(each for each in endings() if each != ".zarr")  # which is a folder
 TARGETS = (*TABLE_ENDINGS, ".toml")
 MOST_RESULTS = 16_000_000  # bytes, 384 wells of 5,000 readouts: tables are read beside the pages, in three seconds
-_MOST = 40  # files that are kept; the oldest give way
+_MOST = 20  # files of one person that are kept; the oldest give way
 _SHOWN = 80
 
 
@@ -73,7 +73,7 @@ class Uploads:
         upload = Upload(number, path, printable(name)[:_SHOWN], owner)
         with self._lock:
             self._files[number] = upload
-            for old in list(self._files)[:-_MOST]:
+            for old in [each.number for each in self._files.values() if each.owner == owner][:-_MOST]:
                 self._files.pop(old).path.unlink(missing_ok=True)
         return upload
 

@@ -11,7 +11,7 @@ import pytest
 from inverse_design.app.server import create_app
 from inverse_design.app.sessions import hashed, read_users
 from inverse_design.app.site import Site
-from inverse_design.app.uploads import Uploads
+from inverse_design.app.uploads import Upload, Uploads
 from surrogates.errors import DataError
 
 from .conftest import Browser
@@ -144,6 +144,16 @@ def test_nothing_stays_of_a_file_that_does_not_fit_on_the_disk(
     with tempfile.TemporaryFile() as sent, pytest.raises(OSError, match="No space left"):
         Uploads().keep(sent, "screen.csv", known=(".csv",), owner="ann")
     assert [each for each in tmp_path.rglob("*") if each.is_file()] == []
+
+
+def test_files_of_one_person_do_not_displace_those_of_another(site: Site) -> None:
+    def sent(owner: str) -> Upload:
+        with tempfile.TemporaryFile() as stream:
+            return site.uploads.keep(stream, "a.csv", known=(".csv",), owner=owner)
+
+    kept, (first, *_, last) = sent("ann"), [sent("tom") for _ in range(25)]
+    assert [site.uploads.get(each.number, each.owner) for each in (kept, first, last)] == [kept, None, last]
+    assert (kept.path.exists(), first.path.exists()) == (True, False)
 
 
 def test_users_are_read_from_a_file(tmp_path: Path) -> None:
