@@ -70,13 +70,16 @@ class Gate:
     def _refused(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "").casefold()
         if _PORT.sub("", host) not in self._hosts:
-            return 400, "this server is not known by that name; open the address that it printed"
+            return (
+                400,
+                "this server is not known by that name; open the address that it printed, or begin it with --name",
+            )
         ours = {None, f"http://{host}", f"https://{host}"}  # the latter by a proxy, which speaks HTTP with us
         if scope["method"] not in {"GET", "HEAD"} and headers.get("origin") not in ours:
             return 403, "another site sent this; open the page itself, and repeat"
         visitor = self._sessions.visitor(headers.get("cookie", ""))
         if visitor is None and not scope["path"].startswith(_OPEN):
-            return 401, "nobody has entered here yet"
+            return 401, "you have not entered yet, or your session has ended"
         scope.setdefault("state", {})["visitor"] = visitor
         return None
 
