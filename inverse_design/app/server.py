@@ -68,7 +68,7 @@ def create_app(site: Site) -> FastAPI:
         (BusyError, _busy),
         (SurrogatesError, _refused),
         (InverseDesignError, _refused),
-        (OSError, _disk),
+        (OSError, _no_store),
         (Exception, _fault),
     ):
         app.add_exception_handler(kind, answer)
@@ -90,12 +90,11 @@ async def _busy(request: Request, error: Exception) -> Response:
 
 
 async def _no_store(request: Request, error: Exception) -> Response:
+    """Say why the store, or the disk, cannot be used; of the disk without paths of the server."""
     request.app.state.site.shelf.reset()
-    return error_page(503, f"{masked(str(error))}. Nothing was recorded.", _visitor(request))
-
-
-async def _disk(request: Request, error: Exception) -> Response:
-    return error_page(503, f"{masked(str(error))}. Nothing was recorded.", _visitor(request))
+    said = f"the disk of the server: {error.strerror}" if isinstance(error, OSError) else masked(str(error))
+    nothing = " Nothing was recorded." if request.method == "POST" else ""
+    return error_page(503, f"{said}.{nothing}", _visitor(request))
 
 
 async def _fault(request: Request, error: Exception) -> Response:

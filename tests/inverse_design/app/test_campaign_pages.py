@@ -1,7 +1,9 @@
 """What people do on the pages of a campaign, alone and two at once."""
 
+import errno
 import html
 import io
+import os
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -220,12 +222,26 @@ def test_a_store_that_goes_away_and_comes_back(home: str, place: Path, ann: Brow
     for answer in (ann.get(home), ann.get("/"), ann.send("POST", f"{home}/order", data=fields)):
         assert answer.status_code == 503
         assert "is gone" in answer.text
+        assert ("Nothing was recorded" in answer.text) == (answer.request.method == "POST")
         assert "Traceback" not in answer.text
     assert not place.exists()
     place.write_bytes(b"no database")
     assert ann.get(home).status_code == 503
     away.replace(place)
     assert ann.get(home).status_code == 200
+
+
+def test_a_full_disk_is_said_without_paths_of_the_server(
+    campaign: Campaign, labels: list[str], home: str, ann: Browser, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_source: object, _sink: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/srv/secret/file")
+
+    monkeypatch.setattr("shutil.copyfileobj", full)
+    page = ann.post(f"{home}/results", files=results(campaign, labels))
+    assert page.status_code == 503
+    assert "No space left on device. Nothing was recorded." in page.text
+    assert "/srv" not in page.text
 
 
 def test_a_campaign_that_a_restored_backup_does_not_have_is_gone(home: str, place: Path, ann: Browser) -> None:
