@@ -82,7 +82,10 @@ class PairHits:
         )
         if len(view.known) <= MOST_COMPARED:
             return found
-        said = f"means rest on all {len(view.known):,} measured pairs, uncertainties on {MOST_COMPARED:,} of them"
+        known, some = f"{len(view.known):,} measured pairs", f"{MOST_COMPARED:,}"
+        said = f"means rest on all {known}, uncertainties on {some} of them"
+        if process.behind < len(view.known):
+            said = f"means and uncertainties rest on {some} of {known}: with so little noise, all take too long"
         return replace(found, notes=(said,))
 
 

@@ -2,7 +2,8 @@
 
 Its kernel is a sum of terms, each of two matrices over genes: its mean over all pairs is a few matrix products,
 and so is the covariance of all measured pairs times a vector. The equations of a large fit are therefore solved by
-conjugate gradients, without a matrix over pairs.
+conjugate gradients, without a matrix over pairs; where there is hardly any noise these do not end, and some of the
+pairs are enough.
 """
 
 import math
@@ -82,6 +83,7 @@ class PairProcess:
     root: Float[Tensor, "m m"]  # lower Cholesky factor of their covariance
     logs: Float[Tensor, "h"]  # logarithms of the weights of the terms and of ``s²``, then ``a`` and ``c``
     scale: float  # standard deviation of the observed utilities
+    behind: int  # how many observations the mean rests on
 
     def variance(self, pairs: Int[Tensor, "b 2"]) -> tuple[Float[Tensor, "b"], Float[Tensor, "b"]]:
         """Say how uncertain the utility of some pairs is; with some of the observations left out, at most."""
@@ -104,7 +106,8 @@ def fit_pair_process(
 ) -> PairProcess:
     """Fit the weights of all parts by marginal likelihood, with weak priors on their logarithms.
 
-    The mean rests on all pairs. Weights and variances rest on ``MOST_COMPARED`` of them, drawn at random.
+    The mean rests on all pairs, if their equations can be solved. Weights and variances, and else the mean, rest
+    on ``MOST_COMPARED`` of them, drawn at random.
     """
     centre, scale = float(utility.mean()), float(utility.std().clamp(min=1e-12))
     standard = (utility - centre) / scale
@@ -117,12 +120,11 @@ def fit_pair_process(
     parts = torch.stack([term.between(compared, compared) for term in terms])
     logs = _most_likely(curve, parts, standard[some], alone, compared)
     root = torch.linalg.cholesky(_covariance(logs, curve, parts, alone, compared))
-    if len(some) == len(pairs):
-        solved = torch.cholesky_solve(standard[:, None], root)[:, 0]
-    else:
-        solved = solve_all(terms, logs, alone, pairs, standard)
+    solved = None if len(some) == len(pairs) else solve_all(terms, logs, alone, pairs, standard)
+    if solved is None:
+        pairs, solved = compared, torch.cholesky_solve(standard[some, None], root)[:, 0]
     mean = _surface(alone, _WIDE * (_curve(alone, pairs).T @ solved)) + _spread(terms, logs, pairs, solved)
-    return PairProcess(centre + scale * mean, alone, tuple(terms), compared, root, logs, scale)
+    return PairProcess(centre + scale * mean, alone, tuple(terms), compared, root, logs, scale, len(pairs))
 
 
 def _spread(
@@ -142,8 +144,8 @@ def solve_all(
     alone: Float[Tensor, "v"],
     pairs: Int[Tensor, "m 2"],
     standard: Float[Tensor, "m"],
-) -> Float[Tensor, "m"]:
-    """Divide observations by their covariance, by conjugate gradients.
+) -> Float[Tensor, "m"] | None:
+    """Divide observations by their covariance, by conjugate gradients, unless these take too many rounds.
 
     What precedes each step is the inverse of all but the kernel: noise, and the curve, whose wide prior would take
     most rounds.
@@ -165,20 +167,20 @@ def solve_all(
 
 def _conjugate_gradients(
     times: Callable[[Tensor], Tensor], nearly: Callable[[Tensor], Tensor], right: Float[Tensor, "m"]
-) -> Float[Tensor, "m"]:
-    """Solve ``times(x) = right``, for ``times`` positive and ``nearly`` about its inverse."""
+) -> Float[Tensor, "m"] | None:
+    """Solve ``times(x) = right``, for ``times`` positive and ``nearly`` about its inverse, if rounds suffice."""
     found, rest = torch.zeros_like(right), right
     step = near = nearly(rest)
     for _ in range(_MOST_ROUNDS):
         if float(rest.norm()) <= _SOLVED * float(right.norm()):
-            break
+            return found
         through = times(step)
         length = (rest @ near) / (step @ through)
         found, after = found + length * step, rest - length * through
         next_near = nearly(after)
         step = next_near + (after @ next_near) / (rest @ near) * step
         rest, near = after, next_near
-    return found
+    return None
 
 
 def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b 4"]:

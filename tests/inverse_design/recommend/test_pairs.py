@@ -13,7 +13,7 @@ from strategies.screens import normal, pairs_of, planted_screen
 from torch import Tensor
 
 from inverse_design.problem.target import ScalarTarget
-from inverse_design.recommend import pair_process
+from inverse_design.recommend import pair_hits, pair_process
 from inverse_design.recommend.pair_hits import PairHits, hit_score
 from inverse_design.recommend.pair_process import PairTerm, fit_pair_process, pair_terms
 from inverse_design.recommend.pairs import PairRidge, pair_view
@@ -146,9 +146,28 @@ def test_a_large_fit_rests_on_all_pairs_without_a_matrix_over_them(seed: int) ->
         patch.setattr(pair_process, "_most_likely", lambda *_: large.logs)
         patch.setattr(pair_process, "MOST_COMPARED", len(PAIRS))
         exact = fit_pair_process(terms, alone, PAIRS, utility)
-    assert len(large.pairs) == 7
+    assert (len(large.pairs), large.behind) == (7, len(PAIRS))
     torch.testing.assert_close(large.mean, exact.mean, rtol=0, atol=1e-8 * exact.scale)
     assert bool((large.variance(PAIRS)[0] >= exact.variance(PAIRS)[0] - 1e-9).all())
+
+
+def test_where_equations_cannot_be_solved_the_mean_rests_on_some_pairs_and_the_answer_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = torch.combinations(torch.arange(40), 2)
+    alone = normal(40, seed=1)
+    utility = torch.sin(3 * alone[every]).sum(1) + alone[every].sum(1)  # no noise at all
+    monkeypatch.setattr(pair_process, "MOST_COMPARED", 200)
+    monkeypatch.setattr(pair_process, "_MOST_ROUNDS", 50)
+    found = fit_pair_process(pair_terms(alone, length=0.7), alone, every, utility)
+    assert found.behind == len(found.pairs) == 200
+    error = found.mean[every[:, 0], every[:, 1]] - utility
+    assert float(error.square().mean().sqrt()) < 0.05 * float(utility.std())
+    monkeypatch.setattr(pair_process, "MOST_COMPARED", 30)
+    monkeypatch.setattr(pair_hits, "MOST_COMPARED", 30)
+    monkeypatch.setattr(pair_process, "_MOST_ROUNDS", 1)
+    answer = PairHits().recommend(state(range(40)), 3, pending=(), seed=0)
+    assert answer.notes[-1].startswith("means and uncertainties rest on 30 of 40 measured pairs: with so little")
 
 
 def test_the_ridge_is_least_squares_with_rows_for_its_penalty() -> None:
