@@ -128,7 +128,12 @@ def opentrons_list(
             f"the library does not say what labware source plate {lost[0]} is, or in which slot; give it the"
             " columns labware and slot"
         )
-    taken = {one.reagent.slot: one.reagent.source_plate for one in transfers}
+    taken: dict[str, tuple[str, str]] = {}
+    for one in transfers:
+        plate = one.reagent.source_plate, one.reagent.labware
+        if (other := taken.setdefault(one.reagent.slot, plate)) != plate:
+            both = " and ".join(f"{shown(name)} ({shown(kind, bare=True)})" for name, kind in (other, plate))
+            raise LibraryError(f"the library puts {both} into slot {shown(one.reagent.slot)}; correct it")
     if twice := [slot for slot in slots if slot in taken or slots.count(slot) > 1]:
         raise PlateError(f"slot {shown(twice[0])} holds two plates; give each a slot of its own")
     rows = [

@@ -136,3 +136,6 @@ def test_what_a_machine_cannot_do_is_refused() -> None:
     nowhere = [replace(one, reagent=replace(one.reagent, slot="")) for one in found]
     with pytest.raises(LibraryError, match="does not say what labware source plate 'L1' is, or in which slot"):
         opentrons_list(nowhere, labware=labware, slots=["1"], volume=2000.0)
+    both = transfers(["KLF1"], ReagentLibrary.of_table(TABLE.assign(slot="4")))
+    with pytest.raises(LibraryError, match=r"the library puts 'L1' \(nest.*\) and 'L2' \(nest.*\) into slot '4'"):
+        opentrons_list(both, labware=labware, slots=["1"], volume=2000.0)
