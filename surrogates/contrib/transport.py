@@ -3,6 +3,7 @@
 The form of scPRAM.
 """
 
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
 
 _AT_ONCE = 1024  # new cells that are compared with all control cells: bounds the memory
+_MOST_ROUNDS = 10**8  # of the network simplex; 2,000 cells with as many take about 150,000
 
 
 def transported(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> Float[Tensor, "n r"]:
@@ -24,7 +26,7 @@ def transported(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> F
     split goes to the barycentre of the parts.
 
     Raises:
-        DataError: If POT, which solves the linear programme, is not installed.
+        DataError: If POT, which solves the linear programme, is not installed, or does not solve it.
     """
     try:
         import ot  # noqa: PLC0415 - an optional extra
@@ -33,7 +35,13 @@ def transported(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> F
             "pairing cells needs POT, which is not installed; install the extra 'inverse-design[cells]'"
         ) from error
     masses = [torch.full((len(cells),), 1 / len(cells), dtype=torch.float64).numpy() for cells in (source, target)]
-    plan = torch.from_numpy(ot.emd(*masses, torch.cdist(source, target).square().numpy()))
+    cost = torch.cdist(source, target).square().numpy()
+    with warnings.catch_warnings():  # what is wrong stands in the log, too
+        warnings.simplefilter("ignore", UserWarning)
+        found, log = ot.emd(*masses, cost, numItermax=_MOST_ROUNDS, log=True)
+    if log["warning"]:
+        raise DataError(f"{len(source)} cells cannot be paired with {len(target)}: {log['warning']}; pair fewer")
+    plan = torch.from_numpy(found)
     return plan @ target / plan.sum(1, keepdim=True)
 
 

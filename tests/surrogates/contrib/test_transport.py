@@ -11,6 +11,7 @@ from strategies.cells import AB, A, B, planted
 from strategies.screens import normal
 
 from surrogates.artefact import Origin, load_cells, save_fitted
+from surrogates.contrib import transport
 from surrogates.contrib.convex_transport import ConvexNetwork, ConvexTransport
 from surrogates.contrib.transport import Pairs, TransportShift, transported
 from surrogates.data.io.cells import CONTROL
@@ -32,6 +33,12 @@ def test_unequal_masses_are_split_and_the_mean_is_that_of_the_target() -> None:
     source, target = normal(7, 2, seed=0), normal(12, 2, seed=1)
     torch.testing.assert_close(transported(source, target).mean(0), target.mean(0))
     torch.testing.assert_close(transported(source, target[:1]), target[:1].expand(7, -1))
+
+
+def test_a_plan_that_is_not_the_best_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transport, "_MOST_ROUNDS", 1)
+    with pytest.raises(DataError, match=r"30 cells cannot be paired with 30: numItermax reached.*; pair fewer"):
+        transported(normal(30, 3, seed=0), normal(30, 3, seed=1) + 1)
 
 
 def test_attention_is_the_weighted_mean_over_the_nearest() -> None:
