@@ -28,12 +28,12 @@ def threads_for(screen: Screen) -> int:
 
 
 @contextmanager
-def limited_threads(count: int = 1) -> Iterator[None]:
-    """Give torch so many threads, numpy and scipy one: their matrices are small."""
+def limited_threads(count: int = 1, *, given: int | None = None) -> Iterator[None]:
+    """Give torch so many threads, numpy and scipy one, and say that so many are given, if that changes."""
     import scipy.linalg  # noqa: F401, PLC0415 - loads the threads of scipy, so that they can be limited
     from threadpoolctl import threadpool_limits  # noqa: PLC0415 - where something is worked out
 
-    before, token = torch.get_num_threads(), _GIVEN.set(given_threads())
+    before, token = torch.get_num_threads(), _GIVEN.set(given or given_threads())
     torch.set_num_threads(count)
     try:
         with threadpool_limits(1, user_api="blas"):

@@ -37,5 +37,5 @@ def in_order(work: Callable[[Part], Found], parts: Sequence[Part], *, workers: i
 
 
 def _alone(work: Callable[[Part], Found], part: Part) -> Found:
-    with limited_threads():
+    with limited_threads(given=1):
         return work(part)

@@ -7,14 +7,16 @@ import torch
 from surrogates.errors import WorkerError
 from surrogates.evaluation import workers
 from surrogates.evaluation.workers import in_order
+from surrogates.threads import given_threads
 
 
 def test_a_part_has_one_thread_whoever_works_on_it() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        assert list(in_order(lambda part: (part, torch.get_num_threads()), [3, 4], workers=1)) == [(3, 1), (4, 1)]
-        assert torch.get_num_threads() == 2
+        found = in_order(lambda part: (part, torch.get_num_threads(), given_threads()), [3, 4], workers=1)
+        assert list(found) == [(3, 1, 1), (4, 1, 1)]  # given: a large screen has no more, either
+        assert torch.get_num_threads() == given_threads() == 2
     finally:
         torch.set_num_threads(before)
 
