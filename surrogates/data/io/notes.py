@@ -144,6 +144,7 @@ def _acted_upon(names: Collection[str]) -> tuple[dict[str, str], set[str]]:
 
 def _techniques(names: Collection[str]) -> Iterator[str]:
     genes, modes = _acted_upon(names)
+    genes = {name: gene for name, gene in genes.items() if gene_of(name) == name}  # else it is a guide, and said
     if len(modes) > 1:
         yield (
             "targets say in their names that genes were acted upon in several ways, such as KO and KD: each counts"

@@ -178,7 +178,7 @@ def text_of(path: Path) -> str:
 def without_comments(text: str) -> tuple[str, int]:
     """Leave out lines above the header that begin with ``#``, and count them; the last of them may be the header.
 
-    It is, where it has as many fields as the next line, which holds numbers.
+    It is, where it has as many fields as the next line, which holds numbers, or lacks some.
     """
     lines = text.splitlines(keepends=True)
     count = 0
@@ -193,7 +193,9 @@ def without_comments(text: str) -> tuple[str, int]:
         return text, 0
     last = lines[count - 1].lstrip(' "').removeprefix("#").lstrip()
     header, first = fields_of([last, below[0]], delimiter_of(below))
-    if len(header) == len(first) > 1 and header[0].strip() and any(map(_NUMBER.fullmatch, map(str.strip, first))):
+    cells = [cell.strip() for cell in first]
+    values = any(map(_NUMBER.fullmatch, cells)) or any(cell in MISSING for cell in cells[1:])
+    if len(header) == len(first) > 1 and header[0].strip() and values:
         return "".join([last, *lines[count:]]), count - 1
     return "".join(lines[count:]), count
 

@@ -1,6 +1,7 @@
 """What was once read as something else without a word: it is read right, said, or refused with what mends it."""
 
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -124,6 +125,25 @@ def test_what_was_done_to_a_gene_is_no_part_of_its_name(written: str, mode: str 
     assert "--collapse-guides (collapse_guides=True) reads them as CEBPE, GATA1, KLF1" in said
     assert (f"--mode {mode} (mode=) says how" in said) == (mode is not None)
     assert set(read_screen(table(labels), collapse_guides=True).labels) == {*GENES, "CEBPE+KLF1"}
+
+
+def test_guides_of_a_gene_are_said_to_be_read_as_it() -> None:
+    labels = ["sgTP53-1", "sgTP53-2", "sgMYC-1"]
+    notes = read_screen(table(labels)).notes
+    assert any("sgTP53-1, sgTP53-2 look like guides of one gene" in note for note in notes)
+    assert not any("how a gene was acted upon" in note for note in notes)  # they are not read as TP53-1
+    assert set(read_screen(table([*labels, "sgKLF1-1"]), collapse_guides=True).labels) == {"TP53", "MYC", "KLF1"}
+
+
+@pytest.mark.parametrize("lacking", ["NaN", "", "NA"])
+def test_a_header_behind_a_number_sign_is_one_above_a_row_without_numbers_too(
+    lacking: str, tmp_path: Path
+) -> None:
+    rows = "".join(f"{gene},K562,{number}.5\n" for number, gene in enumerate(GENES))
+    place = tmp_path / "screen.csv"
+    place.write_text(f"# made by X\n#perturbation,context,ETS2\nMYC,K562,{lacking}\n{rows}")
+    with pytest.raises(DataError, match="nan for condition 'MYC', readout 'ETS2'"):  # the row was lost once
+        read_screen(place)
 
 
 def test_several_ways_to_act_upon_a_gene_are_not_pooled() -> None:
