@@ -13,7 +13,7 @@ from inverse_design.campaign.library import ReagentLibrary
 from inverse_design.campaign.plate import CONTROL_LABEL, Edges, PlateLayout, PlateMap, Well, lay_out
 from inverse_design.campaign.results import CAMPAIGN, REPLICATE, ROUND, STATUS
 from inverse_design.campaign.rounds import Batch, arrangement_of
-from inverse_design.campaign.store.events import columns_of, table_of
+from inverse_design.campaign.store.events import Arranged, columns_of, table_of
 from inverse_design.errors import PlateError
 from inverse_design.recommend.protocol import PERTURBATION
 from inverse_design.spreadsheets import save_csv, save_workbook
@@ -54,10 +54,15 @@ def layout_of(
     )
 
 
+def arranged_last(campaign: Campaign, batch: Batch) -> Arranged:
+    """Find how a round was arranged by hand; there is no layout if its wells are where they were drawn."""
+    with campaign.store.reading(campaign.name) as log:
+        return arrangement_of(log, batch.round)
+
+
 def plate_of(campaign: Campaign, batch: Batch) -> PlateMap:
     """Put a round on plates as it was arranged last, else at random; what was withdrawn since is left out."""
-    with campaign.store.reading(campaign.name) as log:
-        arranged = arrangement_of(log, batch.round)
+    arranged = arranged_last(campaign, batch)
     if arranged.layout is None:
         return lay_out(planned_wells(batch), layout_of(campaign, batch))
     kept = {*planned_wells(batch), CONTROL_LABEL}

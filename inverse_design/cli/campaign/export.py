@@ -10,6 +10,7 @@ from inverse_design.campaign.campaign import Campaign
 from inverse_design.campaign.export import (
     EXPORT_ENDINGS,
     REAGENT_SHEET,
+    arranged_last,
     export_places,
     layout_of,
     planned_wells,
@@ -25,7 +26,7 @@ from inverse_design.cli.campaign.options import CampaignPlace, Picking, PlateOpt
 from inverse_design.cli.campaign.place import open_campaign
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.campaign.rounds import round_facts
-from inverse_design.cli.console import Run, reply, say_written, show_facts
+from inverse_design.cli.console import Run, complaints, reply, say, say_written, show_facts
 from inverse_design.cli.outputs import check_writable, write_facts
 from inverse_design.errors import PlateError
 
@@ -50,9 +51,14 @@ def run_export(
     campaign = open_campaign(place)
     batch = campaign.batch(round_number)
     reagents = None if library is None else read_library(library)
+    by_hand = arranged_last(campaign, batch).layout is not None
     if plates == PlateOptions():
         found = plate_of(campaign, batch)
     else:
+        if by_hand:
+            said = "as the options ask for others, wells are drawn anew and not as they were arranged by hand"
+            say(complaints(), f"warning: {said}", "bold yellow")
+            by_hand = False
         stated = {"size": plates.plate, "controls": plates.controls, "replicates": plates.replicates}
         found = lay_out(planned_wells(batch), layout_of(campaign, batch, **stated, edges=plates.edges))
     sheets = {
@@ -64,7 +70,8 @@ def run_export(
     facts = round_facts(run, campaign, batch)
     export = {"layout": asdict(found.layout), "library": library, "picking": asdict(picking)}
     written = (*write_export(path, sheets), write_facts(path, {**facts, "export": export}))
-    said = _facts(campaign, batch, found, sheets, reagents)
+    how = "as they were arranged by hand" if by_hand else f"drawn by seed {found.layout.seed}"
+    said = _facts(campaign, batch, found, sheets, reagents, how=how)
 
     def show(console: Console) -> None:
         show_facts(console, said)
@@ -98,13 +105,15 @@ def _facts(
     found: PlateMap,
     sheets: Mapping[str, pd.DataFrame],
     library: ReagentLibrary | None,
+    *,
+    how: str,
 ) -> dict[str, str]:
     layout, samples = found.layout, sum(each.role == "sample" for each in found.wells)
     many = "" if found.plates == 1 else "s"
     facts = {
         "campaign": f"{campaign.name}, round {batch.round}",
         "plates": f"{found.plates} plate{many} of {layout.size}: {samples} wells of samples,"
-        f" {len(found.wells) - samples} of controls, outer wells {layout.edges}; drawn by seed {layout.seed}",
+        f" {len(found.wells) - samples} of controls, outer wells {layout.edges}; {how}",
     }
     if library is not None and PICK_SHEET in sheets:
         controls = (

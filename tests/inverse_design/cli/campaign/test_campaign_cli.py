@@ -16,6 +16,8 @@ import pyarrow.parquet as pq
 import pytest
 from strategies.worlds import command, save_state, save_table, tiny_table
 
+from inverse_design.campaign.campaign import Campaign
+from inverse_design.campaign.export import move_wells, plate_of
 from inverse_design.campaign.store import database
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.cli.outputs import METADATA_KEY
@@ -184,6 +186,23 @@ def test_an_export_says_where_it_comes_from(name: str) -> None:
     assert (facts["campaign"]["name"], facts["round"]["number"]) == ("first", 1)
     assert facts["export"]["layout"]["edges"] == "empty"
     assert facts["export"]["layout"]["size"] == 96
+
+
+@pytest.mark.usefixtures("here")
+def test_plates_that_were_arranged_by_hand_are_not_left_without_a_word(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("campaign", "export", "-o", "drawn.csv") == 0
+    assert "drawn by seed" in capsys.readouterr().out
+    campaign = Campaign.open("campaigns.db", "first")
+    first, second = [(each.plate, each.well) for each in plate_of(campaign, campaign.batch()).wells][:2]
+    move_wells(campaign, campaign.batch(), [(first, second)])
+    assert command("campaign", "export", "-o", "plate.csv") == 0
+    assert "as they were arranged by hand" in capsys.readouterr().out
+    assert command("campaign", "export", "-o", "anew.csv", "--controls", "8") == 0
+    said = capsys.readouterr()
+    assert "warning: as the options ask for others, wells are drawn anew" in said.err
+    assert "drawn by seed" in said.out
+    assert pd.read_csv("anew.csv").equals(pd.read_csv("drawn.csv"))
+    assert not pd.read_csv("plate.csv").equals(pd.read_csv("drawn.csv"))
 
 
 def test_the_schema_is_json_and_knows_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
