@@ -11,7 +11,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from inverse_design.cli.campaign.app import campaign
-from inverse_design.cli.config import FILE, options_in_words, options_of_file
+from inverse_design.cli.config import FILE, options_in_words, options_of_file, refuse_fractions
 from inverse_design.cli.console import (
     MANNER,
     PROGRAM,
@@ -319,7 +319,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _dispatch(words: Sequence[str]) -> None:
     taken: dict[str, object] = {}
-    app.config = (options_of_file(app, taken),)
+    app.config = (options_of_file(app, taken), refuse_fractions)
     command, bound, _ = app.parse_args(_joined(words), exit_on_error=False, print_error=False)
     bound.apply_defaults()
     own: dict[str, Run | Manner] = {}

@@ -5,9 +5,11 @@ Keys are the names of options. Those of the top hold for every verb that has the
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import get_args
 
-from cyclopts import App, ArgumentCollection
+from cyclopts import App, ArgumentCollection, CoercionError
 from cyclopts.config import Dict
 
 from inverse_design.errors import masked
@@ -41,6 +43,19 @@ def options_of_file(
             taken.update(file=str(path), options=said)
 
     return apply
+
+
+def refuse_fractions(_verb: App, _names: tuple[str, ...], arguments: ArgumentCollection) -> None:
+    """Refuse a number with a fraction where a whole one is asked for: cyclopts would round it.
+
+    Raises:
+        CoercionError: If there is one.
+    """
+    for each in arguments:
+        for token in each.tokens if int in (each.hint, *get_args(each.hint)) else ():
+            with suppress(ValueError):  # what is no number at all is refused by cyclopts
+                if not float(token.value).is_integer():
+                    raise CoercionError(argument=each, token=token, target_type=int)
 
 
 def options_in_words(taken: Mapping[str, object]) -> str:

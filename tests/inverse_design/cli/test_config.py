@@ -33,6 +33,19 @@ def stated(content: str, name: str = "inverse-design.toml") -> None:
 
 
 @pytest.mark.usefixtures("_here")
+@pytest.mark.parametrize("option", ["top", "seed", "max-per-gene"])
+def test_a_fraction_is_not_rounded(option: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("campaign", "create", "screen.csv") if option == "max-per-gene" else PLAN
+    assert command(*words, f"--{option}", "2.5") == 2
+    assert 'unable to convert "2.5" into int' in capsys.readouterr().err
+    stated(f"{option} = 2.5")
+    assert command(*words) == 2
+    assert 'unable to convert "2.5" into int' in capsys.readouterr().err
+    if words == PLAN:
+        assert command(*words, f"--{option}", "20.0") == 0
+
+
+@pytest.mark.usefixtures("_here")
 def test_the_file_of_the_working_directory_is_taken_and_named(capsys: pytest.CaptureFixture[str]) -> None:
     assert command(*PLAN) == 0
     plain = json.loads(capsys.readouterr().out)
