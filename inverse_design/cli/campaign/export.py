@@ -56,8 +56,8 @@ def run_export(
         found = plate_of(campaign, batch)
     else:
         if by_hand:
-            said = "as the options ask for others, wells are drawn anew and not as they were arranged by hand"
-            say(complaints(), f"warning: {said}", "bold yellow")
+            anew = "as the options ask for others, wells are drawn anew and not as they were arranged by hand"
+            say(complaints(), f"warning: {anew}", "bold yellow")
             by_hand = False
         stated = {"size": plates.plate, "controls": plates.controls, "replicates": plates.replicates}
         found = lay_out(planned_wells(batch), layout_of(campaign, batch, **stated, edges=plates.edges))

@@ -17,7 +17,7 @@ from surrogates.contrib.causal.estimate import Estimate, Penalty, largest_penalt
 from surrogates.data.novelty import fold_numbers, novelty_code
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownNameError, shown
 from surrogates.models.base import PairFactors, PairScale, require_one_context, sum_over_interventions
 from surrogates.models.baselines import residual_variance
 from surrogates.uncertainty.posterior import GaussianPosterior, isotropic
@@ -262,9 +262,14 @@ class Causal:
     targets: TargetTable = ()
 
     def __post_init__(self) -> None:
-        """Refuse negative numbers."""
+        """Refuse negative numbers, weights that are none, and a drug that is stated twice."""
         if self.variable < 0 or self.steps < 0:
             raise DataError(f"variable {self.variable} and steps {self.steps} must not be negative")
+        if len(dict(self.targets)) < len(self.targets):
+            raise DataError("a drug stands twice among the targets; state all its readouts together")
+        for drug, weights in self.targets:
+            if not np.isfinite([weight for _, weight in weights]).all():
+                raise DataError(f"targets of {shown(drug)} have a weight that is no finite number; state one")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedCausal:
         """Learn edges, strengths, trust and the weight of the residual."""

@@ -84,3 +84,10 @@ def test_a_gene_that_is_perturbed_itself_must_be_stated_too() -> None:
     both = Screen.from_labels(torch.arange(9.0, dtype=torch.float64).reshape(3, 3), labels, ["a", "b", "c"])
     with pytest.raises(DataError, match="'a' is perturbed itself"):
         Causal(targets=(("d1", (("a", 1.0),)),)).fit(both, seed=0)
+
+
+def test_targets_that_were_not_read_from_a_table_are_checked_too() -> None:
+    with pytest.raises(DataError, match="a drug stands twice"):
+        Causal(targets=(("d", (("a", 1.0),)), ("d", (("b", 1.0),))))
+    with pytest.raises(DataError, match="targets of 'd' have a weight that is no finite number"):
+        Causal(targets=(("d", (("a", float("nan")),)),))
