@@ -72,7 +72,8 @@ def replay_outline(environment: Environment, recommenders: Sequence[str], *, see
         known=environment.start + environment.count * (rounds - 1) / 2,
         count=environment.count,
     )
-    works = [Work(f"replay {name}", sizes, seeds * rounds / workers) for name in recommenders]
+    processes = min(workers, seeds * len(recommenders))  # a game is played by one
+    works = [Work(f"replay {name}", sizes, seeds * rounds / processes) for name in recommenders]
     others = [name for name in recommenders if f"replay {name}" not in priced]
     notes = (f"how long {', '.join(others)} take is not known, and not counted",) if others else ()
     said = f"{len(recommenders)} policies, {seeds} games each of {rounds} rounds"

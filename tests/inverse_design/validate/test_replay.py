@@ -18,6 +18,7 @@ from inverse_design.recommend.protocol import (
     Recommender,
     sum_of_parts,
 )
+from inverse_design.validate.outlines import replay_outline
 from inverse_design.validate.replay import (
     Environment,
     PermutedFeedback,
@@ -156,6 +157,12 @@ def test_permuted_feedback_keeps_rows_and_values_but_not_their_match() -> None:
         assert torch.equal(utility.sort().values, truth.sort().values)
         assert not torch.equal(utility, truth)
         assert torch.equal(state.measured.effects[:10], played.screen.effects[played.before])
+
+
+def test_more_workers_than_games_save_no_time() -> None:
+    played, names = game(), ("random", "additive")
+    seconds = [replay_outline(played, names, seeds=2, workers=each).price().seconds for each in (1, 4, 1000)]
+    assert seconds[0] > seconds[1] == pytest.approx(seconds[2])
 
 
 def test_traces_are_the_same_for_any_number_of_workers() -> None:
