@@ -16,7 +16,7 @@ from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_units, most_unpacked
-from surrogates.errors import DataError, shown
+from surrogates.errors import DataError, amount, shown
 
 MISSING = ("", "NA", "NaN", "nan", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-", ".")
 DELIMITERS = (",", "\t", ";", "|")
@@ -60,7 +60,7 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
     )
     table.columns = table.columns.map(lambda name: str(name).strip())
     shown = {"\t": "tabs", ",": "commas", ";": "semicolons", "|": "bars"}[delimiter]
-    said = f"; {comments} lines above the header, which begin with #, are left out" if comments else ""
+    said = f"; left out above the header, beginning with #: {amount(comments, 'line')}" if comments else ""
     return table, f"{shown}, decimal {'comma' if decimal == ',' else 'point'}{said}"
 
 

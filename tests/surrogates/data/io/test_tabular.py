@@ -200,10 +200,10 @@ def test_a_long_table_is_turned_by_the_column_that_holds_combinations(column: st
 @pytest.mark.parametrize(
     ("above", "said"),
     [
-        ("# made by X, on 2 May\n#\n\n# n = 3\n", "lines above the header, which begin with #, are left out"),
-        ('"# made by X",,\n', "1 lines above the header"),
-        ("# a,b,c\n# a\tb\tc\n# a;b;c\n", "3 lines above the header"),  # as many fields as the table
-        ("#v1\n#", "1 lines above the header"),  # the header itself
+        ("# made by X, on 2 May\n#\n\n# n = 3\n", "left out above the header, beginning with #: 4 lines"),
+        ('"# made by X",,\n', "left out above the header, beginning with #: 1 line"),
+        ("# a,b,c\n# a\tb\tc\n# a;b;c\n", "beginning with #: 3 lines"),  # as many fields as the table
+        ("#v1\n#", "left out above the header, beginning with #: 1 line"),  # the header itself
         ("#", ""),
         ("", ""),
     ],
