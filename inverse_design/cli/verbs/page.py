@@ -27,6 +27,8 @@ def run_page(
             say(output(), line)
         say(complaints(), f"the token of {name}, which is not shown again: {token}")
         return
+    if most < 1:
+        raise SettingsError(f"--most {most} takes no file at all; state how many MB a file may have, such as 500")
     if not is_loopback(host) and users is None:
         raise SettingsError(f"--host {host} lets other machines in: say who may enter with --users FILE")
     if not is_loopback(host):

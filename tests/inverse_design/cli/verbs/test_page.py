@@ -26,6 +26,7 @@ def test_a_user_is_printed_apart_from_the_token(capsys: pytest.CaptureFixture[st
     [
         (("--host", "0.0.0.0"), "say who may enter with --users"),  # noqa: S104 - which is refused
         (("--users", "none.toml"), "cannot be read"),
+        (("--most", "0"), "takes no file at all"),
         (("--port", "70000"), "nothing can listen at '127.0.0.1', port 70000"),
         (("--host", "a" * 70, "--users", "one.toml"), "nothing can listen at"),
         (("--new-user", "a\u202eb"), "printable"),
