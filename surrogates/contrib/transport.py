@@ -15,7 +15,7 @@ from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
 
-_AT_ONCE = 1024  # new cells that are compared with all control cells: bounds the memory
+_AT_ONCE = 128  # new cells that are compared with all control cells: bounds the memory
 _MOST_ROUNDS = 10**8  # of the network simplex; 2,000 cells with as many take about 150,000
 
 
