@@ -20,6 +20,7 @@ from surrogates.errors import DataError
 WORKER = (sys.executable, "-P", "-m", "inverse_design.app.worker")  # which imports from where this process does
 _AT_ONCE, _WAITING, _KEPT = 2, 20, 200
 UNRECORDED = "nothing was recorded, unless it was done by then"  # its answer may not have come any longer
+_ENDING = threading.Lock()  # held by who ends a process
 Outcome = Literal["running", "done", "refused", "cancelled"]
 
 
@@ -185,9 +186,11 @@ def new_number() -> str:
 
 def _kill(process: subprocess.Popen[str]) -> None:
     """End a process and all that it started."""
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    with _ENDING:
+        if process.returncode is None:  # else it was ended before, and its number may be that of another
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             with suppress(OSError):

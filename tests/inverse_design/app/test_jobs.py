@@ -76,6 +76,18 @@ def test_one_task_of_a_kind_runs_at_once_and_few_wait() -> None:
     assert {each.outcome for each in (first, *others)} == {"cancelled"}
 
 
+def test_a_process_is_ended_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    end = os.killpg
+    monkeypatch.setattr(os, "killpg", lambda group, number: (ended.append(group), end(group, number)))
+    jobs = Jobs(SLOW)
+    cancelled = jobs.start(job(), {})
+    until(lambda: cancelled.progress.share is not None)
+    jobs.cancel(cancelled)
+    until(lambda: jobs._turns._value == 2)  # its thread has ended, too
+    assert ended == [cancelled.process.pid]
+
+
 def test_a_task_is_watched_and_cancelled(site: Site, home: str, ann: Browser) -> None:
     before = site.shelf.listed()[0].head
     address = ann.post(f"{home}/ask", count=3, more="true").headers["location"]
