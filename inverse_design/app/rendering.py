@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from inverse_design.app.sessions import Visitor
 from inverse_design.report.page import PageTable, in_text
-from surrogates.errors import printable
+from surrogates.errors import amount, printable
 
 _SCRIPT = "text/javascript; charset=utf-8"
 STATIC: Mapping[str, tuple[str, str, str]] = {  # package, path in it, media type
@@ -35,7 +35,7 @@ def _templates() -> Environment:
     found = Environment(
         loader=PackageLoader("inverse_design.app", "templates"), autoescape=True, undefined=StrictUndefined
     )
-    found.filters |= {"shown": printable, "cell": in_text}
+    found.filters |= {"shown": printable, "cell": in_text, "amount": amount}
     found.globals["table_of"] = PageTable.of
     return found
 

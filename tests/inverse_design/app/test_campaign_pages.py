@@ -105,7 +105,7 @@ def test_results_are_shown_again_if_the_campaign_has_changed_meanwhile(
     before = campaign.head
     late = ann.send("POST", address, data=fields)
     assert late.status_code == 409
-    assert "1 wells, left as they are" in late.text
+    assert "1 well, left as it is" in late.text
     assert "3 experiments measured" in late.text
     assert "What happened since" in late.text
     assert campaign.head == before
