@@ -12,6 +12,7 @@ import jaxtyping
 import pytest
 import torch
 from hypothesis import settings
+from strategies.absent import absent
 from type_checks import jaxtyped
 
 # The import hook (``--jaxtyping-packages``) writes this name around every function.
@@ -53,10 +54,7 @@ def real_data() -> Callable[[str], Path]:
 
     def folder(name: str) -> Path:
         if not is_available(name):
-            missing = f"the data of {name} are not on this machine (see docs/guides/data.md)"
-            if os.environ.get("CI"):
-                pytest.fail(missing)
-            pytest.skip(missing)
+            absent(f"the data of {name} are not on this machine (see docs/guides/data.md)")
         return locate(name)
 
     return folder
@@ -70,9 +68,6 @@ def postgresql_server() -> Iterator[str]:
 
     programs = binaries()
     if programs is None:
-        missing = "PostgreSQL is not installed (the package postgresql of Debian)"
-        if os.environ.get("CI"):
-            pytest.fail(missing)
-        pytest.skip(missing)
+        absent("PostgreSQL is not installed (the package postgresql of Debian)")
     with throwaway_postgresql(programs) as server:
         yield server
