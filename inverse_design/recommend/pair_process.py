@@ -169,18 +169,15 @@ def _conjugate_gradients(
     times: Callable[[Tensor], Tensor], nearly: Callable[[Tensor], Tensor], right: Float[Tensor, "m"]
 ) -> Float[Tensor, "m"] | None:
     """Solve ``times(x) = right``, for ``times`` positive and ``nearly`` about its inverse, if rounds suffice."""
-    found, rest = torch.zeros_like(right), right
-    step = near = nearly(rest)
-    for _ in range(_MOST_ROUNDS):
-        if float(rest.norm()) <= _SOLVED * float(right.norm()):
-            return found
-        through = times(step)
-        length = (rest @ near) / (step @ through)
-        found, after = found + length * step, rest - length * through
-        next_near = nearly(after)
-        step = next_near + (after @ next_near) / (rest @ near) * step
-        rest, near = after, next_near
-    return None
+    from scipy.sparse.linalg import LinearOperator, cg  # noqa: PLC0415 - of many measured pairs only
+
+    shape = (len(right), len(right))
+    one, other = (
+        LinearOperator(shape, lambda x, of=of: of(torch.from_numpy(x)).numpy(), dtype=np.float64)
+        for of in (times, nearly)
+    )
+    found, unsolved = cg(one, right.numpy(), rtol=_SOLVED, maxiter=_MOST_ROUNDS, M=other)
+    return None if unsolved else torch.from_numpy(found)
 
 
 def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b 4"]:
