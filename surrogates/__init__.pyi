@@ -4,8 +4,8 @@ from .artefact import load_cells as load_cells
 from .artefact import load_fitted as load_fitted
 from .artefact import save_fitted as save_fitted
 from .contrib.causal.model import Causal as Causal
-from .contrib.cells import LatentShift as LatentShift
-from .contrib.cells import TwoFactorCells as TwoFactorCells
+from .contrib.cells.latent_shift import LatentShift as LatentShift
+from .contrib.cells.shift import TwoFactorCells as TwoFactorCells
 from .contrib.contexts.large_perturbation import LargePerturbation as LargePerturbation
 from .contrib.contexts.transfer import Transfer as Transfer
 from .contrib.contexts.two_way import ContextMean as ContextMean

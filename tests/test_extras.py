@@ -11,7 +11,7 @@ import torch
 
 from inverse_design.campaign.store.protocol import open_store
 from inverse_design.search.api import Engine
-from surrogates.contrib.transport import transported
+from surrogates.contrib.cells.transport import transported
 from surrogates.data.descriptors import fingerprints
 from surrogates.data.io.pseudobulk.spread import _cluster
 

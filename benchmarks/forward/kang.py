@@ -37,9 +37,11 @@ from benchmarks.forward.differential import (
     log2_fold_change,
     precision_at_recall,
 )
-from surrogates.contrib.cells import LatentShift, PrincipalAxes, TwoFactorCells
-from surrogates.contrib.convex_transport import ConvexTransport
-from surrogates.contrib.transport import TransportShift
+from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.convex_transport import ConvexTransport
+from surrogates.contrib.cells.latent_shift import LatentShift
+from surrogates.contrib.cells.shift import TwoFactorCells
+from surrogates.contrib.cells.transport import TransportShift
 from surrogates.data.catalogue import locate
 from surrogates.data.io.cells import CONTROL, Cells, read_cells
 from surrogates.data.perturbation import Perturbation

@@ -4,7 +4,7 @@ Beside them, what additive models are made of: the effects of interventions give
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Float
@@ -15,6 +15,9 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
 from surrogates.uncertainty.posterior import Posterior
+
+if TYPE_CHECKING:
+    from surrogates.data.io.cells import Cells
 
 
 @runtime_checkable
@@ -326,5 +329,25 @@ class FittedCells(Protocol):
 
         Returns:
             As many treated cells, in float64.
+        """
+        ...
+
+
+@runtime_checkable
+class CellSurrogate(Protocol):
+    """A frozen configuration of a model of cells."""
+
+    def fit(self, cells: "Cells", *, seed: int) -> FittedCells:
+        """Learn from cells of any contexts.
+
+        Args:
+            cells: Control and treated cells; control cells of the contexts to predict belong among them.
+            seed: Fixes everything that is random.
+
+        Returns:
+            Another value: the fitted model.
+
+        Raises:
+            DataError: If no context has both control and treated cells.
         """
         ...

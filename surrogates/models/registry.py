@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from surrogates.registry import Registry
 
 if TYPE_CHECKING:
-    from surrogates.models.base import ContextSurrogate, Surrogate
+    from surrogates.models.base import CellSurrogate, ContextSurrogate, Surrogate
 
 SURROGATES: "Registry[Callable[[], Surrogate]]" = Registry(
     kind="surrogate",
@@ -48,5 +48,16 @@ CONTEXT_SURROGATES: "Registry[Callable[[], ContextSurrogate]]" = Registry(
         "synthetic_interventions": "surrogates.contrib.contexts.two_way:SyntheticInterventions",
         "large_perturbation": "surrogates.contrib.contexts.large_perturbation:LargePerturbation",
         "transfer": "surrogates.contrib.contexts.transfer:Transfer",
+    },
+)
+
+CELL_SURROGATES: "Registry[Callable[[], CellSurrogate]]" = Registry(
+    kind="surrogate of cells",
+    group="inverse_design.cell_surrogates",
+    shipped={
+        "two_factor_cells": "surrogates.contrib.cells.shift:TwoFactorCells",
+        "latent_shift": "surrogates.contrib.cells.latent_shift:LatentShift",
+        "transport_shift": "surrogates.contrib.cells.transport:TransportShift",
+        "convex_transport": "surrogates.contrib.cells.convex_transport:ConvexTransport",
     },
 )

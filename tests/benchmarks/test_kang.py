@@ -8,7 +8,8 @@ import torch
 from strategies.screens import normal
 
 from benchmarks.forward.differential import differential_readouts
-from surrogates.contrib.cells import PrincipalAxes, TwoFactorCells
+from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.shift import TwoFactorCells
 from surrogates.data.io.cells import CONTROL, read_cells
 
 

@@ -25,7 +25,7 @@ from surrogates.artefact import (
     save_fitted,
 )
 from surrogates.artefact_types import ARTEFACT_TYPES
-from surrogates.contrib.cells import FittedTwoFactorCells, Shifts
+from surrogates.contrib.cells.shift import FittedTwoFactorCells, Shifts
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary

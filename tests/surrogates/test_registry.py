@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from surrogates import registry as module
 from surrogates.errors import UnknownNameError
-from surrogates.models.base import Surrogate
-from surrogates.models.registry import SURROGATES
+from surrogates.models.base import CellSurrogate, Surrogate
+from surrogates.models.registry import CELL_SURROGATES, SURROGATES
 from surrogates.registry import DuplicateNameError, Registry
 
 GROUP = "inverse_design.tests"
@@ -56,3 +56,8 @@ def test_a_name_claimed_twice_is_an_error(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("name", SURROGATES.shipped)
 def test_every_shipped_surrogate_loads(name: str) -> None:
     assert isinstance(SURROGATES.load(name)(), Surrogate)
+
+
+@pytest.mark.parametrize("name", CELL_SURROGATES.shipped)
+def test_every_shipped_surrogate_of_cells_loads(name: str) -> None:
+    assert isinstance(CELL_SURROGATES.load(name)(), CellSurrogate)

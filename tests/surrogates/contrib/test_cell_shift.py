@@ -6,7 +6,7 @@ from jaxtyping import Float
 from strategies.screens import normal
 from torch import Tensor
 
-from surrogates.contrib.cells import TwoFactorCells, balanced_shifts
+from surrogates.contrib.cells.shift import TwoFactorCells, balanced_shifts
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError

@@ -5,7 +5,8 @@ import torch
 from strategies.cells import AB, A, B, planted
 from strategies.screens import normal
 
-from surrogates.contrib.cells import FittedLatentShift, LatentShift, PrincipalAxes
+from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.latent_shift import FittedLatentShift, LatentShift
 from surrogates.data.io.cells import CONTROL
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError

@@ -11,9 +11,9 @@ from strategies.cells import AB, A, B, planted
 from strategies.screens import normal
 
 from surrogates.artefact import Origin, load_cells, save_fitted
-from surrogates.contrib import transport
-from surrogates.contrib.convex_transport import ConvexNetwork, ConvexTransport
-from surrogates.contrib.transport import Pairs, TransportShift, transported
+from surrogates.contrib.cells import transport
+from surrogates.contrib.cells.convex_transport import ConvexNetwork, ConvexTransport
+from surrogates.contrib.cells.transport import Pairs, TransportShift, transported
 from surrogates.data.io.cells import CONTROL
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError

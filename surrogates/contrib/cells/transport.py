@@ -10,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surrogates.contrib.cells import PrincipalAxes, checked_cells, known_parts, treated_beside_controls
+from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.shift import checked_cells, known_parts, treated_beside_controls
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError

@@ -1,0 +1,1 @@
+"""Models that turn control cells into treated ones."""
