@@ -8,7 +8,7 @@ from inverse_design.cli.options import AUTOMATIC
 from inverse_design.errors import StoreError
 from surrogates.data.io.formats.registry import endings
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.registry import SURROGATES
+from surrogates.models.registry import CELL_SURROGATES, SURROGATES
 
 _FILES = ("target", "results", "settings", "library", "experiments")  # arguments that may be files
 ALL_MODELS = "all"
@@ -37,7 +37,7 @@ def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
     for word in words if isinstance(words, tuple) else ():
         for model in [] if Path(word).is_file() else map(str.strip, word.split(",")):
             if model not in {"", ALL_MODELS}:
-                require_model(model)
+                require_model(model, of_cells=verb == "cells")
     if verb not in _BEGINS and not stated.get("store_file") and isinstance(store := stated.get("store"), str):
         require_store(store)
 
@@ -56,13 +56,13 @@ def _ends_as_a_file(word: str) -> bool:
     return word.endswith((*endings(), ".toml"))
 
 
-def require_model(name: str, *, kind: str = "model") -> None:
-    """Refuse a misspelt forward model.
+def require_model(name: str, *, kind: str = "model", of_cells: bool = False) -> None:
+    """Refuse a misspelt forward model, or model of cells.
 
     Raises:
         UnknownNameError: If there is none of that name; the message names the nearest ones.
     """
-    known = (AUTOMATIC, *SURROGATES.names())
+    known = CELL_SURROGATES.names() if of_cells else (AUTOMATIC, *SURROGATES.names())
     if name not in known:
         raise UnknownNameError.from_known(kind, name, known)
 

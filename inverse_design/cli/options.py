@@ -242,6 +242,33 @@ class Scoring:
 
 @Parameter(name="*", group=ASKING)
 @dataclass(frozen=True)
+class JudgingCells:
+    """What the benchmark of models of cells compares, and where it writes.
+
+    Attributes:
+        models: Models of cells A,B, or all; latent_shift_remainder and transport_shift by default. The baselines
+            and the two-factor model are always there.
+        hold_out: All treated cells of each context in turn, or combinations of which each part was measured.
+        pseudocount: Of fold changes, in units without the logarithm; precision depends on it.
+        level: Probability of the bounds for what is new.
+        samples: Bootstrap samples of contexts, or of the genes of combinations.
+        seed: Fixes everything that is random.
+        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        output: Where to write all numbers, as .json.
+    """
+
+    models: Words = ()
+    hold_out: Literal["context", "combination"] = "context"
+    pseudocount: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 1.0
+    level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.8
+    samples: AtLeastOne = 2000
+    seed: int = 0
+    workers: AtLeastOne = 1
+    output: Output = None
+
+
+@Parameter(name="*", group=ASKING)
+@dataclass(frozen=True)
 class Retrieving:
     """How perturbations behind held-out states are sought, and where the benchmark writes.
 

@@ -127,13 +127,18 @@ def stated_dialect(reading: Reading) -> Dialect:
 
 
 def _as_it_is(data: str, reading: Reading) -> Screen:
-    if replace(reading, mode=None) != Reading() and data in names():
+    refuse_options(data, replace(reading, mode=None))
+    return load(data)
+
+
+def refuse_options(data: str, reading: Reading) -> None:
+    """Refuse options of files for a dataset of the catalogue, and a name that can only be that of a file."""
+    if reading != Reading() and data in names():
         raise DataError(
             f"{data!r} is a dataset of the catalogue, read in one way; give reading options for files only"
         )
     if data not in names() and is_missing(data):
         raise DataError(f"there is no file {data!r}")
-    return load(data)
 
 
 def _in_mode(screen: Screen, reading: Reading) -> Screen:

@@ -253,6 +253,17 @@ def load(source: str | Path) -> Screen:
     return read_screen(source)
 
 
+def file_of_cells(name: str) -> tuple[Path, Mode]:
+    """Find the file of single cells behind a dataset, and in which mode it is read."""
+    folder = locate(name)
+    opened = _DATASETS[name].open if name in _DATASETS else None
+    if not (isinstance(opened, partial) and opened.func is _open_cells):
+        raise DataError(
+            f"{name!r} holds effects of conditions, not single cells; take another, such as kang2018_pbmc"
+        )
+    return folder / "cells.h5ad", opened.keywords["mode"]
+
+
 def replicate_error(screen: Screen, replicates: Mapping[str, tuple[str, str]]) -> Screen:
     """Give a screen of means of two replicates its standard errors.
 

@@ -57,6 +57,7 @@ CELL_SURROGATES: "Registry[Callable[[], CellSurrogate]]" = Registry(
     shipped={
         "two_factor_cells": "surrogates.contrib.cells.shift:TwoFactorCells",
         "latent_shift": "surrogates.contrib.cells.latent_shift:LatentShift",
+        "latent_shift_remainder": "surrogates.contrib.cells.latent_shift:remainder_kept",
         "transport_shift": "surrogates.contrib.cells.transport:TransportShift",
         "convex_transport": "surrogates.contrib.cells.convex_transport:ConvexTransport",
     },

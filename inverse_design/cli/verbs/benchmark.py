@@ -11,6 +11,7 @@ from inverse_design.cli.options import (
     RUN,
     Context,
     Judging,
+    JudgingCells,
     Output,
     Planning,
     Reaching,
@@ -22,6 +23,7 @@ from inverse_design.cli.options import (
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _PLANNING = Reading(), Planning()
 _RETRIEVING, _SCORING, _JUDGING, _REACHING = Retrieving(), Scoring(), Judging(), Reaching()
+_CELLS = JudgingCells()
 
 benchmark = App(name="benchmark", help="Measure the software itself, on any screen, beside the baselines.")
 
@@ -138,6 +140,36 @@ def calibration(
     from inverse_design.cli.verbs.calibration import run_calibration
 
     run_calibration(run, data, context=context, asked=asked, planning=planning, reading=reading)
+
+
+@benchmark.command(
+    help_epilogue=examples(
+        "benchmark cells kang2018_pbmc -o cells.json",
+        "benchmark cells cells.h5ad --group-col cell_type --models all",
+        "benchmark cells perturbseq_cells_crispra --hold-out combination",
+    )
+)
+def cells(
+    data: str,
+    /,
+    *,
+    asked: JudgingCells = _CELLS,
+    planning: Planning = _PLANNING,
+    reading: Reading = _READING,
+    run: Run = RUN,
+) -> None:
+    """Measure how near predicted cells of a new context, or of a new combination, come to measured ones.
+
+    Args:
+        data: A dataset of single cells of the catalogue, or an .h5ad file.
+        asked: What to compare, and where to write it.
+        planning: What happens before it begins.
+        reading: How to read a file.
+        run: What was typed.
+    """
+    from inverse_design.cli.verbs.cells import run_cells
+
+    run_cells(run, data, asked=asked, planning=planning, reading=reading)
 
 
 @benchmark.command(help_epilogue=examples("benchmark rounds results.csv --level 0.9"))

@@ -146,3 +146,8 @@ class LatentShift:
         )
         plain = [each.to(device="cpu", dtype=torch.float64) for each in (encoder, decoder)]
         return plain[0], plain[1], training
+
+
+def remainder_kept() -> LatentShift:
+    """Configure the form that keeps what the autoencoder loses of a cell."""
+    return LatentShift(keep_remainder=True)

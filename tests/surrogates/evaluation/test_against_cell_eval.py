@@ -10,7 +10,7 @@ from cell_eval.metrics import _anndata as judge
 from cell_eval.metrics._de import compute_pr_auc, de_overlap_metric
 from torch import Tensor
 
-from benchmarks.forward.differential import average_precision_rows
+from surrogates.evaluation.differential import average_precision_rows
 from surrogates.evaluation.metrics import (
     absolute_errors,
     discrimination_rows,

@@ -10,8 +10,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from strategies.screens import normal
 from torch import Tensor
 
-from benchmarks.forward.differential import average_precision_rows, precision_at_recall
 from surrogates.errors import DataError
+from surrogates.evaluation.differential import average_precision_rows, precision_at_recall
 from surrogates.evaluation.metrics import top_overlap_rows
 
 

@@ -7,13 +7,13 @@ from hypothesis.extra import numpy as hnp
 from scipy import stats
 from strategies.screens import normal
 
-from benchmarks.forward.differential import (
+from surrogates.errors import DataError
+from surrogates.evaluation.differential import (
     delogged,
     differential_readouts,
     log2_fold_change,
     rank_sum_p_values,
 )
-from surrogates.errors import DataError
 
 COUNTS = st.integers(0, 3)
 
