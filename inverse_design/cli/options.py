@@ -97,6 +97,8 @@ class Asking:
             projection (the default for signatures), or one that another package adds.
         prior: Table of prior weights of genes (columns gene, weight), one where a gene is not named.
         model: Forward model; automatic takes the one that identifies held-out doubles best.
+        drug_targets: Table of what drugs act on (columns drug, target, weight), for --model causal: the weight is
+            what the largest dose puts into that readout, in its unit.
         level: Probability of the bounds of each candidate, and of the set of candidates.
         standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
             A campaign has no such option, as its results are told in the unit of its screen.
@@ -108,6 +110,7 @@ class Asking:
     objective: str | None = None
     prior: str | None = None
     model: str = AUTOMATIC
+    drug_targets: str | None = None
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
     standardise: bool = False
     seed: int = 0
@@ -224,6 +227,7 @@ class Scoring:
 
     Attributes:
         models: Forward models A,B, or all; interaction and automatic by default. The baselines are always there.
+        drug_targets: Table of what drugs act on (columns drug, target, weight), for the model causal.
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
@@ -233,6 +237,7 @@ class Scoring:
     """
 
     models: Words = ()
+    drug_targets: str | None = None
     classes: Words = ()
     seed: int = 0
     workers: AtLeastOne = 1
@@ -334,6 +339,8 @@ class Valuing:
 
     Attributes:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
+        drug_targets: Table of what drugs act on (columns drug, target, weight), for --model causal;
+            experiments may then name drugs that were never given.
         level: Probability of the bounds.
         standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
         seed: Fixes everything that is random.
@@ -341,6 +348,7 @@ class Valuing:
     """
 
     model: str = AUTOMATIC
+    drug_targets: str | None = None
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
     standardise: bool = False
     seed: int = 0

@@ -1,7 +1,7 @@
 """Protocol ``forward``: forward models by name on held-out perturbations, beside every baseline."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from surrogates.data.novelty import CLASSES, SEEN_DOUBLE, novelty_name
@@ -23,20 +23,20 @@ Verdict = Literal["better", "worse", "unclear", "same"]
 
 def forward_report(
     screen: Screen,
-    models: Sequence[str] = DEFAULT_MODELS,
+    models: Sequence[str] | Mapping[str, Surrogate] = DEFAULT_MODELS,
     *,
     seed: int,
     classes: Sequence[str] = (),
     workers: int = 1,
     progress: Progress | None = None,
 ) -> ForwardReport:
-    """Score forward models and the baselines on every novelty class that can be held out."""
+    """Score forward models, named or by name, and the baselines on every novelty class that can be held out."""
     for word in classes:
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
     return measure_forward(
         screen,
-        named_surrogates(models),
+        models if isinstance(models, Mapping) else named_surrogates(models),
         seed=seed,
         classes=tuple(classes) or tuple(CLASSES),
         workers=workers,

@@ -17,6 +17,8 @@ from surrogates.errors import DataError
 from surrogates.uncertainty.posterior import Posterior
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from surrogates.data.io.cells import Cells
 
 
@@ -220,6 +222,15 @@ class FollowsPaths(Protocol):
 
     def strongest_path(self, entry: str, readout: str) -> tuple[str, float] | None:
         """Name the path from an intervention to a readout that contributes most, and what it contributes."""
+        ...
+
+
+@runtime_checkable
+class KnowsTargets(Protocol):
+    """A configuration that can be given what drugs act on."""
+
+    def knowing_targets(self, table: "pd.DataFrame") -> Surrogate:
+        """Take a table with the columns ``drug``, ``readout`` and ``weight``, a row for each direct effect."""
         ...
 
 

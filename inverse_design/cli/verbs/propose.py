@@ -1,7 +1,7 @@
 """The verb ``propose``: rank a whole space, after saying what a long search will cost."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -16,6 +16,7 @@ from inverse_design.cli.console import (
     show_warnings,
     working,
 )
+from inverse_design.cli.drug_targets import DrugTargets
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, manifest, place_for, table_endings, write_table
@@ -71,11 +72,12 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
 ) -> None:
     """Rank candidates, print them, and write them if asked."""
     limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
-    inputs = (data, target, *filter(None, (asking.prior, *limits)))
+    inputs = (data, target, *filter(None, (asking.prior, asking.drug_targets, *limits)))
     if asking.objective is not None:
         OBJECTIVES.load(asking.objective)  # a misspelt name is refused before anything is read
     place = place_for(destination, run, *table_endings(), inputs=inputs)
     shown = place_for(page, run, PAGE_ENDING, inputs=inputs)
+    acts_on = DrugTargets.read(asking.drug_targets, [asking.model], standardise=asking.standardise)
     engine = engine_of(running)
     with working("reading"):
         read = open_screen(data, reading, workers=running.workers, scheduler=running.scheduler)
@@ -83,6 +85,8 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
         request = request_of(asking, constraints, engine, None if running.no_cache else USER_CACHE)
+        if acts_on is not None:
+            request = replace(request, surrogate=acts_on.on(screen)[asking.model])
         prepared = request.prepared(screen, wanted)
     if not settled(prepared.plan, planning, run.manner):
         return
@@ -294,7 +298,8 @@ def _compared(proposal: Proposal) -> str:
 
 def _model_name(answer: Answer) -> str:
     taken = f"{AUTOMATIC}, took {answer.proposal.fitted.name}"
-    return taken if answer.asking.model == AUTOMATIC else answer.asking.model
+    known = f", with the targets of {answer.asking.drug_targets}" if answer.asking.drug_targets else ""
+    return taken if answer.asking.model == AUTOMATIC else answer.asking.model + known
 
 
 def _n_readouts(target: Target) -> int:

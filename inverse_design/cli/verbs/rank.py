@@ -18,12 +18,14 @@ from inverse_design.cli.console import (
     show_warnings,
     working,
 )
+from inverse_design.cli.drug_targets import DrugTargets
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import open_screen
+from inverse_design.fitting import SurrogateLike
 from inverse_design.planning.costs import Sizes
 from inverse_design.planning.experiments import ListedExperiments
 from inverse_design.problem.constraints import read_constraint
@@ -50,10 +52,15 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     reading: Reading,
 ) -> None:
     """Rank the experiments of a list, print them, and write them if asked."""
-    place = place_for(destination, run, *table_endings(), inputs=(data, target, listing.experiments))
+    inputs = (data, target, listing.experiments, *filter(None, [valuing.drug_targets]))
+    place = place_for(destination, run, *table_endings(), inputs=inputs)
+    acts_on = DrugTargets.read(valuing.drug_targets, [valuing.model], standardise=valuing.standardise)
+    surrogate: SurrogateLike = valuing.model
     constraints = tuple(map(read_constraint, listing.constraint))
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
+        if acts_on is not None:
+            surrogate, screen = acts_on.on(screen)[valuing.model], acts_on.widened(screen)
         wanted = read_target(target, screen)
         listed = read_experiments(
             Path(listing.experiments),
@@ -68,7 +75,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         costs=listed.costs,
         budget=listing.budget,
         constraints=constraints,
-        surrogate=valuing.model,
+        surrogate=surrogate,
         standardise=valuing.standardise,
         seed=valuing.seed,
         cache=None if valuing.no_cache else USER_CACHE,

@@ -10,6 +10,7 @@ from rich.console import Console
 from torch import Tensor
 
 from inverse_design.cli.console import Run, reply, say, say_written, working
+from inverse_design.cli.drug_targets import DrugTargets
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading, Retrieving, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
@@ -100,17 +101,20 @@ def run_forward(
     )
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
-    named_surrogates(models)  # a wrong name is refused before anything is read
+    surrogates = named_surrogates(models)  # a wrong name is refused before anything is read
+    acts_on = DrugTargets.read(asked.drug_targets, [*surrogates])
     screen = opened_screen(data, context, reading)
+    surrogates |= acts_on.on(screen) if acts_on is not None else {}
     foreseen = measurement_outline("forward", screen, classes=classes, workers=asked.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("forward") as view, foreseen.begin(view).stage() as tick:
         report = forward_report(
-            screen, models, seed=asked.seed, classes=classes, workers=asked.workers, progress=tick
+            screen, surrogates, seed=asked.seed, classes=classes, workers=asked.workers, progress=tick
         )
     settings = {
         "models": list(models),
+        "drug_targets": asked.drug_targets,
         "classes": list(classes),
         "refusals": [asdict(refusal) for refusal in report.refusals],
     }

@@ -52,7 +52,7 @@ class Sources:
             )
         names = (*sorted(acting | known | (acted & column.keys())), *sorted(acted - column.keys()))
         number = {name: at for at, name in enumerate(names)}
-        doses = _signed_doses(screen.vocabulary, acted & column.keys())
+        doses = _signed_doses(screen.vocabulary, acted & column.keys(), stated.keys())
         of_each = [
             [(number[name], weight) for name, weight in stated.get(target, {target: 1.0}).items()]
             for target in screen.vocabulary.targets
@@ -170,10 +170,14 @@ def _most_variable(screen: Screen, count: int) -> Int[Tensor, "m"]:
     return torch.argsort(spread, descending=True, stable=True)[:count]
 
 
-def _signed_doses(vocabulary: Vocabulary, readouts: Collection[str]) -> Float[Tensor, "v"]:
+def _signed_doses(
+    vocabulary: Vocabulary, readouts: Collection[str], stated: Collection[str]
+) -> Float[Tensor, "v"]:
+    """Signed dose of each entry; the weights of a stated drug have their own sign, whatever its mode."""
     largest: dict[str, float] = {}
     for entry in vocabulary.entries:
         largest[entry.target] = max(entry.dose, largest.get(entry.target, 0.0))
     unit = {target: 1.0 if target in readouts else dose for target, dose in largest.items()}
-    doses = [SIGN[entry.mode] * entry.dose / unit[entry.target] for entry in vocabulary.entries]
+    signs = [1.0 if entry.target in stated else SIGN[entry.mode] for entry in vocabulary.entries]
+    doses = [sign * entry.dose / unit[entry.target] for sign, entry in zip(signs, vocabulary.entries, strict=True)]
     return torch.tensor(doses, dtype=torch.float64)

@@ -271,6 +271,10 @@ class Causal:
             if not np.isfinite([weight for _, weight in weights]).all():
                 raise DataError(f"targets of {shown(drug)} have a weight that is no finite number; state one")
 
+    def knowing_targets(self, table: pd.DataFrame) -> "Causal":
+        """Take the direct effects of drugs from a table, see :func:`targets_from`."""
+        return replace(self, targets=targets_from(table))
+
     def fit(self, screen: Screen, *, seed: int) -> FittedCausal:
         """Learn edges, strengths, trust and the weight of the residual."""
         require_one_context(screen)
