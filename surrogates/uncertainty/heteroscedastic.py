@@ -19,6 +19,7 @@ from functools import cached_property
 from statistics import NormalDist
 from typing import Literal
 
+import scipy
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -179,7 +180,8 @@ def _regression(
     design: Float[Tensor, "n p"], sizes: tuple[int, int], values: Float[Tensor, "n"]
 ) -> tuple[Float[Tensor, "p"], Float[Tensor, "n"]]:
     """Posterior mean of the weights, and predictions of each row by all others."""
-    n, gram, onto = len(design), design.T @ design, design.T @ values
+    n, rows = len(design), scipy.sparse.csr_array(design.numpy())  # of marks, hardly any is not zero
+    gram, onto = torch.from_numpy((rows.T @ rows).toarray()), torch.from_numpy(rows.T @ values.numpy())
     if many_features(*design.shape):
         weights = maximise_evidence(design, sizes, values[:, None])
     else:
@@ -188,7 +190,7 @@ def _regression(
     chol = torch.linalg.cholesky(torch.eye(len(root), dtype=root.dtype) + root * gram * root.T)
     covariance = root * torch.cholesky_inverse(chol) * root.T
     learnt = covariance @ onto
-    leverage = ((design @ covariance) * design).sum(1)
+    leverage = torch.from_numpy(rows.multiply(rows @ covariance.numpy()).sum(1))
     return learnt, (design @ learnt - leverage * values) / (1 - leverage).clamp(min=1e-6)
 
 
