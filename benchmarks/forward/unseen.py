@@ -10,6 +10,7 @@ Run: python -m benchmarks unseen --seed 0 --json unseen.json
 import argparse
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ import pandas as pd
 import torch
 
 from surrogates.contrib.descriptor_learners import Bilinear, GradientBoosting, RandomForest
+from surrogates.contrib.regulation.cell_oracle import CellOracle, Propagation
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.descriptors import Descriptors, gene_descriptors
 from surrogates.data.novelty import single_splits
@@ -24,7 +26,8 @@ from surrogates.data.screen import Screen
 from surrogates.evaluation.intervals import Row, bootstrap_interval, median, ratio_of_sums, write_json
 from surrogates.evaluation.metrics import pearson_rows, squared_errors
 from surrogates.models.base import Surrogate
-from surrogates.models.baselines import Additive, NoChange, PerturbationMean
+from surrogates.models.baselines import Additive, FittedScaledAdditive, NoChange, PerturbationMean
+from surrogates.models.entries import MeasuredEntries
 from surrogates.models.kernel import KernelRidge
 
 REFERENCES: Mapping[str, Surrogate] = {
@@ -32,6 +35,22 @@ REFERENCES: Mapping[str, Surrogate] = {
     "perturbation_mean": PerturbationMean(),
     "mean_single": Additive(),
 }
+
+
+@dataclass(frozen=True)
+class OracleAlone:
+    """What the network passes on and nothing else, as published: no mean effect, and no trust."""
+
+    def fit(self, screen: Screen, *, seed: int) -> FittedScaledAdditive:
+        """Predict entries never measured by shifts alone."""
+        entries = MeasuredEntries.of(screen)
+        learner = Propagation.of(CellOracle(), entries, seed=seed)
+        prior, departures = entries.departures(entries.train)
+        rows = learner(entries.train, departures).departures
+        acting = torch.nonzero(entries.own >= 0).flatten()
+        rows[acting, entries.own[acting]] = prior[acting, entries.own[acting]]
+        rows[entries.train] = entries.additive.table[entries.train]
+        return replace(entries.additive, singles=rows)
 
 
 def growth_profiles() -> Descriptors:
@@ -73,6 +92,8 @@ def models(screen: Screen) -> dict[str, Surrogate]:
         "boosting": GradientBoosting(),
         "bilinear": Bilinear(),
         "bilinear[descriptors]": Bilinear(descriptors=shipped),
+        "cell_oracle": CellOracle(),
+        "cell_oracle, alone": OracleAlone(),
         # Another screen of the same genes, of growth: no expression in it, but more than a public table says.
         "kernel[growth]": KernelRidge(descriptors=(growth,)),
         "kernel+growth": KernelRidge(descriptors=(*shipped, growth)),

@@ -28,6 +28,7 @@ SURROGATES: "Registry[Callable[[], Surrogate]]" = Registry(
         "stacked": "surrogates.models.wrappers.ensemble:stacked",
         "ensemble": "surrogates.models.wrappers.ensemble:ensemble",
         "causal": "surrogates.contrib.causal.model:Causal",
+        "cell_oracle": "surrogates.contrib.regulation.cell_oracle:CellOracle",
         "saturating_dynamics": "surrogates.contrib.dynamics:SaturatingDynamics",
         "kernel_ridge": "surrogates.models.kernel:KernelRidge",
         "random_forest": "surrogates.contrib.descriptor_learners:RandomForest",

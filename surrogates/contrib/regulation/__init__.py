@@ -1,0 +1,1 @@
+"""Models that know which transcription factors regulate which genes."""
