@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.contrib.contexts.subspace import SpanTest, span_test
 from surrogates.data.across import Actions, ActionTable, context_number, require_several_contexts
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
@@ -195,6 +196,25 @@ class FittedSyntheticInContext:
         """Tell which perturbations the two-factor model predicts."""
         return self.predict(batch).group == 1
 
+    def spans(self, batch: PerturbationBatch, *, seed: int) -> list[SpanTest | None]:
+        """Test for each perturbation whether weights that are learnt elsewhere can be carried to this context.
+
+        A small p-value warns: the donors vary here in directions that the other contexts do not show, so that the
+        weights say nothing of them. ``None`` stands where the two-factor model predicts, which has no weights.
+        """
+        number = self.table.actions.find(batch)
+        found: list[SpanTest | None] = [None] * len(batch)
+        wanted = torch.unique(number[number >= 0])
+        for alike, others, donors in _learnt_from(self.table, self.context, wanted):
+            train, here = _stacked(self.table, others, donors), self.table.effects[self.context, donors].T
+            values = torch.linalg.svdvals(train)
+            if not float(values[0]) > 0:
+                continue
+            test = span_test(train, here, rank=_kept(values, self.energy), seed=seed)
+            for row in torch.nonzero(torch.isin(number, wanted[alike])).flatten().tolist():
+                found[row] = test
+        return found
+
 
 @dataclass(frozen=True)
 class FittedSyntheticInterventions:
@@ -266,12 +286,8 @@ def synthesise(
     """Predict some actions in one context as weighted sums of others there."""
     effects = table.effects.new_zeros(len(wanted), table.effects.shape[2])
     made = torch.zeros(len(wanted), dtype=torch.bool)
-    for alike, left_out in _alike(table, context, wanted):
-        others, donors = _training(table, context, table.measured[:, wanted[alike[0]]], left_out)
-        if not len(donors):
-            continue
-        # One row for each readout in each of the other contexts.
-        train = table.effects[others][:, donors].transpose(1, 2).flatten(0, 1)
+    for alike, others, donors in _learnt_from(table, context, wanted):
+        train = _stacked(table, others, donors)
         target = table.effects[others][:, wanted[alike]].transpose(1, 2).flatten(0, 1)
         # In this order of products: there may be thousands of donors and of targets.
         onto = table.effects[context, donors].T @ principal_inverse(train, energy=energy)
@@ -280,14 +296,34 @@ def synthesise(
     return effects, made
 
 
+def _learnt_from(
+    table: ActionTable, context: int, wanted: Int[Tensor, "m"]
+) -> Iterator[tuple[Int[Tensor, "_"], Int[Tensor, "_"], Int[Tensor, "_"]]]:
+    """Group wanted actions that have donors: their places, the contexts that are learnt from, and the donors."""
+    for alike, left_out in _alike(table, context, wanted):
+        others, donors = _training(table, context, table.measured[:, wanted[alike[0]]], left_out)
+        if len(donors):
+            yield alike, others, donors
+
+
+def _stacked(table: ActionTable, contexts: Int[Tensor, "_"], donors: Int[Tensor, "_s"]) -> Float[Tensor, "n _s"]:
+    """Lay out one row for each readout in each context."""
+    return table.effects[contexts][:, donors].transpose(1, 2).flatten(0, 1)
+
+
+def _kept(values: Float[Tensor, "r"], energy: float) -> int:
+    """Count the singular values that hold a share of the sum of squares."""
+    held = values.square().cumsum(0)
+    keep = 1 + int((held < energy * held[-1]).sum())
+    return min(keep, int((values > values[0] * 1e-12).sum()))
+
+
 def principal_inverse(train: Float[Tensor, "n s"], *, energy: float) -> Float[Tensor, "s n"]:
     """Invert a matrix on its leading singular directions: principal component regression [Agarwal 2019]."""
     left, values, right = torch.linalg.svd(train, full_matrices=False)
-    held = values.square().cumsum(0)
-    if not len(values) or float(held[-1]) == 0:
+    if not len(values) or float(values[0]) == 0:
         return torch.zeros_like(train.T)
-    keep = 1 + int((held < energy * held[-1]).sum())
-    kept = slice(0, min(keep, int((values > values[0] * 1e-12).sum())))
+    kept = slice(0, _kept(values, energy))
     inverse: Tensor = (right[kept].T / values[kept]) @ left[:, kept].T
     return inverse
 
