@@ -2,8 +2,8 @@
 
 Weights of donors are learnt from rows of other contexts. They hold for the rows of the target context if those
 vary in no direction, among donors, in which the learning rows did not. With right singular vectors ``V`` of the
-learning rows and ``W`` of the rows of the target context, the statistic is ``tau = |W - V V' W|^2``, the sum of the
-squared sines of the angles between the two spaces: zero for inclusion, at most the number of vectors in ``W``
+learning rows and ``W`` of the rows of the target context, the statistic is ``tau = |W - V V' W|^2``, the sum of
+the squared sines of the angles between the two spaces: zero for inclusion, at most the number of vectors in ``W``
 [Agarwal 2020; Squires 2022].
 
 The published critical value holds constants that nobody knows. Here the null is drawn: both matrices are taken
