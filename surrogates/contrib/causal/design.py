@@ -4,6 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
+import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -15,6 +17,7 @@ from surrogates.errors import DataError, UnknownNameError
 
 VIRTUAL = -1
 TargetTable: TypeAlias = tuple[tuple[str, tuple[tuple[str, float], ...]], ...]  # drug, and weights of its targets
+ParentTable: TypeAlias = tuple[tuple[str, tuple[str, ...]], ...]  # readout, and what may act on it
 
 
 @dataclass(frozen=True)
@@ -32,18 +35,28 @@ class Sources:
     known: Bool[Tensor, "q"]  # whether the strength of inputs is stated, hence one
 
     @classmethod
-    def of(cls, screen: Screen, *, regulators: Sequence[str], variable: int, targets: TargetTable) -> "Sources":
-        """Collect the targets of a screen, what they act on, and its regulators."""
+    def of(
+        cls,
+        screen: Screen,
+        *,
+        regulators: Sequence[str],
+        variable: int,
+        targets: TargetTable,
+        parents: ParentTable = (),
+    ) -> "Sources":
+        """Collect the targets of a screen, what they act on, its regulators and stated parents."""
         column = {name: number for number, name in enumerate(screen.readouts)}
         stated = {drug: dict(weights) for drug, weights in targets}
         for what, names in (
             ("regulators", regulators),
             ("targets", [one for each in stated.values() for one in each]),
+            ("parents", [one for readout, each in parents for one in (readout, *each)]),
         ):
             for name in names:
                 if name not in column:
                     raise UnknownNameError.from_known(f"readout among the {what}", name, column)
         acting = set(regulators) or {screen.readouts[int(at)] for at in _most_variable(screen, variable)}
+        acting |= {one for _, each in parents for one in each}
         acted = set(screen.vocabulary.targets) - stated.keys()
         known = {name for weights in stated.values() for name in weights}
         if both := sorted(known & acted):
@@ -73,6 +86,16 @@ class Sources:
         """Which nodes are readouts."""
         return self.columns != VIRTUAL
 
+    def allowed(self, parents: ParentTable, readouts: Sequence[str]) -> Bool[Tensor, "q g"] | None:
+        """Which edges the stated parents of some readouts leave; readouts that are not named keep all."""
+        if not parents:
+            return None
+        column = {name: number for number, name in enumerate(readouts)}
+        left = torch.ones(len(self.names), len(readouts), dtype=torch.bool)
+        for readout, acting in parents:
+            left[:, column[readout]] = torch.tensor([name in acting for name in self.names])
+        return left
+
     def inputs(self, batch: PerturbationBatch) -> Float[Tensor, "b q"]:
         """Add up what each perturbation puts into the nodes, for a strength of one."""
         entry = batch.genes.clamp(min=0)
@@ -89,6 +112,7 @@ class Regression:
     inputs: Float[Tensor, "n q"]  # what each condition puts into each node, for a strength of one
     columns: Int[Tensor, "q"]  # the readout that each node is, ``-1`` for a virtual one
     known: Bool[Tensor, "q"]  # whether the strength of inputs is known to be one
+    allowed: Bool[Tensor, "q g"] | None = None  # which edges there may be; ``None`` for all
 
     @property
     def real(self) -> Bool[Tensor, "q"]:
@@ -127,7 +151,8 @@ class Regression:
     def with_readouts(self, keep: Int[Tensor, "m"]) -> "Regression":
         """Take some of the readouts, all nodes among them."""
         columns = torch.where(self.real, torch.searchsorted(keep, self.columns), VIRTUAL)
-        return replace(self, effects=self.effects[:, keep], columns=columns)
+        allowed = None if self.allowed is None else self.allowed[:, keep]
+        return replace(self, effects=self.effects[:, keep], columns=columns, allowed=allowed)
 
     def strengths(self, edges: Float[Tensor, "q g"]) -> Float[Tensor, "q"]:
         """Estimate how strongly an input of one acts on each node.
@@ -181,3 +206,35 @@ def _signed_doses(
     signs = [1.0 if entry.target in stated else SIGN[entry.mode] for entry in vocabulary.entries]
     doses = [sign * entry.dose / unit[entry.target] for sign, entry in zip(signs, vocabulary.entries, strict=True)]
     return torch.tensor(doses, dtype=torch.float64)
+
+
+def targets_from(table: pd.DataFrame) -> TargetTable:
+    """Read the direct effects of drugs from a table with the columns ``drug``, ``readout`` and ``weight``.
+
+    Raises:
+        DataError: If a column is missing, a weight is no finite number other than zero, or a pair is named twice.
+    """
+    if missing := {"drug", "readout", "weight"} - set(table.columns):
+        raise DataError(
+            f"a table of targets needs the columns drug, readout and weight; {min(missing)!r} is missing"
+        )
+    weights = pd.to_numeric(table["weight"], errors="coerce").astype(float)
+    wrong = (
+        ~np.isfinite(weights.to_numpy())
+        | (weights == 0).to_numpy()
+        | table[["drug", "readout"]].isna().any(axis=1)
+    )
+    if wrong.any():
+        row = table[wrong].iloc[0]
+        raise DataError(
+            f"target {row['readout']!r} of {row['drug']!r} has the weight {row['weight']!r}; state a number"
+        )
+    if (twice := table.duplicated(["drug", "readout"])).any():
+        row = table[twice].iloc[0]
+        raise DataError(f"target {row['readout']!r} of {row['drug']!r} is stated twice; keep one")
+    found: dict[str, list[tuple[str, float]]] = {}
+    for drug, readout, weight in zip(
+        table["drug"].astype(str), table["readout"].astype(str), weights, strict=True
+    ):
+        found.setdefault(drug, []).append((readout, float(weight)))
+    return tuple((drug, tuple(each)) for drug, each in found.items())

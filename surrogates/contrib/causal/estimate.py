@@ -42,7 +42,8 @@ def lasso_edges(problem: Regression, values: Float[Tensor, "n q"], penalty: floa
     gram = z.T @ z
     edges = np.zeros((z.shape[1], effects.shape[1]))
     for response in range(effects.shape[1]):
-        allowed = np.flatnonzero((columns != response) & moved)
+        open_to = columns != response if problem.allowed is None else problem.allowed[:, response].numpy()
+        allowed = np.flatnonzero(open_to & (columns != response) & moved)
         hit = keep[:, response] == 0
         own = gram[np.ix_(allowed, allowed)]
         if hit.any():

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.contrib.causal.design import Regression, Sources, TargetTable
+from surrogates.contrib.causal.design import ParentTable, Regression, Sources, TargetTable, targets_from
 from surrogates.contrib.causal.estimate import Estimate, Penalty, largest_penalty, total_effects
 from surrogates.data.novelty import fold_numbers, novelty_code
 from surrogates.data.screen import Screen
@@ -254,12 +254,15 @@ class Causal:
         steps: Most iterations of the full objective.
         targets: Direct effect of each drug at its largest dose on the readouts that it acts on, in units of the
             readouts, as pairs; ``targets_from`` makes them of a table.
+        parents: The only readouts that may act on some readouts, as pairs, such as ``Invariance().graph(cells)``;
+            readouts that are not named keep all edges that the data give them.
     """
 
     regulators: tuple[str, ...] = ()
     variable: int = 50
     steps: int = 100
     targets: TargetTable = ()
+    parents: ParentTable = ()
 
     def __post_init__(self) -> None:
         """Refuse negative numbers, weights that are none, and a drug that is stated twice."""
@@ -279,8 +282,20 @@ class Causal:
         """Learn edges, strengths, trust and the weight of the residual."""
         require_one_context(screen)
         ordered = screen.in_canonical_order()
-        sources = Sources.of(ordered, regulators=self.regulators, variable=self.variable, targets=self.targets)
-        problem = Regression(ordered.effects, sources.inputs(ordered.batch), sources.columns, sources.known)
+        sources = Sources.of(
+            ordered,
+            regulators=self.regulators,
+            variable=self.variable,
+            targets=self.targets,
+            parents=self.parents,
+        )
+        problem = Regression(
+            ordered.effects,
+            sources.inputs(ordered.batch),
+            sources.columns,
+            sources.known,
+            sources.allowed(self.parents, screen.readouts),
+        )
         chosen = select(ordered, problem, steps=self.steps, seed=seed)
         estimate = chosen.penalty.estimate(problem)
         nodes = _node_rows(problem, estimate, trust=chosen.trust, residual_weight=chosen.residual_weight)
@@ -319,38 +334,6 @@ def _node_rows(
     if bool(acted_on.any()):
         rows[~problem.perturbed & ~problem.real] = rows[acted_on].mean(0)
     return rows
-
-
-def targets_from(table: pd.DataFrame) -> TargetTable:
-    """Read the direct effects of drugs from a table with the columns ``drug``, ``readout`` and ``weight``.
-
-    Raises:
-        DataError: If a column is missing, a weight is no finite number other than zero, or a pair is named twice.
-    """
-    if missing := {"drug", "readout", "weight"} - set(table.columns):
-        raise DataError(
-            f"a table of targets needs the columns drug, readout and weight; {min(missing)!r} is missing"
-        )
-    weights = pd.to_numeric(table["weight"], errors="coerce").astype(float)
-    wrong = (
-        ~np.isfinite(weights.to_numpy())
-        | (weights == 0).to_numpy()
-        | table[["drug", "readout"]].isna().any(axis=1)
-    )
-    if wrong.any():
-        row = table[wrong].iloc[0]
-        raise DataError(
-            f"target {row['readout']!r} of {row['drug']!r} has the weight {row['weight']!r}; state a number"
-        )
-    if (twice := table.duplicated(["drug", "readout"])).any():
-        row = table[twice].iloc[0]
-        raise DataError(f"target {row['readout']!r} of {row['drug']!r} is stated twice; keep one")
-    found: dict[str, list[tuple[str, float]]] = {}
-    for drug, readout, weight in zip(
-        table["drug"].astype(str), table["readout"].astype(str), weights, strict=True
-    ):
-        found.setdefault(drug, []).append((readout, float(weight)))
-    return tuple((drug, tuple(each)) for drug, each in found.items())
 
 
 def edge_table(fitted: FittedCausal) -> pd.DataFrame:

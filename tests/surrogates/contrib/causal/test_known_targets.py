@@ -8,8 +8,8 @@ import torch
 from strategies.screens import normal
 
 from benchmarks.forward.leave_one_drug import TARGETS_OF_LONG, long_world, split
-from surrogates.contrib.causal.design import VIRTUAL, Sources
-from surrogates.contrib.causal.model import Causal, paths, targets_from
+from surrogates.contrib.causal.design import VIRTUAL, Sources, targets_from
+from surrogates.contrib.causal.model import Causal, paths
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
