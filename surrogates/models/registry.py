@@ -61,5 +61,7 @@ CELL_SURROGATES: "Registry[Callable[[], CellSurrogate]]" = Registry(
         "latent_shift_remainder": "surrogates.contrib.cells.latent_shift:remainder_kept",
         "transport_shift": "surrogates.contrib.cells.transport:TransportShift",
         "convex_transport": "surrogates.contrib.cells.convex_transport:ConvexTransport",
+        "flow_matching": "surrogates.contrib.cells.flow:FlowMatching",
+        "scdfm": "surrogates.contrib.cells.flow:scdfm",
     },
 )

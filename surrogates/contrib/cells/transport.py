@@ -20,11 +20,8 @@ _AT_ONCE = 128  # new cells that are compared with all control cells: bounds the
 _MOST_ROUNDS = 10**8  # of the network simplex; 2,000 cells with as many take about 150,000
 
 
-def transported(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> Float[Tensor, "n r"]:
-    """Send each source cell to the mean of the target cells that optimal transport pairs it with.
-
-    The plan moves equal masses at the least sum of squared distances, exactly [Villani 2009]; a cell whose mass is
-    split goes to the barycentre of the parts.
+def transport_plan(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> Float[Tensor, "n m"]:
+    """Move equal masses from source to target cells at the least sum of squared distances, exactly [Villani 2009].
 
     Raises:
         DataError: If POT, which solves the linear programme, is not installed, or does not solve it.
@@ -42,7 +39,15 @@ def transported(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> F
         found, log = ot.emd(*masses, cost, numItermax=_MOST_ROUNDS, log=True)
     if log["warning"]:
         raise DataError(f"{len(source)} cells cannot be paired with {len(target)}: {log['warning']}; pair fewer")
-    plan = torch.from_numpy(found)
+    return torch.from_numpy(found)
+
+
+def transported(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> Float[Tensor, "n r"]:
+    """Send each source cell to the mean of the target cells that optimal transport pairs it with.
+
+    A cell whose mass is split goes to the barycentre of the parts.
+    """
+    plan = transport_plan(source, target)
     return plan @ target / plan.sum(1, keepdim=True)
 
 
