@@ -29,6 +29,7 @@ _BY_MODULE = {  # of this package
     "artefact": "Origin",
     "contrib.causal.design": "Sources",
     "contrib.causal.model": "FittedCausal",
+    "contrib.causal.steady_states": "FittedSteadyStates",
     "contrib.cells.axes": "PrincipalAxes",
     "contrib.cells.convex_transport": "ConvexNetwork FittedConvexTransport",
     "contrib.cells.flow": "EmbeddedTargets FittedFlow",

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from benchmarks.causal_matching.graphs import scale_free_edges
@@ -129,10 +129,22 @@ def edge_average_precision(fitted: FittedCausal, edges: Float[Tensor, "g g"]) ->
     columns = fitted.sources.columns[real]
     possible = torch.ones(len(real), edges.shape[1], dtype=torch.bool)
     possible[torch.arange(len(real)), columns] = False
-    scores, positive = fitted.edges[real][possible].abs().numpy(), (edges[columns] != 0)[possible].numpy()
-    order = np.argsort(-scores, kind="stable")
-    hits = np.cumsum(positive[order])
-    last = np.flatnonzero(np.diff(scores[order], append=np.nan) != 0)  # the last of each group of ties
+    return average_precision(fitted.edges[real][possible].abs(), (edges[columns] != 0)[possible])
+
+
+def average_precision(scores: Float[Tensor, "n"], positive: Bool[Tensor, "n"]) -> float:
+    """Average precision of a ranking, ties grouped.
+
+    Args:
+        scores: The larger, the earlier.
+        positive: The truth.
+
+    Returns:
+        Sum of precisions, each times the recall that it adds.
+    """
+    order = np.argsort(-scores.numpy(), kind="stable")
+    hits = np.cumsum(positive.numpy()[order])
+    last = np.flatnonzero(np.diff(scores.numpy()[order], append=np.nan) != 0)  # the last of each group of ties
     recall, precision = hits[last] / hits[-1], hits[last] / (last + 1)
     return float(np.sum(np.diff(recall, prepend=0.0) * precision))
 
