@@ -22,8 +22,8 @@ from surrogates.data.perturbation import Intervention
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import STATUS, resident_mb
-from surrogates.models.latent import FittedLatentAdditive
-from surrogates.models.training import Layers
+from surrogates.models.base import LatentNetwork
+from surrogates.models.latent_sum import FittedLatentSum
 from surrogates.models.wrappers.calibrated import FittedCalibrated, HeldOutError
 from surrogates.models.wrappers.ensemble import FittedEnsemble
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
@@ -129,9 +129,10 @@ def decoded_case(sizes: tuple[int, int, int, int], *, k: int, seed: int) -> Deco
     networks = []
     for _ in range(members):
         weights = (normal(hidden, _LATENT, size=_LATENT**-0.5), normal(readouts, hidden, size=hidden**-0.5))
-        decoder = Layers(weights, (normal(hidden, size=0.5), torch.zeros(readouts, dtype=torch.float64)))
+        network = LatentNetwork(rows @ weights[0].T, (normal(hidden, size=0.5),), (), weights[1])
+        nothing = rows.new_zeros(1, 1).expand(genes, readouts)
         networks.append(
-            FittedLatentAdditive(vocabulary, names, alone, rows, decoder, 1.0, torch.ones(readouts).double())
+            FittedLatentSum(vocabulary, names, alone, nothing, (network,), torch.ones(readouts).double())
         )
     base = networks[0] if members == 1 else FittedEnsemble(tuple(networks), alone)
     covariance = FactorCovariance(torch.ones(readouts).double(), normal(readouts, _RANK, size=0.3))

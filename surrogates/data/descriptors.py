@@ -23,6 +23,7 @@ Kernel = Literal["linear", "cosine", "jaccard", "rbf"]
 # Coordinates are found from at most so many targets, and extended to the others [Williams and Seeger 2001].
 _MOST_LANDMARKS = 512
 _VANISHING = 1e-10
+_ROWS = 1024  # entries whose likeness to all others is held at once
 _SHORTEST_WORD = 3
 
 
@@ -140,6 +141,19 @@ class Descriptors:
         largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
         axes = axes * torch.where(largest < 0, -1.0, 1.0)
         return similarity @ (axes[:, keep] / values[keep].sqrt()) * known[:, None], known
+
+    def nearest(self, vocabulary: Vocabulary, *, count: int) -> tuple[Int[Tensor, "v c"], Float[Tensor, "v c"]]:
+        """Find the entries most alike to each, and how alike: not at all itself and the undescribed."""
+        vectors, known = self.of(vocabulary)
+        described = torch.nonzero(known).flatten()
+        near, alike = [], []
+        for rows in torch.arange(len(vectors)).split(_ROWS):
+            similarity = _similarity(vectors[rows], vectors[described], self.kernel) * known[rows, None]
+            similarity[rows[:, None] == described] = 0.0
+            found = similarity.topk(min(count, len(described)), dim=1)
+            near.append(described[found.indices])
+            alike.append(found.values)
+        return torch.cat(near), torch.cat(alike)
 
     @cached_property
     def _rows(self) -> dict[str, int]:

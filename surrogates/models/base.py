@@ -169,6 +169,13 @@ class LatentNetwork:
     weights: tuple[Float[Tensor, "_ _"], ...]  # from each hidden layer to the next, outputs by inputs
     output: Float[Tensor, "g w"]  # from the last hidden layer to effects
 
+    def decode(self, sums: Float[Tensor, "b h"]) -> Float[Tensor, "b g"]:
+        """Turn sums of rows into effects."""
+        state = sums
+        for threshold, weight in zip(self.thresholds, (*self.weights, self.output), strict=True):
+            state = ((state + threshold).relu() - threshold.relu()) @ weight.T
+        return state
+
 
 @dataclass(frozen=True)
 class LatentFactors:

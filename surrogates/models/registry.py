@@ -35,6 +35,9 @@ SURROGATES: "Registry[Callable[[], Surrogate]]" = Registry(
         "gradient_boosting": "surrogates.contrib.descriptor_learners:GradientBoosting",
         "bilinear": "surrogates.contrib.descriptor_learners:Bilinear",
         "latent_additive": "surrogates.models.latent:LatentAdditive",
+        "decoder_only": "surrogates.models.latent:decoder_only",
+        "gears": "surrogates.contrib.embedded.gears:Gears",
+        "sclambda": "surrogates.contrib.embedded.sclambda:ScLambda",
         "latent_residual": "surrogates.models.wrappers.ensemble:latent_residual",
     },
 )

@@ -14,9 +14,10 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.base import Fitted
+from surrogates.models.base import Fitted, Surrogate
 from surrogates.models.kernel import KernelRidge
 from surrogates.models.registry import CONTEXT_SURROGATES, SURROGATES
+from surrogates.models.training import Schedule
 from surrogates.testing import probe_batch
 
 KNOWN = ("AHR", "BAK1", "CEBPA", "DUSP9", "ETS2", "FOXA1", "KLF1")  # the shipped descriptors know them
@@ -24,7 +25,7 @@ SUMS = {
     *("additive", "scaled_additive", "interaction", "denoised_additive", "denoised_interaction", "stacked"),
     *("ensemble", "latent_residual"),
 }
-TRAINED = {"latent_additive", "latent_residual", "saturating_dynamics"}
+TRAINED = {"latent_additive", "latent_residual", "decoder_only", "gears", "sclambda", "saturating_dynamics"}
 
 
 def _known(screen: Screen) -> Screen:
@@ -56,6 +57,14 @@ REFUSALS_ACROSS = {
     "no condition": ({*CONTEXT_SURROGATES.shipped}, r"has no conditions; give one|only the context\(s\) \[\]"),
     "nothing alone": ({"transfer"}, "none of the 7 interventions was measured alone in any context; add single"),
 }
+
+
+BRIEF = {"decoder_only", "gears", "sclambda"}  # trained for a few epochs only: their own would take long
+
+
+def _surrogate(name: str) -> Surrogate:
+    made = SURROGATES.load(name)()
+    return replace(made, schedule=Schedule(epochs=3)) if name in BRIEF else made  # type: ignore[type-var, call-arg]
 
 
 def _in_three_contexts(screen: Screen) -> Screen:
@@ -91,7 +100,7 @@ def _most(case: str) -> float:
 @pytest.mark.parametrize("case", SCREENS)
 @pytest.mark.parametrize("name", SURROGATES.shipped)
 def test_a_screen_is_refused_with_a_reason_or_gives_finite_predictions(name: str, case: str) -> None:
-    surrogate, screen = SURROGATES.load(name)(), SCREENS[case]
+    surrogate, screen = _surrogate(name), SCREENS[case]
     refusing, message = REFUSALS.get(case, (set(), ""))
     if name in refusing:
         with pytest.raises(DataError, match=message):
@@ -112,7 +121,7 @@ def test_descriptors_of_hardly_any_target_give_finite_predictions(
 @pytest.mark.parametrize("name", SURROGATES.shipped)
 def test_several_contexts_are_refused_by_models_of_one(name: str) -> None:
     with pytest.raises(DataError, match=r"3 contexts, 'A' and 'B' among them; take one with screen\.in_context"):
-        SURROGATES.load(name)().fit(_in_three_contexts(FULL), seed=0)
+        _surrogate(name).fit(_in_three_contexts(FULL), seed=0)
 
 
 def _dosed() -> tuple[Screen, Screen]:
@@ -126,7 +135,7 @@ def _dosed() -> tuple[Screen, Screen]:
 @pytest.mark.parametrize("name", SURROGATES.shipped)
 def test_doses_beyond_the_training_data_give_finite_predictions(name: str) -> None:
     every, trained = _dosed()
-    fitted, batch = SURROGATES.load(name)().fit(trained, seed=0), probe_batch(every)
+    fitted, batch = _surrogate(name).fit(trained, seed=0), probe_batch(every)
     _check(fitted, batch)
     _check(fitted, PerturbationBatch(batch.genes, 100 * batch.dose))
 
@@ -165,7 +174,7 @@ def test_a_context_never_seen_is_predicted_by_the_model_without_contexts_and_ref
 
 @pytest.mark.parametrize("name", sorted(TRAINED))
 def test_an_interrupted_training_leaves_no_trace(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    surrogate, screen, random = SURROGATES.load(name)(), SCREENS["three singles"], torch.get_rng_state()
+    surrogate, screen, random = _surrogate(name), SCREENS["three singles"], torch.get_rng_state()
     undisturbed = surrogate.fit(screen, seed=0).predict(probe_batch(screen)).mean
 
     def interrupted(*_: object) -> float:

@@ -1,0 +1,1 @@
+"""Models of effects that predict interventions from what is known of them: graphs and tables of embeddings."""
