@@ -157,8 +157,7 @@ class FittedScaledAdditive:
 
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs."""
-        law = self._law(SEEN_DOUBLE)
-        return PairFactors.without_interactions(law.scale * self.table + law.offset / 2)
+        return PairFactors.without_interactions(self._scaled(self._law(SEEN_DOUBLE), 2))
 
     def pair_scale(self) -> PairScale:
         """Factors of the posterior scale of all pairs."""
@@ -166,13 +165,19 @@ class FittedScaledAdditive:
 
     def set_rows(self, order: int) -> Float[Tensor, "v g"]:
         """Share the scale and the offset of a class of combinations out among their parts."""
-        law = self._law(seen_code(order))
-        return law.scale * self.table + law.offset / order
+        return self._scaled(self._law(seen_code(order)), order)
 
     @property
     def table(self) -> Float[Tensor, "v g"]:
         """Effect of each entry given alone."""
         return self.singles if isinstance(self.singles, Tensor) else self.singles.rows()
+
+    def _scaled(self, law: CombinationLaw, order: int) -> Float[Tensor, "v g"]:
+        """Share out what a law makes of a sum of so many rows; a table that was just made is not copied."""
+        made = (
+            self.singles * law.scale if isinstance(self.singles, Tensor) else self.singles.rows().mul_(law.scale)
+        )
+        return made.add_(law.offset / order)
 
     def _sums(self, batch: PerturbationBatch) -> Float[Tensor, "b g"]:
         if isinstance(self.singles, Tensor):

@@ -20,6 +20,7 @@ def effect_components(effects: Float[Tensor, "n g"], count: int) -> Float[Tensor
 _FEW = 400  # rows of a square of which all eigenvectors take no longer than some
 _WIDE = 1500  # conditions and readouts from which all their products take longer than those with a few directions
 _ROWS = 1024  # that are made single at a time
+_TOGETHER = 64  # rows that are shrunk at a time
 _SWEEPS = 3  # passes over the effects that turn random directions to the leading ones
 
 
@@ -175,5 +176,8 @@ class ShrunkEffects:
 
     def rows(self, index: Int[Tensor, "m"] | None = None) -> Float[Tensor, "m g"]:
         """Shrink some rows, or all."""
-        rows = self.measured if index is None else self.measured[index]
-        return self.common.shrunk(rows, noise=self.noise)
+        made = self.measured.new_empty(len(self) if index is None else len(index), self.measured.shape[1])
+        some = torch.arange(len(self)) if index is None else index
+        for place, entries in zip(made.split(_TOGETHER), some.split(_TOGETHER), strict=True):
+            place.copy_(self.common.shrunk(self.measured[entries], noise=self.noise))
+        return made

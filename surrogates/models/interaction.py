@@ -82,7 +82,7 @@ class Features:
     def main(self, weights: Float[Tensor, "p d"]) -> Float[Tensor, "v d"]:
         """Weigh what each part adds to the features of a combination on its own."""
         own, similar, _, squares = weights.split(self.sizes)
-        total: Tensor = self.similarity @ similar + self.scores.square() @ squares
+        total: Tensor = (self.similarity @ similar).addmm_(self.scores.square(), squares)
         marked = torch.nonzero(self.owned >= 0).flatten()
         total.index_add_(0, marked, own[self.owned[marked]])
         return total
@@ -153,7 +153,7 @@ class FittedInteraction:
 
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs of entries measured alone."""
-        main = self.additive.pair_factors().main + self.features.main(self.weights)
+        main = self.features.main(self.weights).add_(self.additive.pair_factors().main)
         return PairFactors(main, self.features.scores, self.features.basis() @ self.weights)
 
     def pair_scale(self) -> PairScale:

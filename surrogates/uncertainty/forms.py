@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import combinations_with_replacement
+from itertools import combinations_with_replacement, product
 from typing import TypeAlias
 
 import torch
@@ -19,8 +19,8 @@ from torch import Tensor
 from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 
 _BLOCK = 2**18  # forms of so many rows and candidates are worked out together
-_DENSE = 16  # all pairs of rows are multiplied if they are at most so many times as many as those that are wanted
-_ROWS = 128  # rows that are weighed together: they stay in a processor's cache
+_DENSE = 8  # all pairs of rows are multiplied if they are at most so many times as many as those that are wanted
+_READOUTS = 256  # readouts that are multiplied together where few pairs are wanted
 _FEW = 4  # tables with more than so many times the rows that are wanted are not made again
 
 Table: TypeAlias = Callable[[], Float[Tensor, "n g"]]
@@ -89,6 +89,27 @@ _Pairs: TypeAlias = tuple[Int[Tensor, "c"], Int[Tensor, "c"]]
 
 
 @dataclass(frozen=True)
+class WantedProducts:
+    """Which rows of a fold are multiplied with each other, the same for all error models."""
+
+    shared: bool  # whether candidates are predicted as sums of the single effects themselves
+    of_atoms: "_Wanted"
+    of_singles: "_Wanted"
+    of_both: "_Wanted"  # singles with atoms
+
+    @classmethod
+    def of(cls, fold: HeldOutFold) -> "WantedProducts":
+        """List what the candidates of a fold ask for."""
+        slots, parts = tuple(fold.summed.T), tuple(fold.parts.T)
+        return cls(
+            fold.atoms is fold.singles and torch.equal(fold.summed, fold.parts),
+            _Wanted.of(list(combinations_with_replacement(slots, 2))),
+            _Wanted.of(list(combinations_with_replacement(parts, 2))),
+            _Wanted.of(list(product(parts, slots))),
+        )
+
+
+@dataclass(frozen=True)
 class FoldProducts:
     """Inner products of the rows of a fold under the covariance of an error model, targets less its offset."""
 
@@ -102,16 +123,16 @@ class FoldProducts:
     grams: tuple[Float[Tensor, "c"], ...]  # of the single effects with each other
 
     @classmethod
-    def of(cls, fold: HeldOutFold, law: ErrorLaw) -> "FoldProducts":
-        """Multiply the rows of a fold."""
+    def of(cls, fold: HeldOutFold, law: ErrorLaw, wanted: "WantedProducts | None" = None) -> "FoldProducts":
+        """Multiply the rows of a fold; which are wanted is found out unless it is known."""
+        wanted = wanted or WantedProducts.of(fold)
         singles = _Rows.of(fold.singles(), law.covariance)
-        shared = fold.atoms is fold.singles and torch.equal(fold.summed, fold.parts)
-        atoms = singles if shared else _Rows.of(fold.atoms(), law.covariance)
+        atoms = singles if wanted.shared else _Rows.of(fold.atoms(), law.covariance)
         basis = _Rows.of(fold.basis, law.covariance)
         targets = _Rows.of(fold.measured - law.offset, law.covariance)
-        slots, (first, second) = fold.summed.T, fold.parts.T
-        pairs = list(combinations_with_replacement(range(len(slots)), 2))
-        squares = atoms.times(atoms, [(slots[one], slots[other]) for one, other in pairs])
+        slots = range(fold.summed.shape[1])
+        pairs = combinations_with_replacement(slots, 2)
+        squares = atoms.times(atoms, wanted.of_atoms)
         lengths = sum(
             (square if one == other else 2 * square for square, (one, other) in zip(squares, pairs, strict=True)),
             start=fold.scale.new_zeros(len(fold.scale)),
@@ -119,14 +140,14 @@ class FoldProducts:
         on_basis = atoms.all_times(basis)
         along = fold.products @ basis.all_times(basis) + 2 * on_basis[fold.summed].sum(1)
         single_on_basis = singles.all_times(basis)
-        if shared:  # each of the two with both, and both with both
+        if wanted.shared:  # each of the two with both, and both with both
             grams, across = squares, iter([*squares[:2], *squares[1:]])
         else:
-            grams = singles.times(singles, [(first, first), (first, second), (second, second)])
-            across = iter(singles.times(atoms, [(part, slot) for part in (first, second) for slot in slots]))
+            grams = singles.times(singles, wanted.of_singles)
+            across = iter(singles.times(atoms, wanted.of_both))
         mixed = tuple(
             (single_on_basis[part] * fold.products).sum(1) + torch.stack([next(across) for _ in slots]).sum(0)
-            for part in (first, second)
+            for part in fold.parts.T
         )
         return cls(
             fold=fold,
@@ -142,7 +163,13 @@ class FoldProducts:
     @property
     def numbers(self) -> int:
         """How many numbers these are."""
-        return sum(each.numel() for each in (self.on_atoms, self.on_singles, self.lengths)) * 4
+        tables = (self.on_atoms, self.on_basis, self.on_singles, self.lengths, *self.mixed, *self.grams)
+        return sum(each.numel() for each in tables)
+
+    @property
+    def densities(self) -> int:
+        """How many log densities they give."""
+        return len(self.fold.truth) * len(self.fold.parts)
 
     def forms(self) -> Iterator[Forms]:
         """Look the products up for all combinations and candidates, in the blocks of rows of the truths."""
@@ -166,7 +193,7 @@ def inner_products(left: Float[Tensor, "n q"], right: Float[Tensor, "m q"], pair
     if not left.shape[1]:
         return left.new_zeros(len(pairs[0]))
     one, other = (_Rows(rows, rows.new_ones(rows.shape[1]), rows[:, :0]) for rows in (left, right))
-    return one.times(other, [pairs])[0]
+    return one.times(other, _Wanted.of([pairs]))[0]
 
 
 @dataclass(frozen=True)
@@ -197,42 +224,53 @@ class _Rows:
             return other.all_times(self).T
         return self._weighed @ other.rows.T - self.along @ other.along.T
 
-    def times(self, other: "_Rows", pairs: Sequence[_Pairs]) -> list[Float[Tensor, "c"]]:
-        """Multiply some rows with some others; each pair of them is the number of a row and that of the other."""
-        if len(self.rows) * len(other.rows) <= _DENSE * sum(len(first) for first, _ in pairs):
-            table = self.all_times(other)
-            return [table[first, second] for first, second in pairs]
-        return [self._each_times(other, first, second) for first, second in pairs]
+    def times(self, other: "_Rows", wanted: "_Wanted") -> list[Float[Tensor, "c"]]:
+        """Multiply some rows with some others."""
+        if len(self.rows) * len(other.rows) <= _DENSE * len(wanted.first):
+            found = self.all_times(other)[wanted.first, wanted.second]
+        else:
+            found = self._each_times(other, wanted)
+        return [found[place] for place in wanted.places]
 
-    def _each_times(self, other: "_Rows", first: Int[Tensor, "c"], second: Int[Tensor, "c"]) -> Float[Tensor, "c"]:
-        """Multiply rows pair by pair, in the order of the first, of which a few are weighed at a time."""
-        keys, place = (first * len(other.rows) + second).unique(return_inverse=True)
-        rows, columns = keys // len(other.rows), keys % len(other.rows)
-        ends = torch.searchsorted(rows, torch.arange(len(self.rows) + 1))
-        found = torch.empty(len(keys), dtype=self.rows.dtype)
-        for start in range(0, len(self.rows), _ROWS):
-            some, at = slice(start, start + _ROWS), ends[start : start + _ROWS + 1]
-            own = slice(int(at[0]), int(at[-1]))
-            wanted = _pattern(at - at[0], columns[own], len(other.rows))
-            found[own] = _sampled(wanted, self.rows[some] * self.weight, other.rows)
-            if self.along.shape[1]:
-                found[own] -= _sampled(wanted, self.along[some], other.along)
-        return found[place]
+    def _each_times(self, other: "_Rows", wanted: "_Wanted") -> Float[Tensor, "k"]:
+        """Multiply rows pair by pair, few readouts at a time: those stay in a processor's cache."""
+        found = _nothing(wanted, len(self.rows), len(other.rows))
+        for start in range(0, self.rows.shape[1], _READOUTS):
+            some = slice(start, start + _READOUTS)
+            found = torch.sparse.sampled_addmm(
+                found, self.rows[:, some] * self.weight[some], other.rows[:, some].T
+            )
+        if self.along.shape[1]:
+            found = torch.sparse.sampled_addmm(found, self.along, other.along.T, alpha=-1.0)
+        products: Tensor = found.values()
+        return products
 
 
-def _pattern(ends: Int[Tensor, "m"], columns: Int[Tensor, "k"], width: int) -> Tensor:
-    """Say which products are wanted of each row."""
+@dataclass(frozen=True)
+class _Wanted:
+    """Which rows are multiplied with which others: every product once, in the order of the first."""
+
+    first: Int[Tensor, "k"]
+    second: Int[Tensor, "k"]
+    places: tuple[Int[Tensor, "c"], ...]  # which of the products each list of pairs asks for
+
+    @classmethod
+    def of(cls, pairs: Sequence[_Pairs]) -> "_Wanted":
+        """Take several lists of pairs together."""
+        first, second = (torch.cat(each) for each in zip(*pairs, strict=True))
+        width = int(second.max()) + 1 if len(second) else 1
+        keys, place = (first * width + second).unique(return_inverse=True)
+        return cls(keys // width, keys % width, place.split([len(each) for each, _ in pairs]))
+
+
+def _nothing(wanted: _Wanted, height: int, width: int) -> Tensor:
+    """Make a sparse matrix of zeros where products are wanted."""
     with warnings.catch_warnings():  # sparse matrices of this kind are called new
         warnings.simplefilter("ignore", UserWarning)
         return torch.sparse_csr_tensor(
-            ends,
-            columns,
-            torch.zeros(len(columns), dtype=torch.float64),
-            size=(len(ends) - 1, width),
+            torch.searchsorted(wanted.first, torch.arange(height + 1)),
+            wanted.second,
+            torch.zeros(len(wanted.second), dtype=torch.float64),
+            size=(height, width),
             check_invariants=False,
         )
-
-
-def _sampled(wanted: Tensor, left: Float[Tensor, "n q"], right: Float[Tensor, "m q"]) -> Float[Tensor, "k"]:
-    products: Tensor = torch.sparse.sampled_addmm(wanted, left, right.T, beta=0.0)
-    return products.values()

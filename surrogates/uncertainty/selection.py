@@ -12,8 +12,10 @@ the shape and the temperature that were chosen on the other folds.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Float32, Int
@@ -21,7 +23,7 @@ from torch import Tensor
 
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
-from surrogates.uncertainty.forms import FoldProducts, HeldOutFold
+from surrogates.uncertainty.forms import FoldProducts, HeldOutFold, WantedProducts
 
 RANKS = (0, 5, 10, 20, 40, 80)
 SHRINKAGES = (0.0, 0.1, 0.5, 1.0)
@@ -40,7 +42,8 @@ _STEP = 0.25
 _LOWEST, _HIGHEST = -48, 4  # of the grid: temperatures of 6e-6 to 2.7
 _COARSE = 8  # every so many points of the grid are looked at first
 _NOTHING = -80.0  # log probabilities below are none; those of denormal numbers take ten times as long
-_NUMBERS = 2**25  # in products of shapes that are kept for later choices of the same covariance, 256 MiB
+_NUMBERS = 2**24  # in products that are kept for later choices of the same covariance, 128 MiB
+_DENSITIES = 2**24  # of candidates that are compared, which are kept until their power is found, 64 MiB
 _REACH = 3  # points of the grid that are looked at on either side of the best of the law before
 
 
@@ -113,9 +116,10 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     each.
     """
     support = sum(len(trial.fold.measured) for trial in trials)
-    scores = _Scores(trials)
     some = [trial if trial.fewer is None else replace(trial, fold=trial.fewer) for trial in trials]
-    quick = scores if all(trial.fewer is None for trial in trials) else _Scores(some)
+    quick = _Scores(some, kept=_NUMBERS)
+    # Among all candidates only what was chosen is tried: its products are not kept for others.
+    scores = quick if all(trial.fewer is None for trial in trials) else _Scores(trials)
     fold = scores.fold
     # Factors beyond this leave too few residuals to estimate what they do not explain.
     most = min(0.7 * support * (1 - 1 / len(trials)), trials[0].fold.measured.shape[1] - 1)
@@ -125,6 +129,7 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     # The variance of a single readout is its mean over readouts.
     shrinkages = SHRINKAGES if trials[0].fold.measured.shape[1] > 1 else (LawChoice().shrinkage,)
     choices = [_search(quick, mask, ranks, shrinkages) for mask in masks]
+    scores.selections(list(dict.fromkeys(choices)), everyone)  # together: some share a covariance
     found = [scores.selections([choice], mask)[0] for choice, mask in zip(choices, masks, strict=True)]
     rows = [scores.at(selection.choice, selection.temperature) for selection in found]
     parts = torch.cat([trial.fold.parts[trial.fold.truth] for trial in trials])
@@ -149,13 +154,18 @@ def _search(
     return best.choice
 
 
+_Known: TypeAlias = tuple[ErrorLaw, FoldProducts]  # of one fold, under a covariance
+
+
 class _Scores:
     """Log posterior probabilities of all truths by error model and temperature, kept for reuse."""
 
-    def __init__(self, trials: Sequence[FoldTrial]) -> None:
+    def __init__(self, trials: Sequence[FoldTrial], *, kept: int = 0) -> None:
         self._trials = trials
+        self._kept = kept  # how many numbers in products are kept for later choices of the same covariance
         self._tempered: dict[LawChoice, Tempered] = {}
-        self._products: dict[tuple[int, float], list[tuple[ErrorLaw, FoldProducts]]] = {}
+        self._products: dict[tuple[int, float], list[_Known]] = {}
+        self._wanted = [WantedProducts.of(trial.fold) if kept else None for trial in trials]
         sizes = torch.tensor([len(trial.fold.truth) for trial in trials])
         self.fold = torch.arange(len(trials)).repeat_interleave(sizes)
 
@@ -174,28 +184,53 @@ class _Scores:
         for choice in choices:
             shapes.setdefault((choice.rank, choice.shrinkage), []).append(choice)
         folds = [self.fold == each for each in range(len(self._trials))]
-        # Among all candidates only what was chosen is tried: its products are not kept for others.
-        most = _NUMBERS if all(trial.fewer is None for trial in self._trials) else 0
         for shape, shared in shapes.items():
-            known = self._products.pop(shape, None) or [
-                (law, FoldProducts.of(trial.fold, law))
-                for trial, law in ((each, each.others.law(shared[0])) for each in self._trials)
+            known = self._products_of(shape)
+            together = max(1, _DENSITIES // sum(products.densities for _, products in known))
+            for first in range(0, len(shared), together):
+                some = shared[first : first + together]
+                for choice, blocks in zip(some, _compared(known, some), strict=True):
+                    last = next(reversed(self._tempered.values()), None)
+                    self._tempered[choice] = temper(blocks, folds, start=last.peak if last else None)
+
+    def _products_of(self, shape: tuple[int, float]) -> list[_Known]:
+        """Multiply the rows of all folds under a covariance, unless that is known."""
+        known = self._products.pop(shape, None)
+        if known is None:
+            laws = [trial.others.law(LawChoice(*shape)) for trial in self._trials]
+            known = [
+                (law, FoldProducts.of(trial.fold, law, wanted))
+                for trial, law, wanted in zip(self._trials, laws, self._wanted, strict=True)
             ]
-            self._products[shape] = known  # the last one: the first ones make room
-            while len(self._products) * sum(each.numbers for _, each in known) > most:
-                del self._products[next(iter(self._products))]
-            behind: dict[LawChoice, list[BehindBest]] = {choice: [] for choice in shared}
-            for law, products in known:
-                truths, size = products.fold.truths, (len(products.fold.truth), len(products.fold.parts))
-                # Forms are larger than what is kept of them: it has one place, so that theirs is free again.
-                room = [torch.empty(size, dtype=torch.float32).split(len(truths[0])) for _ in behind]
-                for truth, block, *places in zip(truths, products.forms(), *room, strict=True):
-                    for (choice, rows), place in zip(behind.items(), places, strict=True):
-                        density = _with_choice(law, choice).log_density(*block)
-                        rows.append(BehindBest.of(density, truth, into=place))
-            for choice, rows in behind.items():
-                last = next(reversed(self._tempered.values()), None)
-                self._tempered[choice] = temper(rows, folds, start=last.peak if last else None)
+        self._products[shape] = known  # the last one: the first ones make room
+        while len(self._products) * sum(each.numbers for _, each in known) > self._kept:
+            del self._products[next(iter(self._products))]
+        return known
+
+
+def _compared(known: Sequence[_Known], choices: Sequence[LawChoice]) -> "list[Blocks]":
+    """Compare candidates under some choices of one covariance: few are kept, many made whenever they are used."""
+    if sum(products.densities for _, products in known) <= _DENSITIES:
+        return [partial(iter, each) for each in zip(*_behind(known, choices), strict=True)]
+    return [partial(_behind_one, known, choice) for choice in choices]
+
+
+def _behind_one(known: Sequence[_Known], choice: LawChoice) -> "Iterator[BehindBest]":
+    return (only for (only,) in _behind(known, [choice]))
+
+
+def _behind(known: Sequence[_Known], choices: Sequence[LawChoice]) -> Iterator[list["BehindBest"]]:
+    """Go through folds and blocks of rows, each under all choices."""
+    for law, products in known:
+        laws = [_with_choice(law, choice) for choice in choices]
+        truths, size = products.fold.truths, (len(products.fold.truth), len(products.fold.parts))
+        # Forms are larger than what is kept of them: it has one place, so that theirs is free again.
+        room = [torch.empty(size, dtype=torch.float32).split(len(truths[0])) for _ in choices]
+        for truth, block, *places in zip(truths, products.forms(), *room, strict=True):
+            yield [
+                BehindBest.of(each.log_density(*block), truth, into=place)
+                for each, place in zip(laws, places, strict=True)
+            ]
 
 
 def _with_choice(law: ErrorLaw, choice: LawChoice) -> ErrorLaw:
@@ -252,32 +287,39 @@ class BehindBest:
         behind = density - density.amax(1, keepdim=True)
         return cls(behind.gather(1, truth[:, None])[:, 0], behind.float() if into is None else into.copy_(behind))
 
+    def at(self, number: int) -> Float[Tensor, "n"]:
+        """Log posterior probability of each truth if likelihoods are raised to a power of the grid."""
+        power = math.exp(number * _STEP)
+        sums = (power * self.candidates).clamp_(min=_NOTHING).exp_().sum(1)
+        return power * self.truths - sums.double().log()
 
-def temper(
-    blocks: Sequence[BehindBest], subsets: Sequence[Bool[Tensor, "p"]] = (), *, start: int | None = None
-) -> Tempered:
+
+Blocks: TypeAlias = Callable[[], Iterable[BehindBest]]  # of all folds and rows
+
+
+def temper(blocks: Blocks, subsets: Sequence[Bool[Tensor, "p"]] = (), *, start: int | None = None) -> Tempered:
     """Raise likelihoods to all powers among which the best may lie.
 
     The mean log probability is concave in the power, so that a best one which lies inside a range is the best of
     all; the range grows until that holds on all rows, and on all rows but those of each subset.
     """
-    lost = torch.cat([each.truths for each in blocks])
     known: dict[int, Tensor] = {}
 
-    def rows(number: int) -> Float[Tensor, "p"]:
-        if number not in known:
-            power = math.exp(number * _STEP)
-            sums = torch.cat([(power * each.candidates).clamp_(min=_NOTHING).exp_().sum(1) for each in blocks])
-            known[number] = power * lost - sums.double().log()
-        return known[number]
+    def rows(numbers: Sequence[int]) -> Float[Tensor, "t p"]:
+        new = [number for number in numbers if number not in known]
+        if new:
+            found = zip(*([block.at(number) for number in new] for block in blocks()), strict=True)
+            known.update(zip(new, map(torch.cat, found), strict=True))
+        return torch.stack([known[number] for number in numbers])
 
     if start is None:
-        start = max(range(_LOWEST, _HIGHEST + 1, _COARSE), key=lambda number: float(rows(number).mean()))
-    everyone = torch.ones(len(lost), dtype=torch.bool)
-    masks = [everyone, *(~each for each in subsets if bool((~each).any()))]
+        coarse = range(_LOWEST, _HIGHEST + 1, _COARSE)
+        start = coarse[int(rows(coarse).mean(1).argmax())]
     low, high = max(_LOWEST, start - _REACH), min(_HIGHEST, start + _REACH)
     while True:
-        table = torch.stack([rows(number) for number in range(low, high + 1)])
+        table = rows(range(low, high + 1))
+        everyone = torch.ones(table.shape[1], dtype=torch.bool)
+        masks = [everyone, *(~each for each in subsets if bool((~each).any()))]
         peaks = [low + int(table[:, mask].mean(1).argmax()) for mask in masks]
         if min(peaks) == low > _LOWEST:
             low = max(_LOWEST, low - _REACH)

@@ -23,7 +23,7 @@ from surrogates.errors import DataError
 from surrogates.models.baselines import ScaledAdditive
 from surrogates.models.directions import CommonEffects, EffectProducts, excess_squares
 
-_ROWS = 256  # singles that are shrunk at a time
+_ROWS = 64  # singles that are shrunk at a time
 _BLOCK, _NARROWEST = 2**16, 64  # effects that are looked at together: they stay in a processor's cache
 
 

@@ -43,7 +43,7 @@ def test_forms_are_those_of_dense_matrices(
     monkeypatch: pytest.MonkeyPatch, rank: int, dense: int, kind: dict[str, bool]
 ) -> None:
     monkeypatch.setattr(module, "_DENSE", dense)
-    monkeypatch.setattr(module, "_ROWS", 4)
+    monkeypatch.setattr(module, "_READOUTS", 4)
     monkeypatch.setattr(module, "_BLOCK", len(PAIRS))  # one row at a time
     fold, law = fold_of(**kind), law_of(rank)
     inverse = torch.linalg.inv(

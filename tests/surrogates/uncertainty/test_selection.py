@@ -9,7 +9,7 @@ from torch.distributions import MultivariateNormal
 
 from surrogates.uncertainty import selection as choosing
 from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
-from surrogates.uncertainty.forms import FoldProducts, HeldOutFold
+from surrogates.uncertainty.forms import FoldProducts, HeldOutFold, WantedProducts
 from surrogates.uncertainty.selection import (
     COEFFICIENT_VARIANCES,
     FEWEST_TO_CHOOSE,
@@ -211,9 +211,9 @@ def test_rows_are_multiplied_once_for_all_choices_of_a_covariance(monkeypatch: p
     made: list[ErrorLaw] = []
     multiply = FoldProducts.of
 
-    def spy(fold: HeldOutFold, law: ErrorLaw) -> FoldProducts:
+    def spy(fold: HeldOutFold, law: ErrorLaw, wanted: WantedProducts | None = None) -> FoldProducts:
         made.append(law)
-        return multiply(fold, law)
+        return multiply(fold, law, wanted)
 
     monkeypatch.setattr(FoldProducts, "of", spy)
     trials = trials_of(folds_of(40, factor_noise=1.0, scatter=0.3))
@@ -221,6 +221,15 @@ def test_rows_are_multiplied_once_for_all_choices_of_a_covariance(monkeypatch: p
     monkeypatch.setattr(choosing, "_NUMBERS", 0)
     assert select_law(trials).chosen == kept.chosen
     assert len(made) > 2 * once
+
+
+def test_candidates_that_are_looked_up_again_give_the_same_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+    trials = trials_of(folds_of(40, factor_noise=1.0, scatter=0.3))
+    kept = select_law(trials)
+    monkeypatch.setattr(choosing, "_DENSITIES", 0)
+    again = select_law(trials)
+    assert (again.chosen, again.without) == (kept.chosen, kept.without)
+    assert torch.equal(again.promise.without, kept.promise.without)
 
 
 def test_error_models_are_compared_among_fewer_candidates_and_tempered_among_all() -> None:
@@ -318,9 +327,8 @@ def test_the_temperature_of_a_planted_likelihood_is_recovered(planted: float) ->
     with torch.random.fork_rng():
         torch.manual_seed(0)
         drawn = truth.sample()
-    tempered = temper(
-        [BehindBest.of(densities[:1000], drawn[:1000]), BehindBest.of(densities[1000:], drawn[1000:])]
-    )
+    blocks = [BehindBest.of(densities[:1000], drawn[:1000]), BehindBest.of(densities[1000:], drawn[1000:])]
+    tempered = temper(lambda: blocks)
     found, log_score = tempered.best(torch.ones(3000, dtype=torch.bool))
     assert found == pytest.approx(planted, rel=0.1)
     best = max(
@@ -332,7 +340,7 @@ def test_the_temperature_of_a_planted_likelihood_is_recovered(planted: float) ->
 
 def test_a_likelihood_that_knows_nothing_is_switched_off() -> None:
     densities = 100 * normal(300, 20, seed=1)
-    tempered = temper([BehindBest.of(densities, torch.zeros(300, dtype=torch.int64))])
+    tempered = temper(lambda: [BehindBest.of(densities, torch.zeros(300, dtype=torch.int64))])
     temperature, log_score = tempered.best(torch.ones(300, dtype=torch.bool))
     assert temperature < 0.002
     assert log_score == pytest.approx(-math.log(20), abs=0.02)
