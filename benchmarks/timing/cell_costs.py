@@ -1,7 +1,8 @@
 """Files of single cells of any number, ways to turn them into effects, and what each of these takes.
 
 A block of cells is drawn and stored again and again. Every way is measured in a process of its own, twice; the
-lesser time counts, as the first one waits for memory.
+lesser time counts, as the first one waits for memory. Workers import this module, as they do any that starts them:
+it loads no more than they need.
 """
 
 import math
@@ -15,12 +16,8 @@ from pathlib import Path
 
 import h5py
 import numpy as np
-import pandas as pd
 from scipy import sparse
 
-from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import frame, matrix
-from surrogates.data.io.pseudobulk.effects import effects_of_cells
 from surrogates.data.io.pseudobulk.parts import VALUES
 from surrogates.data.io.pseudobulk.spread import Spread
 from surrogates.data.io.untrusted.hdf5 import opened
@@ -77,7 +74,8 @@ class CellFile:
 
 def labelled(path: Path, conditions: int, seed: int = 0) -> None:
     """Say what was done to each cell of a file, at random."""
-    from anndata.io import write_elem  # noqa: PLC0415 - takes a second
+    import pandas as pd  # noqa: PLC0415 - take a second
+    from anndata.io import write_elem  # noqa: PLC0415
 
     draw = np.random.default_rng(seed)
     with h5py.File(path, "r+") as file:
@@ -101,7 +99,10 @@ def decompressed(path: Path) -> None:
 
 def summed(path: Path, workers: int = 1) -> None:
     """Make effects and standard errors."""
-    from surrogates.data.io.design import design_of  # noqa: PLC0415 - loads torch
+    from surrogates.data.io.design import design_of  # noqa: PLC0415 - load torch
+    from surrogates.data.io.dialects import Dialect  # noqa: PLC0415
+    from surrogates.data.io.h5ad_file import frame, matrix  # noqa: PLC0415
+    from surrogates.data.io.pseudobulk.effects import effects_of_cells  # noqa: PLC0415
 
     with opened(path) as file:
         table = frame(file, "obs").reset_index(drop=True)

@@ -10,7 +10,6 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from importlib.metadata import version
-from itertools import starmap
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -41,7 +40,7 @@ class Spread:
     Cells in memory are summed in this process.
 
     Attributes:
-        workers: Processes of this machine; with one, cells are summed in this process.
+        workers: Processes of this machine, of which this one is the first.
         scheduler: Address of a scheduler of ``dask.distributed``, whose workers reach the files, and the folder of
             finished sums, by the same paths.
         kept: Folder of finished sums, by which a killed reading goes on; damaged ones are made again.
@@ -79,20 +78,24 @@ class Spread:
                 for number, (task, place) in enumerate(zip(moved, places, strict=True))
             ]
             finish = partial(_finish, work, lasting=self.kept is not None)
+            here = [
+                partial(finish, task, None if folder else path) for task, path in zip(tasks, paths, strict=True)
+            ]
+            there = [partial(finish, task, path) for task, path in zip(moved, paths, strict=True)]
             results: Iterator[Any]
             if alone:
-                results = starmap(finish, zip(tasks, paths, strict=True))
+                results = (call() for call in here)
+            elif self.scheduler is None:
+                others = self.workers - 1
+                results = _in_turn(partial(fresh_processes, others), others, there, here)
             else:
-                calls = [partial(finish, task, path) for task, path in zip(moved, paths, strict=True)]
-                pool = (partial(fresh_processes, self.workers), self.workers)
-                start, width = pool if self.scheduler is None else stack.enter_context(_cluster(self.scheduler))
-                results = _in_turn(start, width, calls)
+                results = _in_turn(*stack.enter_context(_cluster(self.scheduler)), there)
             for result, path in zip(results, paths, strict=True):
                 if result is not None or path is None:
                     yield result
                     continue
                 yield np.load(path, allow_pickle=False)
-                if folder is not None and path is not None:
+                if folder is not None:
                     path.unlink()
 
 
@@ -127,15 +130,30 @@ def _is_whole(path: Path) -> bool:
     return False
 
 
-def _in_turn(start: Callable[[], Executor], width: int, calls: Sequence[Callable[[], Any]]) -> Iterator[Any]:
-    """Keep an executor a few calls ahead of what is taken; one that dies is started again."""
+def _in_turn(
+    start: Callable[[], Executor],
+    width: int,
+    calls: Sequence[Callable[[], Any]],
+    here: Sequence[Callable[[], Any]] = (),
+) -> Iterator[Any]:
+    """Keep an executor a few calls ahead of what is taken; one that dies is started again.
+
+    Where the calls can be made ``here`` as well, this process makes one instead of waiting for another.
+    """
     given, tries = 0, 0
     while given < len(calls):
         executor, waiting = start(), deque[Future[Any]]()
         try:
             while given < len(calls):
-                for call in calls[given + len(waiting) : given + _AHEAD * width]:
-                    waiting.append(executor.submit(call))
+                ahead = given + _AHEAD * (width + 1)
+                while (begun := given + len(waiting)) < min(ahead, len(calls)):
+                    busy = sum(not each.done() for each in waiting)
+                    if here and busy >= width and (busy > width or begun + 1 == len(calls)):
+                        break
+                    waiting.append(executor.submit(calls[begun]))
+                if here and begun < min(ahead, len(calls)) and not waiting[0].done():
+                    waiting.append(_made(here[begun]))
+                    continue
                 found = waiting.popleft().result()
                 given, tries = given + 1, 0
                 yield found
@@ -150,6 +168,13 @@ def _in_turn(start: Callable[[], Executor], width: int, calls: Sequence[Callable
             for future in waiting:
                 future.cancel()
             executor.shutdown(wait=False)
+
+
+def _made(call: Callable[[], Any]) -> Future[Any]:
+    """Make a call in this process."""
+    found = Future[Any]()
+    found.set_result(call())
+    return found
 
 
 @contextmanager

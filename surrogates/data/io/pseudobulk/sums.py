@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from surrogates.data.io.pseudobulk.spread import HERE, Spread
 from surrogates.errors import DataError
 
 _CACHED = 2**16  # values whose keys fit into the cache of a processor
+_SUMS = 8  # for each value that is held: cells of one condition meet in a block, and their sums in the cache
+_MOST = 3 * 2**21  # more values take memory that is given anew, and not that of the block before
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Moments:
         """Sum of squares over the cells."""
         return self.sums.imag
 
-    @property
+    @cached_property
     def mean(self) -> Float[np.ndarray, "c g"]:
         """Mean over the cells."""
         mean: np.ndarray = self.total / self.count[:, None]
@@ -53,14 +56,17 @@ class Moments:
     @property
     def squares(self) -> Float[np.ndarray, "c g"]:
         """Sum of squares about the mean."""
-        about_mean: np.ndarray = np.maximum(self.square - self.total * self.mean, 0.0)
+        about_mean: np.ndarray = self.total * self.mean
+        np.subtract(self.square, about_mean, out=about_mean)
+        np.maximum(about_mean, 0.0, out=about_mean)
         return about_mean
 
     @property
     def mean_variance(self) -> Float[np.ndarray, "c g"]:
         """Squared standard error of the mean, from the sample variance."""
         count = self.count[:, None]
-        squared_error: np.ndarray = self.squares / ((count - 1) * count)
+        squared_error = self.squares
+        squared_error /= (count - 1) * count
         return squared_error
 
     def of(self, conditions: Int[np.ndarray, "n"]) -> "Moments":
@@ -177,7 +183,8 @@ def _of_rows(cells: CellMatrix, task: PartTask) -> Complex[np.ndarray, "c w"]:
         (task.conditions, cells.shape[1] if task.columns is None else len(task.columns)), dtype=complex
     )
     sparse = False
-    for first, last in blocks_of(cells, task.part, task.most):
+    most = max(task.most, min(task.conditions * cells.shape[1] // _SUMS, _MOST))
+    for first, last in blocks_of(cells, task.part, most):
         codes = task.codes[first - task.part[0] : last - task.part[0]]
         # Cells of one condition in turn keep its sums in the cache; those that are left out come first.
         order = np.argsort(codes, kind="stable")[np.count_nonzero(codes == LEFT_OUT) :]

@@ -104,7 +104,7 @@ class _Threads:
 
     def submit(self, call: Callable[[], object]) -> object:
         found = call()
-        return SimpleNamespace(result=lambda: found, cancel=lambda: True)
+        return SimpleNamespace(result=lambda: found, cancel=lambda: True, done=lambda: True)
 
     def shutdown(self, **_: bool) -> None:
         """Nothing is left."""
@@ -237,7 +237,7 @@ class _Dying:
                 raise BrokenProcessPool("killed")
             return call()
 
-        return SimpleNamespace(result=result, cancel=lambda: True)
+        return SimpleNamespace(result=result, cancel=lambda: True, done=lambda: True)
 
     def shutdown(self, **_: bool) -> None:
         """Nothing is left."""
@@ -257,6 +257,23 @@ def test_workers_that_die_are_started_again_and_named_in_the_end(
         monkeypatch.setattr(spread, "fresh_processes", lambda _: _Dying(0))
         with pytest.raises(WorkerError, match=r"the workers died 3 times, with 0 of 4 parts .* use fewer workers"):
             list(Spread(workers=2).in_order(total_part, tasks))
+
+
+@pytest.mark.parametrize("parts_of_cells", [1, 2, 3, 9])
+def test_this_process_works_while_it_waits(parts_of_cells: int) -> None:
+    done: dict[str, list[int]] = {"there": [], "here": []}
+
+    def late(call: Callable[[], int]) -> object:
+        return SimpleNamespace(result=call, cancel=lambda: True, done=lambda: False)
+
+    def calls(where: str) -> list[Callable[[], int]]:
+        return [lambda number=number: done[where].append(number) or number for number in range(parts_of_cells)]
+
+    pool = SimpleNamespace(submit=late, shutdown=lambda **_: None)
+    found = list(spread._in_turn(lambda: pool, 1, calls("there"), calls("here")))  # type: ignore[arg-type, return-value]
+    assert found == list(range(parts_of_cells))
+    assert sorted([*done["there"], *done["here"]]) == found  # each once
+    assert len(done["here"]) >= parts_of_cells // 3
 
 
 def test_a_cluster_that_cannot_be_used_is_named(tmp_path: Path) -> None:
