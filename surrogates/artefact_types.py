@@ -33,7 +33,7 @@ _BY_MODULE = {  # of this package
     "contrib.cells.axes": "PrincipalAxes",
     "contrib.cells.convex_transport": "ConvexNetwork FittedConvexTransport",
     "contrib.cells.flow": "EmbeddedTargets FittedFlow",
-    "contrib.cells.flow_networks": "MaskedAttention PlainVelocity SetEncoder",
+    "contrib.cells.flow_networks": "MaskedAttention SetEncoder Velocity",
     "contrib.cells.latent_shift": "FittedLatentShift",
     "contrib.cells.shift": "FittedTwoFactorCells Shifts",
     "contrib.cells.transport": "FittedTransportShift Pairs",

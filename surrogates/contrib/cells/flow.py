@@ -13,7 +13,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from surrogates.contrib.cells.axes import PrincipalAxes
-from surrogates.contrib.cells.flow_networks import CLOCK, MaskedAttention, PlainVelocity, ReadoutGraph, SetEncoder
+from surrogates.contrib.cells.flow_networks import CLOCK, MaskedAttention, ReadoutGraph, SetEncoder, Velocity
 from surrogates.contrib.cells.shift import checked_cells, treated_beside_controls
 from surrogates.contrib.cells.transport import transport_plan
 from surrogates.data.descriptors import Descriptors
@@ -79,7 +79,7 @@ class FittedFlow:
     axes: PrincipalAxes  # coordinates in which cells move
     targets: EmbeddedTargets  # what parts of perturbations are called, and their vectors
     encoder: SetEncoder  # from the parts of a perturbation to a condition
-    velocity: PlainVelocity | MaskedAttention  # of a state, at a time, under a condition
+    velocity: Velocity  # of a state, at a time, under a condition
     solver: str  # name of the method in torchdiffeq
     steps: int  # from time 0 to 1
 
@@ -119,14 +119,14 @@ class FlowMatching:
 
     Attributes:
         components: Number of principal coordinates.
-        hidden: Width of each hidden layer of the velocity; not used with a graph.
+        hidden: Width of each hidden layer of the velocity.
         width: Numbers in a vector of a target and in a condition.
         pairs: Pairs drawn for each condition; rounded up to a multiple of 32.
         most: Most cells of a condition that are paired, drawn by the seed: transport takes time with their square.
         noise: Standard deviation of what is added to ``x_t``, in units of the root mean square of the coordinates.
         discrepancy_weight: Weight of the maximum mean discrepancy between the one-step estimates
             ``x_t + (1 - t) v`` of 32 pairs of a condition and their ``x1``.
-        graph: Lets readouts attend to their neighbours in a graph, in place of a perceptron of coordinates.
+        graph: Lets readouts attend to their neighbours in a graph, beside the perceptron of coordinates.
         embeddings: Table of targets whose leading kernel axes are the vectors; learnt without it.
         solver: How the equation is solved.
         steps: How many steps it takes.
@@ -247,32 +247,30 @@ class FlowMatching:
 
     def _networks(
         self, cells: Cells, axes: PrincipalAxes, vector: int, generator: torch.Generator
-    ) -> tuple[SetEncoder, PlainVelocity | MaskedAttention]:
+    ) -> tuple[SetEncoder, Velocity]:
         """Draw starting weights."""
         wide, width = 2 * self.width, len(axes.axes)
         parts, output = (
             Layers.random(sizes, generator=generator) for sizes in ([vector + 1, wide], [wide, self.width])
         )
         encoder = SetEncoder(parts, torch.zeros(wide), output)
-        velocity: PlainVelocity | MaskedAttention
-        if self.graph is None:
-            sizes = [width + CLOCK + self.width, *self.hidden, width]
-            velocity = PlainVelocity(Layers.random(sizes, generator=generator))
-        else:
-            velocity = MaskedAttention.random(self.graph, cells, axes, condition=self.width, generator=generator)
+        layers = Layers.random([width + CLOCK + self.width, *self.hidden, width], generator=generator)
+        attention = None
+        if self.graph is not None:
+            attention = MaskedAttention.random(self.graph, cells, axes, condition=self.width, generator=generator)
         return (
             encoder.to(device=self.device, dtype=torch.float32),
-            velocity.to(device=self.device, dtype=torch.float32),
+            Velocity(layers, attention).to(device=self.device, dtype=torch.float32),
         )
 
 
 def scdfm() -> FlowMatching:
     """Configure the form of scDFM [Yu 2026, arXiv 2602.07103]: discrepancies of sets, and attention along a graph.
 
-    The velocity is one layer of differential attention between readouts, masked by their co-expression, and the
+    The velocity gains a layer of differential attention between readouts, masked by their co-expression, and the
     one-step estimates are compared with treated cells as sets. Departures from the source beside those of
-    :class:`FlowMatching`: one layer in place of a deep transformer; tokens of 128 readouts, which read and move
-    principal coordinates; and flows that start from control cells, not from noise.
+    :class:`FlowMatching`: that layer stands beside a perceptron in place of a deep transformer; tokens of 128
+    readouts read and move principal coordinates; and flows start from control cells, not from noise.
     """
     schedule = Schedule(epochs=30, batch=4, annealing=0.93)
     return FlowMatching(discrepancy_weight=1.0, graph=ReadoutGraph(), schedule=schedule)

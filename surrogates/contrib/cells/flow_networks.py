@@ -54,29 +54,6 @@ class SetEncoder:
 
 
 @dataclass(frozen=True)
-class PlainVelocity:
-    """A multilayer perceptron of state, time and condition."""
-
-    layers: Layers
-
-    @property
-    def parameters(self) -> tuple[Tensor, ...]:
-        """All weights and biases."""
-        return self.layers.parameters
-
-    def __call__(
-        self, state: Float[Tensor, "b r"], time: Float[Tensor, "b 1"], condition: Float[Tensor, "b c"]
-    ) -> Float[Tensor, "b r"]:
-        """Say where a state moves, per unit of time."""
-        found: Tensor = self.layers(torch.cat([state, clock(time), condition], dim=1))
-        return found
-
-    def to(self, *, device: str, dtype: torch.dtype) -> "PlainVelocity":
-        """Move and convert the network."""
-        return PlainVelocity(self.layers.to(device=device, dtype=dtype))
-
-
-@dataclass(frozen=True)
 class MaskedAttention:
     """Differential attention between readouts, each to its neighbours in a graph only.
 
@@ -157,6 +134,31 @@ class MaskedAttention:
         }
         given, head = (each.to(device=device, dtype=dtype) for each in (self.given, self.head))
         return replace(self, given=given, head=head, graph=self.graph.to(device), **moved)
+
+
+@dataclass(frozen=True)
+class Velocity:
+    """A perceptron of state, time and condition, and what readouts learn from their neighbours, if they attend."""
+
+    layers: Layers
+    attention: MaskedAttention | None
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """All that is trained."""
+        return self.layers.parameters + (() if self.attention is None else self.attention.parameters)
+
+    def __call__(
+        self, state: Float[Tensor, "b r"], time: Float[Tensor, "b 1"], condition: Float[Tensor, "b c"]
+    ) -> Float[Tensor, "b r"]:
+        """Say where a state moves, per unit of time."""
+        found: Tensor = self.layers(torch.cat([state, clock(time), condition], dim=1))
+        return found if self.attention is None else found + self.attention(state, time, condition)
+
+    def to(self, *, device: str, dtype: torch.dtype) -> "Velocity":
+        """Move and convert the networks."""
+        attention = None if self.attention is None else self.attention.to(device=device, dtype=dtype)
+        return Velocity(self.layers.to(device=device, dtype=dtype), attention)
 
 
 @dataclass(frozen=True)

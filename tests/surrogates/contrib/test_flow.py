@@ -11,7 +11,7 @@ from strategies.screens import normal
 
 from surrogates.contrib.cells.axes import PrincipalAxes
 from surrogates.contrib.cells.flow import EmbeddedTargets, FittedFlow, FlowMatching, discrepancy
-from surrogates.contrib.cells.flow_networks import MaskedAttention, PlainVelocity, ReadoutGraph, SetEncoder
+from surrogates.contrib.cells.flow_networks import MaskedAttention, ReadoutGraph, SetEncoder, Velocity
 from surrogates.contrib.cells.shift import TwoFactorCells
 from surrogates.contrib.cells.transport import transport_plan
 from surrogates.data.descriptors import Descriptors
@@ -33,7 +33,7 @@ def linear_flow(weight: torch.Tensor, *, solver: str, steps: int) -> FittedFlow:
     """A flow of two readouts with dx/dt = W x, whatever is done."""
     axes = PrincipalAxes(torch.zeros(2).double(), torch.eye(2).double(), 1.0)
     clocked = torch.nn.functional.pad(weight, (0, 7 + 1))  # neither time nor condition matters
-    velocity = PlainVelocity(Layers((clocked,), (torch.zeros(2).double(),)))
+    velocity = Velocity(Layers((clocked,), (torch.zeros(2).double(),)), None)
     encoder = SetEncoder(random_layers(2, 1), torch.zeros(1).double(), random_layers(1, 1))
     targets = EmbeddedTargets(("A",), torch.ones(1, 1).double(), (1.0, 1.0))
     return FittedFlow(("x", "y"), axes, targets, encoder, velocity, solver, steps)
