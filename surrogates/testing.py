@@ -10,6 +10,7 @@ Example:
 """
 
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,13 +19,24 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from surrogates.contrib.cells.shift import treated_beside_controls
+from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.readers import Reader
 from surrogates.data.novelty import SEEN_DOUBLE, novelty_code
+from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import EMPTY, PerturbationBatch
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.base import ContextSurrogate, Fitted, FittedAcrossContexts, Surrogate, latent_factors
+from surrogates.models.base import (
+    CellSurrogate,
+    ContextSurrogate,
+    Fitted,
+    FittedAcrossContexts,
+    FittedCells,
+    Surrogate,
+    latent_factors,
+)
 from surrogates.uncertainty.posterior import GaussianPosterior
 
 _MOST_PAIRS = 300
@@ -68,6 +80,39 @@ def check_context_surrogate(
     _check_unseen_context(fitted, screen)
 
 
+def check_cell_surrogate(
+    surrogate: CellSurrogate, cells: Cells, *, seed: int = 0, tolerance: float = 1e-4
+) -> None:
+    """Check that a surrogate of cells keeps the contract; run it on several designs.
+
+    The first control cells of the first context that has treated cells, too, are predicted.
+    """
+    check_configuration(surrogate)
+    surrogate_before, values_before = copy.deepcopy(surrogate), cells.values.clone()
+    fitted: object = surrogate.fit(cells, seed=seed)
+    if surrogate != surrogate_before:
+        raise AssertionError("fit changed the configuration")
+    _close(cells.values, values_before, "fit changed the cells")
+    if not isinstance(fitted, FittedCells):
+        raise AssertionError("fit did not return a value that satisfies FittedCells")  # noqa: TRY004 - a broken contract
+    if fitted.readouts != cells.readouts:
+        raise AssertionError("the fitted model has other readouts than the cells")
+    what, (where, *_) = next(iter(treated_beside_controls(cells).items()))
+    control = cells.of(CONTROL, where)[:8]
+    mean = fitted.predict(control, what)
+    _check_predicted_cells(fitted, control, what)
+    allowed = tolerance * float(cells.values.abs().max())
+    shuffle = torch.randperm(len(cells), generator=torch.Generator().manual_seed(seed))
+    again, shuffled = (
+        surrogate.fit(each, seed=seed).predict(control, what) for each in (cells, cells.rows(shuffle))
+    )
+    _close(again, mean, "the same seed gave another prediction")
+    _close(shuffled, mean, "the order of the cells matters", tolerance=allowed)
+    treated = torch.tensor([each.order > 0 for each in cells.perturbations])[cells.codes]
+    _refuses(lambda: surrogate.fit(cells.rows(treated.nonzero().flatten()), seed=seed), "cells without controls")
+    _check_single_cell(surrogate, cells, what, seed=seed)
+
+
 def check_reader(read: Reader, path: Path, *, stated: Dialect | None = None) -> None:
     """Check that a reader reads a file twice alike, and refuses damaged ones by a :class:`DataError`."""
     dialect, provenance = stated or Dialect(), {"source": path.name}
@@ -88,7 +133,7 @@ def check_reader(read: Reader, path: Path, *, stated: Dialect | None = None) -> 
     raise AssertionError("a damaged file was read")
 
 
-def check_configuration(surrogate: Surrogate | ContextSurrogate) -> None:
+def check_configuration(surrogate: Surrogate | ContextSurrogate | CellSurrogate) -> None:
     """Check that a configuration is a frozen dataclass."""
     parameters = getattr(type(surrogate), "__dataclass_params__", None)
     if parameters is None or not parameters.frozen:
@@ -147,6 +192,43 @@ def check_predictions(fitted: Fitted, screen: Screen) -> None:
     )
     if bool(posterior.mean[probe.order == 0].any()):
         raise AssertionError("the control is predicted to have an effect")
+
+
+def _check_predicted_cells(fitted: FittedCells, control: Tensor, what: Perturbation) -> None:
+    """Cells are predicted one by one, in float64; the control changes nothing, and what is unknown is refused."""
+    found = fitted.predict(control, what)
+    if found.shape != control.shape or found.dtype != torch.float64 or not bool(torch.isfinite(found).all()):
+        raise AssertionError(f"predicted cells are {found.dtype} of shape {tuple(found.shape)}, or not finite")
+    allowed = 1e-6 * float(control.abs().max())
+    alone = torch.cat([fitted.predict(cell[None], what) for cell in control])
+    _close(alone, found, "a cell is predicted otherwise beside others", tolerance=allowed)
+    unchanged = fitted.predict(control, CONTROL)
+    _close(unchanged, control.double(), "the control is predicted to have an effect")
+    _refuses(lambda: fitted.predict(control[:, 1:], what), "cells with a readout too few")
+    _refuses(lambda: fitted.predict(control * torch.nan, what), "cells of NaN")
+    never = Perturbation((Intervention("a target never seen"),))
+    _refuses(lambda: fitted.predict(control, never), "a target never seen")
+
+
+def _check_single_cell(surrogate: CellSurrogate, cells: Cells, what: Perturbation, *, seed: int) -> None:
+    """One treated cell is enough for finite predictions, or refused."""
+    of_what = torch.tensor([each == what for each in cells.perturbations])[cells.codes]
+    kept = ~of_what | (of_what.cumsum(0) == 1)
+    try:
+        fitted = surrogate.fit(cells.rows(kept.nonzero().flatten()), seed=seed)
+        found = fitted.predict(cells.values[:4], what)
+    except DataError:
+        return
+    if not bool(torch.isfinite(found).all()):
+        raise AssertionError("a condition of one cell gives predictions that are not finite")
+
+
+def _refuses(action: Callable[[], object], what: str) -> None:
+    try:
+        action()
+    except DataError:
+        return
+    raise AssertionError(f"{what} should be refused by a DataError")
 
 
 def _check_view(view: object, screen: Screen) -> None:

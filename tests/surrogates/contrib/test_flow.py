@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 import torch
@@ -198,7 +199,7 @@ def test_what_was_not_trained_on_is_refused() -> None:
 
 
 @pytest.mark.parametrize("change", [{"components": 0}, {"hidden": (0,)}, {"noise": -1.0}])
-def test_sizes_that_train_nothing_are_refused(change: dict[str, object]) -> None:
+def test_sizes_that_train_nothing_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(change))):
         replace(FlowMatching(), **change)
     with pytest.raises(DataError, match="neighbours=0"):
