@@ -11,10 +11,9 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from benchmarks.causal_matching.graphs import scale_free_edges
@@ -22,6 +21,7 @@ from surrogates.contrib.causal.model import Causal, FittedCausal
 from surrogates.data.perturbation import Intervention
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
+from surrogates.evaluation.differential import average_precision_rows
 from surrogates.evaluation.intervals import Row, write_json
 
 _STRENGTH = 1.5
@@ -129,24 +129,8 @@ def edge_average_precision(fitted: FittedCausal, edges: Float[Tensor, "g g"]) ->
     columns = fitted.sources.columns[real]
     possible = torch.ones(len(real), edges.shape[1], dtype=torch.bool)
     possible[torch.arange(len(real)), columns] = False
-    return average_precision(fitted.edges[real][possible].abs(), (edges[columns] != 0)[possible])
-
-
-def average_precision(scores: Float[Tensor, "n"], positive: Bool[Tensor, "n"]) -> float:
-    """Average precision of a ranking, ties grouped.
-
-    Args:
-        scores: The larger, the earlier.
-        positive: The truth.
-
-    Returns:
-        Sum of precisions, each times the recall that it adds.
-    """
-    order = np.argsort(-scores.numpy(), kind="stable")
-    hits = np.cumsum(positive.numpy()[order])
-    last = np.flatnonzero(np.diff(scores.numpy()[order], append=np.nan) != 0)  # the last of each group of ties
-    recall, precision = hits[last] / hits[-1], hits[last] / (last + 1)
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+    scores, positive = fitted.edges[real][possible].abs(), (edges[columns] != 0)[possible]
+    return float(average_precision_rows(scores[None], positive[None]))
 
 
 def worlds(seeds: range, *, large: bool) -> Iterator[Row]:

@@ -21,7 +21,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from benchmarks.forward.causal import average_precision
 from surrogates.contrib.causal.model import Causal
 from surrogates.contrib.causal.steady_states import SteadyStates, lyapunov, stable, system_of
 from surrogates.data.io.cells import Cells
@@ -29,6 +28,7 @@ from surrogates.data.novelty import with_targets
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.simulate import Network
+from surrogates.evaluation.differential import average_precision_rows
 from surrogates.evaluation.intervals import Row, bootstrap_interval, write_json
 
 Mechanism = Literal["cut", "shift"]
@@ -127,7 +127,9 @@ def score(drawn: CyclicCells, edges: Float[Tensor, "g g"], effects: Float[Tensor
     unseen = torch.tensor([name not in acted for name in drawn.cells.readouts])[:, None] & off
     missed = (effects - drawn.effects)[unseen].square().sum() / drawn.effects[unseen].square().sum()
     return {
-        "edge_average_precision": average_precision(edges.abs()[off], (drawn.edges != 0)[off]),
+        "edge_average_precision": float(
+            average_precision_rows(edges.abs()[off][None], (drawn.edges != 0)[off][None])
+        ),
         "unseen_to_no_change": float(missed),
     }
 

@@ -71,7 +71,7 @@ class Invariance:
         values, environment = _environments(cells, response)
         column = cells.readouts.index(response)
         chosen = _preselected(values, column, self.most)
-        moments = Moments.of(values[:, [column, *chosen]], environment)
+        moments = ResidualMoments.of(values[:, [column, *chosen]], environment)
         sets = subsets(len(chosen))
         accepted = sets[moments.p_values(sets) > self.level]
         always = accepted.all(0) if len(accepted) else torch.zeros(len(chosen), dtype=torch.bool)
@@ -110,7 +110,7 @@ def subsets(size: int) -> Bool[Tensor, "m k"]:
 
 
 @dataclass(frozen=True)
-class Moments:
+class ResidualMoments:
     """Means and covariances of a response (first) and its candidates, inside and outside each environment."""
 
     counts: Float[Tensor, "2 e"]
@@ -119,7 +119,7 @@ class Moments:
     pooled: Float[Tensor, "k k"]  # covariance of all
 
     @classmethod
-    def of(cls, values: Float[Tensor, "n k"], environment: Int[Tensor, "n"]) -> "Moments":
+    def of(cls, values: Float[Tensor, "n k"], environment: Int[Tensor, "n"]) -> "ResidualMoments":
         """Sum up; of two environments one is the outside of the other, and only one is kept."""
         labels = environment.unique()
         inside = [environment == label for label in (labels[:1] if len(labels) == 2 else labels)]

@@ -9,7 +9,7 @@ from scipy import stats
 from strategies.screens import normal
 
 from benchmarks.forward.invariance import acyclic_cells, tally
-from surrogates.contrib.causal.invariance import Invariance, Moments, refuse_cycles, subsets
+from surrogates.contrib.causal.invariance import Invariance, ResidualMoments, refuse_cycles, subsets
 from surrogates.contrib.causal.model import Causal
 from surrogates.data.io.cells import Cells
 from surrogates.data.perturbation import Perturbation
@@ -22,7 +22,7 @@ def test_p_values_are_those_of_tests_on_the_residuals(environments: int) -> None
     values, label = normal(60, 4, seed=0), torch.arange(60) % environments
     values[label == 1] *= 1.4
     sets = subsets(3)
-    found = Moments.of(values, label).p_values(sets)
+    found = ResidualMoments.of(values, label).p_values(sets)
     for chosen, p_value in zip(sets.tolist(), found.tolist(), strict=True):
         x = np.column_stack([np.ones(60), values[:, 1:].numpy()[:, chosen]])
         y = values[:, 0].numpy()
