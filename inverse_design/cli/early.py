@@ -10,7 +10,7 @@ from surrogates.data.io.formats.registry import endings
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.registry import CELL_SURROGATES, SURROGATES
 
-_FILES = ("target", "results", "settings", "library", "experiments", "drug_targets")  # arguments that may be files
+_FILES = ("target", "results", "settings", "library", "experiments", "drug_targets", "embedding")  # maybe files
 ALL_MODELS = "all"
 _BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 

@@ -99,6 +99,8 @@ class Asking:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         drug_targets: Table of what drugs act on (columns drug, target, weight), for --model causal: the weight is
             what the largest dose puts into that readout, in its unit.
+        embedding: Table of a vector for each gene or compound (.csv, .tsv, .parquet, .npz, .h5ad:obsm/NAME), in
+            place of the shipped tables, for models that take descriptors.
         level: Probability of the bounds of each candidate, and of the set of candidates.
         standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
             A campaign has no such option, as its results are told in the unit of its screen.
@@ -111,6 +113,7 @@ class Asking:
     prior: str | None = None
     model: str = AUTOMATIC
     drug_targets: str | None = None
+    embedding: str | None = None
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
     standardise: bool = False
     seed: int = 0
@@ -228,6 +231,8 @@ class Scoring:
     Attributes:
         models: Forward models A,B, or all; interaction and automatic by default. The baselines are always there.
         drug_targets: Table of what drugs act on (columns drug, target, weight), for the model causal.
+        embedding: Table of a vector for each gene or compound (.csv, .tsv, .parquet, .npz, .h5ad:obsm/NAME), in
+            place of the shipped tables, for the models that take descriptors.
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
@@ -238,6 +243,7 @@ class Scoring:
 
     models: Words = ()
     drug_targets: str | None = None
+    embedding: str | None = None
     classes: Words = ()
     seed: int = 0
     workers: AtLeastOne = 1
@@ -341,6 +347,8 @@ class Valuing:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         drug_targets: Table of what drugs act on (columns drug, target, weight), for --model causal;
             experiments may then name drugs that were never given.
+        embedding: Table of a vector for each gene or compound (.csv, .tsv, .parquet, .npz, .h5ad:obsm/NAME), in
+            place of the shipped tables; experiments may then name what it holds and was never given.
         level: Probability of the bounds.
         standardise: Count each readout in units of its usual single effect: for readouts in units of their own.
         seed: Fixes everything that is random.
@@ -349,6 +357,7 @@ class Valuing:
 
     model: str = AUTOMATIC
     drug_targets: str | None = None
+    embedding: str | None = None
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.9
     standardise: bool = False
     seed: int = 0

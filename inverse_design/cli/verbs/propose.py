@@ -17,6 +17,7 @@ from inverse_design.cli.console import (
     working,
 )
 from inverse_design.cli.drug_targets import DrugTargets
+from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, manifest, place_for, table_endings, write_table
@@ -72,12 +73,13 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
 ) -> None:
     """Rank candidates, print them, and write them if asked."""
     limits = (restrictions.doses, restrictions.groups, restrictions.incompatible, restrictions.costs)
-    inputs = (data, target, *filter(None, (asking.prior, asking.drug_targets, *limits)))
+    inputs = (data, target, *filter(None, (asking.prior, asking.drug_targets, asking.embedding, *limits)))
     if asking.objective is not None:
         OBJECTIVES.load(asking.objective)  # a misspelt name is refused before anything is read
     place = place_for(destination, run, *table_endings(), inputs=inputs)
     shown = place_for(page, run, PAGE_ENDING, inputs=inputs)
     acts_on = DrugTargets.read(asking.drug_targets, [asking.model], standardise=asking.standardise)
+    embedding = Embedding.read(asking.embedding, [asking.model], unseen=False)
     engine = engine_of(running)
     with working("reading"):
         read = open_screen(data, reading, workers=running.workers, scheduler=running.scheduler)
@@ -87,6 +89,8 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         request = request_of(asking, constraints, engine, None if running.no_cache else USER_CACHE)
         if acts_on is not None:
             request = replace(request, surrogate=acts_on.on(screen)[asking.model])
+        if embedding is not None:
+            request = replace(request, surrogate=embedding.on(screen)[asking.model])
         prepared = request.prepared(screen, wanted)
     if not settled(prepared.plan, planning, run.manner):
         return
@@ -299,7 +303,8 @@ def _compared(proposal: Proposal) -> str:
 def _model_name(answer: Answer) -> str:
     taken = f"{AUTOMATIC}, took {answer.proposal.fitted.name}"
     known = f", with the targets of {answer.asking.drug_targets}" if answer.asking.drug_targets else ""
-    return taken if answer.asking.model == AUTOMATIC else answer.asking.model + known
+    known += f", with the embedding {answer.asking.embedding}" if answer.asking.embedding else ""
+    return (taken if answer.asking.model == AUTOMATIC else answer.asking.model) + known
 
 
 def _n_readouts(target: Target) -> int:

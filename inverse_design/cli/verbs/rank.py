@@ -19,6 +19,7 @@ from inverse_design.cli.console import (
     working,
 )
 from inverse_design.cli.drug_targets import DrugTargets
+from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
@@ -52,9 +53,10 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     reading: Reading,
 ) -> None:
     """Rank the experiments of a list, print them, and write them if asked."""
-    inputs = (data, target, listing.experiments, *filter(None, [valuing.drug_targets]))
+    inputs = (data, target, listing.experiments, *filter(None, [valuing.drug_targets, valuing.embedding]))
     place = place_for(destination, run, *table_endings(), inputs=inputs)
     acts_on = DrugTargets.read(valuing.drug_targets, [valuing.model], standardise=valuing.standardise)
+    embedding = Embedding.read(valuing.embedding, [valuing.model], unseen=True)
     surrogate: SurrogateLike = valuing.model
     constraints = tuple(map(read_constraint, listing.constraint))
     with working("reading"):
@@ -68,6 +70,9 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             cost_col=listing.cost_column,
             sep=reading.sep,
         )
+        if embedding is not None:
+            parts = (part.strip() for label in listed.labels for part in label.split("+"))
+            surrogate, screen = embedding.on(screen)[valuing.model], embedding.widened(screen, parts)
     asked = ListedExperiments.of(
         screen,
         wanted,

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from inverse_design.cli.console import Run, reply, say, say_written, working
 from inverse_design.cli.drug_targets import DrugTargets
+from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Planning, Reading, Retrieving, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
@@ -103,8 +104,10 @@ def run_forward(
     classes = read_names(asked.classes, known=CLASSES)
     surrogates = named_surrogates(models)  # a wrong name is refused before anything is read
     acts_on = DrugTargets.read(asked.drug_targets, [*surrogates])
+    embedding = Embedding.read(asked.embedding, [*surrogates], unseen=True)
     screen = opened_screen(data, context, reading)
     surrogates |= acts_on.on(screen) if acts_on is not None else {}
+    surrogates |= embedding.on(screen) if embedding is not None else {}
     foreseen = measurement_outline("forward", screen, classes=classes, workers=asked.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
@@ -115,6 +118,7 @@ def run_forward(
     settings = {
         "models": list(models),
         "drug_targets": asked.drug_targets,
+        "embedding": asked.embedding,
         "classes": list(classes),
         "refusals": [asdict(refusal) for refusal in report.refusals],
     }

@@ -41,8 +41,9 @@ class Gears:
     outside of the graph has its own row alone, or that mean. The epochs are chosen on held-out combinations.
 
     Attributes:
-        graph: What is known of the targets, whose kernel says how alike two are; by default the biological
-            processes of Gene Ontology, by Jaccard index, and no graph where the tables know no target.
+        descriptors: One table of what is known of the targets, whose kernel says how alike two are; by default
+            the biological processes of Gene Ontology, by Jaccard index; no graph where it is empty, or there are
+            no tables.
         neighbours: To how many others each target is joined.
         latent: Length of the embeddings.
         hidden: Width of the hidden layers.
@@ -51,13 +52,13 @@ class Gears:
         schedule: How long and how fast to train.
     """
 
-    graph: Descriptors | None = None
+    descriptors: tuple[Descriptors, ...] | None = None
     neighbours: int = 20
     latent: int = 64
     hidden: int = 64
     gamma: float = 2.0
     direction: float = 1e-3
-    schedule: Schedule = field(default=Schedule(epochs=200, batch=32, rate=1e-3, decay=5e-4, patience=20))
+    schedule: Schedule = field(default=Schedule(epochs=200, batch=32, rate=1e-3, decay=5e-4, patience=100))
 
     def __post_init__(self) -> None:
         """Refuse what makes no network."""
@@ -65,6 +66,8 @@ class Gears:
             raise DataError(
                 f"{self!r} is no network; take positive widths, and gamma and direction not below zero"
             )
+        if self.descriptors is not None and len(self.descriptors) > 1:
+            raise DataError(f"{len(self.descriptors)} tables make no graph; give one of what is known of targets")
 
     def fit(self, screen: Screen, *, seed: int) -> FittedLatentSum:
         """Train the model; it predicts in double precision."""
@@ -93,8 +96,8 @@ def _begin(asked: Gears, screen: Screen, kept: Int[Tensor, "n"], *, seed: int) -
 
 
 def _graph(asked: Gears, screen: Screen) -> Descriptors | None:
-    if asked.graph is not None:
-        return asked.graph
+    if asked.descriptors is not None:
+        return next(iter(asked.descriptors), None)
     shipped = (each for each in chosen_descriptors(None, screen.vocabulary) if each.name == "go")
     return next((replace(each, kernel="jaccard") for each in shipped), None)
 

@@ -37,7 +37,7 @@ def _table(count: int, *, seed: int = 0) -> Descriptors:
     "surrogate",
     [
         Gears(latent=8, hidden=8, schedule=BRIEF),
-        Gears(graph=_table(6), neighbours=2, latent=8, hidden=8, schedule=BRIEF),
+        Gears(descriptors=(_table(6),), neighbours=2, latent=8, hidden=8, schedule=BRIEF),
         ScLambda(latent=4, hidden=8, schedule=BRIEF),
         ScLambda(descriptors=(_table(6),), latent=4, hidden=8, schedule=BRIEF),
     ],
@@ -79,7 +79,7 @@ def _described_world() -> tuple[Screen, Screen, Descriptors]:
 @pytest.mark.parametrize(
     "model",
     [
-        lambda table: Gears(graph=replace(table, kernel="rbf"), neighbours=3, gamma=0.0, schedule=LONG),
+        lambda table: Gears(descriptors=(replace(table, kernel="rbf"),), neighbours=3, gamma=0.0, schedule=LONG),
         lambda table: ScLambda(descriptors=(table,), schedule=LONG),
     ],
     ids=["gears", "sclambda"],
@@ -116,6 +116,11 @@ def test_the_bound_nears_the_mutual_information_of_normal_variables() -> None:
 def test_settings_that_make_no_network_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(DataError, match="is no network; take positive widths"):
         Gears(**wrong)  # type: ignore[arg-type]
+
+
+def test_one_graph_is_made_of_one_table() -> None:
+    with pytest.raises(DataError, match="2 tables make no graph; give one"):
+        Gears(descriptors=(_table(3), _table(4)))
 
 
 @pytest.mark.parametrize("wrong", [{"rank": 0}, {"hidden": 0}, {"information": -1.0}, {"robust": -1.0}])
