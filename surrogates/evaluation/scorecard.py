@@ -5,7 +5,6 @@ whose training data all that touches a held-out target is removed, judge the thr
 model is fitted to the same folds; what is resampled are the genes, which perturbations share.
 """
 
-import ctypes
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +40,7 @@ from surrogates.evaluation.metrics import (
     r_squared_across,
 )
 from surrogates.evaluation.workers import in_order
+from surrogates.memory import give_back_free_pages
 from surrogates.models.base import Surrogate, require_one_context
 from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.uncertainty.dyadic import dyadic_standard_error
@@ -75,19 +75,11 @@ def with_cost(work: Callable[[], T]) -> tuple[T, Cost]:
 def _reset_peak() -> float:
     """Lower the recorded peak to the present resident size, and return that."""
     try:
-        _give_back_free_pages()
+        give_back_free_pages()  # or the memory that a second fit takes would be there already
         _RESET.write_text("5", encoding="ascii")
         return resident_mb("VmRSS")
     except OSError:
         return math.nan
-
-
-def _give_back_free_pages() -> None:
-    """Let glibc return what is free, or the memory that a second fit takes would be there already."""
-    try:
-        ctypes.CDLL(None).malloc_trim(0)
-    except AttributeError:  # another C library, which has no such function
-        return
 
 
 def resident_mb(field: str) -> float:

@@ -79,10 +79,13 @@ class Features:
         leading = self.scores.shape[1]
         return int((self.owned >= 0).sum()), self.similarity.shape[1], leading, leading
 
-    def main(self, weights: Float[Tensor, "p d"]) -> Float[Tensor, "v d"]:
-        """Weigh what each part adds to the features of a combination on its own."""
+    def main(
+        self, weights: Float[Tensor, "p d"], *, onto: Float[Tensor, "v d"] | None = None
+    ) -> Float[Tensor, "v d"]:
+        """Weigh what each part adds to the features of a combination on its own; rows may take it in place."""
         own, similar, _, squares = weights.split(self.sizes)
-        total: Tensor = (self.similarity @ similar).addmm_(self.scores.square(), squares)
+        total = similar.new_zeros(len(self.owned), similar.shape[1]) if onto is None else onto
+        total.addmm_(self.similarity, similar).addmm_(self.scores.square(), squares)
         marked = torch.nonzero(self.owned >= 0).flatten()
         total.index_add_(0, marked, own[self.owned[marked]])
         return total
@@ -153,7 +156,7 @@ class FittedInteraction:
 
     def pair_factors(self) -> PairFactors:
         """Factors of the mean effect of all pairs of entries measured alone."""
-        main = self.features.main(self.weights).add_(self.additive.pair_factors().main)
+        main = self.features.main(self.weights, onto=self.additive.pair_factors().main)
         return PairFactors(main, self.features.scores, self.features.basis() @ self.weights)
 
     def pair_scale(self) -> PairScale:

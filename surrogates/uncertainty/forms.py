@@ -68,11 +68,11 @@ class HeldOutFold:
 
 
 def _rows_of(table: Table, rows: Int[Tensor, "m"]) -> Table:
-    """Take some rows of a table; few of many are kept, as a table takes longer to make."""
+    """Take some rows of a table; few of many are kept where it has to be made, which takes longer."""
     made = table()
     if len(rows) == len(made):
         return table
-    if _FEW * len(rows) > len(made):
+    if made is table() or _FEW * len(rows) > len(made):
         return lambda: table()[rows]
     few = made[rows]
     return lambda: few

@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float, Float32, Int
 from torch import Tensor
 
+from surrogates.memory import give_back_free_pages
 from surrogates.uncertainty.dyadic import dyadic_standard_error
 from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
 from surrogates.uncertainty.forms import FoldProducts, HeldOutFold, WantedProducts
@@ -129,6 +130,7 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     # The variance of a single readout is its mean over readouts.
     shrinkages = SHRINKAGES if trials[0].fold.measured.shape[1] > 1 else (LawChoice().shrinkage,)
     choices = [_search(quick, mask, ranks, shrinkages) for mask in masks]
+    give_back_free_pages()
     scores.selections(list(dict.fromkeys(choices)), everyone)  # together: some share a covariance
     found = [scores.selections([choice], mask)[0] for choice, mask in zip(choices, masks, strict=True)]
     rows = [scores.at(selection.choice, selection.temperature) for selection in found]

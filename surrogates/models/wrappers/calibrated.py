@@ -12,6 +12,7 @@ from surrogates.data.novelty import SEEN_DOUBLE, Split, novelty_code, novelty_na
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
 from surrogates.errors import DataError
+from surrogates.memory import give_back_free_pages
 from surrogates.models.base import (
     Fitted,
     LatentFactors,
@@ -36,7 +37,7 @@ from surrogates.models.wrappers.cross_fitting import (
 )
 from surrogates.models.wrappers.denoised import fit_parts
 from surrogates.summary import summary
-from surrogates.uncertainty.error_model import ErrorLaw
+from surrogates.uncertainty.error_model import ErrorLaw, StandardResiduals
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
 from surrogates.uncertainty.selection import Promise, Selection, select_law
 
@@ -254,20 +255,23 @@ class Calibrated:
         alone, tests = fits.alone, self.tests(screen, seed=seed)
         predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
         nested = [_nested(fold, fits.together, predicted) for fold in range(len(splits))]
+        standard = [others.standardised for others in nested]
         trials = [
-            hold_out(
-                screen, split, fit, others.standardised, candidates=self.candidates, probes=self.probes, seed=seed
-            )
-            for split, fit, others in zip(splits, alone, nested, strict=True)
+            hold_out(screen, split, fit, others, candidates=self.candidates, probes=self.probes, seed=seed)
+            for split, fit, others in zip(splits, alone, standard, strict=True)
         ]
         found = select_law(trials)
+        give_back_free_pages()
         # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
         known = laws if screen.standard_errors is not None else {}
 
         def learnt(
-            fitted: FittedCalibrated, selection: Selection, evidence: HeldOutPredictions
+            fitted: FittedCalibrated,
+            selection: Selection,
+            evidence: HeldOutPredictions,
+            residuals: StandardResiduals,
         ) -> FittedCalibrated:
-            law = evidence.standardised.law(
+            law = residuals.law(
                 selection.choice, temperature=selection.temperature, origin=novelty_name(SEEN_DOUBLE)
             )
             return replace(
@@ -277,11 +281,14 @@ class Calibrated:
                 evidence={SEEN_DOUBLE: evidence},
             )
 
-        error = _held_out_error(HeldOutPredictions.pooled(predicted), singles)
-        whole = replace(learnt(whole, found.chosen, HeldOutPredictions.pooled(predicted)), held_out=error)
+        every = HeldOutPredictions.pooled(predicted)
+        error = _held_out_error(every, singles)
+        whole = replace(learnt(whole, found.chosen, every, every.standardised), held_out=error)
         cross = tuple(
-            HeldOutFit(learnt(replace(whole, base=fit), selection, others), *test)
-            for fit, selection, others, test in zip(alone, found.without, nested, tests, strict=True)
+            HeldOutFit(learnt(replace(whole, base=fit), selection, others, own), *test)
+            for fit, selection, others, own, test in zip(
+                alone, found.without, nested, standard, tests, strict=True
+            )
         )
         return replace(whole, cross=cross, promise=found.promise)
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from surrogates.data.novelty import splits_over_doubles
 from surrogates.data.screen import Screen
+from surrogates.memory import give_back_free_pages
 from surrogates.models.base import Fitted, Surrogate, require_one_context
 from surrogates.models.baselines import FittedScaledAdditive
 from surrogates.models.directions import EffectProducts, ShrunkEffects
@@ -110,7 +111,7 @@ def fit_parts(
     """Fit some surrogates to parts of a screen, which are rows in ascending order, one part after the other.
 
     Denoised ones with the same strengths to choose from choose once, and effects are multiplied once for all
-    parts: that is much of what their fits cost. Fits to a part with all single effects keep how these are shrunk
+    parts: that is much of what their fits cost. Fits to parts with all single effects keep how these are shrunk
     instead of a table of their own.
 
     Raises:
@@ -122,6 +123,7 @@ def fit_parts(
     whole = EffectProducts.of(screen.effects, most=most) if most else None
     for rows in parts:
         yield _fit_part(surrogates, screen, rows, whole, table, seed=seed)
+        give_back_free_pages()
 
 
 def _fit_part(
@@ -143,7 +145,7 @@ def _fit_part(
         else:
             fits[number] = each.fit(part, seed=seed)
     products = None if whole is None else whole.rows(rows)
-    shared = table is not None and part is not screen and part.singles is table
+    shared = table is not None and part.singles is table
     while alike:
         _, some = alike.popitem()
         shrinkage = some[0][1].shrinkage(part, seed=seed, products=products)
