@@ -10,28 +10,21 @@ import pytest
 import torch
 
 from inverse_design.campaign.store.protocol import open_store
-from inverse_design.search.api import Engine
 from surrogates.contrib.cells.transport import transported
 from surrogates.data.descriptors import fingerprints
-from surrogates.data.io.pseudobulk.spread import _cluster
+from surrogates.executors import cluster
 
 FOR_US = {"test", "docs", "dev"}
 
 
 def _scheduler() -> None:
-    with Engine(scheduler="tcp://127.0.0.1:1")._workers():
-        pass
-
-
-def _sums() -> None:
-    with _cluster("tcp://127.0.0.1:1"):
+    with cluster("tcp://127.0.0.1:1"):
         pass
 
 
 USES: list[tuple[str, str, Callable[[], object]]] = [
     ("cells", "ot", lambda: transported(torch.zeros(2, 1), torch.zeros(2, 1))),
     ("cluster", "distributed", _scheduler),
-    ("cluster", "distributed", _sums),
     ("drugs", "rdkit", lambda: fingerprints({"ethanol": "CCO"})),
     ("postgres", "psycopg", lambda: open_store("postgresql+psycopg://nobody@127.0.0.1:1/none")),
 ]

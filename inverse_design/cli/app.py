@@ -32,13 +32,13 @@ from inverse_design.cli.options import (
     RUN,
     Asking,
     Context,
+    Crew,
     GameOptions,
     Listing,
     Output,
     Planning,
     PlayerOptions,
     Reading,
-    ReadingCells,
     Restrictions,
     Running,
     Valuing,
@@ -49,7 +49,7 @@ from inverse_design.cli.verbs.words import explain_words
 from surrogates.registry import installed_version
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
-_CELLS = ReadingCells()
+_CREW = Crew()
 _GAME, _PLAYERS = GameOptions(), PlayerOptions()
 _VALUING, _PLANNING = Valuing(), Planning()
 
@@ -84,21 +84,19 @@ app.register_install_completion_command(
         "check plates/ --normalise --workers 8 --sums sums/",
     )
 )
-def check(
-    data: str, /, *, reading: Reading = _READING, cells: ReadingCells = _CELLS, manner: Manner = MANNER
-) -> None:
+def check(data: str, /, *, reading: Reading = _READING, crew: Crew = _CREW, manner: Manner = MANNER) -> None:
     """Say what is in the data, how it was read, and what is wrong with it.
 
     Args:
         data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
             .h5ad files of cells.
         reading: How to read a file.
-        cells: Who sums cells.
+        crew: Who sums cells.
         manner: How it answers.
     """
     from inverse_design.cli.verbs.check import run_check
 
-    run_check(data, reading, cells, manner=manner)
+    run_check(data, reading, crew, manner=manner)
 
 
 @app.command(

@@ -70,21 +70,6 @@ class Reading:
     sums: str | None = None
 
 
-@Parameter(name="*", group=READING)
-@dataclass(frozen=True)
-class ReadingCells:
-    """Who sums cells; the effects do not depend on it.
-
-    Attributes:
-        workers: Processes of this machine.
-        scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, whose workers reach the
-            files by the same paths. Whoever runs or reaches it can run programs as you, here and there.
-    """
-
-    workers: AtLeastOne = 1
-    scheduler: str | None = None
-
-
 @Parameter(name="*", group=ASKING)
 @dataclass(frozen=True)
 class Asking:
@@ -198,6 +183,29 @@ class Planning:
     yes: bool = False
 
 
+@Parameter(name="*", group=RUNNING)
+@dataclass(frozen=True)
+class Crew:
+    """Who sums cells and fits folds; the results do not depend on it.
+
+    Attributes:
+        workers: Processes of this machine.
+        scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, whose workers reach the
+            files by the same paths. Whoever runs or reaches it can run programs as you, here and there.
+    """
+
+    workers: AtLeastOne = 1
+    scheduler: str | None = None
+
+    @property
+    def place(self) -> int | str:
+        """Where folds are fitted: so many processes, or an address."""
+        return self.workers if self.scheduler is None else self.scheduler
+
+
+_CREW = Crew()
+
+
 @Parameter(name="*", group=ASKING)
 @dataclass(frozen=True)
 class Judging:
@@ -209,7 +217,7 @@ class Judging:
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
-        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        crew: Who fits the folds.
         output: Where to write all numbers, as .json.
         picture: Where to draw coverage, transforms and reliability, as .svg, .png or .pdf.
     """
@@ -218,7 +226,7 @@ class Judging:
     levels: Words = ()
     classes: Words = ()
     seed: int = 0
-    workers: AtLeastOne = 1
+    crew: Crew = _CREW
     output: Output = None
     picture: str | None = None
 
@@ -236,7 +244,7 @@ class Scoring:
         classes: Novelty classes A,B of double-2, double-1, double-0 and single-0 (the number says how many parts
             were measured alone); by default all.
         seed: Fixes everything that is random.
-        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        crew: Who fits the folds.
         output: Where to write all numbers, as .json.
         picture: Where to draw the errors, as .svg, .png or .pdf.
     """
@@ -246,7 +254,7 @@ class Scoring:
     embedding: str | None = None
     classes: Words = ()
     seed: int = 0
-    workers: AtLeastOne = 1
+    crew: Crew = _CREW
     output: Output = None
     picture: str | None = None
 
@@ -264,7 +272,7 @@ class JudgingCells:
         level: Probability of the bounds for what is new.
         samples: Bootstrap samples of contexts, or of the genes of combinations.
         seed: Fixes everything that is random.
-        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        crew: Who fits the folds.
         output: Where to write all numbers, as .json.
     """
 
@@ -274,7 +282,7 @@ class JudgingCells:
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.8
     samples: AtLeastOne = 2000
     seed: int = 0
-    workers: AtLeastOne = 1
+    crew: Crew = _CREW
     output: Output = None
 
 
@@ -287,13 +295,13 @@ class Retrieving:
         standardise: Count each readout in units of its usual single effect, as propose --standardise does. The
             other benchmarks have no such option: they hold singles out, by which those units would be chosen.
         seed: Fixes everything that is random.
-        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        crew: Who fits the folds.
         output: Where to write the numbers, as .json.
     """
 
     standardise: bool = False
     seed: int = 0
-    workers: AtLeastOne = 1
+    crew: Crew = _CREW
     output: Output = None
 
 
@@ -305,13 +313,13 @@ class Reaching:
     Attributes:
         model: Forward model; automatic takes the one that identifies held-out doubles best.
         seed: Fixes everything that is random.
-        workers: Processes of this machine, each with a fold; the results do not depend on it.
+        crew: Who fits the folds.
         output: Where to write all numbers, as .json.
     """
 
     model: str = AUTOMATIC
     seed: int = 0
-    workers: AtLeastOne = 1
+    crew: Crew = _CREW
     output: Output = None
 
 

@@ -8,13 +8,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 from jaxtyping import Int64
 from torch import Tensor
 
-from inverse_design.errors import ExecutorError, SpaceError
+from inverse_design.errors import SpaceError
 from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.mismatch import Mismatch, choose_mismatch
 from inverse_design.problem.objective import Objective, SquaredDistance
@@ -29,6 +28,7 @@ from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.cached_fit import ALONE, BesideFit
 from surrogates.data.novelty import novelty_name, seen_code
+from surrogates.executors import cluster
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 
@@ -109,7 +109,8 @@ class Engine:
         the search is cut into shards.
 
         Raises:
-            ExecutorError: If workers die again and again, or the scheduler cannot be reached.
+            ExecutorError: If workers die again and again.
+            WorkerError: If the scheduler cannot be used.
             LedgerError: If the ledger is of another search or cannot be used.
         """
         if not can_be_surveyed(space) or self.spread:
@@ -124,23 +125,8 @@ class Engine:
             threads = max(1, cores() // self.workers)
             yield WorkerPool(self._processes, self.workers, threads)
             return
-        try:
-            from distributed import Client  # noqa: PLC0415 - an extra; seconds to import
-        except ImportError as error:
-            raise ExecutorError(
-                "a scheduler needs the extra `cluster`: pip install 'inverse-design[cluster]'"
-            ) from error
-        try:
-            client: Any = Client(self.scheduler, timeout="20s")  # type: ignore[no-untyped-call]
-        except (OSError, ValueError, TypeError, KeyError) as error:  # TypeError: tls:// without certificates
-            raise ExecutorError(
-                f"the scheduler {self.scheduler!r:.80} cannot be reached: {error!s:.200}"
-            ) from error
-        with client:
-            threads = sum(client.nthreads().values())
-            if threads == 0:
-                raise ExecutorError(f"the scheduler {self.scheduler!r} has no workers; start some")
-            yield WorkerPool(client.get_executor, threads, 1)
+        with cluster(self.scheduler) as (start, threads):
+            yield WorkerPool(start, threads, 1)
 
     def _processes(self) -> Executor:
         return process_pool(self.workers, threads=max(1, cores() // self.workers))

@@ -39,7 +39,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError, DataError
 from surrogates.evaluation.intervals import target_nodes
 from surrogates.evaluation.scorecard import own_readout_marks
-from surrogates.evaluation.workers import in_order
+from surrogates.evaluation.workers import Workers, in_order
 from surrogates.models.base import require_one_context
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -96,7 +96,7 @@ def measure_calibration(
     levels: Sequence[float] = LEVELS,
     classes: Sequence[str] = tuple(CLASSES),
     most_held_out: int = 500,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Progress | None = None,
 ) -> tuple[ClassCard, ...]:
     """Run the protocol with all readouts and with the readouts that are targets themselves removed."""

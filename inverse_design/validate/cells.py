@@ -18,6 +18,7 @@ from surrogates.evaluation.cell_scorecard import (
 )
 from surrogates.evaluation.cell_scores import CELL_METRICS
 from surrogates.evaluation.intervals import NodeBootstrap, Row
+from surrogates.evaluation.workers import Workers
 from surrogates.models.base import CellSurrogate
 from surrogates.models.registry import CELL_SURROGATES
 
@@ -51,7 +52,7 @@ def cell_report(
     hold_out: HoldOut = "context",
     pseudocount: float = 1.0,
     seed: int,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Progress | None = None,
 ) -> CellReport:
     """Judge models of cells by name, beside the baselines and the other half of the measured cells.

@@ -9,6 +9,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import BASELINES, ForwardReport, Progress, measure_forward
+from surrogates.evaluation.workers import Workers
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic
@@ -27,7 +28,7 @@ def forward_report(
     *,
     seed: int,
     classes: Sequence[str] = (),
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Progress | None = None,
 ) -> ForwardReport:
     """Score forward models, named or by name, and the baselines on every novelty class that can be held out."""

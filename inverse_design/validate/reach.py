@@ -37,7 +37,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row
-from surrogates.evaluation.workers import in_order
+from surrogates.evaluation.workers import Workers, in_order
 from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -129,7 +129,7 @@ def measure_reach(
     dataset: str,
     seed: int,
     model: Surrogate | None = None,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> ReachReport:
     """Run the protocol with the readouts that are targets themselves removed, and with all readouts."""

@@ -30,7 +30,7 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row, median, target_nodes
-from surrogates.evaluation.workers import in_order
+from surrogates.evaluation.workers import Workers, in_order
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
@@ -153,7 +153,7 @@ def measure_retrieval(
     seed: int,
     methods: Mapping[str, Method] | None = None,
     most_targets: int = 500,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> RetrievalReport:
     """Run the protocol with the readouts that are targets themselves removed, and with all readouts.
@@ -164,7 +164,8 @@ def measure_retrieval(
         methods: What to compare; the shipped methods by default. One that does not apply to a variant has no rows
             there.
         most_targets: More held-out doubles than this are drawn from at random.
-        workers: Processes of this machine, of which each fits a fold; the report does not depend on them.
+        workers: Processes of this machine, or the address of a scheduler of ``dask.distributed``; each worker fits
+            a fold, and the report does not depend on them.
         progress: Called with the number of fits done, of how many.
 
     Returns:
@@ -172,7 +173,7 @@ def measure_retrieval(
 
     Raises:
         DataError: If the screen has no held-out double of two measured singles.
-        WorkerError: If a process dies.
+        WorkerError: If a process dies, or the scheduler cannot be used.
     """
     splits = tuple(_drawn(double_splits(screen, seed=seed), most_targets, seed))
     if not splits:

@@ -31,7 +31,7 @@ from surrogates.evaluation.cell_scores import (
 )
 from surrogates.evaluation.differential import delogged
 from surrogates.evaluation.scorecard import Refusal
-from surrogates.evaluation.workers import in_order
+from surrogates.evaluation.workers import Workers, in_order
 from surrogates.models.base import CellSurrogate, FittedCells
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile, require_count
 
@@ -180,7 +180,7 @@ def judge_cells(
     hold_out: HoldOut = "context",
     pseudocount: float = 1.0,
     seed: int,
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Progress | None = None,
 ) -> CellReport:
     """Hold contexts or combinations out, and score what models of cells make of them.
@@ -192,7 +192,7 @@ def judge_cells(
         hold_out: What is held out.
         pseudocount: Of fold changes, in units without the logarithm.
         seed: Fixes folds, fits and halves.
-        workers: Processes, each with a fold.
+        workers: Processes, or the address of a scheduler, of which each judges a fold.
         progress: Is called before each fold.
 
     Raises:

@@ -39,7 +39,7 @@ from surrogates.evaluation.metrics import (
     pearson_across,
     r_squared_across,
 )
-from surrogates.evaluation.workers import in_order
+from surrogates.evaluation.workers import Workers, in_order
 from surrogates.memory import give_back_free_pages
 from surrogates.models.base import Surrogate, require_one_context
 from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
@@ -239,7 +239,7 @@ def measure_forward(
     *,
     seed: int,
     classes: Sequence[str] = tuple(CLASSES),
-    workers: int = 1,
+    workers: Workers = 1,
     progress: Progress | None = None,
 ) -> ForwardReport:
     """Measure surrogates and baselines on held-out perturbations of every novelty class that the screen has.

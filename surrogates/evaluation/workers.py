@@ -1,30 +1,36 @@
-"""Independent parts of a measurement, in this process or in several; the results are the same bytes."""
+"""Independent parts of a measurement, in this process, in several or on a cluster, with the same results."""
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import torch
 
 from surrogates.errors import WorkerError
+from surrogates.executors import cluster, in_turn
 from surrogates.processes import fresh_processes
 from surrogates.threads import limited_threads
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
+Workers: TypeAlias = int | str  # processes of this machine, or the address of a scheduler of dask.distributed
 
 
-def in_order(work: Callable[[Part], Found], parts: Sequence[Part], *, workers: int) -> Iterator[Found]:
+def in_order(work: Callable[[Part], Found], parts: Sequence[Part], *, workers: Workers) -> Iterator[Found]:
     """Do some work on each part, and yield what it finds in their order.
 
     Each process has one thread, and so has this one where it works alone: sums depend in their last digits on the
     number of threads, and choices may depend on those.
 
     Raises:
-        WorkerError: If a process dies.
+        WorkerError: If a process dies, or the scheduler cannot be used.
     """
     alone = partial(_alone, work)
+    if isinstance(workers, str):
+        with cluster(workers) as (start, width):
+            yield from in_turn(start, width, [partial(alone, part) for part in parts])
+        return
     if workers == 1 or len(parts) < 2:
         yield from map(alone, parts)
         return

@@ -172,8 +172,8 @@ def run_calibration(
     for word in classes:
         if word not in CLASSES:
             raise UnknownNameError.from_known("novelty class", word, CLASSES)
-    screen = opened_screen(data, context, reading)
-    foreseen = measurement_outline("calibration", screen, classes=classes, workers=asked.workers).price()
+    screen = opened_screen(data, context, reading, asked.crew)
+    foreseen = measurement_outline("calibration", screen, classes=classes, workers=asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("calibration") as view, foreseen.begin(view).stage() as tick:
@@ -183,7 +183,7 @@ def run_calibration(
             seed=asked.seed,
             levels=levels,
             classes=classes,
-            workers=asked.workers,
+            workers=asked.crew.place,
             progress=tick,
         )
     dataset = screen.provenance["dataset"]

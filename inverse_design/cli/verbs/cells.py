@@ -11,7 +11,7 @@ from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import JudgingCells, Planning, Reading
 from inverse_design.cli.outputs import manifest, place_for
 from inverse_design.cli.plans import settled
-from inverse_design.cli.screens import read_names, refuse_options, stated_dialect
+from inverse_design.cli.screens import read_names, refuse_options, stated_dialect, warn_of_scheduler
 from inverse_design.cli.verbs.retrieval import give_rows
 from inverse_design.numbers import fixed, measured
 from inverse_design.planning.plan import Outline
@@ -41,12 +41,13 @@ def run_cells(run: Run, data: str, *, asked: JudgingCells, planning: Planning, r
     place = place_for(asked.output, run, ".json", inputs=[data])
     models = read_names(asked.models, known=CELL_SURROGATES.names()) or DEFAULT_CELL_MODELS
     named = named_cell_models(models)  # a wrong name is refused before anything is read
+    warn_of_scheduler(asked.crew.scheduler)
     with working("reading"):
         cells = open_cells(data, reading)
     sizes = f"{amount(len(cells), 'cell')} on {amount(len(cells.readouts), 'readout')}"
     said = f"cells: {sizes}, {amount(len(named), 'model')}"
     notes = ("how long models of cells train is not known before, and not counted",)
-    foreseen = Outline(said, {"cells": ()}, notes, asked.workers).price()
+    foreseen = Outline(said, {"cells": ()}, notes, asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("cells") as view, foreseen.begin(view).stage() as tick:
@@ -56,7 +57,7 @@ def run_cells(run: Run, data: str, *, asked: JudgingCells, planning: Planning, r
             hold_out=asked.hold_out,
             pseudocount=asked.pseudocount,
             seed=asked.seed,
-            workers=asked.workers,
+            workers=asked.crew.place,
             progress=tick,
         )
     dataset = cells.provenance["dataset"]

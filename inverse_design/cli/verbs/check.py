@@ -6,17 +6,17 @@ from importlib.util import find_spec
 from rich.console import Console
 
 from inverse_design.cli.console import Manner, reply, say, show_facts, working
-from inverse_design.cli.options import SCHEDULER_TRUST, Reading, ReadingCells
+from inverse_design.cli.options import SCHEDULER_TRUST, Crew, Reading
 from inverse_design.cli.screens import open_screen, warn_of_scheduler
 from inverse_design.screens import concerns, contents
 from surrogates.data.io.notes import NOTE
 
 
-def run_check(data: str, reading: Reading, cells: ReadingCells, *, manner: Manner) -> None:
+def run_check(data: str, reading: Reading, crew: Crew, *, manner: Manner) -> None:
     """Read the data and report."""
-    warn_of_scheduler(cells.scheduler)
+    warn_of_scheduler(crew.scheduler)
     with working("reading"):
-        screen = open_screen(data, reading, workers=cells.workers, scheduler=cells.scheduler)
+        screen = open_screen(data, reading, workers=crew.workers, scheduler=crew.scheduler)
     facts = {"data": screen.provenance["dataset"], **contents(screen)}
     known = {
         key: value for key, value in screen.provenance.items() if key != "dataset" and not key.startswith(NOTE)

@@ -172,14 +172,14 @@ def run_reach(
     """Measure the regret of the first candidates for states of many kinds."""
     place = place_for(asked.output, run, ".json", inputs=[data])
     model = named_model(asked.model)
-    screen = opened_screen(data, context, reading)
+    screen = opened_screen(data, context, reading, asked.crew)
     dataset = screen.provenance["dataset"]
-    foreseen = measurement_outline("reach", screen, workers=asked.workers).price()
+    foreseen = measurement_outline("reach", screen, workers=asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("reach") as view, foreseen.begin(view).stage() as tick:
         report = measure_reach(
-            screen, dataset=dataset, seed=asked.seed, model=model, workers=asked.workers, progress=tick
+            screen, dataset=dataset, seed=asked.seed, model=model, workers=asked.crew.place, progress=tick
         )
     settings = {
         "model": asked.model,

@@ -13,10 +13,10 @@ from inverse_design.cli.console import Run, reply, say, say_written, working
 from inverse_design.cli.drug_targets import DrugTargets
 from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import Planning, Reading, Retrieving, Scoring
+from inverse_design.cli.options import Crew, Planning, Reading, Retrieving, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
-from inverse_design.cli.screens import open_screen, read_names
+from inverse_design.cli.screens import open_screen, read_names, warn_of_scheduler
 from inverse_design.numbers import fixed, in_column, measured
 from inverse_design.problem.problem import in_own_units
 from inverse_design.screens import one_context
@@ -57,13 +57,13 @@ def run_retrieval(
 ) -> None:
     """Measure how often the perturbation behind a held-out state is found."""
     place, seed = place_for(asked.output, run, ".json", inputs=[data]), asked.seed
-    screen = opened_screen(data, context, reading)
+    screen = opened_screen(data, context, reading, asked.crew)
     screen = in_own_units(screen) if asked.standardise else screen
-    foreseen = measurement_outline("retrieval", screen, workers=asked.workers).price()
+    foreseen = measurement_outline("retrieval", screen, workers=asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("retrieval") as view, foreseen.begin(view).stage() as tick:
-        report = measure_retrieval(screen, seed=seed, workers=asked.workers, progress=tick)
+        report = measure_retrieval(screen, seed=seed, workers=asked.crew.place, progress=tick)
     rows = retrieval_rows(report, screen, dataset=screen.provenance["dataset"], seed=seed)
     known = manifest(run, screen, seed=seed, settings={"standardise": asked.standardise})
     nodes = target_nodes(screen.batch.rows(report.conditions), screen.vocabulary)
@@ -105,15 +105,15 @@ def run_forward(
     surrogates = named_surrogates(models)  # a wrong name is refused before anything is read
     acts_on = DrugTargets.read(asked.drug_targets, [*surrogates])
     embedding = Embedding.read(asked.embedding, [*surrogates], unseen=True)
-    screen = opened_screen(data, context, reading)
+    screen = opened_screen(data, context, reading, asked.crew)
     surrogates |= acts_on.on(screen) if acts_on is not None else {}
     surrogates |= embedding.on(screen) if embedding is not None else {}
-    foreseen = measurement_outline("forward", screen, classes=classes, workers=asked.workers).price()
+    foreseen = measurement_outline("forward", screen, classes=classes, workers=asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):
         return
     with working("forward") as view, foreseen.begin(view).stage() as tick:
         report = forward_report(
-            screen, surrogates, seed=asked.seed, classes=classes, workers=asked.workers, progress=tick
+            screen, surrogates, seed=asked.seed, classes=classes, workers=asked.crew.place, progress=tick
         )
     settings = {
         "models": list(models),
@@ -139,10 +139,11 @@ def run_forward(
     give_rows(run, report.rows, known, place, show, picture=picture)
 
 
-def opened_screen(data: str, context: str | None, reading: Reading) -> Screen:
+def opened_screen(data: str, context: str | None, reading: Reading, crew: Crew) -> Screen:
     """Read a screen of one context."""
+    warn_of_scheduler(crew.scheduler)
     with working("reading"):
-        return one_context(open_screen(data, reading), context)
+        return one_context(open_screen(data, reading, workers=crew.workers, scheduler=crew.scheduler), context)
 
 
 def show_rows(console: Console, rows: Sequence[Row]) -> None:

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from strategies.questions import question_model, question_objective, question_space
 
-from inverse_design.errors import ExecutorError, LedgerError, SpaceError
+from inverse_design.errors import LedgerError, SpaceError
 from inverse_design.search import api as module
 from inverse_design.search import tasks
 from inverse_design.search.api import Engine
 from inverse_design.search.exhaustive import search
 from inverse_design.search.topk import SearchResult, TopK
+from surrogates.errors import WorkerError
 
 TESTS = Path(__file__).parents[2]
 
@@ -52,7 +53,7 @@ def test_a_scheduler_that_asks_for_certificates_is_named(monkeypatch: pytest.Mon
         raise TypeError(f"TLS expects a certificate at {address}")
 
     monkeypatch.setattr(distributed, "Client", refuse)
-    with pytest.raises(ExecutorError, match="'tls://here:1' cannot be reached: TLS expects"):
+    with pytest.raises(WorkerError, match="'tls://here:1' cannot be reached: TLS expects"):
         asked(Engine(scheduler="tls://here:1"))
 
 
@@ -132,7 +133,7 @@ def test_a_scheduler_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("timed out")
 
     monkeypatch.setattr(distributed, "Client", refuse)
-    with pytest.raises(ExecutorError, match=r"'tcp://127.0.0.1:9' cannot be reached: timed out"):
+    with pytest.raises(WorkerError, match=r"'tcp://127.0.0.1:9' cannot be reached: timed out"):
         asked(Engine(scheduler="tcp://127.0.0.1:9"))
 
 

@@ -4,13 +4,17 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache, partial
+from pathlib import Path
 from typing import Any, Self
+from unittest.mock import MagicMock
 
+import distributed
 import pandas as pd
 import pytest
 from strategies.judged import QUICK, three_folds
 from strategies.screens import pairs_of, planted_screen
 
+from inverse_design.cli.app import main
 from inverse_design.validate.calibration import measure_calibration
 from inverse_design.validate.calibration_rows import calibration_rows
 from inverse_design.validate.forward import forward_report
@@ -19,6 +23,7 @@ from inverse_design.validate.retrieval import METHODS, OWN_READOUTS, YARDSTICK, 
 from surrogates.data.screen import Screen
 from surrogates.evaluation import workers
 from surrogates.evaluation.intervals import Row
+from surrogates.evaluation.workers import Workers
 from surrogates.models.baselines import Additive
 from surrogates.models.wrappers.calibrated import Calibrated
 
@@ -51,21 +56,21 @@ def told(rows: Sequence[Row]) -> list[str]:
     return [repr(row) for row in rows if row.metric not in {"fit_seconds", "peak_mb"}]
 
 
-def retrieval(workers: int) -> list[Row]:
+def retrieval(workers: Workers) -> list[Row]:
     report = measure_retrieval(three_folds(), seed=0, methods=FAST, workers=workers)
     return retrieval_rows(report, three_folds(), dataset="d", seed=0)
 
 
-def calibration(workers: int) -> list[Row]:
+def calibration(workers: Workers) -> list[Row]:
     asked = partial(measure_calibration, three_folds(), QUICK, seed=0, levels=(0.8,), most_held_out=4)
     return calibration_rows(asked(classes=("single-0",), workers=workers), dataset="d", model="m", seed=0)
 
 
-def forward(workers: int) -> list[Row]:
+def forward(workers: Workers) -> list[Row]:
     return forward_report(three_folds(), ("interaction",), seed=0, classes=("double-2",), workers=workers).rows
 
 
-def reach(workers: int) -> list[Row]:
+def reach(workers: Workers) -> list[Row]:
     few = Calibrated(Additive(), folds=2)
     return measure_reach(planted(), dataset="d", seed=0, model=few, workers=workers).rows
 
@@ -79,7 +84,7 @@ def planted() -> Screen:
 
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("measured", [retrieval, calibration, forward, reach])
-def test_several_workers_find_the_same_to_the_last_digit(measured: Callable[[int], list[Row]]) -> None:
+def test_several_workers_find_the_same_to_the_last_digit(measured: Callable[[Workers], list[Row]]) -> None:
     alone = told(measured(1))
     assert len(alone) > 5
     assert told(measured(2)) == alone
@@ -87,3 +92,25 @@ def test_several_workers_find_the_same_to_the_last_digit(measured: Callable[[int
 
 def test_processes_find_the_same() -> None:
     assert told(retrieval(2)) == told(retrieval(1))
+
+
+@pytest.mark.parametrize("measured", [retrieval, forward])
+def test_a_cluster_finds_the_same(measured: Callable[[Workers], list[Row]]) -> None:
+    local = distributed.LocalCluster(1, processes=False, threads_per_worker=2, dashboard_address=None)
+    with local as cluster:
+        assert told(measured(cluster.scheduler_address)) == told(measured(1))
+
+
+def test_a_cluster_of_another_version_is_refused_by_the_verb(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place = tmp_path / "screen.csv"
+    planted().to_frame().to_csv(place)
+    client = MagicMock()
+    client.run.return_value = {"tcp://a:1": "0.0.1"}
+    monkeypatch.setattr(distributed, "Client", lambda *_, **__: client)
+    code = main(["benchmark", "forward", str(place), "--scheduler", "tcp://10.0.0.1:8786"])
+    said = " ".join(capsys.readouterr().err.split())
+    assert code == 3, said
+    assert "the worker 'tcp://a:1' of the scheduler has inverse-design 0.0.1, and this process" in said
+    assert "run programs as you" in said  # as the address is not one of tls

@@ -3,25 +3,19 @@
 import hashlib
 import secrets
 import tempfile
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from surrogates.errors import WorkerError
+from surrogates.executors import cluster, in_turn
 from surrogates.processes import fresh_processes
 
-_TRIES = 3  # a part that three pools did not survive is at fault itself
-_AHEAD = 2  # parts for each worker that are begun before they are needed
 _FORMAT = b"sums of cells, 1"
-_PACKAGE = "inverse-design"
 
 
 @runtime_checkable
@@ -87,9 +81,9 @@ class Spread:
                 results = (call() for call in here)
             elif self.scheduler is None:
                 others = self.workers - 1
-                results = _in_turn(partial(fresh_processes, others), others, there, here)
+                results = in_turn(partial(fresh_processes, others), others, there, here)
             else:
-                results = _in_turn(*stack.enter_context(_cluster(self.scheduler)), there)
+                results = in_turn(*stack.enter_context(cluster(self.scheduler)), there)
             for result, path in zip(results, paths, strict=True):
                 if result is not None or path is None:
                     yield result
@@ -128,79 +122,6 @@ def _is_whole(path: Path) -> bool:
         found = np.load(stream, allow_pickle=False)
         return stream.read() == hashlib.sha256(np.ascontiguousarray(found).data).digest()
     return False
-
-
-def _in_turn(
-    start: Callable[[], Executor],
-    width: int,
-    calls: Sequence[Callable[[], Any]],
-    here: Sequence[Callable[[], Any]] = (),
-) -> Iterator[Any]:
-    """Keep an executor a few calls ahead of what is taken; one that dies is started again.
-
-    Where the calls can be made ``here`` as well, this process makes one instead of waiting for another.
-    """
-    given, tries = 0, 0
-    while given < len(calls):
-        executor, waiting = start(), deque[Future[Any]]()
-        try:
-            while given < len(calls):
-                ahead = given + _AHEAD * (width + 1)
-                while (begun := given + len(waiting)) < min(ahead, len(calls)):
-                    busy = sum(not each.done() for each in waiting)
-                    if here and busy >= width and (busy > width or begun + 1 == len(calls)):
-                        break
-                    waiting.append(executor.submit(calls[begun]))
-                if here and begun < min(ahead, len(calls)) and not waiting[0].done():
-                    waiting.append(_made(here[begun]))
-                    continue
-                found = waiting.popleft().result()
-                given, tries = given + 1, 0
-                yield found
-        except BrokenExecutor as error:
-            tries += 1
-            if tries == _TRIES:
-                raise WorkerError(
-                    f"the workers died {tries} times, with {given} of {len(calls)} parts of the cells done"
-                    f" ({error}): use fewer workers, or give them more memory"
-                ) from error
-        finally:
-            for future in waiting:
-                future.cancel()
-            executor.shutdown(wait=False)
-
-
-def _made(call: Callable[[], Any]) -> Future[Any]:
-    """Make a call in this process."""
-    found = Future[Any]()
-    found.set_result(call())
-    return found
-
-
-@contextmanager
-def _cluster(address: str) -> Iterator[tuple[Callable[[], Executor], int]]:
-    """Reach the workers of a scheduler; those of another version of this package are refused."""
-    try:
-        from distributed import Client  # noqa: PLC0415 - an extra; seconds to import
-    except ImportError as error:
-        raise WorkerError(
-            "a scheduler needs the extra `cluster`: pip install 'inverse-design[cluster]'"
-        ) from error
-    try:
-        client: Any = Client(address, timeout="20s")  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, TypeError, KeyError) as error:  # TypeError: tls:// without certificates
-        raise WorkerError(f"the scheduler {address!r:.80} cannot be reached: {error!s:.200}") from error
-    with client:
-        there, here = client.run(version, _PACKAGE), version(_PACKAGE)
-        if not there:
-            raise WorkerError(f"the scheduler {address!r:.80} has no workers; start some")
-        if others := {name: found for name, found in there.items() if found != here}:
-            name, found = min(others.items())
-            raise WorkerError(
-                f"the worker {name!r:.80} of the scheduler has {_PACKAGE} {found}, and this process {here};"
-                " install the same version on all workers"
-            )
-        yield client.get_executor, sum(client.nthreads().values())
 
 
 def _identity(work: Callable[[Any], np.ndarray], task: PartOfCells) -> str:

@@ -32,6 +32,7 @@ from surrogates.data.io.readers import read_screen
 from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, WorkerError
+from surrogates.executors import in_turn
 
 CELLS, GENES = 400, 12
 
@@ -255,7 +256,9 @@ def test_workers_that_die_are_started_again_and_named_in_the_end(
         found = list(Spread(workers=2).in_order(total_part, tasks))
         assert np.array_equal(np.concatenate(found), values.sum(axis=1))
         monkeypatch.setattr(spread, "fresh_processes", lambda _: _Dying(0))
-        with pytest.raises(WorkerError, match=r"the workers died 3 times, with 0 of 4 parts .* use fewer workers"):
+        with pytest.raises(
+            WorkerError, match=r"the workers died 3 times, with 0 of 4 parts done .* use fewer workers"
+        ):
             list(Spread(workers=2).in_order(total_part, tasks))
 
 
@@ -270,7 +273,7 @@ def test_this_process_works_while_it_waits(parts_of_cells: int) -> None:
         return [lambda number=number: done[where].append(number) or number for number in range(parts_of_cells)]
 
     pool = SimpleNamespace(submit=late, shutdown=lambda **_: None)
-    found = list(spread._in_turn(lambda: pool, 1, calls("there"), calls("here")))  # type: ignore[arg-type, return-value]
+    found = list(in_turn(lambda: pool, 1, calls("there"), calls("here")))  # type: ignore[arg-type, return-value]
     assert found == list(range(parts_of_cells))
     assert sorted([*done["there"], *done["here"]]) == found  # each once
     assert len(done["here"]) >= parts_of_cells // 3
