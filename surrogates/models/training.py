@@ -1,14 +1,17 @@
 """Multilayer perceptrons as values, and their training: Adam over minibatches, stopped on a held-out loss."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from itertools import pairwise
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.errors import DataError
+
+Network = TypeVar("Network")
 
 
 @dataclass(frozen=True)
@@ -150,3 +153,19 @@ class Layers:
             tuple(weight.detach().to(device=device, dtype=dtype) for weight in self.weights),
             tuple(bias.detach().to(device=device, dtype=dtype) for bias in self.biases),
         )
+
+
+def placed(network: Network, *, device: str, dtype: torch.dtype) -> Network:
+    """Move the tensors of nested dataclasses and tuples, and convert those of real numbers."""
+
+    def of(value: Any) -> Any:  # noqa: ANN401 - any field
+        if isinstance(value, Tensor):
+            return value.detach().to(device=device, dtype=dtype if value.is_floating_point() else value.dtype)
+        if isinstance(value, tuple):
+            return tuple(map(of, value))
+        if is_dataclass(value) and not isinstance(value, type):
+            return replace(value, **{each.name: of(getattr(value, each.name)) for each in fields(value)})
+        return value
+
+    found: Network = of(network)
+    return found

@@ -16,6 +16,7 @@ from surrogates.contrib.cells.shift import checked_cells, known_parts, treated_b
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
+from surrogates.models.training import placed
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,6 @@ class ConvexNetwork:
             rows = rows if rows.requires_grad else rows.detach().requires_grad_()
             (found,) = torch.autograd.grad(self(rows).sum(), rows, create_graph=differentiable)
         return found if differentiable else found.detach()
-
-    def in_double(self) -> "ConvexNetwork":
-        """Convert a trained network, so that predictions do not depend on how many cells stand beside."""
-        kept = ([each.detach().double() for each in part] for part in (self.skips, self.inner, self.biases))
-        skips, inner, biases = map(tuple, kept)
-        return ConvexNetwork(skips, inner, biases, self.quadratic.detach().double())
 
 
 @dataclass(frozen=True)
@@ -163,4 +158,5 @@ class ConvexTransport:
             of_f.step()
             if not bool(torch.isfinite(loss)):
                 raise DataError(f"the transport map of {label!r} diverged in step {step + 1}; lower the rate")
-        return g.in_double()
+        # In float64, predictions do not depend on how many cells stand beside.
+        return placed(g, device="cpu", dtype=torch.float64)

@@ -4,7 +4,7 @@ The forms of CellFlow and scDFM.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -21,7 +21,7 @@ from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.training import Layers, Schedule, train
+from surrogates.models.training import Layers, Schedule, placed, train
 
 _TOGETHER = 32  # pairs of one condition that are one row of the training: sets that can be compared
 _AT_ONCE = 256  # cells that are moved together: bounds the memory
@@ -193,15 +193,8 @@ class FlowMatching:
         learnt = (targets.vectors,) if self.embeddings is None else ()
         parameters = (*learnt, *encoder.parameters, *velocity.parameters)
         train(parameters, loss, rows=len(pairs), schedule=self.schedule, seed=seed)
-        return FittedFlow(
-            readouts=ordered.readouts,
-            axes=axes,
-            targets=replace(targets, vectors=targets.vectors.detach().cpu().double()),
-            encoder=encoder.to(device="cpu", dtype=torch.float64),
-            velocity=velocity.to(device="cpu", dtype=torch.float64),
-            solver=self.solver,
-            steps=self.steps,
-        )
+        fitted = FittedFlow(ordered.readouts, axes, targets, encoder, velocity, self.solver, self.steps)
+        return placed(fitted, device="cpu", dtype=torch.float64)
 
     def _pairs(
         self,
@@ -258,10 +251,7 @@ class FlowMatching:
         attention = None
         if self.graph is not None:
             attention = MaskedAttention.random(self.graph, cells, axes, condition=self.width, generator=generator)
-        return (
-            encoder.to(device=self.device, dtype=torch.float32),
-            Velocity(layers, attention).to(device=self.device, dtype=torch.float32),
-        )
+        return placed((encoder, Velocity(layers, attention)), device=self.device, dtype=torch.float32)
 
 
 def scdfm() -> FlowMatching:
@@ -269,8 +259,8 @@ def scdfm() -> FlowMatching:
 
     The velocity gains a layer of differential attention between readouts, masked by their co-expression, and the
     one-step estimates are compared with treated cells as sets. Departures from the source beside those of
-    :class:`FlowMatching`: that layer stands beside a perceptron in place of a deep transformer; tokens of 128
+    :class:`FlowMatching`: that layer stands beside a perceptron in place of a deep transformer; tokens of 64
     readouts read and move principal coordinates; and flows start from control cells, not from noise.
     """
-    schedule = Schedule(epochs=30, batch=4, annealing=0.93)
-    return FlowMatching(discrepancy_weight=1.0, graph=ReadoutGraph(), schedule=schedule)
+    schedule = Schedule(epochs=30, batch=8, annealing=0.93)
+    return FlowMatching(discrepancy_weight=1.0, noise=0.6, graph=ReadoutGraph(), schedule=schedule)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
@@ -46,11 +46,6 @@ class SetEncoder:
         scores = (hidden @ self.query).masked_fill(~present, -torch.inf)
         condition: Tensor = self.output((scores.softmax(1)[:, None] @ hidden)[:, 0])
         return condition
-
-    def to(self, *, device: str, dtype: torch.dtype) -> "SetEncoder":
-        """Move and convert the encoder."""
-        parts, output = (each.to(device=device, dtype=dtype) for each in (self.parts, self.output))
-        return SetEncoder(parts, self.query.detach().to(device=device, dtype=dtype), output)
 
 
 @dataclass(frozen=True)
@@ -125,16 +120,6 @@ class MaskedAttention:
         found: Tensor = self.head(rows.flatten(0, 1)).reshape(rows.shape[:2]) @ self.output
         return found
 
-    def to(self, *, device: str, dtype: torch.dtype) -> "MaskedAttention":
-        """Move and convert the network."""
-        moved = {
-            each.name: value.detach().to(device=device, dtype=dtype)
-            for each in fields(self)
-            if isinstance(value := getattr(self, each.name), Tensor) and value.is_floating_point()
-        }
-        given, head = (each.to(device=device, dtype=dtype) for each in (self.given, self.head))
-        return replace(self, given=given, head=head, graph=self.graph.to(device), **moved)
-
 
 @dataclass(frozen=True)
 class Velocity:
@@ -155,11 +140,6 @@ class Velocity:
         found: Tensor = self.layers(torch.cat([state, clock(time), condition], dim=1))
         return found if self.attention is None else found + self.attention(state, time, condition)
 
-    def to(self, *, device: str, dtype: torch.dtype) -> "Velocity":
-        """Move and convert the networks."""
-        attention = None if self.attention is None else self.attention.to(device=device, dtype=dtype)
-        return Velocity(self.layers.to(device=device, dtype=dtype), attention)
-
 
 @dataclass(frozen=True)
 class ReadoutGraph:
@@ -175,7 +155,7 @@ class ReadoutGraph:
     """
 
     edges: tuple[tuple[str, str], ...] = ()
-    readouts: int = 128
+    readouts: int = 64
     neighbours: int = 8
     width: int = 8
 

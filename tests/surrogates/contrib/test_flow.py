@@ -19,7 +19,7 @@ from surrogates.data.descriptors import Descriptors
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
-from surrogates.models.training import Layers, Schedule
+from surrogates.models.training import Layers, Schedule, placed
 
 QUICK = FlowMatching(
     components=8, hidden=(48,), pairs=64, schedule=Schedule(epochs=40, batch=4, rate=5e-3, annealing=0.95)
@@ -83,9 +83,8 @@ def test_readouts_see_their_neighbours_only() -> None:
     cells, _ = planted(each=6)
     axes = PrincipalAxes.of(cells.values.double(), 30)
     graph = ReadoutGraph(edges=(("r0", "r1"), ("r1", "r2"), ("elsewhere", "r3")), width=4)
-    network = MaskedAttention.random(
-        graph, cells, axes, condition=2, generator=torch.Generator().manual_seed(0)
-    ).to(device="cpu", dtype=torch.float64)
+    network = MaskedAttention.random(graph, cells, axes, condition=2, generator=torch.Generator().manual_seed(0))
+    network = placed(network, device="cpu", dtype=torch.float64)
     network = replace(network, readouts=torch.eye(30).double(), output=torch.eye(30).double())
     slopes = torch.autograd.functional.jacobian(
         lambda state: network(state[None], torch.tensor([[0.3]]).double(), torch.ones(1, 2).double())[0],

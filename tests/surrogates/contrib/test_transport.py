@@ -18,6 +18,7 @@ from surrogates.data.io.cells import CONTROL
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import FittedCells
+from surrogates.models.training import placed
 
 QUICK = ConvexTransport(components=4, hidden=(16,), steps=150, inner_steps=3, batch=64, rate=2e-2)
 MODELS = [pytest.param(TransportShift(components=8), id="attention"), pytest.param(QUICK, id="convex")]
@@ -52,7 +53,8 @@ def test_attention_is_the_weighted_mean_over_the_nearest() -> None:
 
 
 def test_a_convex_network_is_convex_and_its_gradient_is_that_of_differences() -> None:
-    network = ConvexNetwork.random(3, (8, 8), generator=torch.Generator().manual_seed(0)).in_double()
+    network = ConvexNetwork.random(3, (8, 8), generator=torch.Generator().manual_seed(0))
+    network = placed(network, device="cpu", dtype=torch.float64)
     one, other = normal(50, 3, seed=1), normal(50, 3, seed=2)
     middle = network((one + other) / 2)
     assert bool((middle <= (network(one) + network(other)) / 2).all())
