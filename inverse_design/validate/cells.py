@@ -13,11 +13,11 @@ from surrogates.evaluation.cell_scorecard import (
     SIMPLEST,
     CellReport,
     HoldOut,
-    Progress,
     judge_cells,
 )
 from surrogates.evaluation.cell_scores import CELL_METRICS
 from surrogates.evaluation.intervals import NodeBootstrap, Row
+from surrogates.evaluation.scorecard import Progress
 from surrogates.evaluation.workers import Workers
 from surrogates.models.base import CellSurrogate
 from surrogates.models.registry import CELL_SURROGATES

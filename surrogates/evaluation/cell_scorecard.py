@@ -7,7 +7,7 @@ what is peculiar to it.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -27,10 +27,10 @@ from surrogates.evaluation.cell_scores import (
     HeldOutCells,
     Predicted,
     between_halves,
-    compared,
+    judged_prediction,
 )
 from surrogates.evaluation.differential import delogged
-from surrogates.evaluation.scorecard import Refusal
+from surrogates.evaluation.scorecard import Progress, Refusal
 from surrogates.evaluation.workers import Workers, in_order
 from surrogates.models.base import CellSurrogate, FittedCells
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile, require_count
@@ -44,7 +44,6 @@ _FOLDS = 5  # over combinations
 _NEEDED = 2  # cells of a condition, to have a spread
 
 Condition = tuple[Perturbation, str]
-Progress = Callable[[int, int, str], None]  # folds done, of how many, and which comes next
 
 
 @dataclass(frozen=True)
@@ -315,7 +314,7 @@ def _judge_fold(
             except DataError as error:
                 refusals.append(Refusal(name, fold.name, str(error)))
                 del fitted[name]
-        found = {name: compared(held_out, predicted) for name, predicted in made.items()}
+        found = {name: judged_prediction(held_out, predicted) for name, predicted in made.items()}
         found[OTHER_HALF] = between_halves(held_out, splits=SPLITS, generator=generator)
         scores, errors = ({name: each[part] for name, each in found.items()} for part in (0, 1))
         counts = len(control), len(treated), int(held_out.changed.sum())

@@ -156,7 +156,7 @@ CELL_METRICS: Mapping[str, tuple[Callable[[_Compared], Tensor], bool]] = {
 }
 
 
-def compared(
+def judged_prediction(
     held_out: HeldOutCells, cells: Predicted, treated: Float[Tensor, "m g"] | None = None
 ) -> tuple[Float[Tensor, "p"], Float[Tensor, "g"]]:
     """Score predicted cells, one number for each of :data:`CELL_METRICS`, and take the error of their mean.
@@ -184,6 +184,6 @@ def between_halves(
     for _ in range(splits):
         order = torch.randperm(len(held_out.treated), generator=generator)
         one, other = (held_out.treated[half] for half in order.tensor_split(2))
-        found.append(compared(held_out, Predicted.cells(one), other))
+        found.append(judged_prediction(held_out, Predicted.cells(one), other))
     scores, errors = zip(*found, strict=True)
     return torch.stack(scores).mean(0), torch.stack(errors).square().mean(0).sqrt()

@@ -14,9 +14,9 @@ from surrogates.evaluation.cell_scores import (
     HeldOutCells,
     Predicted,
     between_halves,
-    compared,
     differential_weights,
     e_distance,
+    judged_prediction,
     wasserstein_columns,
 )
 
@@ -36,7 +36,7 @@ def world() -> tuple[Tensor, Tensor]:
 
 
 def score(cells: Tensor, of: HeldOutCells) -> dict[str, float]:
-    return dict(zip(CELL_METRICS, compared(of, Predicted.cells(cells))[0].tolist(), strict=True))
+    return dict(zip(CELL_METRICS, judged_prediction(of, Predicted.cells(cells))[0].tolist(), strict=True))
 
 
 @given(hnp.arrays(np.float64, (5, 3), elements=VALUES), hnp.arrays(np.float64, (8, 3), elements=VALUES))
