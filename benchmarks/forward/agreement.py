@@ -42,7 +42,6 @@ CHEAP = (
     "interaction",
     "denoised_additive",
     "denoised_interaction",
-    "kernel_ridge",
 )
 
 
