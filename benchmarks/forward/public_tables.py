@@ -21,7 +21,7 @@ about in issue 87 of bowang-lab/scGPT).
 
 Intervals hold 95 %: of each double the mean over its seeds, and genes drawn with replacement.
 
-Run: python -m benchmarks public_tables --seed 0 --json public_tables.json
+Run: python -m benchmarks public_tables --seed 0 --json public_tables.json (other models by ``--models A,B``)
 """
 
 import argparse
@@ -35,6 +35,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from benchmarks.forward.effect_metrics import (
+    cosine_rows,
+    difference_weights,
+    rank_rows,
+    weighted_r_squared_rows,
+)
 from inverse_design.cli.console import output, say
 from inverse_design.cli.verbs.retrieval import show_rows
 from inverse_design.problem.constraints import Constraints
@@ -58,6 +64,7 @@ from surrogates.models.baselines import Additive, MatchingMean, NoChange, Pertur
 from surrogates.models.interaction import Interaction
 from surrogates.models.latent import LatentAdditive, decoder_only
 from surrogates.models.linear import Ridge
+from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.uncertainty.dyadic import dyadic_standard_error
@@ -111,77 +118,6 @@ def perturbench_split(screen: Screen, *, seed: int) -> Split:
     trained = round(TRAINED * len(doubles))
     tested = (len(doubles) - trained) // 2
     return Split(torch.cat([alone, order[:trained]]), order[trained : trained + tested])
-
-
-def cosine_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Take the cosine of each predicted and measured effect.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        One cosine per row; ``nan`` for a prediction of no change.
-    """
-    return (prediction * truth).sum(1) / (prediction.norm(dim=1) * truth.norm(dim=1))
-
-
-def rank_rows(prediction: Float[Tensor, "b g"], truth: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
-    """Count for each measured effect the predictions that are more like it than its own, by cosine.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-
-    Returns:
-        Shares of all predictions, 0 is best; equal ones count half, and no change is like nothing.
-    """
-    norms = prediction.norm(dim=1)[:, None] * truth.norm(dim=1)
-    alike = torch.where(norms > 0, prediction @ truth.T / norms, 0.0)
-    own = alike.diagonal()
-    ties = (alike == own).sum(0).double() - 1
-    return ((alike > own).sum(0) + ties / 2) / len(truth)
-
-
-def difference_weights(effects: Float[Tensor, "n g"], rows: Int[Tensor, "b"]) -> Float[Tensor, "b g"]:
-    """Weigh readouts by how much a perturbation differs in them from the mean of all others.
-
-    Args:
-        effects: Measured effects of all perturbations.
-        rows: Those that are weighed.
-
-    Returns:
-        Absolute differences, brought to 0 to 1 in each row, squared, and divided by their sum.
-    """
-    n = len(effects)
-    others = (effects.sum(0) - effects[rows]) / (n - 1)
-    apart = (effects[rows] - others).abs()
-    low, high = apart.amin(1, keepdim=True), apart.amax(1, keepdim=True)
-    weights = ((apart - low) / (high - low)).square()
-    return weights / weights.sum(1, keepdim=True)
-
-
-def weighted_r_squared_rows(
-    prediction: Float[Tensor, "b g"],
-    truth: Float[Tensor, "b g"],
-    weights: Float[Tensor, "b g"],
-    reference: Float[Tensor, "g"],
-) -> Float[Tensor, "b"]:
-    """Say which share of the weighted variance of each row's difference to a reference is predicted.
-
-    Args:
-        prediction: Predicted effects.
-        truth: Measured effects.
-        weights: Of the readouts, with sum one in each row.
-        reference: The mean perturbation.
-
-    Returns:
-        Weighted R², at most one; below zero for a row predicted as the reference.
-    """
-    apart = truth - reference
-    middle = (weights * apart).sum(1, keepdim=True)
-    unexplained = (weights * (prediction - truth).square()).sum(1)
-    return 1 - unexplained / (weights * (apart - middle).square()).sum(1)
 
 
 def score_split(screen: Screen, surrogates: Mapping[str, Surrogate], *, seed: int) -> dict[str, Metrics]:
@@ -403,6 +339,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--splits", type=int, default=5)
+    parser.add_argument("--models", type=lambda words: words.split(","), default=[*MODELS])
     parser.add_argument("--games", type=int, default=12)
     parser.add_argument("--json", type=Path)
     asked = parser.parse_args()
@@ -410,8 +347,9 @@ def main() -> None:
     torch.set_num_threads(1)
     screen = open_dataset("norman2019_expr")
     splits = range(asked.seed, asked.seed + asked.splits)
+    models = {name: MODELS[name] if name in MODELS else SURROGATES.load(name)() for name in asked.models}
     played = [
-        (perturbench_split(screen, seed=seed).test, score_split(screen, MODELS, seed=seed)) for seed in splits
+        (perturbench_split(screen, seed=seed).test, score_split(screen, models, seed=seed)) for seed in splits
     ]
     rows = rows_of(screen, played, variant=f"PerturBench split, {asked.splits} seeds", seed=asked.seed)
     games = [draw_game(screen, seed=seed) for seed in range(asked.seed, asked.seed + asked.games)]
