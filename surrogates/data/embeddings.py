@@ -140,9 +140,9 @@ def _of_table(path: Path) -> tuple[np.ndarray, Float[np.ndarray, "m f"]]:
     named, numbers = table[names[0]].fillna("").astype(str), table.drop(columns=names)
     for column in numbers:
         if not pd.api.types.is_numeric_dtype(numbers[column]) or numbers[column].dtype.kind not in "iuf":
-            first = next((str(each) for each in numbers[column] if not _is_number(each)), "")
+            wrong = next((str(each) for each in numbers[column] if not _is_number(each)), "")
             raise DataError(
-                f"column {shown(str(column))} of {path.name!r} holds {shown(first)}, which is no number; drop it,"
+                f"column {shown(str(column))} of {path.name!r} holds {shown(wrong)}, which is no number; drop it,"
                 " or correct it"
             )
     return named.to_numpy(), numbers.to_numpy(np.float64, na_value=math.nan)
