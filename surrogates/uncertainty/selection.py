@@ -12,9 +12,8 @@ the shape and the temperature that were chosen on the other folds.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TypeAlias
 
 import torch
@@ -44,7 +43,7 @@ _LOWEST, _HIGHEST = -48, 4  # of the grid: temperatures of 6e-6 to 2.7
 _COARSE = 8  # every so many points of the grid are looked at first
 _NOTHING = -80.0  # log probabilities below are none; those of denormal numbers take ten times as long
 _NUMBERS = 2**24  # in products that are kept for later choices of the same covariance, 128 MiB
-_DENSITIES = 2**24  # of candidates that are compared, which are kept until their power is found, 64 MiB
+_DENSITIES = 2**25  # of candidates that are compared, kept until their power is found, 128 MiB for several choices
 _REACH = 3  # points of the grid that are looked at on either side of the best of the law before
 
 
@@ -191,7 +190,7 @@ class _Scores:
             together = max(1, _DENSITIES // sum(products.densities for _, products in known))
             for first in range(0, len(shared), together):
                 some = shared[first : first + together]
-                for choice, blocks in zip(some, _compared(known, some), strict=True):
+                for choice, blocks in zip(some, zip(*_behind(known, some), strict=True), strict=True):
                     last = next(reversed(self._tempered.values()), None)
                     self._tempered[choice] = temper(blocks, folds, start=last.peak if last else None)
 
@@ -208,17 +207,6 @@ class _Scores:
         while len(self._products) * sum(each.numbers for _, each in known) > self._kept:
             del self._products[next(iter(self._products))]
         return known
-
-
-def _compared(known: Sequence[_Known], choices: Sequence[LawChoice]) -> "list[Blocks]":
-    """Compare candidates under some choices of one covariance: few are kept, many made whenever they are used."""
-    if sum(products.densities for _, products in known) <= _DENSITIES:
-        return [partial(iter, each) for each in zip(*_behind(known, choices), strict=True)]
-    return [partial(_behind_one, known, choice) for choice in choices]
-
-
-def _behind_one(known: Sequence[_Known], choice: LawChoice) -> "Iterator[BehindBest]":
-    return (only for (only,) in _behind(known, [choice]))
 
 
 def _behind(known: Sequence[_Known], choices: Sequence[LawChoice]) -> Iterator[list["BehindBest"]]:
@@ -296,10 +284,9 @@ class BehindBest:
         return power * self.truths - sums.double().log()
 
 
-Blocks: TypeAlias = Callable[[], Iterable[BehindBest]]  # of all folds and rows
-
-
-def temper(blocks: Blocks, subsets: Sequence[Bool[Tensor, "p"]] = (), *, start: int | None = None) -> Tempered:
+def temper(
+    blocks: Sequence[BehindBest], subsets: Sequence[Bool[Tensor, "p"]] = (), *, start: int | None = None
+) -> Tempered:
     """Raise likelihoods to all powers among which the best may lie.
 
     The mean log probability is concave in the power, so that a best one which lies inside a range is the best of
@@ -307,19 +294,16 @@ def temper(blocks: Blocks, subsets: Sequence[Bool[Tensor, "p"]] = (), *, start: 
     """
     known: dict[int, Tensor] = {}
 
-    def rows(numbers: Sequence[int]) -> Float[Tensor, "t p"]:
-        new = [number for number in numbers if number not in known]
-        if new:
-            found = zip(*([block.at(number) for number in new] for block in blocks()), strict=True)
-            known.update(zip(new, map(torch.cat, found), strict=True))
-        return torch.stack([known[number] for number in numbers])
+    def rows(number: int) -> Float[Tensor, "p"]:
+        if number not in known:
+            known[number] = torch.cat([each.at(number) for each in blocks])
+        return known[number]
 
     if start is None:
-        coarse = range(_LOWEST, _HIGHEST + 1, _COARSE)
-        start = coarse[int(rows(coarse).mean(1).argmax())]
+        start = max(range(_LOWEST, _HIGHEST + 1, _COARSE), key=lambda number: float(rows(number).mean()))
     low, high = max(_LOWEST, start - _REACH), min(_HIGHEST, start + _REACH)
     while True:
-        table = rows(range(low, high + 1))
+        table = torch.stack([rows(number) for number in range(low, high + 1)])
         everyone = torch.ones(table.shape[1], dtype=torch.bool)
         masks = [everyone, *(~each for each in subsets if bool((~each).any()))]
         peaks = [low + int(table[:, mask].mean(1).argmax()) for mask in masks]

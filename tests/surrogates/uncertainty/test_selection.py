@@ -223,7 +223,7 @@ def test_rows_are_multiplied_once_for_all_choices_of_a_covariance(monkeypatch: p
     assert len(made) > 2 * once
 
 
-def test_candidates_that_are_looked_up_again_give_the_same_selection(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choices_that_are_compared_one_by_one_give_the_same_selection(monkeypatch: pytest.MonkeyPatch) -> None:
     trials = trials_of(folds_of(40, factor_noise=1.0, scatter=0.3))
     kept = select_law(trials)
     monkeypatch.setattr(choosing, "_DENSITIES", 0)
@@ -328,7 +328,7 @@ def test_the_temperature_of_a_planted_likelihood_is_recovered(planted: float) ->
         torch.manual_seed(0)
         drawn = truth.sample()
     blocks = [BehindBest.of(densities[:1000], drawn[:1000]), BehindBest.of(densities[1000:], drawn[1000:])]
-    tempered = temper(lambda: blocks)
+    tempered = temper(blocks)
     found, log_score = tempered.best(torch.ones(3000, dtype=torch.bool))
     assert found == pytest.approx(planted, rel=0.1)
     best = max(
@@ -340,7 +340,7 @@ def test_the_temperature_of_a_planted_likelihood_is_recovered(planted: float) ->
 
 def test_a_likelihood_that_knows_nothing_is_switched_off() -> None:
     densities = 100 * normal(300, 20, seed=1)
-    tempered = temper(lambda: [BehindBest.of(densities, torch.zeros(300, dtype=torch.int64))])
+    tempered = temper([BehindBest.of(densities, torch.zeros(300, dtype=torch.int64))])
     temperature, log_score = tempered.best(torch.ones(300, dtype=torch.bool))
     assert temperature < 0.002
     assert log_score == pytest.approx(-math.log(20), abs=0.02)
