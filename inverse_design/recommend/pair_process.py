@@ -9,6 +9,7 @@ pairs are enough.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import numpy as np
 import scipy
@@ -62,6 +63,7 @@ _STEPS = 40
 _JITTER = 1e-5
 _SOLVED = 1e-10  # of the length of the right-hand side that may be left
 _MOST_ROUNDS = 500  # of conjugate gradients; 50 are usual
+_TELLING = 100  # rounds after which what is left must have shrunk as it has to, to be solved in the most
 
 
 @dataclass(frozen=True)
@@ -176,8 +178,21 @@ def _conjugate_gradients(
         LinearOperator(shape, lambda x, of=of: of(torch.from_numpy(x)).numpy(), dtype=np.float64)
         for of in (times, nearly)
     )
-    found, unsolved = cg(one, right.numpy(), rtol=_SOLVED, maxiter=_MOST_ROUNDS, M=other)
+    rounds, enough = count(1), _SOLVED ** (_TELLING / _MOST_ROUNDS) * float(right.norm())
+
+    def on_its_way(x: Float[np.ndarray, "m"]) -> None:
+        if next(rounds) == _TELLING and float((right - times(torch.from_numpy(x))).norm()) > enough:
+            raise _TooSlowError
+
+    try:
+        found, unsolved = cg(one, right.numpy(), rtol=_SOLVED, maxiter=_MOST_ROUNDS, M=other, callback=on_its_way)
+    except _TooSlowError:
+        return None
     return None if unsolved else torch.from_numpy(found)
+
+
+class _TooSlowError(Exception):
+    """Conjugate gradients will not end in time."""
 
 
 def _curve(alone: Float[Tensor, "v"], pairs: Int[Tensor, "b 2"]) -> Float[Tensor, "b 4"]:

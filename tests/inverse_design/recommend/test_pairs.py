@@ -158,9 +158,12 @@ def test_where_equations_cannot_be_solved_the_mean_rests_on_some_pairs_and_the_a
     alone = normal(40, seed=1)
     utility = torch.sin(3 * alone[every]).sum(1) + alone[every].sum(1)  # no noise at all
     monkeypatch.setattr(pair_process, "MOST_COMPARED", 200)
-    monkeypatch.setattr(pair_process, "_MOST_ROUNDS", 50)
+    products: list[int] = []
+    spread = pair_process._spread
+    monkeypatch.setattr(pair_process, "_spread", lambda *each: products.append(1) or spread(*each))
     found = fit_pair_process(pair_terms(alone, length=0.7), alone, every, utility)
     assert found.behind == len(found.pairs) == 200
+    assert len(products) < 110  # it is given up long before the most rounds, which is 500
     error = found.mean[every[:, 0], every[:, 1]] - utility
     assert float(error.square().mean().sqrt()) < 0.05 * float(utility.std())
     monkeypatch.setattr(pair_process, "MOST_COMPARED", 30)
