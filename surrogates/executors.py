@@ -65,7 +65,8 @@ def _made(call: Callable[[], Any]) -> Future[Any]:
 def cluster(address: str) -> Iterator[tuple[Callable[[], Executor], int]]:
     """Reach the workers of a scheduler; those of another version of this package are refused."""
     try:
-        from distributed import Client, KilledWorker  # noqa: PLC0415 - an extra; seconds to import
+        from dask import config  # noqa: PLC0415 - an extra; seconds to import
+        from distributed import Client, KilledWorker  # noqa: PLC0415
     except ImportError as error:
         raise WorkerError(
             "a scheduler needs the extra `cluster`: pip install 'inverse-design[cluster]'"
@@ -74,7 +75,7 @@ def cluster(address: str) -> Iterator[tuple[Callable[[], Executor], int]]:
         client: Any = Client(address, timeout="20s")  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TypeError, KeyError) as error:  # TypeError: tls:// without certificates
         raise WorkerError(f"the scheduler {address!r:.80} cannot be reached: {error!s:.200}") from error
-    with client:
+    with client, config.set({"distributed.admin.large-graph-warning-threshold": "1 TB"}):  # screens are not small
         there, here = client.run(version, _PACKAGE), version(_PACKAGE)
         if not there:
             raise WorkerError(f"the scheduler {address!r:.80} has no workers; start some")
