@@ -39,6 +39,9 @@ SURROGATES: "Registry[Callable[[], Surrogate]]" = Registry(
         "gears": "surrogates.contrib.embedded.gears:Gears",
         "sclambda": "surrogates.contrib.embedded.sclambda:ScLambda",
         "latent_residual": "surrogates.models.wrappers.ensemble:latent_residual",
+        "cpa": "surrogates.contrib.cells.effects:cpa_of_effects",
+        "cpa_without_adversary": "surrogates.contrib.cells.effects:cpa_without_adversary_of_effects",
+        "sams_vae": "surrogates.contrib.cells.effects:sams_vae_of_effects",
     },
 )
 
@@ -61,6 +64,11 @@ CELL_SURROGATES: "Registry[Callable[[], CellSurrogate]]" = Registry(
     shipped={
         "two_factor_cells": "surrogates.contrib.cells.shift:TwoFactorCells",
         "latent_shift": "surrogates.contrib.cells.latent_shift:LatentShift",
+        "screpa": "surrogates.contrib.cells.latent_shift:screpa",
+        "cpa": "surrogates.contrib.cells.additive_autoencoder:cpa",
+        "cpa_without_adversary": "surrogates.contrib.cells.additive_autoencoder:cpa_without_adversary",
+        "sams_vae": "surrogates.contrib.cells.additive_autoencoder:sams_vae",
+        "trvae": "surrogates.contrib.cells.additive_autoencoder:trvae",
         "latent_shift_remainder": "surrogates.contrib.cells.latent_shift:remainder_kept",
         "transport_shift": "surrogates.contrib.cells.transport:TransportShift",
         "convex_transport": "surrogates.contrib.cells.convex_transport:ConvexTransport",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from surrogates.contrib.cells.axes import PrincipalAxes
@@ -66,6 +66,10 @@ class LatentShift:
         dropout: Probability with which each hidden unit is left out in training.
         held_out: Fraction of the cells on which training is stopped early.
         keep_remainder: Predict ``x + Dec(z + delta) - Dec(z)`` instead.
+        alignment: Weight of one less the cosine between a linear map of the latent state and the embedding of the
+            cell; the 50 leading principal coordinates stand for embeddings where the cells have none.
+        cycle: Weight of the squared error of a cell that is moved to another condition of its batch by the
+            difference of the mean states, decoded, encoded, moved back and decoded again.
         schedule: How long and how fast to train.
         device: Where to train; predictions are made on the CPU.
     """
@@ -77,6 +81,8 @@ class LatentShift:
     dropout: float = 0.1
     held_out: float = 0.1
     keep_remainder: bool = False
+    alignment: float = 0.0
+    cycle: float = 0.0
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, batch=64, patience=15))
     device: str = "cpu"
 
@@ -89,6 +95,8 @@ class LatentShift:
                 f"held_out={self.held_out} must be between 0 and 1, dropout={self.dropout} at least 0 and below 1,"
                 f" divergence_weight={self.divergence_weight} not negative"
             )
+        if min(self.alignment, self.cycle) < 0:
+            raise DataError(f"alignment={self.alignment} and cycle={self.cycle} must not be negative")
 
     def fit(self, cells: Cells, *, seed: int) -> FittedLatentShift:
         """Train the autoencoder, and average latent states; control cells of the target context belong here."""
@@ -98,7 +106,7 @@ class LatentShift:
         treated_beside_controls(ordered)  # refuses the design before the minutes of training
         values = ordered.values.double()
         axes = PrincipalAxes.of(values, self.components)
-        encoder, decoder, training = self._autoencoder(axes.coordinates(values), axes.scale, seed)
+        encoder, decoder, training = self._autoencoder(axes.coordinates(values), axes.scale, ordered, seed)
         fitted = FittedLatentShift(
             readouts=ordered.readouts,
             axes=axes,
@@ -111,7 +119,7 @@ class LatentShift:
         return replace(fitted, shifts=balanced_shifts(fitted.encode(values), ordered))
 
     def _autoencoder(
-        self, coordinates: Float[Tensor, "cells r"], scale: float, seed: int
+        self, coordinates: Float[Tensor, "cells r"], scale: float, cells: Cells, seed: int
     ) -> tuple[Layers, Layers, Training]:
         generator = torch.Generator().manual_seed(seed)
         width = coordinates.shape[1]
@@ -125,18 +133,44 @@ class LatentShift:
         decoder.weights[-1].mul_(0.1)
         order = torch.randperm(len(coordinates), generator=generator)
         judging = min(max(1, round(self.held_out * len(order))), len(order) - 1)
-        held_out, kept = coordinates.to(device=self.device, dtype=torch.float32)[order].tensor_split([judging])
+        held_out, kept = order.to(self.device).tensor_split([judging])
+        every = coordinates.to(device=self.device, dtype=torch.float32)
+        wanted = every[:, :50] if cells.embeddings is None else cells.embeddings.float().to(self.device)
+        labels = sorted({what.label for what in cells.perturbations})
+        conditions = torch.tensor([labels.index(what.label) for what in cells.perturbations])[cells.codes]
+        conditions = conditions.to(self.device)
+        projector = Layers.random((self.latent, wanted.shape[1]), generator=generator)
+        projector = projector.to(device=self.device, dtype=torch.float32)
 
-        def loss(x: Float[Tensor, "m r"], noise: Float[Tensor, "m l"], dropout: float) -> Tensor:
+        def penalties(
+            rows: Int[Tensor, "m"], latent: Float[Tensor, "m l"], x: Float[Tensor, "m r"], dropout: float
+        ) -> Tensor:
+            found = latent.new_zeros(())
+            if self.alignment > 0:
+                towards = torch.nn.functional.cosine_similarity(projector(latent), wanted[rows], dim=1)
+                found = found + self.alignment * (1 - towards).mean()
+            if self.cycle > 0:
+                _, place = conditions[rows].unique(return_inverse=True)
+                share = torch.nn.functional.one_hot(place).to(latent)
+                means = (share.T @ latent / share.sum(0)[:, None])[place]
+                move = means.roll(1, 0) - means  # to the condition of the cell before
+                moved = encoder(decoder(latent + move, dropout=dropout), dropout=dropout)[:, : self.latent]
+                back = decoder(moved - move, dropout=dropout)
+                found = found + self.cycle * (x - back).square().sum(1).mean() * scale**2 / 2
+            return found
+
+        def loss(rows: Int[Tensor, "m"], noise: Float[Tensor, "m l"], dropout: float) -> Tensor:
+            x = every[rows]
             mean, log_variance = encoder(x, dropout=dropout).chunk(2, dim=1)
             latent = mean + noise.to(self.device) * (log_variance / 2).exp()
             rebuilt = decoder(latent, dropout=dropout)
             divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
             # In units of the readouts, in which the weight of the divergence is stated.
-            return ((x - rebuilt).square().sum(1) * scale**2 + self.divergence_weight * divergence).mean() / 2
+            bound = ((x - rebuilt).square().sum(1) * scale**2 + self.divergence_weight * divergence).mean() / 2
+            return bound + penalties(rows, latent, x, dropout)
 
         training = train(
-            (*encoder.parameters, *decoder.parameters),
+            (*encoder.parameters, *decoder.parameters, *(projector.parameters if self.alignment else ())),
             # The noise is drawn on the CPU, so that a seed means the same on every device.
             lambda rows: loss(kept[rows], torch.randn(len(rows), self.latent), self.dropout),
             rows=len(kept),
@@ -151,3 +185,12 @@ class LatentShift:
 def remainder_kept() -> LatentShift:
     """Configure the form that keeps what the autoencoder loses of a cell."""
     return LatentShift(keep_remainder=True)
+
+
+def screpa() -> LatentShift:
+    """Build scREPA [Li 2025]: latent states aligned to embeddings of the cells, and cycles between conditions.
+
+    Give embeddings of a foundation model with ``replace(cells, embeddings=table)``. Different: the shift is the
+    mean difference of latent states, the same for all cells, and what the autoencoder loses of a cell is kept.
+    """
+    return LatentShift(alignment=1.0, cycle=1.0, keep_remainder=True)

@@ -36,6 +36,7 @@ class Cells:
         contexts: Context of each condition, such as a cell type; empty when there is only one.
         readouts: Names of the columns.
         provenance: Facts about where the cells come from.
+        embeddings: What another model makes of each cell, such as a foundation model; used by few.
     """
 
     values: Float[Tensor, "cells g"]
@@ -44,6 +45,7 @@ class Cells:
     contexts: tuple[str, ...]
     readouts: tuple[str, ...]
     provenance: Mapping[str, str] = field(default_factory=dict)
+    embeddings: Float[Tensor, "cells d"] | None = None
     __repr__ = summary
 
     def __post_init__(self) -> None:
@@ -65,6 +67,12 @@ class Cells:
             raise DataError(
                 f"the cells hold NaN or infinite values, first cell {cell}, readout {self.readouts[column]!r};"
                 " remove the cell or the readout"
+            )
+        if (table := self.embeddings) is not None and not (
+            table.ndim == 2 and len(table) == len(self) and table.shape[1] and bool(torch.isfinite(table).all())
+        ):
+            raise DataError(
+                f"embeddings of shape {tuple(table.shape)} are not a finite row for each of {len(self)} cells"
             )
 
     def __len__(self) -> int:
@@ -105,7 +113,8 @@ class Cells:
 
     def rows(self, index: Int[Tensor, "m"]) -> "Cells":
         """Take some of the cells, in the order given."""
-        return replace(self, values=self.values[index], codes=self.codes[index])
+        embeddings = None if self.embeddings is None else self.embeddings[index]
+        return replace(self, values=self.values[index], codes=self.codes[index], embeddings=embeddings)
 
     def in_canonical_order(self) -> "Cells":
         """Sort the cells by condition and value: what draws cells at random then sees no order."""

@@ -6,7 +6,7 @@ from strategies.cells import AB, A, B, planted
 from strategies.screens import normal
 
 from surrogates.contrib.cells.axes import PrincipalAxes
-from surrogates.contrib.cells.latent_shift import FittedLatentShift, LatentShift
+from surrogates.contrib.cells.latent_shift import FittedLatentShift, LatentShift, screpa
 from surrogates.data.io.cells import CONTROL
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError
@@ -82,6 +82,29 @@ def test_all_axes_lose_nothing_and_few_take_the_widest() -> None:
         torch.testing.assert_close(few.coordinates(cells).square().mean(), torch.tensor(1.0).double())
 
 
+def test_states_are_drawn_to_the_embeddings_that_are_given_and_cycles_keep_the_effects() -> None:
+    cells, effects = planted()
+    given = replace(cells, embeddings=normal(len(cells), 5, seed=9))
+    train_on = [each.without(A, "N").without(B, "N") for each in (cells, given)]
+    model = replace(SMALL, alignment=screpa().alignment, cycle=screpa().cycle, schedule=Schedule(15, 64, 0.005))
+    control = cells.of(CONTROL, "N")
+    found, other = (replace(model.fit(each, seed=0), keep_remainder=True).predict(control, A) for each in train_on)
+    error = found.mean(0) - control.mean(0) - effects[0]
+    assert float(error.square().sum() / effects[0].square().sum()) < 0.5
+    assert not torch.allclose(found, other)
+
+
+def test_embeddings_follow_their_cells_and_bad_ones_are_refused() -> None:
+    cells, _ = planted(each=2)
+    given = replace(cells, embeddings=cells.values[:, :3])
+    ordered = given.in_canonical_order()
+    assert ordered.embeddings is not None
+    assert torch.equal(ordered.embeddings, ordered.values[:, :3])
+    for bad in (cells.values[1:], cells.values[:, :0], cells.values * torch.nan):
+        with pytest.raises(DataError, match=r"embeddings of shape .* are not a finite row for each of 24 cells"):
+            replace(cells, embeddings=bad)
+
+
 def test_one_context_and_constant_readouts_are_enough() -> None:
     cells, _ = planted(each=8)
     one = cells.rows(torch.nonzero(cells.codes < 3).flatten())
@@ -112,7 +135,9 @@ def test_what_a_model_does_not_know_is_refused(fitted: FittedLatentShift) -> Non
         fitted.predict(control * torch.nan, A)
 
 
-@pytest.mark.parametrize("change", [{"latent": 0}, {"hidden": (0,)}, {"held_out": 1.0}, {"dropout": 1.0}])
+@pytest.mark.parametrize(
+    "change", [{"latent": 0}, {"hidden": (0,)}, {"held_out": 1.0}, {"dropout": 1.0}, {"cycle": -1.0}]
+)
 def test_bad_configurations_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(DataError, match=next(iter(change))):
         replace(SMALL, **change)

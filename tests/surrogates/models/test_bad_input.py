@@ -25,7 +25,11 @@ SUMS = {
     *("additive", "scaled_additive", "interaction", "denoised_additive", "denoised_interaction", "stacked"),
     *("ensemble", "latent_residual"),
 }
-TRAINED = {"latent_additive", "latent_residual", "decoder_only", "gears", "sclambda", "saturating_dynamics"}
+OF_CELLS = {"cpa", "cpa_without_adversary", "sams_vae"}
+TRAINED = {
+    *("latent_additive", "latent_residual", "decoder_only", "gears", "sclambda", "saturating_dynamics"),
+    *OF_CELLS,
+}
 
 
 def _known(screen: Screen) -> Screen:
