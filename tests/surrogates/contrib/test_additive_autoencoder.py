@@ -161,9 +161,9 @@ def test_planted_effects_are_found_in_a_new_context(fitted: FittedAdditiveAutoen
 
 def test_an_adversary_finds_effects_that_the_state_would_keep() -> None:
     train_on = planted()[0].without(A, "N").without(B, "N")
-    model = _small(replace(cpa(), adversary=Adversary(steps=1)), Schedule(25, 200, 0.01))
-    assert max(_missed(model.fit(train_on, seed=0))) < 0.3
-    assert min(_missed(replace(model, adversary=None).fit(train_on, seed=0))) > 0.5
+    model = _small(replace(cpa(), adversary=Adversary(steps=1)), Schedule(40, 200, 0.005))
+    assert max(_missed(model.fit(train_on, seed=0))) < 0.5
+    assert min(_missed(replace(model, adversary=None).fit(train_on, seed=0))) > 0.8
 
 
 def _saturating() -> tuple[Cells, Float[Tensor, "g"]]:
