@@ -96,7 +96,7 @@ class MaskedAttention:
             projections=normal(width, 5 * width) / width**0.5,
             balance=torch.full((1,), 0.5),
             head=head,
-            output=(axes.axes[:, chosen] * spread / axes.scale).T.float(),
+            output=(axes.axes[:, chosen] * spread / axes.scale).T.float().contiguous(),
         )
 
     @property

@@ -3,13 +3,15 @@
 import math
 from dataclasses import replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from strategies.cells import CONTEXTS, A, B, planted
+from strategies.cells import AB, CONTEXTS, A, B, planted
 from strategies.screens import normal
 
+from surrogates.artefact import Origin, load_cells, save_fitted
 from surrogates.contrib.cells.axes import PrincipalAxes
 from surrogates.contrib.cells.flow import EmbeddedTargets, FittedFlow, FlowMatching, discrepancy
 from surrogates.contrib.cells.flow_networks import MaskedAttention, ReadoutGraph, SetEncoder, Velocity
@@ -112,21 +114,35 @@ def test_a_gaussian_is_carried_to_another() -> None:
     cells, _ = planted(each=200, readouts=2)
     x, y = normal(200, 2, seed=5), normal(200, 2, seed=6) @ widen + move
     two = cells.rows(torch.nonzero(cells.codes < 2).flatten())
-    model = replace(QUICK, components=2, pairs=512, noise=0.0)
+    model = replace(QUICK, components=2, pairs=256, noise=0.0)
     found = model.fit(replace(two, values=torch.cat([x, y])), seed=0).predict(x, A)
     expected = x @ widen + move
     assert float((found - expected).square().sum() / (expected - x).square().sum()) < 0.06
 
 
-@pytest.mark.parametrize("graph", [None, ReadoutGraph(readouts=30, width=4)])
+@pytest.mark.parametrize("graph", [None, ReadoutGraph(readouts=15, width=4)])
 def test_planted_effects_are_found_in_a_new_context(graph: ReadoutGraph | None) -> None:
-    cells, effects = planted()
+    cells, effects = planted(each=20)
     control = cells.of(CONTROL, "N")
     model = replace(QUICK, graph=graph, discrepancy_weight=0.0 if graph is None else 1.0)
     fitted = model.fit(cells.without(A, "N").without(B, "N"), seed=0)
     for what, effect in ((A, effects[0]), (B, effects[1])):
         error = fitted.predict(control, what).mean(0) - control.mean(0) - effect
         assert float(error.square().sum() / effect.square().sum()) < 0.2
+
+
+@pytest.mark.parametrize("graph", [None, ReadoutGraph(readouts=6, width=2)])
+def test_the_seed_fixes_everything_and_a_file_keeps_it(graph: ReadoutGraph | None, tmp_path: Path) -> None:
+    cells, _ = planted(each=5)
+    model = replace(QUICK, graph=graph, discrepancy_weight=1.0, schedule=Schedule(epochs=1))
+    state = torch.get_rng_state()
+    one, other = (model.fit(cells, seed=seed) for seed in (4, 5))
+    assert torch.equal(torch.get_rng_state(), state)
+    control = cells.of(CONTROL, "K")
+    predicted = one.predict(control, AB)
+    assert not torch.allclose(predicted, other.predict(control, AB))
+    save_fitted(one, tmp_path / "model", origin=Origin("0", {}, repr(model), 4))
+    assert torch.equal(load_cells(tmp_path / "model").predict(control, AB), predicted)
 
 
 def described_world(targets: int, *, seed: int) -> tuple[Cells, Descriptors, dict[Perturbation, torch.Tensor]]:
