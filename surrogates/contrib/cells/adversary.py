@@ -38,9 +38,11 @@ class Adversary:
 
     def start(self, latent: int, entries: int, contexts: int, *, generator: torch.Generator) -> "Opponents":
         """Draw starting weights."""
-        networks = [Layers.random((latent, *self.hidden, out), generator=generator) for out in (entries, contexts)]
-        parameters = [each.requires_grad_() for network in networks for each in network.parameters]
-        return Opponents(self, *networks, torch.optim.Adam(parameters, lr=self.rate, betas=(0.5, 0.9)))
+        of_entries = Layers.random((latent, *self.hidden, entries), generator=generator)
+        of_contexts = Layers.random((latent, *self.hidden, contexts), generator=generator)
+        parameters = [each.requires_grad_() for each in (*of_entries.parameters, *of_contexts.parameters)]
+        optimiser = torch.optim.Adam(parameters, lr=self.rate, betas=(0.5, 0.9))
+        return Opponents(self, of_entries, of_contexts, optimiser)
 
 
 @dataclass(frozen=True)
