@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +12,8 @@ from strategies.screens import normal
 from torch import Tensor
 
 from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.shift import TwoFactorCells
+from surrogates.data.io.cells import CONTROL, read_cells
 from surrogates.evaluation.cell_scores import (
     CELL_METRICS,
     HeldOutCells,
@@ -89,3 +94,17 @@ def test_the_other_half_is_a_floor() -> None:
     assert 0 < found["e_distance"] < score(control, judged)["e_distance"] / 4
     assert found["relative_squared_error"] < 0.1
     assert errors.shape == (30,)
+
+
+@pytest.mark.real_data
+def test_two_factors_find_the_response_of_a_held_out_type(real_data: Callable[[str], Path]) -> None:
+    cells = read_cells(real_data("kang2018_pbmc") / "cells.h5ad")
+    (stimulus,) = cells.treatments
+    train = cells.without(stimulus, "NK")
+    control, treated = cells.of(CONTROL, "NK"), cells.of(stimulus, "NK")
+    own, axes = torch.zeros(len(cells.readouts), dtype=torch.bool), PrincipalAxes.of(control.double(), 5)
+    judged = HeldOutCells.of(control, treated, own=own, axes=axes, pseudocount=1.0)
+    assert int(judged.changed.sum()) == 30
+    predicted = TwoFactorCells().fit(train, seed=0).predict(control, stimulus)
+    assert score(predicted, judged)["average_precision"] == pytest.approx(0.665, abs=0.005)
+    assert score(control, judged)["average_precision"] == pytest.approx(30 / 6998)
