@@ -87,13 +87,13 @@ class Sources:
         return self.columns != VIRTUAL
 
     def allowed(self, parents: ParentTable, readouts: Sequence[str]) -> Bool[Tensor, "q g"] | None:
-        """Which edges the stated parents of some readouts leave; readouts that are not named keep all."""
+        """Which edges the stated parents leave; readouts that are not named keep all, and virtual nodes theirs."""
         if not parents:
             return None
         column = {name: number for number, name in enumerate(readouts)}
         left = torch.ones(len(self.names), len(readouts), dtype=torch.bool)
         for readout, acting in parents:
-            left[:, column[readout]] = torch.tensor([name in acting for name in self.names])
+            left[:, column[readout]] = torch.tensor([name in acting for name in self.names]) | ~self.real
         return left
 
     def inputs(self, batch: PerturbationBatch) -> Float[Tensor, "b q"]:

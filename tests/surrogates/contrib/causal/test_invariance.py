@@ -9,6 +9,7 @@ from scipy import stats
 from strategies.screens import normal
 
 from benchmarks.forward.invariance import acyclic_cells, tally
+from surrogates.contrib.causal.design import Sources
 from surrogates.contrib.causal.invariance import Invariance, ResidualMoments, refuse_cycles, subsets
 from surrogates.contrib.causal.model import Causal
 from surrogates.data.io.cells import Cells
@@ -58,6 +59,16 @@ def test_the_parents_are_the_only_ones_that_may_act() -> None:
         assert acting <= set(named.get(readout, screen.readouts))
     with pytest.raises(UnknownNameError, match="readout among the parents 'nobody'"):
         Causal(parents=(("G00", ("nobody",)),)).fit(screen, seed=0)
+
+
+def test_compounds_act_on_readouts_with_stated_parents_too() -> None:
+    labels = [Perturbation.parse(each) for each in ("a:knockdown", "b:knockdown", "drug:compound@1")]
+    screen = Screen.from_labels(normal(3, 3, seed=0), labels, list("abc"))
+    sources = Sources.of(screen, regulators=(), variable=0, targets=(), parents=(("c", ("a",)),))
+    allowed = sources.allowed((("c", ("a",)),), screen.readouts)
+    assert allowed is not None
+    assert sources.names == ("a", "b", "drug")
+    assert allowed.T.tolist() == [[True] * 3, [True] * 3, [True, False, True]]
 
 
 def test_a_graph_with_cycles_is_named() -> None:
