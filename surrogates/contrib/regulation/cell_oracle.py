@@ -9,7 +9,7 @@ from torch import Tensor
 from surrogates.contrib.regulation.network import Regulations, regulations_among
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError
-from surrogates.models.entries import FittedDescribed, Learnt, MeasuredEntries
+from surrogates.models.entries import FittedDescribed, Learnt, MeasuredEntries, Trial
 
 _GENES = 256  # that are regressed together
 _NONE = -1
@@ -50,8 +50,11 @@ class CellOracle:
         """Learn the strength of each regulation, and how far to trust what is passed on."""
         entries = MeasuredEntries.of(screen)
         learner = Propagation.of(self, entries, seed=seed)
-        trial = entries.trial(learner, learner.described, seed=seed)
         _, departures = entries.departures(entries.train)
+        if len(entries.train) == len(entries.own):  # nothing is left to predict
+            nothing = Learnt.nothing(len(entries.own), departures)
+            return entries.complete(nothing, Trial(0.0, 1.0, 1.0), learner.described)
+        trial = entries.trial(learner, learner.described, seed=seed)
         return entries.complete(learner(entries.train, departures), trial, learner.described)
 
 
