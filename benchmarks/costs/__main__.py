@@ -3,7 +3,7 @@
 Seconds are of processor time of one thread. A plan counts in units of a short trial, which is timed by the same
 clock here. Memory is the growth of the resident size at its peak.
 
-Run: python -m benchmarks costs --write; python -m benchmarks costs --check --limit 300
+Run: python -m benchmarks costs --write; python -m benchmarks costs --check norman2019_expr --limit 300
 """
 
 import argparse
@@ -31,14 +31,18 @@ def main() -> None:
     """Measure and print; write the table if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the table into the package")
-    parser.add_argument("--only", nargs="*", default=list(CASES), choices=CASES, help="what is measured")
-    parser.add_argument("--check", action="store_true", help="check plans instead")
+    parser.add_argument(
+        "--only", nargs="*", default=list(CASES), choices=CASES, help="what is measured; the rest stays as it was"
+    )
+    parser.add_argument(
+        "--check", nargs="*", metavar="SCREEN", help="check plans instead, on some public screens or all"
+    )
     parser.add_argument("--limit", type=int, default=300, help="seconds of processor time that a check may take")
     parser.add_argument("--workers", type=int, default=1, help="cases that are measured at a time")
     asked = parser.parse_args()
     console = output()
-    if asked.check:
-        check(console, limit=asked.limit, workers=asked.workers)
+    if asked.check is not None:
+        check(console, asked.check, limit=asked.limit, workers=asked.workers)
         return
     one_round, samples = trial(time.process_time), list[Sample]()
     cases = [(what, LargeScreen(*sizes)) for what in asked.only for sizes in CASES[what]]
@@ -46,7 +50,7 @@ def main() -> None:
         for case, found in zip(cases, crew.map(alone, cases), strict=True):
             samples += found
             say(console, f"{case[0]}, {case[1]}: {sum(each.seconds for each in found):.1f} s", "dim")
-    costs = table_of(samples, one_round)
+    costs = table_of(samples, one_round, Costs.measured())
     show(console, samples, costs)
     if asked.write:
         place = Path(str(files(inverse_design.planning).joinpath(TABLE)))
@@ -65,12 +69,12 @@ def show(console: Console, samples: Sequence[Sample], costs: Costs) -> None:
         say(console, f"{sample.kind:22}{sizes}{seconds}{held}")
 
 
-def check(console: Console, *, limit: int, workers: int) -> None:
-    """Set what plans say beside what proposals take."""
+def check(console: Console, screens: Sequence[str], *, limit: int, workers: int) -> None:
+    """Set what plans say beside what proposals take, on the screens that are named or on all."""
     say(console, f"{'':40}{'planned s':>11}{'took s':>9}{'ratio':>7}{'planned MB':>12}{'took MB':>9}{'ratio':>7}")
-    public: list[str | tuple[int, ...]] = [name for name in names() if is_available(name)]
+    cases: list[str | tuple[int, ...]] = [name for name in names() if is_available(name)]
     with ThreadPoolExecutor(workers) as crew:
-        for name, found in crew.map(partial(measured, limit=limit), [*public, *SYNTHETIC]):
+        for name, found in crew.map(partial(measured, limit=limit), screens or [*cases, *SYNTHETIC]):
             say(console, f"{name:40}{'not done':>11}" if found is None else f"{name:40}{line_of(found)}")
 
 

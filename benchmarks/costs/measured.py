@@ -82,22 +82,29 @@ class Sample:
     bytes: float | None = None
 
 
-def table_of(samples: Sequence[Sample], trial_seconds: float) -> Costs:
-    """Fit the coefficients of all stages."""
-    rounds: Mapping[str, Sequence[str]] = dict.fromkeys(
-        sorted({each.kind for each in samples} - set(TERMS)), _ROUND
-    )
+def table_of(samples: Sequence[Sample], trial_seconds: float, before: Costs) -> Costs:
+    """Fit the coefficients of the stages that were measured; the others take as many trials as before."""
+    kinds = sorted({each.kind for each in samples})
+    pace = trial_seconds / before.trial
     seconds = {
-        kind: coefficients(terms, [(each.sizes, each.seconds) for each in samples if each.kind == kind])
-        for kind, terms in {**TERMS, **rounds}.items()
+        kind: {term: float(f"{pace * each:.4g}") for term, each in terms.items()}
+        for kind, terms in before.seconds.items()
+    }
+    seconds |= {
+        kind: coefficients(
+            TERMS.get(kind, _ROUND), [(each.sizes, each.seconds) for each in samples if each.kind == kind]
+        )
+        for kind in kinds
     }
     held = {
         kind: coefficients(
-            terms, [(each.sizes, each.bytes) for each in samples if each.kind == kind and each.bytes is not None]
+            BYTES[kind],
+            [(each.sizes, each.bytes) for each in samples if each.kind == kind and each.bytes is not None],
         )
-        for kind, terms in BYTES.items()
+        for kind in kinds
+        if kind in BYTES
     }
-    return Costs(trial_seconds, seconds, held, COMMAND)
+    return Costs(trial_seconds, seconds, {**before.bytes, **held}, COMMAND)
 
 
 def coefficients(terms: Sequence[str], measured: Sequence[tuple[Mapping[str, float], float]]) -> dict[str, float]:

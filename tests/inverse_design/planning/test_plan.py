@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from strategies.worlds import tiny_screen
 
+from benchmarks.costs.measured import Sample, table_of
 from inverse_design import plan, plan_ranking, propose, rank
 from inverse_design.planning import plan as module
 from inverse_design.planning.costs import Costs, Sizes, total, value
@@ -34,6 +35,22 @@ def test_the_table_of_the_package_is_complete() -> None:
         for kind, terms in table.items():
             assert total(terms, sizes) > 0, kind
             assert min(terms.values()) > 0, kind
+
+
+def test_a_table_is_measured_again_in_part() -> None:
+    """Stages that were not measured take as many trials as before."""
+    before = Costs.measured()
+    sizes = [Sizes(20 + each, 10, each, 50).terms() for each in (5, 9)]
+    samples = [
+        Sample("fit without doubles", each, 3.0 + each["conditions"] * 50, each["conditions"]) for each in sizes
+    ]
+    after = table_of(samples, 2 * before.trial, before)
+    for sample in samples:
+        assert after.time(sample.kind, sample.sizes) == pytest.approx(sample.seconds, rel=1e-3)
+    other = "search by turns"
+    twice = {term: 2 * each for term, each in before.seconds[other].items()}
+    assert after.seconds[other] == pytest.approx(twice, rel=1e-3)
+    assert {**after.bytes, samples[0].kind: {}} == {**before.bytes, samples[0].kind: {}}
 
 
 def target() -> ProfileTarget:
