@@ -1,7 +1,7 @@
 """One autoencoder of cells in whose latent space perturbations and covariates add up, and the systems it gives."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -17,7 +17,7 @@ from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import LatentNetwork
-from surrogates.models.training import Layers, Schedule, Training, train
+from surrogates.models.training import Layers, Schedule, Training, placed, train
 
 
 @dataclass(frozen=True)
@@ -210,34 +210,30 @@ class AdditiveAutoencoder:
         latent = self.latent + targets * self.conditional
         seen = targets if self.conditional else latent if self.masks else 0
 
-        def layers(*sizes: int) -> Layers:
-            drawn = Layers.random(sizes, generator=generator)
-            return drawn.to(device=self.device, dtype=torch.float32)
-
-        encoder = layers(width + seen, *self.hidden, 2 * self.latent)
-        decoder = layers(latent, *self.hidden[::-1], width)
+        encoder = Layers.random((width + seen, *self.hidden, 2 * self.latent), generator=generator)
+        decoder = Layers.random((latent, *self.hidden[::-1], width), generator=generator)
         # Loud noise at the start drives the decoder to ignore the latent state, for good: start it quiet.
         encoder.weights[-1][self.latent :] = 0.0
         encoder.biases[-1][self.latent :] = -4.0
         decoder.weights[-1].mul_(0.1)
-        free = None
-        if self.masks is None and not self.conditional:
-            free = 0.1 * torch.randn(targets, latent, generator=generator)
-        zeros = torch.zeros(targets)
-        return AdditiveNetworks(
+        plain = self.masks is None and not self.conditional
+        networks = AdditiveNetworks(
             encoder,
             decoder,
-            free if free is None else free.to(self.device),
+            0.1 * torch.randn(targets, latent, generator=generator) if plain else None,
             None if self.masks is None else MaskedRows.start(self.masks, targets, latent, generator=generator),
-            DoseCurves(zeros.clone(), zeros.clone(), cells.doses.amax(0)),
+            DoseCurves(torch.zeros(targets), torch.zeros(targets), cells.doses.amax(0)),
             torch.zeros(contexts if self.covariates and contexts > 1 else 0, self.latent),
             torch.zeros(1),
-            None
-            if self.adversary is None
-            else self.adversary.start(self.latent, targets, contexts, generator=generator),
+            None,
             self.rate,
             self.discrepancy,
         )
+        networks = placed(networks, device=self.device, dtype=torch.float32)
+        if self.adversary is None:
+            return networks
+        widths = (self.latent, targets, contexts)
+        return replace(networks, opponents=self.adversary.start(*widths, generator=generator, device=self.device))
 
     def _fitted(
         self,
@@ -248,23 +244,20 @@ class AdditiveAutoencoder:
         targets: Sequence[str],
     ) -> FittedAdditiveAutoencoder:
         """Take what predicts, in double precision: the mean of each state, and the encoder as controls see it."""
-        encoder, decoder = (
-            each.to(device="cpu", dtype=torch.float64) for each in (networks.encoder, networks.decoder)
-        )
+        networks = placed(replace(networks, opponents=None), device="cpu", dtype=torch.float64)
+        encoder, rows, contexts = networks.encoder, networks.rows(sampled=False), networks.of_contexts
         (first, *rest), width = encoder.weights, len(axes.axes)
         matrices, biases = [first[:, :width], *rest], [*encoder.biases]
         matrices[-1], biases[-1] = matrices[-1][: self.latent], biases[-1][: self.latent]
-        rows, contexts = (each.double().cpu() for each in (networks.rows(sampled=False), networks.of_contexts))
-        curves = (networks.curves.log_slope, networks.curves.threshold, networks.curves.largest)
         centres = [_centre(cells, name) for name in cells.context_names] if len(contexts) else []
         return FittedAdditiveAutoencoder(
             readouts=cells.readouts,
             axes=axes,
             encoder=Layers(tuple(matrices), tuple(biases)),
-            decoder=decoder,
+            decoder=networks.decoder,
             targets=tuple(targets),
             rows=rows,
-            curves=DoseCurves(*(each.double().cpu() for each in curves)),
+            curves=networks.curves,
             contexts=torch.nn.functional.pad(contexts, (0, rows.shape[1] - self.latent)),
             centres=axes.coordinates(torch.stack(centres)) if centres else axes.centre.new_zeros(0, width),
             keep_remainder=self.keep_remainder,

@@ -36,10 +36,14 @@ class Adversary:
                 f"weight, rate, steps and widths of {self!r} must be positive, its penalty not negative"
             )
 
-    def start(self, latent: int, entries: int, contexts: int, *, generator: torch.Generator) -> "Opponents":
+    def start(
+        self, latent: int, entries: int, contexts: int, *, generator: torch.Generator, device: str = "cpu"
+    ) -> "Opponents":
         """Draw starting weights."""
-        of_entries = Layers.random((latent, *self.hidden, entries), generator=generator)
-        of_contexts = Layers.random((latent, *self.hidden, contexts), generator=generator)
+        of_entries, of_contexts = (
+            Layers.random((latent, *self.hidden, out), generator=generator).to(device=device, dtype=torch.float32)
+            for out in (entries, contexts)
+        )
         parameters = [each.requires_grad_() for each in (*of_entries.parameters, *of_contexts.parameters)]
         optimiser = torch.optim.Adam(parameters, lr=self.rate, betas=(0.5, 0.9))
         return Opponents(self, of_entries, of_contexts, optimiser)

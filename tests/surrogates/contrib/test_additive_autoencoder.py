@@ -1,5 +1,6 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,7 +31,7 @@ from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import FittedCells
 from surrogates.models.training import Layers, Schedule, train
 
-SIZES = {"components": 8, "hidden": (32,), "latent": 8, "dropout": 0.0}
+SIZES: dict[str, Any] = {"components": 8, "hidden": (32,), "latent": 8, "dropout": 0.0}
 BRIEF = Schedule(epochs=2, batch=64)
 SYSTEMS = [cpa(), cpa_without_adversary(), sams_vae(), trvae()]
 
@@ -239,7 +240,7 @@ def test_what_a_model_does_not_know_or_cannot_train_is_refused(fitted: FittedAdd
     [{"latent": 0}, {"hidden": ()}, {"held_out": 1.0}, {"dropout": 1.0}, {"rate": -1.0}, {"masks": Masks()}],
     ids=lambda change: next(iter(change)),
 )
-def test_bad_configurations_are_refused(change: dict[str, object]) -> None:
+def test_bad_configurations_are_refused(change: dict[str, Any]) -> None:
     with pytest.raises(DataError, match=next(iter(change))):
         replace(AdditiveAutoencoder(), **change)
     with pytest.raises(DataError, match="prior"):
