@@ -123,8 +123,8 @@ class ErrorLaw:
         explained, log_volume = self._coefficients(projections, gram, scale)
         quad = (square - explained) / scale
         if math.isfinite(self.degrees):
-            quad = (self.degrees + g) * (quad / self.degrees).log1p()
-        return (-self.temperature / 2) * (quad + log_volume + g * scale.log())
+            quad = (quad / self.degrees).log1p_().mul_(self.degrees + g)
+        return quad.add_(log_volume + g * scale.log()).mul_(-self.temperature / 2)
 
     def _coefficients(
         self,
@@ -144,7 +144,9 @@ class ErrorLaw:
         (first, second), (aa, ab, bb) = projections, gram
         aa, bb = aa + ridge, bb + ridge
         determinant = aa * bb - ab * ab
-        explained = (bb * first * first - 2 * ab * first * second + aa * second * second) / determinant
+        # What depends on the candidate alone is divided first: there are fewer of those numbers.
+        explained = (first * (bb / determinant)).addcmul_(second, 2 * ab / determinant, value=-1.0).mul_(first)
+        explained.addcmul_(second * second, aa / determinant)
         return explained, (determinant / ridge.square()).log()
 
     def with_temperature(self, temperature: float) -> "ErrorLaw":

@@ -119,7 +119,7 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     some = [trial if trial.fewer is None else replace(trial, fold=trial.fewer) for trial in trials]
     quick = _Scores(some, kept=_NUMBERS)
     # Among all candidates only what was chosen is tried: its products are not kept for others.
-    scores = quick if all(trial.fewer is None for trial in trials) else _Scores(trials)
+    scores = quick if all(trial.fewer is None for trial in trials) else _Scores(trials, near=quick)
     fold = scores.fold
     # Factors beyond this leave too few residuals to estimate what they do not explain.
     most = min(0.7 * support * (1 - 1 / len(trials)), trials[0].fold.measured.shape[1] - 1)
@@ -161,10 +161,11 @@ _Known: TypeAlias = tuple[ErrorLaw, FoldProducts]  # of one fold, under a covari
 class _Scores:
     """Log posterior probabilities of all truths by error model and temperature, kept for reuse."""
 
-    def __init__(self, trials: Sequence[FoldTrial], *, kept: int = 0) -> None:
+    def __init__(self, trials: Sequence[FoldTrial], *, kept: int = 0, near: "_Scores | None" = None) -> None:
         self._trials = trials
+        self._near = {} if near is None else near.tempered  # among fewer candidates, with like temperatures
         self._kept = kept  # how many numbers in products are kept for later choices of the same covariance
-        self._tempered: dict[LawChoice, Tempered] = {}
+        self.tempered: dict[LawChoice, Tempered] = {}
         self._products: dict[tuple[int, float], list[_Known]] = {}
         self._wanted = [WantedProducts.of(trial.fold) if kept else None for trial in trials]
         sizes = torch.tensor([len(trial.fold.truth) for trial in trials])
@@ -172,12 +173,12 @@ class _Scores:
 
     def selections(self, choices: Sequence[LawChoice], rows: Bool[Tensor, "p"]) -> list[Selection]:
         """Temper error models on some of the rows."""
-        self._learn([choice for choice in choices if choice not in self._tempered])
-        return [Selection(each, *self._tempered[each].best(rows), int(rows.sum())) for each in choices]
+        self._learn([choice for choice in choices if choice not in self.tempered])
+        return [Selection(each, *self.tempered[each].best(rows), int(rows.sum())) for each in choices]
 
     def at(self, choice: LawChoice, temperature: float) -> Float[Tensor, "p"]:
         """Log posterior probability of every truth."""
-        return self._tempered[choice].at(math.log(temperature))
+        return self.tempered[choice].at(math.log(temperature))
 
     def _learn(self, choices: Sequence[LawChoice]) -> None:
         """Those that share a covariance share the whitening, which costs most."""
@@ -191,8 +192,8 @@ class _Scores:
             for first in range(0, len(shared), together):
                 some = shared[first : first + together]
                 for choice, blocks in zip(some, zip(*_behind(known, some), strict=True), strict=True):
-                    last = next(reversed(self._tempered.values()), None)
-                    self._tempered[choice] = temper(blocks, folds, start=last.peak if last else None)
+                    last = self._near.get(choice) or next(reversed(self.tempered.values()), None)
+                    self.tempered[choice] = temper(blocks, folds, start=last.peak if last else None)
 
     def _products_of(self, shape: tuple[int, float]) -> list[_Known]:
         """Multiply the rows of all folds under a covariance, unless that is known."""
