@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -77,9 +77,10 @@ class MaskedAttention:
         generator: torch.Generator,
     ) -> "MaskedAttention":
         """Draw starting weights, for the readouts of which the coordinates carry most."""
-        carried = axes.axes * axes.coordinates(cells.values.double()).std(0)[:, None] * axes.scale
-        chosen = carried.norm(dim=0).topk(min(graph.readouts, len(cells.readouts))).indices.sort().values
-        spread = carried[:, chosen].norm(dim=0).clamp(min=1e-9)
+        spread = (axes.axes * axes.coordinates(cells.values.double()).std(0)[:, None] * axes.scale).norm(dim=0)
+        eligible = graph.eligible(cells.readouts)
+        chosen = eligible[spread[eligible].topk(min(graph.readouts, len(eligible))).indices].sort().values
+        spread = spread[chosen].clamp(min=1e-9)
         width, count = graph.width, len(chosen)
 
         def normal(*shape: int) -> Tensor:
@@ -149,7 +150,8 @@ class ReadoutGraph:
         edges: Source and target of each edge; targets attend to sources, and edges of readouts that are not
             measured are left out. By default, each readout attends to those with which it correlates most over
             control cells, within contexts.
-        readouts: How many readouts have a token: those of which the principal coordinates carry most.
+        readouts: How many readouts have a token: those, of all or of those with edges, of which the principal
+            coordinates carry most.
         neighbours: How many others each attends to where no edges are given.
         width: Numbers in a token.
     """
@@ -166,12 +168,23 @@ class ReadoutGraph:
                 f"readouts={self.readouts}, neighbours={self.neighbours} and width={self.width} must be at least 1"
             )
 
-    def among(self, cells: Cells, chosen: Sequence[int]) -> Bool[Tensor, "n n"]:
-        """Say which of the chosen readouts each attends to.
+    def eligible(self, readouts: Sequence[str]) -> Int[Tensor, "m"]:
+        """Number the readouts that may have a token: all, or those that share an edge with another.
 
         Raises:
-            DataError: If edges are given, and none is between two of these readouts.
+            DataError: If edges are given, and none is between two readouts.
         """
+        known = set(readouts)
+        linked = {name for edge in self.edges if known.issuperset(edge) for name in edge}
+        if self.edges and not linked:
+            raise DataError(
+                f"none of {len(self.edges)} edges, the first {self.edges[0]!r}, is between two of {len(known)}"
+                f" readouts, the first {readouts[0]!r}; give edges between names of these readouts"
+            )
+        return torch.tensor([at for at, name in enumerate(readouts) if name in (linked or known)])
+
+    def among(self, cells: Cells, chosen: Sequence[int]) -> Bool[Tensor, "n n"]:
+        """Say which of the chosen readouts each attends to."""
         itself = torch.eye(len(chosen), dtype=torch.bool)
         if not self.edges:
             parts = [cells.of(CONTROL, where)[:, chosen] for what, where in cells.sizes if what == CONTROL]
@@ -183,10 +196,7 @@ class ReadoutGraph:
         number = {cells.readouts[column]: row for row, column in enumerate(chosen)}
         found = [(number[one], number[other]) for one, other in self.edges if one in number and other in number]
         if not found:
-            raise DataError(
-                f"none of {len(self.edges)} edges, the first {self.edges[0]!r}, is between two of the"
-                f" {len(chosen)} readouts that have tokens; give edges between readouts of these cells"
-            )
+            raise DataError(f"no edge is between two of the {len(chosen)} readouts that have tokens; allow more")
         sources, targets = torch.tensor(found).T
         itself[targets, sources] = True
         return itself
