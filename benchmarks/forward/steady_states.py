@@ -85,18 +85,6 @@ class CyclicCells:
         )
         return cls(given, edges, means[1:])
 
-    @property
-    def screen(self) -> Screen:
-        """Mean effects with their standard errors, all genes known."""
-        parts = [self.cells.values[self.cells.codes == code] for code in range(len(self.cells.perturbations))]
-        means = torch.stack([each.mean(0) for each in parts])
-        errors = torch.stack([each.var(0) / len(each) for each in parts])
-        screen = Screen.from_labels(
-            means[1:] - means[0], list(self.cells.perturbations[1:]), list(self.cells.readouts)
-        )
-        screen = replace(screen, standard_errors=(errors[1:] + errors[0]).sqrt())
-        return with_targets(screen, self.cells.readouts, mode="knockdown")
-
     def by_steady_states(self, *, seed: int) -> tuple[Float[Tensor, "g g"], Float[Tensor, "g g"]]:
         """Learn from the cells: edges, and the mean effect of each knock-down."""
         fitted = SteadyStates().fit(self.cells, seed=seed)
@@ -105,10 +93,27 @@ class CyclicCells:
 
     def by_causal(self, *, seed: int) -> tuple[Float[Tensor, "g g"], Float[Tensor, "g g"]]:
         """Learn from mean effects: edges, and the mean effect of each knock-down."""
-        fitted = Causal().fit(self.screen, seed=seed)
+        screen = with_targets(mean_effects(self.cells), self.cells.readouts, mode="knockdown")
+        fitted = Causal().fit(screen, seed=seed)
         edges = torch.zeros_like(self.edges)
         edges[fitted.sources.columns] = fitted.edges
         return edges, fitted.rows
+
+
+def mean_effects(cells: Cells) -> Screen:
+    """Take the mean of each condition from that of the control, which comes first.
+
+    Args:
+        cells: Of one context.
+
+    Returns:
+        Effects with standard errors.
+    """
+    parts = [cells.values[cells.codes == code] for code in range(len(cells.perturbations))]
+    means = torch.stack([each.mean(0) for each in parts])
+    errors = torch.stack([each.var(0) / len(each) for each in parts])
+    screen = Screen.from_labels(means[1:] - means[0], list(cells.perturbations[1:]), list(cells.readouts))
+    return replace(screen, standard_errors=(errors[1:] + errors[0]).sqrt())
 
 
 def score(drawn: CyclicCells, edges: Float[Tensor, "g g"], effects: Float[Tensor, "g g"]) -> dict[str, float]:
