@@ -89,6 +89,7 @@ MODELS: Mapping[str, Surrogate] = {
     "latent_additive": LatentAdditive(),
     "decoder_only": decoder_only(),
     "linear": Ridge(0.0),  # PerturBench's: what each intervention adds, by least squares
+    **{name: SURROGATES.load(name)() for name in ("cpa_without_adversary", "cpa", "sams_vae")},
     "gears": Gears(),
     "sclambda": ScLambda(),
 }

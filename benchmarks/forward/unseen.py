@@ -18,6 +18,8 @@ import pandas as pd
 import torch
 
 from surrogates.contrib.descriptor_learners import Bilinear, GradientBoosting, RandomForest
+from surrogates.contrib.embedded.gears import Gears
+from surrogates.contrib.embedded.sclambda import ScLambda
 from surrogates.contrib.regulation.cell_oracle import CellOracle, Propagation
 from surrogates.data.catalogue import open_dataset
 from surrogates.data.descriptors import Descriptors, gene_descriptors
@@ -89,6 +91,9 @@ def models(screen: Screen) -> dict[str, Surrogate]:
         "kernel[loadings]": KernelRidge(descriptors=(), loadings=20),
         "kernel": KernelRidge(),
         "forest": RandomForest(),
+        "gears": Gears(),
+        "sclambda": ScLambda(),
+        "sclambda[growth]": ScLambda(descriptors=(growth,)),
         "boosting": GradientBoosting(),
         "bilinear": Bilinear(),
         "bilinear[descriptors]": Bilinear(descriptors=shipped),
