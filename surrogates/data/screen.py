@@ -300,6 +300,8 @@ class Screen:
     def singles(self) -> Float[Tensor, "v g"]:
         """Effect of each vocabulary entry given alone; the mean of all others where it was not measured alone."""
         rows = self.single_rows
+        if len(rows) and bool((rows.diff() == 1).all()) and int(rows[0]) >= 0:  # no copy where they lie together
+            return self.effects[int(rows[0]) : int(rows[-1]) + 1]
         table = self.effects[rows]
         missing = torch.nonzero(rows < 0).flatten()
         if len(missing):

@@ -44,6 +44,14 @@ def test_a_part_has_the_table_of_its_own_singles(rows: list[int]) -> None:
     torch.testing.assert_close(whole.rows(rows).singles, alone.singles, equal_nan=True, rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("labels", [("A+B", "A", "B"), ("A", "A+B", "B"), ("B", "A", "A+B")])
+def test_single_effects_that_lie_together_are_no_copy(labels: tuple[str, ...]) -> None:
+    whole = screen(ramp(), labels)
+    together = labels[1:] == ("A", "B")
+    assert (whole.singles.untyped_storage().data_ptr() == whole.effects.untyped_storage().data_ptr()) == together
+    assert torch.equal(whole.singles, whole.effects[whole.single_rows])
+
+
 def test_parts_of_a_screen_fit_together() -> None:
     annotations = pd.DataFrame({"fold": [7, 8, 9]}, index=["x", "y", "z"])
     whole = screen(ramp(), annotations=annotations, standard_errors=ramp(), contexts=("k", "k", "j"))
