@@ -61,7 +61,8 @@ class HeldOutFold:
         """Leave out rows that make no candidate, and number the others anew."""
         entries, parts = self.parts.unique(return_inverse=True)
         used, summed = self.summed.unique(return_inverse=True)
-        singles = _rows_of(self.singles, entries)
+        own = self.singles  # which are kept anyway
+        singles = own if len(entries) == len(own()) else lambda: own()[entries]
         shared = self.atoms is self.singles and torch.equal(used, entries)
         atoms = singles if shared else _rows_of(self.atoms, used)
         return replace(self, parts=parts, singles=singles, summed=summed, atoms=atoms)
@@ -72,7 +73,7 @@ def _rows_of(table: Table, rows: Int[Tensor, "m"]) -> Table:
     made = table()
     if len(rows) == len(made):
         return table
-    if made is table() or _FEW * len(rows) > len(made):
+    if _FEW * len(rows) > len(made):
         return lambda: table()[rows]
     few = made[rows]
     return lambda: few

@@ -282,7 +282,6 @@ def hold_out(
     pairs, truth = candidate_pairs(screen, rows, count, seed)
     atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
     own = single_effects(screen)[0]  # those of the training data: no single is held out
-    made = atoms()
 
     def singles() -> Float[Tensor, "v g"]:
         return own
@@ -290,7 +289,7 @@ def hold_out(
     fold = HeldOutFold(
         measured=screen.effects[rows],
         truth=truth,
-        atoms=singles if torch.equal(made, own) else atoms,
+        atoms=singles if torch.equal(atoms(), own) else atoms,
         summed=summed,
         basis=basis,
         products=products,
