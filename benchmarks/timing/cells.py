@@ -35,7 +35,7 @@ def main() -> None:
         "scanpy",
         "peak GB",
     )
-    say(console, "".join(f"{each:>18}" for each in head))
+    say(console, "".join(f"{each:>24}" for each in head))
     before: tuple[int, float] | None = None
     with tempfile.TemporaryDirectory() as folder:
         for cells in asked.cells:
@@ -56,10 +56,10 @@ def main() -> None:
                 f"{theirs.seconds:.2f} ({theirs.seconds / alone.seconds:.2f})",
                 f"{first.peak:.2f}, {second.peak:.2f}; {theirs.peak:.2f}",
             )
-            say(console, "".join(f"{each:>18}" for each in row))
+            say(console, "".join(f"{each:>24}" for each in row))
             if before is not None:
                 grown = math.log(first.seconds / before[1]) / math.log(cells / before[0])
-                say(console, f"{'growth':>18}{grown:>18.2f}")
+                say(console, f"{'growth':>24}{grown:>24.2f}")
             before = cells, first.seconds
 
 
