@@ -26,6 +26,7 @@ SURROGATES: "Registry[Callable[[], Surrogate]]" = Registry(
         "denoised_additive": "surrogates.models.wrappers.ensemble:denoised_additive",
         "denoised_interaction": "surrogates.models.wrappers.ensemble:denoised_interaction",
         "stacked": "surrogates.models.wrappers.ensemble:stacked",
+        "stacked_per_readout": "surrogates.models.wrappers.ensemble:stacked_per_readout",
         "ensemble": "surrogates.models.wrappers.ensemble:ensemble",
         "causal": "surrogates.contrib.causal.model:Causal",
         "cell_oracle": "surrogates.contrib.regulation.cell_oracle:CellOracle",

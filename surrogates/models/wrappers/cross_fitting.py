@@ -169,12 +169,15 @@ class HeldOutErrors:
     Attributes:
         shares: How much each condition counts, so that all targets that the fits had not seen count the same:
             conditions of one target err alike. One where every part was seen.
+        conditions: Equal where the same perturbation was held out by several splits.
     """
 
     code: int  # the class, as numbered by :func:`surrogates.data.novelty.novelty_code`
     errors: Float[Tensor, "m b g"]  # measured minus predicted effects of each surrogate
     scales: Float[Tensor, "m b"]  # posterior scale of each prediction
     shares: Float[Tensor, "b"]
+    splits: Int[Tensor, "b"]  # which split held each condition out
+    conditions: Int[Tensor, "b"]
 
     @property
     def support(self) -> int:
@@ -231,12 +234,16 @@ def pooled_errors(fits: Sequence[SplitFit]) -> tuple[HeldOutErrors, ...]:
     codes = torch.cat([each.codes for each in fits])
     errors, scales = torch.cat([each.errors for each in fits], 1), torch.cat([each.scales for each in fits], 1)
     hidden = [each for fit in fits for each in fit.hidden]
+    splits = torch.arange(len(fits)).repeat_interleave(torch.tensor([len(each.batch) for each in fits]))
+    conditions = number_rows(torch.cat([each.batch.genes for each in fits]))
     return tuple(
         HeldOutErrors(
             code,
             errors[:, codes == code],
             scales[:, codes == code],
             shares_of_targets([each for each, own in zip(hidden, codes.tolist(), strict=True) if own == code]),
+            splits[codes == code],
+            conditions[codes == code],
         )
         for code in codes.unique().tolist()
     )

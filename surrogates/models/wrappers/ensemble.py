@@ -257,9 +257,17 @@ def denoised_interaction() -> Denoised:
     return Denoised(Interaction())
 
 
+_MEMBERS = Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False)
+
+
 def stacked() -> Denoised:
     """The convex combination of scaled sums, matching means and interactions, on shrunk single effects."""
-    return Denoised(Stacked((ScaledAdditive(), MatchingMean(), Interaction()), unseen=False))
+    return Denoised(_MEMBERS)
+
+
+def stacked_per_readout() -> Denoised:
+    """The same convex combination with weights of each readout."""
+    return Denoised(replace(_MEMBERS, per_readout=True))
 
 
 def ensemble() -> Ensemble:

@@ -23,7 +23,7 @@ from surrogates.testing import probe_batch
 KNOWN = ("AHR", "BAK1", "CEBPA", "DUSP9", "ETS2", "FOXA1", "KLF1")  # the shipped descriptors know them
 SUMS = {
     *("additive", "scaled_additive", "interaction", "denoised_additive", "denoised_interaction", "stacked"),
-    *("ensemble", "latent_residual"),
+    *("stacked_per_readout", "ensemble", "latent_residual"),
 }
 OF_CELLS = {"cpa", "cpa_without_adversary", "sams_vae"}
 TRAINED = {

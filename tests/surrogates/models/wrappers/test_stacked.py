@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,16 +13,24 @@ from surrogates.errors import DataError
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive
 from surrogates.models.interaction import Interaction
-from surrogates.models.wrappers.stacked import Stacked, convex_weights
+from surrogates.models.wrappers.stacked import (
+    ClassWeights,
+    FittedStacked,
+    Stacked,
+    convex_weights,
+    readout_weights,
+    simplex_weights,
+)
 from surrogates.testing import check_surrogate
 
 SMALL: tuple[Surrogate, ...] = (ScaledAdditive(), MatchingMean(), Interaction(components=3, leading=2))
 
 
 @settings(max_examples=5)
-@given(plan=plans(fewest_doubles=8), unseen=st.booleans())
-def test_contract(plan: dict[str, object], *, unseen: bool) -> None:
-    check_surrogate(Stacked(SMALL[:2], unseen=unseen, folds=2), planted_screen(**plan))  # type: ignore[arg-type]
+@given(plan=plans(fewest_doubles=8), unseen=st.booleans(), per_readout=st.booleans())
+def test_contract(plan: dict[str, object], *, unseen: bool, per_readout: bool) -> None:
+    stack = Stacked(SMALL[:2], unseen=unseen, folds=2, per_readout=per_readout)
+    check_surrogate(stack, planted_screen(**plan))  # type: ignore[arg-type]
 
 
 @given(seed=st.integers(0, 999), members=st.integers(1, 5), columns=st.integers(1, 8))
@@ -39,6 +49,86 @@ def test_weights_are_convex_and_no_other_are_better(seed: int, members: int, col
         method="SLSQP",
     )
     assert float(weights @ torch.from_numpy(gram) @ weights) <= slow.fun + 1e-5 * np.trace(gram)
+
+
+@settings(max_examples=20)
+@given(seed=st.integers(0, 999), members=st.integers(1, 4), rank=st.integers(0, 5), common=st.floats(0, 1))
+def test_weights_of_readouts_are_those_of_a_slow_solver(seed: int, members: int, rank: int, common: float) -> None:
+    errors = normal(members, rank, 3, seed=seed) + 0.5 * normal(1, rank, 3, seed=seed + 1)
+    weights = readout_weights(errors, common=common)
+    assert float(weights.min()) >= 0
+    torch.testing.assert_close(weights.sum(0), torch.ones(3, dtype=torch.float64))
+    own = [errors[:, :, g] @ errors[:, :, g].T for g in range(3)]
+    size = [max(float(each.trace()), 1e-300) for each in own]
+    for g in range(3):
+        mixed = ((1 - common) * own[g] / size[g] + common * sum(own) / sum(size)).numpy()
+        slow = minimize(
+            lambda w, p=mixed: w @ p @ w,
+            np.full(members, 1 / members),
+            jac=lambda w, p=mixed: 2 * p @ w,
+            bounds=[(0, 1)] * members,
+            constraints={"type": "eq", "fun": lambda w: w.sum() - 1, "jac": np.ones_like},
+            method="SLSQP",
+        )
+        found = weights[:, g].numpy()
+        assert found @ mixed @ found <= slow.fun + 1e-6
+
+
+def test_sets_of_members_that_err_alike_have_weights() -> None:
+    errors = normal(1, 6, seed=0).expand(3, -1) * torch.tensor([[1.0], [1.0], [0.5]], dtype=torch.float64)
+    products = torch.stack([errors @ errors.T, torch.zeros(3, 3, dtype=torch.float64)])
+    assert simplex_weights(products).tolist() == [[0, 0, 1], [1, 0, 0]]
+
+
+def test_a_common_share_of_one_gives_every_readout_the_same_weights() -> None:
+    errors = normal(3, 10, 4, seed=0)
+    expected = convex_weights(errors.flatten(1))
+    torch.testing.assert_close(readout_weights(errors, common=1.0), expected[:, None].expand(-1, 4))
+
+
+def test_readouts_of_different_members_take_theirs() -> None:
+    screen = planted_screen(alone=range(9), together=pairs_of(9, 30))
+    half = screen.effects.shape[1] // 2
+    effects = torch.cat([screen.effects[:9], 0.05 * normal(30, screen.effects.shape[1], seed=1)])
+    # Pairs add up in the first half of the readouts, and have no effect in the other.
+    effects[9:, :half] += effects[screen.batch.genes[9:, 0], :half] + effects[screen.batch.genes[9:, 1], :half]
+    screen = replace(screen, effects=effects)
+    together = Stacked((Additive(), NoChange()), unseen=False).fit(screen, seed=0)
+    fitted = Stacked((Additive(), NoChange()), unseen=False, per_readout=True).fit(screen, seed=0)
+    assert float(fitted.combined.weights[0, :half].min()) > 0.95
+    assert float(fitted.combined.weights[1, half:].min()) > 0.95
+    doubles = screen.batch.rows(torch.arange(9, 39))
+    lost = [float((each.predict(doubles).mean - effects[9:]).square().mean()) for each in (together, fitted)]
+    assert lost[1] < 0.1 * lost[0]
+
+
+def test_readouts_governed_alike_share_their_weights() -> None:
+    screen = planted_screen(alone=range(9), together=pairs_of(9, 30))
+    half = replace(
+        screen,
+        effects=torch.cat(
+            [screen.effects[:9], 0.6 * screen.effects[9:] + normal(30, screen.effects.shape[1], seed=2)]
+        ),
+    )
+    weights = Stacked((Additive(), NoChange()), unseen=False, per_readout=True).fit(half, seed=0).combined.weights
+    torch.testing.assert_close(weights, weights[:, :1].expand_as(weights))
+
+
+def test_products_over_pairs_have_the_weights_of_readouts() -> None:
+    screen = planted_screen(alone=range(6), together=pairs_of(6, 15), bend=0.5)
+    members = tuple(each.fit(screen, seed=0) for each in SMALL)
+    g = len(screen.readouts)
+    share = torch.rand(3, g, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    weights = ClassWeights(SEEN_DOUBLE, share / share.sum(0), torch.ones(g, dtype=torch.float64), 15)
+    fitted = FittedStacked(members, replace(weights, code=SEEN_SINGLE, weights=weights.weights[:, 0]), weights, ())
+    pairs = torch.combinations(torch.arange(6), 2)
+    factors, scale, (one, two) = fitted.pair_factors(), fitted.pair_scale(), pairs.T
+    posterior = fitted.predict(fitted.vocabulary.dosed(pairs))
+    products = factors.scores[one] * factors.scores[two]
+    torch.testing.assert_close(posterior.mean, factors.main[one] + factors.main[two] + products @ factors.basis)
+    scales = scale.side[one] + scale.side[two] + (scale.left[one] * scale.right[two]).sum(1)
+    torch.testing.assert_close(posterior.scale, scales)
+    assert fitted.predict(screen.batch).mean.shape == screen.effects.shape  # singles and pairs in one batch
 
 
 def test_a_member_without_error_takes_all() -> None:
@@ -106,3 +196,7 @@ def test_an_empty_stack_is_refused() -> None:
         Stacked(())
     with pytest.raises(DataError, match="2 or more folds"):
         Stacked((Additive(),), folds=1)
+    with pytest.raises(
+        DataError, match="takes 8 members or fewer; got 9: leave some out, or take per_readout=False"
+    ):
+        Stacked((Additive(),) * 9, per_readout=True)
