@@ -58,3 +58,9 @@ def test_conditions_of_one_target_share_its_weight() -> None:
     assert found[33].independent == 10
     assert sorted(found[33].shares.tolist()) == pytest.approx([1 / 9] * 9 + [1.0] * 9)
     assert found[16].shares.tolist() == [1.0] * 10
+    # Each double was held out by the split of gene 0 and by that of its other gene.
+    apart = dict.fromkeys(found[33].conditions.tolist(), frozenset[int]())
+    for condition, split in zip(found[33].conditions.tolist(), found[33].splits.tolist(), strict=True):
+        apart[condition] |= {split}
+    assert [len(each) for each in apart.values()] == [2] * 9
+    assert len(frozenset.intersection(*apart.values())) == 1
