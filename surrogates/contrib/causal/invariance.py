@@ -190,7 +190,8 @@ def _preselected(values: Float[Tensor, "n g"], column: int, most: int) -> Sequen
     if len(others) <= most:
         return others
     x, y = scaled[:, others], scaled[:, column]
-    largest = float(np.abs(x.T @ y).max()) / len(y)
+    # A readout that never varies has nothing in common with others: no parents, and no path of zeros.
+    largest = max(float(np.abs(x.T @ y).max()) / len(y), np.finfo(y.dtype).tiny)
     with warnings.catch_warnings():  # which genes enter first is settled long before the coefficients are
         warnings.simplefilter("ignore", ConvergenceWarning)
         _, path, _ = lasso_path(x, y, alphas=np.geomspace(largest, 0.01 * largest, _STEPS), tol=1e-3)

@@ -7,6 +7,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from surrogates.contrib.cells.shift import checked_cells
 from surrogates.data.io.cells import Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError, UnknownNameError, shown
@@ -122,7 +123,7 @@ class FittedSteadyStates:
         root = _root(before)
         inverse = torch.linalg.inv(root)
         carry = inverse @ _root(root @ after @ root) @ inverse
-        moved: Float[Tensor, "cells g"] = end + (control.to(torch.float64) - start) @ carry
+        moved: Float[Tensor, "cells g"] = end + (checked_cells(control, self.readouts) - start) @ carry
         return moved
 
 

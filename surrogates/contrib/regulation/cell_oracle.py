@@ -11,7 +11,8 @@ from surrogates.data.screen import Screen
 from surrogates.errors import DataError
 from surrogates.models.entries import FittedDescribed, Learnt, MeasuredEntries, Trial
 
-_GENES = 256  # that are regressed together
+_GENES = 256  # that are regressed together at most
+_NUMBERS = 2**24  # in their regulators' effects, 128 MiB
 _NONE = -1
 
 
@@ -116,7 +117,8 @@ class Propagation:
         hit = own[:, None] == torch.arange(size)
         nodes = self.nodes
         edges = effects.new_zeros(len(nodes), size)
-        for genes in torch.nonzero((self.regulators != _NONE).any(1)).flatten().split(_GENES):
+        together = min(_GENES, max(1, _NUMBERS // max(1, rows * self.regulators.shape[1])))
+        for genes in torch.nonzero((self.regulators != _NONE).any(1)).flatten().split(together):
             parents = self.regulators[genes]
             x = torch.where((parents != _NONE)[:, None], effects[:, parents.clamp(min=0)].transpose(0, 1), 0.0)
             unit = penalty * torch.eye(parents.shape[1], dtype=effects.dtype)

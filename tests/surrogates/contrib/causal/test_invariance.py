@@ -101,3 +101,12 @@ def test_at_most_so_many_genes_are_kept_by_the_lasso() -> None:
     assert {"r5", "r6"} <= set(found.candidates)
     assert found.accepted == 16  # contexts that do not differ leave every set
     assert not found.parents
+
+
+def test_a_readout_that_never_varies_has_no_parents() -> None:
+    values = normal(20, 10, seed=0)
+    values[:, 3] = 0.0
+    conditions = (Perturbation(), Perturbation.parse("G1"))
+    names = tuple(f"G{at}" for at in range(10))
+    cells = Cells(values, torch.arange(20) % 2, conditions, ("", ""), names)
+    assert Invariance().parents(cells, "G3").parents == ()

@@ -73,6 +73,8 @@ def test_control_cells_take_the_moments_of_the_condition_and_the_fit_is_stored(t
     assert torch.equal(BRIEF.fit(DRAWN.cells, seed=0).edges, fitted.edges)
     with pytest.raises(UnknownNameError, match="readout 'X'"):
         fitted.moments(Perturbation.parse("X"))
+    with pytest.raises(DataError, match="7"):
+        fitted.predict(control[:, :7], given)
 
 
 def _without_control(cells: Cells) -> Cells:

@@ -10,6 +10,7 @@ import torch
 from sklearn.linear_model import Ridge
 from strategies.screens import normal
 
+from surrogates.contrib.regulation import cell_oracle
 from surrogates.contrib.regulation.cell_oracle import CellOracle, Propagation
 from surrogates.contrib.regulation.network import regulations_among, regulations_from
 from surrogates.data.perturbation import Perturbation
@@ -51,6 +52,8 @@ def test_strengths_are_those_of_a_ridge_without_the_own_perturbations(monkeypatc
         at = torch.searchsorted(learner.nodes, torch.tensor(parents))
         assert found[at, column].tolist() == pytest.approx(expected.tolist())
         assert int((found[:, column] != 0).sum()) == len(parents)
+    monkeypatch.setattr(cell_oracle, "_NUMBERS", 1)  # large screens: few genes at once, and the same strengths
+    torch.testing.assert_close(learner.edges(effects, torch.arange(24)), found)
 
 
 def test_three_rounds_follow_all_ways_of_three_steps_with_the_first_gene_held() -> None:
