@@ -80,6 +80,7 @@ class SteadyStates:
             noise=noise.exp() * scale,
             shift=conditions.mean_shift * scale,
             shifts={cells.readouts[at]: float(value * scale[at]) for at, value in conditions.shifts.items()},
+            noises={cells.readouts[at]: float(value * scale[at]) for at, value in conditions.noises.items()},
             training=training,
         )
 
@@ -94,6 +95,7 @@ class FittedSteadyStates:
         noise: Standard deviation of the noise of each readout's drift.
         shift: How far a readout that was never acted on moves when it is: the mean over those that were.
         shifts: How far each target's own readout moved.
+        noises: Noise of each target's own readout where it is acted on; that of the control for other targets.
     """
 
     readouts: tuple[str, ...]
@@ -102,20 +104,22 @@ class FittedSteadyStates:
     noise: Float[Tensor, "g"]
     shift: Float[Tensor, "g"]
     shifts: Mapping[str, float]
+    noises: Mapping[str, float]
     training: Training
 
     def moments(self, perturbation: Perturbation) -> tuple[Float[Tensor, "g"], Float[Tensor, "g g"]]:
         """Mean and covariance of cells in a condition."""
         hit = torch.zeros(1, len(self.readouts), dtype=torch.bool)
-        moved = torch.zeros(1, len(self.readouts), dtype=torch.float64)
+        moved, noise = torch.zeros(1, len(self.readouts), dtype=torch.float64), self.noise.clone()
         for target in perturbation.targets:
             if target not in self.readouts:
                 raise UnknownNameError.from_known("readout", target, self.readouts)
             at = self.readouts.index(target)
             hit[0, at], moved[0, at] = True, self.shifts.get(target, float(self.shift[at]))
+            noise[at] = self.noises.get(target, float(noise[at]))
         system = system_of(self.edges, hit)
         mean = self.level + torch.linalg.solve(system, moved[:, :, None])[0, :, 0]
-        return mean, lyapunov(system, self.noise.square().diag()[None])[0]
+        return mean, lyapunov(system, noise.square().diag()[None])[0]
 
     def predict(self, control: Float[Tensor, "cells g"], perturbation: Perturbation) -> Float[Tensor, "cells g"]:
         """Carry control cells over by the optimal map between the two normal distributions."""
@@ -188,6 +192,12 @@ class Conditions:
         return {
             int(at): float(self.means[self.hit[:, at], at].mean()) for at in self.hit.any(0).nonzero().flatten()
         }
+
+    @property
+    def noises(self) -> dict[int, float]:
+        """Noise of each target where nothing else acts on it, the mean variance over its conditions."""
+        own = self.covariances.diagonal(dim1=1, dim2=2)
+        return {at: float(2 * own[self.hit[:, at], at].mean()) ** 0.5 for at in self.shifts}
 
     @property
     def mean_shift(self) -> Float[Tensor, "g"]:

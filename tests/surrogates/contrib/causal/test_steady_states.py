@@ -77,6 +77,17 @@ def test_control_cells_take_the_moments_of_the_condition_and_the_fit_is_stored(t
         fitted.predict(control[:, :7], given)
 
 
+def test_a_target_has_the_spread_of_its_own_cells() -> None:
+    cells = DRAWN.cells
+    code = next(at for at, each in enumerate(cells.perturbations) if each.order)
+    column = cells.readouts.index(cells.perturbations[code].targets[0])
+    values = cells.values.clone()
+    values[cells.codes == code, column] *= 0.05
+    _, covariance = BRIEF.fit(replace(cells, values=values), seed=0).moments(cells.perturbations[code])
+    own = values[cells.codes == code, column].var(correction=0)
+    torch.testing.assert_close(covariance[column, column], own)
+
+
 def _without_control(cells: Cells) -> Cells:
     return cells.rows(torch.nonzero(cells.codes > 0).flatten())
 
