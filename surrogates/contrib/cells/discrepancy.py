@@ -1,10 +1,10 @@
-"""The maximum mean discrepancy between groups of rows [Gretton 2012], with several Gaussian kernels."""
+"""The maximum mean discrepancy of groups and of sets of rows [Gretton 2012], with several Gaussian kernels."""
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, times the mean squared distance of the rows
+WIDTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, relative to what is stated as their unit
 
 
 def mean_discrepancy(rows: Float[Tensor, "b h"], groups: Int[Tensor, "b"]) -> Float[Tensor, ""]:
@@ -26,3 +26,13 @@ def mean_discrepancy(rows: Float[Tensor, "b h"], groups: Int[Tensor, "b"]) -> Fl
     # The sum over pairs i < j of B_ii + B_jj - 2 B_ij.
     total: Tensor = (count * between.trace() - between.sum()) / (count * (count - 1) / 2)
     return total
+
+
+def discrepancy(one: Float[Tensor, "b n r"], other: Float[Tensor, "b m r"], length: float) -> Float[Tensor, "b"]:
+    """Compare sets by their squared maximum mean discrepancy, under a mean of Gaussian kernels [Gretton 2012]."""
+
+    def likeness(x: Float[Tensor, "b _ r"], y: Float[Tensor, "b _ r"]) -> Float[Tensor, "b"]:
+        apart = (x[:, :, None] - y[:, None]).square().sum(3) / (2 * length**2)
+        return torch.stack([(-apart / each**2).exp() for each in WIDTHS]).mean((0, 2, 3))
+
+    return likeness(one, one) + likeness(other, other) - 2 * likeness(one, other)

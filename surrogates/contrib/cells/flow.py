@@ -13,6 +13,7 @@ from torch import Tensor
 from torchdiffeq import odeint
 
 from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.discrepancy import discrepancy
 from surrogates.contrib.cells.flow_networks import CLOCK, MaskedAttention, ReadoutGraph, SetEncoder, Velocity
 from surrogates.contrib.cells.shift import checked_cells, treated_beside_controls
 from surrogates.contrib.cells.transport import transport_plan
@@ -25,17 +26,6 @@ from surrogates.models.training import Layers, Schedule, placed, train
 
 _TOGETHER = 32  # pairs of one condition that are one row of the training: sets that can be compared
 _AT_ONCE = 256  # cells that are moved together: bounds the memory
-_LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0)  # of the kernels, in units of the distance of two typical cells
-
-
-def discrepancy(one: Float[Tensor, "b n r"], other: Float[Tensor, "b m r"], length: float) -> Float[Tensor, "b"]:
-    """Compare sets by their squared maximum mean discrepancy, under a mean of Gaussian kernels [Gretton 2012]."""
-
-    def likeness(x: Float[Tensor, "b _ r"], y: Float[Tensor, "b _ r"]) -> Float[Tensor, "b"]:
-        apart = (x[:, :, None] - y[:, None]).square().sum(3) / (2 * length**2)
-        return torch.stack([(-apart / each**2).exp() for each in _LENGTHS]).mean((0, 2, 3))
-
-    return likeness(one, one) + likeness(other, other) - 2 * likeness(one, other)
 
 
 @dataclass(frozen=True)

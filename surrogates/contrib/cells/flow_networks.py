@@ -175,7 +175,9 @@ class ReadoutGraph:
             DataError: If edges are given, and none is between two readouts.
         """
         known = set(readouts)
-        linked = {name for edge in self.edges if known.issuperset(edge) for name in edge}
+        linked = {
+            name for one, other in self.edges if one != other and {one, other} <= known for name in (one, other)
+        }
         if self.edges and not linked:
             raise DataError(
                 f"none of {len(self.edges)} edges, the first {self.edges[0]!r}, is between two of {len(known)}"

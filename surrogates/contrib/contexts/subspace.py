@@ -89,7 +89,7 @@ def span_test(
     """
     known, asked = _Spectrum.of(learnt_from), _Spectrum.of(carried_to)
     found, directions = outside(learnt_from, carried_to, rank=rank, least=asked.least)
-    used = leading(learnt_from)[1][:, -rank:]
+    used = leading(learnt_from)[1][:, learnt_from.shape[1] - rank :]
     generator = torch.Generator().manual_seed(seed)
 
     def drawn(signal: Float[Tensor, "n s"], noise: float) -> Float[Tensor, "d n s"]:
@@ -106,7 +106,7 @@ def outside(
     one: Float[Tensor, "*d n s"], other: Float[Tensor, "*d m s"], *, rank: int, least: float
 ) -> tuple[Float[Tensor, "*d"], Float[Tensor, "*d"]]:
     """Sum the squared sines of angles between leading directions of two matrices, and count those of the other."""
-    used = leading(one)[1][..., -rank:]
+    used = leading(one)[1][..., one.shape[-1] - rank :]
     values, vectors = leading(other)
     held = (used.mT @ vectors).square().sum(-2)
     counted = (values > least**2).double()

@@ -119,6 +119,11 @@ class Graph:
         names = tuple(sorted({*vocabulary.targets} | {name for pair in pairs for name in pair}))
         number = {name: at for at, name in enumerate(names)}
         column = {name: at for at, name in enumerate(readouts)}
+        if not column.keys() & number.keys():
+            raise DataError(
+                f"none of {len(names)} genes of the network and targets of the screen is a readout, the first"
+                f" {names[0]!r}; measure some, or give a network that holds some"
+            )
         return cls(
             names,
             torch.tensor([column.get(name, _ABSENT) for name in names]),

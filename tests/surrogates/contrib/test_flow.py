@@ -13,7 +13,8 @@ from strategies.screens import normal
 
 from surrogates.artefact import Origin, load_cells, save_fitted
 from surrogates.contrib.cells.axes import PrincipalAxes
-from surrogates.contrib.cells.flow import EmbeddedTargets, FittedFlow, FlowMatching, discrepancy
+from surrogates.contrib.cells.discrepancy import discrepancy
+from surrogates.contrib.cells.flow import EmbeddedTargets, FittedFlow, FlowMatching
 from surrogates.contrib.cells.flow_networks import MaskedAttention, ReadoutGraph, SetEncoder, Velocity
 from surrogates.contrib.cells.shift import TwoFactorCells
 from surrogates.contrib.cells.transport import transport_plan
@@ -107,6 +108,8 @@ def test_readouts_attend_to_those_with_which_they_correlate() -> None:
         DataError, match=r"none of 1 edges, the first \('TP53', 'r1'\), is between two of 30 readouts"
     ):
         ReadoutGraph(edges=(("TP53", "r1"),)).eligible(cells.readouts)
+    with pytest.raises(DataError, match=r"none of 1 edges, the first \('r1', 'r1'\)"):  # an edge to itself is none
+        ReadoutGraph(edges=(("r1", "r1"),)).eligible(cells.readouts)
     with pytest.raises(DataError, match="no edge is between two of the 5 readouts that have tokens; allow more"):
         ReadoutGraph(edges=(("r0", "r1"),)).among(cells, [4, 7, 1, 20, 9])
 

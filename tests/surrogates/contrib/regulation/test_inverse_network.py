@@ -74,3 +74,8 @@ def test_screens_without_a_network_and_small_ones_are_refused() -> None:
         InverseNetwork(width=0)
     with pytest.raises(DataError, match=r"became nan|became inf|never finite"):
         replace(QUICK, schedule=Schedule(epochs=9, batch=16, rate=1e30)).fit(screen(), seed=0)
+
+
+def test_a_network_without_readouts_is_refused() -> None:
+    with pytest.raises(DataError, match="none of 8 genes of the network and targets of the screen is a readout"):
+        InverseNetwork((("T0", "T1"),)).fit(screen(), seed=0)
