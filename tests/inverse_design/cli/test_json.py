@@ -7,6 +7,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 
+import anndata
 import numpy as np
 import pandas as pd
 import pytest
@@ -33,6 +34,7 @@ LINES: tuple[tuple[str, ...], ...] = (
     ("benchmark", "reach", "screen.csv", "--dry-run"),
     ("benchmark", "calibration", "screen.csv", "--dry-run"),
     ("benchmark", "forward", "screen.csv", "--models", "additive", "--classes", "double-2", "-o", "rows.json"),
+    ("benchmark", "cells", "cells.h5ad", "--dry-run"),
     ("benchmark", "rounds", "rounds.csv"),
     ("campaign", "create", "screen.csv", *BEGUN),
     ("campaign", "ask", "-o", "batch.csv"),
@@ -85,6 +87,8 @@ def printed(tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, ...], t
         patch.setattr(demo, "Asking", partial(Asking, model="scaled_additive"))
         save_table(Path())
         save_state(Path())
+        given = pd.DataFrame({"perturbation": ["control", "A"] * 2}, index=list("abcd"))
+        anndata.AnnData(np.ones((4, 2), dtype=np.float32), obs=given).write_h5ad("cells.h5ad")
         Path("list.csv").write_text(f"pair\n{tiny_table()['condition'].iloc[-1]}\nG000+G001\n")
         table = {"round": [0] * 6 + [1] * 6, "lower": -0.8, "upper": 0.8, "measured": np.linspace(-1, 1, 12)}
         pd.DataFrame(table).to_csv("rounds.csv", index=False)
