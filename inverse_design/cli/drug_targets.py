@@ -48,7 +48,12 @@ class DrugTargets:
             raise DataError(f"{_OPTION} is of no use to the model {asked}; ask for causal, or leave the table out")
         table = _read(Path(path))
         known = table["readout"] != ""
-        bare = frozenset(table["drug"][~known]) - {*table["drug"][known]}
+        bare = frozenset(table["drug"][~known])
+        if both := bare & {*table["drug"][known]}:
+            raise DataError(
+                f"{Path(path).name!r} says of {shown(min(both))} both what it acts on and that nothing is known;"
+                " keep one"
+            )
         for _, each in knowing:
             each.knowing_targets(table[known])  # which refuses weights that are no numbers
         return cls(Path(path), table[known].reset_index(drop=True), bare, knowing)

@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import torch
+
 from inverse_design.cli.console import complaints, say
 from inverse_design.validate.forward import named_surrogates
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.embeddings import coverage, read_embedding
 from surrogates.data.novelty import with_targets
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, listed
-from surrogates.models.base import Surrogate
+from surrogates.errors import DataError, listed, shown
+from surrogates.models.base import Surrogate, single_effects
 from surrogates.models.wrappers.automatic import Automatic
 
 _OPTION = "--embedding"
@@ -45,8 +47,23 @@ class Embedding:
 
     def on(self, screen: Screen) -> dict[str, Surrogate]:
         """Say how many targets of a screen have a vector, and give the models that know the table."""
+        self._refuse_effects(screen)
         say(complaints(), coverage(self.table, screen.vocabulary), "dim")
         return self.models
+
+    def _refuse_effects(self, screen: Screen) -> None:
+        """Refuse the measured effects themselves as vectors: what they are to predict would be known."""
+        if self.table.vectors.shape[1] != len(screen.readouts):
+            return
+        singles = single_effects(screen)[0]
+        for entry, row in zip(screen.vocabulary.entries, singles, strict=True):
+            if entry.target in self.table.symbols:
+                vector = self.table.vectors[self.table.symbols.index(entry.target)]
+                if torch.allclose(vector, row) and bool((row != 0).any()):
+                    raise DataError(
+                        f"the vector of {shown(entry.target)} in {self.table.name!r} is its measured effect in the"
+                        " data, which is what it is to predict; give vectors from elsewhere"
+                    )
 
     def widened(self, screen: Screen, names: Iterable[str]) -> Screen:
         """Make targets known to a screen that were never given and have a vector."""

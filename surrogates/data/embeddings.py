@@ -138,6 +138,8 @@ def _of_table(path: Path) -> tuple[np.ndarray, Float[np.ndarray, "m f"]]:
             f" {listed(names) if names else 'none'} among {listed(table)}"
         )
     named, numbers = table[names[0]].fillna("").astype(str), table.drop(columns=names)
+    if not len(numbers):
+        raise DataError(f"{path.name!r} holds no vectors; give a row for each symbol, with numbers")
     for column in numbers:
         if not pd.api.types.is_numeric_dtype(numbers[column]) or numbers[column].dtype.kind not in "iuf":
             wrong = next((str(each) for each in numbers[column] if not _is_number(each)), "")

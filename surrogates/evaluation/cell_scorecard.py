@@ -7,7 +7,7 @@ what is peculiar to it.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -20,7 +20,7 @@ from surrogates.contrib.cells.axes import PrincipalAxes
 from surrogates.contrib.cells.shift import treated_beside_controls
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Perturbation
-from surrogates.errors import DataError
+from surrogates.errors import DataError, amount
 from surrogates.evaluation.cell_scores import (
     CELL_METRICS,
     COMPONENTS,
@@ -113,12 +113,14 @@ class CellReport:
         conditions: Every condition that was judged.
         seconds: How long all fits of each model took.
         refusals: Models that did not take the data.
+        left_out: Treated conditions that could not be judged, each with the reason.
     """
 
     hold_out: HoldOut
     conditions: tuple[JudgedCondition, ...]
     seconds: Mapping[str, float]
     refusals: tuple[Refusal, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -217,7 +219,9 @@ def judge_cells(
         progress(len(folds), len(folds), "done")
     kept = [_without(each, refusals) for each in conditions]
     fitted = {name: each for name, each in seconds.items() if name not in refusals}
-    return CellReport(hold_out, tuple(kept), fitted, tuple(refusals.values()))
+    return CellReport(
+        hold_out, tuple(kept), fitted, tuple(refusals.values()), unjudged(ordered, folds, hold_out=hold_out)
+    )
 
 
 def _without(condition: JudgedCondition, names: Mapping[str, object]) -> JudgedCondition:
@@ -226,6 +230,24 @@ def _without(condition: JudgedCondition, names: Mapping[str, object]) -> JudgedC
         for found in (condition.scores, condition.errors)
     )
     return replace(condition, scores=scores, errors=errors)
+
+
+def unjudged(cells: Cells, folds: Sequence[CellFold], *, hold_out: HoldOut) -> tuple[str, ...]:
+    """Say what treated conditions lack that no fold judges; singles are none of the combinations held out."""
+    sizes, judged = cells.sizes, {condition for fold in folds for condition in fold.judged}
+    lines = []
+    for what, where in sizes:
+        if what == CONTROL or (what, where) in judged or (hold_out == "combination" and what.order < 2):
+            continue
+        counts = {"control": sizes.get((CONTROL, where), 0), "treated": sizes[what, where]}
+        few = [
+            f"{amount(count, f'{kind} cell')} of {_NEEDED}" for kind, count in counts.items() if count < _NEEDED
+        ]
+        lacks = (
+            "no other context has it beside controls" if hold_out == "context" else "a part lacks cells of its own"
+        )
+        lines.append(f"{what.label}{f' in {where}' if where else ''}: {', '.join(few) or lacks}")
+    return tuple(lines)
 
 
 def context_folds(cells: Cells) -> list[CellFold]:

@@ -27,7 +27,7 @@ from inverse_design.validate.cells import (
 from surrogates.data.catalogue import file_of_cells, names
 from surrogates.data.io.cells import Cells, read_cells
 from surrogates.data.io.dialects import Dialect
-from surrogates.errors import CalibrationError, amount
+from surrogates.errors import CalibrationError, DataError, amount
 from surrogates.evaluation.cell_scorecard import CellReport
 from surrogates.evaluation.cell_scores import CELL_METRICS
 from surrogates.evaluation.intervals import Row
@@ -69,6 +69,7 @@ def run_cells(run: Run, data: str, *, asked: JudgingCells, planning: Planning, r
         "pseudocount": asked.pseudocount,
         "data": dict(cells.provenance),
         "refusals": [asdict(refusal) for refusal in report.refusals],
+        "left_out": list(report.left_out),
         "bounds": {name: {"level": asked.level, "e_distance": each[0]} for name, each in bounds.items()},
         "bounds_refused": lacking,
     }
@@ -76,6 +77,10 @@ def run_cells(run: Run, data: str, *, asked: JudgingCells, planning: Planning, r
     def show(console: Console) -> None:
         for line in cell_losses(rows):
             say(console, line, "bold yellow")
+        for line in report.left_out[:_MOST_LINES]:
+            say(console, f"left out: {line}", "yellow")
+        if more := report.left_out[_MOST_LINES:]:
+            say(console, f"left out: {len(more)} more, which are in the JSON", "yellow")
         for refusal in report.refusals:
             say(console, f"refused: {refusal.model!r} ({refusal.novelty}): {refusal.reason}", "yellow")
         show_cells(console, report, rows)
@@ -90,6 +95,9 @@ def run_cells(run: Run, data: str, *, asked: JudgingCells, planning: Planning, r
 
 def open_cells(data: str, reading: Reading) -> Cells:
     """Open the single cells of a dataset by its name, or of a file."""
+    unused = [name for name in ("sums", "baseline_cols", "endpoint_cols") if getattr(reading, name)]
+    if unused:
+        raise DataError(f"--{unused[0].replace('_', '-')} says nothing of single cells; leave it out")
     if data in names() or not Path(data).exists():
         refuse_options(data, reading)
         file, mode = file_of_cells(data)

@@ -227,7 +227,8 @@ def targets_from(table: pd.DataFrame) -> TargetTable:
     if wrong.any():
         row = table[wrong].iloc[0]
         raise DataError(
-            f"target {row['readout']!r} of {row['drug']!r} has the weight {row['weight']!r}; state a number"
+            f"target {row['readout']!r} of {row['drug']!r} has the weight {row['weight']!r}; state a"
+            " number other than zero"
         )
     if (twice := table.duplicated(["drug", "readout"])).any():
         row = table[twice].iloc[0]

@@ -65,5 +65,7 @@ def test_the_verb_prints_tables_and_writes_rows(tmp_path: Path, capsys: pytest.C
     assert command(*asked, "--mode", "compound", "--dry-run", "--json") == 0
     assert json.loads(capsys.readouterr().out)["what"] == "cells: 64 cells on 30 readouts, 1 model"
     assert command(*asked, "--mode", "compound", "--hold-out", "combination") == 3
+    assert command(*asked, "--mode", "compound", "--sums", tmp_path / "kept") == 3
+    assert "--sums says nothing of single cells" in capsys.readouterr().err
     assert command("benchmark", "cells", "norman2019_expr") == 3
     assert command("benchmark", "cells", data, "--models", "transport") == 3

@@ -44,6 +44,10 @@ def test_each_context_is_held_out_with_all_its_treated_cells() -> None:
     )
     here = context_folds(only_here)[0]  # B was given in K alone: nothing is known of it without K
     assert (here.left_out, here.judged) == (((A, "K"), (B, "K")), ((A, "K"),))
+    said = judge_cells(only_here, MODELS, seed=0).left_out
+    assert said == ("B in K: no other context has it beside controls",)
+    lonely = cells.rows(torch.nonzero((cells.codes != 1) | (torch.arange(len(cells)) == 8)).flatten())
+    assert judge_cells(lonely, MODELS, seed=0).left_out == ("A in K: 1 treated cell of 2",)
 
 
 def test_two_factors_are_judged_beside_baselines_and_the_other_half() -> None:

@@ -90,6 +90,8 @@ def test_proposals_and_benchmarks_take_the_table(folder: Path, capsys: pytest.Ca
         pytest.param(None, ["--model", "causal", "--standardise"], "leave one out", id="units"),
         pytest.param("drug,target\nD1,a\n", [], "one column called like 'weight'", id="no weights"),
         pytest.param("drug,target,weight\nD1,,\nD2,a,1\n", [], "says nothing of 2 drugs", id="drug"),
+        pytest.param("drug,target,weight\nD1,a,1\nD1,,\n", [], "says of 'D1' both what it acts on", id="both"),
+        pytest.param("drug,target,weight\nD1,a,0\n", [], "state a number other than zero", id="zero"),
         pytest.param("drug,target,weight\nD1,a,\n", [], "row 1 .* is incomplete", id="gap"),
         pytest.param("drug,target,weight\nD1,A9,1\n", [], "readout among the targets of .* 'A9'", id="no readout"),
         pytest.param("drug,target,weight\nD1,a,much\n", [], "has the weight 'much'", id="no number"),

@@ -48,3 +48,14 @@ def test_models_that_take_no_table_are_refused(folder: Path, capsys: pytest.Capt
     assert _rank(folder, "additive") == REFUSED
     said = " ".join(capsys.readouterr().err.split())
     assert "--embedding is of no use to 'additive' here; ask for a model that takes descriptors" in said
+
+
+def test_the_measured_effects_are_no_embedding(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    effects = pd.read_csv(folder / "screen.csv").rename(columns={"condition": "symbol"}).head(12)
+    effects.to_csv(folder / "vectors.csv", index=False)
+    assert _rank(folder, "bilinear") == REFUSED
+    said = " ".join(capsys.readouterr().err.split())
+    assert "the vector of 'G00' in 'vectors' is its measured effect in the data" in said
+    effects.head(0).to_csv(folder / "vectors.csv", index=False)
+    assert _rank(folder, "bilinear") == REFUSED
+    assert "'vectors.csv' holds no vectors" in " ".join(capsys.readouterr().err.split())
