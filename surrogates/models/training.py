@@ -169,3 +169,8 @@ def placed(network: Network, *, device: str, dtype: torch.dtype) -> Network:
 
     found: Network = of(network)
     return found
+
+
+def gaussian_divergence(mean: Float[Tensor, "*b"], log_variance: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
+    """Take the Kullback-Leibler divergence of a normal distribution from N(0, 1)."""
+    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2

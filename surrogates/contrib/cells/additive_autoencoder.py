@@ -11,8 +11,9 @@ from torch import Tensor
 from surrogates.contrib.cells.additive_networks import AdditiveNetworks, DoseCurves, TrainingCells
 from surrogates.contrib.cells.adversary import Adversary
 from surrogates.contrib.cells.axes import PrincipalAxes
+from surrogates.contrib.cells.latent_shift import start_quiet, trainable
 from surrogates.contrib.cells.masks import MaskedRows, Masks
-from surrogates.contrib.cells.shift import checked_cells, treated_beside_controls
+from surrogates.contrib.cells.shift import checked_cells
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.errors import DataError, UnknownNameError
@@ -144,10 +145,7 @@ class AdditiveAutoencoder:
 
     def fit(self, cells: Cells, *, seed: int) -> FittedAdditiveAutoencoder:
         """Train all networks; control cells of the contexts to predict belong here."""
-        ordered = cells.in_canonical_order()
-        if len(ordered) < 3:
-            raise DataError(f"{len(ordered)} cells are too few to train on and to stop early on; bring more")
-        treated_beside_controls(ordered)  # refuses the design before the minutes of training
+        ordered = trainable(cells)
         values = ordered.values.double()
         axes = PrincipalAxes.of(values, self.components)
         given = sorted({each for what in ordered.treatments for each in what.interventions})
@@ -212,10 +210,7 @@ class AdditiveAutoencoder:
 
         encoder = Layers.random((width + seen, *self.hidden, 2 * self.latent), generator=generator)
         decoder = Layers.random((latent, *self.hidden[::-1], width), generator=generator)
-        # Loud noise at the start drives the decoder to ignore the latent state, for good: start it quiet.
-        encoder.weights[-1][self.latent :] = 0.0
-        encoder.biases[-1][self.latent :] = -4.0
-        decoder.weights[-1].mul_(0.1)
+        start_quiet(encoder, decoder)
         plain = self.masks is None and not self.conditional
         networks = AdditiveNetworks(
             encoder,

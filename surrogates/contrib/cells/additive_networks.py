@@ -9,8 +9,8 @@ from torch.nn.functional import linear, pad
 
 from surrogates.contrib.cells.adversary import Opponents
 from surrogates.contrib.cells.discrepancy import mean_discrepancy
-from surrogates.contrib.cells.masks import MaskedRows, gaussian_divergence
-from surrogates.models.training import Layers
+from surrogates.contrib.cells.masks import MaskedRows
+from surrogates.models.training import Layers, gaussian_divergence
 
 
 @dataclass(frozen=True)

@@ -77,26 +77,16 @@ class FittedEffectsOfCells:
         missing = (batch.present & ~self.known[batch.genes.clamp_min(0)]).sum(1, keepdim=True)
         unseen = missing * self.unseen
         if (network := self._network()) is not None:
-            return unseen + decoded(network, sum_over_interventions(network.rows, batch))
+            return unseen + network.decode(sum_over_interventions(network.rows, batch))
         control = self.unseen.new_zeros(1, len(self.unseen))
         ids = torch.where(batch.present & self.known[batch.genes.clamp_min(0)], batch.genes, -1)
         distinct, place = ids.sort(dim=1).values.unique(dim=0, return_inverse=True)
+        untreated = self.model.predict(control, CONTROL)[0]
         each = [
-            self.model.predict(control, what)[0] - self.model.predict(control, CONTROL)[0]
-            if what.order
-            else control[0]
+            self.model.predict(control, what)[0] - untreated if what.order else control[0]
             for what in map(self.vocabulary.perturbation, distinct)
         ]
         return unseen + torch.stack([*each, control[0]])[place]
-
-
-def decoded(network: LatentNetwork, received: Float[Tensor, "b h"]) -> Float[Tensor, "b g"]:
-    """Send what the first hidden layer receives beyond the control through a network."""
-    weights = (None, *network.weights)
-    for weight, threshold in zip(weights, network.thresholds, strict=True):
-        received = received if weight is None else received @ weight.T
-        received = (received + threshold).relu() - threshold.relu()
-    return received @ network.output.T
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from surrogates.contrib.cells.shift import Shifts, balanced_shifts, checked_cell
 from surrogates.data.io.cells import Cells
 from surrogates.data.perturbation import Perturbation
 from surrogates.errors import DataError
-from surrogates.models.training import Layers, Schedule, Training, train
+from surrogates.models.training import Layers, Schedule, Training, gaussian_divergence, train
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,7 @@ class LatentShift:
 
     def fit(self, cells: Cells, *, seed: int) -> FittedLatentShift:
         """Train the autoencoder, and average latent states; control cells of the target context belong here."""
-        ordered = cells.in_canonical_order()
-        if len(ordered) < 3:
-            raise DataError(f"{len(ordered)} cells are too few to train on and to stop early on; bring more")
-        treated_beside_controls(ordered)  # refuses the design before the minutes of training
+        ordered = trainable(cells)
         values = ordered.values.double()
         axes = PrincipalAxes.of(values, self.components)
         encoder, decoder, training = self._autoencoder(axes.coordinates(values), axes.scale, ordered, seed)
@@ -127,10 +124,7 @@ class LatentShift:
             Layers.random(sizes, generator=generator).to(device=self.device, dtype=torch.float32)
             for sizes in ([width, *self.hidden, 2 * self.latent], [self.latent, *self.hidden[::-1], width])
         )
-        # Loud noise at the start drives the decoder to ignore the latent state, for good: start it quiet.
-        encoder.weights[-1][self.latent :] = 0.0
-        encoder.biases[-1][self.latent :] = -4.0
-        decoder.weights[-1].mul_(0.1)
+        start_quiet(encoder, decoder)
         order = torch.randperm(len(coordinates), generator=generator)
         judging = min(max(1, round(self.held_out * len(order))), len(order) - 1)
         held_out, kept = order.to(self.device).tensor_split([judging])
@@ -164,7 +158,7 @@ class LatentShift:
             mean, log_variance = encoder(x, dropout=dropout).chunk(2, dim=1)
             latent = mean + noise.to(self.device) * (log_variance / 2).exp()
             rebuilt = decoder(latent, dropout=dropout)
-            divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1) / 2
+            divergence = gaussian_divergence(mean, log_variance).sum(1)
             # In units of the readouts, in which the weight of the divergence is stated.
             bound = ((x - rebuilt).square().sum(1) * scale**2 + self.divergence_weight * divergence).mean() / 2
             return bound + penalties(rows, latent, x, dropout)
@@ -180,6 +174,23 @@ class LatentShift:
         )
         plain = [each.to(device="cpu", dtype=torch.float64) for each in (encoder, decoder)]
         return plain[0], plain[1], training
+
+
+def trainable(cells: Cells) -> Cells:
+    """Put cells in order, and refuse designs from which nothing can be learnt before the minutes of training."""
+    ordered = cells.in_canonical_order()
+    if len(ordered) < 3:
+        raise DataError(f"{len(ordered)} cells are too few to train on and to stop early on; bring more")
+    treated_beside_controls(ordered)
+    return ordered
+
+
+def start_quiet(encoder: Layers, decoder: Layers) -> None:
+    """Begin with hardly any noise: loud noise drives the decoder to ignore the latent state, for good."""
+    latent = len(encoder.biases[-1]) // 2  # means come first, then log variances
+    encoder.weights[-1][latent:] = 0.0
+    encoder.biases[-1][latent:] = -4.0
+    decoder.weights[-1].mul_(0.1)
 
 
 def remainder_kept() -> LatentShift:

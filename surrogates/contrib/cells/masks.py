@@ -7,6 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from surrogates.errors import DataError
+from surrogates.models.training import gaussian_divergence
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,3 @@ class MaskedRows:
         prior = torch.tensor(self.settings.prior).to(on)
         of_masks = on * (log_on - prior.log()) + (1 - on) * (log_off - (-prior).log1p())
         return (of_masks + on * gaussian_divergence(self.mean, self.log_variance)).sum()
-
-
-def gaussian_divergence(mean: Float[Tensor, "*b"], log_variance: Float[Tensor, "*b"]) -> Float[Tensor, "*b"]:
-    """Take the Kullback-Leibler divergence of a normal distribution from N(0, 1)."""
-    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2

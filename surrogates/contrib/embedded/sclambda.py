@@ -22,7 +22,7 @@ from surrogates.models.latent_sum import (
     network_of,
     usual_effect,
 )
-from surrogates.models.training import Layers, Schedule
+from surrogates.models.training import Layers, Schedule, gaussian_divergence
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class _Network:
         (slope,) = torch.autograd.grad(missed, given, retain_graph=True)
         step = self.asked.robust * given.detach().square().mean().sqrt() * slope.sign()
         moved = decoded_departure(self.decoder, decoded_departure(self.sense, given + step))
-        divergence = (mean.square() + log_variance.exp() - 1 - log_variance).sum(1).mean() / 2
+        divergence = gaussian_divergence(mean, log_variance).sum(1).mean()
         shared = mutual_information(opposed(self.critic), rest, said)
         described = _half_square(self.back(said) - given.detach())
         information = self.asked.information * shared

@@ -23,13 +23,13 @@ from surrogates.contrib.cells.additive_autoencoder import (
 from surrogates.contrib.cells.additive_networks import DoseCurves
 from surrogates.contrib.cells.adversary import Adversary
 from surrogates.contrib.cells.discrepancy import WIDTHS, mean_discrepancy
-from surrogates.contrib.cells.masks import MaskedRows, Masks, gaussian_divergence
+from surrogates.contrib.cells.masks import MaskedRows, Masks
 from surrogates.contrib.cells.shift import TwoFactorCells
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Intervention, Perturbation
 from surrogates.errors import DataError, UnknownNameError
 from surrogates.models.base import FittedCells
-from surrogates.models.training import Layers, Schedule, train
+from surrogates.models.training import Layers, Schedule, gaussian_divergence, train
 
 SIZES: dict[str, Any] = {"components": 8, "hidden": (32,), "latent": 8, "dropout": 0.0}
 BRIEF = Schedule(epochs=2, batch=64)
