@@ -3,11 +3,13 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, Int
+from scipy.sparse import csr_array
 
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.annotated import LEFT_OUT
@@ -252,9 +254,9 @@ def screen_of_effects(
     constant = len(readouts) - len(changing)
     if not len(changing):
         raise DataError("no readout ever changes: all effects are the same; check which columns are read")
-    errors = None if rows.errors is None else rows.errors[:, changing]
+    errors = None if rows.errors is None else taken(rows.errors, changing, axis=1)
     return Screen.from_labels(
-        torch.from_numpy(rows.effects[:, changing]),
+        torch.from_numpy(taken(rows.effects, changing, axis=1)),
         [design.perturbations[code] for code in rows.codes],
         [readouts[int(column)] for column in changing],
         contexts=[design.contexts[code] for code in rows.codes],
@@ -298,13 +300,12 @@ def averaged(
     place[appeared] = np.arange(len(appeared))
     codes, first, of_row = codes[appeared], kept[first[appeared]], place[of_row]
     count = np.bincount(of_row)
-    mean = np.zeros((len(codes), values.shape[1]))
-    np.add.at(mean, of_row, values[kept])
+    total = _totals(kept, of_row, len(values))
+    mean = total @ values
     mean /= count[:, None]
     squares = None
     if stated is not None:
-        squares = np.zeros_like(mean)
-        np.add.at(squares, of_row, stated[kept] ** 2)
+        squares = total @ stated**2
         squares /= count[:, None] ** 2
     elif len(kept) > len(codes):
         free = len(kept) - len(codes)
@@ -313,11 +314,12 @@ def averaged(
     contexts = np.array([design.contexts[code] for code in codes])
     controls = np.flatnonzero(orders == 0)
     for control in controls:
-        treated = (contexts == contexts[control]) & (orders > 0)
-        mean[treated] -= mean[control]
+        beside = ((contexts == contexts[control]) & (orders > 0))[:, None]
+        np.subtract(mean, mean[control], out=mean, where=beside)
         if squares is not None:
-            squares[treated] += squares[control]
+            np.add(squares, squares[control], out=squares, where=beside)
     treated = np.flatnonzero(orders > 0)
+    mean = taken(mean, treated, axis=0)
     replicates = f" in {len(kept):,} rows" if len(kept) > len(codes) else ""
     said = f"{len(treated)} conditions{replicates}"
     if len(controls):
@@ -327,13 +329,29 @@ def averaged(
     return Averaged(
         codes=codes[treated],
         first=first[treated],
-        effects=mean[treated],
-        errors=None if squares is None else np.sqrt(squares[treated]),
+        effects=mean,
+        errors=None if squares is None else np.sqrt(taken(squares, treated, axis=0)),
         said=said,
         spread="between replicate rows, pooled over conditions"
         if stated is None and squares is not None
         else None,
     )
+
+
+def _totals(rows: Int[np.ndarray, "kept"], groups: Int[np.ndarray, "kept"], count: int) -> csr_array:
+    """Make the matrix that adds some of ``count`` rows up by their groups."""
+    return csr_array((np.ones(len(rows)), (groups, rows)), shape=(groups.max(initial=-1) + 1, count))
+
+
+def taken(
+    matrix: Float[np.ndarray, "rows columns"],
+    numbers: Sequence[int] | Int[np.ndarray, "n"],
+    *,
+    axis: Literal[0, 1],
+) -> Float[np.ndarray, "_ _"]:
+    """Take rows or columns by their numbers; all of them, in order, are not copied."""
+    whole = np.array_equal(numbers, np.arange(matrix.shape[axis]))
+    return matrix if whole else np.take(matrix, numbers, axis)
 
 
 def _within_batches(
@@ -344,8 +362,7 @@ def _within_batches(
     control = np.flatnonzero(orders == 0)
     if not len(control):
         return values, np.flatnonzero(design.codes != LEFT_OUT), 0
-    mean = np.zeros((len(batches), values.shape[1]))
-    np.add.at(mean, batches.of_row[control], values[control])
+    mean = _totals(control, batches.of_row[control], len(values)) @ values
     mean /= np.bincount(batches.of_row[control], minlength=len(batches)).clip(min=1)[:, None]
     return values - mean[batches.of_row], np.flatnonzero(orders > 0), len(control)
 
