@@ -31,6 +31,7 @@ from surrogates.data.io.labels import (
     control_family,
     divided_labels,
     find_separator,
+    may_be_gene,
     stated_separator,
     without_call,
 )
@@ -246,6 +247,12 @@ def _label_format(table: pd.DataFrame, targets: Columns, stated: Dialect) -> tup
         raise DataError(
             f"{_quoted(tokens)} all look like controls in {_quoted(targets)}; say which one is,"
             f" {_by_stating('reference_key')}, or name all that are: {repeated}"
+        )
+    if keys is None and len(tokens) == 1 and may_be_gene(tokens[0], parts):
+        raise DataError(
+            f"{tokens[0]!r} in {_quoted(targets)} is a word for controls and a gene that may be among these"
+            f" {len(parts):,}; say which it is, {_by_stating('reference_key')}: --reference-key {tokens[0]} for"
+            " the control, --reference-key '' for the gene, where no row is a control"
         )
     if keys and len(parts) > 2:  # two groups of cells are a comparison
         _refuse_other_controls(parts, found, targets)

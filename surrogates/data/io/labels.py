@@ -32,6 +32,8 @@ _NUMBERED = re.compile(
 )
 # Words that are names of genes, too: a control only where nothing else is one.
 GENES_AS_WELL = frozenset({"ctrl", "wt", "neg", "nt", "ev", "ctl", "scr", "luc"})
+# CTRL is a gene, too (chymotrypsin like): who measured one of its family or so many genes may have measured it.
+_FAMILY_OF_CTRL, _WHOLE_LIBRARY = frozenset({"CTRB1", "CTRB2", "CTRC"}), 2000
 _NEVER_NUMBERED = frozenset({"wt", "neg", "ev", "scr", "luc", "negative"})
 # Cells of which nobody knows what was done to them, and rows that sum others up.
 _WITHOUT_CALL = frozenset({
@@ -82,6 +84,11 @@ _STRAND = re.compile(r"_\+_\d")  # in the name of a guide: AAAS_+_53715438.23-P1
 _GLUE = re.compile(
     r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?-i:(?<=[A-Z0-9])x(?=[A-Z0-9]))", re.IGNORECASE
 )
+
+
+def may_be_gene(control: str, names: Collection[str]) -> bool:
+    """Tell whether a word for controls may be a gene among some names: ``CTRL`` in a large library."""
+    return control == "CTRL" and (len(names) > _WHOLE_LIBRARY or not _FAMILY_OF_CTRL.isdisjoint(names))
 
 
 @lru_cache(maxsize=100_000)

@@ -13,7 +13,7 @@ import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
-from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues
+from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues, may_be_gene
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_units, most_unpacked
 from surrogates.errors import DataError, amount, shown
@@ -143,7 +143,9 @@ def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | 
         pairs = divided_labels(names, sep, frozenset())
         if len(pairs) >= _FEWEST_PAIRS and (sep in ALWAYS_JOIN or len(pairs) >= _SHARE_OF_PAIRS * len(names)):
             return min(pairs)
-    controls = [name for name in readouts if control_family(name) in _CONTROL_COLUMNS]
+    controls = [
+        name for name in readouts if control_family(name) in _CONTROL_COLUMNS and not may_be_gene(name, names)
+    ]
     return controls[0] if controls and "" not in labels else None
 
 

@@ -53,6 +53,7 @@ def test_design_reads_what_was_written(library: list[Perturbation], sep: str) ->
         ({"condition": ["A", "B"], "gene": ["A", "C"]}, r"'condition' and 'gene' .* with target_col="),
         ({"guide": ["NT", "A"], "arm": ["mock", "drug"]}, r"'guide' and 'arm' .* with target_col= .--target-col"),
         ({"gene": ["DMSO", "untreated"]}, "'DMSO', 'untreated' all look like controls .* with reference_key="),
+        ({"gene": ["CTRL", "CTRC", "A"]}, "a word for controls and a gene .* these 3; .* --reference-key '' for"),
         ({"gene": ["A"] * 2, "cell_type": ["x", "y"], "cell_line": ["z", "z"]}, "with group_col="),
         ({"drug": ["A"] * 2, "dose": [1, 2], "dose_value": [3, 4]}, "with dose_col="),
         ({"x": [1.0], "y": [2.0]}, "no column names what was done, among 'x', 'y'"),
@@ -61,6 +62,13 @@ def test_design_reads_what_was_written(library: list[Perturbation], sep: str) ->
 def test_ties_are_refused_by_name(columns: dict[str, list[object]], message: str) -> None:
     with pytest.raises(DataError, match=message):
         detect(pd.DataFrame(columns), NOTHING)
+
+
+def test_ctrl_is_a_gene_if_stated() -> None:
+    table = pd.DataFrame({"gene": ["CTRL", "CTRC", "A"]})
+    assert labels(design_of(table, Dialect(reference_key=""))) == ["CTRL", "CTRC", "A"]
+    assert labels(design_of(table, Dialect(reference_key="CTRL"))) == ["", "CTRC", "A"]
+    assert labels(design_of(table.iloc[[0, 2]], NOTHING)) == ["", "A"]
 
 
 def test_columns_of_one_content_are_no_tie() -> None:

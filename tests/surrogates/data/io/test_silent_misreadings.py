@@ -65,6 +65,12 @@ def test_combinations_with_a_word_between_them_in_the_header_are_transposed() ->
         read_screen(transposed)
 
 
+def test_a_control_in_the_header_is_transposed_but_the_gene_ctrl_is_a_readout() -> None:
+    with pytest.raises(DataError, match=r"'CTRL'\) and the rows like readouts"):
+        read_screen(table(GENES, ("CTRL", "A", "B")))
+    assert read_screen(table(GENES, ("CTRL", "CTRC", "B"))).readouts == ("CTRL", "CTRC", "B")
+
+
 @pytest.mark.parametrize(
     "junk", ["singlet?", "Singlet", ">1", ">= 2 guides", "≥2", "?", "doublet?", "Mean", "SD", "Grand Total"]
 )
