@@ -13,8 +13,9 @@ from torch import Tensor
 from surrogates.data.io.annotated import LEFT_OUT
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix, positions
+from surrogates.data.io.h5ad_file import design_table, frame, in_memory, matrix
 from surrogates.data.io.readers import suffix_of
+from surrogates.data.io.tabular import positions
 from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.vocabulary import Vocabulary

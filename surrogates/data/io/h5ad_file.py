@@ -165,11 +165,3 @@ def in_memory(stored: CellMatrix) -> Float[np.ndarray, "rows g"]:
     block = stored[slice(0, stored.shape[0]), slice(0, stored.shape[1])]
     dense = scipy.sparse.csr_array(block).toarray() if scipy.sparse.issparse(block) else block
     return np.asarray(dense, dtype=np.float64)
-
-
-def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
-    """Find the numbers of some readouts."""
-    where = {name: column for column, name in enumerate(names)}
-    if unknown := next((name for name in wanted if name not in where), None):
-        raise UnknownNameError.from_known("readout", unknown, names)
-    return [where[name] for name in wanted]

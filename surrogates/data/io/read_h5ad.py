@@ -24,7 +24,6 @@ from surrogates.data.io.h5ad_file import (
     in_memory,
     matrix,
     matrix_in_memory,
-    positions,
     readout_names,
 )
 from surrogates.data.io.notes import COUNTS, NOTE
@@ -32,6 +31,7 @@ from surrogates.data.io.pseudobulk.effects import effects_of_cells, screen_of_ce
 from surrogates.data.io.pseudobulk.folders import opened_folder
 from surrogates.data.io.pseudobulk.normalised import LogNormalised
 from surrogates.data.io.replicates import errors_of_layers, replicate_layers
+from surrogates.data.io.tabular import positions
 from surrogates.data.io.untrusted.hdf5 import names_in, opened, part
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, shown

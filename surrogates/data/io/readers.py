@@ -12,6 +12,7 @@ from surrogates.data.columns import TARGET_COLUMNS, folded
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import Dialect, ReadOptions, names_targets
 from surrogates.data.io.effects import screen_of_table
+from surrogates.data.io.formats.differential import holds_comparisons, screen_of_comparisons
 from surrogates.data.io.formats.guides import (
     holds_guide_counts,
     screen_of_guide_counts,
@@ -136,11 +137,13 @@ def screen_of_text(path: Path, stated: Dialect, provenance: Mapping[str, str]) -
 
 
 def _screen_of_layout(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
-    """Read a table as its columns say: a summary of MAGeCK, counts of guides, or effects."""
+    """Read a table as its columns say: a summary of MAGeCK, counts of guides, tests of expression, or effects."""
     if summarises_genes(table):
         return screen_of_summary(table, stated, provenance)
     if holds_guide_counts(table, stated):
         return screen_of_guide_counts(table, stated, provenance)
+    if holds_comparisons(table, stated):
+        return screen_of_comparisons(table, stated, provenance)
     return screen_of_table(table, stated, provenance)
 
 

@@ -16,7 +16,7 @@ from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues, may_be_gene
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_units, most_unpacked
-from surrogates.errors import DataError, amount, shown
+from surrogates.errors import DataError, UnknownNameError, amount, shown
 
 MISSING = ("", "NA", "NaN", "nan", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-", ".")
 DELIMITERS = (",", "\t", ";", "|")
@@ -147,6 +147,14 @@ def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | 
         name for name in readouts if control_family(name) in _CONTROL_COLUMNS and not may_be_gene(name, names)
     ]
     return controls[0] if controls and "" not in labels else None
+
+
+def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:
+    """Find the numbers of some readouts."""
+    where = {name: column for column, name in enumerate(names)}
+    if unknown := next((name for name in wanted if name not in where), None):
+        raise UnknownNameError.from_known("readout", unknown, names)
+    return [where[name] for name in wanted]
 
 
 def text_of(path: Path) -> str:

@@ -1,0 +1,220 @@
+"""Tests of differential expression, one row for each comparison and readout, as their programs write them.
+
+DESeq2, edgeR, limma, scanpy, Seurat, presto, pertpy and sceptre name a fold change, a readout, and what only such
+tests have; a further column says which perturbation was compared with the control.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+
+from surrogates.data.columns import CONTEXT_COLUMNS, MODE_COLUMNS, dose_columns, folded
+from surrogates.data.io.design import design_of
+from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.effects import screen_of_effects
+from surrogates.data.io.labels import control_family
+from surrogates.data.io.tabular import looks_transposed, positions
+from surrogates.data.screen import Screen
+from surrogates.errors import DataError, listed, shown, some_of
+
+_CHANGE = re.compile(r"(avg_)?log_?(2|10|e)?_?(fc|fold_?changes?)|lfc")
+_ERROR = re.compile(r"lfc_?se")
+_OF_EXPRESSION = re.compile(
+    r"base_?mean|lfc_?se|(ave|avg)_?expr|log_?cpm|pct_(1|2|in|out|nz_.*)|avg_log.*|logfoldchanges|n_nonzero_.*"
+    r"|response_id|variable"
+)
+# Of each kind the first that is there; symbols before other names.
+_READOUTS = (
+    "symbol", "gene_symbol", "gene_name", "gene", "genes", "names", "feature", "variable", "response_id",
+    "protein", "gene_id", "feature_id", "ensembl", "ensembl_id", "ensembl_gene_id", "geneid", "primerid", "id",
+    "unnamed_0", "index", "x", "name",
+)  # fmt: skip
+_PERTURBED = ("perturbation", "perturbed_gene", "gene_target", "target_gene", "grna_target", "guide_target")
+_COMPARED = ("contrast", "comparison", "group", "coef", "coefficient", "test")
+_FURTHER = (
+    "condition", "treatment", "target", "guide", "grna", "grna_id", "sgrna", "drug", "compound", "pert",
+    "pert_iname", "sm_name", "product_name",
+)  # fmt: skip
+_VERSUS = re.compile(r"(.+?)[\s_.-]+(?:vs|versus)[\s_.-]+(.+)", re.IGNORECASE)
+_MINUS = re.compile(r"\s*-\s*")
+_FACTOR = re.compile(r"(condition|group|treatment|perturbation|genotype|guide|target)_", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """Which columns say what."""
+
+    compared: str  # which perturbation was compared
+    readout: str
+    change: str  # log fold change
+    error: str | None  # its standard error
+
+
+def holds_comparisons(table: pd.DataFrame, stated: Dialect) -> bool:
+    """Tell results of differential expression by their columns.
+
+    Raises:
+        DataError: If they are of one comparison, or either of two columns may be the target.
+    """
+    return _parts(table, stated) is not None
+
+
+def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
+    """Read one condition for each comparison; readouts that were not tested in all of them are left out."""
+    parts = _parts(table, stated)
+    if parts is None:
+        raise DataError(f"no results of comparisons are among {listed(table.columns)}")
+    codes, conditions = _conditions(table, parts, stated)
+    rows, names = pd.factorize(table[parts.readout].astype(str).str.strip())
+    readouts = [str(name) for name in names]
+    _refuse_twice(table, parts, codes, rows)
+
+    def matrix(name: str) -> Float[np.ndarray, "n g"]:
+        found = np.full((len(conditions), len(readouts)), np.nan)
+        found[codes, rows] = pd.to_numeric(table[name], errors="coerce").to_numpy(dtype=np.float64)
+        return found
+
+    effects = matrix(parts.change)
+    errors = None if parts.error is None else matrix(parts.error)
+    labels, against = _perturbed(conditions[parts.compared].astype(str).str.strip().tolist(), stated)
+    of_labels = replace(stated, target_col=parts.compared, reference_key="" if against else stated.reference_key)
+    design = design_of(conditions.assign(**{parts.compared: labels}), of_labels)
+    kept = np.flatnonzero(np.isfinite(effects).all(0))
+    if 2 * len(kept) < len(readouts):
+        raise DataError(
+            f"only {len(kept):,} of {len(readouts):,} readouts have a {parts.change!r} in each of the"
+            f" {len(conditions):,} comparisons, as if only some rows were kept: write all rows of all tests"
+        )
+    untested = len(readouts) - len(kept)
+    if stated.readouts is not None:
+        kept, untested = np.array(positions(stated.readouts, readouts)), 0
+    if errors is not None and not (errors[:, kept] > 0).all():
+        errors = None
+    return screen_of_effects(
+        effects[:, kept],
+        design,
+        [readouts[column] for column in kept],
+        standard_errors=None if errors is None else errors[:, kept],
+        annotations=conditions.drop(columns=parts.compared),
+        provenance={
+            **provenance,
+            **design.provenance,
+            **({} if stated.target_col else {"detected targets": f"{parts.compared!r} (by name)"}),
+            **against,
+            "unit": f"log fold change ({parts.change!r})",
+            "shape": f"one row per comparison in {parts.compared!r} and readout in {parts.readout!r}",
+            **({} if errors is None else {"standard errors": repr(parts.error)}),
+            **(
+                {"dropped readouts not tested": f"{untested:,} without a value in each comparison"}
+                if untested
+                else {}
+            ),
+        },
+    )
+
+
+def _conditions(table: pd.DataFrame, parts: _Parts, stated: Dialect) -> tuple[np.ndarray, pd.DataFrame]:
+    """Number what was compared, where and at which dose."""
+    named = {name for (name,) in (*CONTEXT_COLUMNS, *MODE_COLUMNS)}
+    further = [str(name) for name in table if folded(name) in named or str(name) == stated.group_col]
+    doses = [stated.dose_col] if stated.dose_col else [name for each in dose_columns(table) for name in each]
+    keys = list(dict.fromkeys([parts.compared, *further, *doses]))
+    codes = table.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
+    return codes, table[keys].drop_duplicates(ignore_index=True)
+
+
+def _refuse_twice(table: pd.DataFrame, parts: _Parts, codes: np.ndarray, rows: np.ndarray) -> None:
+    twice = pd.DataFrame({"code": codes, "row": rows}).duplicated()
+    if twice.any():
+        one, of = (shown(str(table[name].iloc[int(twice.argmax())])) for name in (parts.readout, parts.compared))
+        raise DataError(
+            f"{one} stands twice for {of}; name the column in which the two differ with --group-col (group_col=)"
+            " or --dose-col (dose_col=), or remove one"
+        )
+
+
+def _parts(table: pd.DataFrame, stated: Dialect) -> _Parts | None:
+    names = {folded(name): str(name) for name in table.columns[::-1]}
+    texts = {name for name, column in names.items() if not pd.api.types.is_numeric_dtype(table[column])}
+    changes = [name for name in names if _CHANGE.fullmatch(name)]
+    readouts = [names[name] for name in _READOUTS if name in texts]
+    target = stated.target_col
+    if len(changes) != 1 or not isinstance(target, str | None):
+        return None
+    if target is not None and (folded(target) in _READOUTS or target not in table):
+        return None
+    of_expression = any(map(_OF_EXPRESSION.fullmatch, names))
+    compared = _compared(table, stated, names, texts, of_expression=of_expression)
+    readouts = [name for name in readouts if name != compared]
+    if not readouts or (compared is None and not of_expression):
+        return None
+    if compared is None or table[compared].nunique() < 2:
+        raise DataError(
+            f"{names[changes[0]]!r} of each {readouts[0]!r} is the result of one test of expression, and a screen"
+            " has many: put their rows into one table, with a column 'perturbation' that says what was compared"
+            " with the control, or name that column with --target-col (target_col=); if each row is a perturbation"
+            f" that was measured by one number, say --target-col {readouts[0]}"
+        )
+    distinct = table[readouts[0]].nunique()
+    if distinct < 2 or (not of_expression and 2 * len(table) < distinct * table[compared].nunique()):
+        return None
+    error = next((names[name] for name in names if _ERROR.fullmatch(name)), None)
+    return _Parts(compared, readouts[0], names[changes[0]], error)
+
+
+def _compared(
+    table: pd.DataFrame, stated: Dialect, names: Mapping[str, str], texts: set[str], *, of_expression: bool
+) -> str | None:
+    """Find the column that says what was compared with the control."""
+    if isinstance(stated.target_col, str):
+        return stated.target_col
+    sure = [names[name] for name in _PERTURBED if name in texts]
+    others = [names[name] for name in (*_COMPARED, *(_FURTHER if of_expression else ())) if name in texts]
+    if sure or not others:
+        return sure[0] if sure else None
+    varied = [name for name in others if table[name].nunique() > 1]
+    repeated = [names[name] for name in _READOUTS if name in texts and table[names[name]].duplicated().any()]
+    if len(varied) == 1 and looks_transposed(list(table[varied[0]].unique()), ()):
+        return varied[0]  # it holds combinations
+    which = varied if of_expression else [*varied[:1], *repeated[:1]]
+    if len(which) > 1:
+        raise DataError(
+            f"each row is about one of {which[0]!r} and one of {which[1]!r}: which of the two says what was"
+            f" perturbed? State it with target_col=: --target-col {which[0]} or --target-col {which[1]}"
+        )
+    return next(iter(varied), others[0]) if of_expression else None
+
+
+def _perturbed(labels: Sequence[str], stated: Dialect) -> tuple[list[str], dict[str, str]]:
+    """Take the perturbation out of names such as ``KLF1_vs_NT``; what it is compared with must be the control."""
+    keys = (stated.reference_key,) if isinstance(stated.reference_key, str) else stated.reference_key or ()
+
+    def is_control(name: str) -> bool:
+        return name in keys or control_family(name) is not None
+
+    found = [each.groups() for label in labels if (each := _VERSUS.fullmatch(label))]
+    if len(found) < len(labels):  # limma writes a difference
+        cuts = ([(label[: at.start()], label[at.end() :]) for at in _MINUS.finditer(label)] for label in labels)
+        found = [
+            each for each in (next((cut for cut in some if is_control(cut[1])), None) for some in cuts) if each
+        ]
+    if len(found) < len(labels):
+        return list(labels), {}
+    names, controls = [left for left, _ in found], sorted({right for _, right in found})
+    if any(map(is_control, names)):
+        raise DataError(
+            f"{labels[0]!r} compares a control with a perturbation, so that signs are turned round: compare each"
+            " perturbation with the control"
+        )
+    if len(controls) > 1 and not all(map(is_control, controls)):
+        raise DataError(
+            f"comparisons are with {some_of(map(repr, controls), 4)}: effects are differences from one control;"
+            " keep the comparisons with it"
+        )
+    prefixes = {each[0] if (each := _FACTOR.match(name)) else "" for name in names}
+    names = [name.removeprefix(min(prefixes)) for name in names] if len(prefixes) == 1 else names
+    return names, {"compared with": f"{some_of(map(repr, controls), 4)}, as in {labels[0]!r}"}
