@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 
 Columns = tuple[str, ...]
+METADATA = "Metadata_"  # before what is no feature of a cell in profiles of images
 
 # Names of a column in use, folded: scPerturb, GEARS, Arc, cell-eval, OP3, LINCS, sci-Plex, two-column tables.
 _LABELS = (
@@ -49,7 +50,9 @@ GROWTH_COLUMNS = frozenset({
     "score", "gi_score", "fitness", "growth", "lfc", "phenotype", "gamma", "rho", "tau", "viability",
     "essentiality",
 })  # fmt: skip
-_DOSES = frozenset({"dose", "doses", "dosage", "conc", "concs", "concentration", "concentrations", "idose"})
+_DOSES = frozenset(
+    {"dose", "doses", "dosage", "conc", "concs", "concentration", "concentrations", "idose", "mmoles"}
+)
 _NO_DOSES = frozenset({
     "unit", "units", "id", "n", "num", "max", "min", "log", "log2", "log10", "ln", "response", "rank", "index",
     "level", "group", "time",
@@ -81,8 +84,8 @@ OF_DESIGN = re.compile(
 
 @lru_cache(maxsize=100_000)
 def folded(name: object) -> str:
-    """A name of a column without case, and with one underscore for whatever divides its words."""
-    words = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", "_", str(name))
+    """A name of a column without case and ``Metadata_``, with one underscore for whatever divides its words."""
+    words = re.sub(r"(?<=[a-z]{2})(?=[A-Z])", "_", str(name).removeprefix(METADATA))
     return re.sub(r"[\W_]+", "_", words.casefold()).strip("_")
 
 

@@ -11,13 +11,14 @@ import torch
 from jaxtyping import Float, Int
 from scipy.sparse import csr_array
 
-from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
+from surrogates.data.columns import METADATA, NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.annotated import LEFT_OUT
 from surrogates.data.io.batches import Batches, surely_batches
 from surrogates.data.io.design import Design, design_of
-from surrogates.data.io.dialects import Dialect, detect
+from surrogates.data.io.dialects import Dialect, as_text, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
-from surrogates.data.io.tabular import holds_numbers, looks_transposed, no_readouts, widened
+from surrogates.data.io.orientation import looks_transposed, refuse_wrong_way
+from surrogates.data.io.tabular import holds_numbers, no_readouts, widened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, listed, shown
 
@@ -64,6 +65,8 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
         raise UnknownNameError.from_known("readout", unknown, map(str, table.columns))
     errors, of_errors = _standard_errors(table, names)
     effects = _numbers(table, names)
+    if stated.target_col is None and value is None and len(detection.target_cols) == 1:
+        refuse_wrong_way(column := detection.target_cols[0], as_text(table[column]), names, effects)
     return screen_of_effects(
         effects,
         design,
@@ -112,7 +115,7 @@ def _numeric_columns(table: pd.DataFrame, others: Sequence[str]) -> list[str]:
     for name in others:
         if not pd.api.types.is_numeric_dtype(kinds[name]):
             _refuse_stray_text(table[name])
-    return [name for name in others if holds_numbers(kinds[name])]
+    return [name for name in others if holds_numbers(kinds[name]) and not name.startswith(METADATA)]
 
 
 def _no_numbers(table: pd.DataFrame, others: Sequence[str]) -> dict[str, str]:

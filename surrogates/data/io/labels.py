@@ -16,7 +16,7 @@ from surrogates.errors import DataError, listed, shown
 _CONTROL_WORDS = (
     "ctrl", "controls?", "ctl", "nt", "ntc", "neg", "negative", "negctrl", "negctl", "negcontrol", "negativectrl",
     "negativecontrol", "non?target(ing|ed)?", "no(guide|s?grna|drug|treatment|compound|perturbation|stimulation)",
-    "safe(target(ing|ed)?|harbou?r)", "intergenic", "scr", "scrambled?", "ev", "emptyvector", "vector",
+    "safe(target(ing|ed)?|harbou?r)?", "intergenic", "scr", "scrambled?", "ev", "emptyvector", "vector",
     "dmso(tf)?", "dimethylsulfoxide", "vehicle", "untr(ea)?t(ed)?",
     "un(transduced|transfected|infected|perturbed|stimulated)", "nonperturbed", "wt", "wildtype", "pbs", "saline",
     "water", "h2o", "parental", "medium", "media", "mock", "e?gfp", "lacz", "luc(iferase)?", "mcherry",

@@ -1,11 +1,11 @@
-"""Tables as people save them: delimiters, decimal marks, sheets, row numbers, long and transposed shapes."""
+"""Tables as people save them: delimiters, decimal marks, sheets, row numbers, and long shapes."""
 
 import csv
 import gzip
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
 from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
-from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues, may_be_gene
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_units, most_unpacked
 from surrogates.errors import DataError, UnknownNameError, amount, shown
@@ -21,9 +20,6 @@ from surrogates.errors import DataError, UnknownNameError, amount, shown
 MISSING = ("", "NA", "NaN", "nan", "N/A", "n/a", "#N/A", "<NA>", "NULL", "null", "None", "-", ".")
 DELIMITERS = (",", "\t", ";", "|")
 _PROBED_LINES = 30
-_FEWEST_PAIRS = 2  # columns of which it can be said that they are combinations of others
-_SHARE_OF_PAIRS = 0.2  # where names of readouts may hold what divides them, as BIVM-ERCC5 does
-_CONTROL_COLUMNS = frozenset({"ctrl", "control", "dmso", "vehicle", "untreated", "ntc", "nontargeting", "mock"})
 _FEWEST_ROWS = 5  # of which it can be said that a column numbers them
 DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -132,21 +128,6 @@ def widened(
     wide.columns = [str(name) for name in wide.columns]
     said = f"one row per condition and {readout!r}: {conditions} rows of {readouts} readouts ({value!r})"
     return wide[[*labels, *order]], value, said
-
-
-def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | None:
-    """Find a column that is a condition, where rows are readouts: a combination of others, or a control."""
-    if any("+" in label for label in labels):
-        return None
-    names = frozenset(name.strip() for name in readouts)
-    for sep in (*SEPARATORS, *glues(names, frozenset())):
-        pairs = divided_labels(names, sep, frozenset())
-        if len(pairs) >= _FEWEST_PAIRS and (sep in ALWAYS_JOIN or len(pairs) >= _SHARE_OF_PAIRS * len(names)):
-            return min(pairs)
-    controls = [
-        name for name in readouts if control_family(name) in _CONTROL_COLUMNS and not may_be_gene(name, names)
-    ]
-    return controls[0] if controls and "" not in labels else None
 
 
 def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

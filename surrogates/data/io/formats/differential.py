@@ -17,7 +17,8 @@ from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
 from surrogates.data.io.labels import control_family
-from surrogates.data.io.tabular import looks_transposed, positions
+from surrogates.data.io.orientation import looks_transposed
+from surrogates.data.io.tabular import positions
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, listed, shown, some_of
 

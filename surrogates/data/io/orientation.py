@@ -1,0 +1,83 @@
+"""Tables that stand the wrong way round: conditions in columns, cell lines in rows, pairs in a square."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from surrogates.data.columns import folded
+from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues, may_be_gene
+from surrogates.errors import DataError, listed, shown
+
+_FEWEST_PAIRS = 2  # columns of which it can be said that they are combinations of others
+_SHARE_OF_PAIRS = 0.2  # where names of readouts may hold what divides them, as BIVM-ERCC5 does
+_CONTROLS = frozenset({
+    "ctrl", "control", "dmso", "vehicle", "untreated", "nt", "ntc", "nontargeting", "mock", "negctrl",
+    "safetargeting",
+})  # fmt: skip
+_GENES = frozenset({
+    "gene", "genes", "gene_name", "gene_symbol", "symbol", "gene_id", "unnamed_0", "index", "x", "",
+})  # fmt: skip
+_LINE, _OF_LINES = re.compile(r"(ACH-\d{6})"), re.compile(r"(\S+) \(\d+\)")  # as DepMap names lines and genes
+_SAMPLE = re.compile(r"(.+?)[\s._-]*(?:bio|tech)?(?:rep|replicate|sample)[\s._-]*\d+", re.IGNORECASE)
+_CHANGE = re.compile(r"(.+?)[\s._-]+(?:avg_?)?(?:log_?2?_?(?:fc|fold_?change)|lfc)", re.IGNORECASE)
+_SHARE, _FEWEST, _TALL = 0.8, 3, 3  # of columns that must look so; columns; rows for each column
+
+
+def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | None:
+    """Find a column that is a condition, where rows are readouts: a combination of others, or a control."""
+    if any("+" in label for label in labels):
+        return None
+    names = frozenset(name.strip() for name in readouts)
+    for sep in (*SEPARATORS, *glues(names, frozenset())):
+        pairs = divided_labels(names, sep, frozenset())
+        if len(pairs) >= _FEWEST_PAIRS and (sep in ALWAYS_JOIN or len(pairs) >= _SHARE_OF_PAIRS * len(names)):
+            return min(pairs)
+    controls = [name for name in readouts if control_family(name) in _CONTROLS and not may_be_gene(name, names)]
+    return controls[0] if controls and "" not in labels else None
+
+
+def refuse_wrong_way(
+    column: str, labels: Sequence[str], readouts: Sequence[str], values: Float[np.ndarray, "rows g"]
+) -> None:
+    """Refuse tables whose columns are perturbations or samples, or whose rows are cell lines.
+
+    Args:
+        column: The column of labels; nobody stated it.
+        labels: What it holds.
+        readouts: Names of the columns of numbers.
+        values: What they hold.
+    """
+    if len(readouts) < _FEWEST:
+        return
+    if list(labels) == list(readouts) and np.array_equal(values, values.T, equal_nan=True):
+        raise DataError(
+            f"{listed(labels)} are set against themselves, with the same values on both sides of the diagonal:"
+            " each value belongs to a pair; give each pair a row, with its two names and the value"
+        )
+    if what := _columns_of_conditions(folded(column), labels, readouts):
+        raise DataError(
+            f"{what}; give each perturbation a row (in pandas: table.set_index({column!r}).T), or, if each"
+            f" {column!r} was perturbed, say so with --target-col {shown(column)} (target_col=)"
+        )
+
+
+def _columns_of_conditions(column: str, labels: Sequence[str], readouts: Sequence[str]) -> str | None:
+    """Say why columns seem to be perturbations or samples, if they do."""
+
+    def most(pattern: re.Pattern[str], names: Sequence[str]) -> list[str]:
+        found = [match[1] for name in names if (match := pattern.fullmatch(name))]
+        return found if len(found) >= _SHARE * len(names) else []
+
+    if most(_LINE, labels) and most(_OF_LINES, readouts):
+        return f"the rows are cell lines (such as {labels[0]!r}) and the columns genes ({readouts[0]!r})"
+    if column not in _GENES:
+        return None
+    if (samples := most(_SAMPLE, readouts)) and max(Counter(samples).values()) > 1:
+        return f"the columns are samples (such as {readouts[0]!r}), and the rows what was measured in each"
+    rows, genes = set(labels), most(_CHANGE, readouts) or readouts
+    if len(rows) >= _TALL * len(readouts) and sum(name in rows for name in genes) >= _SHARE * len(genes):
+        return f"the columns {listed(readouts)} are of genes that have rows, of which there are many more"
+    return None
