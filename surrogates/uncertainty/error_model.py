@@ -173,22 +173,30 @@ def _many_coefficients(
     return explained, log_determinant - k * ridge.log()
 
 
+# Principal directions of less than this share of the first are those of the residuals, not of their products.
+_LEAST_DIRECTION = 1e-3
+
+
 @dataclass(frozen=True)
 class StandardResiduals:
-    """Held-out residuals in units of their posterior scale, and their principal directions."""
+    """What error models need of held-out residuals in units of their posterior scale, less their offset."""
 
     offset: Float[Tensor, "g"]  # mean residual, shrunk towards zero
-    rows: Float[Tensor, "n g"]  # residuals minus offset, over the root of the scale
-    directions: Float[Tensor, "r g"]  # orthonormal principal directions of the rows, leading first
+    powers: Float[Tensor, "g"]  # sum of squares of each readout
+    support: int  # how many residuals
+    directions: Float[Tensor, "r g"]  # orthonormal principal directions, leading first
     values: Float[Tensor, "r"]  # singular value of each
 
     @classmethod
-    def of(cls, residuals: Float[Tensor, "n g"], scale: Float[Tensor, "n"]) -> "StandardResiduals":
-        """Standardise residuals."""
-        offset = residuals.sum(0) / (len(residuals) + _OFFSET_PRIOR)
-        rows = (residuals - offset) / scale.sqrt()[:, None]
-        _, values, directions = torch.linalg.svd(rows, full_matrices=False)
-        return cls(offset, rows, directions, values)
+    def of(
+        cls, residuals: Float[Tensor, "n g"], scale: Float[Tensor, "n"], *, most: int | None = None
+    ) -> "StandardResiduals":
+        """Standardise residuals, for error models of at most so many factors."""
+        n, g = residuals.shape
+        offset = residuals.sum(0) / (n + _OFFSET_PRIOR)
+        rows = (residuals - offset).div_(scale.sqrt()[:, None])
+        count = min(n - 1, g) if most is None else min(most, n - 1, g)
+        return cls(offset, rows.square().sum(0), n, *_principal(rows, count))
 
     def law(self, choice: LawChoice, *, temperature: float = 1.0, origin: str = "") -> ErrorLaw:
         """Estimate the error model of the class that the residuals come from.
@@ -196,24 +204,32 @@ class StandardResiduals:
         Factors are the leading principal directions, the rest is diagonal with variances shrunk towards their
         mean; it is well defined from one residual on and for any number of readouts.
         """
-        n, g = self.rows.shape
-        rank = min(choice.rank, n - 1, g)
-        directions = self.directions[:rank]
-        rest = self.rows - (self.rows @ directions.T) @ directions
-        variance = rest.square().sum(0) / (n - rank)
-        floor = max(float(variance.mean()) * 1e-3, float(self.rows.square().mean()) * 1e-6, 1e-12)
+        n, g = self.support, len(self.offset)
+        rank = min(choice.rank, len(self.values))
+        directions, values = self.directions[:rank], self.values[:rank]
+        variance = (self.powers - values.square() @ directions.square()).clamp(min=0) / (n - rank)
+        floor = max(float(variance.mean()) * 1e-3, float(self.powers.mean()) / n * 1e-6, 1e-12)
         diagonal = (1 - choice.shrinkage) * variance + choice.shrinkage * variance.mean()
         return ErrorLaw(
             offset=self.offset,
-            covariance=FactorCovariance(
-                diagonal.clamp(min=floor), directions.T * (self.values[:rank] / math.sqrt(n))
-            ),
+            covariance=FactorCovariance(diagonal.clamp(min=floor), directions.T * (values / math.sqrt(n))),
             coefficient_variance=choice.coefficient_variance,
             degrees=choice.tails * g,
             temperature=temperature,
             support=n,
             origin=origin,
         )
+
+
+def _principal(rows: Float[Tensor, "n g"], count: int) -> tuple[Float[Tensor, "r g"], Float[Tensor, "r"]]:
+    """Find so many leading directions and singular values, by products of the rows or of the readouts."""
+    by_rows = len(rows) <= rows.shape[1]
+    squares, vectors = torch.linalg.eigh(rows @ rows.T if by_rows else rows.T @ rows)
+    values, vectors = squares.flip(0)[:count].clamp(min=0).sqrt(), vectors.flip(1)[:, :count].T
+    if count and not bool(values[-1] > _LEAST_DIRECTION * values[0]):
+        _, values, vectors = torch.linalg.svd(rows, full_matrices=False)
+        return vectors[:count].clone(), values[:count]
+    return (vectors @ rows / values[:, None] if by_rows else vectors.contiguous()), values
 
 
 def squared_norm(

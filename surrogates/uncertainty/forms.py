@@ -7,7 +7,7 @@ Where there are many rows but few of their pairs are candidates, no others are m
 
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations_with_replacement, product
 from typing import TypeAlias
@@ -21,7 +21,6 @@ from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance
 _BLOCK = 2**18  # forms of so many rows and candidates are worked out together
 _DENSE = 8  # all pairs of rows are multiplied if they are at most so many times as many as those that are wanted
 _READOUTS = 256  # readouts that are multiplied together where few pairs are wanted
-_FEW = 4  # tables with more than so many times the rows that are wanted are not made again
 
 Table: TypeAlias = Callable[[], Float[Tensor, "n g"]]
 
@@ -56,27 +55,6 @@ class HeldOutFold:
     def truths(self) -> tuple[Int[Tensor, "_p"], ...]:
         """Number of the true candidate of each combination, in blocks of rows that stay in a processor's cache."""
         return tuple(self.truth.split(max(1, _BLOCK // len(self.parts))))
-
-    def compact(self) -> "HeldOutFold":
-        """Leave out rows that make no candidate, and number the others anew."""
-        entries, parts = self.parts.unique(return_inverse=True)
-        used, summed = self.summed.unique(return_inverse=True)
-        own = self.singles  # which are kept anyway
-        singles = own if len(entries) == len(own()) else lambda: own()[entries]
-        shared = self.atoms is self.singles and torch.equal(used, entries)
-        atoms = singles if shared else _rows_of(self.atoms, used)
-        return replace(self, parts=parts, singles=singles, summed=summed, atoms=atoms)
-
-
-def _rows_of(table: Table, rows: Int[Tensor, "m"]) -> Table:
-    """Take some rows of a table; few of many are kept where it has to be made, which takes longer."""
-    made = table()
-    if len(rows) == len(made):
-        return table
-    if _FEW * len(rows) > len(made):
-        return lambda: table()[rows]
-    few = made[rows]
-    return lambda: few
 
 
 # What the log density of an error model is given: square, projections, gram and scale.

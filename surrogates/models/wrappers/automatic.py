@@ -187,7 +187,7 @@ class _Learnt:
             predicted.append(HeldOutPredictions(part.batch, part.effects, mean, own @ part.scales))
         evidence = HeldOutPredictions.pooled(predicted)
         form = _form(predicted, [part.hidden for part in parts])
-        law = evidence.standardised.law(form, temperature=temperature, origin=novelty_name(code))
+        law = evidence.standardised(most=form.rank).law(form, temperature=temperature, origin=novelty_name(code))
         law = _without_offset(law)
         return cls(ClassWeights(code, weights, law.covariance.variance, law.support), law, evidence)
 
@@ -202,9 +202,10 @@ def _form(predicted: Sequence[HeldOutPredictions], hidden: Sequence[Sequence[fro
     factors = replace(plain, rank=rank)
     gains = []
     for part in predicted:
-        known = HeldOutPredictions.pooled([other for other in predicted if other is not part]).standardised
+        known = HeldOutPredictions.pooled([other for other in predicted if other is not part])
+        standard = known.standardised(most=rank)
         rows = part.residuals / part.scale.sqrt()[:, None]
-        gains.append(_log_density(known.law(factors), rows) - _log_density(known.law(plain), rows))
+        gains.append(_log_density(standard.law(factors), rows) - _log_density(standard.law(plain), rows))
     return factors if float(shares @ torch.cat(gains)) > 0 else plain
 
 

@@ -29,6 +29,7 @@ from surrogates.models.base import (
 )
 from surrogates.models.wrappers.cross_fitting import (
     CrossFits,
+    HeldOut,
     HeldOutFit,
     HeldOutPredictions,
     hold_out,
@@ -39,7 +40,7 @@ from surrogates.models.wrappers.denoised import fit_parts
 from surrogates.summary import summary
 from surrogates.uncertainty.error_model import ErrorLaw, StandardResiduals
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
-from surrogates.uncertainty.selection import Promise, Selection, select_law
+from surrogates.uncertainty.selection import RANKS, Promise, Selection, select_law
 
 
 @dataclass(frozen=True)
@@ -220,7 +221,7 @@ class Calibrated:
                 kept[number, tests[fold]] = False
         return [torch.nonzero(each).flatten() for each in kept]
 
-    def tests(self, screen: Screen, *, seed: int) -> list[tuple[PerturbationBatch, Float[Tensor, "_ g"]]]:
+    def tests(self, screen: Screen, *, seed: int) -> list[HeldOut]:
         """List what each fold holds out.
 
         Args:
@@ -249,16 +250,13 @@ class Calibrated:
         laws = laws_without_held_out(screen)
         name = surrogate_name(self.base)
         whole = FittedCalibrated(fits.whole, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
-        splits = self._splits(screen, seed)
-        if not splits:
+        splits, every = self._splits(screen, seed), fits.every
+        if every is None:
             return whole
-        alone, tests = fits.alone, self.tests(screen, seed=seed)
-        predicted = [HeldOutPredictions.of(fit, *test) for fit, test in zip(alone, tests, strict=True)]
-        nested = [_nested(fold, fits.together, predicted) for fold in range(len(splits))]
-        standard = [others.standardised for others in nested]
+        standard = [others.standardised(most=max(RANKS)) for others in fits.nested]
         trials = [
             hold_out(screen, split, fit, others, candidates=self.candidates, probes=self.probes, seed=seed)
-            for split, fit, others in zip(splits, alone, standard, strict=True)
+            for split, fit, others in zip(splits, fits.alone, standard, strict=True)
         ]
         found = select_law(trials)
         give_back_free_pages()
@@ -281,13 +279,13 @@ class Calibrated:
                 evidence={SEEN_DOUBLE: evidence},
             )
 
-        every = HeldOutPredictions.pooled(predicted)
         error = _held_out_error(every, singles)
-        whole = replace(learnt(whole, found.chosen, every, every.standardised), held_out=error)
+        residuals = every.standardised(most=max(RANKS))
+        whole = replace(learnt(whole, found.chosen, every, residuals), held_out=error)
         cross = tuple(
             HeldOutFit(learnt(replace(whole, base=fit), selection, others, own), *test)
             for fit, selection, others, own, test in zip(
-                alone, found.without, nested, standard, tests, strict=True
+                fits.alone, found.without, fits.nested, standard, fits.tests, strict=True
             )
         )
         return replace(whole, cross=cross, promise=found.promise)
@@ -307,23 +305,6 @@ def fit_calibrated(calibrated: Sequence[Calibrated], screen: Screen, *, seed: in
     found = list(CrossFits.several(fits, first.tests(screen, seed=seed)))
     # Cross-fits are as large as the screen: they go when their error models are learnt.
     return (each.learn(screen, found.pop(0), seed=seed) for each in calibrated)
-
-
-def _nested(
-    fold: int,
-    together: Mapping[tuple[int, int], tuple[HeldOutPredictions, HeldOutPredictions]],
-    predicted: Sequence[HeldOutPredictions],
-) -> HeldOutPredictions:
-    """Predict all other folds by fits that saw neither them nor this one.
-
-    With two folds there is nothing else to learn from than the other one, by a fit that saw this one.
-    """
-    others = [other for other in range(len(predicted)) if other != fold]
-    if not together:
-        return HeldOutPredictions.pooled([predicted[other] for other in others])
-    return HeldOutPredictions.pooled([
-        together[min(fold, other), max(fold, other)][other > fold] for other in others
-    ])  # fmt: skip
 
 
 def _held_out_error(predicted: HeldOutPredictions, singles: Float[Tensor, "v g"]) -> HeldOutError:

@@ -5,9 +5,10 @@ identified. Where nothing could be held out, the error model is borrowed from ot
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import combinations
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, combinations
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Float, Int
@@ -93,68 +94,95 @@ class HeldOutPredictions:
         """Measured minus predicted."""
         return self.measured - self.mean
 
-    @property
-    def standardised(self) -> StandardResiduals:
-        """The residuals in units of the posterior scale: what error models are learnt from."""
-        return StandardResiduals.of(self.residuals, self.scale)
+    def standardised(self, *, most: int | None = None) -> StandardResiduals:
+        """The residuals in units of the posterior scale, for error models of at most so many factors."""
+        return StandardResiduals.of(self.residuals, self.scale, most=most)
 
     @classmethod
-    def of(cls, fitted: Fitted, batch: PerturbationBatch, measured: Float[Tensor, "n g"]) -> "HeldOutPredictions":
-        """Predict what a model has not seen."""
-        posterior = fitted.predict(batch)
-        return cls(batch, measured, posterior.mean, posterior.scale)
+    def unknown(cls, batch: PerturbationBatch, measured: Float[Tensor, "n g"]) -> "HeldOutPredictions":
+        """Make room for predictions."""
+        return cls(batch, measured, torch.empty_like(measured), measured.new_empty(len(measured)))
+
+    def fill(self, first: int, fitted: Fitted, batch: PerturbationBatch) -> None:
+        """Put in, from a row on, what a model predicts that has not seen these rows."""
+        posterior, rows = fitted.predict(batch), slice(first, first + len(batch))
+        self.mean[rows], self.scale[rows] = posterior.mean, posterior.scale
 
     @classmethod
     def pooled(cls, parts: Sequence["HeldOutPredictions"]) -> "HeldOutPredictions":
         """Pool what several models predicted."""
         return cls(
-            PerturbationBatch(
-                torch.cat([part.batch.genes for part in parts]), torch.cat([part.batch.dose for part in parts])
-            ),
+            _pooled([part.batch for part in parts]),
             torch.cat([part.measured for part in parts]),
             torch.cat([part.mean for part in parts]),
             torch.cat([part.scale for part in parts]),
         )
 
 
+def _pooled(parts: Sequence[PerturbationBatch]) -> PerturbationBatch:
+    return PerturbationBatch(torch.cat([part.genes for part in parts]), torch.cat([part.dose for part in parts]))
+
+
+HeldOut: TypeAlias = tuple[PerturbationBatch, Float[Tensor, "n g"]]  # perturbations and what was measured of each
+
+
 @dataclass(frozen=True)
 class CrossFits:
-    """One surrogate fitted to a screen, to the screen without each fold, and without each pair of folds.
+    """One surrogate fitted to a screen and to the screen without each fold, and its predictions of held-out rows.
 
     Attributes:
-        together: What the fits without two folds predict of the one and of the other.
+        nested: For each fold all others, the next one first, each as predicted by a fit that saw neither of the
+            two; of two folds the other one, by the fit without it.
     """
 
     whole: Fitted  # to everything
     alone: tuple[Fitted, ...]  # without each fold
-    together: Mapping[tuple[int, int], tuple[HeldOutPredictions, HeldOutPredictions]]
+    tests: tuple[HeldOut, ...]  # what each fold holds out
+    every: HeldOutPredictions | None  # all folds, each as predicted by the fit without it; ``None`` without folds
+    nested: tuple[HeldOutPredictions, ...]
 
     @classmethod
-    def several(
-        cls,
-        fits: Iterable[Sequence[Fitted]],
-        tests: Sequence[tuple[PerturbationBatch, Float[Tensor, "_ g"]]],
-    ) -> tuple["CrossFits", ...]:
+    def several(cls, fits: Iterable[Sequence[Fitted]], tests: Sequence[HeldOut]) -> tuple["CrossFits", ...]:
         """Collect the fits of several surrogates, which come in the order of :func:`left_out`.
+
+        They share one table of what was measured: all folds twice, so that the others of each lie together.
 
         Args:
             fits: Of all surrogates to everything, then without each fold, then without each pair. The latter are
                 not kept: a fit is as large as the screen.
             tests: What each fold holds out.
         """
-        run = iter(fits)
+        run, folds = iter(fits), len(tests)
         whole = next(run)
+        if not folds:
+            return tuple(cls(fit, (), (), None, ()) for fit in whole)
+        batch, measured = _pooled([each for each, _ in tests] * 2), torch.cat([each for _, each in tests] * 2)
+        ends = [0, *accumulate(len(each) for each, _ in (*tests, *tests))]
+
+        def turn(first: int, last: int) -> HeldOut:
+            rows = slice(ends[first], ends[last])
+            return batch.rows(rows), measured[rows]
+
+        tests = tuple(turn(fold, fold + 1) for fold in range(folds))
+        turns = [turn(0, folds), *(turn(fold + 1, fold + folds) for fold in range(folds))]
+        known = [[HeldOutPredictions.unknown(*each) for each in turns] for _ in whole]
+
+        def fill_nested(fold: int, other: int, some: Sequence[Fitted]) -> None:
+            place = fold + 1 + (other - fold - 1) % folds
+            for (_, *nested), fit in zip(known, some, strict=True):
+                nested[fold].fill(ends[place] - ends[fold + 1], fit, tests[other][0])
+
         alone = [next(run) for _ in tests]
-        together: list[dict[tuple[int, int], tuple[HeldOutPredictions, HeldOutPredictions]]] = [{} for _ in whole]
-        for (one, other), some in zip(left_out(len(tests))[len(tests) + 1 :], run, strict=True):
-            for known, fit in zip(together, some, strict=True):
-                known[one, other] = (
-                    HeldOutPredictions.of(fit, *tests[one]),
-                    HeldOutPredictions.of(fit, *tests[other]),
-                )
-        return tuple(
-            cls(fit, tuple(each[number] for each in alone), together[number]) for number, fit in enumerate(whole)
-        )
+        for fold, some in enumerate(alone):
+            for (every, *_), fit in zip(known, some, strict=True):
+                every.fill(ends[fold], fit, tests[fold][0])
+            if folds == 2:
+                fill_nested(1 - fold, fold, some)
+        for (one, other), some in zip(left_out(folds)[folds + 1 :], run, strict=True):
+            fill_nested(one, other, some)
+            fill_nested(other, one, some)
+        own = zip(whole, zip(*alone, strict=True), known, strict=True)
+        return tuple(cls(fit, without, tests, every, tuple(nested)) for fit, without, (every, *nested) in own)
 
 
 def left_out(folds: int) -> list[tuple[int, ...]]:
@@ -270,6 +298,7 @@ def shares_of_targets(hidden: Sequence[frozenset[str]]) -> Float[Tensor, "b"]:
 _STREAMED = 1000
 # Error models are compared among at most so many candidates, made of so many entries beside those of the truths.
 _COMPARED, _ENTRIES = 20_000, 1000
+_FEW = 4  # tables with more than so many times the rows that are wanted are not made again
 
 
 def hold_out(
@@ -285,31 +314,46 @@ def hold_out(
     """Lay candidates beside some held-out doubles, as a fit predicts them that has not seen the doubles."""
     places = fold_numbers(screen.places[split.test], folds=len(split.test), seed=seed)
     rows = split.test[places.argsort()[:probes]]
-    count = candidates if pair_factored(fitted) else min(candidates, _STREAMED)
-    pairs, truth = candidate_pairs(screen, rows, count, seed)
-    atoms, summed, basis, products, scale = _as_sums(fitted, pairs)
-    own = single_effects(screen)[0]  # those of the training data: no single is held out
+    factored = pair_factored(fitted)
+    pairs, truth = candidate_pairs(screen, rows, candidates if factored else min(candidates, _STREAMED), seed)
+    measured, own = screen.effects[rows], single_effects(screen)[0]  # no single is held out
 
     def singles() -> Float[Tensor, "v g"]:
         return own
 
-    fold = HeldOutFold(
-        measured=screen.effects[rows],
-        truth=truth,
-        atoms=singles if torch.equal(atoms(), own) else atoms,
-        summed=summed,
-        basis=basis,
-        products=products,
-        scale=scale,
-        parts=pairs,
-        singles=singles,
-    )
+    if factored is None:
+        posterior = fitted.predict(fitted.vocabulary.dosed(pairs))
+        mean, numbers = posterior.mean, torch.arange(len(pairs))[:, None]
+        none = mean.new_empty(len(pairs), 0)
+        fold = HeldOutFold(measured, truth, lambda: mean, numbers, mean[:0], none, posterior.scale, pairs, singles)
+        return FoldTrial(fold, others)
+    factors, scale = factored.pair_factors(), factored.pair_scale()
+
+    def weights(pairs: Int[Tensor, "c 2"]) -> tuple[Float[Tensor, "c r"], Float[Tensor, "c"]]:
+        first, second = pairs.T
+        across = inner_products(scale.left, scale.right, (first, second))
+        return factors.scores[first] * factors.scores[second], scale.side[first] + scale.side[second] + across
+
+    table = singles if torch.equal(factors.main, own) else lambda: factored.pair_factors().main
+    fold = HeldOutFold(measured, truth, table, pairs, factors.basis, *weights(pairs), pairs, singles)
     if len(pairs) <= len(rows) + _COMPARED:
         return FoldTrial(fold, others)
     pairs, truth = candidate_pairs(screen, rows, _COMPARED, seed, entries=_ENTRIES)
-    _, summed, _, products, scale = _as_sums(fitted, pairs)
-    fewer = replace(fold, truth=truth, summed=summed, products=products, scale=scale, parts=pairs)
-    return FoldTrial(fold, others, fewer.compact())
+    entries, numbers = pairs.unique(return_inverse=True)
+    few = singles if len(entries) == len(own) else lambda: own[entries]
+    summed = few if table is singles else _rows_of(table, factors.main, entries)
+    fewer = HeldOutFold(measured, truth, summed, numbers, factors.basis, *weights(pairs), numbers, few)
+    return FoldTrial(fold, others, fewer)
+
+
+def _rows_of(table: Table, made: Float[Tensor, "n g"], rows: Int[Tensor, "m"]) -> Table:
+    """Take some rows of a table; few of many are kept where it has to be made, which takes longer."""
+    if len(rows) == len(made):
+        return table
+    if _FEW * len(rows) > len(made):
+        return lambda: table()[rows]
+    few = made[rows]
+    return lambda: few
 
 
 def candidate_pairs(
@@ -321,9 +365,8 @@ def candidate_pairs(
     """
     truth = screen.batch.genes[rows][:, :2]
     seen = torch.nonzero(screen.single_rows >= 0).flatten()
-    seen = seen[
-        screen.places[screen.single_rows[seen]].argsort()
-    ]  # so that names do not matter where some are drawn
+    # So that names do not matter where some are drawn.
+    seen = seen[screen.places[screen.single_rows[seen]].argsort()]
     v = len(screen.vocabulary)
     generator = torch.Generator().manual_seed(seed)
     if entries is not None and len(seen) > entries:
@@ -339,27 +382,6 @@ def candidate_pairs(
         others = seen[distinct[torch.randperm(len(distinct), generator=generator)[:count]]].sort(1).values
     taken = torch.isin(others[:, 0] * v + others[:, 1], truth[:, 0] * v + truth[:, 1])
     return torch.cat([truth, others[~taken]]), torch.arange(len(rows))
-
-
-def _as_sums(
-    fitted: Fitted, pairs: Int[Tensor, "c 2"]
-) -> tuple[Table, Int[Tensor, "c k"], Float[Tensor, "r g"], Float[Tensor, "c r"], Float[Tensor, "c"]]:
-    """Atoms, which are summed, basis, its weights, scale of each pair; without factors each is its own atom."""
-    factored = pair_factored(fitted)
-    if factored is None:
-        posterior = fitted.predict(fitted.vocabulary.dosed(pairs))
-        none = posterior.mean[:0]
-        own = torch.arange(len(pairs))[:, None]
-        return lambda: posterior.mean, own, none, none.new_empty(len(pairs), 0), posterior.scale
-    factors, scale = factored.pair_factors(), factored.pair_scale()
-    first, second = pairs.T
-    return (
-        lambda: factored.pair_factors().main,
-        pairs,
-        factors.basis,
-        factors.scores[first] * factors.scores[second],
-        scale.side[first] + scale.side[second] + inner_products(scale.left, scale.right, (first, second)),
-    )
 
 
 # How far the likelihood of many correlated readouts is trusted when no held-out perturbation can show it.

@@ -1,5 +1,3 @@
-from dataclasses import replace
-
 import pytest
 import torch
 from strategies.screens import normal
@@ -61,29 +59,6 @@ def test_forms_are_those_of_dense_matrices(
         )
         torch.testing.assert_close(torch.stack(gram, 1), grams[:, [0, 0, 1], [0, 1, 1]])
         assert torch.equal(scale, fold.scale)
-
-
-@pytest.mark.parametrize("few", [1, 4])
-@pytest.mark.parametrize("shared", [True, False])
-def test_rows_that_make_no_candidate_are_left_out(
-    monkeypatch: pytest.MonkeyPatch, *, shared: bool, few: int
-) -> None:
-    monkeypatch.setattr(module, "_FEW", few)
-    fold, law = fold_of(shared=shared), law_of(2)
-    kept = torch.nonzero((fold.parts < 5).all(1)).flatten()
-    part = replace(
-        fold,
-        summed=fold.summed[kept],
-        parts=fold.parts[kept],
-        products=fold.products[kept],
-        scale=fold.scale[kept],
-    )
-    compact = part.compact()
-    assert len(compact.singles()) == len(compact.atoms()) == 5
-    assert (compact.atoms is compact.singles) == shared
-    torch.testing.assert_close(compact.predictions, part.predictions)
-    for one, other in zip(FoldProducts.of(compact, law).forms(), FoldProducts.of(part, law).forms(), strict=True):
-        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("width", [0, 3])

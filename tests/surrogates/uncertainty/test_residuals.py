@@ -216,3 +216,27 @@ def test_factors_are_leading_directions_and_the_rest_is_divided_by_what_is_left_
     torch.testing.assert_close(loadings @ loadings.T, (lead * values[-3:]) @ lead.T)
     rest = standard - standard @ lead @ lead.T
     torch.testing.assert_close(law.covariance.diagonal, rest.square().sum(0) / 9)
+
+
+@given(
+    n=st.sampled_from([2, 9, 40]),
+    g=st.sampled_from([1, 3, 40]),
+    decay=st.sampled_from([1.0, 0.8, 0.3]),
+    seed=st.integers(0, 99),
+)
+@settings(deadline=None, max_examples=40)
+def test_laws_are_those_of_singular_vectors(n: int, g: int, decay: float, seed: int) -> None:
+    residuals = normal(n, n, seed=seed) * decay ** torch.arange(n) @ normal(n, g, seed=seed + 1)
+    scale = 1 + normal(n, seed=seed + 2).abs()
+    most = min(n - 1, g, 5)
+    found, choice = StandardResiduals.of(residuals, scale, most=most), LawChoice(most, 0.1)
+    rows = (residuals - found.offset) / scale.sqrt()[:, None]
+    _, values, directions = torch.linalg.svd(rows, full_matrices=False)
+    lead = directions[:most]
+    covariance = (lead.T * values[:most].square() / n) @ lead
+    loadings = found.law(choice).covariance.loadings
+    torch.testing.assert_close(loadings @ loadings.T, covariance, rtol=0, atol=1e-10 * float(covariance.max()))
+    rest = (rows - rows @ lead.T @ lead).square().sum(0) / (n - most)
+    diagonal = (0.9 * rest + 0.1 * rest.mean()).clamp(min=1e-6 * float(rows.square().mean()))
+    floored = diagonal.clamp(min=max(float(rest.mean()) * 1e-3, 1e-12))
+    torch.testing.assert_close(found.law(choice).covariance.diagonal, floored, rtol=1e-8, atol=0)

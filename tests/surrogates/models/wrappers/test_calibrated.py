@@ -18,7 +18,7 @@ from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction
 from surrogates.models.wrappers import cross_fitting
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
-from surrogates.models.wrappers.cross_fitting import candidate_pairs, hold_out
+from surrogates.models.wrappers.cross_fitting import CrossFits, candidate_pairs, hold_out, left_out
 from surrogates.models.wrappers.public_law import BORROWED, public_law
 from surrogates.uncertainty.error_model import LawChoice, StandardResiduals
 from surrogates.uncertainty.posterior import GaussianPosterior
@@ -220,6 +220,57 @@ def test_candidates_are_predicted_alike_with_and_without_factors(screen: Screen,
     held = [tuple(ids) for ids in screen.batch.genes[rows].tolist()]
     taken = rows[[held.index(tuple(ids)) for ids in fast.parts[fast.truth].tolist()]]
     assert torch.equal(fast.measured, screen.effects[taken])
+
+
+@pytest.mark.parametrize("few", [0, 1, 100])
+@pytest.mark.parametrize("base", [Additive(), SMALL])
+@pytest.mark.parametrize("entries", [2, 7])
+def test_fewer_candidates_are_predicted_as_all_are(
+    monkeypatch: pytest.MonkeyPatch, screen: Screen, base: Surrogate, few: int, entries: int
+) -> None:
+    monkeypatch.setattr(cross_fitting, "_COMPARED", 3)
+    monkeypatch.setattr(cross_fitting, "_ENTRIES", entries)
+    monkeypatch.setattr(cross_fitting, "_FEW", few)
+    rows = torch.tensor([8, 11])
+    kept = torch.tensor([row for row in range(len(screen)) if row not in rows.tolist()])
+    fitted = base.fit(screen.rows(kept), seed=0)
+    standard = StandardResiduals.of(screen.effects[rows], torch.ones(2, dtype=torch.float64))
+    trial = hold_out(screen, Split(kept, rows), fitted, standard, candidates=6000, probes=2, seed=0)
+    fewer = trial.fewer
+    assert fewer is not None
+    assert torch.equal(fewer.measured, trial.fold.measured)
+    probes = trial.fold.parts[trial.fold.truth]
+    held = [screen.batch.genes.tolist().index(pair) for pair in probes.tolist()]
+    pairs, truth = candidate_pairs(screen, torch.tensor(held), 3, 0, entries=entries)
+    posterior = fitted.predict(fitted.vocabulary.dosed(pairs))
+    torch.testing.assert_close(fewer.predictions, posterior.mean)
+    torch.testing.assert_close(fewer.scale, posterior.scale)
+    assert torch.equal(fewer.singles()[fewer.parts], screen.effects[screen.single_rows[pairs]])
+    assert torch.equal(fewer.truth, truth)
+    assert (fewer.atoms is fewer.singles) == isinstance(base, Additive)
+
+
+@pytest.mark.parametrize("folds", [2, 3, 4])
+def test_folds_are_judged_by_fits_that_saw_neither(folds: int) -> None:
+    screen = screen_of(10)
+    whole = Calibrated(SMALL, folds=folds)
+    parts, tests = whole.parts(screen, seed=1), whole.tests(screen, seed=1)
+    fits = [(SMALL.fit(screen.rows(rows), seed=1),) for rows in parts]
+    (found,) = CrossFits.several(fits, tests)
+    assert found.every is not None
+    torch.testing.assert_close(found.every.measured, torch.cat([effects for _, effects in tests]))
+    pairs = left_out(folds)
+    for fold, others in enumerate(found.nested):
+        turn = [(fold + step) % folds for step in range(1, folds)]
+        unseen = [tuple(sorted((fold, other))) if folds > 2 else (other,) for other in turn]
+        means = [
+            fits[pairs.index(each)][0].predict(tests[other][0]).mean
+            for each, other in zip(unseen, turn, strict=True)
+        ]
+        torch.testing.assert_close(others.mean, torch.cat(means))
+        torch.testing.assert_close(others.measured, torch.cat([tests[other][1] for other in turn]))
+        assert torch.equal(others.batch.genes, torch.cat([tests[other][0].genes for other in turn]))
+        assert torch.equal(found.tests[fold][1], tests[fold][1])
 
 
 def test_a_model_without_factors_cannot_give_them() -> None:
