@@ -34,7 +34,7 @@ from inverse_design.screens import ScreenLike
 from inverse_design.search.api import CandidateList, Engine, Turns, best_by_turns, search_notes
 from inverse_design.search.first_rows import RowLaw
 from inverse_design.search.inverse_set import LISTED, CandidatePosterior, InverseSet
-from inverse_design.search.survey import can_be_surveyed
+from inverse_design.search.survey import can_be_surveyed, is_calibrated
 from inverse_design.search.topk import SearchResult, TopK
 from inverse_design.targets import TargetLike
 from surrogates.data.novelty import SEEN_DOUBLE
@@ -279,10 +279,11 @@ def _propose(asked: Answerable, *, top: int, level: float, course: Course) -> Pr
     likelihood = TargetLikelihood(aligned, asked.log_prior) if isinstance(question.target, ProfileTarget) else None
     posterior = None
     with course.stage() as tick:
-        if likelihood is not None and not asked.by_turns and isinstance(chosen, TargetLikelihood):
-            posterior = runner.survey(likelihood, fitted, space, listed, progress=tick)
-        elif likelihood is not None and can_be_surveyed(space):
-            posterior = replace(runner, ledger=None).survey(likelihood, fitted, space, LISTED)
+        summed = likelihood if fitted.experts or is_calibrated(fitted) else None
+        if summed is not None and not asked.by_turns and isinstance(chosen, TargetLikelihood):
+            posterior = runner.survey(summed, fitted, space, listed, progress=tick)
+        elif summed is not None and can_be_surveyed(space):
+            posterior = replace(runner, ledger=None).survey(summed, fitted, space, LISTED)
         likelihood = likelihood if posterior is None else posterior.likelihood
         if asked.by_turns and likelihood is not None:
             listing = best_by_turns(

@@ -84,7 +84,8 @@ class Request:
     def prepared(self, screen: ScreenLike, target: TargetLike) -> "Prepared":
         """Read what is asked and plan the answer; what cannot be answered is refused."""
         read, wanted = as_stated(screen, target, standardise=self.standardise)
-        asked, tamed = Answerable.of(self, read, wanted), tamed_screen(read, wanted)
+        asked = Answerable.of(self, read, wanted)
+        tamed = tamed_screen(read, asked.question.training)
         return Prepared(asked, wanted, tamed, asked.outline(again=tamed is not None).price())
 
 
@@ -170,16 +171,11 @@ class Tamed:
     times: float  # the usual size, what it was
 
 
-def tamed_screen(screen: Screen, target: str | Target) -> Tamed | None:
-    """Bring a condition of outlying effects to the usual size, if there is one."""
-    others = screen.rows([row for row, label in enumerate(screen.labels) if label != _maker(target, screen)])
+def tamed_screen(screen: Screen, others: Screen) -> Tamed | None:
+    """Bring a condition of outlying effects, not the target, to the usual size, if there is one."""
     if (alone := outlying(others)) is None:
         return None
     label, times = others.labels[alone[0]], alone[1]
     usual = screen.effects.clone()
     usual[screen.labels.index(label)] /= times
     return Tamed(replace(screen, effects=usual), label, times)
-
-
-def _maker(target: str | Target, screen: Screen) -> str:
-    return screen.vocabulary.parse(target).label if isinstance(target, str) else ""

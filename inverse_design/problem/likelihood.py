@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from inverse_design.problem.objective import DISTANCE, Distance
-from inverse_design.problem.pair_means import PairMeans, Projection
+from inverse_design.problem.pair_means import PairMeans, Projection, taken
 from inverse_design.problem.score import (
     DoubleScore,
     LikelihoodScore,
@@ -89,6 +89,10 @@ class Memo:
         """Make something large, of which only the last is kept, or find it again."""
         return self._from(self._large, 1, make, *things)
 
+    def forget(self) -> None:
+        """Drop what is large."""
+        self._large.clear()
+
     def _from(self, made_before: _Made, kept: int, make: Callable[..., T], *things: object) -> T:
         key = (make.__qualname__, *map(id, things))
         known = made_before.get(key)
@@ -123,7 +127,7 @@ class _WhitenedPairs:
         scale = ProductScore(found.scale.side[entries], found.scale.left[entries], found.scale.right[entries])
         singles = means.main[:, :0]
         if law.coefficient_variance > 0:
-            singles = whiten(fitted.singles[entries][:, columns])
+            singles = taken(fitted.singles, entries, lambda rows: whiten(rows[:, columns]))
         whole = cls(law, means, singles, scale)
         parts = [means.main, means.basis, means.output, *([singles] if singles.shape[1] else [])]
         if _narrow(space, columns) and sum(map(len, parts)) <= len(columns):

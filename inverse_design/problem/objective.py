@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from inverse_design.errors import TargetError
-from inverse_design.problem.pair_means import PairMeans
+from inverse_design.problem.pair_means import PairMeans, taken
 from inverse_design.problem.score import PairScore, ProductScore, RatioScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile, ProfileTarget, ScalarTarget, Target
@@ -27,6 +27,7 @@ from surrogates.uncertainty.posterior import Outcome, Posterior, ScalarPosterior
 
 # From mean and variance, both (b, g), readouts in the order of the screen's, to one number for each candidate.
 OwnObjective: TypeAlias = Callable[[Tensor, Tensor], Any]
+_ROWS = 256  # measured effects that are looked at together
 _BLOCKS, _DRAWS = 8, 32  # so many times so many draws: those of all readouts at once would fill the memory
 
 
@@ -103,8 +104,9 @@ class Distance:
 
     def measured(self, effects: Float[Tensor, "b g"]) -> Float[Tensor, "b"]:
         """Measure the distance."""
-        gap = self.target.values - effects[:, self.target.columns]
-        return ((gap.square() * self.target.weights).sum(1) / self.target.weights.sum()).sqrt()
+        columns, weights = self.target.columns, self.target.weights
+        gaps = (self.target.values - rows[:, columns] for rows in effects.split(_ROWS))
+        return (torch.cat([(gap.square() * weights).sum(1) for gap in gaps]) / weights.sum()).sqrt()
 
     def drawn(
         self, mean: Float[Tensor, "b g"], reach: Float[Tensor, "b"], errors: Float[Tensor, "s g"]
@@ -178,17 +180,22 @@ class SquaredDistance:
         means = PairMeans.of(found, space, lambda rows: rows[:, columns] * root)
         if found is None or means is None:
             return None
-        score, scale = means.squared_distance(self.target.values * root, sign=-1.0), found.scale
+        scale = found.scale
+        del found  # as large as the screen
+        means.main.sub_(self.target.values * root / 2)  # no one else holds it
+        score = means.squared_length(sign=-1.0)
         # the expected utility also loses scale * tr(W Sigma), and what the coefficients of both parts scatter
         law, weights = fitted.law(SEEN_DOUBLE), self.target.weights
         per_scale = float((law.covariance.variance[columns] * weights).sum())
-        scattered = law.coefficient_variance * (fitted.singles[entries][:, columns].square() @ weights)
         product = score if isinstance(score, ProductScore) else score.product
-        lost = ProductScore(
-            product.side - per_scale * scale.side[entries] - scattered,
-            torch.cat([product.left, -per_scale * scale.left[entries]], dim=1),
-            torch.cat([product.right, scale.right[entries]], dim=1),
-        )
+        side, left, right = product.side - per_scale * scale.side[entries], product.left, product.right
+        if law.coefficient_variance > 0:
+            squared = taken(fitted.singles, entries, lambda rows: rows[:, columns].square() @ weights[:, None])
+            side = side - law.coefficient_variance * squared[:, 0]
+        if scale.left.shape[1]:
+            left = torch.cat([left, -per_scale / product.times * scale.left[entries]], dim=1)
+            right = torch.cat([right, scale.right[entries]], dim=1)
+        lost = replace(product, side=side, left=left, right=right)
         return lost if isinstance(score, ProductScore) else replace(score, product=lost)
 
 

@@ -17,10 +17,11 @@ from torch import Tensor
 from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, SumScore
 from inverse_design.problem.space import CombinationSpace
 from surrogates.models.base import LatentFactors, LatentNetwork
-from surrogates.uncertainty.error_model import inner_product, squared_norm
+from surrogates.uncertainty.error_model import inner_product, squared_norm, squares
 
 _TOGETHER = 1 << 18  # numbers of a hidden layer that are made at a time: they stay in the cache
 _TOGETHER_THERE = 1 << 26  # where memory is large and every call costs: on a GPU
+_ROWS = 512  # that are taken to other coordinates together
 _EXACT = 16  # pairs scored by sums along rows together, always as many
 
 
@@ -205,7 +206,7 @@ class PairMeans:
             return None  # a product of interactions and networks is no form of either
         entries, factors = space.entries, found.factors
         networks = tuple(replace(each, rows=each.rows[entries]) for each in found.networks)
-        main, basis = coordinates(factors.main[entries]), coordinates(factors.basis)
+        main, basis = taken(factors.main, entries, coordinates), coordinates(factors.basis)
         output = torch.cat([basis[:0], *(coordinates(each.output.T.contiguous()) for each in networks)])
         return cls(main, factors.scores[entries], basis, output, networks)
 
@@ -234,12 +235,14 @@ class PairMeans:
 
         ``beyond`` is the part of it in directions that have no coordinates.
         """
-        main = self.main - target / 2
-        side, left, right = squared_norm(main, self.scores, self.basis)
-        product = ProductScore(sign * (side + beyond / 2), sign * left, right)
+        return replace(self, main=self.main - target / 2).squared_length(sign=sign, beyond=beyond)
+
+    def squared_length(self, *, sign: float = 1.0, beyond: float = 0.0) -> ProductScore | NetworkScore:
+        """Score pairs by the squared length of their mean, or by minus that."""
+        product = self._squares(sign, beyond)
         if not self.networks:
             return product
-        slope = 2 * sign * main @ self.output.T
+        slope = 2 * sign * self.main @ self.output.T
         rotated = torch.linalg.qr(self.output.T.contiguous(), mode="r").R  # a rotation leaves the length as it is
         return NetworkScore(product, HiddenPairs(self.networks), slope, slope, rotated, sign)
 
@@ -251,7 +254,13 @@ class PairMeans:
 
     @cached_property
     def _square(self) -> ProductScore:
-        return ProductScore(*squared_norm(self.main, self.scores, self.basis))
+        return self._squares()
+
+    def _squares(self, sign: float = 1.0, beyond: float = 0.0) -> ProductScore:
+        if not len(self.basis):
+            return ProductScore(sign * (squares(self.main) + beyond / 2), self.main, self.main, 2 * sign)
+        side, left, right = squared_norm(self.main, self.scores, self.basis)
+        return ProductScore(sign * (side + beyond / 2), left, right, sign)
 
     def projection(self, rows: Float64[Tensor, "v m"], target: Float64[Tensor, "m"]) -> PairProjection:
         """Project target minus mean on a row of each entry."""
@@ -264,6 +273,20 @@ class PairMeans:
         empty, hidden = mine[:0], HiddenPairs(self.networks)
         first = NetworkScore(none, hidden, mine, torch.zeros_like(mine), empty)
         return NetworkProjection(product, (first, replace(first, first=first.second, second=mine)))
+
+
+def taken(
+    table: Float[Tensor, "n g"],
+    entries: Int[Tensor, "v"],
+    coordinates: Callable[[Float[Tensor, "_ g"]], Float[Tensor, "_ m"]],
+) -> Float[Tensor, "v m"]:
+    """Take some rows of a table to other coordinates, a few at a time: what passes between is never as large."""
+    first = coordinates(table[entries[:_ROWS]])
+    out = first.new_empty(len(entries), first.shape[1])
+    out[:_ROWS] = first
+    for at in range(_ROWS, len(entries), _ROWS):
+        out[at : at + _ROWS] = coordinates(table[entries[at : at + _ROWS]])
+    return out
 
 
 def _rowwise(state: Float64[Tensor, "m n"], weight: Float64[Tensor, "q n"]) -> Float64[Tensor, "m q"]:

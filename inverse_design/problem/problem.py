@@ -153,6 +153,7 @@ def log_prior(screen: Screen, prior: Mapping[str, float] | None) -> Float[Tensor
 STANDARD = "each readout in units of the root mean square of its single effects"
 _MOST = 0.5  # share of all squared effects that one of several readouts has
 _SEVERAL = 4
+_ROWS = 256  # measured effects that are looked at together
 _OUTLYING = 6.0  # robust standard deviations of the logarithm of sizes
 _TO_SIGMA = 1.4826  # from the median absolute deviation of a normal law
 
@@ -186,8 +187,9 @@ def _usual_sizes(screen: Screen) -> Float[Tensor, "g"]:
 
 def readout_remark(screen: Screen, target: Target) -> tuple[str, ...]:
     """Say if one of the readouts that a state names outweighs all others together."""
-    named = [column for column, name in enumerate(screen.readouts) if name in _readouts(target)]
-    squares = screen.effects[:, named].square().sum(0)
+    wanted = _readouts(target)
+    named = [column for column, name in enumerate(screen.readouts) if name in wanted]
+    squares = torch.stack([rows[:, named].square().sum(0) for rows in screen.effects.split(_ROWS)]).sum(0)
     if len(named) < _SEVERAL or not float(squares.max()) > _MOST * float(squares.sum()):
         return ()
     share, name = float(squares.max() / squares.sum()), screen.readouts[named[int(squares.argmax())]]
@@ -203,7 +205,7 @@ def _readouts(target: Target) -> frozenset[str]:
 
 def outlying(screen: Screen) -> tuple[int, float] | None:
     """Find the condition whose effects are much larger than those of all others, and how many times the usual."""
-    sizes = screen.effects.square().mean(1).sqrt()
+    sizes = torch.cat([rows.square().mean(1) for rows in screen.effects.split(_ROWS)]).sqrt()
     logs = sizes.clamp(min=torch.finfo(sizes.dtype).tiny).log()
     row, middle = int(sizes.argmax()), logs.median()
     deviation = _TO_SIGMA * (logs - middle).abs().median()

@@ -16,7 +16,7 @@ from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
 from surrogates.errors import DataError
-from surrogates.uncertainty.error_model import ErrorLaw
+from surrogates.uncertainty.error_model import ErrorLaw, squares
 
 _UNIT = 2.0**-24  # relative rounding error of single precision
 _TINY = torch.finfo(torch.float32).tiny
@@ -73,11 +73,12 @@ class PairScore(Protocol):
 
 @dataclass(frozen=True)
 class ProductScore:
-    """The score ``side_i + side_j + left_i · right_j`` of the pair ``i < j``."""
+    """The score ``side_i + side_j + times left_i · right_j`` of the pair ``i < j``."""
 
     side: Float64[Tensor, "v"]  # the utility of an entry by itself
     left: Float[Tensor, "v d"]  # factor of the first entry
     right: Float[Tensor, "v d"]  # factor of the second entry
+    times: float = 1.0  # a square of sums counts products twice: both factors are one table
 
     def __post_init__(self) -> None:
         """Refuse factors that are not finite or overflow single precision."""
@@ -91,7 +92,7 @@ class ProductScore:
     def of_distance(cls, rows: Float64[Tensor, "v d"], target: Float64[Tensor, "d"]) -> "ProductScore":
         """Score pairs by the negative squared distance ``-|target - rows_i - rows_j|²``."""
         centred = rows - target / 2
-        return cls(-centred.square().sum(1), -2 * centred, centred)
+        return cls(-squares(centred), centred, centred, -2.0)
 
     @property
     def size(self) -> int:
@@ -115,8 +116,9 @@ class ProductScore:
         """A bound on the size of any pair's score, by Cauchy-Schwarz."""
         if self.size == 0:
             return 0.0
-        left, right = (torch.linalg.vector_norm(each, dim=1).max() for each in (self.left, self.right))
-        return float(left * right + 2 * self.side.abs().max())
+        factors = (self.left,) if self.left is self.right else (self.left, self.right)
+        longest = [torch.linalg.vector_norm(each, dim=1).max() for each in factors]
+        return float(abs(self.times) * longest[0] * longest[-1] + 2 * self.side.abs().max())
 
     @cached_property
     def _folded(self) -> tuple[Float32[Tensor, "v n"], Float32[Tensor, "v n"]]:
@@ -124,7 +126,7 @@ class ProductScore:
         side = self.side.float()[:, None]
         ones = torch.ones_like(side)
         return (
-            torch.cat([self.left.float(), side, ones], dim=1),
+            torch.cat([self.times * self.left.float(), side, ones], dim=1),
             torch.cat([self.right.float(), ones, side], dim=1),
         )
 
@@ -138,7 +140,7 @@ class ProductScore:
     def double_block(self, one: slice, other: slice) -> Float64[Tensor, "rows columns"]:
         """Score a block of pairs in double precision."""
         product = self.left[one].double() @ self.right[other].double().T
-        return product + self.side[one, None] + self.side[other]
+        return product.mul_(self.times).add_(self.side[one, None]).add_(self.side[other])
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
@@ -149,7 +151,8 @@ class ProductScore:
         return torch.cat(scores)
 
     def _exact(self, i: Int[Tensor, "m"], j: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        return self.side[i] + self.side[j] + (self.left[i].double() * self.right[j].double()).sum(1)
+        product = (self.left[i].double() * self.right[j].double()).sum(1)
+        return self.side[i] + self.side[j] + self.times * product
 
 
 def leading_directions(factors: Sequence[Float[Tensor, "v d"]]) -> tuple[Float64[Tensor, "d q"], float]:
@@ -337,7 +340,7 @@ class LikelihoodScore:
 
     @cached_property
     def _lengths(self) -> Float64[Tensor, "v"]:
-        return self.singles.square().sum(1)
+        return squares(self.singles)
 
     def _density(
         self,

@@ -263,6 +263,7 @@ def _refuse_not_finite(name: str, what: str, readouts: Sequence[str], numbers: F
         raise TargetError(f"target {name!r}: {what} {float(numbers[at])} of {readouts[at]!r} is not finite")
 
 
+_ROWS = 256  # measured effects that are looked at together
 REACH = 2.0  # times the largest measured effect: what a pair of the same signs may reach
 _WEAK = 0.5  # times the size of the weakest measured effect
 _MANY = 0.2  # share of the readouts that are wanted out of reach
@@ -274,7 +275,8 @@ _SMALL_WHOLE = 2.0  # codes such as 0 and 1 are no counts
 
 def beyond_reach(aligned: AlignedProfile, screen: Screen) -> Float[Tensor, "m"]:
     """Say how far each readout is wanted, in largest measured effects."""
-    largest = screen.effects[:, aligned.columns].abs().amax(0)
+    parts = screen.effects.split(_ROWS)
+    largest = torch.stack([rows[:, aligned.columns].abs().amax(0) for rows in parts]).amax(0)
     wanted = aligned.values.abs()
     return torch.where(wanted > 0, wanted / largest, torch.zeros_like(wanted))
 
@@ -288,9 +290,10 @@ def scale_misfit(target: Target, aligned: AlignedProfile, screen: Screen) -> tup
     if not isinstance(target, ProfileTarget):
         return ()
     values, weights = aligned.values, aligned.weights
-    measured = screen.effects[:, aligned.columns]
     share = weights / weights.sum()
-    size, sizes = float((values.square() @ share).sqrt()), (measured.square() @ share).sqrt()
+    parts = screen.effects.split(_ROWS)
+    sizes = torch.cat([rows[:, aligned.columns].square() @ share for rows in parts]).sqrt()
+    size = float((values.square() @ share).sqrt())
     found = []
     if size > REACH * float(sizes.max()):
         found.append(f"its size is {size:.3g}, that of the largest measured effect {float(sizes.max()):.3g}")
@@ -300,6 +303,7 @@ def scale_misfit(target: Target, aligned: AlignedProfile, screen: Screen) -> tup
     if far >= _MANY:
         found.append(f"{100 * far:.0f} % of its readouts are wanted beyond twice the largest measured effect")
     if len(values) >= _FEWEST:
+        measured = screen.effects[:, aligned.columns]
         found += _signs(values, measured, whole=len(values) >= _WHOLE_STATE * len(screen.readouts))
     return tuple(found)
 

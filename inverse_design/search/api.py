@@ -233,7 +233,11 @@ def best_by_turns(
     """Search by the likelihood with a mismatch and by the expected distance, and fill a list by turns."""
     mismatch = choose_mismatch(fitted, likelihood.target, seed=seed, beside=beside)
     missed = replace(likelihood, target=mismatch.on(likelihood.target, fitted), log_sums=())
-    found = engine.survey(missed, fitted, space, top, progress=progress)
+    if fitted.experts:  # their sums weigh them
+        found = engine.survey(missed, fitted, space, top, progress=progress)
+    else:
+        found = SpacePosterior(missed, engine.search(missed, fitted, space, top, progress=progress), None)
+    likelihood.memo.forget()  # the other search brings as much
     nearest = SquaredDistance(likelihood.target)
     turns = by_turns(
         {

@@ -16,10 +16,9 @@ from inverse_design.problem.likelihood import TargetLikelihood
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.search.exhaustive import evidence, search
 from inverse_design.search.identification import BY_PRODUCTS, NUMBERS, Identification, Rule, identify
-from inverse_design.search.survey import SpacePosterior, surveys
+from inverse_design.search.survey import SpacePosterior, is_calibrated, surveys
 from inverse_design.search.topk import Progress, TopK
 from surrogates.cached_fit import ALONE, BesideFit
-from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError
 from surrogates.models.wrappers.calibrated import FittedCalibrated
@@ -172,7 +171,7 @@ def candidate_posterior(  # noqa: PLR0913 - the question, its model, and where a
 ) -> CandidatePosterior:
     """Find what the whole space says of some candidates."""
     density = likelihood.utility(fitted, batch).mean
-    if not any(bool((fold.codes == SEEN_DOUBLE).any()) for fold in fitted.cross):
+    if not is_calibrated(fitted):
         missing = (
             "warning: probability and in_set are not given: no double was held out, so nothing calibrates them"
         )

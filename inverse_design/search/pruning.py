@@ -188,22 +188,31 @@ class Products:
     """Tiles of the scores of one :class:`ProductScore`, in single precision.
 
     Attributes:
-        left: Left factors, with the sides and ones as two more columns.
-        right: Right factors, with ones and the sides.
+        right: Right factors, with ones and the sides as two more columns.
     """
 
     def __init__(self, score: ProductScore, *, device: str = "cpu", shift: float = 0.0) -> None:
         """Fold the sides into the factors."""
         side = score.side + shift / 2
         ones = torch.ones_like(side)
-        self.left = _beside(score.left, side, ones).to(device)
         self.right = _beside(score.right, ones, side).to(device)
+        self._left, self._times = None, score.times
+        if score.left is not score.right:
+            self._left = _beside(score.left, side, ones).to(device)
+            self._left[:, :-2] *= score.times
+
+    def left(self, start: int, stop: int) -> Float32[Tensor, "rows n"]:
+        """Left factors of some rows, with the sides and ones as two more columns."""
+        if self._left is not None:
+            return self._left[start:stop]
+        rows = self.right[start:stop]  # one table serves as both
+        return torch.cat([self._times * rows[:, :-2], rows[:, -1:], rows[:, -2:-1]], dim=1)
 
     def into(self, buffer: Float32[Tensor, "n"], tile: Tile) -> Float32[Tensor, "rows columns"]:
         """Score the pairs of a tile."""
         rows, columns = tile.shape
         out = buffer[: rows * columns].view(rows, columns)
-        return torch.mm(self.left[tile.start : tile.stop], self.right[slice(*tile.columns)].T, out=out)
+        return torch.mm(self.left(tile.start, tile.stop), self.right[slice(*tile.columns)].T, out=out)
 
 
 class ProductPruner:
@@ -269,7 +278,11 @@ class LeadingPruner:
     @classmethod
     def of(cls, score: ProductScore, directions: Float64[Tensor, "d q"]) -> "LeadingPruner":
         """Project the factors."""
-        bounds = ProductScore(score.side, *(_projected(each, directions) for each in (score.left, score.right)))
+        right = _projected(score.right, directions)
+        left = right if score.left is score.right else _projected(score.left, directions)
+        signs = left.new_full((left.shape[1],), score.times)
+        signs[-1] = abs(score.times)  # what is left may point anywhere
+        bounds = ProductScore(score.side, left * signs, right)
         return cls(score, ProductPruner(score), ProductPruner(bounds), settled=_SETTLED, worth=_WORTH)
 
     @classmethod

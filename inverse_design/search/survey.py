@@ -23,6 +23,7 @@ from inverse_design.search.exhaustive import pair_score, scores_of, search, stre
 from inverse_design.search.one_pass import MOST, Best, log_of_sum, pass_over_pairs
 from inverse_design.search.scan import spelled
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
+from surrogates.data.novelty import SEEN_DOUBLE
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import Expert, FittedCalibrated
 
@@ -115,6 +116,11 @@ class SpacePosterior:
 def can_be_surveyed(space: CombinationSpace) -> bool:
     """Tell whether all candidates of a space are looked at: singles and pairs."""
     return bool(space.size) and space.orders[-1] <= _LARGEST
+
+
+def is_calibrated(fitted: FittedCalibrated) -> bool:
+    """Tell whether a double was held out: without any, nothing stands behind probabilities."""
+    return any(bool((fold.codes == SEEN_DOUBLE).any()) for fold in fitted.cross)
 
 
 def normalised(

@@ -224,12 +224,20 @@ class StandardResiduals:
 def _principal(rows: Float[Tensor, "n g"], count: int) -> tuple[Float[Tensor, "r g"], Float[Tensor, "r"]]:
     """Find so many leading directions and singular values, by products of the rows or of the readouts."""
     by_rows = len(rows) <= rows.shape[1]
-    squares, vectors = torch.linalg.eigh(rows @ rows.T if by_rows else rows.T @ rows)
-    values, vectors = squares.flip(0)[:count].clamp(min=0).sqrt(), vectors.flip(1)[:, :count].T
+    eigenvalues, vectors = torch.linalg.eigh(rows @ rows.T if by_rows else rows.T @ rows)
+    values, vectors = eigenvalues.flip(0)[:count].clamp(min=0).sqrt(), vectors.flip(1)[:, :count].T
     if count and not bool(values[-1] > _LEAST_DIRECTION * values[0]):
         _, values, vectors = torch.linalg.svd(rows, full_matrices=False)
         return vectors[:count].clone(), values[:count]
     return (vectors @ rows / values[:, None] if by_rows else vectors.contiguous()), values
+
+
+_ROWS = 256  # that are squared together
+
+
+def squares(rows: Float[Tensor, "v g"]) -> Float[Tensor, "v"]:
+    """Take the squared length of each row, without a second table as large."""
+    return torch.cat([part.square().sum(1) for part in rows.split(_ROWS)])
 
 
 def squared_norm(
@@ -242,7 +250,7 @@ def squared_norm(
     last over ``r <= s`` only: ``d = g + 2 q + q (q + 1) / 2``.
     """
     if not len(basis):
-        return main.square().sum(1), 2 * main, main
+        return squares(main), 2 * main, main
     mixed = (main @ basis.T) * scores
     first, second = torch.triu_indices(len(basis), len(basis))
     gram = (basis @ basis.T)[first, second] * torch.where(first == second, 1.0, 2.0)
@@ -251,7 +259,7 @@ def squared_norm(
     unit = main.square().sum(1).mean().sqrt().clamp(min=torch.finfo(main.dtype).tiny)
     left = torch.cat([2 * main, 2 * mixed / unit, 2 * scores * unit, quartic * gram / unit], dim=1)
     right = torch.cat([main, scores * unit, mixed / unit, quartic * unit], dim=1)
-    return main.square().sum(1), left, right
+    return squares(main), left, right
 
 
 def inner_product(
@@ -261,7 +269,10 @@ def inner_product(
     basis: Float[Tensor, "q g"],
 ) -> tuple[Float[Tensor, "v"], Float[Tensor, "v d"], Float[Tensor, "v d"]]:
     """Expand ``rows_i · (main_i + main_j + basis^T (scores_i * scores_j))``, which is not symmetric."""
+    own = torch.cat(
+        [(one * other).sum(1) for one, other in zip(rows.split(_ROWS), main.split(_ROWS), strict=True)]
+    )
     if not len(basis):
-        return (rows * main).sum(1), rows, main
+        return own, rows, main
     mixed = (rows @ basis.T) * scores
-    return (rows * main).sum(1), torch.cat([rows, mixed], dim=1), torch.cat([main, scores], dim=1)
+    return own, torch.cat([rows, mixed], dim=1), torch.cat([main, scores], dim=1)

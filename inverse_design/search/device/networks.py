@@ -102,8 +102,9 @@ def folded_networks(score: NetworkScore) -> tuple[ProductScore, FoldedNetworks]:
     ones = torch.ones_like(score.product.side)
     product = replace(
         score.product,
-        left=torch.column_stack([score.product.left, -score.first @ control, ones]),
+        left=torch.column_stack([score.product.times * score.product.left, -score.first @ control, ones]),
         right=torch.column_stack([score.product.right, ones, -score.second @ control]),
+        times=1.0,
     )
     found = tuple(FoldedNetwork.of(each, tuple(counts), root) for each, root, *counts in parts)
     return product, FoldedNetworks(found, -score.root @ control, score.sign)

@@ -92,8 +92,8 @@ class ProductTiles:
 
     def into(self, out: Float32[Tensor, "rows columns"], tile: Tile) -> None:
         """Write the scores of a tile."""
-        left, right = self._products.left, self._products.right
-        torch.mm(left[tile.start : tile.stop], right[slice(*tile.columns)].T, out=out)
+        right = self._products.right[slice(*tile.columns)]
+        torch.mm(self._products.left(tile.start, tile.stop), right.T, out=out)
 
 
 class NetworkTiles:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from strategies.screens import normal, pairs_of, planted_screen
 
+from inverse_design.problem import pair_means
 from inverse_design.problem.constraints import Constraints, Group
 from inverse_design.problem.likelihood import Memo, TargetLikelihood
 from inverse_design.problem.objective import Correlation, Objective, SignedProjection, SquaredDistance
@@ -53,6 +54,14 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
     "cosine": lambda: Correlation(TARGET, "cosine"),
 }
 RULES = Constraints(measured="keep", excluded=("G03",), groups=(Group("g", ("G00", "G01", "G02")),))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_rows_are_taken_a_few_at_a_time(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pair_means, "_ROWS", 2)
+    entries = torch.tensor([8, 0, 3, 3, 5, 1, 7])[:count]
+    found = pair_means.taken(SCREEN.effects[:9], entries, lambda rows: 2 * rows[:, 1:4])
+    assert torch.equal(found, 2 * SCREEN.effects[entries][:, 1:4])
 
 
 @cache

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inverse_design.problem.score import PairScore, ProductScore
+from inverse_design.search.pruning import Products, Tile
 from inverse_design.testing import check_pair_score
 from surrogates.errors import DataError
 
@@ -21,6 +22,21 @@ def test_product_scores_keep_the_contract(entries: int, columns: int, seed: int,
 def test_a_wide_score_keeps_the_contract() -> None:
     factors = normal(2, 12, 3000, seed=0)
     check_pair_score(ProductScore(normal(12, seed=1), factors[0], factors[1]))
+
+
+@given(st.integers(2, 30), st.integers(0, 40), st.integers(0, 99), st.sampled_from([-2.0, -1.0, 0.5, 2.0]))
+def test_one_table_serves_as_both_factors(entries: int, columns: int, seed: int, times: float) -> None:
+    factor, side = normal(entries, columns, seed=seed), normal(entries, seed=seed + 1)
+    score, slow = ProductScore(side, factor, factor, times), ProductScore(side, times * factor, factor.clone())
+    check_pair_score(score)
+    first, second = torch.triu_indices(entries, entries, offset=1).unbind(0)
+    assert torch.equal(score.exact(first, second), slow.exact(first, second))
+    assert torch.equal(score.block(0, entries), slow.block(0, entries))
+    assert torch.equal(
+        score.double_block(slice(1, None), slice(0, 9)), slow.double_block(slice(1, None), slice(0, 9))
+    )
+    tile, buffers = Tile(0, entries, (0, entries)), torch.empty(2, entries**2)
+    assert torch.equal(Products(score).into(buffers[0], tile), Products(slow).into(buffers[1], tile))
 
 
 @given(st.integers(2, 12), st.integers(1, 6), st.integers(0, 99))

@@ -63,6 +63,14 @@ def test_any_spectrum_gives_the_true_answer(decay: float, seed: int, k: int) -> 
     assert result.certificate.scanned + result.certificate.pruned == SIZE * (SIZE - 1) // 2
 
 
+@pytest.mark.parametrize("times", [-2.0, 2.0])
+@pytest.mark.parametrize("decay", [0.1, 0.5])
+def test_bounds_hold_where_one_table_is_both_factors(decay: float, times: float) -> None:
+    drawn_apart = drawn(decay=decay)
+    score = ProductScore(drawn_apart.side, drawn_apart.left, drawn_apart.left, times)
+    assert searched(score, 25).top.index.tolist() == brute_force(score, 25)
+
+
 def test_a_decaying_spectrum_leaves_few_pairs_and_the_certificate_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(product_sifter, "_LARGEST", (4, 20))
     certificate = searched(drawn(decay=0.5), 5).certificate

@@ -1,8 +1,14 @@
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from strategies.screens import planted_screen
 
+from inverse_design.problem.likelihood import TargetLikelihood
+from inverse_design.problem.mismatch import choose_mismatch
+from inverse_design.problem.problem import ask
+from inverse_design.proposal import propose
 from inverse_design.search.api import by_turns, drafted
+from inverse_design.search.survey import surveys
 from inverse_design.search.topk import Certificate, SearchResult, TopK
 
 RANKINGS = st.integers(0, 9).flatmap(
@@ -63,3 +69,18 @@ def test_the_searches_keep_their_own_certificates() -> None:
     assert found.index.tolist() == [2, 0]
     assert found.found_by == ("first", "second")
     assert found.searches == {"first": one, "second": other}
+
+
+def test_without_sums_the_likelihood_names_the_same_candidates() -> None:
+    """A law that speaks alone needs no sum over all candidates, which a look at all of them makes beside."""
+    screen = planted_screen(alone=range(12), together=[], readouts=9)
+    found = propose(screen, screen.labels[3], surrogate="additive", top=8)
+    assert found.turns is not None
+    assert not found.fitted.experts
+    aligned = ask(screen, screen.labels[3]).target.on(screen.readouts)
+    missed = choose_mismatch(found.fitted, aligned, seed=0).on(aligned, found.fitted)
+    likelihood = TargetLikelihood(missed, torch.zeros(len(screen.vocabulary), dtype=torch.float64))
+    seen = surveys([likelihood], found.fitted, found.space, 8)[0].search(8)
+    listed = found.turns.searches["likelihood"]
+    assert torch.equal(listed.top.index, seen.top.index)
+    assert torch.equal(listed.top.score, seen.top.score)
