@@ -1,12 +1,10 @@
 """Tables of embeddings, from symbol to vector: CSV and TSV, parquet, npz, and obsm or varm of an .h5ad file."""
 
-import io
 import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 from jaxtyping import Float
 
@@ -14,7 +12,7 @@ from surrogates.data.catalogue import GENE_FEATURES, is_available, locate
 from surrogates.data.columns import folded
 from surrogates.data.descriptors import Descriptors, Kernel, read_symbols
 from surrogates.data.io.h5ad_file import frame
-from surrogates.data.io.tabular import delimiter_of, fields_of, refuse_repeats, text_of, without_comments
+from surrogates.data.io.tabular import holds_numbers, read_delimited
 from surrogates.data.io.untrusted.hdf5 import located, names_in, opened
 from surrogates.data.io.untrusted.matrices import read, stored_matrix
 from surrogates.data.io.untrusted.parquet import read_parquet
@@ -101,37 +99,15 @@ def _of_table(path: Path) -> tuple[np.ndarray, Float[np.ndarray, "m f"]]:
     if path.suffix == ".parquet":
         table = read_parquet(path)
     else:
-        text, _ = without_comments(text_of(path))
-        lines = [line for line in text.splitlines()[:100] if line.strip()]
-        delimiter = delimiter_of(lines or [""])
-        header, first = ([*fields_of(lines, delimiter), [], []])[:2]
-        header = [name.strip() for name in header]
-        if len(first) == len(header) + 1:  # as R writes row names
-            header = ["symbol", *header]
-        refuse_repeats(header)
-        if len(first) > len(header):
-            raise DataError(
-                f"the first row of {path.name!r} has {len(first)} values under {len(header)} names; give as many"
-            )
-        symbols = next((at for at, name in enumerate(header) if folded(name) in _SYMBOL_COLUMNS), None)
         try:
-            table = pd.read_csv(
-                io.StringIO(text),
-                sep=delimiter,
-                header=0,
-                names=header,
-                dtype=None if symbols is None else {symbols: str},
-                keep_default_na=False,
-                na_values=["", "NA", "NaN"],
-                index_col=False,
-                low_memory=False,
-            )
-        except (ValueError, OverflowError) as error:  # more fields than the header has, among others
+            table, _ = read_delimited(path, is_text=_names_symbols, row_names="symbol")
+        except (ValueError, OverflowError) as error:  # a row with more fields than the header, far below it
             raise DataError(
                 f"{path.name!r} is no table ({shown(error, bare=True)}); give each row as many"
                 " values as the header has names"
             ) from error
-    names = [column for column in table if _is_symbols(table, column)]
+    names = [name for name in table if _names_symbols(name)][:1]
+    names = names or [name for name, kind in table.dtypes.items() if kind.kind not in "iufb"]
     if len(names) != 1:
         raise DataError(
             f"{path.name!r} needs one column of symbols, called symbol, beside columns of numbers; it has"
@@ -140,8 +116,8 @@ def _of_table(path: Path) -> tuple[np.ndarray, Float[np.ndarray, "m f"]]:
     named, numbers = table[names[0]].fillna("").astype(str), table.drop(columns=names)
     if not len(numbers):
         raise DataError(f"{path.name!r} holds no vectors; give a row for each symbol, with numbers")
-    for column in numbers:
-        if not pd.api.types.is_numeric_dtype(numbers[column]) or numbers[column].dtype.kind not in "iuf":
+    for column, kind in numbers.dtypes.items():
+        if not holds_numbers(kind):
             wrong = next((str(each) for each in numbers[column] if not _is_number(each)), "")
             raise DataError(
                 f"column {shown(str(column))} of {path.name!r} holds {shown(wrong)}, which is no number; drop it,"
@@ -150,13 +126,8 @@ def _of_table(path: Path) -> tuple[np.ndarray, Float[np.ndarray, "m f"]]:
     return named.to_numpy(), numbers.to_numpy(np.float64, na_value=math.nan)
 
 
-def _is_symbols(table: pd.DataFrame, column: object) -> bool:
-    """Tell the column of symbols: by its name, or as the only one of text."""
-    named = [each for each in table if folded(str(each)) in _SYMBOL_COLUMNS]
-    if named:
-        return column == named[0]
-    texts = [each for each in table if table[each].dtype.kind not in "iufb"]
-    return column in texts
+def _names_symbols(column: object) -> bool:
+    return folded(str(column)) in _SYMBOL_COLUMNS
 
 
 def _is_number(value: object) -> bool:

@@ -16,8 +16,6 @@ from inverse_design.cli.console import (
     show_warnings,
     working,
 )
-from inverse_design.cli.drug_targets import DrugTargets
-from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, manifest, place_for, table_endings, write_table
@@ -29,6 +27,7 @@ from inverse_design.cli.screens import (
     read_names,
     warn_of_scheduler,
 )
+from inverse_design.cli.side_tables import SideTables
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.planning.costs import Sizes
 from inverse_design.planning.question import Prepared, Request
@@ -78,8 +77,9 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         OBJECTIVES.load(asking.objective)  # a misspelt name is refused before anything is read
     place = place_for(destination, run, *table_endings(), inputs=inputs)
     shown = place_for(page, run, PAGE_ENDING, inputs=inputs)
-    acts_on = DrugTargets.read(asking.drug_targets, [asking.model], standardise=asking.standardise)
-    embedding = Embedding.read(asking.embedding, [asking.model], unseen=False)
+    tables = SideTables.read(
+        asking.drug_targets, asking.embedding, [asking.model], standardise=asking.standardise, unseen=False
+    )
     engine = engine_of(running)
     with working("reading"):
         read = open_screen(data, reading, workers=running.workers, scheduler=running.scheduler)
@@ -87,11 +87,8 @@ def run_propose(  # noqa: PLR0913 - groups of options, each one word of the verb
         wanted = read_target(target, screen)
         constraints = constraints_of(restrictions, reading, screen)
         request = request_of(asking, constraints, engine, None if running.no_cache else USER_CACHE)
-        if acts_on is not None:
-            request = replace(request, surrogate=acts_on.on(screen)[asking.model])
-        if embedding is not None:
-            request = replace(request, surrogate=embedding.on(screen)[asking.model])
-        prepared = request.prepared(screen, wanted)
+        surrogate = tables.known_on(screen).get(asking.model, asking.model)
+        prepared = replace(request, surrogate=surrogate).prepared(screen, wanted)
     if not settled(prepared.plan, planning, run.manner):
         return
     answer = Answer(screen, wanted, asking, solved(prepared, asking))

@@ -18,15 +18,13 @@ from inverse_design.cli.console import (
     show_warnings,
     working,
 )
-from inverse_design.cli.drug_targets import DrugTargets
-from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
 from inverse_design.cli.screens import open_screen
-from inverse_design.fitting import SurrogateLike
+from inverse_design.cli.side_tables import SideTables
 from inverse_design.planning.costs import Sizes
 from inverse_design.planning.experiments import ListedExperiments
 from inverse_design.problem.constraints import read_constraint
@@ -55,14 +53,12 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Rank the experiments of a list, print them, and write them if asked."""
     inputs = (data, target, listing.experiments, *filter(None, [valuing.drug_targets, valuing.embedding]))
     place = place_for(destination, run, *table_endings(), inputs=inputs)
-    acts_on = DrugTargets.read(valuing.drug_targets, [valuing.model], standardise=valuing.standardise)
-    embedding = Embedding.read(valuing.embedding, [valuing.model], unseen=True)
-    surrogate: SurrogateLike = valuing.model
+    tables = SideTables.read(
+        valuing.drug_targets, valuing.embedding, [valuing.model], standardise=valuing.standardise
+    )
     constraints = tuple(map(read_constraint, listing.constraint))
     with working("reading"):
         screen = one_context(open_screen(data, reading), context)
-        if acts_on is not None:
-            surrogate, screen = acts_on.on(screen)[valuing.model], acts_on.widened(screen)
         wanted = read_target(target, screen)
         listed = read_experiments(
             Path(listing.experiments),
@@ -70,9 +66,8 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
             cost_col=listing.cost_column,
             sep=reading.sep,
         )
-        if embedding is not None:
-            parts = (part.strip() for label in listed.labels for part in label.split("+"))
-            surrogate, screen = embedding.on(screen)[valuing.model], embedding.widened(screen, parts)
+        surrogate = tables.known_on(screen).get(valuing.model, valuing.model)
+        screen = tables.widened(screen, listed.labels)
     asked = ListedExperiments.of(
         screen,
         wanted,

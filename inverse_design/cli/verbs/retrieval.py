@@ -10,13 +10,12 @@ from rich.console import Console
 from torch import Tensor
 
 from inverse_design.cli.console import Run, reply, say, say_written, working
-from inverse_design.cli.drug_targets import DrugTargets
-from inverse_design.cli.embeddings import Embedding
 from inverse_design.cli.grid import Column, Grid
 from inverse_design.cli.options import Crew, Planning, Reading, Retrieving, Scoring
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import open_screen, read_names, warn_of_scheduler
+from inverse_design.cli.side_tables import SideTables
 from inverse_design.numbers import fixed, in_column, measured
 from inverse_design.problem.problem import in_own_units
 from inverse_design.screens import one_context
@@ -103,11 +102,9 @@ def run_forward(
     models = read_names(asked.models, known=SURROGATES.names()) or DEFAULT_MODELS
     classes = read_names(asked.classes, known=CLASSES)
     surrogates = named_surrogates(models)  # a wrong name is refused before anything is read
-    acts_on = DrugTargets.read(asked.drug_targets, [*surrogates])
-    embedding = Embedding.read(asked.embedding, [*surrogates], unseen=True)
+    tables = SideTables.read(asked.drug_targets, asked.embedding, [*surrogates])
     screen = opened_screen(data, context, reading, asked.crew)
-    surrogates |= acts_on.on(screen) if acts_on is not None else {}
-    surrogates |= embedding.on(screen) if embedding is not None else {}
+    surrogates |= tables.known_on(screen)
     foreseen = measurement_outline("forward", screen, classes=classes, workers=asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):
         return

@@ -25,8 +25,13 @@ DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+([eE][+-]?\d+)?")
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
 
-def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.DataFrame, str]:
-    """Read a text table, whatever its delimiter and decimal mark, and say what they are."""
+def read_delimited(
+    path: Path, *, is_text: Callable[[str], bool], row_names: str | None = None
+) -> tuple[pd.DataFrame, str]:
+    """Read a text table, whatever its delimiter and decimal mark, and say what they are.
+
+    With ``row_names``, a first column without a name, as R writes it, is called so.
+    """
     text, comments = without_comments(text_of(path))
     lines = [line for line in text.splitlines()[: 4 * _PROBED_LINES] if line.strip()][:_PROBED_LINES]
     if not lines:
@@ -34,11 +39,12 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
     delimiter = delimiter_of(lines)
     rows = fields_of(lines, delimiter)
     names = [name.strip() for name in rows[0]]
+    named = row_names is not None and {len(row) for row in rows[1:]} == {len(names) + 1}
+    names = [str(row_names), *names] if named else names
     if any(len(row) > len(names) for row in rows[1:]):
         raise DataError(
             f"{path.name!r} has more values in a row than names in its header; name every column (the"
-            f" delimiter was taken"
-            f" to be {delimiter!r})"
+            f" delimiter was taken to be {delimiter!r})"
         )
     refuse_repeats(names)
     fields = [field for row in rows[1:] for field in row]
@@ -48,6 +54,8 @@ def read_delimited(path: Path, *, is_text: Callable[[str], bool]) -> tuple[pd.Da
         io.StringIO(text),
         sep=delimiter,
         decimal=decimal,
+        header=0,
+        names=names if named else None,
         dtype=as_written,
         keep_default_na=False,
         na_values=list(MISSING),
@@ -206,10 +214,15 @@ def delimiter_of(lines: Sequence[str]) -> str:
     """The delimiter that divides header and lines into the same number of fields, the more the better."""
 
     def fit(delimiter: str) -> tuple[bool, int]:
-        counts = [len(row) for row in fields_of(lines, delimiter)]
+        try:
+            counts = [len(row) for row in fields_of(lines, delimiter)]
+        except DataError:  # wide tables have lines that are too long for one field
+            return False, 0
         return counts[0] > 1 and all(count == counts[0] for count in counts), counts[0]
 
-    return max(DELIMITERS, key=fit)
+    best = max(DELIMITERS, key=fit)
+    fields_of(lines, best)  # refused, where none divides them
+    return best
 
 
 def name_wells(table: pd.DataFrame, columns: Sequence[str]) -> bool:

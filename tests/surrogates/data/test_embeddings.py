@@ -108,6 +108,17 @@ def test_symbols_without_any_value_have_no_vector(tmp_path: Path) -> None:
         coverage(found, Vocabulary(tuple(map(Intervention, "XY"))))
 
 
+def test_decimal_commas_are_read(tmp_path: Path) -> None:
+    (tmp_path / "e.csv").write_text("symbol;a;b\nA;0,5;1\nB;2;-1,25\n")
+    assert read_embedding(tmp_path / "e.csv").vectors.tolist() == [[0.5, 1.0], [2.0, -1.25]]
+
+
+def test_a_line_may_be_longer_than_any_field(tmp_path: Path) -> None:
+    names = [f"dimension {number:05}" for number in range(9_000)]  # 131,072 characters are the most of a field
+    (tmp_path / "e.csv").write_text(",".join(["symbol", *names]) + "\nA" + ",0.5" * len(names) + "\n")
+    assert read_embedding(tmp_path / "e.csv").vectors.shape == (1, len(names))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -116,8 +127,8 @@ def test_symbols_without_any_value_have_no_vector(tmp_path: Path) -> None:
         ("symbol,a,b\nA,1,2\nA,3,4\n", "symbol 'A' occurs twice"),
         ("symbol,a,b\nA,1,x\nB,3,4\n", "column 'b' of 'e.csv' holds 'x', which is no number"),
         ("symbol,a,b\nA,1,2\n,3,4\n", "row 2 of 'e.csv' has no symbol"),
-        ("symbol,a,b\nA,1,2\nB,3,4,5,6\n", "'e.csv' is no table"),
-        ("symbol,a,b\nA,1,2,3,4\n", "has 5 values under 3 names"),
+        ("symbol,a,b\nA,1,2\nB,3,4,5,6\n", "'e.csv' has more values in a row than names"),
+        ("symbol,a,b\n" + "A,1,2\n" * 40 + "B,3,4,5,6\n", "'e.csv' is no table"),
         ("symbol,a,a\nA,1,2\n", "column 'a' occurs 2 times"),
         ("a,b\n1,2\n", "needs one column of symbols"),
         ("one,other,a\nA,B,2\n", "needs one column of symbols, called symbol, .* it has 'one', 'other'"),

@@ -59,3 +59,11 @@ def test_the_measured_effects_are_no_embedding(folder: Path, capsys: pytest.Capt
     effects.head(0).to_csv(folder / "vectors.csv", index=False)
     assert _rank(folder, "bilinear") == REFUSED
     assert "'vectors.csv' holds no vectors" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_gene_without_measurement_and_vector_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "list.csv").write_text("combination\nG12\nG01+G99\n")
+    assert _rank(folder, "bilinear") == REFUSED
+    said = " ".join(capsys.readouterr().err.split())
+    assert "experiment 2, 'G01+G99': unknown gene or compound 'G99'" in said
+    assert "it has no vector in 'vectors' either" in said
