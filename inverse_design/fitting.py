@@ -19,7 +19,7 @@ from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
-from surrogates.errors import CalibrationError, DataError, UnknownNameError, amount
+from surrogates.errors import CalibrationError, DataError, UnknownChoiceError, amount
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
@@ -50,7 +50,7 @@ def surrogate_of(stated: SurrogateLike) -> Surrogate | None:
         return None
     if isinstance(stated, str):
         if stated not in SURROGATES.names():
-            raise UnknownNameError.from_known("model", stated, (AUTOMATIC, *SURROGATES.names()))
+            raise UnknownChoiceError.from_known("model", stated, (AUTOMATIC, *SURROGATES.names()))
         return SURROGATES.load(stated)()
     if isinstance(stated, type):
         raise DataError(f"{stated.__name__} is a class; give an instance of it, {stated.__name__}()")
@@ -282,7 +282,7 @@ def fit(
 
     Raises:
         DataError: If the screen has several contexts, or the model refuses it.
-        UnknownNameError: If there is no model of that name.
+        UnknownChoiceError: If there is no model of that name.
     """
     screen = as_screen(screen)
     unseen = bool((screen.single_rows < 0).any())

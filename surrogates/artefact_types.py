@@ -243,6 +243,8 @@ def _registered(name: str) -> tuple[type[Any], dict[str, Any]]:
         plugged = (entry.load() for group in _PLUGGED for entry in entry_points(group=group))
         found = (each for each in plugged if getattr(each, "__name__", "") == name)
         kind = _DECLARED.get(name) or next(found, None)
+        if kind is None:  # the name is a file's: no choice of the user
+            raise UnknownNameError.from_known(ARTEFACT_TYPES.kind, name, ARTEFACT_TYPES.names())
     kind = kind or ARTEFACT_TYPES.load(name)
     return kind, get_type_hints(kind)
 

@@ -32,6 +32,10 @@ class UnknownNameError(DataError):
         return cls(f"unknown {kind} {shown(name)}: {nearest_hint(name, known)}")
 
 
+class UnknownChoiceError(UnknownNameError):
+    """There is no model, objective or other part of the program of a name: it was typed wrong."""
+
+
 def nearest_hint(name: str, known: Iterable[str]) -> str:
     """Say which known names come nearest to a name."""
     candidates = sorted(set(known))

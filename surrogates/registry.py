@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Generic, TypeVar
 
-from surrogates.errors import SurrogatesError, UnknownNameError
+from surrogates.errors import SurrogatesError, UnknownChoiceError
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Registry(Generic[T]):
         """Import what a name stands for."""
         entries = self._entries()
         if name not in entries:
-            raise UnknownNameError.from_known(self.kind, name, entries)
+            raise UnknownChoiceError.from_known(self.kind, name, entries)
         loaded: T = entries[name].load()
         return loaded
 

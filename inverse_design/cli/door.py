@@ -25,7 +25,7 @@ from cyclopts import CycloptsError
 
 from inverse_design.cli.console import PROGRAM, ReaderLeftError, Run, complaints, say
 from inverse_design.errors import InverseDesignError, NothingToProposeError, masked
-from surrogates.errors import SurrogatesError, printable
+from surrogates.errors import SurrogatesError, UnknownChoiceError, printable
 from surrogates.registry import installed_version
 from surrogates.whole_file import write_whole
 
@@ -81,6 +81,8 @@ def _foreseen(error: Exception, words: Sequence[str]) -> tuple[str, int] | None:
     """Message and exit code of what a user can mend."""
     if isinstance(error, CycloptsError):
         return f"{error} (see {PROGRAM} --help)", USAGE
+    if isinstance(error, UnknownChoiceError):
+        return str(error), USAGE
     if isinstance(error, NothingToProposeError):
         remedy = ", or propose measured ones again with --measured keep" if words[:1] == ("propose",) else ""
         return f"{error}{remedy}", NOTHING

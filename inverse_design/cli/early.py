@@ -7,7 +7,7 @@ from pathlib import Path
 from inverse_design.cli.options import AUTOMATIC
 from inverse_design.errors import StoreError
 from surrogates.data.io.formats.registry import endings
-from surrogates.errors import DataError, UnknownNameError
+from surrogates.errors import DataError, UnknownChoiceError
 from surrogates.models.registry import CELL_SURROGATES, SURROGATES
 
 _FILES = ("target", "results", "settings", "library", "experiments", "drug_targets", "embedding")  # maybe files
@@ -20,7 +20,7 @@ def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
 
     Raises:
         DataError: If a file is missing.
-        UnknownNameError: If there is no model of the name that is asked for.
+        UnknownChoiceError: If there is no model of the name that is asked for.
         StoreError: If there is no store.
     """
     stated = dict(arguments)
@@ -60,11 +60,11 @@ def require_model(name: str, *, kind: str = "model", of_cells: bool = False) -> 
     """Refuse a misspelt forward model, or model of cells.
 
     Raises:
-        UnknownNameError: If there is none of that name; the message names the nearest ones.
+        UnknownChoiceError: If there is none of that name; the message names the nearest ones.
     """
     known = CELL_SURROGATES.names() if of_cells else (AUTOMATIC, *SURROGATES.names())
     if name not in known:
-        raise UnknownNameError.from_known(kind, name, known)
+        raise UnknownChoiceError.from_known(kind, name, known)
 
 
 def require_store(address: str) -> None:

@@ -280,7 +280,7 @@ class JudgingCells:
     hold_out: Literal["context", "combination"] = "context"
     pseudocount: Annotated[float, Parameter(validator=validators.Number(gt=0))] = 1.0
     level: Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))] = 0.8
-    samples: AtLeastOne = 2000
+    samples: Annotated[int, Parameter(validator=validators.Number(gte=2))] = 2000
     seed: int = 0
     crew: Crew = _CREW
     output: Output = None

@@ -6,19 +6,10 @@ from dataclasses import replace
 
 import torch
 
-from surrogates.data.io.cells import Cells
-from surrogates.errors import UnknownNameError
-from surrogates.evaluation.cell_scorecard import (
-    OTHER_HALF,
-    SIMPLEST,
-    CellReport,
-    HoldOut,
-    judge_cells,
-)
+from surrogates.errors import UnknownChoiceError
+from surrogates.evaluation.cell_scorecard import OTHER_HALF, SIMPLEST, CellReport
 from surrogates.evaluation.cell_scores import CELL_METRICS
 from surrogates.evaluation.intervals import NodeBootstrap, Row
-from surrogates.evaluation.scorecard import Progress
-from surrogates.evaluation.workers import Workers
 from surrogates.models.base import CellSurrogate
 from surrogates.models.registry import CELL_SURROGATES
 
@@ -40,37 +31,9 @@ def named_cell_models(names: Sequence[str]) -> dict[str, CellSurrogate]:
     known = CELL_SURROGATES.names()
     for name in names:
         if name not in {*known, ALL, *SIMPLEST}:
-            raise UnknownNameError.from_known("model of cells", name, (*known, ALL))
+            raise UnknownChoiceError.from_known("model of cells", name, (*known, ALL))
     wanted = known if ALL in names else [name for name in names if name not in SIMPLEST]
     return {name: CELL_SURROGATES.load(name)() for name in dict.fromkeys((REFERENCE, *wanted))}
-
-
-def cell_report(
-    cells: Cells,
-    models: Sequence[str] = DEFAULT_CELL_MODELS,
-    *,
-    hold_out: HoldOut = "context",
-    pseudocount: float = 1.0,
-    seed: int,
-    workers: Workers = 1,
-    progress: Progress | None = None,
-) -> CellReport:
-    """Judge models of cells by name, beside the baselines and the other half of the measured cells.
-
-    Example:
-        >>> report = cell_report(read_cells("cells.h5ad"), ["transport_shift"], seed=0)  # doctest: +SKIP
-        >>> report.column("transport_shift", "e_distance")  # doctest: +SKIP
-        >>> report.bounds("transport_shift", 0.8).effects  # doctest: +SKIP
-    """
-    return judge_cells(
-        cells,
-        named_cell_models(models),
-        hold_out=hold_out,
-        pseudocount=pseudocount,
-        seed=seed,
-        workers=workers,
-        progress=progress,
-    )
 
 
 def cell_rows(report: CellReport, *, dataset: str, seed: int, samples: int = 2000) -> list[Row]:

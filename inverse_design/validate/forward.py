@@ -6,7 +6,7 @@ from typing import Literal
 
 from surrogates.data.novelty import CLASSES, SEEN_DOUBLE, novelty_name
 from surrogates.data.screen import Screen
-from surrogates.errors import UnknownNameError
+from surrogates.errors import UnknownChoiceError
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import BASELINES, ForwardReport, Progress, measure_forward
 from surrogates.evaluation.workers import Workers
@@ -34,7 +34,7 @@ def forward_report(
     """Score forward models, named or by name, and the baselines on every novelty class that can be held out."""
     for word in classes:
         if word not in CLASSES:
-            raise UnknownNameError.from_known("novelty class", word, CLASSES)
+            raise UnknownChoiceError.from_known("novelty class", word, CLASSES)
     return measure_forward(
         screen,
         models if isinstance(models, Mapping) else named_surrogates(models),
@@ -50,7 +50,7 @@ def named_surrogates(names: Sequence[str]) -> dict[str, Surrogate]:
     known = tuple(dict.fromkeys((*SURROGATES.names(), AUTOMATIC)))
     for name in names:
         if name not in {*known, ALL}:
-            raise UnknownNameError.from_known("model", name, (*known, ALL))
+            raise UnknownChoiceError.from_known("model", name, (*known, ALL))
     wanted = known if ALL in names else names
     return {name: Automatic() if name == AUTOMATIC else SURROGATES.load(name)() for name in wanted}
 

@@ -256,5 +256,5 @@ def test_an_unknown_objective_is_refused_before_anything_is_read(
 ) -> None:
     unreadable = tmp_path / "screen.csv"
     unreadable.write_text("")
-    assert main(["propose", str(unreadable), "--target", "A", "--objective", "likelyhood"]) == 3
+    assert main(["propose", str(unreadable), "--target", "A", "--objective", "likelyhood"]) == 2
     assert "likelihood" in capsys.readouterr().err

@@ -21,7 +21,7 @@ from inverse_design.validate.coverage import percent
 from inverse_design.validate.judged import AGREE, Bin, reliability
 from inverse_design.validate.outlines import measurement_outline
 from surrogates.data.novelty import CLASSES
-from surrogates.errors import CalibrationError, UnknownNameError
+from surrogates.errors import CalibrationError, UnknownChoiceError
 from surrogates.evaluation.intervals import Row
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.uncertainty.conformal.quantiles import require_level
@@ -171,7 +171,7 @@ def run_calibration(
     classes = read_names(asked.classes, known=CLASSES) or tuple(CLASSES)
     for word in classes:
         if word not in CLASSES:
-            raise UnknownNameError.from_known("novelty class", word, CLASSES)
+            raise UnknownChoiceError.from_known("novelty class", word, CLASSES)
     screen = opened_screen(data, context, reading, asked.crew)
     foreseen = measurement_outline("calibration", screen, classes=classes, workers=asked.crew.workers).price()
     if not settled(foreseen, planning, run.manner):

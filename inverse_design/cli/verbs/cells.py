@@ -20,7 +20,6 @@ from inverse_design.validate.cells import (
     LESS,
     REFERENCE,
     cell_losses,
-    cell_report,
     cell_rows,
     named_cell_models,
 )
@@ -28,7 +27,7 @@ from surrogates.data.catalogue import file_of_cells, names
 from surrogates.data.io.cells import Cells, read_cells
 from surrogates.data.io.dialects import Dialect
 from surrogates.errors import CalibrationError, DataError, amount
-from surrogates.evaluation.cell_scorecard import CellReport
+from surrogates.evaluation.cell_scorecard import CellReport, judge_cells
 from surrogates.evaluation.cell_scores import CELL_METRICS
 from surrogates.evaluation.intervals import Row
 from surrogates.models.registry import CELL_SURROGATES
@@ -51,9 +50,9 @@ def run_cells(run: Run, data: str, *, asked: JudgingCells, planning: Planning, r
     if not settled(foreseen, planning, run.manner):
         return
     with working("cells") as view, foreseen.begin(view).stage() as tick:
-        report = cell_report(
+        report = judge_cells(
             cells,
-            models,
+            named,
             hold_out=asked.hold_out,
             pseudocount=asked.pseudocount,
             seed=asked.seed,

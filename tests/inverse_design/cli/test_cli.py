@@ -129,15 +129,15 @@ def test_the_benchmark_of_forward_models(tmp_path: Path, capsys: pytest.CaptureF
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["--models", "interactoin"], "unknown model 'interactoin': did you mean 'interaction'"),
-        (["--classes", "double-3"], "unknown novelty class 'double-3': did you mean 'double-2'"),
-        (["--picture", "errors.jpg"], "ends with .svg or .png or .pdf"),
+        (["--models", "interactoin"], 2, "unknown model 'interactoin': did you mean 'interaction'"),
+        (["--classes", "double-3"], 2, "unknown novelty class 'double-3': did you mean 'double-2'"),
+        (["--picture", "errors.jpg"], 3, "ends with .svg or .png or .pdf"),
     ],
 )
 def test_bad_words_of_the_benchmark_of_forward_models(
-    tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, words: list[str], code: int, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert command("benchmark", "forward", save_table(tmp_path), *words) == 3
+    assert command("benchmark", "forward", save_table(tmp_path), *words) == code
     assert message in capsys.readouterr().err

@@ -11,9 +11,9 @@ import torch
 from strategies.cells import planted
 from strategies.worlds import command
 
-from inverse_design.validate.cells import LESS, REFERENCE, cell_losses, cell_report, cell_rows
+from inverse_design.validate.cells import LESS, REFERENCE, cell_losses, cell_rows, named_cell_models
 from surrogates.errors import UnknownNameError
-from surrogates.evaluation.cell_scorecard import SIMPLEST
+from surrogates.evaluation.cell_scorecard import SIMPLEST, judge_cells
 
 
 def save(folder: Path) -> Path:
@@ -31,7 +31,7 @@ def save(folder: Path) -> Path:
 
 def test_intervals_are_over_contexts_and_differences_are_paired() -> None:
     cells, _ = planted(each=8)
-    report = cell_report(cells, ["transport_shift"], seed=0)
+    report = judge_cells(cells, named_cell_models(["transport_shift"]), seed=0)
     rows = {
         (row.model, row.variant, row.metric): row for row in cell_rows(report, dataset="d", seed=0, samples=200)
     }
@@ -47,7 +47,7 @@ def test_intervals_are_over_contexts_and_differences_are_paired() -> None:
     with pytest.raises(
         UnknownNameError, match="unknown model of cells 'transport': did you mean 'transport_shift'"
     ):
-        cell_report(cells, ["transport"], seed=0)
+        named_cell_models(["transport"])
 
 
 def test_the_verb_prints_tables_and_writes_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,4 +68,6 @@ def test_the_verb_prints_tables_and_writes_rows(tmp_path: Path, capsys: pytest.C
     assert command(*asked, "--mode", "compound", "--sums", tmp_path / "kept") == 3
     assert "--sums says nothing of single cells" in capsys.readouterr().err
     assert command("benchmark", "cells", "norman2019_expr") == 3
-    assert command("benchmark", "cells", data, "--models", "transport") == 3
+    assert command("benchmark", "cells", data, "--samples", "1") == 2
+    assert "--samples" in capsys.readouterr().err
+    assert command("benchmark", "cells", data, "--models", "transport") == 2

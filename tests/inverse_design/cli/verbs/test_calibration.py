@@ -65,25 +65,26 @@ def test_tables_fit_120_columns_and_say_what_could_not_be_calibrated(
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "code", "message"),
     [
-        (["--levels", "0.9,1.5"], "level 1.5 is not between 0 and 1"),
-        (["--levels", "0.9,high"], "level 'high' is no number"),
-        (["--model", "scaled_aditive"], "unknown model 'scaled_aditive': did you mean 'scaled_additive'"),
-        (["--classes", "double-3"], "unknown novelty class 'double-3': did you mean 'double-2'"),
-        (["--picture", "card.jpg"], "ends with .svg or .png or .pdf"),
-        (["-o", "card.txt"], "ends with .json"),
+        (["--levels", "0.9,1.5"], 3, "level 1.5 is not between 0 and 1"),
+        (["--levels", "0.9,high"], 3, "level 'high' is no number"),
+        (["--model", "scaled_aditive"], 2, "unknown model 'scaled_aditive': did you mean 'scaled_additive'"),
+        (["--classes", "double-3"], 2, "unknown novelty class 'double-3': did you mean 'double-2'"),
+        (["--picture", "card.jpg"], 3, "ends with .svg or .png or .pdf"),
+        (["-o", "card.txt"], 3, "ends with .json"),
     ],
 )
 def test_bad_words(
     tmp_path: Path,
     words: list[str],
+    code: int,
     message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(calibration, "opened_screen", lambda *_: pytest.fail("the screen was read"))
-    assert command("benchmark", "calibration", save_table(tmp_path), *words) == 3
+    assert command("benchmark", "calibration", save_table(tmp_path), *words) == code
     assert message in capsys.readouterr().err
 
 

@@ -43,7 +43,7 @@ def test_a_replay_prints_writes_and_draws(tmp_path: Path, capsys: pytest.Capture
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (("--policy", "greedy_rigde"), 3, "did you mean 'greedy_ridge'"),
+        (("--policy", "greedy_rigde"), 2, "did you mean 'greedy_ridge'"),
         (("--top", "50"), 3, "50 of 40 pairs"),
         (("--start", "39"), 3, "40 candidates; take fewer"),
         (("--readout", "R7"), 3, "unknown readout 'R7'"),
