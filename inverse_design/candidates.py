@@ -189,15 +189,12 @@ def spread_table(parts: Decomposition, labels: pd.Series, columns: Int[Tensor, "
 
 @dataclass(frozen=True)
 class Inquiry:
-    """A question, and the model that answers it.
-
-    Attributes:
-        likelihood: Log density of the target, by which rows are named; ``None`` for a target that is no profile.
-    """
+    """A question, and the model that answers it."""
 
     question: Problem  # what is asked
     aligned: AlignedProfile  # the target in the coordinates of the screen
     objective: Objective  # the utility of candidates
+    # Log density of the target, by which rows are named; ``None`` for a target that is no profile.
     likelihood: TargetLikelihood | None
     fitted: FittedCalibrated  # the surrogate with its error models and cross-fits
     space: CombinationSpace  # what may be proposed

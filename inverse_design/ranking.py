@@ -85,13 +85,10 @@ class ScreenObjective:
 
 @dataclass(frozen=True)
 class Valuation:
-    """What some experiments that were not done are worth.
+    """What some experiments that were not done are worth."""
 
-    Attributes:
-        table: One row per candidate, in their order: perturbation, the outcome (``distance`` or ``projection``),
-            lower, upper, expected_gain, gain_lower, gain_upper, probability, novelty, nearest_measured, reason.
-    """
-
+    # One row per candidate, in their order: perturbation, the outcome (``distance`` or ``projection``), lower,
+    # upper, expected_gain, gain_lower, gain_upper, probability, novelty, nearest_measured, reason.
     table: pd.DataFrame
     joint: JointEffects  # the joint posterior of their effects
     alone: NormalScores  # how much each improves on the best observed

@@ -10,11 +10,7 @@ _MOST_DOTS = 100  # of a line; the parser takes the square of the length of a do
 
 
 def read_toml(path: Path) -> dict[str, object]:
-    """Read a file of settings, options or a target.
-
-    Raises:
-        DataError: If it is no TOML.
-    """
+    """Read a file of settings, options or a target."""
     if not path.is_file():
         raise DataError(f"{str(path)!r} cannot be read as TOML: it is a folder or no file")
     if path.stat().st_size > _LARGEST:

@@ -180,11 +180,7 @@ def load_cells(path: Path) -> FittedCells:
 
 
 def read_origin(path: Path) -> Origin:
-    """Read how the model of an artefact was fitted, without the model.
-
-    Raises:
-        DataError: If there is no such file, or it is not an intact artefact of this format.
-    """
+    """Read how the model of an artefact was fitted, without the model."""
     document, _ = _read(path)
     origin = _decoded(document["origin"], {}, path)
     if not isinstance(origin, Origin):
@@ -219,11 +215,7 @@ def _kind_of(fitted: object) -> str:
 
 
 def load_value(path: Path) -> object:
-    """Read what :func:`save_value` has written.
-
-    Raises:
-        DataError: If there is no such file, or it is not an intact artefact of this format.
-    """
+    """Read what :func:`save_value` has written."""
     document, tensors = _read(path)
     return _decoded(document["model"], tensors, path)
 

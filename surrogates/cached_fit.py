@@ -41,20 +41,7 @@ T = TypeVar("T")
 def cached_fit(
     surrogate: Automatic | Calibrated, screen: Screen, *, seed: int, cache: FitCache | None
 ) -> FittedCalibrated:
-    """Fit a surrogate to a screen, or read the fit that was made of the same before; both are equal bit for bit.
-
-    Args:
-        surrogate: The configuration; one that holds what another package has made is always fitted.
-        screen: Measured effects in one context.
-        seed: Of the fit.
-        cache: Where fits are kept; ``None`` to fit.
-
-    Returns:
-        The fitted surrogate with its error models.
-
-    Raises:
-        DataError: If the surrogate refuses the screen.
-    """
+    """Fit a surrogate to a screen, or read the fit that was made of the same; both are equal bit for bit."""
     return fit_beside(BesideFit.of_fit(surrogate, screen, seed=seed, cache=cache), surrogate, screen, seed=seed)
 
 
@@ -81,15 +68,10 @@ def fit_beside(
 
 @dataclass(frozen=True)
 class BesideFit:
-    """What is worked out of one fit, and serves further questions.
+    """What is worked out of one fit, and serves further questions."""
 
-    Attributes:
-        cache: Where it is kept; ``None`` to work it out each time.
-        key: Of the fit; ``None`` where the fit is none that is kept.
-    """
-
-    cache: FitCache | None = None
-    key: str | None = None
+    cache: FitCache | None = None  # where it is kept; ``None`` to work it out each time
+    key: str | None = None  # of the fit; ``None`` where the fit is none that is kept
 
     @classmethod
     def of_fit(cls, surrogate: object, screen: Screen, *, seed: int, cache: FitCache | None) -> "BesideFit":
@@ -104,14 +86,7 @@ class BesideFit:
     def of(
         self, kind: type[T], make: Callable[[], T], *things: object, fits: Callable[[T], bool] = lambda _: True
     ) -> T:
-        """Work something out, or read what was worked out of the same before; both are equal bit for bit.
-
-        Args:
-            kind: Its type, which artefacts can hold.
-            make: Works it out.
-            things: All that it depends on beside the fit.
-            fits: Tells whether what was read can be it.
-        """
+        """Work something out of the fit and of ``things``, or read what was before; both are equal bit for bit."""
         key = self._key(kind, things)
         if self.cache is None or key is None:
             return make()
@@ -173,16 +148,7 @@ def _found_or_made(
 
 
 def fit_key(surrogate: object, screen: Screen, *, seed: int) -> str | None:
-    """Hash all that a fit depends on, to the order of rows: the bytes of a sum depend on it.
-
-    Args:
-        surrogate: The configuration.
-        screen: Every field of it counts.
-        seed: Of the fit.
-
-    Returns:
-        The hash; ``None`` if something in the configuration comes from elsewhere, whose content is not known.
-    """
+    """Hash all that a fit depends on, to the order of rows; ``None`` where foreign values are among it."""
     return _hashed((_software(), threads_for(screen), seed, surrogate, screen), {_PACKAGE})
 
 
@@ -211,11 +177,7 @@ def _read(path: Path, screen: Screen) -> FittedCalibrated | None:
 
 
 def _spelled(value: object, packages: Container[str]) -> object:
-    """Spell a value out as JSON, numbers in bulk by their hash.
-
-    Raises:
-        TypeError: If it holds anything but plain values, tensors, arrays, tables, dataclasses of these packages.
-    """
+    """Spell a value out as JSON, numbers in bulk by their hash."""
     kind, name = type(value), type(value).__qualname__
     if value is None or kind in (bool, int, str):
         return value

@@ -48,12 +48,7 @@ def nearest_hint(name: str, known: Iterable[str]) -> str:
 
 
 def shown(value: object, *, bare: bool = False) -> str:
-    """Write a value from outside into a message: at most 80 characters of it, none that a terminal obeys.
-
-    Args:
-        value: Whatever was read.
-        bare: Without the quotation marks of a text, for what is a message itself.
-    """
+    """Write a value from outside into a message: at most 80 characters of it, none that a terminal obeys."""
     text = value if isinstance(value, str) else str(value) if bare else repr(value)
     longer = len(text) > SHOWN
     text = text[:SHOWN]

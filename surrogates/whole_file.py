@@ -15,16 +15,7 @@ _NEW = os.O_CREAT | os.O_EXCL | os.O_WRONLY
 
 
 def write_whole(path: Path, write: Callable[[Path], object], *, mode: int = 0o666) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part.
-
-    Args:
-        path: The file; a link of that name is replaced, never followed.
-        write: Fills the file that it is given, a new one in the same folder.
-        mode: Who may read and write the file, less the umask.
-
-    Raises:
-        OSError: If it cannot be written; the error names the file.
-    """
+    """Write a file so that a reader sees the old or the new one, never a part; a link is replaced."""
     with staged([path], mode=mode) as parts:
         write(parts[path])
 
@@ -35,9 +26,6 @@ def staged(paths: Sequence[Path], *, mode: int = 0o666) -> Iterator[Mapping[Path
 
     What stands last should vouch for the others, as a process may end between two names. Nothing is left where
     something goes wrong before.
-
-    Raises:
-        OSError: If one cannot be written; the error names the file that was meant.
     """
     parts = {path: path.with_name(f".{path.name[:80]}.{secrets.token_hex(8)}.part") for path in paths}
     try:
@@ -84,11 +72,7 @@ class Fingerprint:
         return cls(len(known), sum(each.st_size for each in known), written)
 
     def require(self, path: Path) -> None:
-        """Refuse a file that is not what it was.
-
-        Raises:
-            DataError: If it was written meanwhile, or is gone.
-        """
+        """Refuse a file that is not what it was."""
         try:
             same = Fingerprint.of(path) == self
         except OSError:

@@ -33,15 +33,12 @@ _LOG_ROOT_HALF_PI = math.log(math.pi / 2) / 2
 
 @dataclass(frozen=True)
 class UtilityPosterior:
-    """A distribution over the utility of ``b`` candidates; larger utility is better.
-
-    Attributes:
-        draws: Joint draws, one row per member of an ensemble or sample of a posterior, or ``None`` where nothing
-            is known of how the candidates depend on each other.
-    """
+    """A distribution over the utility of ``b`` candidates; larger utility is better."""
 
     mean: Float[Tensor, "b"]  # expected utility of each
     variance: Float[Tensor, "b"]  # its variance
+    # Joint draws, one row per member of an ensemble or sample of a posterior, or ``None`` where nothing is known
+    # of how the candidates depend on each other.
     draws: Float[Tensor, "s b"] | None = None
 
     def __post_init__(self) -> None:

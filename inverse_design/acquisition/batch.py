@@ -19,14 +19,11 @@ _HALF = 0.5
 
 @dataclass(frozen=True)
 class BatchRules:
-    """What a batch may be.
-
-    Attributes:
-        random_share: Part of the batch that is drawn at random with logged probabilities, rounded up: bounds are
-            recalibrated on these.
-    """
+    """What a batch may be."""
 
     most_per_gene: int | None = None  # most experiments that share a gene or compound; no limit by default
+    # Part of the batch that is drawn at random with logged probabilities, rounded up: bounds are recalibrated on
+    # these.
     random_share: float = 0.0
 
     def __post_init__(self) -> None:

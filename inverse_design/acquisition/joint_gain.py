@@ -51,13 +51,10 @@ _COMPARED = 1500  # held-out combinations that are compared with each other, at 
 
 @dataclass(frozen=True)
 class JointEffects:
-    """The joint posterior of the true effects of some candidates on the readouts of a target.
-
-    Attributes:
-        model_error: Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
-    """
+    """The joint posterior of the true effects of some candidates on the readouts of a target."""
 
     mean: Float[Tensor, "b m"]  # expected effects
+    # Directions in which the model may be wrong, one per cross-fit; zero for classes without any.
     model_error: Float[Tensor, "j b m"]
     used: Bool[Tensor, "j b"]  # which cross-fits tell of each candidate: those that held out its class
     covariances: tuple[FactorCovariance, ...]  # distinct covariances of errors
@@ -213,13 +210,10 @@ _AT_ONCE = 64  # candidates
 
 @dataclass(frozen=True)
 class JointGain:
-    """What each candidate adds to those that are chosen.
+    """What each candidate adds to those that are chosen."""
 
-    Attributes:
-        chance: Chance in each scenario that each candidate improves by more than each cell of improvements, on
-            average over the cell.
-    """
-
+    # Chance in each scenario that each candidate improves by more than each cell of improvements, on average over
+    # the cell.
     chance: Float[Tensor, "b c s"]
     width: Float[Tensor, "c"]  # of each cell, in the unit of the utility
     chosen: Float[Tensor, "c s"]  # chance in each scenario and cell that any of the chosen candidates does

@@ -210,15 +210,12 @@ class NormalSquare:
 
 @dataclass(frozen=True)
 class ErrorAxes:
-    """Coordinates in which errors of one covariance are independent, as far as that can be had.
-
-    Attributes:
-        turn: From weighted readouts to the coordinates; ``None`` where they are the same.
-    """
+    """Coordinates in which errors of one covariance are independent, as far as that can be had."""
 
     variance: Float[Tensor, "m"]  # of each coordinate
     loadings: Float[Tensor, "m r"]  # what is left of the low rank: nothing where the covariance was diagonalised
     root: Float[Tensor, "m"]  # root of the weight of each readout
+    # From weighted readouts to the coordinates; ``None`` where they are the same.
     turn: Float[Tensor, "m m"] | None = None
 
     @classmethod

@@ -39,17 +39,7 @@ def serve(
     most: int,
     say: Callable[[str], object] = print,
 ) -> None:
-    """Serve the campaigns of a store until Ctrl-C or SIGTERM.
-
-    Args:
-        place: The store.
-        host: Where to listen.
-        port: Which port; 0 for a free one.
-        users: Who may enter; without any, whoever opens the address that is printed, as the user of this machine.
-        names: Names by which browsers call the server, beside that of the host.
-        most: Largest file that is taken, in bytes.
-        say: Prints the address.
-    """
+    """Serve the campaigns of a store until Ctrl-C or SIGTERM."""
     token = new_token() if users is None else ""
     known = users or {user_name(): User(hashed(token), "owner")}
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -226,11 +226,7 @@ def recommender_name(settings: CampaignSettings, state: DecisionState, name: str
 def chosen_recommender(
     settings: CampaignSettings, state: DecisionState, name: str | None = None
 ) -> tuple[Recommender, str]:
-    """Take the recommender of this round, and say why.
-
-    Raises:
-        UnknownNameError: If there is no such recommender; the message names the nearest ones.
-    """
+    """Take the recommender of this round, and say why."""
     name, why = recommender_name(settings, state, name)
     said = f"recommender: {name} ({why})"
     if name == "gains":

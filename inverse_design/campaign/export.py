@@ -75,11 +75,7 @@ Place: TypeAlias = tuple[int, str]  # number of a plate, and name of a well
 
 
 def move_wells(campaign: Campaign, batch: Batch, moves: Sequence[tuple[Place, Place]]) -> None:
-    """Exchange what pairs of wells hold, one pair after the other, and keep the plates so.
-
-    Raises:
-        PlateError: If a well is not one of those that are used.
-    """
+    """Exchange what pairs of wells hold, one pair after the other, and keep the plates so."""
     found = plate_of(campaign, batch)
     names = {(chr(ord("A") + row), column + 1) for row, column in found.layout.places}
     held = {(each.plate, each.well): each for each in found.wells}
@@ -97,11 +93,7 @@ def move_wells(campaign: Campaign, batch: Batch, moves: Sequence[tuple[Place, Pl
 
 
 def pin(campaign: Campaign, batch: Batch, label: str, *, first: bool) -> None:
-    """Put an experiment of a round before all others, or back among them.
-
-    Raises:
-        DataError: If it is not in the round.
-    """
+    """Put an experiment of a round before all others, or back among them."""
     if label not in batch.labels:
         raise DataError(f"{shown(label)} is not in round {batch.round}")
     others = tuple(each for each in batch.pinned if each != label)

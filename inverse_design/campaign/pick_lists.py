@@ -43,10 +43,6 @@ def transfers_of(found: PlateMap, batch: Sequence[Perturbation], library: Reagen
     """List what each well of a plate map gets, in the order of the map: each well of its reagents once.
 
     Control wells get what the library calls a control, and nothing where it has none.
-
-    Raises:
-        LibraryError: If the library does not say where a reagent of the batch is, or a source well holds reagents
-            of several genes.
     """
     by_label = {one.label: [_of(part, library) for part in one.interventions] for one in batch}
     controls = [library.controls]

@@ -163,13 +163,10 @@ _SHOWN = 3
 
 @dataclass(frozen=True)
 class ControlWells:
-    """What the control wells of a table say.
-
-    Attributes:
-        drift: Where their mean is off zero, in words: they are effects against the control, as all are.
-    """
+    """What the control wells of a table say."""
 
     wells: int = 0  # how many there are
+    # Where their mean is off zero, in words: they are effects against the control, as all are.
     drift: tuple[str, ...] = ()
 
 

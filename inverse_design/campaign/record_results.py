@@ -30,21 +30,18 @@ _ROUNDING = 1e-9  # files of ours write ten digits
 
 @dataclass
 class Matching:
-    """What becomes of the wells of a table of results; filled well by well.
-
-    Attributes:
-        extra: From the perturbations that nobody asked for to the numbers that their experiments get.
-        unasked: Perturbations that are extra although they may not be, and why.
-    """
+    """What becomes of the wells of a table of results; filled well by well."""
 
     results: Results  # the wells
     log: Log  # the campaign
     allow_extra: bool  # whether experiments that nobody asked for are taken
     rows: list[int] = field(default_factory=list)  # wells that are new
     numbers: list[int] = field(default_factory=list)  # their experiments
+    # From the perturbations that nobody asked for to the numbers that their experiments get.
     extra: dict[str, int] = field(default_factory=dict)
     already: int = 0  # how many wells had been recorded before
     retracted: int = 0  # how many wells were recorded with these values, and taken back
+    # Perturbations that are extra although they may not be, and why.
     unasked: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -207,11 +204,7 @@ def refuse_extreme(results: Results, rows: Sequence[int], assay: AssayRange, *, 
 
 @dataclass(frozen=True)
 class Telling:
-    """What became of a table of results.
-
-    Attributes:
-        flagged: Values that are out of scale, and controls that drift, in words; all were taken all the same.
-    """
+    """What became of a table of results."""
 
     measured: tuple[str, ...] = ()  # perturbations that have values now and had none before
     failed: tuple[str, ...] = ()  # perturbations that failed
@@ -222,6 +215,7 @@ class Telling:
     partial: int = 0  # how many of the new wells lack some readouts
     pending: int = 0  # how many wells are still to come
     controls: int = 0  # how many control wells were left out
+    # Values that are out of scale, and controls that drift, in words; all were taken all the same.
     flagged: tuple[str, ...] = ()
     sequence: int | None = None  # number of the event, ``None`` if there was nothing new
 

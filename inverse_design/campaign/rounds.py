@@ -18,14 +18,11 @@ from surrogates.summary import as_html, counted, lines_of
 
 @dataclass(frozen=True)
 class Batch:
-    """The experiments of one round.
-
-    Attributes:
-        table: One row per experiment as it was proposed, with the columns ``campaign`` and ``round`` before those
-            of the recommendation; the same whenever it is asked for.
-    """
+    """The experiments of one round."""
 
     round: int  # its number, from 1
+    # One row per experiment as it was proposed, with the columns ``campaign`` and ``round`` before those of the
+    # recommendation; the same whenever it is asked for.
     table: pd.DataFrame
     states: tuple[State, ...]  # where each experiment stands now
     expected_gain: float | None  # of the whole batch, in units of the utility; ``None`` if that is unknown

@@ -50,14 +50,11 @@ def _spread(screen: Screen) -> tuple[Float[Tensor, "g"], Float[Tensor, "g"], Flo
 
 @dataclass(frozen=True)
 class AssayRange:
-    """What an assay can give at all, learnt from a starting screen, which results never change.
-
-    Attributes:
-        limit: Largest distance from the middle: 10,000 times the range of the readout, or of the median readout
-            where that is larger, as the gene of a silent readout may be what is activated.
-    """
+    """What an assay can give at all, learnt from a starting screen, which results never change."""
 
     middle: Float[np.ndarray, "g"]  # median effect on each readout
+    # Largest distance from the middle: 10,000 times the range of the readout, or of the median readout where that
+    # is larger, as the gene of a silent readout may be what is activated.
     limit: Float[np.ndarray, "g"]
 
     @classmethod
@@ -82,20 +79,16 @@ class AssayRange:
 
 @dataclass(frozen=True)
 class Scale:
-    """What is usual for each readout.
-
-    Attributes:
-        spread: Their median absolute deviation times 1.4826, or their standard deviation where that is zero.
-        own: Largest effect on an own readout, in the direction of the mode, that is in scale; infinite if none is
-            known.
-    """
+    """What is usual for each readout."""
 
     readouts: tuple[str, ...]  # their names
     vocabulary: Vocabulary  # what can be acted upon
     own_column: Int[Tensor, "v"]  # the own readout of each entry, ``-1`` where there is none
     middle: Float[Tensor, "g"]  # median of the known effects
+    # Their median absolute deviation times 1.4826, or their standard deviation where that is zero.
     spread: Float[Tensor, "g"]
     farthest: Float[Tensor, "g"]  # largest known distance from the median
+    # Largest effect on an own readout, in the direction of the mode, that is in scale; infinite if none is known.
     own: float
 
     @classmethod

@@ -65,13 +65,10 @@ def well_table(log: Log) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Wells:
-    """What counts of the results of a campaign.
-
-    Attributes:
-        left_out: Wells that nothing can be computed with, in words; they are not among the blocks.
-    """
+    """What counts of the results of a campaign."""
 
     blocks: tuple[Block, ...] = ()
+    # Wells that nothing can be computed with, in words; they are not among the blocks.
     left_out: tuple[str, ...] = ()
     flagged: tuple[str, ...] = ()  # values out of scale, in words, of wells that count
     values: int = 0  # how many wells gave values
@@ -145,14 +142,11 @@ def left_out_remarks(wells: Wells) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Known:
-    """All that was measured, averaged.
-
-    Attributes:
-        partial: From the label of each other condition to its values, NaN for the readouts that nobody measured.
-            No number stands in for these: such a condition is part of no fit.
-    """
+    """All that was measured, averaged."""
 
     screen: Screen  # the conditions of which every readout is known
+    # From the label of each other condition to its values, NaN for the readouts that nobody measured. No number
+    # stands in for these: such a condition is part of no fit.
     partial: Mapping[str, Float[np.ndarray, "g"]]
 
 

@@ -46,11 +46,7 @@ def options_of_file(
 
 
 def refuse_fractions(_verb: App, _names: tuple[str, ...], arguments: ArgumentCollection) -> None:
-    """Refuse a number with a fraction where a whole one is asked for: cyclopts would round it.
-
-    Raises:
-        CoercionError: If there is one.
-    """
+    """Refuse a number with a fraction where a whole one is asked for: cyclopts would round it."""
     for each in arguments:
         for token in each.tokens if int in (each.hint, *get_args(each.hint)) else ():
             with suppress(ValueError):  # what is no number at all is refused by cyclopts

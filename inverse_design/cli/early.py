@@ -16,13 +16,7 @@ _BEGINS = frozenset({"create", "restore"})  # the verbs that make a store
 
 
 def refuse_early(verb: str, arguments: Mapping[str, object]) -> None:
-    """Look at the words of a command line.
-
-    Raises:
-        DataError: If a file is missing.
-        UnknownChoiceError: If there is no model of the name that is asked for.
-        StoreError: If there is no store.
-    """
+    """Look at the words of a command line."""
     stated = dict(arguments)
     for group in arguments.values():
         stated |= vars(group) if is_dataclass(group) else {}
@@ -57,22 +51,14 @@ def _ends_as_a_file(word: str) -> bool:
 
 
 def require_model(name: str, *, kind: str = "model", of_cells: bool = False) -> None:
-    """Refuse a misspelt forward model, or model of cells.
-
-    Raises:
-        UnknownChoiceError: If there is none of that name; the message names the nearest ones.
-    """
+    """Refuse a misspelt forward model, or model of cells."""
     known = CELL_SURROGATES.names() if of_cells else (AUTOMATIC, *SURROGATES.names())
     if name not in known:
         raise UnknownChoiceError.from_known(kind, name, known)
 
 
 def require_store(address: str) -> None:
-    """Refuse a file of campaigns that is not there.
-
-    Raises:
-        StoreError: If there is none.
-    """
+    """Refuse a file of campaigns that is not there."""
     path = Path(address)
     if "://" not in address and path.parent.is_dir() and not path.exists():
         raise StoreError(f"there is no store {address!r}; create a campaign first, or name another file")

@@ -16,11 +16,7 @@ _LINE_ENDS = re.compile(r"\r\n|\r|\n")  # str.splitlines also divides at signs t
 
 
 def read_gene_sets(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read all sets of a file, each with its genes, which stand there once.
-
-    Raises:
-        DataError: If the file is no text, a line holds no set, or two sets share a name.
-    """
+    """Read all sets of a file, each with its genes, which stand there once."""
     try:
         lines = _LINE_ENDS.split(text_of(path))
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -59,10 +55,6 @@ def sets_named(
     """Read the sets that a word of the command line names, if it names any: ``sets.gmt`` or ``sets.gmt:A,B``.
 
     Genes are those of the data, in their spelling; which are not there is said.
-
-    Raises:
-        DataError: If there is no such file, or, unless that may be, none of the genes is in the data.
-        UnknownNameError: If there is no set of a name.
     """
     file, stated = (text, "") if text.endswith(ENDING) else _divided(text)
     if not file:

@@ -18,11 +18,7 @@ LONG = 300.0  # seconds; what takes less, and fits the memory, is done without a
 
 
 def settled(plan: Plan, planning: Planning, manner: Manner = MANNER) -> bool:
-    """Show a plan if only that is wanted, else ask once before long work; tell whether the work is to be done.
-
-    Raises:
-        CostError: If nobody agrees.
-    """
+    """Show a plan if only that is wanted, else ask once before long work; tell whether the work is to be done."""
     if planning.dry_run:
         reply(manner, plan.as_json(), lambda console: show_plan(console, plan))
         return False

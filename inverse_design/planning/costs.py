@@ -68,19 +68,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Costs:
-    """What was measured.
+    """What was measured."""
 
-    Attributes:
-        trial: Seconds that the measuring machine took for one round of the trial.
-        seconds: Of each stage, by its name.
-        bytes: Of the largest part of each stage.
-        command: What made the table.
-    """
-
-    trial: float
-    seconds: Mapping[str, Coefficients]
-    bytes: Mapping[str, Coefficients]
-    command: str
+    trial: float  # seconds that the measuring machine took for one round of the trial
+    seconds: Mapping[str, Coefficients]  # of each stage, by its name
+    bytes: Mapping[str, Coefficients]  # of the largest part of each stage
+    command: str  # what made the table
 
     @classmethod
     @cache

@@ -21,17 +21,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Pace:
-    """How far work is.
+    """How far work is."""
 
-    Attributes:
-        stage: What is being done.
-        seconds: About how long all of the work will have taken.
-        left: About how much of that is left.
-    """
-
-    stage: str
-    seconds: float
-    left: float
+    stage: str  # what is being done
+    seconds: float  # about how long all of the work will have taken
+    left: float  # about how much of that is left
 
 
 Watch: TypeAlias = Callable[[Pace], None]

@@ -85,17 +85,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Work:
-    """A part of a stage that is to be priced.
+    """A part of a stage that is to be priced."""
 
-    Attributes:
-        kind: Its name in the table of costs.
-        sizes: The sizes that its terms name.
-        share: How many times it is done, or the part of it that one of several workers does.
-    """
-
-    kind: str
-    sizes: Mapping[str, float]
-    share: float = 1.0
+    kind: str  # its name in the table of costs
+    sizes: Mapping[str, float]  # the sizes that its terms name
+    share: float = 1.0  # how many times it is done, or the part of it that one of several workers does
 
     @property
     def seconds(self) -> float:
@@ -110,19 +104,12 @@ class Work:
 
 @dataclass(frozen=True)
 class Outline:
-    """The stages of some work, which are to be priced.
+    """The stages of some work, which are to be priced."""
 
-    Attributes:
-        what: The work and its sizes, in words.
-        stages: The parts of each stage, by its name.
-        notes: What the table of costs does not know.
-        processes: How many work at a time, each with its own memory.
-    """
-
-    what: str
-    stages: Mapping[str, Sequence[Work]]
-    notes: tuple[str, ...] = ()
-    processes: int = 1
+    what: str  # the work and its sizes, in words
+    stages: Mapping[str, Sequence[Work]]  # the parts of each stage, by its name
+    notes: tuple[str, ...] = ()  # what the table of costs does not know
+    processes: int = 1  # how many work at a time, each with its own memory
 
     def price(self) -> Plan:
         """Price all stages on this machine; its speed is only measured where the work takes long."""

@@ -55,19 +55,7 @@ def proposal_outline(  # noqa: PLR0913 - all that the costs depend on, by name
     kept: bool = False,
     calibrated: bool = False,
 ) -> Outline:
-    """Outline a proposal.
-
-    Args:
-        question: What is asked of which training data.
-        space: What is searched.
-        objective: By what; larger sets are searched by bounds where it is a sum over pairs.
-        surrogate: The forward model, as it was stated.
-        by_turns: Whether two searches fill the list by turns.
-        workers: Processes that share the search.
-        again: Whether all of it is done once more, with an outlying condition at the usual size.
-        kept: Whether the fit was made before, and is only read.
-        calibrated: Whether the same was asked of held-out doubles before.
-    """
+    """Outline a proposal."""
     sizes = Sizes.of(question.training)
     entries = len(space.entries)
     asked = len(question.target.on(question.training.readouts).columns)

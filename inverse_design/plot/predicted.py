@@ -37,11 +37,7 @@ class Compared:
 
 
 def compared(proposal: Proposal, figure: str, *, rank: int, named: int, measured: pd.Series | None) -> Compared:
-    """Set the candidate of a rank beside the target, for a figure.
-
-    Raises:
-        DataError: If the target is no state, or there is no such row.
-    """
+    """Set the candidate of a rank beside the target, for a figure."""
     target = wanted_state(proposal, figure)
     if not 1 <= rank <= len(proposal.table):
         raise DataError(f"rank {rank} is not within the {len(proposal.table)} rows of the proposal")
@@ -79,11 +75,7 @@ class Plane:
 
 
 def plane_of(proposal: Proposal) -> Plane:
-    """Find the plane in which predicted effects differ most.
-
-    Raises:
-        DataError: If the target is no state.
-    """
+    """Find the plane in which predicted effects differ most."""
     target, space = wanted_state(proposal, "candidate_map"), proposal.space
     last = space.span(max(space.orders))[1]
     at = torch.linspace(0, min(last, 2**53) - 1, min(last, _CLOUD), dtype=torch.float64).round().long().unique()
@@ -118,11 +110,7 @@ def _main_directions(rows: Float64[Tensor, "n g"]) -> tuple[Float64[Tensor, "g 2
 
 
 def wanted_state(proposal: Proposal, figure: str) -> AlignedProfile:
-    """Take the state that a figure compares with.
-
-    Raises:
-        DataError: If the target is none.
-    """
+    """Take the state that a figure compares with."""
     if not isinstance(proposal.target, ProfileTarget):
         raise DataError(f"target {proposal.target.name!r:.80} is no state, and {figure} compares with one")
     return proposal.target.on(proposal.fitted.readouts)

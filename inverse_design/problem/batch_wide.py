@@ -22,13 +22,11 @@ class BatchWide:
     """All experiments of one batch have one value of a condition; another batch may have another one.
 
     The context of an experiment needs none: a campaign is run in one.
-
-    Attributes:
-        values: From the name or label of each gene or compound that ties its experiment to a value, such as a
-            temperature, to that value; those that are not named go with any. None for ``"dose"``.
     """
 
     name: str = DOSE  # what the condition is: ``"dose"`` for the doses of the screen, else any name
+    # From the name or label of each gene or compound that ties its experiment to a value, such as a temperature,
+    # to that value; those that are not named go with any. None for ``"dose"``.
     values: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

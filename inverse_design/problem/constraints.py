@@ -72,16 +72,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Limits:
-    """Groups, incompatible pairs and costs, in the numbers of one vocabulary.
-
-    Attributes:
-        apart: Ids of two entries that may not stand together, the smaller first; ascending.
-        costs: Cost of each vocabulary entry in :data:`MILLIONTHS`; empty where there is no budget.
-    """
+    """Groups, incompatible pairs and costs, in the numbers of one vocabulary."""
 
     groups: tuple[tuple[int, ...], ...] = ()  # the vocabulary ids of each group, ascending
     at_most: tuple[int, ...] = ()  # how many of each group a candidate may hold
+    # Ids of two entries that may not stand together, the smaller first; ascending.
     apart: tuple[tuple[int, int], ...] = ()
+    # Cost of each vocabulary entry in :data:`MILLIONTHS`; empty where there is no budget.
     costs: tuple[int, ...] = ()
     budget: int | None = None  # the most that the entries of a candidate may cost together, in the same unit
 

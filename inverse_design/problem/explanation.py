@@ -38,25 +38,18 @@ def causal_paths(model: Fitted, genes: Int[Tensor, "k"], readouts: Sequence[str]
 
 @dataclass(frozen=True)
 class Contribution:
-    """What a candidate does to one readout.
-
-    Attributes:
-        gain: How much nearer to the target it comes, in standard deviations of the prediction error; negative
-            when it moves away.
-    """
+    """What a candidate does to one readout."""
 
     readout: str  # its name
+    # How much nearer to the target it comes, in standard deviations of the prediction error; negative when it
+    # moves away.
     gain: float
     predicted: float  # predicted effect in the same unit, signed
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """Why one candidate is where it is.
-
-    Attributes:
-        paths: Strongest path of a causal graph to each of the readouts fixed best; none for a model without one.
-    """
+    """Why one candidate is where it is."""
 
     fixes: tuple[Contribution, ...]  # readouts that come nearest to the target, best first
     breaks: tuple[Contribution, ...]  # readouts that move away from it, worst first
@@ -64,6 +57,7 @@ class Explanation:
     interaction: float  # length of the rest of the predicted effect, in the same unit
     nearest: str  # the measured perturbation whose effect is most like the predicted one
     similarity: float  # cosine of the two
+    # Strongest path of a causal graph to each of the readouts fixed best; none for a model without one.
     paths: tuple[str, ...] = ()
 
     @property

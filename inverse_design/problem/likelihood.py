@@ -215,17 +215,15 @@ class TargetLikelihood:
     :func:`inverse_design.search.survey.normalised`), the utility is the log posterior probability of a
     candidate, ``log sum_m w_m exp(l_m(d) - log_sums_m)``: the linear opinion pool of their posteriors [Stone
     1961]. One expert that is sure and wrong cannot overrule the others.
-
-    Attributes:
-        log_prior: Log prior weight of each vocabulary entry; a candidate's is the sum over its parts.
-        log_sums: Of each expert, the logarithm of the sum of its densities over all candidates; empty until they
-            are summed: then the surrogate's own law speaks alone.
-        memo: What serves other targets on the same readouts, too: the question is asked of many held-out ones.
     """
 
     target: AlignedProfile  # the profile, in the coordinates of the screen
+    # Log prior weight of each vocabulary entry; a candidate's is the sum over its parts.
     log_prior: Float[Tensor, "v"]
+    # Of each expert, the logarithm of the sum of its densities over all candidates; empty until they are summed:
+    # then the surrogate's own law speaks alone.
     log_sums: tuple[float, ...] = ()
+    # What serves other targets on the same readouts, too: the question is asked of many held-out ones.
     memo: Memo = field(default_factory=Memo, compare=False, repr=False, metadata={"cache": True})
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:

@@ -169,17 +169,13 @@ _CLEAR = 2  # standard errors
 @storable
 @dataclass(frozen=True)
 class Mismatch:
-    """How much a wanted state may differ from what a candidate does.
+    """How much a wanted state may differ from what a candidate does."""
 
-    Attributes:
-        multiple: Its variance on each readout, in units of the mean squared standardised held-out residual on the
-            target's readouts.
-        regret: Mean regret of the first candidate on their states, of each of ``MULTIPLES``; empty if there were
-            too few.
-    """
-
+    # Its variance on each readout, in units of the mean squared standardised held-out residual on the target's
+    # readouts.
     multiple: float
     support: int  # how many held-out doubles stand behind the choice; 0 if there were too few
+    # Mean regret of the first candidate on their states, of each of ``MULTIPLES``; empty if there were too few.
     regret: tuple[float, ...]
 
     def on(self, target: AlignedProfile, fitted: FittedCalibrated) -> AlignedProfile:

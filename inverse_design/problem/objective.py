@@ -201,12 +201,9 @@ class SquaredDistance:
 
 @dataclass(frozen=True)
 class SignedProjection:
-    """Projection of the effect on a direction: the default for signatures, and for readouts to raise or lower.
+    """Projection of the effect on a direction: the default for signatures, and for readouts to raise or lower."""
 
-    Attributes:
-        target: The direction, in the coordinates of the screen; each readout counts with its value times weight.
-    """
-
+    # The direction, in the coordinates of the screen; each readout counts with its value times weight.
     target: AlignedProfile
 
     def utility(self, fitted: FittedCalibrated, batch: PerturbationBatch) -> ScalarPosterior:

@@ -38,18 +38,15 @@ _ORDERS: Mapping[Order, tuple[int, ...]] = {
 
 @dataclass(frozen=True)
 class Problem:
-    """A screen to learn from, and what is asked of it.
-
-    Attributes:
-        maker: The condition of the screen whose profile the target is; ``None`` for any other target.
-        standard_errors: Of the target condition, on all readouts, if the screen has them: how far a new
-            measurement of it may be. They are no part of the target: the error models are learnt from measured
-            effects, and hold that noise already.
-    """
+    """A screen to learn from, and what is asked of it."""
 
     training: Screen  # the screen without the target condition
     target: Target  # where the cells should go
+    # The condition of the screen whose profile the target is; ``None`` for any other target.
     maker: Perturbation | None = None
+    # Of the target condition, on all readouts, if the screen has them: how far a new measurement of it may be.
+    # They are no part of the target: the error models are learnt from measured effects, and hold that noise
+    # already.
     standard_errors: Float[Tensor, "g"] | None = None
 
 

@@ -40,12 +40,9 @@ class BoundConstraint:
 
 @dataclass(frozen=True)
 class SetRules:
-    """The rules of one space, measured combinations aside.
+    """The rules of one space, measured combinations aside."""
 
-    Attributes:
-        entries: Vocabulary ids that may be used, ascending; *position* means a place in this tensor.
-    """
-
+    # Vocabulary ids that may be used, ascending; *position* means a place in this tensor.
     entries: Int[Tensor, "v"]
     target: Int[Tensor, "w"]  # a number for the target of each vocabulary id; entries of one target are neighbours
     required: tuple[tuple[int, ...], ...]  # for each required target, the ids of which a candidate must hold one

@@ -198,13 +198,11 @@ class PairBounds:
 
     If no target is required, the leading pair of a set is its pair of the largest score. Else it is that of a
     entry of the required target with the fewest entries, the lead, with its best partner in the set.
-
-    Attributes:
-        pairs: Symmetric; minus infinity on the diagonal and where no candidate may hold both entries.
-        required: Positions of the entries of each required target, the fewest first.
     """
 
+    # Symmetric; minus infinity on the diagonal and where no candidate may hold both entries.
     pairs: Float32[np.ndarray, "v v"]
+    # Positions of the entries of each required target, the fewest first.
     required: tuple[Int[np.ndarray, "_"], ...]
     order: int  # how many entries a set has; at least three
     rules: SetRules  # what makes a set a candidate

@@ -16,13 +16,7 @@ _HIDDEN = ["campaign", "round", "log_probability"]
 
 
 def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advice | None = None) -> Page:
-    """Write where a campaign stands.
-
-    Args:
-        campaign: Which.
-        facts: What the log says, by name.
-        advice: Whether another round is worth its cost, if that was asked.
-    """
+    """Write where a campaign stands."""
     status, history = campaign.status(), campaign.history()
     measured = campaign.outcomes().set_index([ROUND, PERTURBATION])[MEASURED]
     rounds = [campaign.batch(number) for number in range(1, status.rounds + 1)]

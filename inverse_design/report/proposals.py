@@ -31,14 +31,7 @@ def proposal_page(
     provenance: Mapping[str, object] | None = None,
     truth: str = "",
 ) -> Page:
-    """Write what was found.
-
-    Args:
-        proposal: What was found.
-        facts: What was read and how, by name; by default what the proposal itself knows.
-        provenance: Versions, checksums and settings.
-        truth: The label of a held-out condition that made the target.
-    """
+    """Write what was found."""
     warnings = tuple(note.removeprefix("warning: ") for note in proposal.notes if note.startswith("warning"))
     others = tuple(note for note in proposal.notes if not note.startswith("warning"))
     known = dict(facts) if facts else _known(proposal)

@@ -76,13 +76,10 @@ class CachedFit:
 
 @dataclass(frozen=True)
 class CachedOutcome:
-    """An outcome that is predicted of each posterior once.
-
-    Attributes:
-        known: What was, beside the posterior, by the identity of that.
-    """
+    """An outcome that is predicted of each posterior once."""
 
     outcome: Outcome  # what is predicted
+    # What was, beside the posterior, by the identity of that.
     known: dict[int, tuple[Posterior, ScalarPosterior]] = field(default_factory=dict)
 
     @property
@@ -279,16 +276,13 @@ _LISTED = 10  # candidates that a user is taken to look at
 
 @dataclass(frozen=True)
 class JudgedSets:
-    """What was found of the sets of one fold.
+    """What was found of the sets of one fold."""
 
-    Attributes:
-        columns: ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
-            ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
-            ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether the
-            truth is among the first ten; ``log_probability`` of the truth, in nats; and what
-            :meth:`inverse_design.validate.coverage.FirstRowJudge.of_target` says of first rows.
-    """
-
+    # ``set_coverage_L`` and ``set_size_L`` for every level that could be calibrated; ``reachable``,
+    # ``reachable_permuted`` and ``reachable_negated``, p-values of "some candidate explains this target";
+    # ``probability`` of the first candidate and ``hit``, whether it is the truth; ``first_ten``, whether the truth
+    # is among the first ten; ``log_probability`` of the truth, in nats; and what
+    # :meth:`inverse_design.validate.coverage.FirstRowJudge.of_target` says of first rows.
     columns: Columns
     rules: Mapping[float, Rule]  # by which number the sets of each level were made
     candidates: int  # of how many the sets are

@@ -48,36 +48,23 @@ Condition = tuple[Perturbation, str]
 
 @dataclass(frozen=True)
 class CellFold:
-    """Conditions whose cells are held out together.
+    """Conditions whose cells are held out together."""
 
-    Attributes:
-        name: What is held out, in words.
-        left_out: Conditions that no model sees.
-        judged: Those of them that can be predicted.
-    """
-
-    name: str
-    left_out: tuple[Condition, ...]
-    judged: tuple[Condition, ...]
+    name: str  # what is held out, in words
+    left_out: tuple[Condition, ...]  # conditions that no model sees
+    judged: tuple[Condition, ...]  # those of them that can be predicted
 
 
 @dataclass(frozen=True)
 class JudgedCondition:
-    """What models make of one condition that none of them has seen.
+    """What models make of one condition that none of them has seen."""
 
-    Attributes:
-        perturbation: What was done.
-        context: In which context.
-        counts: Control cells, treated cells, and differentially expressed readouts.
-        scores: By model, one number for each of :data:`surrogates.evaluation.cell_scores.CELL_METRICS`.
-        errors: By model, the error of the mean effect on each readout.
-    """
-
-    perturbation: Perturbation
-    context: str
-    counts: tuple[int, int, int]
+    perturbation: Perturbation  # what was done
+    context: str  # in which context
+    counts: tuple[int, int, int]  # control cells, treated cells, and differentially expressed readouts
+    # By model, one number for each of :data:`surrogates.evaluation.cell_scores.CELL_METRICS`.
     scores: Mapping[str, Float[Tensor, "p"]]
-    errors: Mapping[str, Float[Tensor, "g"]]
+    errors: Mapping[str, Float[Tensor, "g"]]  # by model, the error of the mean effect on each readout
 
     @property
     def name(self) -> str:
@@ -87,40 +74,24 @@ class JudgedCondition:
 
 @dataclass(frozen=True)
 class CellBounds:
-    """How far cells of a new unit may be from what a model predicts of them.
+    """How far cells of a new unit may be from what a model predicts of them."""
 
-    Attributes:
-        model: The model.
-        level: With which probability, over units, each of the bounds holds.
-        units: How many held-out units stand behind them.
-        e_distance: The E-distance of predicted to real treated cells is at most this.
-        effects: The mean of each readout is within this of the predicted one.
-    """
-
-    model: str
-    level: float
-    units: int
-    e_distance: float
-    effects: Float[Tensor, "g"]
+    model: str  # the model
+    level: float  # with which probability, over units, each of the bounds holds
+    units: int  # how many held-out units stand behind them
+    e_distance: float  # the E-distance of predicted to real treated cells is at most this
+    effects: Float[Tensor, "g"]  # the mean of each readout is within this of the predicted one
 
 
 @dataclass(frozen=True)
 class CellReport:
-    """What was measured of models of cells.
+    """What was measured of models of cells."""
 
-    Attributes:
-        hold_out: What was held out.
-        conditions: Every condition that was judged.
-        seconds: How long all fits of each model took.
-        refusals: Models that did not take the data.
-        left_out: Treated conditions that could not be judged, each with the reason.
-    """
-
-    hold_out: HoldOut
-    conditions: tuple[JudgedCondition, ...]
-    seconds: Mapping[str, float]
-    refusals: tuple[Refusal, ...]
-    left_out: tuple[str, ...] = ()
+    hold_out: HoldOut  # what was held out
+    conditions: tuple[JudgedCondition, ...]  # every condition that was judged
+    seconds: Mapping[str, float]  # how long all fits of each model took
+    refusals: tuple[Refusal, ...]  # models that did not take the data
+    left_out: tuple[str, ...] = ()  # treated conditions that could not be judged, each with the reason
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -159,9 +130,6 @@ class CellReport:
         The score of a unit is the largest over its conditions, so that a bound holds for all of them at once; the
         bounds of readouts hold one by one. Each held-out unit was predicted by a fit without it, the new one
         will be by a fit to all.
-
-        Raises:
-            CalibrationError: If so few units support no such level: seven contexts support 87.5 % at most.
         """
         names = tuple(dict.fromkeys(self.units))
         require_count(len(names), level, f"held-out {self.hold_out}s")
@@ -186,18 +154,8 @@ def judge_cells(
 ) -> CellReport:
     """Hold contexts or combinations out, and score what models of cells make of them.
 
-    Args:
-        cells: Control and treated cells, log-normalised.
-        models: By name; no change, the mean treated cell of the training data, and the other half of the
-            measured cells stand beside them.
-        hold_out: What is held out.
-        pseudocount: Of fold changes, in units without the logarithm.
-        seed: Fixes folds, fits and halves.
-        workers: Processes, or the address of a scheduler, of which each judges a fold.
-        progress: Is called before each fold.
-
-    Raises:
-        DataError: If nothing can be held out, or no model takes the data.
+    Beside them stand no change, the mean treated cell of the training data, and the other half of the measured
+    cells.
     """
     if taken := {OTHER_HALF, *SIMPLEST} & models.keys():
         raise DataError(f"{min(taken)!r} is the name of a baseline; name your model differently")

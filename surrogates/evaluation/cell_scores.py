@@ -30,25 +30,15 @@ _AT_ONCE = 512  # readouts that are sorted together: bounds the memory
 
 @dataclass(frozen=True)
 class HeldOutCells:
-    """The measured cells of a condition that is held out, and what is asked of a prediction.
+    """The measured cells of a condition that is held out, and what is asked of a prediction."""
 
-    Attributes:
-        control: Control cells of its context.
-        treated: Its own cells.
-        changed: Which readouts are differentially expressed.
-        weights: Weight of each readout in the weighted error, summing to one.
-        own: Which readouts are targets of the perturbation itself.
-        axes: Components in which cells are compared, of the cells that were trained on.
-        pseudocount: Of fold changes, in units without the logarithm.
-    """
-
-    control: Float[Tensor, "n g"]
-    treated: Float[Tensor, "m g"]
-    changed: Bool[Tensor, "g"]
-    weights: Float[Tensor, "g"]
-    own: Bool[Tensor, "g"]
-    axes: PrincipalAxes
-    pseudocount: float
+    control: Float[Tensor, "n g"]  # control cells of its context
+    treated: Float[Tensor, "m g"]  # its own cells
+    changed: Bool[Tensor, "g"]  # which readouts are differentially expressed
+    weights: Float[Tensor, "g"]  # weight of each readout in the weighted error, summing to one
+    own: Bool[Tensor, "g"]  # which readouts are targets of the perturbation itself
+    axes: PrincipalAxes  # components in which cells are compared, of the cells that were trained on
+    pseudocount: float  # of fold changes, in units without the logarithm
 
     @classmethod
     def of(
@@ -159,13 +149,7 @@ CELL_METRICS: Mapping[str, tuple[Callable[[_Compared], Tensor], bool]] = {
 def judged_prediction(
     held_out: HeldOutCells, cells: Predicted, treated: Float[Tensor, "m g"] | None = None
 ) -> tuple[Float[Tensor, "p"], Float[Tensor, "g"]]:
-    """Score predicted cells, one number for each of :data:`CELL_METRICS`, and take the error of their mean.
-
-    Args:
-        held_out: The condition.
-        cells: What is predicted of it.
-        treated: Which of its cells are compared; all by default.
-    """
+    """Score predicted cells, one number for each of :data:`CELL_METRICS`, and take the error of their mean."""
     treated = held_out.treated if treated is None else treated
     control = held_out.control.mean(0)
     effect, truth = (each.mean(0)[None] - control for each in (cells.logged, treated))

@@ -11,11 +11,7 @@ _AT_ONCE = 512  # readouts that are ranked together: bounds the memory for many 
 
 
 def rank_sum_p_values(treated: Float[Tensor, "n g"], control: Float[Tensor, "m g"]) -> Float[Tensor, "g"]:
-    """Test for each readout whether treated cells rank higher or lower than control cells [Wilcoxon 1945].
-
-    Raises:
-        DataError: If a group has no cells, or a value is not a number.
-    """
+    """Test for each readout whether treated cells rank higher or lower than control cells [Wilcoxon 1945]."""
     if not (len(treated) and len(control)):
         raise DataError(f"{len(treated)} treated and {len(control)} control cells; a comparison needs both")
     both = torch.cat([treated, control])
@@ -36,9 +32,6 @@ def differential_readouts(
 
     The more cells, the smaller the differences that are found: compare how many readouts differ between contexts
     only beside their numbers of cells.
-
-    Raises:
-        DataError: If a group has no cells, or a value is not a number.
     """
     adjusted = stats.false_discovery_control(rank_sum_p_values(treated, control).numpy())
     return torch.from_numpy(adjusted) < level
@@ -52,11 +45,7 @@ def delogged(cells: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
 def log2_fold_change(
     treated: Float[Tensor, "*b g"], control: Float[Tensor, "*b g"], *, pseudocount: float = 1.0
 ) -> Float[Tensor, "*b g"]:
-    """Compare means of :func:`delogged` values: ``log2((treated + c) / (control + c))``.
-
-    Raises:
-        DataError: If the pseudocount is not positive.
-    """
+    """Compare means of :func:`delogged` values: ``log2((treated + c) / (control + c))``."""
     if not pseudocount > 0:
         raise DataError(f"pseudocount {pseudocount} is not positive; readouts without counts need one")
     return torch.log2((treated + pseudocount) / (control + pseudocount))
@@ -68,9 +57,6 @@ def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g
     The area under the precision-recall curve without interpolation, ``sum_k (recall_k - recall_k-1) precision_k``
     over the distinct scores, so that tied readouts are called together. To compare rows, set it against
     :func:`prevalence_rows`, which is what a constant score gets.
-
-    Raises:
-        DataError: If a score is not a number.
     """
     precision, _, changed = _curve(score, truth)
     return (precision * changed).sum(1) / changed.sum(1)
@@ -79,11 +65,7 @@ def average_precision_rows(score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g
 def precision_at_recall(
     score: Float[Tensor, "b g"], truth: Bool[Tensor, "b g"], *, recall: float
 ) -> Float[Tensor, "b"]:
-    """Find the best precision of each row among the score thresholds that recall enough.
-
-    Raises:
-        DataError: If the recall is out of range or a score is not a number.
-    """
+    """Find the best precision of each row among the score thresholds that recall enough."""
     if not 0 < recall <= 1:
         raise DataError(f"recall is {recall}; it must be above 0 and at most 1")
     precision, recalled, changed = _curve(score, truth)

@@ -240,13 +240,10 @@ _BREAK = "\n"  # labels and replicates are printable, so that no line break is i
 
 @dataclass(frozen=True)
 class Block:
-    """Wells of one table of results.
-
-    Attributes:
-        extra: Whether that experiment was made by this very block, because nobody had asked for it.
-    """
+    """Wells of one table of results."""
 
     number: Int[np.ndarray, "m"]  # experiment of each well
+    # Whether that experiment was made by this very block, because nobody had asked for it.
     extra: Bool[np.ndarray, "m"]
     failed: Bool[np.ndarray, "m"]  # whether the well gave no values
     genes: Int[np.ndarray, "m k"]  # vocabulary ids of its perturbation, ``-1`` where empty

@@ -209,11 +209,7 @@ def _signed_doses(
 
 
 def targets_from(table: pd.DataFrame) -> TargetTable:
-    """Read the direct effects of drugs from a table with the columns ``drug``, ``readout`` and ``weight``.
-
-    Raises:
-        DataError: If a column is missing, a weight is no finite number other than zero, or a pair is named twice.
-    """
+    """Read the direct effects of drugs from a table with the columns ``drug``, ``readout`` and ``weight``."""
     if missing := {"drug", "readout", "weight"} - set(table.columns):
         raise DataError(
             f"a table of targets needs the columns drug, readout and weight; {min(missing)!r} is missing"

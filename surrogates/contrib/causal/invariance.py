@@ -20,20 +20,14 @@ _STEPS = 50  # of the path of the lasso
 
 @dataclass(frozen=True)
 class Invariant:
-    """What invariance says of one gene.
+    """What invariance says of one gene."""
 
-    Attributes:
-        response: The gene.
-        parents: In every accepted set: with a probability of one minus the level all are parents.
-        accepted: How many sets of genes leave residuals alike in all environments; with none, the assumptions fail
-            (a cycle, or a hidden cause that is acted on).
-        candidates: What the lasso has preselected.
-    """
-
-    response: str
-    parents: tuple[str, ...]
+    response: str  # the gene
+    parents: tuple[str, ...]  # in every accepted set: with a probability of one minus the level all are parents
+    # How many sets of genes leave residuals alike in all environments; with none, the assumptions fail (a cycle,
+    # or a hidden cause that is acted on).
     accepted: int
-    candidates: tuple[str, ...]
+    candidates: tuple[str, ...]  # what the lasso has preselected
 
 
 @dataclass(frozen=True)
@@ -45,14 +39,10 @@ class Invariance:
     Bonferroni's correction for both tests and for environments [Peters 2016, method II]; a set is accepted above
     the level. Environments are conditions: the control, each perturbation, each context. Cells in which the gene
     itself is acted on say nothing of its parents and are left out [Meinshausen 2016]. There must be no cycle.
-
-    Attributes:
-        level: Probability of any false parent of a gene, if the lasso has kept its parents.
-        most: How many genes the lasso keeps: their subsets are all tested.
     """
 
-    level: float = 0.05
-    most: int = 8
+    level: float = 0.05  # probability of any false parent of a gene, if the lasso has kept its parents
+    most: int = 8  # how many genes the lasso keeps: their subsets are all tested
 
     def __post_init__(self) -> None:
         """Refuse a level that is no probability, and more sets than can be tested."""
@@ -60,12 +50,7 @@ class Invariance:
             raise DataError(f"level {self.level!r} and most {self.most!r} must be in (0, 1) and 1 to 12")
 
     def parents(self, cells: Cells, response: str) -> Invariant:
-        """Find the parents of one gene.
-
-        Raises:
-            DataError: If there are fewer than two environments, or hardly any cells in one.
-            UnknownNameError: If there is no such readout.
-        """
+        """Find the parents of one gene."""
         if response not in cells.readouts:
             raise UnknownNameError.from_known("readout", response, cells.readouts)
         values, environment = _environments(cells, response)
@@ -80,11 +65,7 @@ class Invariance:
         return Invariant(response, found, len(accepted), tuple(names))
 
     def graph(self, cells: Cells) -> ParentTable:
-        """Find the parents of every readout, for ``Causal(parents=...)``; readouts without any are left out.
-
-        Raises:
-            DataError: If the parents form a cycle, which the method rules out; it is named.
-        """
+        """Find the parents of every readout, for ``Causal(parents=...)``; readouts without any are left out."""
         each = [self.parents(cells, readout) for readout in cells.readouts]
         found = tuple((one.response, one.parents) for one in each if one.parents)
         refuse_cycles(found)

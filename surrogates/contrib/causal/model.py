@@ -180,14 +180,7 @@ _BEAM = 500  # partial paths that are carried on at each length
 
 @dataclass(frozen=True)
 class FittedCausal:
-    """A causal linear model with its edges.
-
-    Attributes:
-        trust: Share of the prediction that is kept for nodes never acted on: 0 says that the edges predicted
-            nothing about held-out targets.
-        residual_weight: Share of the least-squares residual that is kept for seen nodes: 1 says that edges do not
-            help there, 0 that they say it all.
-    """
+    """A causal linear model with its edges."""
 
     vocabulary: Vocabulary  # what the ids of a batch mean
     readouts: tuple[str, ...]  # names of the readouts
@@ -197,7 +190,11 @@ class FittedCausal:
     edges: Float[Tensor, "q g"]  # effect of a change of one in each node on each readout, on the direct way
     inputs: Float[Tensor, "v k"]  # what each entry puts into its nodes: signed dose times strength
     penalty: float  # penalty of the lasso that found the edges
+    # Share of the prediction that is kept for nodes never acted on: 0 says that the edges predicted nothing about
+    # held-out targets.
     trust: float
+    # Share of the least-squares residual that is kept for seen nodes: 1 says that edges do not help there, 0 that
+    # they say it all.
     residual_weight: float
     variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 

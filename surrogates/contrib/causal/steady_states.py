@@ -32,17 +32,13 @@ class SteadyStates:
     What differs from Bicycle: the equation of the covariance is solved (by doubling) and not a penalty, values are
     log-normalised and not counts, targets lose all incoming edges, their level and noise are read from their own
     readout, and there is one estimate, not a posterior.
-
-    Attributes:
-        penalty: Of an edge between readouts of unit variance, for the mean log-likelihood of a cell; ``None`` for
-            ``sqrt(log(p) / n)``, the rate of the lasso for ``p`` readouts and ``n`` cells.
-        schedule: How long to train; a batch is of conditions.
-        most: How many readouts are taken at most: the covariance is that of all of them.
     """
 
+    # Of an edge between readouts of unit variance, for the mean log-likelihood of a cell; ``None`` for
+    # ``sqrt(log(p) / n)``, the rate of the lasso for ``p`` readouts and ``n`` cells.
     penalty: float | None = None
-    schedule: Schedule = field(default_factory=lambda: _SLOW)
-    most: int = 100
+    schedule: Schedule = field(default_factory=lambda: _SLOW)  # how long to train; a batch is of conditions
+    most: int = 100  # how many readouts are taken at most: the covariance is that of all of them
 
     def __post_init__(self) -> None:
         """Refuse a negative penalty."""
@@ -50,12 +46,7 @@ class SteadyStates:
             raise DataError(f"penalty {self.penalty!r} is negative; take 0 for none")
 
     def fit(self, cells: Cells, *, seed: int) -> "FittedSteadyStates":
-        """Learn the edges from control cells and cells whose readouts were acted on.
-
-        Raises:
-            DataError: If there are no control cells, several contexts, hardly any cells in a condition, more
-                readouts than ``most``, a target that is no readout, or the training diverges.
-        """
+        """Learn the edges from control cells and cells whose readouts were acted on."""
         conditions = Conditions.of(cells, most=self.most)
         size, count = len(cells.readouts), float(conditions.counts.sum())
         penalty = (torch.tensor(size).log() / count).sqrt().item() if self.penalty is None else self.penalty
@@ -87,23 +78,16 @@ class SteadyStates:
 
 @dataclass(frozen=True)
 class FittedSteadyStates:
-    """A stable linear system.
-
-    Attributes:
-        edges: What a change of one in a readout (row) adds to the drift of another (column).
-        level: Mean of each readout in control cells.
-        noise: Standard deviation of the noise of each readout's drift.
-        shift: How far a readout that was never acted on moves when it is: the mean over those that were.
-        shifts: How far each target's own readout moved.
-        noises: Noise of each target's own readout where it is acted on; that of the control for other targets.
-    """
+    """A stable linear system."""
 
     readouts: tuple[str, ...]
-    edges: Float[Tensor, "g g"]
-    level: Float[Tensor, "g"]
-    noise: Float[Tensor, "g"]
+    edges: Float[Tensor, "g g"]  # what a change of one in a readout (row) adds to the drift of another (column)
+    level: Float[Tensor, "g"]  # mean of each readout in control cells
+    noise: Float[Tensor, "g"]  # standard deviation of the noise of each readout's drift
+    # How far a readout that was never acted on moves when it is: the mean over those that were.
     shift: Float[Tensor, "g"]
-    shifts: Mapping[str, float]
+    shifts: Mapping[str, float]  # how far each target's own readout moved
+    # Noise of each target's own readout where it is acted on; that of the control for other targets.
     noises: Mapping[str, float]
     training: Training
 

@@ -49,11 +49,7 @@ class FittedAdditiveAutoencoder:
         return latent
 
     def shifts(self, interventions: Sequence[Intervention]) -> Float[Tensor, "n l"]:
-        """Find what each intervention adds to the latent state.
-
-        Raises:
-            UnknownNameError: If a target was never given in training.
-        """
+        """Find what each intervention adds to the latent state."""
         for each in interventions:
             if each.target not in self.targets:
                 raise UnknownNameError.from_known("perturbation", each.target, self.targets)
@@ -94,43 +90,32 @@ class AdditiveAutoencoder:
     Gaussian likelihood there in place of one of counts; a cell to predict has the covariate of the nearest mean
     control cell; and with ``keep_remainder`` what the autoencoder loses of a cell stays, ``x + Dec(z + e) -
     Dec(z)``, as it would otherwise count as an effect.
-
-    Attributes:
-        components: Number of principal coordinates.
-        hidden: Widths of the hidden layers of the encoder; the decoder has them in reverse.
-        latent: Length of the basal state.
-        encoded: What the encoder sees of a treated cell in training: the ``cell``, or a ``control`` cell of its
-            context that is drawn for it, which cannot show what was done.
-        rate: Weight of the divergence of basal states from the prior N(0, 1) in a bound on the evidence with a
-            learnt variance of the coordinates; at 0 states are not sampled, and the squared error is minimised.
-        conditional: Perturbations are indicators, seen by the encoder and by the first layer of the decoder, in
-            place of latent vectors.
-        covariates: Learn a vector for each context.
-        masks: Sample sparse masks and embeddings, which the encoder sees.
-        adversary: Oppose networks that predict perturbations and covariates from the basal state.
-        discrepancy: Weight of the maximum mean discrepancy of the first decoder layer between perturbations.
-        dropout: Probability with which each hidden unit is left out in training.
-        held_out: Fraction of the cells on which training is stopped early; at 0 every epoch is run.
-        keep_remainder: Predict changes of measured cells.
-        schedule: How long and how fast to train.
-        device: Where to train; predictions are made on the CPU.
     """
 
-    components: int = 256
-    hidden: tuple[int, ...] = (256,)
-    latent: int = 64
+    components: int = 256  # number of principal coordinates
+    hidden: tuple[int, ...] = (256,)  # widths of the hidden layers of the encoder; the decoder has them in reverse
+    latent: int = 64  # length of the basal state
+    # What the encoder sees of a treated cell in training: the ``cell``, or a ``control`` cell of its context that
+    # is drawn for it, which cannot show what was done.
     encoded: Literal["cell", "control"] = "cell"
+    # Weight of the divergence of basal states from the prior N(0, 1) in a bound on the evidence with a learnt
+    # variance of the coordinates; at 0 states are not sampled, and the squared error is minimised.
     rate: float = 0.0
+    # Perturbations are indicators, seen by the encoder and by the first layer of the decoder, in place of latent
+    # vectors.
     conditional: bool = False
-    covariates: bool = True
-    masks: Masks | None = None
+    covariates: bool = True  # learn a vector for each context
+    masks: Masks | None = None  # sample sparse masks and embeddings, which the encoder sees
+    # Oppose networks that predict perturbations and covariates from the basal state.
     adversary: Adversary | None = None
+    # Weight of the maximum mean discrepancy of the first decoder layer between perturbations.
     discrepancy: float = 0.0
-    dropout: float = 0.1
-    held_out: float = 0.1
-    keep_remainder: bool = True
+    dropout: float = 0.1  # probability with which each hidden unit is left out in training
+    held_out: float = 0.1  # fraction of the cells on which training is stopped early; at 0 every epoch is run
+    keep_remainder: bool = True  # predict changes of measured cells
+    # How long and how fast to train.
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, batch=64, patience=15))
-    device: str = "cpu"
+    device: str = "cpu"  # where to train; predictions are made on the CPU
 
     def __post_init__(self) -> None:
         """Refuse sizes, weights and parts that do not go together."""

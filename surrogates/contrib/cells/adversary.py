@@ -12,22 +12,15 @@ from surrogates.models.training import Layers
 
 @dataclass(frozen=True)
 class Adversary:
-    """How two networks that predict perturbations and covariates from the basal state are opposed.
+    """How two networks that predict perturbations and covariates from the basal state are opposed."""
 
-    Attributes:
-        weight: Weight for the encoder of their cross entropy with what is usual in a batch: it is least where they
-            cannot tell cells apart. Rewarding their errors, as the source does, rewards wrong guesses above none.
-        penalty: Weight of the squared norm of their gradients by the state, which keeps them smooth.
-        steps: Steps of theirs before each step of the encoder.
-        hidden: Width of each hidden layer.
-        rate: Their step size.
-    """
-
+    # Weight for the encoder of their cross entropy with what is usual in a batch: it is least where they cannot
+    # tell cells apart. Rewarding their errors, as the source does, rewards wrong guesses above none.
     weight: float = 1.0
-    penalty: float = 0.1
-    steps: int = 3
-    hidden: tuple[int, ...] = (64,)
-    rate: float = 3e-3
+    penalty: float = 0.1  # weight of the squared norm of their gradients by the state, which keeps them smooth
+    steps: int = 3  # steps of theirs before each step of the encoder
+    hidden: tuple[int, ...] = (64,)  # width of each hidden layer
+    rate: float = 3e-3  # their step size
 
     def __post_init__(self) -> None:
         """Refuse weights that oppose nothing."""

@@ -92,22 +92,14 @@ class ConvexTransport:
     over control cells ``x`` and treated cells ``y``, pooled over the contexts that have both, each context drawn
     equally often. Departure from the source: principal components stand for its autoencoder, and what they lose of
     a cell is kept.
-
-    Attributes:
-        components: Number of principal coordinates.
-        hidden: Width of each hidden layer of both networks.
-        steps: Steps of ``f``.
-        inner_steps: Steps of ``g`` for each.
-        batch: Cells in each step.
-        rate: Step size of Adam.
     """
 
-    components: int = 50
-    hidden: tuple[int, ...] = (64, 64)
-    steps: int = 1000
-    inner_steps: int = 5
-    batch: int = 256
-    rate: float = 5e-3
+    components: int = 50  # number of principal coordinates
+    hidden: tuple[int, ...] = (64, 64)  # width of each hidden layer of both networks
+    steps: int = 1000  # steps of ``f``
+    inner_steps: int = 5  # steps of ``g`` for each
+    batch: int = 256  # cells in each step
+    rate: float = 5e-3  # step size of Adam
 
     def __post_init__(self) -> None:
         """Refuse sizes that train nothing."""
@@ -115,11 +107,7 @@ class ConvexTransport:
             raise DataError(f"sizes, steps and the rate of {self!r} must be positive")
 
     def fit(self, cells: Cells, *, seed: int) -> FittedConvexTransport:
-        """Train a map for each perturbation; control cells of the context to predict belong here.
-
-        Raises:
-            DataError: If no context has both control and treated cells, or the training diverges.
-        """
+        """Train a map for each perturbation; control cells of the context to predict belong here."""
         ordered = cells.in_canonical_order()
         beside = treated_beside_controls(ordered)
         axes = PrincipalAxes.of(ordered.values.double(), self.components)

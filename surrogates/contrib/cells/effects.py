@@ -95,16 +95,11 @@ class EffectsOfCells:
 
     An entry without any training condition is predicted to do what the others do on average. Without cells the
     states of one condition do not vary: what a model learns from that, it does not learn here.
-
-    Attributes:
-        surrogate: The model of cells.
-        controls: Control cells, as a fraction of the others; at least one.
-        copies: How many equal cells stand for a condition: so much evidence it is beside a prior.
     """
 
-    surrogate: CellSurrogate
-    controls: float = 0.1
-    copies: int = 1
+    surrogate: CellSurrogate  # the model of cells
+    controls: float = 0.1  # control cells, as a fraction of the others; at least one
+    copies: int = 1  # how many equal cells stand for a condition: so much evidence it is beside a prior
 
     def __post_init__(self) -> None:
         """Refuse fractions that are none, and conditions without cells."""

@@ -106,37 +106,28 @@ class FlowMatching:
     covariate beside the cell itself; and what the components lose of a cell is kept.
 
     With ``discrepancy_weight`` and ``graph`` it takes the form of scDFM, see :func:`scdfm`.
-
-    Attributes:
-        components: Number of principal coordinates.
-        hidden: Width of each hidden layer of the velocity.
-        width: Numbers in a vector of a target and in a condition.
-        pairs: Pairs drawn for each condition; rounded up to a multiple of 32.
-        most: Most cells of a condition that are paired, drawn by the seed: transport takes time with their square.
-        noise: Standard deviation of what is added to ``x_t``, in units of the root mean square of the coordinates.
-        discrepancy_weight: Weight of the maximum mean discrepancy between the one-step estimates
-            ``x_t + (1 - t) v`` of 32 pairs of a condition and their ``x1``.
-        graph: Lets readouts attend to their neighbours in a graph, beside the perceptron of coordinates.
-        embeddings: Table of targets whose leading kernel axes are the vectors; learnt without it.
-        solver: How the equation is solved.
-        steps: How many steps it takes.
-        schedule: How long and how fast to train; one row is 32 pairs.
-        device: Where to train; predictions are made on the CPU.
     """
 
-    components: int = 20
-    hidden: tuple[int, ...] = (128, 128)
-    width: int = 16
-    pairs: int = 512
+    components: int = 20  # number of principal coordinates
+    hidden: tuple[int, ...] = (128, 128)  # width of each hidden layer of the velocity
+    width: int = 16  # numbers in a vector of a target and in a condition
+    pairs: int = 512  # pairs drawn for each condition; rounded up to a multiple of 32
+    # Most cells of a condition that are paired, drawn by the seed: transport takes time with their square.
     most: int = 2000
+    # Standard deviation of what is added to ``x_t``, in units of the root mean square of the coordinates.
     noise: float = 0.3
+    # Weight of the maximum mean discrepancy between the one-step estimates ``x_t + (1 - t) v`` of 32 pairs of a
+    # condition and their ``x1``.
     discrepancy_weight: float = 0.0
+    # Lets readouts attend to their neighbours in a graph, beside the perceptron of coordinates.
     graph: ReadoutGraph | None = None
+    # Table of targets whose leading kernel axes are the vectors; learnt without it.
     embeddings: Descriptors | None = None
-    solver: Literal["euler", "midpoint"] = "euler"
-    steps: int = 20
+    solver: Literal["euler", "midpoint"] = "euler"  # how the equation is solved
+    steps: int = 20  # how many steps it takes
+    # How long and how fast to train; one row is 32 pairs.
     schedule: Schedule = field(default_factory=lambda: Schedule(epochs=100, batch=8, annealing=0.98))
-    device: str = "cpu"
+    device: str = "cpu"  # where to train; predictions are made on the CPU
 
     def __post_init__(self) -> None:
         """Refuse sizes and weights that train nothing."""
@@ -148,12 +139,7 @@ class FlowMatching:
             )
 
     def fit(self, cells: Cells, *, seed: int) -> FittedFlow:
-        """Pair the cells of each condition and train; control cells of the context to predict belong here.
-
-        Raises:
-            DataError: If no context has both control and treated cells, POT is not installed, a target has no
-                vector, or the training diverges.
-        """
+        """Pair the cells of each condition and train; control cells of the context to predict belong here."""
         ordered = cells.in_canonical_order()
         beside = treated_beside_controls(ordered)
         axes = PrincipalAxes.of(ordered.values.double(), self.components)

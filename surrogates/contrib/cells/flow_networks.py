@@ -144,22 +144,17 @@ class Velocity:
 
 @dataclass(frozen=True)
 class ReadoutGraph:
-    """Which readouts attend to each other.
+    """Which readouts attend to each other."""
 
-    Attributes:
-        edges: Source and target of each edge; targets attend to sources, and edges of readouts that are not
-            measured are left out. By default, each readout attends to those with which it correlates most over
-            control cells, within contexts.
-        readouts: How many readouts have a token: those, of all or of those with edges, of which the principal
-            coordinates carry most.
-        neighbours: How many others each attends to where no edges are given.
-        width: Numbers in a token.
-    """
-
+    # Source and target of each edge; targets attend to sources, and edges of readouts that are not measured are
+    # left out. By default, each readout attends to those with which it correlates most over control cells, within
+    # contexts.
     edges: tuple[tuple[str, str], ...] = ()
+    # How many readouts have a token: those, of all or of those with edges, of which the principal coordinates
+    # carry most.
     readouts: int = 64
-    neighbours: int = 8
-    width: int = 8
+    neighbours: int = 8  # how many others each attends to where no edges are given
+    width: int = 8  # numbers in a token
 
     def __post_init__(self) -> None:
         """Refuse sizes that leave nothing to attend with."""
@@ -169,11 +164,7 @@ class ReadoutGraph:
             )
 
     def eligible(self, readouts: Sequence[str]) -> Int[Tensor, "m"]:
-        """Number the readouts that may have a token: all, or those that share an edge with another.
-
-        Raises:
-            DataError: If edges are given, and none is between two readouts.
-        """
+        """Number the readouts that may have a token: all, or those that share an edge with another."""
         known = set(readouts)
         linked = {
             name for one, other in self.edges if one != other and {one, other} <= known for name in (one, other)

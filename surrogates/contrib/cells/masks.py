@@ -12,14 +12,10 @@ from surrogates.models.training import gaussian_divergence
 
 @dataclass(frozen=True)
 class Masks:
-    """Prior of the masks, and how their samples are relaxed.
+    """Prior of the masks, and how their samples are relaxed."""
 
-    Attributes:
-        prior: Probability with which a perturbation moves a latent coordinate.
-        temperature: Of the relaxed samples, by which gradients flow [Maddison 2017]; the samples used are 0 or 1.
-    """
-
-    prior: float = 0.1
+    prior: float = 0.1  # probability with which a perturbation moves a latent coordinate
+    # Of the relaxed samples, by which gradients flow [Maddison 2017]; the samples used are 0 or 1.
     temperature: float = 1.0
 
     def __post_init__(self) -> None:

@@ -21,11 +21,7 @@ _MOST_ROUNDS = 10**8  # of the network simplex; 2,000 cells with as many take ab
 
 
 def transport_plan(source: Float[Tensor, "n r"], target: Float[Tensor, "m r"]) -> Float[Tensor, "n m"]:
-    """Move equal masses from source to target cells at the least sum of squared distances, exactly [Villani 2009].
-
-    Raises:
-        DataError: If POT, which solves the linear programme, is not installed, or does not solve it.
-    """
+    """Move equal masses from source to target cells at the least sum of squared distances [Villani 2009]."""
     try:
         import ot  # noqa: PLC0415 - an optional extra
     except ImportError as error:
@@ -98,15 +94,11 @@ class TransportShift:
     principal coordinates. A new cell attends to the control cells that are nearest to it by the cosine, and moves
     by the mean of their shifts under softmax weights. Two departures from the source: principal components stand
     for its variational autoencoder, and what they lose of a cell is kept.
-
-    Attributes:
-        components: Number of principal coordinates.
-        nearest: Fraction of all paired control cells that a new cell attends to.
-        most: Most cells of a condition that are paired, drawn by the seed: transport takes time with their square.
     """
 
-    components: int = 50
-    nearest: float = 0.05
+    components: int = 50  # number of principal coordinates
+    nearest: float = 0.05  # fraction of all paired control cells that a new cell attends to
+    # Most cells of a condition that are paired, drawn by the seed: transport takes time with their square.
     most: int = 2000
 
     def __post_init__(self) -> None:
@@ -118,11 +110,7 @@ class TransportShift:
             )
 
     def fit(self, cells: Cells, *, seed: int) -> FittedTransportShift:
-        """Pair the cells of each context; control cells of the context to predict belong here.
-
-        Raises:
-            DataError: If no context has both control and treated cells, or POT is not installed.
-        """
+        """Pair the cells of each context; control cells of the context to predict belong here."""
         ordered = cells.in_canonical_order()
         beside = treated_beside_controls(ordered)
         axes = PrincipalAxes.of(ordered.values.double(), self.components)

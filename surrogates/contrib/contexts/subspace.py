@@ -23,32 +23,21 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class SpanTest:
-    """What the test of subspace inclusion found.
+    """What the test of subspace inclusion found."""
 
-    Attributes:
-        statistic: ``tau``: 0 for inclusion, at most the number of directions of the target context.
-        directions: How many directions the target context has beyond noise, and how many the weights use.
-        p_value: How likely a statistic as large is by noise alone, if the weights can be carried over.
-    """
-
-    statistic: float
+    statistic: float  # ``tau``: 0 for inclusion, at most the number of directions of the target context
+    # How many directions the target context has beyond noise, and how many the weights use.
     directions: tuple[int, int]
-    p_value: float
+    p_value: float  # how likely a statistic as large is by noise alone, if the weights can be carried over
 
 
 @dataclass(frozen=True)
 class _Spectrum:
-    """A matrix without its noise.
+    """A matrix without its noise."""
 
-    Attributes:
-        signal: Its singular values shrunk, those of noise to zero.
-        noise: Standard deviation of the noise.
-        least: Singular value from which on a direction counts as one [Gavish & Donoho 2014].
-    """
-
-    signal: Float[Tensor, "n s"]
-    noise: float
-    least: float
+    signal: Float[Tensor, "n s"]  # its singular values shrunk, those of noise to zero
+    noise: float  # standard deviation of the noise
+    least: float  # singular value from which on a direction counts as one [Gavish & Donoho 2014]
 
     @classmethod
     def of(cls, rows: Float[Tensor, "n s"]) -> "_Spectrum":
@@ -78,15 +67,7 @@ def _median_of_noise(ratio: float) -> float:
 def span_test(
     learnt_from: Float[Tensor, "n s"], carried_to: Float[Tensor, "m s"], *, rank: int, seed: int, draws: int = 199
 ) -> SpanTest:
-    """Test whether weights of donors can be carried from some rows to others.
-
-    Args:
-        learnt_from: Effects of the donors on each readout of the other contexts.
-        carried_to: Effects of the same donors on each readout of the target context.
-        rank: How many directions of the first the weights use.
-        seed: Fixes the noise that is drawn.
-        draws: How often it is drawn.
-    """
+    """Test whether weights of donors can be carried from some rows to others."""
     known, asked = _Spectrum.of(learnt_from), _Spectrum.of(carried_to)
     found, directions = outside(learnt_from, carried_to, rank=rank, least=asked.least)
     used = leading(learnt_from)[1][:, learnt_from.shape[1] - rank :]

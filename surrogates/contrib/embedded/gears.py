@@ -39,25 +39,17 @@ class Gears:
     graph joins the targets of the screen; the sign of a prediction, whose gradient is zero, is a hyperbolic
     tangent. A target that was never trained has the mean row in ``E``, and what its neighbours have learnt; one
     outside of the graph has its own row alone, or that mean. The epochs are chosen on held-out combinations.
-
-    Attributes:
-        descriptors: One table of what is known of the targets, whose kernel says how alike two are; by default
-            the biological processes of Gene Ontology, by Jaccard index; no graph where it is empty, or there are
-            no tables.
-        neighbours: To how many others each target is joined.
-        latent: Length of the embeddings.
-        hidden: Width of the hidden layers.
-        gamma: How much more large errors count.
-        direction: Weight of wrong signs.
-        schedule: How long and how fast to train.
     """
 
+    # One table of what is known of the targets, whose kernel says how alike two are; by default the biological
+    # processes of Gene Ontology, by Jaccard index; no graph where it is empty, or there are no tables.
     descriptors: tuple[Descriptors, ...] | None = None
-    neighbours: int = 20
-    latent: int = 64
-    hidden: int = 64
-    gamma: float = 2.0
-    direction: float = 1e-3
+    neighbours: int = 20  # to how many others each target is joined
+    latent: int = 64  # length of the embeddings
+    hidden: int = 64  # width of the hidden layers
+    gamma: float = 2.0  # how much more large errors count
+    direction: float = 1e-3  # weight of wrong signs
+    # How long and how fast to train.
     schedule: Schedule = field(default=Schedule(epochs=200, batch=32, rate=1e-3, decay=5e-4, patience=100))
 
     def __post_init__(self) -> None:

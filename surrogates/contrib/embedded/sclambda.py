@@ -39,23 +39,17 @@ class ScLambda:
     moved embedding is hence decoded without ``z``, as predictions are. A prediction is ``D(s)``, a network on
     sums, by which all pairs are searched exactly. A target without a vector has one that is learnt, and if it was
     never given the mean of all others'. The epochs are chosen on held-out combinations.
-
-    Attributes:
-        descriptors: Tables of embeddings; by default what the shipped tables say of genes.
-        rank: Most coordinates of each table.
-        latent: Length of ``z`` and ``s``.
-        hidden: Width of the hidden layers.
-        information: Weight of the mutual information; of 10 and 200 the better on folds inside of training data.
-        robust: How far embeddings are moved, of their root mean square.
-        schedule: How long and how fast to train.
     """
 
+    # Tables of embeddings; by default what the shipped tables say of genes.
     descriptors: tuple[Descriptors, ...] | None = None
-    rank: int = 64
-    latent: int = 30
-    hidden: int = 128
+    rank: int = 64  # most coordinates of each table
+    latent: int = 30  # length of ``z`` and ``s``
+    hidden: int = 128  # width of the hidden layers
+    # Weight of the mutual information; of 10 and 200 the better on folds inside of training data.
     information: float = 10.0
-    robust: float = 1e-3
+    robust: float = 1e-3  # how far embeddings are moved, of their root mean square
+    # How long and how fast to train.
     schedule: Schedule = field(default=Schedule(epochs=100, batch=32, rate=1e-3, decay=1e-4, patience=20))
 
     def __post_init__(self) -> None:

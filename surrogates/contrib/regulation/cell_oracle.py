@@ -27,17 +27,13 @@ class CellOracle:
     left out of its own regression where it is perturbed. A perturbed gene moves as far as perturbed genes do on
     average, not to zero. What is passed on is added to the mean effect, times the trust that held-out targets give
     it (:mod:`surrogates.models.entries`). Entries that were measured keep their measured effects.
-
-    Attributes:
-        network: Which gene regulates which, as pairs; ``None`` for CollecTRI between the readouts of the screen.
-        rounds: How often shifts are passed on; three as published.
-        bags: How many bootstrap samples of the perturbations are averaged; 20 as published.
-        penalty: Of the ridge, in units of a regulator's mean square; 10 is the default of the published software.
     """
 
+    # Which gene regulates which, as pairs; ``None`` for CollecTRI between the readouts of the screen.
     network: Regulations | None = None
-    rounds: int = 3
-    bags: int = 20
+    rounds: int = 3  # how often shifts are passed on; three as published
+    bags: int = 20  # how many bootstrap samples of the perturbations are averaged; 20 as published
+    # Of the ridge, in units of a regulator's mean square; 10 is the default of the published software.
     penalty: float = 10.0
 
     def __post_init__(self) -> None:

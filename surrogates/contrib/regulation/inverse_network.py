@@ -32,17 +32,12 @@ class InverseNetwork:
     What is the same: two networks, a position of each gene that is learnt, cut edges, the cycle. What differs:
     effects stand for pairs of states, CollecTRI for the interactions of proteins, values enter as they are and not
     in 500 bins, and edges of ``discovery`` go both ways, so that a factor sees what it regulates.
-
-    Attributes:
-        network: Which gene regulates which, as pairs; ``None`` for CollecTRI.
-        width: Of each layer.
-        cycle: Weight of the cycle in the loss.
-        schedule: How long to train; it stops by how well a sixth of the conditions is named.
     """
 
-    network: Regulations | None = None
-    width: int = 16
-    cycle: float = 1.0
+    network: Regulations | None = None  # which gene regulates which, as pairs; ``None`` for CollecTRI
+    width: int = 16  # of each layer
+    cycle: float = 1.0  # weight of the cycle in the loss
+    # How long to train; it stops by how well a sixth of the conditions is named.
     schedule: Schedule = field(default_factory=lambda: _SCHEDULE)
 
     def __post_init__(self) -> None:
@@ -51,11 +46,7 @@ class InverseNetwork:
             raise DataError(f"width {self.width} must be positive and cycle {self.cycle!r} not negative")
 
     def fit(self, screen: Screen, *, seed: int) -> "FittedInverseNetwork":
-        """Learn from singles and combinations alike.
-
-        Raises:
-            DataError: If there are several contexts, fewer than ten conditions, or no regulation between genes.
-        """
+        """Learn from singles and combinations alike."""
         require_one_context(screen)
         if len(screen) < _FEWEST:
             raise DataError(f"{len(screen)} conditions are too few to train two networks; give {_FEWEST} or more")

@@ -33,11 +33,7 @@ def regulations_among(names: Sequence[str]) -> Regulations:
 
 
 def regulations_from(table: pd.DataFrame) -> Regulations:
-    """Read a network of your own from a table with the columns ``source`` and ``target``.
-
-    Raises:
-        DataError: If a column is missing or a name is.
-    """
+    """Read a network of your own from a table with the columns ``source`` and ``target``."""
     if missing := {"source", "target"} - set(table.columns):
         raise DataError(f"a network needs the columns source and target; {min(missing)!r} is missing")
     pairs = table[["source", "target"]]
