@@ -28,23 +28,25 @@ from inverse_design.cli.door import EXIT_CODES, behind_the_door
 from inverse_design.cli.early import refuse_early
 from inverse_design.cli.options import (
     ASKING,
-    GAME,
+    CONTEXT_HELP,
     RUN,
     Asking,
     Context,
     Crew,
-    GameOptions,
+    Data,
     Listing,
     Output,
     Planning,
-    PlayerOptions,
     Reading,
     Restrictions,
     Running,
+    TableOutput,
+    Target,
     Valuing,
 )
 from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.cli.verbs.cache import cache
+from inverse_design.cli.verbs.measuring import GAME, GameOptions, PlayerOptions
 from inverse_design.cli.verbs.words import explain_words
 from surrogates.registry import installed_version
 
@@ -84,16 +86,8 @@ app.register_install_completion_command(
         "check plates/ --normalise --workers 8 --sums sums/",
     )
 )
-def check(data: str, /, *, reading: Reading = _READING, crew: Crew = _CREW, manner: Manner = MANNER) -> None:
-    """Say what is in the data, how it was read, and what is wrong with it.
-
-    Args:
-        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
-            .h5ad files of cells.
-        reading: How to read a file.
-        crew: Who sums cells.
-        manner: How it answers.
-    """
+def check(data: Data, /, *, reading: Reading = _READING, crew: Crew = _CREW, manner: Manner = MANNER) -> None:
+    """Say what is in the data, how it was read, and what is wrong with it."""
     from inverse_design.cli.verbs.check import run_check
 
     run_check(data, reading, crew, manner=manner)
@@ -107,12 +101,12 @@ def check(data: str, /, *, reading: Reading = _READING, crew: Crew = _CREW, mann
     )
 )
 def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
-    data: str,
+    data: Data,
     /,
     *,
-    target: Annotated[str, Parameter(group=ASKING)],
+    target: Target,
     context: Context = None,
-    output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    output: TableOutput = None,
     report: Annotated[str | None, Parameter(group=ASKING)] = None,
     asking: Asking = _ASKING,
     restrictions: Restrictions = _RESTRICTIONS,
@@ -124,19 +118,7 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Rank every single, pair or larger set by how well it reaches a target.
 
     Args:
-        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
-            .h5ad files of cells.
-        target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
-            of kind profile, signature, shift or scalar.
-        context: Which context (cell type, line), if the data hold several.
-        output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
         report: Where to write a page about it, one .html file: verdict, candidates with reasons, figures.
-        asking: What is asked.
-        restrictions: What may be proposed.
-        running: How the space is searched.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
     """
     from inverse_design.cli.verbs.propose import run_propose
 
@@ -162,33 +144,19 @@ def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
     )
 )
 def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
-    data: str,
+    data: Data,
     /,
     *,
-    target: Annotated[str, Parameter(group=ASKING)],
+    target: Target,
     listing: Listing,
     context: Context = None,
-    output: Annotated[str | None, Parameter(name=["--output", "-o"], group=ASKING)] = None,
+    output: TableOutput = None,
     valuing: Valuing = _VALUING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
     run: Run = RUN,
 ) -> None:
-    """Rank the experiments of a list by what they are expected to gain, per cost if costs are given.
-
-    Args:
-        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
-            .h5ad files of cells.
-        target: A condition of the data (A+B), a table of readout values (.csv, .tsv, .parquet), or a .toml file
-            of kind profile, signature, shift or scalar.
-        listing: Which experiments, and what they cost.
-        context: Which context (cell type, line), if the data hold several.
-        output: Where to write the table: .csv, .parquet, .json or .xlsx; the manifest is put beside it as .json.
-        valuing: How experiments are valued.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
-    """
+    """Rank the experiments of a list by what they are expected to gain, per cost if costs are given."""
     from inverse_design.cli.verbs.rank import run_rank
 
     run_rank(
@@ -212,10 +180,10 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     )
 )
 def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
-    data: str,
+    data: Data,
     /,
     *,
-    context: Annotated[str | None, Parameter(group=GAME)] = None,
+    context: Annotated[str | None, Parameter(group=GAME, help=CONTEXT_HELP)] = None,
     output: Output = None,
     figure: str | None = None,
     rules: GameOptions = _GAME,
@@ -227,16 +195,8 @@ def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
     """Replay campaigns on a screen in which all pairs are measured, policy beside policy.
 
     Args:
-        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
-            .h5ad files of cells.
-        context: Which context (cell type, line), if the data hold several.
         output: Where to write the numbers, as .json.
         figure: Where to draw the curves, as .svg, .png or .pdf.
-        rules: Of the replay.
-        players: Who plays, and how often.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
     """
     from inverse_design.cli.verbs.replay import run_replay
 
@@ -267,7 +227,6 @@ def demo(
         output: Folder for the table, the picture and the report.
         open_report: Show the report in a browser.
         seed: Fixes everything that is random.
-        run: What was typed.
     """
     if not run.manner.quiet:
         say(complaints(), f"demo: takes about a minute; what it finds goes to {output}", "dim")

@@ -8,10 +8,10 @@ from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, Picking, PlateOptions, Stated
 from inverse_design.cli.console import MANNER, Manner, Run, examples
-from inverse_design.cli.options import RUN, NoCache, Output, Planning, Reading
+from inverse_design.cli.options import CONTEXT_HELP, RUN, Data, NoCache, Output, Planning, Reading
 from surrogates.fit_cache import USER_CACHE
 
-_Context = Annotated[str | None, Parameter(group=SETTINGS)]
+_Context = Annotated[str | None, Parameter(group=SETTINGS, help=CONTEXT_HELP)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
 _PLACE, _STATED, _PLATES, _READING, _PLANNING = CampaignPlace(), Stated(), PlateOptions(), Reading(), Planning()
 _PICKING = Picking()
@@ -30,7 +30,7 @@ campaign = App(
     )
 )
 def create(
-    data: str,
+    data: Data,
     /,
     *,
     place: CampaignPlace = _PLACE,
@@ -44,15 +44,8 @@ def create(
     """Begin a campaign from what is known already, and a target.
 
     Args:
-        data: A dataset of the catalogue, a file (.h5ad of cells or effects, .csv, .tsv, .parquet), or a folder of
-            .h5ad files of cells.
-        place: Which campaign.
         settings: A .toml file with the settings.
-        context: Which context (cell type, line), if the data hold several.
         library: Table of your reagents (columns gene, reagent); genes that it lacks are never proposed.
-        stated: Settings as flags.
-        reading: How to read a file.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.create import run_create
 
@@ -89,10 +82,7 @@ def ask(
         recommender: What chooses them: any name that replay --policy takes; by default that of the settings.
         output: Where to write the table: .csv or .parquet; a .json with the manifest is put beside it.
         more: Propose a further round beside the open one.
-        planning: What happens before it begins.
         no_cache: Fit anew, and keep no fit.
-        place: Which campaign.
-        run: What was typed.
     """
     from inverse_design.cli.campaign.rounds import run_ask
 
@@ -117,8 +107,6 @@ def order(*names: str, library: str | None = None, place: CampaignPlace = _PLACE
     Args:
         names: Which experiments (A+B); all that are proposed by default.
         library: Table of your reagents; nothing is ordered if it lacks one.
-        place: Which campaign.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_order
 
@@ -145,9 +133,6 @@ def tell(
             if you have them replicate, status (measured, failed, pending), campaign, round; or an .h5ad file.
         allow_extra: Take experiments that nobody asked for, too.
         accept_extreme: Take values that no assay gives: beyond 10,000 times the range of the starting screen.
-        place: Which campaign.
-        reading: How to read an .h5ad file.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_tell
 
@@ -183,9 +168,6 @@ def retract(  # noqa: PLR0913 - groups of options, each one word of the verb
         event: What this event of the history recorded.
         results: The wells that this file of results holds, with its values.
         yes: Do it; without this, only what would be taken back is shown.
-        place: Which campaign.
-        reading: How to read an .h5ad file.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import Chosen, run_retract
 
@@ -210,9 +192,6 @@ def correct(
         results: A table as for tell, with the right values; wells are found by perturbation and replicate.
         reason: Why, for the history.
         accept_extreme: Take values that no assay gives, as for tell.
-        place: Which campaign.
-        reading: How to read an .h5ad file.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_correct
 
@@ -229,8 +208,6 @@ def withdraw(
         first: An experiment (A+B).
         others: More of them.
         reason: Why, for the history.
-        place: Which campaign.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.rounds import run_withdraw
 
@@ -250,8 +227,6 @@ def status(
     Args:
         quick: Do not plan a round for the advice.
         no_cache: Fit anew, and keep no fit.
-        place: Which campaign.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.report import run_status
 
@@ -264,8 +239,6 @@ def report(destination: str, /, *, place: CampaignPlace = _PLACE, run: Run = RUN
 
     Args:
         destination: Where to write it.
-        place: Which campaign.
-        run: What was typed.
     """
     from inverse_design.cli.campaign.report import run_report
 
@@ -274,12 +247,7 @@ def report(destination: str, /, *, place: CampaignPlace = _PLACE, run: Run = RUN
 
 @campaign.command(help_epilogue=examples("campaign history"))
 def history(*, place: CampaignPlace = _PLACE, manner: Manner = MANNER) -> None:
-    """List everything that happened: what, when, and by whom.
-
-    Args:
-        place: Which campaign.
-        manner: How it answers.
-    """
+    """List everything that happened: what, when, and by whom."""
     from inverse_design.cli.campaign.report import run_history
 
     run_history(place=place, manner=manner)
@@ -300,8 +268,6 @@ def verify(
         head: A hash that status printed and you noted: the log must hold it.
         integrity: Let SQLite look at every page of the file, too.
         accept: Take the log as it is, although events that were seen on this machine before are gone.
-        place: Which campaign.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_verify
 
@@ -314,8 +280,6 @@ def backup(destination: str, /, *, place: CampaignPlace = _PLACE, manner: Manner
 
     Args:
         destination: A file that is not there yet. For PostgreSQL, the line for pg_dump is printed instead.
-        place: Which store.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_backup
 
@@ -331,8 +295,6 @@ def restore(
     Args:
         source: The backup.
         force: Also where the present store is sound and holds events that the backup does not.
-        place: Which store.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_restore
 
@@ -353,7 +315,6 @@ def grants(
         reader: A role that may read; repeat it for more.
         teller: A role that may also append: ask, order, tell, withdraw, retract.
         schema: Where the tables are.
-        manner: How it answers.
     """
     from inverse_design.cli.campaign.upkeep import run_grants
 
@@ -384,10 +345,6 @@ def export(
             manifest is put there, too.
         round_number: Which round; the newest by default.
         library: Table of your reagents (columns gene, reagent, and sequence, catalogue if there are any).
-        plates: How the round is put on plates.
-        picking: What fills them.
-        place: Which campaign.
-        run: What was typed.
     """
     from inverse_design.cli.campaign.export import run_export
 
@@ -408,7 +365,6 @@ def settings_schema(of: Literal["settings", "target"] = "settings", /, *, manner
 
     Args:
         of: The settings of a campaign, or a target.
-        manner: How it answers; it is JSON in any case.
     """
     from inverse_design.cli.campaign.create import run_schema
 

@@ -7,18 +7,8 @@ from typing import Annotated
 from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.console import Run, examples
-from inverse_design.cli.options import (
-    RUN,
-    Context,
-    Judging,
-    JudgingCells,
-    Output,
-    Planning,
-    Reaching,
-    Reading,
-    Retrieving,
-    Scoring,
-)
+from inverse_design.cli.options import RUN, Context, Data, Output, Planning, Reading
+from inverse_design.cli.verbs.measuring import Judging, JudgingCells, Reaching, Retrieving, Scoring
 
 _Level = Annotated[float, Parameter(validator=validators.Number(gt=0, lt=1))]
 _READING, _PLANNING = Reading(), Planning()
@@ -30,7 +20,7 @@ benchmark = App(name="benchmark", help="Measure the software itself, on any scre
 
 @benchmark.command(help_epilogue=examples("benchmark retrieval norman2019_expr -o retrieval.json"))
 def retrieval(
-    data: str,
+    data: Data,
     /,
     *,
     context: Context = None,
@@ -39,16 +29,7 @@ def retrieval(
     reading: Reading = _READING,
     run: Run = RUN,
 ) -> None:
-    """Measure how often the perturbation behind a held-out state is found among all pairs.
-
-    Args:
-        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
-        context: Which context, if the data hold several.
-        asked: How, and where to write.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
-    """
+    """Measure how often the perturbation behind a held-out state is found among all pairs."""
     from inverse_design.cli.verbs.retrieval import run_retrieval
 
     run_retrieval(run, data, context=context, asked=asked, planning=planning, reading=reading)
@@ -56,7 +37,7 @@ def retrieval(
 
 @benchmark.command(help_epilogue=examples("benchmark reach norman2019_expr -o reach.json"))
 def reach(
-    data: str,
+    data: Data,
     /,
     *,
     context: Context = None,
@@ -65,16 +46,7 @@ def reach(
     reading: Reading = _READING,
     run: Run = RUN,
 ) -> None:
-    """Measure how near the first candidates come to states that no candidate need have made.
-
-    Args:
-        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
-        context: Which context, if the data hold several.
-        asked: By which model, and where to write.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
-    """
+    """Measure how near the first candidates come to states that no candidate need have made."""
     from inverse_design.cli.verbs.replay import run_reach
 
     run_reach(run, data, context=context, asked=asked, planning=planning, reading=reading)
@@ -87,7 +59,7 @@ def reach(
     )
 )
 def forward(
-    data: str,
+    data: Data,
     /,
     *,
     context: Context = None,
@@ -96,16 +68,7 @@ def forward(
     reading: Reading = _READING,
     run: Run = RUN,
 ) -> None:
-    """Measure how well held-out effects are predicted, beside every baseline.
-
-    Args:
-        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
-        context: Which context, if the data hold several.
-        asked: What to compare, and where to write it.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
-    """
+    """Measure how well held-out effects are predicted, beside every baseline."""
     from inverse_design.cli.verbs.retrieval import run_forward
 
     run_forward(run, data, context=context, asked=asked, planning=planning, reading=reading)
@@ -118,7 +81,7 @@ def forward(
     )
 )
 def calibration(
-    data: str,
+    data: Data,
     /,
     *,
     context: Context = None,
@@ -127,16 +90,7 @@ def calibration(
     reading: Reading = _READING,
     run: Run = RUN,
 ) -> None:
-    """Measure whether stated bounds, sets and probabilities hold of held-out perturbations, and how wide they are.
-
-    Args:
-        data: A dataset of the catalogue, a file, or a folder of .h5ad files of cells.
-        context: Which context, if the data hold several.
-        asked: What to judge, and where to write it.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
-    """
+    """Measure whether stated bounds, sets and probabilities hold of what was held out, and how wide they are."""
     from inverse_design.cli.verbs.calibration import run_calibration
 
     run_calibration(run, data, context=context, asked=asked, planning=planning, reading=reading)
@@ -162,10 +116,6 @@ def cells(
 
     Args:
         data: A dataset of single cells of the catalogue, or an .h5ad file.
-        asked: What to compare, and where to write it.
-        planning: What happens before it begins.
-        reading: How to read a file.
-        run: What was typed.
     """
     from inverse_design.cli.verbs.cells import run_cells
 
@@ -192,7 +142,6 @@ def rounds(
         adaptive: The level followed the misses of the rounds before (adaptive conformal inference).
         seed: Fixes everything that is random.
         output: Where to write the numbers, as .json.
-        run: What was typed.
     """
     from inverse_design.cli.verbs.rounds import run_rounds
 

@@ -12,11 +12,7 @@ cache = App(
 
 @cache.command(help_epilogue=examples("cache info"))
 def info(*, manner: Manner = MANNER) -> None:
-    """Say where fits are kept, in how many files, and how large they are.
-
-    Args:
-        manner: How it answers.
-    """
+    """Say where fits are kept, in how many files, and how large they are."""
     count, size = USER_CACHE.size()
     facts = {
         "folder": f"{USER_CACHE.place} ({VARIABLE} names another one)",
@@ -29,11 +25,7 @@ def info(*, manner: Manner = MANNER) -> None:
 
 @cache.command(help_epilogue=examples("cache clear"))
 def clear(*, manner: Manner = MANNER) -> None:
-    """Delete all fits that are kept; they are made anew where they are needed.
-
-    Args:
-        manner: How it answers.
-    """
+    """Delete all fits that are kept; they are made anew where they are needed."""
     count, place = USER_CACHE.clear(), USER_CACHE.place
     reply(
         manner,

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import Judging, Planning, Reading
+from inverse_design.cli.options import Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names
+from inverse_design.cli.verbs.measuring import Judging
 from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, reliability_grid
 from inverse_design.fitting import surrogate_of
 from inverse_design.numbers import measured

@@ -8,10 +8,11 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import JudgingCells, Planning, Reading
+from inverse_design.cli.options import Planning, Reading
 from inverse_design.cli.outputs import manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import read_names, refuse_options, stated_dialect, warn_of_scheduler
+from inverse_design.cli.verbs.measuring import JudgingCells
 from inverse_design.cli.verbs.retrieval import give_rows
 from inverse_design.numbers import fixed, measured
 from inverse_design.planning.plan import Outline

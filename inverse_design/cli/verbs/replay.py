@@ -8,11 +8,12 @@ from rich.console import Console
 
 from inverse_design.cli.console import Run, say, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import GameOptions, Planning, PlayerOptions, Reaching, Reading
+from inverse_design.cli.options import Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import open_screen, read_names
 from inverse_design.cli.verbs.calibration import cell, named_model
+from inverse_design.cli.verbs.measuring import GameOptions, PlayerOptions, Reaching
 from inverse_design.cli.verbs.retrieval import give_rows, opened_screen, show_rows
 from inverse_design.numbers import fixed
 from inverse_design.problem.target import ScalarTarget

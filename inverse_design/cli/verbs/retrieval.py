@@ -11,11 +11,12 @@ from torch import Tensor
 
 from inverse_design.cli.console import Run, reply, say, say_written, working
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import Crew, Planning, Reading, Retrieving, Scoring
+from inverse_design.cli.options import Crew, Planning, Reading
 from inverse_design.cli.outputs import PICTURE_ENDINGS, manifest, place_for
 from inverse_design.cli.plans import settled
 from inverse_design.cli.screens import open_screen, read_names, warn_of_scheduler
 from inverse_design.cli.side_tables import SideTables
+from inverse_design.cli.verbs.measuring import Retrieving, Scoring
 from inverse_design.numbers import fixed, in_column, measured
 from inverse_design.problem.problem import in_own_units
 from inverse_design.screens import one_context
