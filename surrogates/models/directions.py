@@ -101,7 +101,9 @@ def _frame(effects: Float[Tensor, "n g"], width: int) -> Float[Tensor, "s g"]:
     of all effects along the first direction which the frame has no room for, and that along itself.
     """
     largest = torch.linalg.vector_norm(effects, ord=torch.inf).clamp(min=torch.finfo(effects.dtype).tiny)
-    quick = torch.cat([(rows / largest).float() for rows in effects.split(_ROWS)])
+    quick = torch.empty(effects.shape, dtype=torch.float32)
+    for place, rows in zip(quick.split(_ROWS), effects.split(_ROWS), strict=True):
+        place.copy_(rows / largest)
     generator = torch.Generator().manual_seed(0)
     frame = torch.randn(effects.shape[1], width, generator=generator)[content_order(effects.T).argsort()]
     for _ in range(_SWEEPS):

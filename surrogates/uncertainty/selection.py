@@ -12,7 +12,7 @@ the shape and the temperature that were chosen on the other folds.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from surrogates.memory import give_back_free_pages
 from surrogates.uncertainty.dyadic import dyadic_standard_error
-from surrogates.uncertainty.error_model import ErrorLaw, LawChoice, StandardResiduals
+from surrogates.uncertainty.error_model import ErrorLaw, FactorCovariance, LawChoice, StandardResiduals
 from surrogates.uncertainty.forms import FoldProducts, HeldOutFold, WantedProducts
 
 RANKS = (0, 5, 10, 20, 40, 80)
@@ -115,12 +115,11 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     The grid is searched one coordinate after the other until nothing changes: once on all folds, and once without
     each.
     """
+    give_back_free_pages()
     support = sum(len(trial.fold.measured) for trial in trials)
-    some = [trial if trial.fewer is None else replace(trial, fold=trial.fewer) for trial in trials]
-    quick = _Scores(some, kept=_NUMBERS)
-    # Among all candidates only what was chosen is tried: its products are not kept for others.
-    scores = quick if all(trial.fewer is None for trial in trials) else _Scores(trials, near=quick)
-    fold = scores.fold
+    scores = _Scores([replace(trial, fold=trial.fewer or trial.fold) for trial in trials], kept=_NUMBERS)
+    fold, fewer = scores.fold, any(trial.fewer is not None for trial in trials)
+    trials = [replace(trial, fewer=None) for trial in trials]
     # Factors beyond this leave too few residuals to estimate what they do not explain.
     most = min(0.7 * support * (1 - 1 / len(trials)), trials[0].fold.measured.shape[1] - 1)
     ranks = [rank for rank in RANKS if rank <= most] if support >= FEWEST_TO_CHOOSE else []
@@ -128,7 +127,9 @@ def select_law(trials: Sequence[FoldTrial]) -> LawSelection:
     masks = [everyone, *(fold != each for each in range(len(trials)))]
     # The variance of a single readout is its mean over readouts.
     shrinkages = SHRINKAGES if trials[0].fold.measured.shape[1] > 1 else (LawChoice().shrinkage,)
-    choices = [_search(quick, mask, ranks, shrinkages) for mask in masks]
+    choices = [_search(scores, mask, ranks, shrinkages) for mask in masks]
+    if fewer:  # among all candidates only what was chosen is tried: its products are not kept for others
+        scores = _Scores(trials, near=scores.tempered)
     give_back_free_pages()
     scores.selections(list(dict.fromkeys(choices)), everyone)  # together: some share a covariance
     found = [scores.selections([choice], mask)[0] for choice, mask in zip(choices, masks, strict=True)]
@@ -161,9 +162,11 @@ _Known: TypeAlias = tuple[ErrorLaw, FoldProducts]  # of one fold, under a covari
 class _Scores:
     """Log posterior probabilities of all truths by error model and temperature, kept for reuse."""
 
-    def __init__(self, trials: Sequence[FoldTrial], *, kept: int = 0, near: "_Scores | None" = None) -> None:
+    def __init__(
+        self, trials: Sequence[FoldTrial], *, kept: int = 0, near: "Mapping[LawChoice, Tempered] | None" = None
+    ) -> None:
         self._trials = trials
-        self._near = {} if near is None else near.tempered  # among fewer candidates, with like temperatures
+        self._near = near or {}  # among fewer candidates, with like temperatures
         self._kept = kept  # how many numbers in products are kept for later choices of the same covariance
         self.tempered: dict[LawChoice, Tempered] = {}
         self._products: dict[tuple[int, float], list[_Known]] = {}
@@ -199,15 +202,21 @@ class _Scores:
         """Multiply the rows of all folds under a covariance, unless that is known."""
         known = self._products.pop(shape, None)
         if known is None:
-            laws = [trial.others.law(LawChoice(*shape)) for trial in self._trials]
             known = [
-                (law, FoldProducts.of(trial.fold, law, wanted))
-                for trial, law, wanted in zip(self._trials, laws, self._wanted, strict=True)
+                _multiplied(trial, LawChoice(*shape), wanted)
+                for trial, wanted in zip(self._trials, self._wanted, strict=True)
             ]
         self._products[shape] = known  # the last one: the first ones make room
         while len(self._products) * sum(each.numbers for _, each in known) > self._kept:
             del self._products[next(iter(self._products))]
         return known
+
+
+def _multiplied(trial: FoldTrial, choice: LawChoice, wanted: WantedProducts | None) -> _Known:
+    """Multiply the rows of a fold; factors of the covariance are used up by that, and let go."""
+    law = trial.others.law(choice)
+    plain = replace(law, covariance=FactorCovariance.independent(law.covariance.diagonal))
+    return plain, FoldProducts.of(trial.fold, law, wanted)
 
 
 def _behind(known: Sequence[_Known], choices: Sequence[LawChoice]) -> Iterator[list["BehindBest"]]:

@@ -254,11 +254,10 @@ class Calibrated:
         if every is None:
             return whole
         standard = [others.standardised(most=max(RANKS)) for others in fits.nested]
-        trials = [
+        found = select_law([
             hold_out(screen, split, fit, others, candidates=self.candidates, probes=self.probes, seed=seed)
             for split, fit, others in zip(splits, fits.alone, standard, strict=True)
-        ]
-        found = select_law(trials)
+        ])  # fmt: skip
         give_back_free_pages()
         # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
         known = laws if screen.standard_errors is not None else {}

@@ -327,31 +327,34 @@ def hold_out(
         none = mean.new_empty(len(pairs), 0)
         fold = HeldOutFold(measured, truth, lambda: mean, numbers, mean[:0], none, posterior.scale, pairs, singles)
         return FoldTrial(fold, others)
-    factors, scale = factored.pair_factors(), factored.pair_scale()
+    factors = factored.pair_factors()
+    scores, basis = factors.scores, factors.basis
+    table = singles if torch.equal(factors.main, own) else lambda: factored.pair_factors().main
+    some = None
+    if len(pairs) > len(rows) + _COMPARED:
+        some, known = candidate_pairs(screen, rows, _COMPARED, seed, entries=_ENTRIES)
+        entries, numbers = some.unique(return_inverse=True)
+        few = singles if len(entries) == len(own) else lambda: own[entries]
+        summed = few if table is singles else _rows_of(table, factors.main, entries)
+    del factors  # as large as the screen, and so is what follows
+    scale = factored.pair_scale()
 
     def weights(pairs: Int[Tensor, "c 2"]) -> tuple[Float[Tensor, "c r"], Float[Tensor, "c"]]:
         first, second = pairs.T
         across = inner_products(scale.left, scale.right, (first, second))
-        return factors.scores[first] * factors.scores[second], scale.side[first] + scale.side[second] + across
+        return scores[first] * scores[second], scale.side[first] + scale.side[second] + across
 
-    table = singles if torch.equal(factors.main, own) else lambda: factored.pair_factors().main
-    fold = HeldOutFold(measured, truth, table, pairs, factors.basis, *weights(pairs), pairs, singles)
-    if len(pairs) <= len(rows) + _COMPARED:
+    fold = HeldOutFold(measured, truth, table, pairs, basis, *weights(pairs), pairs, singles)
+    if some is None:
         return FoldTrial(fold, others)
-    pairs, truth = candidate_pairs(screen, rows, _COMPARED, seed, entries=_ENTRIES)
-    entries, numbers = pairs.unique(return_inverse=True)
-    few = singles if len(entries) == len(own) else lambda: own[entries]
-    summed = few if table is singles else _rows_of(table, factors.main, entries)
-    fewer = HeldOutFold(measured, truth, summed, numbers, factors.basis, *weights(pairs), numbers, few)
+    fewer = HeldOutFold(measured, known, summed, numbers, basis, *weights(some), numbers, few)
     return FoldTrial(fold, others, fewer)
 
 
 def _rows_of(table: Table, made: Float[Tensor, "n g"], rows: Int[Tensor, "m"]) -> Table:
     """Take some rows of a table; few of many are kept where it has to be made, which takes longer."""
-    if len(rows) == len(made):
-        return table
     if _FEW * len(rows) > len(made):
-        return lambda: table()[rows]
+        return table if len(rows) == len(made) else lambda: table()[rows]
     few = made[rows]
     return lambda: few
 
@@ -405,14 +408,13 @@ def laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
 
 
 def _diagonal_law(variance: Float[Tensor, "g"], origin: str) -> ErrorLaw:
-    g = len(variance)
     floor = variance.mean() * 1e-3 + torch.finfo(torch.float64).eps
     return ErrorLaw(
-        offset=torch.zeros(g, dtype=torch.float64),
+        offset=torch.zeros_like(variance),
         covariance=FactorCovariance.independent(variance.clamp(min=float(floor))),
         coefficient_variance=0.0,
         degrees=float("inf"),
-        temperature=min(1.0, _EFFECTIVE_READOUTS / g),
+        temperature=min(1.0, _EFFECTIVE_READOUTS / len(variance)),
         support=0,
         origin=origin,
     )
