@@ -5,11 +5,12 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Form
 from fastapi.responses import HTMLResponse, Response
+from pydantic import BaseModel, Field
 
 from inverse_design.app.jobs import Job, new_number
 from inverse_design.app.rendering import page
 from inverse_design.app.security import Creating, Seen
-from inverse_design.app.site import Here, Label, Number, Sent, elsewhere
+from inverse_design.app.site import Here, Number, Sent, elsewhere
 from inverse_design.app.uploads import SCREENS, TARGETS
 from inverse_design.campaign.settings import AUTOMATIC
 from inverse_design.problem.problem import Order
@@ -18,12 +19,27 @@ from surrogates.models.registry import SURROGATES
 
 router = APIRouter()
 _Column = Annotated[str, Form(max_length=200)]
-_Count = Annotated[int, Form(ge=1, le=10_000)]
-_USUAL: Mapping[str, object] = {  # what the form for a campaign states at first
-    "name": "", "target": "", "target_file": "", "context": "", "order": "2", "batch_size": 24, "replicates": 2,
-    "controls": 8, "plate_size": "96", "budget": "", "surrogate": AUTOMATIC, "recommender": AUTOMATIC, "seed": 0,
-    "exclude": "",
-}  # fmt: skip
+_WITH_FILES = "multipart/form-data"
+_Count = Annotated[int, Field(ge=1, le=10_000)]
+
+
+class CampaignForm(BaseModel):
+    """What is stated of a new campaign; its defaults are what the form states at first."""
+
+    name: Annotated[str, Field(max_length=200)]
+    target: Annotated[str, Field(max_length=2000)] = ""
+    target_file: Sent | None = None
+    context: Annotated[str, Field(max_length=200)] = ""
+    order: Order = "2"
+    batch_size: _Count = 24
+    replicates: _Count = 2
+    controls: Annotated[int, Field(ge=0, le=383)] = 8
+    plate_size: Literal["24", "96", "384"] = "96"
+    budget: Annotated[str, Field(max_length=40)] = ""
+    surrogate: Annotated[str, Field(max_length=200)] = AUTOMATIC
+    recommender: Annotated[str, Field(max_length=200)] = AUTOMATIC
+    seed: Annotated[int, Field(ge=0, le=2**31)] = 0
+    exclude: Annotated[str, Field(max_length=100_000)] = ""
 
 
 @router.get("/", response_class=HTMLResponse)
@@ -69,59 +85,22 @@ def checked_screen(site: Here, visitor: Seen, number: Number) -> Response:
         "models": (AUTOMATIC, *SURROGATES.names()),
         "recommenders": (AUTOMATIC, *RECOMMENDERS.names()),
     }
-    return page("screen.html", visitor, upload=upload, targets=TARGETS, typed={**_USUAL, **upload.typed}, **names)
+    typed = upload.typed or {**CampaignForm(name="").model_dump(), "target_file": ""}
+    return page("screen.html", visitor, upload=upload, targets=TARGETS, typed=typed, **names)
 
 
 @router.post("/screens/{number}/campaign", status_code=303, response_class=Response)
 def begin_campaign(
-    site: Here,
-    visitor: Creating,
-    number: Number,
-    name: Annotated[str, Form(max_length=200)],
-    target: Label = "",
-    target_file: Sent | None = None,
-    context: _Column = "",
-    order: Annotated[Order, Form()] = "2",
-    batch_size: _Count = 24,
-    replicates: _Count = 2,
-    controls: Annotated[int, Form(ge=0, le=383)] = 8,
-    plate_size: Annotated[Literal["24", "96", "384"], Form()] = "96",
-    budget: Annotated[str, Form(max_length=40)] = "",
-    surrogate: _Column = AUTOMATIC,
-    recommender: _Column = AUTOMATIC,
-    seed: Annotated[int, Form(ge=0, le=2**31)] = 0,
-    exclude: Annotated[str, Form(max_length=100_000)] = "",
+    site: Here, visitor: Creating, number: Number, form: Annotated[CampaignForm, Form(media_type=_WITH_FILES)]
 ) -> Response:
     """Begin a campaign."""
     upload, sent = site.upload(number, visitor), None
-    if target_file is not None and target_file.filename:
-        sent = site.uploads.keep(target_file.file, target_file.filename, known=TARGETS, owner=visitor.name)
-    chosen = {
-        "name": name,
-        "order": order,
-        "batch_size": batch_size,
-        "replicates": replicates,
-        "controls": controls,
-        "plate_size": int(plate_size),
-        "surrogate": surrogate,
-        "recommender": recommender,
-        "seed": seed,
-    }
-    upload.typed = {
-        **chosen,
-        "target": target,
-        "target_file": "" if sent is None else sent.shown,
-        "context": context,
-        "plate_size": plate_size,
-        "budget": budget,
-        "exclude": exclude,
-    }
-    excluded = (each.strip() for each in exclude.replace("\n", ",").split(","))
-    settings = {
-        **chosen,
-        "budget": budget.strip() or None,
-        "exclude": tuple(dict.fromkeys(each for each in excluded if each)),
-    }
+    if form.target_file is not None and form.target_file.filename:
+        file = form.target_file
+        sent = site.uploads.keep(file.file, file.filename, known=TARGETS, owner=visitor.name)
+    shown = "" if sent is None else sent.shown
+    stated = form.model_dump(exclude={"target_file"})
+    upload.typed = {**stated, "target_file": shown}
 
     def after(found: Mapping[str, Any]) -> str:
         visitor.notes += found["remarks"]
@@ -129,17 +108,22 @@ def begin_campaign(
             site.uploads.drop(each)
         return f"/campaigns/{found['key']}"
 
-    back = f"/screens/{number}"
-    job = Job(new_number(), f"Beginning {name}", "create", number, visitor.name, after, back)
+    job = Job(new_number(), f"Beginning {form.name}", "create", number, visitor.name, after, f"/screens/{number}")
+    excluded = (each.strip() for each in form.exclude.replace("\n", ",").split(","))
+    further = {
+        "plate_size": int(form.plate_size),
+        "budget": form.budget.strip() or None,
+        "exclude": tuple(dict.fromkeys(each for each in excluded if each)),
+    }
     task = {
         "place": site.shelf.place,
         "path": str(upload.path),
         "shown": upload.shown,
         "reading": upload.stated,
-        "context": context or None,
-        "target": target if sent is None else sent.shown,
+        "context": stated.pop("context") or None,
+        "target": shown or stated["target"],
         "target_path": None if sent is None else str(sent.path),
-        "settings": settings,
+        "settings": {**stated, **further},
         "actor": visitor.name,
     }
     return elsewhere("jobs", site.jobs.start(job, task).number)
