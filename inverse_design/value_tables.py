@@ -63,11 +63,7 @@ def names_a_file(text: str) -> bool:
 
 
 def read_value_table(
-    path: Path,
-    *,
-    name_col: str | None = None,
-    value_col: str | None = None,
-    values: Sequence[str] = VALUE_COLUMNS,
+    path: Path, *, name_col: str | None = None, value_col: str | None = None, values: Sequence[str] = VALUE_COLUMNS
 ) -> ValueTable:
     """Read a table with one row per name; columns are found by name, and refused on a tie."""
     table = text_table(path)

@@ -129,12 +129,7 @@ class Jobs:
         with self._turns:
             try:
                 self._work(job, json.dumps(task))
-            except (
-                OSError,
-                ValueError,
-                TypeError,
-                LookupError,
-            ) as error:  # it does not start, or talks nonsense
+            except (OSError, ValueError, TypeError, LookupError) as error:  # it does not start, or talks nonsense
                 self._end(job, {"refused": f"the process that works on it cannot be used ({error!s:.80})"})
 
     def _work(self, job: Job, task: str) -> None:

@@ -16,14 +16,7 @@ from inverse_design.campaign.rounds import Batch, batch_of, open_round, partial_
 from inverse_design.campaign.settings import AUTOMATIC, JOINT_GAIN, CampaignSettings
 from inverse_design.campaign.store.events import OPEN_STATES, Asked, columns_of
 from inverse_design.campaign.store.protocol import Log, WritableLog
-from inverse_design.campaign.wells import (
-    Known,
-    Wells,
-    counting_wells,
-    known_from,
-    left_out_remarks,
-    partial_words,
-)
+from inverse_design.campaign.wells import Known, Wells, counting_wells, known_from, left_out_remarks, partial_words
 from inverse_design.errors import NothingToProposeError, PlanError, SpaceError
 from inverse_design.planning.costs import Costs, Sizes
 from inverse_design.planning.plan import Outline, Work

@@ -133,13 +133,7 @@ def retract(log: WritableLog, chosen: pd.DataFrame, *, reason: str, actor: str) 
 
 
 def correct(
-    log: WritableLog,
-    results: Results,
-    *,
-    start: Screen,
-    reason: str,
-    accept_extreme: bool,
-    actor: str,
+    log: WritableLog, results: Results, *, start: Screen, reason: str, accept_extreme: bool, actor: str
 ) -> Correction:
     """Replace the values of recorded wells, also of such as were taken back.
 

@@ -237,8 +237,7 @@ def demo(
 
 
 @app.command(
-    name="app",
-    help_epilogue=examples("app campaigns.db", "app postgresql://server/screens --users users.toml"),
+    name="app", help_epilogue=examples("app campaigns.db", "app postgresql://server/screens --users users.toml")
 )
 def page(
     place: str = "campaigns.db",

@@ -16,12 +16,7 @@ _LINE, _LETTER, _BESIDE = 8.0, 5.0, 6.0  # points: height of a name, width of a 
 
 
 def readouts(
-    proposal: Proposal,
-    *,
-    rank: int = 1,
-    named: int = 6,
-    measured: pd.Series | None = None,
-    ax: Axes | None = None,
+    proposal: Proposal, *, rank: int = 1, named: int = 6, measured: pd.Series | None = None, ax: Axes | None = None
 ) -> Axes:
     """Draw the predicted effect of a candidate against the wanted one, readout by readout.
 

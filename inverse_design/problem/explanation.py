@@ -69,12 +69,7 @@ class Explanation:
 
 
 def explain(
-    fitted: FittedCalibrated,
-    batch: PerturbationBatch,
-    target: AlignedProfile,
-    screen: Screen,
-    *,
-    top: int = 10,
+    fitted: FittedCalibrated, batch: PerturbationBatch, target: AlignedProfile, screen: Screen, *, top: int = 10
 ) -> tuple[Explanation, ...]:
     """Explain candidates one by one."""
     posterior = fitted.predict(batch)
@@ -102,11 +97,7 @@ def explain(
 
 
 def _largest(
-    names: Sequence[str],
-    gains: Float[Tensor, "m"],
-    predicted: Float[Tensor, "m"],
-    top: int,
-    sign: float = 1.0,
+    names: Sequence[str], gains: Float[Tensor, "m"], predicted: Float[Tensor, "m"], top: int, sign: float = 1.0
 ) -> tuple[Contribution, ...]:
     best = gains.topk(min(top, len(gains)))
     return tuple(

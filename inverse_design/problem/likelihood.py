@@ -196,9 +196,7 @@ class _WhitenedPairs:
     def beside(self, other: "_WhitenedPairs") -> "_WhitenedPairs":
         """Add coordinates along further directions."""
         return replace(
-            self,
-            means=self.means.beside(other.means),
-            singles=torch.cat([self.singles, other.singles], dim=1),
+            self, means=self.means.beside(other.means), singles=torch.cat([self.singles, other.singles], dim=1)
         )
 
 

@@ -127,11 +127,7 @@ def candidate_space(
             rules, groups=(*rules.groups, *(Group(f"guides of {name}", guides[name]) for name in guides))
         )
     return CombinationSpace.of(
-        screen.vocabulary,
-        orders=_ORDERS[order],
-        constraints=rules,
-        measured=screen.batch,
-        within=seen,
+        screen.vocabulary, orders=_ORDERS[order], constraints=rules, measured=screen.batch, within=seen
     )
 
 

@@ -33,10 +33,7 @@ def campaign_page(campaign: Campaign, *, facts: Mapping[str, str], advice: Advic
         name = f"round-{batch.round}.csv"
         sections.append(
             Section(
-                f"Round {batch.round}",
-                batch.notes,
-                table=shown,
-                attachments=(Attachment.of_table(name, table),),
+                f"Round {batch.round}", batch.notes, table=shown, attachments=(Attachment.of_table(name, table),)
             )
         )
     events = history[["sequence", "time", "actor", "kind", "what"]]

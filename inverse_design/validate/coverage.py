@@ -175,11 +175,7 @@ def implied_distances(band: Interval, target: Float[Tensor, "g"]) -> tuple[Float
 
 
 def _of_interval(kind: str, interval: Interval, posterior: Posterior, held: HeldOutClass) -> Columns:
-    chosen = {
-        "all": torch.ones_like(held.own),
-        "responding": responding_readouts(posterior.mean),
-        "own": held.own,
-    }
+    chosen = {"all": torch.ones_like(held.own), "responding": responding_readouts(posterior.mean), "own": held.own}
     said = percent(interval.level)
     coverage = {
         f"{kind}coverage_{said}_{group}": covered_rows(interval, held.effects, chosen[group]) for group in GROUPS

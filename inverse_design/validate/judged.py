@@ -273,7 +273,4 @@ def _of_probabilities(
         lambda rows: calibration_errors(probability[rows], hit[rows]), nodes, seed=seed
     )
     noise = calibration_noise(probability, seed=seed)
-    return [
-        row("ece", value, *bounds, n, "share"),
-        row("ece_by_chance", noise, math.nan, math.nan, n, "share"),
-    ]
+    return [row("ece", value, *bounds, n, "share"), row("ece_by_chance", noise, math.nan, math.nan, n, "share")]

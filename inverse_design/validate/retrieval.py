@@ -383,10 +383,7 @@ class _Summed:
 METHODS: Mapping[str, Method] = {
     YARDSTICK: Method(Calibrated(Additive()), likelihood_scores, probabilistic=True),
     OWN_READOUTS: Method(
-        Calibrated(Additive()),
-        own_readouts_scores,
-        probabilistic=False,
-        applies=_reads_some_own,
+        Calibrated(Additive()), own_readouts_scores, probabilistic=False, applies=_reads_some_own
     ),
     "additive, pearson": Method(Calibrated(Additive()), pearson_scores, probabilistic=False),
     "scaled additive, likelihood": Method(Calibrated(ScaledAdditive()), likelihood_scores, probabilistic=True),

@@ -166,10 +166,7 @@ def open_norman_bundle(path: Path) -> Screen:
         [Perturbation.parse(label) for label in labels],
         genes,
         contexts=["K562"] * len(labels),
-        provenance={
-            "source": path.name,
-            "sha256": sha256_of(path),
-        },
+        provenance={"source": path.name, "sha256": sha256_of(path)},
     )
 
 
@@ -350,10 +347,7 @@ _DATASETS: dict[str, Dataset] = {
         lambda folder: read_screen(folder / "responses.csv", mode="compound"),
     ),
     "schmidt2022_tcell": Dataset(
-        "schmidt2022_tcell",
-        "genedisco/genedisco",
-        "log2 fold change, high against low cytokine sort",
-        _open_tcell,
+        "schmidt2022_tcell", "genedisco/genedisco", "log2 fold change, high against low cytokine sort", _open_tcell
     ),
     "kang2018_pbmc": Dataset("kang2018_pbmc", "theislab/scgen", _CELLS, partial(_open_cells, mode="compound")),
     # One gene in two modes is two things: each study of the file is a screen of its own.

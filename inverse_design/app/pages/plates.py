@@ -10,14 +10,7 @@ from inverse_design.app.rendering import page
 from inverse_design.app.security import Changing, Seen
 from inverse_design.app.shelf import View
 from inverse_design.app.site import Here, Key, Label, Revision, Round, Shown, Ticked, elsewhere
-from inverse_design.campaign.export import (
-    MAP_SHEET,
-    RESULT_SHEET,
-    move_wells,
-    pin,
-    plate_of,
-    sheets_of,
-)
+from inverse_design.campaign.export import MAP_SHEET, RESULT_SHEET, move_wells, pin, plate_of, sheets_of
 from inverse_design.campaign.rounds import Batch
 from inverse_design.spreadsheets import csv_text, workbook_bytes
 from surrogates.errors import amount
@@ -75,10 +68,7 @@ def pin_experiment(
 
 @router.get("/export", response_class=Response)
 def export(
-    _visitor: Seen,
-    view: Shown,
-    number: Round,
-    form: Annotated[Literal["csv", "xlsx", "results"], Query()] = "csv",
+    _visitor: Seen, view: Shown, number: Round, form: Annotated[Literal["csv", "xlsx", "results"], Query()] = "csv"
 ) -> Response:
     """Give the plate map, a workbook with all tables, or a form for the results."""
     campaign, batch = view.campaign, _batch(view, number)

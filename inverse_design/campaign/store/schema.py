@@ -45,10 +45,7 @@ CAMPAIGNS = Table(
 )
 
 ARTEFACTS = Table(
-    "artefacts",
-    METADATA,
-    Column("hash", Text, primary_key=True),
-    Column("content", LargeBinary, nullable=False),
+    "artefacts", METADATA, Column("hash", Text, primary_key=True), Column("content", LargeBinary, nullable=False)
 )
 
 EVENTS = Table(

@@ -216,11 +216,7 @@ def withdraw(
 
 @campaign.command(help_epilogue=examples("campaign status", "campaign status --quick --json"))
 def status(
-    *,
-    quick: bool = False,
-    no_cache: NoCache = False,
-    place: CampaignPlace = _PLACE,
-    manner: Manner = MANNER,
+    *, quick: bool = False, no_cache: NoCache = False, place: CampaignPlace = _PLACE, manner: Manner = MANNER
 ) -> None:
     """Say where a campaign stands, whether its bounds held, and whether another round is worth it.
 

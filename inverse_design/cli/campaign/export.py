@@ -61,10 +61,7 @@ def run_export(
             by_hand = False
         stated = {"size": plates.plate, "controls": plates.controls, "replicates": plates.replicates}
         found = lay_out(planned_wells(batch), layout_of(campaign, batch, **stated, edges=plates.edges))
-    sheets = {
-        **picks_of(campaign, batch, found, reagents, picking),
-        **sheets_of(campaign, batch, found, reagents),
-    }
+    sheets = {**picks_of(campaign, batch, found, reagents, picking), **sheets_of(campaign, batch, found, reagents)}
     for each in export_places(path, sheets)[1:]:
         check_writable(each, endings=EXPORT_ENDINGS, force=run.force or path.exists())  # which says whose they are
     facts = round_facts(run, campaign, batch)

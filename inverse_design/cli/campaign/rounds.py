@@ -14,12 +14,7 @@ from inverse_design.campaign.settings import settings_as_json
 from inverse_design.campaign.wells import COUNTS
 from inverse_design.cli.campaign.options import CampaignPlace
 from inverse_design.cli.campaign.place import open_campaign
-from inverse_design.cli.campaign.report import (
-    batch_grid,
-    campaign_facts,
-    say_what_is_open,
-    show_telling,
-)
+from inverse_design.cli.campaign.report import batch_grid, campaign_facts, say_what_is_open, show_telling
 from inverse_design.cli.campaign.results import read_library, read_results
 from inverse_design.cli.console import (
     Manner,

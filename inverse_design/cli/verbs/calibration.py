@@ -179,13 +179,7 @@ def run_calibration(
         return
     with working("calibration") as view, foreseen.begin(view).stage() as tick:
         cards = measure_calibration(
-            screen,
-            model,
-            seed=asked.seed,
-            levels=levels,
-            classes=classes,
-            workers=asked.crew.place,
-            progress=tick,
+            screen, model, seed=asked.seed, levels=levels, classes=classes, workers=asked.crew.place, progress=tick
         )
     dataset = screen.provenance["dataset"]
     rows = calibration_rows(cards, dataset=dataset, model=asked.model, seed=asked.seed)

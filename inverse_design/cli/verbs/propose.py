@@ -7,26 +7,12 @@ from pathlib import Path
 from rich.console import Console
 
 from inverse_design.candidates import borrows
-from inverse_design.cli.console import (
-    Run,
-    reply,
-    say,
-    say_written,
-    show_facts,
-    show_warnings,
-    working,
-)
+from inverse_design.cli.console import Run, reply, say, say_written, show_facts, show_warnings, working
 from inverse_design.cli.limit_tables import read_costs, read_doses, read_groups, read_pairs
 from inverse_design.cli.options import AUTOMATIC, Asking, Planning, Reading, Restrictions, Running
 from inverse_design.cli.outputs import PAGE_ENDING, manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
-from inverse_design.cli.screens import (
-    open_screen,
-    read_allowed,
-    read_exclusions,
-    read_names,
-    warn_of_scheduler,
-)
+from inverse_design.cli.screens import open_screen, read_allowed, read_exclusions, read_names, warn_of_scheduler
 from inverse_design.cli.side_tables import SideTables
 from inverse_design.cli.tables import candidates_grid, show_card, show_search, show_set
 from inverse_design.planning.costs import Sizes

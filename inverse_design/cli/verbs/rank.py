@@ -8,16 +8,7 @@ import pandas as pd
 from rich.console import Console
 
 from inverse_design.acquisition.batch import Affordable
-from inverse_design.cli.console import (
-    Run,
-    reply,
-    say,
-    say_written,
-    show_facts,
-    show_notes,
-    show_warnings,
-    working,
-)
+from inverse_design.cli.console import Run, reply, say, say_written, show_facts, show_notes, show_warnings, working
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
 from inverse_design.cli.options import Listing, Planning, Reading, Valuing

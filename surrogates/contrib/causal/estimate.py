@@ -206,12 +206,7 @@ def refine(
 
 
 def _descend(
-    objective: _Objective,
-    here: _State,
-    penalty: Float[Tensor, "q g"],
-    support: Tensor,
-    *,
-    step: float,
+    objective: _Objective, here: _State, penalty: Float[Tensor, "q g"], support: Tensor, *, step: float
 ) -> tuple[_State | None, float]:
     """Take one proximal step, as long as the quadratic bound and the spectral radius allow."""
     while step > _SMALLEST_STEP:

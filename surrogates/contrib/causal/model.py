@@ -280,11 +280,7 @@ class Causal:
         require_one_context(screen)
         ordered = screen.in_canonical_order()
         sources = Sources.of(
-            ordered,
-            regulators=self.regulators,
-            variable=self.variable,
-            targets=self.targets,
-            parents=self.parents,
+            ordered, regulators=self.regulators, variable=self.variable, targets=self.targets, parents=self.parents
         )
         problem = Regression(
             ordered.effects,

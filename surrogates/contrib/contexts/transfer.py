@@ -261,11 +261,7 @@ class Transfer:
 
 
 def _law(
-    table: ActionTable,
-    context: int,
-    rows: Int[Tensor, "n"],
-    singles: Float[Tensor, "v g"],
-    elsewhere: Elsewhere,
+    table: ActionTable, context: int, rows: Int[Tensor, "n"], singles: Float[Tensor, "v g"], elsewhere: Elsewhere
 ) -> PairLaw:
     batch = table.batch.rows(rows)
     return fit_pair_law(batch, table.effects[context, rows], singles, elsewhere.of(batch))

@@ -159,8 +159,7 @@ class _Network:
         """Both networks as one on sums of embeddings."""
         joined = self.decoder.weights[0] @ self.sense.weights[1]
         whole = Layers(
-            (self.sense.weights[0], joined, self.decoder.weights[1]),
-            (self.sense.biases[0], *self.decoder.biases),
+            (self.sense.weights[0], joined, self.decoder.weights[1]), (self.sense.biases[0], *self.decoder.biases)
         )
         network = network_of(self._entries(), whole, unit=self.unit)
         return network.rows.new_zeros(1, 1).expand(len(network.rows), len(network.output)), (network,)
