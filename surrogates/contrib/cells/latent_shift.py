@@ -103,7 +103,7 @@ class LatentShift:
         ordered = trainable(cells)
         values = ordered.values.double()
         axes = PrincipalAxes.of(values, self.components)
-        encoder, decoder, training = self._autoencoder(axes.coordinates(values), axes.scale, ordered, seed)
+        encoder, decoder, training = self._trained(axes.coordinates(values), axes.scale, ordered, seed)
         fitted = FittedLatentShift(
             readouts=ordered.readouts,
             axes=axes,
@@ -115,65 +115,97 @@ class LatentShift:
         )
         return replace(fitted, shifts=balanced_shifts(fitted.encode(values), ordered))
 
-    def _autoencoder(
+    def _trained(
         self, coordinates: Float[Tensor, "cells r"], scale: float, cells: Cells, seed: int
     ) -> tuple[Layers, Layers, Training]:
         generator = torch.Generator().manual_seed(seed)
-        width = coordinates.shape[1]
-        encoder, decoder = (
-            Layers.random(sizes, generator=generator).to(device=self.device, dtype=torch.float32)
-            for sizes in ([width, *self.hidden, 2 * self.latent], [self.latent, *self.hidden[::-1], width])
-        )
-        start_quiet(encoder, decoder)
-        order = torch.randperm(len(coordinates), generator=generator)
+        order, begun = _Autoencoder.begin(self, coordinates, scale, cells, generator=generator)
         judging = min(max(1, round(self.held_out * len(order))), len(order) - 1)
         held_out, kept = order.to(self.device).tensor_split([judging])
-        every = coordinates.to(device=self.device, dtype=torch.float32)
-        wanted = every[:, :50] if cells.embeddings is None else cells.embeddings.float().to(self.device)
-        labels = sorted({what.label for what in cells.perturbations})
-        conditions = torch.tensor([labels.index(what.label) for what in cells.perturbations])[cells.codes]
-        conditions = conditions.to(self.device)
-        projector = Layers.random((self.latent, wanted.shape[1]), generator=generator)
-        projector = projector.to(device=self.device, dtype=torch.float32)
-
-        def penalties(
-            rows: Int[Tensor, "m"], latent: Float[Tensor, "m l"], x: Float[Tensor, "m r"], dropout: float
-        ) -> Tensor:
-            found = latent.new_zeros(())
-            if self.alignment > 0:
-                towards = torch.nn.functional.cosine_similarity(projector(latent), wanted[rows], dim=1)
-                found = found + self.alignment * (1 - towards).mean()
-            if self.cycle > 0:
-                _, place = conditions[rows].unique(return_inverse=True)
-                share = torch.nn.functional.one_hot(place).to(latent)
-                means = (share.T @ latent / share.sum(0)[:, None])[place]
-                move = means.roll(1, 0) - means  # to the condition of the cell before
-                moved = encoder(decoder(latent + move, dropout=dropout), dropout=dropout)[:, : self.latent]
-                back = decoder(moved - move, dropout=dropout)
-                found = found + self.cycle * (x - back).square().sum(1).mean() * scale**2 / 2
-            return found
-
-        def loss(rows: Int[Tensor, "m"], noise: Float[Tensor, "m l"], dropout: float) -> Tensor:
-            x = every[rows]
-            mean, log_variance = encoder(x, dropout=dropout).chunk(2, dim=1)
-            latent = mean + noise.to(self.device) * (log_variance / 2).exp()
-            rebuilt = decoder(latent, dropout=dropout)
-            divergence = gaussian_divergence(mean, log_variance).sum(1)
-            # In units of the readouts, in which the weight of the divergence is stated.
-            bound = ((x - rebuilt).square().sum(1) * scale**2 + self.divergence_weight * divergence).mean() / 2
-            return bound + penalties(rows, latent, x, dropout)
-
         training = train(
-            (*encoder.parameters, *decoder.parameters, *(projector.parameters if self.alignment else ())),
+            begun.parameters,
             # The noise is drawn on the CPU, so that a seed means the same on every device.
-            lambda rows: loss(kept[rows], torch.randn(len(rows), self.latent), self.dropout),
+            lambda rows: begun.loss(kept[rows], torch.randn(len(rows), self.latent), self.dropout),
             rows=len(kept),
             schedule=self.schedule,
             seed=seed,
-            held_out=lambda: loss(held_out, torch.zeros(len(held_out), self.latent), 0.0),
+            held_out=lambda: begun.loss(held_out, torch.zeros(len(held_out), self.latent), 0.0),
         )
-        plain = [each.to(device="cpu", dtype=torch.float64) for each in (encoder, decoder)]
+        plain = [each.to(device="cpu", dtype=torch.float64) for each in (begun.encoder, begun.decoder)]
         return plain[0], plain[1], training
+
+
+@dataclass(frozen=True)
+class _Autoencoder:
+    """What training reads and changes."""
+
+    asked: LatentShift
+    cells: Float[Tensor, "cells r"]  # their coordinates
+    scale: float  # of a coordinate, in units of the readouts
+    wanted: Float[Tensor, "cells e"]  # embeddings that latent states are aligned to
+    conditions: Int[Tensor, "cells"]  # what was done to each cell
+    encoder: Layers
+    decoder: Layers
+    projector: Layers  # from latent states to embeddings
+
+    @classmethod
+    def begin(
+        cls,
+        asked: LatentShift,
+        coordinates: Float[Tensor, "cells r"],
+        scale: float,
+        cells: Cells,
+        *,
+        generator: torch.Generator,
+    ) -> tuple[Int[Tensor, "cells"], "_Autoencoder"]:
+        """Draw the networks, and an order of the cells."""
+
+        def layers(*sizes: int) -> Layers:
+            return Layers.random(sizes, generator=generator).to(device=asked.device, dtype=torch.float32)
+
+        width = coordinates.shape[1]
+        encoder = layers(width, *asked.hidden, 2 * asked.latent)
+        decoder = layers(asked.latent, *asked.hidden[::-1], width)
+        start_quiet(encoder, decoder)
+        order = torch.randperm(len(coordinates), generator=generator)
+        every = coordinates.to(device=asked.device, dtype=torch.float32)
+        wanted = every[:, :50] if cells.embeddings is None else cells.embeddings.float().to(asked.device)
+        labels = sorted({what.label for what in cells.perturbations})
+        conditions = torch.tensor([labels.index(what.label) for what in cells.perturbations])[cells.codes]
+        conditions = conditions.to(asked.device)
+        projector = layers(asked.latent, wanted.shape[1])
+        return order, cls(asked, every, scale, wanted, conditions, encoder, decoder, projector)
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What is trained."""
+        projected = self.projector.parameters if self.asked.alignment else ()
+        return (*self.encoder.parameters, *self.decoder.parameters, *projected)
+
+    def loss(self, rows: Int[Tensor, "m"], noise: Float[Tensor, "m l"], dropout: float) -> Tensor:
+        """The bound on the evidence, in units of the readouts, in which the weight of the divergence is stated."""
+        x = self.cells[rows]
+        mean, log_variance = self.encoder(x, dropout=dropout).chunk(2, dim=1)
+        latent = mean + noise.to(x.device) * (log_variance / 2).exp()
+        missed = (x - self.decoder(latent, dropout=dropout)).square().sum(1) * self.scale**2
+        bound = missed + self.asked.divergence_weight * gaussian_divergence(mean, log_variance).sum(1)
+        found: Tensor = bound.mean() / 2
+        if self.asked.alignment > 0:
+            towards = torch.nn.functional.cosine_similarity(self.projector(latent), self.wanted[rows], dim=1)
+            found = found + self.asked.alignment * (1 - towards).mean()
+        return (
+            found + self.asked.cycle * self._unreturned(rows, latent, dropout) if self.asked.cycle > 0 else found
+        )
+
+    def _unreturned(self, rows: Int[Tensor, "m"], latent: Float[Tensor, "m l"], dropout: float) -> Tensor:
+        """Squared error of cells that are moved to another condition of the batch, and back."""
+        _, place = self.conditions[rows].unique(return_inverse=True)
+        share = torch.nn.functional.one_hot(place).to(latent)
+        means = (share.T @ latent / share.sum(0)[:, None])[place]
+        move = means.roll(1, 0) - means  # to the condition of the cell before
+        moved = self.encoder(self.decoder(latent + move, dropout=dropout), dropout=dropout)[:, : move.shape[1]]
+        back = self.decoder(moved - move, dropout=dropout)
+        return (self.cells[rows] - back).square().sum(1).mean() * self.scale**2 / 2
 
 
 def trainable(cells: Cells) -> Cells:
