@@ -136,12 +136,6 @@ class BoundedSearch:
         """Look at the sets whose leading pair begins with some of the leads, as many as stand for some numbers.
 
         Parts of the numbers of the order make up the whole, in any order. A part may name sets of other parts.
-
-        Args:
-            span: First number of the sets and one past the last.
-            deadline: When to stop, as :func:`time.perf_counter` tells the time.
-            began: When the search began, if that was before.
-            progress: Called with the pairs looked at, and all that may matter.
         """
         began = time.perf_counter() if began is None else began
         total, (first, stop) = span[1] - span[0], self.space.span(self.score.order)

@@ -42,18 +42,15 @@ _TARGETS, _ROWS = 400, 256  # more tell nothing more, and cost their product
 @storable
 @dataclass(frozen=True)
 class FirstRows:
-    """The first rows of some targets, of which the answer is known.
-
-    Attributes:
-        expected: Distance to the target that its stated error lets expect, if it did not make the target.
-        measured: Distance that was measured; zero if it made the target, as the target is that measurement.
-        other_expected: Expected distance of the first row that did not make the target, ``nan`` if there is none.
-    """
+    """The first rows of some targets, of which the answer is known."""
 
     probability: Float[Tensor, "n"]  # posterior probability of the first row, among all candidates and the rows
+    # Distance to the target that its stated error lets expect, if it did not make the target.
     expected: Float[Tensor, "n"]
+    # Distance that was measured; zero if it made the target, as the target is that measurement.
     measured: Float[Tensor, "n"]
     made: Bool[Tensor, "n"]  # whether it made the target
+    # Expected distance of the first row that did not make the target, ``nan`` if there is none.
     other_expected: Float[Tensor, "n"]
     other_measured: Float[Tensor, "n"]  # its measured distance
 

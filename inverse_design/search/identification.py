@@ -40,36 +40,29 @@ Rule = Literal["gap", "rank", "surprise"]
 @storable
 @dataclass(frozen=True)
 class Total:
-    """What turns densities of a target into probabilities.
-
-    Attributes:
-        log_sums: Of each expert, the logarithm of the sum of its densities; none where one law speaks alone.
-    """
+    """What turns densities of a target into probabilities."""
 
     log_sum: float  # logarithm of the sum over all candidates of their densities, or of what experts say together
+    # Of each expert, the logarithm of the sum of its densities; none where one law speaks alone.
     log_sums: tuple[float, ...] = ()
 
 
 @storable
 @dataclass(frozen=True)
 class Identification:
-    """The true perturbation of each held-out target among the candidates.
-
-    Attributes:
-        misfit: Minus the log density of the best candidate, or of all candidates under all experts together: large
-            if nothing explains the target.
-        asked_misfit: The misfit of the question's own target under the same fit, which makes the two comparable.
-        near: Log density of the best minus that of the best few candidates, ascending, infinite where there are
-            none.
-    """
+    """The true perturbation of each held-out target among the candidates."""
 
     gap: Float[Tensor, "n"]  # log density of the best candidate minus that of the truth, in nats
     rank: Float[Tensor, "n"]  # how many candidates are at least as likely as the truth, itself among them
     surprise: Float[Tensor, "n"]  # minus the log posterior probability of the truth, in nats
+    # Minus the log density of the best candidate, or of all candidates under all experts together: large if
+    # nothing explains the target.
     misfit: Float[Tensor, "n"]
+    # The misfit of the question's own target under the same fit, which makes the two comparable.
     asked_misfit: Float[Tensor, "n"]
     excess: Float[Tensor, "n"]  # surprise that a candidate as likely as the best would have
     fold: Int[Tensor, "n"]  # which of the cross-fits has not seen each target
+    # Log density of the best minus that of the best few candidates, ascending, infinite where there are none.
     near: Float[Tensor, "n m"]
     row: Int[Tensor, "n"]  # which of the held-out perturbations of that cross-fit each target is
     totals: tuple[Total, ...] = ()  # the sums over all candidates of each target, the truth among them

@@ -74,13 +74,7 @@ class TopK:
 
 @dataclass(frozen=True)
 class Certificate:
-    """What a search looked at, and how far its answer can be from the true one.
-
-    Attributes:
-        gap: How much better than the last of the answer a combination that was not looked at could be: 0 for a
-            finished exact search, infinite where no bound is known.
-        ruled_out: How many combinations of the whole space may not be proposed, by reason; empty for a part.
-    """
+    """What a search looked at, and how far its answer can be from the true one."""
 
     scanned: int  # combinations whose score was compared
     masked: int  # those among them that may not be proposed
@@ -91,7 +85,10 @@ class Certificate:
     exact: bool = True  # whether the answer is the true one, given the bound on the error
     pruned: int = 0  # combinations that were not scored, because a bound shows that they are not in the answer
     bound: str = ""  # the name of that bound; empty if none was used
+    # How much better than the last of the answer a combination that was not looked at could be: 0 for a finished
+    # exact search, infinite where no bound is known.
     gap: float = 0.0
+    # How many combinations of the whole space may not be proposed, by reason; empty for a part.
     ruled_out: Mapping[str, int] = field(default_factory=dict)
 
     def merge(self, other: "Certificate") -> "Certificate":

@@ -126,18 +126,14 @@ class CombinationLaw:
 
 @dataclass(frozen=True)
 class FittedScaledAdditive:
-    """Sums of single effects, with a law for each novelty class of combinations that the training data had.
-
-    Attributes:
-        singles: Effect of each entry given alone, the mean single effect where it was not measured alone; or what
-            makes it.
-        laws: One per novelty class with training combinations; with none, combinations are plain sums.
-    """
+    """Sums of single effects, with a law for each novelty class of combinations that the training data had."""
 
     vocabulary: Vocabulary  # what the ids of a batch mean
     readouts: tuple[str, ...]  # names of the readouts
     measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
+    # Effect of each entry given alone, the mean single effect where it was not measured alone; or what makes it.
     singles: Float[Tensor, "v g"] | ShrunkEffects
+    # One per novelty class with training combinations; with none, combinations are plain sums.
     laws: tuple[CombinationLaw, ...]
     variance: Float[Tensor, "g"]  # in-sample error variance of each readout
 

@@ -24,17 +24,14 @@ from surrogates.uncertainty.posterior import GaussianPosterior
 
 @dataclass(frozen=True)
 class FittedDescribed:
-    """Measured effects where there are any, predictions from descriptors or the prior elsewhere, and their sums.
+    """Measured effects where there are any, else predictions from descriptors or the prior, and their sums."""
 
-    Attributes:
-        additive: Effect of each entry, measured or predicted, and the law of combinations of measured entries.
-        described: Whether each entry has a descriptor. Without one, an unmeasured entry has the prior's effect.
-        excess: What each entry adds to the scale of the posterior: zero where measured, more the less is known.
-    """
-
+    # Effect of each entry, measured or predicted, and the law of combinations of measured entries.
     additive: FittedScaledAdditive
     measured: Bool[Tensor, "v"]  # whether each entry's effect is measured, alone or within combinations
+    # Whether each entry has a descriptor. Without one, an unmeasured entry has the prior's effect.
     described: Bool[Tensor, "v"]
+    # What each entry adds to the scale of the posterior: zero where measured, more the less is known.
     excess: Float[Tensor, "v"]
     trust: float  # factor on the departures of unmeasured entries from the prior, learned on held-out targets
 
@@ -139,29 +136,23 @@ FEWEST_TARGETS = 3
 
 @dataclass(frozen=True)
 class Trial:
-    """How a learner did on held-out targets.
-
-    Attributes:
-        described: Mean squared error of described entries, in units of the model's variance, per unit of spread.
-    """
+    """How a learner did on held-out targets."""
 
     trust: float  # factor on its departures
+    # Mean squared error of described entries, in units of the model's variance, per unit of spread.
     described: float
     undescribed: float  # mean squared error of the prior in the same unit
 
 
 @dataclass(frozen=True)
 class MeasuredEntries:
-    """The entries of a screen whose effects are measured, alone or only within combinations.
-
-    Attributes:
-        combined: Whether the screen has combinations. Their errors are then the unit of the posterior's scale;
-            else the surest unmeasured entry is.
-    """
+    """The entries of a screen whose effects are measured, alone or only within combinations."""
 
     additive: FittedScaledAdditive  # the effects, with the law of combinations of entries measured alone
     train: Int[Tensor, "m"]  # vocabulary ids of the entries with effects
     own: Int[Tensor, "v"]  # number of each entry's own readout
+    # Whether the screen has combinations. Their errors are then the unit of the posterior's scale; else the surest
+    # unmeasured entry is.
     combined: bool
 
     @classmethod

@@ -42,17 +42,13 @@ FEWEST_COMBINATIONS = 8
 
 @dataclass(frozen=True)
 class Features:
-    """The coordinates from which the features of any combination are made.
+    """The coordinates from which the features of any combination are made."""
 
-    Attributes:
-        owned: For each entry, which column marks it; ``-1`` for entries that no training combination has.
-        similarity: Scores of each entry's single effect on the effect components, rows of unit length.
-        scores: Scores on the leading components, in units of their overall root mean square.
-    """
-
+    # For each entry, which column marks it; ``-1`` for entries that no training combination has.
     owned: Int[Tensor, "v"]
+    # Scores of each entry's single effect on the effect components, rows of unit length.
     similarity: Float[Tensor, "v c"]
-    scores: Float[Tensor, "v q"]
+    scores: Float[Tensor, "v q"]  # scores on the leading components, in units of their overall root mean square
 
     @classmethod
     def of(
@@ -110,18 +106,15 @@ class Features:
 
 @dataclass(frozen=True)
 class FittedInteraction:
-    """The interaction model after it has seen a screen.
-
-    Attributes:
-        root: ``root @ root.T`` is the posterior covariance of the weights, in units of the noise.
-        unknown: Prior variance that an entry adds to the scale when no training combination contains it.
-    """
+    """The interaction model after it has seen a screen."""
 
     additive: FittedScaledAdditive  # the scaled additive prediction that it corrects
     features: Features  # coordinates of the entries
     weights: Float[Tensor, "p g"]  # posterior mean of the regression weights
+    # ``root @ root.T`` is the posterior covariance of the weights, in units of the noise.
     root: Float[Tensor, "p p"]
     noise: Float[Tensor, "g"]  # variance of each readout of a combination around the model
+    # Prior variance that an entry adds to the scale when no training combination contains it.
     unknown: Float[Tensor, "v"]
 
     @property

@@ -33,19 +33,15 @@ _OF_COMBINATIONS, _OF_CONDITIONS = 5, 10
 
 @dataclass(frozen=True)
 class FittedLatentSum:
-    """What each intervention adds, outside of the networks and to what they decode.
-
-    Attributes:
-        alone: What each entry adds to the effect outside of the networks.
-        variance: Error variance of each readout: in-sample, times how much larger the error of the held-out
-            perturbations was on average.
-    """
+    """What each intervention adds, outside of the networks and to what they decode."""
 
     vocabulary: Vocabulary  # what the ids of a batch mean
     readouts: tuple[str, ...]  # names of the readouts
     measured_alone: Bool[Tensor, "v"]  # whether each entry's single effect was in the training data
-    alone: Float[Tensor, "v g"]
+    alone: Float[Tensor, "v g"]  # what each entry adds to the effect outside of the networks
     networks: tuple[LatentNetwork, ...]
+    # Error variance of each readout: in-sample, times how much larger the error of the held-out perturbations was
+    # on average.
     variance: Float[Tensor, "g"]
 
     def predict(self, batch: PerturbationBatch) -> GaussianPosterior:

@@ -42,12 +42,9 @@ _PRIOR_ROWS = 10.0  # of the usual tail, added to the rows of each readout
 
 @dataclass(frozen=True)
 class Tails:
-    """How heavy the tails of errors are.
+    """How heavy the tails of errors are."""
 
-    Attributes:
-        lower: Fourth root of the mean fourth power of each readout's errors below zero, in standard deviations.
-    """
-
+    # Fourth root of the mean fourth power of each readout's errors below zero, in standard deviations.
     lower: Float[Tensor, "g"]
     upper: Float[Tensor, "g"]  # the same above zero
     floor: float  # share of the mean over readouts that is added to the reach of each
@@ -232,15 +229,12 @@ class ErrorScale:
 
 @dataclass(frozen=True)
 class StatedPosterior:
-    """A posterior with other variances, and the same mean and correlations.
-
-    Attributes:
-        downwards: How far below the mean a band goes that holds all readouts at once, up to a factor that is the
-            same for all perturbations.
-    """
+    """A posterior with other variances, and the same mean and correlations."""
 
     base: Posterior  # the posterior that it is made of, of positive variances
     variance: Float[Tensor, "b g"]  # variance of each effect
+    # How far below the mean a band goes that holds all readouts at once, up to a factor that is the same for all
+    # perturbations.
     downwards: Float[Tensor, "b g"]
     upwards: Float[Tensor, "b g"]  # how far above
     __repr__ = summary

@@ -40,18 +40,15 @@ _MOST_NUMBERS = 2**20
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What is known of some predictions before anything is measured.
-
-    Attributes:
-        traits: Logarithms of the squared lengths of the prediction, of the single effects and of what the
-            prediction adds to their sum, absolute log ratio of the longest and the shortest single effect, mean
-            cosine between single effects, and log posterior scale.
-    """
+    """What is known of some predictions before anything is measured."""
 
     mean: Float[Tensor, "b g"]  # predicted effects
     squares: Float[Tensor, "b g"]  # squared single effects, summed over the parts that were measured alone
     products: Float[Tensor, "b g"]  # absolute products of two single effects, summed over pairs of such parts
     own: Bool[Tensor, "b g"]  # which readouts are targets of the perturbation itself
+    # Logarithms of the squared lengths of the prediction, of the single effects and of what the prediction adds to
+    # their sum, absolute log ratio of the longest and the shortest single effect, mean cosine between single
+    # effects, and log posterior scale.
     traits: Float[Tensor, "b t"]
     entries: Float[Tensor, "b v"]  # how often each vocabulary entry is part of the perturbation
     same: Int[Tensor, "b"]  # number of the perturbation of each row: one that was held out twice has two rows
@@ -107,12 +104,9 @@ class Circumstances:
 
 @dataclass(frozen=True)
 class ReadoutVariance:
-    """Expected squared error of each readout, by what is known of the prediction.
+    """Expected squared error of each readout, by what is known of the prediction."""
 
-    Attributes:
-        usual: Mean squared held-out error of each readout where it is not a target itself, not below its floor.
-    """
-
+    # Mean squared held-out error of each readout where it is not a target itself, not below its floor.
     usual: Float[Tensor, "g"]
     shares: Float[Tensor, "7"]  # what each term of the module's equation counts
 

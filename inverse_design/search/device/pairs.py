@@ -36,17 +36,6 @@ def search_pairs_on(
     A device makes the quick scores, which choose the pairs that ``score`` ranks in double precision here: the
     answer is that of the processors bit for bit. It is not waited for before the last tile. What cannot be proven
     by what it kept, as where very many pairs tie or fewer than ``k`` are valid, is searched by the processors.
-
-    Args:
-        tiles: Quick scores on a device, by :func:`~inverse_design.search.device.tiles.device_tiles`.
-        score: The same scores in double precision, here.
-        k: How many pairs.
-        space: What may be proposed; its orders other than two are not searched.
-        progress: Called at the end; and by the processors, where they search.
-
-    Raises:
-        SpaceError: If the space has no pairs, or its entries are not those of the score.
-        DataError: If a score is NaN or infinite (the candidate is named), or ``k`` is not positive.
     """
     began = time.perf_counter()
     space.span(2)  # refuses a space without pairs

@@ -48,11 +48,7 @@ class DeviceShortlist:
         return DeviceShortlist(quick, number, torch.maximum(self.lost, quick.amin()))
 
     def near(self, k: int, margin: float, space: CombinationSpace, order: int) -> "NearTop | None":
-        """List what is at most a margin worse than the k-th best, the best first; nothing where it is no proof.
-
-        Raises:
-            DataError: If a score is NaN or infinite; the candidate is named.
-        """
+        """List what is at most a margin worse than the k-th best, the best first; nothing where it is no proof."""
         quick, best_first = self.quick.cpu().sort(descending=True)
         number, lost = self.number.cpu()[best_first], float(self.lost)
         kept = ~(quick == -torch.inf)

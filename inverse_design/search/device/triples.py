@@ -36,10 +36,6 @@ def search_triples_on(
     a matrix product in which products are sums and sums are maxima. The pairs with the best thirds are looked at
     with all thirds, and the best triples ranked in double precision, here. What this does not prove is searched
     by :func:`~inverse_design.search.bounded.search_bounded`, which gives the same answer.
-
-    Raises:
-        SpaceError: If the space has no triples, or its entries are not those of the score.
-        DataError: If the score is not of triples, or ``k`` is not positive.
     """
     began = time.perf_counter()
     if score.order != _ORDER:

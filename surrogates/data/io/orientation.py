@@ -42,14 +42,7 @@ def looks_transposed(readouts: Sequence[str], labels: Collection[str]) -> str | 
 def refuse_wrong_way(
     column: str, labels: Sequence[str], readouts: Sequence[str], values: Float[np.ndarray, "rows g"]
 ) -> None:
-    """Refuse tables whose columns are perturbations or samples, or whose rows are cell lines.
-
-    Args:
-        column: The column of labels; nobody stated it.
-        labels: What it holds.
-        readouts: Names of the columns of numbers.
-        values: What they hold.
-    """
+    """Refuse tables whose columns are perturbations or samples, or whose rows are cell lines."""
     if len(readouts) < _FEWEST:
         return
     if list(labels) == list(readouts) and np.array_equal(values, values.T, equal_nan=True):

@@ -41,13 +41,10 @@ Resampling = Literal["combinations", "perturbations", "none"]
 
 @dataclass(frozen=True)
 class FittedEnsemble:
-    """Fits of one surrogate, each as likely as any other to be right.
-
-    Attributes:
-        measured_alone: Whether each entry's single effect was in the training data of the ensemble.
-    """
+    """Fits of one surrogate, each as likely as any other to be right."""
 
     members: tuple[Fitted, ...]  # the fits; all have the same vocabulary and readouts
+    # Whether each entry's single effect was in the training data of the ensemble.
     measured_alone: Bool[Tensor, "v"]
 
     @property

@@ -107,11 +107,7 @@ class SingleSpread:
 
 @dataclass(frozen=True)
 class PublicScreen:
-    """What one public screen says of sums of two single effects.
-
-    Attributes:
-        within: Variance of the logarithm of a double's squared error, beyond that of as many independent readouts.
-    """
+    """What one public screen says of sums of two single effects."""
 
     name: str  # of the dataset in the catalogue
     source: str  # the publication
@@ -121,6 +117,7 @@ class PublicScreen:
     ratio: float  # of squared errors to the spread of singles, see the module's equation
     share: float  # what strong singles are missed by more, see there
     sums: float  # mean square of sums in the same unit: what an error of the scale costs
+    # Variance of the logarithm of a double's squared error, beyond that of as many independent readouts.
     within: float
 
     @classmethod

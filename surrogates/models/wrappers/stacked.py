@@ -65,15 +65,12 @@ class ClassWeights:
 
 @dataclass(frozen=True)
 class FittedStacked:
-    """Fitted members and their weights.
-
-    Attributes:
-        unseen: Weights of each class with unseen parts that was held out; others borrow from the nearest.
-    """
+    """Fitted members and their weights."""
 
     members: tuple[Fitted, ...]  # the fitted surrogates
     alone: ClassWeights  # weights for the control and for singles that were measured
     combined: ClassWeights  # weights for combinations of entries measured alone
+    # Weights of each class with unseen parts that was held out; others borrow from the nearest.
     unseen: tuple[ClassWeights, ...]
 
     @property

@@ -41,14 +41,11 @@ from surrogates.uncertainty.conformal.quantiles import (
 
 @dataclass(frozen=True)
 class AdaptiveLevel:
-    """The level at which the intervals of the next round are to be made.
-
-    Attributes:
-        gamma: How far a round moves it, positive. The default suits campaigns of few rounds of few picks.
-    """
+    """The level at which the intervals of the next round are to be made."""
 
     target: float  # share of misses that is meant, between 0 and 1: 0.1 for 90 % intervals
     alpha: float  # share at which the next intervals are made; outside 0 to 1 they are infinite or empty
+    # How far a round moves it, positive. The default suits campaigns of few rounds of few picks.
     gamma: float = 0.3
 
     def __post_init__(self) -> None:
@@ -79,13 +76,10 @@ class AdaptiveLevel:
 
 @dataclass(frozen=True)
 class ScorePool:
-    """Scores of random held-out perturbations, and those of past designs, each by a model that had not seen it.
-
-    Attributes:
-        designed: Scores of the picks of each past round, as they were before the model was fitted to them.
-    """
+    """Scores of random held-out perturbations, and those of past designs, each by a model that had not seen it."""
 
     random: Float[Tensor, "n"]  # scores of random held-out perturbations, larger is worse
+    # Scores of the picks of each past round, as they were before the model was fitted to them.
     designed: tuple[Float[Tensor, "_b"], ...] = ()
     __repr__ = summary
 
@@ -111,11 +105,6 @@ class Health:
 
     The tests are repeated each round without correction: over a long campaign they are too strict rather than
     too lax.
-
-    Attributes:
-        p_random: How surprising the order of the random scores is, if they are exchangeable; ``nan`` for fewer
-            than two.
-        p_designed: The same of random scores followed by those of designed candidates; ``nan`` before any pick.
     """
 
     level: float  # nominal probability of the intervals
@@ -124,7 +113,9 @@ class Health:
     random: int  # number of random held-out perturbations
     picked: int  # number of designed candidates that were measured
     missed: int  # how many of these were outside their intervals
+    # How surprising the order of the random scores is, if they are exchangeable; ``nan`` for fewer than two.
     p_random: float
+    # The same of random scores followed by those of designed candidates; ``nan`` before any pick.
     p_designed: float
     p_missed: float  # probability of as many misses or more at the nominal level (exact binomial)
 

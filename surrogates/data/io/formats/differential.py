@@ -56,11 +56,7 @@ class _Parts:
 
 
 def holds_comparisons(table: pd.DataFrame, stated: Dialect) -> bool:
-    """Tell results of differential expression by their columns.
-
-    Raises:
-        DataError: If they are of one comparison, or either of two columns may be the target.
-    """
+    """Tell results of differential expression by their columns."""
     return _parts(table, stated) is not None
 
 

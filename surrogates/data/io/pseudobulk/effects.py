@@ -26,12 +26,9 @@ _OF_SUM = np.dtype(complex).itemsize
 
 @dataclass(frozen=True)
 class CellEffects:
-    """Effects of conditions, from their cells and those of their control.
+    """Effects of conditions, from their cells and those of their control."""
 
-    Attributes:
-        conditions: Number of each condition in the design; those of too few cells are not among them.
-    """
-
+    # Number of each condition in the design; those of too few cells are not among them.
     conditions: Int[np.ndarray, "n"]
     effects: Float[np.ndarray, "n g"]  # difference of the means
     errors: Float[np.ndarray, "n g"]  # standard errors of it
