@@ -1,9 +1,13 @@
 """What a page says, and how it becomes one file: nothing fetched, no script but ours, names shown as they are."""
 
 import base64
+import gzip
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +18,6 @@ from pandas.api.types import is_bool_dtype, is_numeric_dtype
 
 from inverse_design.errors import OutputError
 from inverse_design.plot.style import Chart
-from inverse_design.report.library import Library, library
 from inverse_design.report.words import GLOSSARY
 from inverse_design.spreadsheets import csv_text
 from surrogates.errors import printable, shown
@@ -25,6 +28,28 @@ _MOST_BYTES = 300_000  # of a download
 _MOST_PAGE = 3_000_000  # bytes of a page with interactive figures; a larger one has still figures only
 _LEAST = 1e-9  # of a positive number whose digits are shown
 _SHORT, _SENTENCE = 24, 60  # characters of a cell: up to which it stays on a line, and up to which it is a name
+
+
+@dataclass(frozen=True)
+class Library:
+    """Scripts of a page, and the checksums by which its policy admits them."""
+
+    packed: str  # plotly.js: gzip, base64
+    start: Markup  # unpacks it and draws the figures
+    policy: Markup  # of the scripts
+
+
+@cache
+def library() -> Library:
+    """Pack plotly.js of the installed package."""
+    plotly = files("plotly").joinpath("package_data", "plotly.min.js").read_bytes()
+    start = files("inverse_design.report").joinpath("templates", "live.js").read_text(encoding="utf-8")
+    admitted = (base64.b64encode(hashlib.sha256(each).digest()).decode() for each in (plotly, start.encode()))
+    return Library(
+        packed=base64.b64encode(gzip.compress(plotly, 9, mtime=0)).decode(),
+        start=Markup(start),  # noqa: S704 - a file of this package
+        policy=Markup(" ".join(f"'sha256-{each}'" for each in admitted)),  # noqa: S704 - checksums
+    )
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from surrogates.contrib.cells.additive_networks import AdditiveNetworks, DoseCurves, TrainingCells
-from surrogates.contrib.cells.adversary import Adversary
+from surrogates.contrib.cells.additive_networks import (
+    AdditiveNetworks,
+    Adversary,
+    DoseCurves,
+    MaskedRows,
+    Masks,
+    TrainingCells,
+)
 from surrogates.contrib.cells.axes import PrincipalAxes
 from surrogates.contrib.cells.latent_shift import start_quiet, trainable
-from surrogates.contrib.cells.masks import MaskedRows, Masks
 from surrogates.contrib.cells.shift import checked_cells
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Intervention, Perturbation

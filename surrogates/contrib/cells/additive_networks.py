@@ -1,4 +1,4 @@
-"""The networks of the additive autoencoder in training: what is drawn, what is summed, what is minimised."""
+"""The networks of the additive autoencoder in training: sparse masks of embeddings, adversaries, dose curves."""
 
 from dataclasses import dataclass
 
@@ -7,10 +7,141 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.nn.functional import linear, pad
 
-from surrogates.contrib.cells.adversary import Opponents
 from surrogates.contrib.cells.discrepancy import mean_discrepancy
-from surrogates.contrib.cells.masks import MaskedRows
+from surrogates.errors import DataError
 from surrogates.models.training import Layers, gaussian_divergence
+
+
+@dataclass(frozen=True)
+class Masks:
+    """Prior of the masks, and how their samples are relaxed."""
+
+    prior: float = 0.1  # probability with which a perturbation moves a latent coordinate
+    # Of the relaxed samples, by which gradients flow [Maddison 2017]; the samples used are 0 or 1.
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Refuse priors that are certain."""
+        if not (0 < self.prior < 1 and self.temperature > 0):
+            raise DataError(f"the prior of {self!r} must be between 0 and 1, its temperature positive")
+
+
+@dataclass(frozen=True)
+class MaskedRows:
+    """The approximate posterior of masks and embeddings: ``q(m) q(e | m)``.
+
+    Where a mask is off, its embedding is not seen by the data and keeps the prior N(0, 1), so that the divergence
+    from the prior is a closed form: that of the mask, and that of the embedding times the chance of the mask.
+    """
+
+    settings: Masks
+    logits: Float[Tensor, "v l"]  # of the masks
+    mean: Float[Tensor, "v l"]  # of the embeddings whose mask is on
+    log_variance: Float[Tensor, "v l"]
+
+    @classmethod
+    def start(cls, settings: Masks, entries: int, latent: int, *, generator: torch.Generator) -> "MaskedRows":
+        """Begin with masks that are nearly always on, and small embeddings that are nearly known."""
+        mean = 0.1 * torch.randn(entries, latent, generator=generator)
+        return cls(settings, torch.full_like(mean, 3.0), mean, torch.full_like(mean, -6.0))
+
+    @property
+    def parameters(self) -> tuple[Tensor, ...]:
+        """What is trained."""
+        return (self.logits, self.mean, self.log_variance)
+
+    def sampled(self) -> Float[Tensor, "v l"]:
+        """Draw masks that are 0 or 1 and embeddings; gradients take the masks as relaxed."""
+        uniform = torch.rand(self.logits.shape).clamp(1e-6, 1 - 1e-6).to(self.logits)
+        relaxed = torch.sigmoid((self.logits + torch.logit(uniform)) / self.settings.temperature)
+        masks = (relaxed > 0.5).to(relaxed) + relaxed - relaxed.detach()
+        noise = torch.randn(self.mean.shape).to(self.mean)
+        return masks * (self.mean + noise * (self.log_variance / 2).exp())
+
+    def expected(self) -> Float[Tensor, "v l"]:
+        """Take the mean of mask times embedding."""
+        return torch.sigmoid(self.logits) * self.mean
+
+    def divergence(self) -> Float[Tensor, ""]:
+        """Sum the Kullback-Leibler divergences from the prior over all entries and coordinates."""
+        on = torch.sigmoid(self.logits)
+        log_on, log_off = (torch.nn.functional.logsigmoid(each) for each in (self.logits, -self.logits))
+        prior = torch.tensor(self.settings.prior).to(on)
+        of_masks = on * (log_on - prior.log()) + (1 - on) * (log_off - (-prior).log1p())
+        return (of_masks + on * gaussian_divergence(self.mean, self.log_variance)).sum()
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """How two networks that predict perturbations and covariates from the basal state are opposed."""
+
+    # Weight for the encoder of their cross entropy with what is usual in a batch: it is least where they cannot
+    # tell cells apart. Rewarding their errors, as the source does, rewards wrong guesses above none.
+    weight: float = 1.0
+    penalty: float = 0.1  # weight of the squared norm of their gradients by the state, which keeps them smooth
+    steps: int = 3  # steps of theirs before each step of the encoder
+    hidden: tuple[int, ...] = (64,)  # width of each hidden layer
+    rate: float = 3e-3  # their step size
+
+    def __post_init__(self) -> None:
+        """Refuse weights that oppose nothing."""
+        if not (min(self.weight, self.rate) > 0 and self.penalty >= 0 and min(self.steps, *self.hidden, 1) > 0):
+            raise DataError(
+                f"weight, rate, steps and widths of {self!r} must be positive, its penalty not negative"
+            )
+
+    def start(
+        self, latent: int, entries: int, contexts: int, *, generator: torch.Generator, device: str = "cpu"
+    ) -> "Opponents":
+        """Draw starting weights."""
+        of_entries, of_contexts = (
+            Layers.random((latent, *self.hidden, out), generator=generator).to(device=device, dtype=torch.float32)
+            for out in (entries, contexts)
+        )
+        parameters = [each.requires_grad_() for each in (*of_entries.parameters, *of_contexts.parameters)]
+        optimiser = torch.optim.Adam(parameters, lr=self.rate, betas=(0.5, 0.9))
+        return Opponents(self, of_entries, of_contexts, optimiser)
+
+
+@dataclass(frozen=True)
+class Opponents:
+    """Adversaries in training, which they do on their own."""
+
+    settings: Adversary
+    of_entries: Layers  # from a state to the logit of each intervention
+    of_contexts: Layers  # from a state to the logit of each covariate
+    optimiser: torch.optim.Adam
+
+    def loss(
+        self, state: Float[Tensor, "b l"], given: Bool[Tensor, "b v"], context: Int[Tensor, "b"]
+    ) -> Float[Tensor, ""]:
+        """Let adversaries learn from some states, and take how far they then are from knowing nothing."""
+        marks = given.to(state.dtype)
+        names = torch.nn.functional.one_hot(context, len(self.of_contexts.biases[-1])).to(state.dtype)
+        fixed = state.detach().requires_grad_()
+        for _ in range(self.settings.steps):
+            logits = self.of_entries(fixed), self.of_contexts(fixed)
+            error = _error(*logits, marks, names)
+            for each in logits if self.settings.penalty > 0 else ():
+                (slope,) = torch.autograd.grad(each.sum(), fixed, create_graph=True)
+                error = error + self.settings.penalty * slope.square().sum(1).mean()
+            self.optimiser.zero_grad()
+            error.backward()
+            self.optimiser.step()
+        usual = [each.mean(0).expand(each.shape) for each in (marks, names)]
+        return self.settings.weight * _error(self.of_entries(state), self.of_contexts(state), *usual)
+
+
+def _error(
+    entries: Float[Tensor, "b v"],
+    contexts: Float[Tensor, "b c"],
+    marks: Float[Tensor, "b v"],
+    names: Float[Tensor, "b c"],
+) -> Float[Tensor, ""]:
+    """Take the cross entropy of logits, of each entry and of one context, with wanted probabilities."""
+    functional = torch.nn.functional
+    of_entries = functional.binary_cross_entropy_with_logits(entries, marks)
+    return of_entries + functional.cross_entropy(contexts, names)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,12 @@
 """scLAMBDA in the form that effects allow: from the embedding of a perturbation to what it does, and back."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from surrogates.contrib.embedded.mutual_information import mutual_information, opposed
 from surrogates.data.descriptors import Descriptors, known_to_any
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch, Vocabulary
@@ -174,3 +173,23 @@ class _Network:
 
 def _half_square(missed: Float[Tensor, "b f"]) -> Tensor:
     return missed.square().sum(1).mean() / 2
+
+
+def mutual_information(critic: Layers, one: Float[Tensor, "b r"], other: Float[Tensor, "b q"]) -> Tensor:
+    """Bound the mutual information of two variables from below by a critic of pairs, in nats.
+
+    ``E[T(x, y)] - log E[exp T(x, y')]``, with ``y'`` from other rows [Donsker and Varadhan 1983; Belghazi 2018].
+    """
+    shuffled = other[torch.randperm(len(other))]
+    together = critic(torch.cat([one, other], dim=1)).mean()
+    apart = critic(torch.cat([one, shuffled], dim=1)).flatten().logsumexp(0)
+    return together - (apart - torch.tensor(float(len(one))).log())
+
+
+def opposed(critic: Layers) -> Layers:
+    """Reverse the gradients of a critic: what is minimised by all others is maximised by it [Ganin 2015]."""
+    return replace(
+        critic,
+        weights=tuple(2 * each.detach() - each for each in critic.weights),
+        biases=tuple(2 * each.detach() - each for each in critic.biases),
+    )

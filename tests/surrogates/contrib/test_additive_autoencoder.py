@@ -20,10 +20,8 @@ from surrogates.contrib.cells.additive_autoencoder import (
     sams_vae,
     trvae,
 )
-from surrogates.contrib.cells.additive_networks import DoseCurves
-from surrogates.contrib.cells.adversary import Adversary
+from surrogates.contrib.cells.additive_networks import Adversary, DoseCurves, MaskedRows, Masks
 from surrogates.contrib.cells.discrepancy import WIDTHS, mean_discrepancy
-from surrogates.contrib.cells.masks import MaskedRows, Masks
 from surrogates.contrib.cells.shift import TwoFactorCells
 from surrogates.data.io.cells import CONTROL, Cells
 from surrogates.data.perturbation import Intervention, Perturbation

@@ -10,10 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies.screens import gene, normal, pairs_of, planted_screen
 
-from surrogates.contrib.embedded.gears import Gears
-from surrogates.contrib.embedded.graph import convolution
-from surrogates.contrib.embedded.mutual_information import mutual_information, opposed
-from surrogates.contrib.embedded.sclambda import ScLambda
+from surrogates.contrib.embedded.gears import Gears, convolution
+from surrogates.contrib.embedded.sclambda import ScLambda, mutual_information, opposed
 from surrogates.data.descriptors import Descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
