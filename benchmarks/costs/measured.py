@@ -208,7 +208,7 @@ MEASURES: Mapping[str, Callable[[Screen], Iterator[Sample]]] = {
 # What is measured, on screens of so many singles, readouts and doubles.
 CASES: Mapping[str, Sequence[tuple[int, ...]]] = {
     "label": (
-        (60, 500), (120, 2000), (250, 8000), (500, 2000), (1000, 1000), (6000, 2), (60, 1000, 60),
+        (60, 500), (120, 2000), (250, 8000), (500, 2000), (1000, 1000), (6000, 2), (4000, 4000), (60, 1000, 60),
         (100, 4000, 100), (300, 500, 130),
     ),
     "state": ((12, 50, 40), (60, 500, 40), (120, 2000, 100), (120, 1000, 300), (250, 1000, 130)),

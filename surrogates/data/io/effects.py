@@ -17,7 +17,7 @@ from surrogates.data.io.batches import Batches, surely_batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, as_text, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
-from surrogates.data.io.orientation import looks_transposed, refuse_wrong_way
+from surrogates.data.io.orientation import looks_transposed, refuse_design_columns, refuse_wrong_way
 from surrogates.data.io.tabular import holds_numbers, no_readouts, widened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, listed, shown
@@ -65,6 +65,8 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
         raise UnknownNameError.from_known("readout", unknown, map(str, table.columns))
     errors, of_errors = _standard_errors(table, names)
     effects = _numbers(table, names)
+    if readouts is None:
+        refuse_design_columns(names, effects)
     if stated.target_col is None and value is None and len(detection.target_cols) == 1:
         refuse_wrong_way(column := detection.target_cols[0], as_text(table[column]), names, effects)
     return screen_of_effects(

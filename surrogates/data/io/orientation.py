@@ -1,4 +1,4 @@
-"""Tables that stand the wrong way round: conditions in columns, cell lines in rows, pairs in a square."""
+"""Tables that are laid out in another way: conditions in columns, pairs in a square, the design in columns."""
 
 import re
 from collections import Counter
@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from surrogates.data.columns import folded
+from surrogates.data.columns import folded, unit_of
 from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues, may_be_gene
 from surrogates.errors import DataError, listed, shown
 
@@ -43,6 +43,12 @@ def refuse_wrong_way(
     column: str, labels: Sequence[str], readouts: Sequence[str], values: Float[np.ndarray, "rows g"]
 ) -> None:
     """Refuse tables whose columns are perturbations or samples, or whose rows are cell lines."""
+    stems = [found[1] for name in labels if (found := _SAMPLE.fullmatch(name))]
+    if len(stems) >= _SHARE * len(labels) and max(Counter(stems).values()) > 1:
+        raise DataError(
+            f"{column!r} says which replicate a row is (such as {labels[0]!r}), so that each counts as a"
+            " perturbation of its own: write the replicate into another column"
+        )
     if len(readouts) < _FEWEST:
         return
     if list(labels) == list(readouts) and np.array_equal(values, values.T, equal_nan=True):
@@ -55,6 +61,19 @@ def refuse_wrong_way(
             f"{what}; give each perturbation a row (in pandas: table.set_index({column!r}).T), or, if each"
             f" {column!r} was perturbed, say so with --target-col {shown(column)} (target_col=)"
         )
+
+
+def refuse_design_columns(readouts: Sequence[str], values: Float[np.ndarray, "rows g"]) -> None:
+    """Refuse columns of numbers that say what was done: marks of 0 and 1, and doses with a unit."""
+    doses = [name for name in readouts if unit_of(name)]
+    marks = [name for name, column in zip(readouts, values.T, strict=True) if set(np.unique(column)) == {0.0, 1.0}]
+    for found, what in ((doses, "doses"), (marks, "marks of what was done, 0 or 1")):
+        if len(found) > 1:
+            raise DataError(
+                f"{listed(found)} look like {what}, not like readouts: say in one column 'perturbation' what was"
+                " done in each row, such as 'A@0.5+B' ('control' for nothing); or name the readouts with"
+                " readouts= (--readouts)"
+            )
 
 
 def _columns_of_conditions(column: str, labels: Sequence[str], readouts: Sequence[str]) -> str | None:

@@ -1,5 +1,6 @@
-"""Tests of differential expression, one row for each comparison and readout, as their programs write them.
+"""Long tables of effects, one row for each perturbation and readout, with more numbers beside the effect.
 
+Most are tests of differential expression, as their programs write them:
 DESeq2, edgeR, limma, scanpy, Seurat, presto, pertpy and sceptre name a fold change, a readout, and what only such
 tests have; a further column says which perturbation was compared with the control.
 """
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from surrogates.data.columns import CONTEXT_COLUMNS, MODE_COLUMNS, dose_columns, folded
+from surrogates.data.columns import CONTEXT_COLUMNS, MODE_COLUMNS, REPLICATE_COLUMNS, dose_columns, folded
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.effects import screen_of_effects
@@ -23,14 +24,17 @@ from surrogates.data.screen import Screen
 from surrogates.errors import DataError, listed, shown, some_of
 
 _CHANGE = re.compile(r"(avg_)?log_?(2|10|e)?_?(fc|fold_?changes?)|lfc")
-_ERROR = re.compile(r"lfc_?se")
+_VALUE = re.compile(r"value|effect|mean|estimate|delta|z_?score")  # of what a column of measured names says
+_ERROR = re.compile(r"lfc_?se|se|sem|std_?err(or)?|standard_?errors?")
 _OF_EXPRESSION = re.compile(
     r"base_?mean|lfc_?se|(ave|avg)_?expr|log_?cpm|pct_(1|2|in|out|nz_.*)|avg_log.*|logfoldchanges|n_nonzero_.*"
     r"|response_id|variable"
 )
 # Of each kind the first that is there; symbols before other names.
+_MEASURED = ("readout", "marker", "analyte", "feature", "variable")
 _READOUTS = (
-    "symbol", "gene_symbol", "gene_name", "gene", "genes", "names", "feature", "variable", "response_id",
+    *_MEASURED,
+    "symbol", "gene_symbol", "gene_name", "gene", "genes", "names", "response_id",
     "protein", "gene_id", "feature_id", "ensembl", "ensembl_id", "ensembl_gene_id", "geneid", "primerid", "id",
     "unnamed_0", "index", "x", "name",
 )  # fmt: skip
@@ -102,7 +106,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
             **design.provenance,
             **({} if stated.target_col else {"detected targets": f"{parts.compared!r} (by name)"}),
             **against,
-            "unit": f"log fold change ({parts.change!r})",
+            **({"unit": f"log fold change ({parts.change!r})"} if _CHANGE.fullmatch(folded(parts.change)) else {}),
             "shape": f"one row per comparison in {parts.compared!r} and readout in {parts.readout!r}",
             **({} if errors is None else {"standard errors": repr(parts.error)}),
             **(
@@ -116,7 +120,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
 
 def _conditions(table: pd.DataFrame, parts: _Parts, stated: Dialect) -> tuple[np.ndarray, pd.DataFrame]:
     """Number what was compared, where and at which dose."""
-    named = {name for (name,) in (*CONTEXT_COLUMNS, *MODE_COLUMNS)}
+    named = {name for (name,) in (*CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)}
     further = [str(name) for name in table if folded(name) in named or str(name) == stated.group_col]
     doses = [stated.dose_col] if stated.dose_col else [name for each in dose_columns(table) for name in each]
     keys = list(dict.fromkeys([parts.compared, *further, *doses]))
@@ -138,6 +142,8 @@ def _parts(table: pd.DataFrame, stated: Dialect) -> _Parts | None:
     names = {folded(name): str(name) for name in table.columns[::-1]}
     texts = {name for name, column in names.items() if not pd.api.types.is_numeric_dtype(table[column])}
     changes = [name for name in names if _CHANGE.fullmatch(name)]
+    if not changes and not texts.isdisjoint(_MEASURED):
+        changes = [name for name in names if _VALUE.fullmatch(name)]
     readouts = [names[name] for name in _READOUTS if name in texts]
     target = stated.target_col
     if len(changes) != 1 or not isinstance(target, str | None):

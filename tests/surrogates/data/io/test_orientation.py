@@ -63,3 +63,24 @@ def test_metadata_of_images_are_no_readouts() -> None:
     assert set(screen.labels) == {"x", "x@2", "y", "y@2", "z", "z@2"}
     with pytest.raises(DataError, match="several values of 'Metadata_hours'"):
         read_screen(table.rename(columns={"Metadata_mmoles_per_liter": "Metadata_hours"}))
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ({"A_uM": [0, 0.1, 1.0], "B_uM": [1.0, 0, 0.1]}, "'A_uM', 'B_uM' look like doses"),
+        ({"A": [0, 1, 1], "B": [1, 0, 1]}, "'A', 'B' look like marks of what was done, 0 or 1"),
+    ],
+)
+def test_a_design_in_columns_is_refused(columns: dict[str, list[float]], message: str) -> None:
+    table = pd.DataFrame({"sample": ["s1", "s2", "s3"], **columns, "growth": [0.1, -0.2, 0.3]})
+    with pytest.raises(DataError, match=message):
+        read_screen(table)
+    assert read_screen(table, readouts=["growth"]).readouts == ("growth",)
+
+
+def test_replicates_in_labels_are_refused() -> None:
+    labels = [f"{gene}_rep{number}" for gene in (*GENES, "NT") for number in (1, 2)]
+    with pytest.raises(DataError, match=r"'sample' says which replicate a row is .* into another column"):
+        read_screen(matrix(labels, ["R1", "R2"], "sample").reset_index())
+    assert read_screen(matrix(list(GENES), ["R1", "R2"], "sample").reset_index()).labels == GENES

@@ -129,3 +129,19 @@ def test_one_number_for_each_gene_is_no_test_of_expression() -> None:
     assert set(read_screen(growth).labels) == set(GENES)
     guides = growth.assign(baseMean=4.0).drop(columns="comparison")
     assert read_screen(guides, target_col="gene").labels == GENES
+
+
+@pytest.mark.parametrize("error", ["se", "sem", "standard_error", None])
+def test_values_with_errors_beside_them_are_read(error: str | None) -> None:
+    table = results(compared="perturbation", readout="marker", change="value").assign(n=3, **{error or "sd": 0.2})
+    screen = read_screen(table)
+    assert screen.labels == GENES
+    assert screen.readouts == READOUTS
+    assert (screen.standard_errors is None) == (error is None)
+
+
+def test_replicates_of_long_tables_are_averaged() -> None:
+    once, again = (results(compared="perturbation", readout="marker", change="value") for _ in range(2))
+    again["value"] += 1.0
+    whole = pd.concat([once.assign(replicate=1), again.assign(replicate=2)])
+    np.testing.assert_allclose(read_screen(whole).effects, read_screen(once).effects + 0.5)
