@@ -21,7 +21,9 @@ from inverse_design.cli.console import (
     complaints,
     examples,
     logged,
+    reply,
     say,
+    show_facts,
     working,
 )
 from inverse_design.cli.door import EXIT_CODES, behind_the_door
@@ -47,7 +49,6 @@ from inverse_design.cli.options import (
 from inverse_design.cli.verbs.benchmark import benchmark
 from inverse_design.cli.verbs.cache import cache
 from inverse_design.cli.verbs.measuring import GAME, GameOptions, PlayerOptions
-from inverse_design.cli.verbs.words import explain_words
 from surrogates.registry import installed_version
 
 _READING, _ASKING, _RESTRICTIONS, _RUNNING = Reading(), Asking(), Restrictions(), Running()
@@ -73,7 +74,6 @@ app = App(
 app.command(benchmark)
 app.command(campaign)
 app.command(cache)
-app.command(explain_words, name="words", help_epilogue=examples("words"))
 app.register_install_completion_command(
     help="Let a shell complete verbs and options: bash, zsh, fish, powershell."
 )
@@ -211,6 +211,14 @@ def replay(  # noqa: PLR0913 - groups of options, each one word of the verb
         planning=planning,
         reading=reading,
     )
+
+
+@app.command(help_epilogue=examples("words"))
+def words(*, manner: Manner = MANNER) -> None:
+    """Say what the words of verdicts and tables mean."""
+    from inverse_design.report.words import GLOSSARY
+
+    reply(manner, GLOSSARY, lambda console: show_facts(console, GLOSSARY))
 
 
 @app.command(help_epilogue=examples("demo --open", "demo -o my-folder"))

@@ -14,7 +14,7 @@ from inverse_design.problem.constraints import Group
 from inverse_design.value_tables import NAME_COLUMNS, read_value_table, text_table
 from surrogates.errors import DataError, UnknownNameError, listed, shown
 
-COST_COLUMNS = ("cost", "price", "reagentcost")
+COST_COLUMNS = ("cost", "costs", "price", "reagentcost")
 DOSE_COLUMNS = ("dose", "concentration", "conc")
 _GROUP_COLUMNS = ("group", "family", "pathway", "set")
 _MOST = "at_most"

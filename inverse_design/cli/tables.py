@@ -1,7 +1,6 @@
 """What is printed of a proposal: its candidates, its set, its search, and the card of one candidate."""
 
 import math
-from collections.abc import Sequence
 
 import pandas as pd
 from rich.console import Console
@@ -9,7 +8,7 @@ from rich.console import Console
 from inverse_design.cli.console import say, show_facts, show_notes
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.numbers import probability
-from inverse_design.problem.explanation import Contribution
+from inverse_design.problem.explanation import in_words
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal
 from inverse_design.search.inverse_set import InverseSet
@@ -51,8 +50,8 @@ def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
         console,
         {
             "  outcome": _outcome(proposal, row),
-            "  fixes": _listed(why.fixes) or "nothing",
-            "  breaks": _listed(why.breaks) or "nothing",
+            "  fixes": in_words(why.fixes, 8) or "nothing",
+            "  breaks": in_words(why.breaks, 8) or "nothing",
             **({"  along": "; ".join(why.paths)} if why.paths else {}),
             "  effect": f"sum of the parts {why.additive:.1f}, interaction beyond it {why.interaction:.1f}",
             "  nearest": f"{why.nearest} was measured, cosine {why.similarity:.2f} with the predicted effect",
@@ -76,7 +75,3 @@ def _unsure(proposal: Proposal, row: int) -> str:
     model, beyond, noise = (float(found[name]) for name in ("epistemic", "aleatoric", "measurement"))
     measured = f", of which {noise:.3g} is measurement" if noise > 0 else ""
     return f"{model:.3g} by the model (more data would tell), {beyond:.3g} beyond it{measured}; {proposal.unit}"
-
-
-def _listed(contributions: Sequence[Contribution], most: int = 8) -> str:
-    return ", ".join(f"{each.readout} {each.predicted:+.1f}" for each in contributions[:most])

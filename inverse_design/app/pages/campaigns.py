@@ -76,24 +76,22 @@ def ask_for_round(
 ) -> Response:
     """Have a round proposed."""
     _require(view, revision)
-    key, name = view.campaign.key, view.campaign.name
-    what = f"Choosing {count} experiments for {name}"
-    job = Job(new_number(), what, "ask", key, visitor.name, lambda _: f"/campaigns/{key}", f"/campaigns/{key}")
     task = {"count": count, "recommender": recommender or None, "more": more}
-    return _started(site, view, visitor.name, job, task)
+    what = f"Choosing {count} experiments for {view.campaign.name}"
+    return _started(site, view, visitor.name, "ask", what, task)
 
 
 @router.post("/advice", status_code=303, response_class=Response)
 def advice(site: Here, visitor: Changing, view: Shown, revision: Revision) -> Response:
     """Find out whether another round would be worth it."""
     _require(view, revision)
-    key, name = view.campaign.key, view.campaign.name
-    what = f"Would another round of {name} be worth it?"
-    job = Job(new_number(), what, "advice", key, visitor.name, lambda _: f"/campaigns/{key}", f"/campaigns/{key}")
-    return _started(site, view, visitor.name, job, {"revision": revision})
+    what = f"Would another round of {view.campaign.name} be worth it?"
+    return _started(site, view, visitor.name, "advice", what, {"revision": revision})
 
 
-def _started(site: Here, view: View, actor: str, job: Job, task: Mapping[str, object]) -> Response:
+def _started(site: Here, view: View, actor: str, kind: str, what: str, task: Mapping[str, object]) -> Response:
+    back = f"/campaigns/{view.campaign.key}"
+    job = Job(new_number(), what, kind, view.campaign.key, actor, lambda _: back, back)
     place = {"place": site.shelf.place, "name": view.campaign.name, "actor": actor}
     return elsewhere("jobs", site.jobs.start(job, {**place, **task}).number)
 

@@ -23,7 +23,7 @@ from inverse_design.cli.campaign.place import actor_of, open_place, shown_store
 from inverse_design.cli.campaign.report import campaign_facts
 from inverse_design.cli.campaign.results import read_library
 from inverse_design.cli.console import Manner, reply, say, show_facts, show_json, working
-from inverse_design.cli.limit_tables import read_batch_wide, read_pairs
+from inverse_design.cli.limit_tables import read_batch_wide, read_costs, read_pairs
 from inverse_design.cli.options import Reading
 from inverse_design.cli.screens import open_screen, read_exclusions
 from inverse_design.errors import LibraryError
@@ -31,11 +31,8 @@ from inverse_design.problem.problem import Problem, ask, range_remark, scale_rem
 from inverse_design.screens import one_context
 from inverse_design.target_files import target_schema
 from inverse_design.targets import read_target
-from inverse_design.value_tables import read_value_table
 from surrogates.data.screen import Screen
 from surrogates.errors import amount, some_of
-
-COST_COLUMNS = ("cost", "price", "costs")
 
 
 def run_create(
@@ -106,8 +103,7 @@ def _stated(stated: Stated, place: CampaignPlace, screen: Screen) -> Mapping[str
     if stated.incompatible is not None:
         flags["incompatible"] = read_pairs(Path(stated.incompatible))
     if stated.costs is not None:
-        table = read_value_table(Path(stated.costs), values=COST_COLUMNS)
-        flags["costs"] = dict(zip(table.names, table.values, strict=True))
+        flags["costs"] = dict(read_costs(Path(stated.costs)))
     return {key: value for key, value in flags.items() if value is not None}
 
 

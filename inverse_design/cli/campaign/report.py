@@ -58,7 +58,7 @@ def states_grid(batches: Sequence[Batch]) -> Grid:
     ))  # fmt: skip
 
 
-def _show_coverage(console: Console, rows: list[Row], level: float) -> None:
+def show_coverage(console: Console, rows: list[Row], level: float) -> None:
     """Print how often bounds held."""
     if not rows:
         say(console, "no experiment with stated bounds has been measured yet", "dim")
@@ -145,7 +145,7 @@ def run_status(*, place: CampaignPlace, quick: bool, cache: FitCache | None, man
             say(console)
             states_grid(rounds).show(console)
             say(console)
-            _show_coverage(console, rows, campaign.settings.level)
+            show_coverage(console, rows, campaign.settings.level)
         say(console)
         if said:
             say(console, said, "dim" if advice is None else "")

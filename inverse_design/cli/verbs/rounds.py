@@ -11,7 +11,7 @@ from jaxtyping import Float, Int
 from rich.console import Console
 from torch import Tensor
 
-from inverse_design.cli.campaign.report import rounds_grid
+from inverse_design.cli.campaign.report import show_coverage
 from inverse_design.cli.console import Run, say, strict
 from inverse_design.cli.outputs import manifest, place_for
 from inverse_design.cli.verbs.retrieval import give_rows, reliability_grid
@@ -135,8 +135,7 @@ def show_rounds(console: Console, rounds: Rounds, rows: list[Row], level: float)
     """Print warnings, coverage round by round, and the reliability of probabilities."""
     for line in uncovered(rows, level):
         say(console, line, "bold yellow")
-    say(console, f"share of measurements within the bounds stated before, nominal {level:g} [exact 95 % interval]")
-    rounds_grid(rows).show(console)
+    show_coverage(console, rows, level)
     if rounds.probability is None or rounds.hit is None:
         return
     found = {row.metric: row for row in rows if row.variant == ALL}
