@@ -9,7 +9,7 @@ from their noise to their saturation: even where a screen saw nothing but noise,
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from surrogates.data.novelty import NO_READOUT, own_columns
-from surrogates.data.perturbation import Mode, split_label
+from surrogates.data.perturbation import DIRECTION, split_label
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 
@@ -26,7 +26,6 @@ _FARTHEST = 8.0  # robust standard deviations
 _OWN_FARTHEST = 3.0  # times the largest known effect on an own readout; a wrong unit is off by more
 _SHOWN = 20
 _NORMAL = 1.4826  # standard deviation of a normal distribution of which the median absolute deviation is one
-_DIRECTION: Mapping[Mode, int] = {"activation": 1, "knockdown": -1, "knockout": -1}  # a compound has none
 DECADES = 10_000.0  # how many times the range of a screen a value may be away from its middle
 _HEAVY = 1000.0  # robust standard deviations; what is farther out does not widen the range
 LARGEST = 1e15  # sums of squares of larger numbers come near the end of single precision, 3e38
@@ -126,11 +125,11 @@ class Scale:
         return f"{label!r}, {self.readouts[column]!r}: {value:.6g} is {deviations:.1f} robust deviations out"
 
 
-def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Iterator[tuple[int, int]]:
+def _own(label: str, vocabulary: Vocabulary, columns: Int[Tensor, "v"]) -> Iterator[tuple[int, float]]:
     """Column of each own readout of a perturbation, and in which direction its mode moves it."""
     for part in split_label(label, "+"):
         if part in vocabulary.ids:
             entry = vocabulary.ids[part]
-            column, direction = int(columns[entry]), _DIRECTION.get(vocabulary.entries[entry].mode)
+            column, direction = int(columns[entry]), DIRECTION.get(vocabulary.entries[entry].mode)
             if column != NO_READOUT and direction is not None:
                 yield column, direction

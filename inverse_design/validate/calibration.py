@@ -25,7 +25,7 @@ from inverse_design.validate.coverage import (
     percent,
     standing_behind,
 )
-from inverse_design.validate.judged import Judged, Kept, compare, promised, variants_of
+from inverse_design.validate.judged import Judged, Kept, compare, drawn_of, promised, variants_of
 from surrogates.data.novelty import (
     CLASSES,
     FEWEST_HELD_OUT,
@@ -238,12 +238,10 @@ def _card(screen: Screen, variant: str, code: int, parts: Sequence[_Part]) -> Cl
 
 def _drawn(protocol: ForwardProtocol, most: int, seed: int) -> ForwardProtocol:
     """Keep at most so many held-out rows, drawn at random over all folds."""
-    sizes = [len(split.test) for split in protocol.splits]
-    kept = torch.zeros(sum(sizes), dtype=torch.bool)
-    kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:most]] = True
+    kept = drawn_of([len(split.test) for split in protocol.splits], most, seed=seed)
     chosen = [
         (Split(split.train, split.test[mask]), codes[mask])
-        for split, codes, mask in zip(protocol.splits, protocol.codes, kept.split(sizes), strict=True)
+        for split, codes, mask in zip(protocol.splits, protocol.codes, kept, strict=True)
         if bool(mask.any())
     ]
     present = torch.cat([codes for _, codes in chosen]).tolist()

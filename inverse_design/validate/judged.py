@@ -167,6 +167,13 @@ def variants_of(screen: Screen) -> dict[str, Screen]:
     return {"all_readouts": screen}
 
 
+def drawn_of(sizes: Sequence[int], most: int, *, seed: int) -> Sequence[Bool[Tensor, "_"]]:
+    """Mark at most so many held-out rows, drawn at random over folds of some sizes."""
+    kept = torch.zeros(sum(sizes), dtype=torch.bool)
+    kept[torch.randperm(len(kept), generator=torch.Generator().manual_seed(seed))[:most]] = True
+    return kept.split(list(sizes)) if sizes else ()
+
+
 @dataclass(frozen=True)
 class Rounds:
     """What was stated before each measurement of a campaign, and what was measured."""

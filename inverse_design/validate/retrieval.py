@@ -23,9 +23,9 @@ from inverse_design.problem.score import PairScore, ProductScore
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import AlignedProfile
 from inverse_design.search.survey import surveys
-from inverse_design.validate.judged import Kept, calibration_errors, compare, promised, variants_of
-from surrogates.data.novelty import SEEN_DOUBLE, Split, double_splits, novelty_name
-from surrogates.data.perturbation import Mode
+from inverse_design.validate.judged import Kept, calibration_errors, compare, drawn_of, promised, variants_of
+from surrogates.data.novelty import SEEN_DOUBLE, Split, double_splits, novelty_name, own_columns
+from surrogates.data.perturbation import DIRECTION
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
@@ -45,7 +45,6 @@ YARDSTICK = "additive, likelihood"
 DEFAULT = "automatic, likelihood"
 OWN_READOUTS = "own readouts"
 SIMPLE = (YARDSTICK, "scaled additive, likelihood", "interaction, likelihood")  # what the default is to beat
-_SIGNS: Mapping[Mode, float] = {"activation": 1.0, "knockdown": -1.0, "knockout": -1.0}
 
 Scoring = Callable[[FittedCalibrated, CombinationSpace, Float[Tensor, "t g"]], Sequence[PairScore | None]]
 
@@ -94,28 +93,23 @@ def own_readouts_scores(
     Activation raises its own gene, knock-down and knock-out lower it; no model is asked. Genes that are no
     readouts, and compounds, count nothing.
     """
-    columns, signs = _own_columns(fitted.vocabulary, fitted.readouts)
-    own = torch.cat([effects, effects.new_zeros(len(effects), 1)], 1)[:, columns] * signs
+    columns = own_columns(fitted.vocabulary, fitted.readouts)  # -1, the last, where there is none
+    own = torch.cat([effects, effects.new_zeros(len(effects), 1)], 1)[:, columns] * _signs(fitted.vocabulary)
     none = torch.zeros(len(space.entries), 0)
     return [ProductScore(each[space.entries], none, none) for each in own]
 
 
 def reads_own(screen: Screen) -> Float[Tensor, "v"]:
     """Say which entries act on a readout, and in which direction it is expected to go."""
-    columns, signs = _own_columns(screen.vocabulary, screen.readouts)
-    return torch.where(columns < len(screen.readouts), signs, 0.0)
+    return torch.where(own_columns(screen.vocabulary, screen.readouts) >= 0, _signs(screen.vocabulary), 0.0)
 
 
 def _reads_some_own(screen: Screen) -> bool:
     return bool(reads_own(screen).any())
 
 
-def _own_columns(vocabulary: Vocabulary, readouts: tuple[str, ...]) -> tuple[Tensor, Float[Tensor, "v"]]:
-    """Column of each entry's own readout, one past the last where there is none, and its expected sign."""
-    column = {readout: number for number, readout in enumerate(readouts)}
-    columns = torch.tensor([column.get(target, len(readouts)) for target in vocabulary.targets])
-    signs = torch.tensor([_SIGNS.get(entry.mode, 0.0) for entry in vocabulary.entries], dtype=torch.float64)
-    return columns, signs
+def _signs(vocabulary: Vocabulary) -> Float[Tensor, "v"]:
+    return torch.tensor([DIRECTION.get(entry.mode, 0.0) for entry in vocabulary.entries], dtype=torch.float64)
 
 
 @dataclass(frozen=True)
@@ -175,7 +169,9 @@ def measure_retrieval(
         DataError: If the screen has no held-out double of two measured singles.
         WorkerError: If a process dies, or the scheduler cannot be used.
     """
-    splits = tuple(_drawn(double_splits(screen, seed=seed), most_targets, seed))
+    every = list(double_splits(screen, seed=seed))
+    drawn = zip(every, drawn_of([len(split.test) for split in every], most_targets, seed=seed), strict=True)
+    splits = tuple(Split(split.train, split.test[mask]) for split, mask in drawn if bool(mask.any()))
     if not splits:
         raise DataError("no double has both of its singles measured, so nothing can be held out and retrieved")
     variants = {
@@ -286,18 +282,6 @@ def _standing(
     values = torch.cat(blocks) if valid is None else torch.cat(blocks)[valid]
     whole = values.logsumexp(0)
     return float((values >= own).sum()), float((values.max() - whole).exp()), float(own - whole)
-
-
-def _drawn(splits: Iterator[Split], most: int, seed: int) -> Iterator[Split]:
-    """Keep at most so many held-out rows, drawn at random over all folds."""
-    every = list(splits)
-    sizes = [len(split.test) for split in every]
-    total = sum(sizes)
-    kept = torch.zeros(total, dtype=torch.bool)
-    kept[torch.randperm(total, generator=torch.Generator().manual_seed(seed))[:most]] = True
-    for split, mask in zip(every, kept.split(sizes) if sizes else (), strict=True):
-        if bool(mask.any()):
-            yield Split(split.train, split.test[mask])
 
 
 _TOP = 10

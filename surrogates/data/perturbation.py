@@ -2,6 +2,7 @@
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -9,6 +10,8 @@ from surrogates.data.names import name_of
 from surrogates.errors import DataError
 
 Mode = Literal["activation", "knockdown", "knockout", "compound"]
+# Where the readout of a gene itself goes; compounds have none.
+DIRECTION: Mapping[Mode, float] = {"activation": 1.0, "knockdown": -1.0, "knockout": -1.0}
 MODES: tuple[Mode, ...] = get_args(Mode)
 
 # A dose stands behind the last "@", a mode behind the last ":"; anything else belongs to the target's name.

@@ -9,12 +9,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from surrogates.data.novelty import folds_of_doubles
-from surrogates.data.perturbation import Intervention, Mode, Perturbation
+from surrogates.data.perturbation import DIRECTION, Intervention, Mode, Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError
 
 # A compound acts as an activator of the gene whose name it bears.
-SIGN: dict[Mode, float] = {"activation": 1.0, "compound": 1.0, "knockdown": -1.0, "knockout": -1.0}
+SIGN: dict[Mode, float] = {**DIRECTION, "compound": 1.0}
 
 
 @dataclass(frozen=True)
