@@ -22,7 +22,7 @@ def read_parquet(path: Path) -> pd.DataFrame:
     """Read a table; row names become columns."""
     try:
         with pq.ParquetFile(path, memory_map=False) as file:
-            _refuse_types(file.schema_arrow)
+            _refuse_types(file.schema_arrow, path)
             table = _joined(file, path)
         frame = _plain(table).to_pandas(split_blocks=False)
     except _BROKEN as error:
@@ -44,18 +44,18 @@ def _joined(file: pq.ParquetFile, path: Path) -> pa.Table:
     return pa.Table.from_batches(parts, schema=parts[0].schema if parts else file.schema_arrow)
 
 
-def _refuse_types(schema: pa.Schema) -> None:
+def _refuse_types(schema: pa.Schema, path: Path) -> None:
     if len(schema.names) > _MOST_COLUMNS:
         raise DataError(
-            f"the table has {len(schema.names):,} columns, more than {_MOST_COLUMNS:,}; write it as .h5ad"
+            f"{path.name!r} has {len(schema.names):,} columns, more than {_MOST_COLUMNS:,}; write it as .h5ad"
         )
     for field in schema:
         kind = field.type
         kind = kind.value_type if pa.types.is_dictionary(kind) else kind
         if pa.types.is_nested(kind) or isinstance(kind, pa.BaseExtensionType):
             raise DataError(
-                f"column {shown(field.name)} holds {shown(str(kind), bare=True)} in each row, neither a number nor"
-                " a text; remove it, or write one column for each part"
+                f"column {shown(field.name)} of {path.name!r} holds {shown(str(kind), bare=True)} in each row,"
+                " neither a number nor a text; remove it, or write one column for each part"
             )
 
 

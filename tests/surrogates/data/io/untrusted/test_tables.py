@@ -38,9 +38,9 @@ def parquet(path: Path, column: pa.Array, name: str = "r2") -> Path:
 @pytest.mark.parametrize(
     ("column", "said"),
     [
-        (pa.array([[1.0]] * ROWS), "'r2' holds list<.*> in each row, neither a number nor a text"),
-        (pa.array([{"a": 1}] * ROWS), "'r2' holds struct<"),
-        (pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64())), "'r2' holds map<"),
+        (pa.array([[1.0]] * ROWS), "'r2' of '.*' holds list<.*> in each row, neither a number nor a text"),
+        (pa.array([{"a": 1}] * ROWS), "'r2' of 't.parquet' holds struct<"),
+        (pa.array([[("a", 1)]] * ROWS, pa.map_(pa.string(), pa.int64())), "'r2' of 't.parquet' holds map<"),
         (pa.array([b"\xff\xfe"] * ROWS), "'r2' holds bytes that are no text"),
         (pa.array(["1", "2", "3", "4", "x"]), "'r2' holds 'x' in row 4, which is not a number"),
     ],
