@@ -57,6 +57,15 @@ def test_any_way_to_write_a_table_reads_the_same(
     same(read(path))
 
 
+def test_wide_tables_have_lines_longer_than_any_field(tmp_path: Path) -> None:
+    readouts = [f"ENSG{number:011}" for number in range(9_000)]
+    values = (VALUES[row, 0] * np.linspace(1.0, 2.0, len(readouts)) for row in range(3))
+    rows = [",".join([f'"{name}"', *map(str, row)]) for name, row in zip(("A", "B", "A+B"), values, strict=True)]
+    header = ",".join(f'"{name}"' for name in ["perturbation", *readouts])
+    (tmp_path / "wide.csv").write_text("\n".join([header, *rows]) + "\n")
+    assert read(tmp_path / "wide.csv").shape == (3, len(readouts))
+
+
 def test_a_sheet_is_read(tmp_path: Path) -> None:
     PLAIN.to_excel(tmp_path / "t.xlsx", index=False)
     same(read(tmp_path / "t.xlsx"))
