@@ -30,6 +30,7 @@ from surrogates.fit_cache import FitCache, say_once
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.registry import installed_version
+from surrogates.team import team_on
 from surrogates.threads import limited_threads, threads_for
 
 _LOGGER = logging.getLogger(__name__)
@@ -51,7 +52,7 @@ def fit_beside(
     """Do the same where it is known under which key the fit is kept: to find that takes a pass over the screen."""
 
     def made() -> FittedCalibrated:
-        with limited_threads(threads_for(screen)):
+        with limited_threads(threads_for(screen)), team_on(screen):
             return surrogate.fit(screen, seed=seed)
 
     if beside.cache is None or beside.key is None:

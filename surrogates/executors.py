@@ -5,9 +5,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor, Executor, Future
 from contextlib import contextmanager
 from importlib.metadata import version
-from typing import Any
+from typing import Any, TypeAlias
 
 from surrogates.errors import WorkerError
+
+Workers: TypeAlias = int | str  # processes of this machine, or the address of a scheduler of dask.distributed
 
 _TRIES = 3  # a call that three executors did not survive is at fault itself
 _AHEAD = 2  # calls for each worker that are begun before they are needed

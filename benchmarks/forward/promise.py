@@ -135,7 +135,7 @@ def leaky(base: Surrogate, screen: Screen, *, seed: int) -> FittedCalibrated:
         for one, other in combinations(range(len(tests)), 2)
     ]
     (fits,) = CrossFits.several([(each,) for each in (everything, *without, *together)], tests)
-    return whole.learn(screen, fits, seed=seed)
+    return whole.learn(screen, fits, seed=seed)()
 
 
 MODELS: Mapping[str, Model] = {

@@ -39,7 +39,8 @@ from surrogates.data.screen import Screen
 from surrogates.errors import CalibrationError, DataError
 from surrogates.evaluation.intervals import target_nodes
 from surrogates.evaluation.scorecard import own_readout_marks
-from surrogates.evaluation.workers import Workers, in_order
+from surrogates.evaluation.workers import in_order
+from surrogates.executors import Workers
 from surrogates.models.base import require_one_context
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated

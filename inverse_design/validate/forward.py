@@ -9,7 +9,7 @@ from surrogates.data.screen import Screen
 from surrogates.errors import UnknownChoiceError
 from surrogates.evaluation.intervals import Row
 from surrogates.evaluation.scorecard import BASELINES, ForwardReport, Progress, measure_forward
-from surrogates.evaluation.workers import Workers
+from surrogates.executors import Workers
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
 from surrogates.models.wrappers.automatic import Automatic

@@ -37,7 +37,8 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row
-from surrogates.evaluation.workers import Workers, in_order
+from surrogates.evaluation.workers import in_order
+from surrogates.executors import Workers
 from surrogates.models.base import Surrogate
 from surrogates.models.wrappers.automatic import Automatic
 from surrogates.models.wrappers.calibrated import FittedCalibrated

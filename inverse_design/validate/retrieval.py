@@ -30,7 +30,8 @@ from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import DataError
 from surrogates.evaluation.intervals import NodeBootstrap, Row, median, target_nodes
-from surrogates.evaluation.workers import Workers, in_order
+from surrogates.evaluation.workers import in_order
+from surrogates.executors import Workers
 from surrogates.models.base import Surrogate
 from surrogates.models.baselines import Additive, ScaledAdditive
 from surrogates.models.interaction import Interaction

@@ -31,7 +31,8 @@ from surrogates.evaluation.cell_scores import (
 )
 from surrogates.evaluation.differential import delogged
 from surrogates.evaluation.scorecard import Progress, Refusal
-from surrogates.evaluation.workers import Workers, in_order
+from surrogates.evaluation.workers import in_order
+from surrogates.executors import Workers
 from surrogates.models.base import CellSurrogate, FittedCells
 from surrogates.uncertainty.conformal.quantiles import conformal_quantile, require_count
 

@@ -39,7 +39,8 @@ from surrogates.evaluation.metrics import (
     pearson_across,
     r_squared_across,
 )
-from surrogates.evaluation.workers import Workers, in_order
+from surrogates.evaluation.workers import in_order
+from surrogates.executors import Workers
 from surrogates.memory import give_back_free_pages
 from surrogates.models.base import Surrogate, require_one_context
 from surrogates.models.baselines import Additive, MatchingMean, NoChange, PerturbationMean, ScaledAdditive

@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
 from functools import partial
-from typing import TypeAlias, TypeVar
+from typing import TypeVar
 
 import torch
 
 from surrogates.errors import WorkerError
-from surrogates.executors import cluster, in_turn
+from surrogates.executors import Workers, cluster, in_turn
 from surrogates.processes import fresh_processes
 from surrogates.threads import limited_threads
 
 Part = TypeVar("Part")
 Found = TypeVar("Found")
-Workers: TypeAlias = int | str  # processes of this machine, or the address of a scheduler of dask.distributed
 
 
 def in_order(work: Callable[[Part], Found], parts: Sequence[Part], *, workers: Workers) -> Iterator[Found]:

@@ -1,8 +1,9 @@
 """Any surrogate, with the error model that its own held-out predictions obey."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -38,9 +39,10 @@ from surrogates.models.wrappers.cross_fitting import (
 )
 from surrogates.models.wrappers.denoised import fit_parts
 from surrogates.summary import summary
+from surrogates.team import has_team, submitted
 from surrogates.uncertainty.error_model import ErrorLaw, StandardResiduals
 from surrogates.uncertainty.posterior import GaussianPosterior, Scatter
-from surrogates.uncertainty.selection import RANKS, Promise, Selection, select_law
+from surrogates.uncertainty.selection import RANKS, LawSelection, Promise, Selection, select_law
 
 
 @dataclass(frozen=True)
@@ -235,8 +237,8 @@ class Calibrated:
             (screen.batch.rows(split.test), screen.effects[split.test]) for split in self._splits(screen, seed)
         ]
 
-    def learn(self, screen: Screen, fits: CrossFits, *, seed: int) -> FittedCalibrated:
-        """Choose the error model of a surrogate that has been fitted.
+    def learn(self, screen: Screen, fits: CrossFits, *, seed: int) -> Callable[[], FittedCalibrated]:
+        """Begin to choose the error model of a surrogate that has been fitted.
 
         Args:
             screen: Measured effects in one context.
@@ -244,7 +246,7 @@ class Calibrated:
             seed: Fixes folds and candidates.
 
         Returns:
-            The fitted surrogate with its error models.
+            What waits for the choice, and gives the fitted surrogate with its error models.
         """
         singles, _ = single_effects(screen)
         laws = laws_without_held_out(screen)
@@ -252,13 +254,9 @@ class Calibrated:
         whole = FittedCalibrated(fits.whole, laws, singles, None, HeldOutError(0.0, 0.0, 0), name)
         splits, every = self._splits(screen, seed), fits.every
         if every is None:
-            return whole
+            return lambda: whole
         standard = [others.standardised(most=max(RANKS)) for others in fits.nested]
-        found = select_law([
-            hold_out(screen, split, fit, others, candidates=self.candidates, probes=self.probes, seed=seed)
-            for split, fit, others in zip(splits, fits.alone, standard, strict=True)
-        ])  # fmt: skip
-        give_back_free_pages()
+        chosen = submitted(screen, _select, (self, list(zip(splits, fits.alone, standard, strict=True)), seed))
         # Without standard errors seen singles borrow from the doubles: nothing better is known of their noise.
         known = laws if screen.standard_errors is not None else {}
 
@@ -278,16 +276,19 @@ class Calibrated:
                 evidence={SEEN_DOUBLE: evidence},
             )
 
-        error = _held_out_error(every, singles)
-        residuals = every.standardised(most=max(RANKS))
-        whole = replace(learnt(whole, found.chosen, every, residuals), held_out=error)
-        cross = tuple(
-            HeldOutFit(learnt(replace(whole, base=fit), selection, others, own), *test)
-            for fit, selection, others, own, test in zip(
-                fits.alone, found.without, fits.nested, standard, fits.tests, strict=True
+        def finished() -> FittedCalibrated:
+            found, error = chosen(), _held_out_error(every, singles)
+            residuals = every.standardised(most=max(RANKS))
+            best = replace(learnt(whole, found.chosen, every, residuals), held_out=error)
+            cross = tuple(
+                HeldOutFit(learnt(replace(best, base=fit), selection, others, own), *test)
+                for fit, selection, others, own, test in zip(
+                    fits.alone, found.without, fits.nested, standard, fits.tests, strict=True
+                )
             )
-        )
-        return replace(whole, cross=cross, promise=found.promise)
+            return replace(best, cross=cross, promise=found.promise)
+
+        return finished
 
     def holds_out(self, screen: Screen, *, seed: int) -> bool:
         """Tell whether anything can be held out to learn an error model from."""
@@ -302,8 +303,22 @@ def fit_calibrated(calibrated: Sequence[Calibrated], screen: Screen, *, seed: in
     first = calibrated[0]
     fits = fit_parts([each.base for each in calibrated], screen, first.parts(screen, seed=seed), seed=seed)
     found = list(CrossFits.several(fits, first.tests(screen, seed=seed)))
-    # Cross-fits are as large as the screen: they go when their error models are learnt.
-    return (each.learn(screen, found.pop(0), seed=seed) for each in calibrated)
+    # Cross-fits are as large as the screen: in one process they go when their error models are learnt.
+    begun = (each.learn(screen, found.pop(0), seed=seed) for each in calibrated)
+    return (learnt() for learnt in (list(begun) if has_team(screen) else begun))
+
+
+_Fold: TypeAlias = tuple[Split, Fitted, StandardResiduals]  # with a fit and residuals that have not seen it
+
+
+def _select(screen: Screen, asked: tuple[Calibrated, Sequence[_Fold], int]) -> LawSelection:
+    """Choose the error model of a surrogate by how it identifies the doubles of all folds."""
+    by, folds, seed = asked
+    found = select_law([
+        hold_out(screen, *fold, candidates=by.candidates, probes=by.probes, seed=seed) for fold in folds
+    ])  # fmt: skip
+    give_back_free_pages()
+    return found
 
 
 def _held_out_error(predicted: HeldOutPredictions, singles: Float[Tensor, "v g"]) -> HeldOutError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from surrogates.data.novelty import splits_over_doubles
@@ -23,6 +23,7 @@ from surrogates.models.baselines import FittedScaledAdditive
 from surrogates.models.directions import EffectProducts, ShrunkEffects
 from surrogates.models.interaction import FEWEST_COMBINATIONS, FittedInteraction
 from surrogates.models.wrappers.shrinkage import JudgingDoubles, Shrinkage
+from surrogates.team import submitted
 
 FOLDS = 5
 
@@ -118,24 +119,31 @@ def fit_parts(
         DataError: If a surrogate refuses the screen.
     """
     most = max((size for each in surrogates if isinstance(each, Denoised) for size in each.components), default=0)
-    # Parts with all single effects share one table of them.
-    table = screen.singles if most and bool((screen.single_rows >= 0).all()) else None
     whole = EffectProducts.of(screen.effects, most=most) if most else None
-    for rows in parts:
-        yield _fit_part(surrogates, screen, rows, whole, table, seed=seed)
+    some = [_Rows(tuple(surrogates), rows, whole, seed) for rows in parts]
+    if len(some) == 1:
+        yield _fit_part(screen, some[0])
+        return
+    for found in [submitted(screen, _fit_part, each) for each in some]:
+        yield found()
         give_back_free_pages()
 
 
-def _fit_part(
-    surrogates: Sequence[Surrogate],
-    screen: Screen,
-    rows: Int[Tensor, "_"],
-    whole: EffectProducts | None,
-    table: Float[Tensor, "v g"] | None,
-    *,
-    seed: int,
-) -> tuple[Fitted, ...]:
+@dataclass(frozen=True)
+class _Rows:
+    """A part of a screen that some surrogates are fitted to."""
+
+    surrogates: tuple[Surrogate, ...]
+    rows: Int[Tensor, "_"]
+    whole: EffectProducts | None  # of all rows
+    seed: int
+
+
+def _fit_part(screen: Screen, asked: _Rows) -> tuple[Fitted, ...]:
     """Fit some surrogates to some rows; what is as large as the screen goes as soon as it was used."""
+    surrogates, rows, whole, seed = asked.surrogates, asked.rows, asked.whole, asked.seed
+    # Parts with all single effects share one table of them.
+    table = screen.singles if whole is not None and bool((screen.single_rows >= 0).all()) else None
     part = screen if len(rows) == len(screen) else screen.rows(rows)
     fits: dict[int, Fitted] = {}
     alike: dict[tuple[tuple[int, ...], tuple[float, ...]], list[tuple[int, Denoised]]] = {}
