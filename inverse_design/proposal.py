@@ -45,6 +45,7 @@ from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.stated_errors import decompose
 from surrogates.registry import installed_version
 from surrogates.summary import MOST_LINES, as_html, lines_of, wrapped
+from surrogates.team import fits_over
 from surrogates.threads import limited_threads, threads_for
 from surrogates.uncertainty.conformal.quantiles import require_level
 
@@ -230,7 +231,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         standardise: Whether each readout counts in units of the root mean square of its single effects, for
             readouts that are measured in units of their own; targets are given in the unit of the screen.
         seed: Fixes everything that is random.
-        engine: Where the search runs; by default in this process. The answer does not depend on it.
+        engine: Where fit and search run; by default in this process. The answer does not depend on it.
         progress: Called with how far all of the work is; the logger ``inverse_design`` says it, too.
         cache: Where fits are kept, and looked up: another target or constraint then takes the search alone.
             ``None`` to fit in any case. The answer does not depend on it.
@@ -242,6 +243,7 @@ def propose(  # noqa: PLR0913 - the verb's own words; all but two have defaults
         DataError: If the screen, the target or a constraint cannot be used.
         NothingToProposeError: If the constraints leave no candidate.
         ExecutorError: If the workers of the engine die again and again.
+        WorkerError: If one dies during a fit, or the scheduler cannot be used.
     """
     request = Request(
         order=order,
@@ -262,7 +264,7 @@ def proposal_for(prepared: Prepared, *, top: int, level: float, progress: Watch 
     require_level(level)
     asked, tamed = prepared.asked, prepared.tamed
     solve = partial(_propose, top=top, level=level, course=prepared.plan.begin(progress))
-    with limited_threads(threads_for(asked.screen)):
+    with limited_threads(threads_for(asked.screen)), fits_over(asked.request.runner.crew):
         found = solve(asked)
         moved = () if tamed is None else _moved(found, prepared, tamed, solve)
     said = (f"unit: {STANDARD}",) if asked.request.standardise else ()
@@ -272,7 +274,7 @@ def proposal_for(prepared: Prepared, *, top: int, level: float, progress: Watch 
 def _propose(asked: Answerable, *, top: int, level: float, course: Course) -> Proposal:
     screen, question, space, aligned = asked.screen, asked.question, asked.space, asked.aligned
     chosen, beside, seed = asked.objective, asked.beside, asked.request.seed
-    runner = asked.request.engine or Engine()
+    runner = asked.request.runner
     with course.stage():
         fitted = calibrated_fit(question.training, asked.request.surrogate, unseen=False, seed=seed, beside=beside)
     listed = max(top, LISTED) if space.orders[-1] <= _LARGEST_WITH_SET else top

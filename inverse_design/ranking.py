@@ -30,9 +30,11 @@ from surrogates.data.novelty import novelty_code, novelty_name
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
+from surrogates.executors import Workers
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 from surrogates.summary import as_html, lines_of, wrapped
+from surrogates.team import fits_over
 from surrogates.threads import limited_threads, threads_for
 from surrogates.uncertainty.conformal.quantiles import require_level
 
@@ -220,6 +222,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
     seed: int = 0,
     progress: Watch | None = None,
     cache: FitCache | None = USER_CACHE,
+    workers: Workers = 1,
 ) -> Ranking:
     """Rank experiments that could be done by what they are expected to gain, per cost if costs are given.
 
@@ -243,6 +246,8 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         seed: Fixes the folds of the fit; nothing else is random.
         progress: Called with how far all of the work is; the logger ``inverse_design`` says it, too.
         cache: Where fits are kept, and looked up; ``None`` to fit in any case.
+        workers: Processes that share a long fit, or the address of a scheduler of ``dask.distributed``. The answer
+            does not depend on it.
 
     Returns:
         The ranked list; equal input gives equal output.
@@ -252,6 +257,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         DataError: If the list is empty or names an experiment twice, a cost cannot be one, or the screen or the
             target cannot be used.
         NothingToProposeError: If the budget is below the cheapest experiment, or all were measured or ruled out.
+        WorkerError: If a worker dies, or the scheduler cannot be used.
     """
     require_level(level)
     asked = ListedExperiments.of(
@@ -265,6 +271,7 @@ def rank(  # noqa: PLR0913 - the verb's own words; all but three have defaults
         standardise=standardise,
         seed=seed,
         cache=cache,
+        workers=workers,
     )
     return ranking_of(asked, level=level, course=asked.plan.begin(progress))
 
@@ -275,7 +282,7 @@ def ranking_of(asked: ListedExperiments, *, level: float, course: Course) -> Ran
     question, batch, prices, done = asked.question, asked.batch, asked.prices, asked.done
     objective = ScreenObjective.of(question.target, question.training)
     few = partial(limited_threads, threads_for(question.training))
-    with few(), course.stage():
+    with few(), fits_over(asked.workers), course.stage():
         fitted = calibrated_fit(
             question.training, asked.surrogate, unseen=asked.unseen, seed=asked.seed, beside=asked.beside
         )

@@ -38,6 +38,7 @@ from surrogates.data.descriptors import gene_descriptors
 from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.errors import UnknownNameError, some_of
+from surrogates.executors import Workers
 from surrogates.fit_cache import FitCache
 
 _SHOWN = 3
@@ -230,7 +231,13 @@ def chosen_recommender(
 
 
 def round_outline(
-    recommender: Recommender | str | None, count: int, seed: int, state: DecisionState, settings: CampaignSettings
+    recommender: Recommender | str | None,
+    count: int,
+    seed: int,
+    state: DecisionState,
+    settings: CampaignSettings,
+    *,
+    workers: Workers = 1,
 ) -> Outline:
     """Outline what choosing a round will cost; of a recommender of another package nothing is known."""
     from inverse_design.planning.work import fit_notes, fit_work  # noqa: PLC0415 - models take seconds to import
@@ -246,7 +253,7 @@ def round_outline(
         listed = sizes.terms(listed=SHORT_LIST, asked=asked)
         chosen = chosen_recommender(settings, state, name)[0]
         kept = isinstance(chosen, Gains) and chosen.is_fitted(state, seed)
-        fit = fit_work(sizes, stated, share=0.0 if kept else 1.0)
+        fit = fit_work(sizes, stated, share=0.0 if kept else 1.0, workers=workers)
         return Outline(what, {"plan": [*fit, Work("values", listed)]}, fit_notes(stated))
     known, most = int((screen.batch.order == 2).sum()), MOST_COMPARED if name == "pair_hits" else math.inf
     candidates = space.size if isinstance(space, CombinationSpace) else len(space)

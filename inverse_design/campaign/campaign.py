@@ -39,8 +39,10 @@ from surrogates.data.names import name_of
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import Vocabulary
 from surrogates.errors import amount
+from surrogates.executors import Workers
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.summary import as_html, lines_of
+from surrogates.team import fits_over
 
 _ATTEMPTS = 5
 
@@ -63,6 +65,7 @@ class Campaign:
         settings: What was fixed when it began.
         target: Where the cells should go.
         cache: Where fits are kept, and looked up; ``None`` to fit in any case.
+        workers: Processes that share a long fit, or the address of a scheduler of ``dask.distributed``.
     """
 
     store: Store
@@ -72,6 +75,7 @@ class Campaign:
     settings: CampaignSettings
     target: Target
     cache: FitCache | None = USER_CACHE
+    workers: Workers = 1
 
     @classmethod
     def create(
@@ -192,12 +196,13 @@ class Campaign:
             if not more and open_round(log) is not None:
                 return Outline("the open round, given out again", {}).price()
         basis, wanted = self._basis(), self.settings.batch_size if count is None else count
-        return round_outline(recommender, wanted, basis.seed, self._state(basis), self.settings).price()
+        state = self._state(basis)
+        return round_outline(recommender, wanted, basis.seed, state, self.settings, workers=self.workers).price()
 
     def preview(self, count: int | None = None, recommender: Recommender | str | None = None) -> Recommendation:
         """Plan the next round without recording it: what :meth:`ask` would propose."""
         basis, wanted = self._basis(), self.settings.batch_size if count is None else count
-        return planned(recommender, wanted, basis, self._state(basis), self.settings)
+        return self._planned(recommender, wanted, basis)
 
     def outcomes(self) -> pd.DataFrame:
         """Set what was stated of each experiment beside what was measured.
@@ -382,11 +387,15 @@ class Campaign:
             basis, self.settings, self.target, started=len(self._start), missed=missed, cache=self.cache
         )
 
+    def _planned(self, recommender: Recommender | str | None, count: int, basis: Basis) -> Recommendation:
+        with fits_over(self.workers):
+            return planned(recommender, count, basis, self._state(basis), self.settings)
+
     def _propose(self, stated: int | None, recommender: Recommender | str | None, *, beside: bool) -> Batch:
         count = self.settings.batch_size if stated is None else stated
         for _ in range(_ATTEMPTS):
             basis = self._basis()
-            plan = planned(recommender, count, basis, self._state(basis), self.settings)
+            plan = self._planned(recommender, count, basis)
             with self.store.writing(self.name) as log:
                 batch = record(log, plan, basis, count=count, beside=beside, actor=self.actor)
             if batch is not None:

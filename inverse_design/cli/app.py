@@ -98,6 +98,7 @@ def check(data: Data, /, *, reading: Reading = _READING, crew: Crew = _CREW, man
         "propose norman2019_expr --target CEBPE+KLF1",
         "propose screen.h5ad --target state.csv --exclude essential.txt -o candidates.csv",
         "propose screen.csv --target goal.toml --order both --require KLF1",
+        "propose large.h5ad --target state.csv --workers 4",
     )
 )
 def propose(  # noqa: PLR0913 - groups of options, each one word of the verb
@@ -154,6 +155,7 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     valuing: Valuing = _VALUING,
     planning: Planning = _PLANNING,
     reading: Reading = _READING,
+    crew: Crew = _CREW,
     run: Run = RUN,
 ) -> None:
     """Rank the experiments of a list by what they are expected to gain, per cost if costs are given."""
@@ -169,6 +171,7 @@ def rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         valuing=valuing,
         planning=planning,
         reading=reading,
+        crew=crew,
     )
 
 

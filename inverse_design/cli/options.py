@@ -20,7 +20,7 @@ NoCache: TypeAlias = Annotated[bool, Parameter(name="--no-cache", negative="")]
 AUTOMATIC = "automatic"
 
 ASKING = Group("What is asked", sort_key=1)
-RUNNING = Group("How it is searched (the answer does not depend on it)", sort_key=4)
+RUNNING = Group("Who works on it (the answer does not depend on it)", sort_key=4)
 RESTRICTIONS = Group("What may be proposed", sort_key=2)
 READING = Group("Reading a file (what is not stated is detected, and reported)", sort_key=3)
 
@@ -171,13 +171,14 @@ SCHEDULER_TRUST = (
 @Parameter(name="*", group=RUNNING)
 @dataclass(frozen=True)
 class Running:
-    """How the space is searched; the answer does not depend on it.
+    """Who sums cells, fits and searches; the answer does not depend on it.
 
     Attributes:
-        workers: Processes of this machine.
-        scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, to search on its workers.
-            Whoever runs or reaches it can run programs as you, here and there: name one that you trust. For tls://
-            the certificates of Dask's configuration are used (DASK_DISTRIBUTED__COMM__TLS__CA_FILE,
+        workers: Processes of this machine, which take about 2 s to start; this one makes fits to screens of fewer
+            than 2^20 effects. Each has one thread, and a part of a fit, of which the longest takes a third of it.
+        scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, whose workers fit and
+            search. Whoever runs or reaches it can run programs as you, here and there: name one that you trust.
+            For tls:// the certificates of Dask's configuration are used (DASK_DISTRIBUTED__COMM__TLS__CA_FILE,
             ..__CLIENT__CERT, ..__CLIENT__KEY).
         ledger: File of finished parts, by which a killed search resumes where it stopped.
         device: Where pairs and triples are scored in this process, such as cuda; without it, by processors.
@@ -211,10 +212,11 @@ class Planning:
 @Parameter(name="*", group=RUNNING)
 @dataclass(frozen=True)
 class Crew:
-    """Who sums cells and fits folds; the results do not depend on it.
+    """Who sums cells and works on fits and their folds; the results do not depend on it.
 
     Attributes:
-        workers: Processes of this machine.
+        workers: Processes of this machine, which take about 2 s to start; a single fit has none if the screen has
+            fewer than 2^20 effects.
         scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, whose workers reach the
             files by the same paths. Whoever runs or reaches it can run programs as you, here and there.
     """

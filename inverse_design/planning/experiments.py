@@ -34,6 +34,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import DataError, UnknownNameError, amount, shown
+from surrogates.executors import Workers
 from surrogates.fit_cache import USER_CACHE, FitCache
 
 
@@ -50,7 +51,7 @@ def plan_ranking(
         target: What is wanted.
         experiments: Labels or perturbations.
         stated: What else is asked, as for :func:`rank`: ``costs``, ``budget``, ``constraints``, ``surrogate``,
-            ``standardise``, ``seed``, ``cache``.
+            ``standardise``, ``seed``, ``cache``, ``workers``.
 
     Returns:
         The stages with their seconds on this machine, and the memory that they take.
@@ -75,6 +76,7 @@ class ListedExperiments:
     surrogate: SurrogateLike
     seed: int
     cache: FitCache | None
+    workers: Workers
     remarks: tuple[str, ...]
 
     @classmethod
@@ -91,6 +93,7 @@ class ListedExperiments:
         standardise: bool = False,
         seed: int = 0,
         cache: FitCache | None = USER_CACHE,
+        workers: Workers = 1,
     ) -> "ListedExperiments":
         """Read a list; what cannot be ranked is refused."""
         refuse_batch_wide(constraints, "rank")
@@ -109,7 +112,8 @@ class ListedExperiments:
         remarks += range_remark(question.target, aligned, question.training)
         done = _measured(batch, question.training)
         _require_new(done, prices, budget)
-        return cls(question, batch, prices, done, budget, costs is not None, surrogate, seed, cache, remarks)
+        by_cost = costs is not None
+        return cls(question, batch, prices, done, budget, by_cost, surrogate, seed, cache, workers, remarks)
 
     @property
     def unseen(self) -> bool:
@@ -122,7 +126,7 @@ class ListedExperiments:
         """Say what the ranking will cost."""
         count, kept = int((~self.done).sum()), self.beside.has_fit
         return ranking_outline(
-            self.question, count, surrogate=self.surrogate, unseen=self.unseen, kept=kept
+            self.question, count, surrogate=self.surrogate, unseen=self.unseen, workers=self.workers, kept=kept
         ).price()
 
     @cached_property

@@ -81,6 +81,11 @@ class Request:
     engine: Engine | None = None
     cache: FitCache | None = USER_CACHE
 
+    @property
+    def runner(self) -> Engine:
+        """Where fit and search run."""
+        return self.engine or Engine()
+
     def prepared(self, screen: ScreenLike, target: TargetLike) -> "Prepared":
         """Read what is asked and plan the answer; what cannot be answered is refused."""
         read, wanted = as_stated(screen, target, standardise=self.standardise)
@@ -155,7 +160,7 @@ class Answerable:
             self.objective,
             surrogate=self.request.surrogate,
             by_turns=self.by_turns,
-            workers=1 if self.request.engine is None else self.request.engine.workers,
+            workers=self.request.runner.workers,
             again=again,
             kept=self.beside.has_fit,
             calibrated=asked is not None and self.beside.holds(Identification, *asked),

@@ -16,22 +16,31 @@ from inverse_design.search.exhaustive import listable
 from inverse_design.search.identification import FEWEST, MOST_SCORED
 from inverse_design.search.inverse_set import SUMMED
 from surrogates.errors import amount
+from surrogates.executors import Workers
 from surrogates.models.base import surrogate_name
 from surrogates.models.wrappers.automatic import Automatic
+from surrogates.team import FEWEST_EFFECTS
 
 _PAIRS = 2
 _BEAM = 6 * 64  # sets that a beam extends at each order, exchanges among them
+_OF_FOLDS = 0.2  # of a fit are those without folds; the rest is the choice of an error model for each model
 _MEASURED = "surrogates.models."  # where the models are whose fits are in the table of costs
 
 
-def fit_work(sizes: Sizes, stated: SurrogateLike, *, unseen: bool = False, share: float = 1.0) -> list[Work]:
-    """List the parts of a calibrated fit."""
+def fit_work(
+    sizes: Sizes, stated: SurrogateLike, *, unseen: bool = False, share: float = 1.0, workers: Workers = 1
+) -> list[Work]:
+    """List the parts of a calibrated fit; how many workers a cluster has is not known."""
     chosen, terms = surrogate_of(stated), sizes.terms()
     if not sizes.doubles:
         kind = "fit without doubles"
     else:
         kind = "fit" if chosen is None or isinstance(chosen, Automatic) else "fit of one"
-    parts = [Work(kind, terms, share)]
+    divided = 1.0
+    if sizes.doubles and isinstance(workers, int) and sizes.conditions * sizes.readouts >= FEWEST_EFFECTS:
+        models = len(Automatic().bases) if kind == "fit" else 1
+        divided = _OF_FOLDS / workers + (1 - _OF_FOLDS) * math.ceil(models / workers) / models
+    parts = [Work(kind, terms, share * divided)]
     return [*parts, Work("fit of unseen parts", terms, share)] if unseen else parts
 
 
@@ -65,7 +74,8 @@ def proposal_outline(  # noqa: PLR0913 - all that the costs depend on, by name
     terms = sizes.terms(entries=entries, asked=asked, candidates=pairs, held_out=held_out)
     search = "search by turns" if by_turns and sizes.doubles else "search"
     stages = {
-        "fit": fit_work(sizes, surrogate, share=0.0 if kept else 1.0),  # it holds its memory in any case
+        # It holds its memory in any case.
+        "fit": fit_work(sizes, surrogate, share=0.0 if kept else 1.0, workers=workers),
         "search": [
             Work(search, terms, 1 / workers),
             *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
@@ -96,12 +106,18 @@ def _sets(space: CombinationSpace, objective: Objective, order: int, terms: Mapp
 
 
 def ranking_outline(
-    question: Problem, experiments: int, *, surrogate: SurrogateLike, unseen: bool, kept: bool = False
+    question: Problem,
+    experiments: int,
+    *,
+    surrogate: SurrogateLike,
+    unseen: bool,
+    workers: Workers = 1,
+    kept: bool = False,
 ) -> Outline:
     """Outline a ranking of a list of experiments; ``kept`` if the fit was made before."""
     sizes = Sizes.of(question.training)
     stages = {
-        "fit": fit_work(sizes, surrogate, unseen=unseen, share=0.0 if kept else 1.0),
+        "fit": fit_work(sizes, surrogate, unseen=unseen, share=0.0 if kept else 1.0, workers=workers),
         "values": [value_work(sizes, question, experiments)],
     }
     said = f"{sizes.line}, {amount(experiments, 'experiment')}"

@@ -28,7 +28,7 @@ from inverse_design.search.tasks import SearchTask, identity, plan_shards
 from inverse_design.search.topk import Certificate, Progress, SearchResult, TopK
 from surrogates.cached_fit import ALONE, BesideFit
 from surrogates.data.novelty import novelty_name, seen_code
-from surrogates.executors import cluster
+from surrogates.executors import Workers, cluster
 from surrogates.models.wrappers.calibrated import FittedCalibrated
 
 
@@ -42,7 +42,7 @@ _SHARDS_PER_WORKER = 16  # few enough to be worth the way, many enough that no w
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a search runs; the answer does not depend on it.
+    """Where the parts of a fit are worked on, and where a search runs; the answer does not depend on it.
 
     Attributes:
         scheduler: Address of a scheduler of ``dask.distributed``, such as ``tcp://10.0.0.1:8786``; its workers
@@ -51,7 +51,7 @@ class Engine:
             processors, and so does this process where the device is not there.
     """
 
-    workers: int = 1  # processes of this machine; with one, the search runs in this process
+    workers: int = 1  # processes of this machine; with one, all is done in this process
     scheduler: str | None = None
     ledger: Path | None = None  # file of finished shards, by which a killed search resumes
     device: str = "cpu"
@@ -66,6 +66,11 @@ class Engine:
     def place(self) -> tuple[str, str]:
         """The device that searches, and why it is not the one that was asked for."""
         return usable(self.device)
+
+    @property
+    def crew(self) -> Workers:
+        """Who works on fits: so many processes, or those of a scheduler."""
+        return self.workers if self.scheduler is None else self.scheduler
 
     @property
     def spread(self) -> bool:

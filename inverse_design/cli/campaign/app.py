@@ -8,13 +8,13 @@ from cyclopts import App, Parameter, validators
 
 from inverse_design.cli.campaign.options import PLACE, SETTINGS, CampaignPlace, Picking, PlateOptions, Stated
 from inverse_design.cli.console import MANNER, Manner, Run, examples
-from inverse_design.cli.options import CONTEXT_HELP, RUN, Data, NoCache, Output, Planning, Reading
+from inverse_design.cli.options import CONTEXT_HELP, RUN, Crew, Data, NoCache, Output, Planning, Reading
 from surrogates.fit_cache import USER_CACHE
 
 _Context = Annotated[str | None, Parameter(group=SETTINGS, help=CONTEXT_HELP)]
 _Count = Annotated[int | None, Parameter(name=["--count", "-n"], validator=validators.Number(gte=1))]
 _PLACE, _STATED, _PLATES, _READING, _PLANNING = CampaignPlace(), Stated(), PlateOptions(), Reading(), Planning()
-_PICKING = Picking()
+_PICKING, _CREW = Picking(), Crew()
 
 campaign = App(
     name="campaign",
@@ -64,13 +64,14 @@ def create(
 @campaign.command(
     help_epilogue=examples("campaign ask -n 24 -o batch.csv", "campaign ask --recommender log_improvement")
 )
-def ask(
+def ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     *,
     count: _Count = None,
     recommender: str | None = None,
     output: Output = None,
     more: bool = False,
     planning: Planning = _PLANNING,
+    crew: Crew = _CREW,
     no_cache: NoCache = False,
     place: CampaignPlace = _PLACE,
     run: Run = RUN,
@@ -94,6 +95,7 @@ def ask(
         more=more,
         destination=output,
         planning=planning,
+        crew=crew,
         cache=None if no_cache else USER_CACHE,
     )
 

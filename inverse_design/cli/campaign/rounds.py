@@ -28,15 +28,16 @@ from inverse_design.cli.console import (
     working,
 )
 from inverse_design.cli.grid import Column, Grid
-from inverse_design.cli.options import Planning, Reading
+from inverse_design.cli.options import Crew, Planning, Reading
 from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
+from inverse_design.cli.screens import warn_of_scheduler
 from inverse_design.recommend.protocol import PERTURBATION
 from surrogates.errors import DataError, some_of
 from surrogates.fit_cache import FitCache
 
 
-def run_ask(
+def run_ask(  # noqa: PLR0913 - groups of options, each one word of the verb
     run: Run,
     *,
     place: CampaignPlace,
@@ -45,11 +46,13 @@ def run_ask(
     more: bool,
     destination: str | None,
     planning: Planning,
+    crew: Crew,
     cache: FitCache | None,
 ) -> None:
     """Propose a round, or give the open one out again."""
     written = place_for(destination, run, *table_endings())
-    campaign = replace(open_campaign(place), cache=cache)
+    warn_of_scheduler(crew.scheduler)
+    campaign = replace(open_campaign(place), cache=cache, workers=crew.place)
     wanted = campaign.settings.batch_size if count is None else count
     foreseen = campaign.plan(wanted, recommender, more=more)
     if not settled(foreseen, planning, run.manner):

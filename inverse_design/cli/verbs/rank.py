@@ -11,10 +11,10 @@ from inverse_design.acquisition.batch import Affordable
 from inverse_design.cli.console import Run, reply, say, say_written, show_facts, show_notes, show_warnings, working
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.cli.limit_tables import read_experiments
-from inverse_design.cli.options import Listing, Planning, Reading, Valuing
+from inverse_design.cli.options import Crew, Listing, Planning, Reading, Valuing
 from inverse_design.cli.outputs import manifest, place_for, table_endings, write_table
 from inverse_design.cli.plans import rows_of, settled
-from inverse_design.cli.screens import open_screen
+from inverse_design.cli.screens import open_screen, warn_of_scheduler
 from inverse_design.cli.side_tables import SideTables
 from inverse_design.planning.costs import Sizes
 from inverse_design.planning.experiments import ListedExperiments
@@ -40,6 +40,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
     valuing: Valuing,
     planning: Planning,
     reading: Reading,
+    crew: Crew,
 ) -> None:
     """Rank the experiments of a list, print them, and write them if asked."""
     inputs = (data, target, listing.experiments, *filter(None, [valuing.drug_targets, valuing.embedding]))
@@ -48,8 +49,9 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         valuing.drug_targets, valuing.embedding, [valuing.model], standardise=valuing.standardise
     )
     constraints = tuple(map(read_constraint, listing.constraint))
+    warn_of_scheduler(crew.scheduler)
     with working("reading"):
-        screen = one_context(open_screen(data, reading), context)
+        screen = one_context(open_screen(data, reading, workers=crew.workers, scheduler=crew.scheduler), context)
         wanted = read_target(target, screen)
         listed = read_experiments(
             Path(listing.experiments),
@@ -70,6 +72,7 @@ def run_rank(  # noqa: PLR0913 - groups of options, each one word of the verb
         standardise=valuing.standardise,
         seed=valuing.seed,
         cache=None if valuing.no_cache else USER_CACHE,
+        workers=crew.place,
     )
     foreseen = asked.plan
     if not settled(foreseen, planning, run.manner):
