@@ -20,6 +20,7 @@ from surrogates.data.perturbation import Perturbation
 from surrogates.data.screen import Screen
 from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.errors import CalibrationError, DataError, UnknownChoiceError, amount
+from surrogates.executors import Workers
 from surrogates.fit_cache import USER_CACHE, FitCache
 from surrogates.models.base import Surrogate
 from surrogates.models.registry import SURROGATES
@@ -29,6 +30,7 @@ from surrogates.models.wrappers.calibrated import Calibrated, FittedCalibrated
 from surrogates.models.wrappers.conformal import FittedConformal, conformal
 from surrogates.models.wrappers.public_law import BORROWED
 from surrogates.summary import as_html, lines_of
+from surrogates.team import fits_over
 from surrogates.uncertainty.conformal.quantiles import require_level
 from surrogates.uncertainty.posterior import Interval
 
@@ -262,6 +264,7 @@ def fit(
     surrogate: SurrogateLike = None,
     seed: int = 0,
     cache: FitCache | None = USER_CACHE,
+    workers: Workers = 1,
 ) -> ScreenFit:
     """Fit a forward model to a screen, and calibrate it on perturbations that it has not seen.
 
@@ -276,6 +279,7 @@ def fit(
             predicts held-out doubles best.
         seed: Fixes everything that is random.
         cache: Where fits are kept, and looked up; ``None`` to fit in any case.
+        workers: Processes that share a long fit, or the address of a scheduler of ``dask.distributed``.
 
     Returns:
         The fitted model; equal input gives equal output.
@@ -283,11 +287,13 @@ def fit(
     Raises:
         DataError: If the screen has several contexts, or the model refuses it.
         UnknownChoiceError: If there is no model of that name.
+        WorkerError: If a worker dies, or the scheduler cannot be used.
     """
     screen = as_screen(screen)
     unseen = bool((screen.single_rows < 0).any())
     beside = beside_fit(screen, surrogate, unseen=unseen, seed=seed, cache=cache)
-    return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed, beside=beside))
+    with fits_over(workers):
+        return ScreenFit(screen, calibrated_fit(screen, surrogate, unseen=unseen, seed=seed, beside=beside))
 
 
 @dataclass(frozen=True)

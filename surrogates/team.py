@@ -37,20 +37,9 @@ _LARGE = 2**20  # bytes of tables that are referred to
 
 @contextmanager
 def fits_over(workers: Workers) -> Iterator[None]:
-    """Let fits have workers: processes of this machine, or those of a scheduler of ``dask.distributed``.
+    """Let fits have workers, unless a screen is so small that to start them takes longer.
 
-    The fits are the same, bit for bit, on processors of one kind. Screens of fewer than 2^20 effects are fitted in
-    this process all the same: workers take longer to start.
-
-    Example:
-        >>> with fits_over(8):
-        ...     fitted = fit(screen, surrogate="scaled_additive")
-
-    Args:
-        workers: A number of processes, or the address of a scheduler.
-
-    Raises:
-        DataError: If there are fewer than one.
+    The fits are the same, bit for bit, on processors of one kind.
     """
     if not isinstance(workers, str) and workers < 1:
         raise DataError(f"{workers} workers cannot fit anything; give 1 or more")

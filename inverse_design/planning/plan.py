@@ -90,6 +90,7 @@ class Work:
     kind: str  # its name in the table of costs
     sizes: Mapping[str, float]  # the sizes that its terms name
     share: float = 1.0  # how many times it is done, or the part of it that one of several workers does
+    processes: int = 1  # how many do it at a time, each with its own memory
 
     @property
     def seconds(self) -> float:
@@ -99,7 +100,7 @@ class Work:
     def memory(self, readouts: float) -> int:
         """What it holds at most if at most so many readouts are read."""
         fewer = {name: min(self.sizes[name], readouts) for name in ("readouts", "asked") if name in self.sizes}
-        return Costs.measured().memory(self.kind, {**self.sizes, **fewer})
+        return self.processes * Costs.measured().memory(self.kind, {**self.sizes, **fewer})
 
 
 @dataclass(frozen=True)

@@ -36,11 +36,12 @@ def fit_work(
         kind = "fit without doubles"
     else:
         kind = "fit" if chosen is None or isinstance(chosen, Automatic) else "fit of one"
-    divided = 1.0
+    divided, processes = 1.0, 1
     if sizes.doubles and isinstance(workers, int) and sizes.conditions * sizes.readouts >= FEWEST_EFFECTS:
         models = len(Automatic().bases) if kind == "fit" else 1
+        processes = min(workers, models)  # in which error models are chosen: that takes most memory
         divided = _OF_FOLDS / workers + (1 - _OF_FOLDS) * math.ceil(models / workers) / models
-    parts = [Work(kind, terms, share * divided)]
+    parts = [Work(kind, terms, share * divided, processes)]
     return [*parts, Work("fit of unseen parts", terms, share)] if unseen else parts
 
 
