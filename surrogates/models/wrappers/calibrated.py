@@ -37,7 +37,7 @@ from surrogates.models.wrappers.cross_fitting import (
     laws_without_held_out,
     left_out,
 )
-from surrogates.models.wrappers.denoised import fit_parts
+from surrogates.models.wrappers.denoised import Denoised, fit_parts
 from surrogates.summary import summary
 from surrogates.team import has_team, submitted
 from surrogates.uncertainty.error_model import ErrorLaw, StandardResiduals
@@ -300,12 +300,27 @@ class Calibrated:
 
 def fit_calibrated(calibrated: Sequence[Calibrated], screen: Screen, *, seed: int) -> Iterator[FittedCalibrated]:
     """Fit surrogates with their error models on the same folds; what their fits have in common is done once."""
+    if not has_team(screen):
+        return (learnt() for learnt in _begun(calibrated, screen, seed=seed))
+    # A worker chooses error models of those that are fitted at once while others shrink single effects.
+    begun: dict[int, Callable[[], FittedCalibrated]] = {}
+    for shrunk in (False, True):
+        some = [number for number, each in enumerate(calibrated) if isinstance(each.base, Denoised) == shrunk]
+        begun |= zip(some, _begun([calibrated[number] for number in some], screen, seed=seed), strict=True)
+    return (begun.pop(number)() for number in range(len(calibrated)))
+
+
+def _begun(
+    calibrated: Sequence[Calibrated], screen: Screen, *, seed: int
+) -> Iterator[Callable[[], FittedCalibrated]]:
+    """Fit some surrogates, and begin to choose their error models one after the other."""
+    if not calibrated:
+        return
     first = calibrated[0]
     fits = fit_parts([each.base for each in calibrated], screen, first.parts(screen, seed=seed), seed=seed)
     found = list(CrossFits.several(fits, first.tests(screen, seed=seed)))
-    # Cross-fits are as large as the screen: in one process they go when their error models are learnt.
-    begun = (each.learn(screen, found.pop(0), seed=seed) for each in calibrated)
-    return (learnt() for learnt in (list(begun) if has_team(screen) else begun))
+    for each in calibrated:  # cross-fits are as large as the screen: in one process they go one by one
+        yield each.learn(screen, found.pop(0), seed=seed)
 
 
 _Fold: TypeAlias = tuple[Split, Fitted, StandardResiduals]  # with a fit and residuals that have not seen it
