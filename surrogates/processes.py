@@ -19,7 +19,8 @@ def fresh_processes(workers: int, *, begin: Callable[[], object] | None = None) 
     """Start processes that share nothing with this one; each calls what is to be done before its first task."""
     pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_begin, initargs=(begin,))
     with _signals_held():
-        pool.submit(int)  # the first task starts all processes
+        for _ in range(workers):  # a task that finds none idle starts one
+            pool.submit(int)
     return pool
 
 

@@ -33,6 +33,7 @@ _Submit: TypeAlias = Callable[[bytes], "Future[bytes]"]
 
 FEWEST_EFFECTS = 2**20  # measured ones from which a fit takes longer than workers take to start
 _LARGE = 2**20  # bytes of tables that are referred to
+_SCREEN = "screen"  # name of a file, beside tables that are named by numbers
 
 
 @contextmanager
@@ -67,8 +68,8 @@ def team_on(screen: Screen) -> Iterator[None]:
             executor = stack.enter_context(start())
         else:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="inverse-design-")))
-            begin = partial(_begin, held.packed, held.kept_in(folder))
-            there, executor = None, fresh_processes(workers, begin=begin)
+            held.keep_in(folder)
+            there, executor = None, fresh_processes(workers, begin=partial(_begin, folder))
             stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         token = _TEAM.set(_Team(held, lambda packed: executor.submit(_answer, there, packed)))
         stack.callback(_TEAM.reset, token)
@@ -124,20 +125,17 @@ class _Held:
         """Travel over a network."""
         return _arrived, (self.packed, [_bytes_of(table).numpy() for table in self.tables])
 
-    def kept_in(self, folder: Path) -> list[tuple[str, int]]:
-        """Write the tables to files; name them, and their sizes."""
-        places = []
-        for number, table in enumerate(self.tables):
-            place = folder / str(number)
-            try:
-                _bytes_of(table).numpy().tofile(place)
-            except OSError as error:
-                raise WorkerError(
-                    f"the screen cannot be given to workers by a file in {str(folder.parent)!r:.80} ({error}): set"
-                    " TMPDIR to a folder with more room, or take one worker"
-                ) from error
-            places.append((str(place), table.nbytes()))
-        return places
+    def keep_in(self, folder: Path) -> None:
+        """Write all to files."""
+        try:
+            (folder / _SCREEN).write_bytes(self.packed)
+            for number, table in enumerate(self.tables):
+                _bytes_of(table).numpy().tofile(folder / str(number))
+        except OSError as error:
+            raise WorkerError(
+                f"the screen cannot be given to workers by a file in {str(folder.parent)!r:.80} ({error}): set"
+                " TMPDIR to a folder with more room, or take one worker"
+            ) from error
 
     @cached_property
     def screen(self) -> Screen:
@@ -242,9 +240,13 @@ _TEAM: ContextVar[_Team | None] = ContextVar("who works on a fit", default=None)
 _HELD_HERE: list[_Held] = []  # what a process of this machine was started with
 
 
-def _begin(packed: bytes, tables: list[tuple[str, int]]) -> None:
-    mapped = (torch.from_file(place, size=size, dtype=torch.uint8, shared=False) for place, size in tables)
-    _HELD_HERE[:] = [_Held(packed, [each.untyped_storage() for each in mapped])]
+def _begin(folder: Path) -> None:
+    """Hold what lies in a folder; a pipe to a process that starts would have to wait until it has imported all."""
+    files = sorted((each for each in folder.iterdir() if each.name != _SCREEN), key=lambda each: int(each.name))
+    mapped = [
+        torch.from_file(str(each), size=each.stat().st_size, dtype=torch.uint8, shared=False) for each in files
+    ]
+    _HELD_HERE[:] = [_Held((folder / _SCREEN).read_bytes(), [each.untyped_storage() for each in mapped])]
 
 
 def _answer(there: _Held | None, packed: bytes) -> bytes:

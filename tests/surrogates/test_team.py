@@ -162,4 +162,4 @@ def test_what_cannot_be_sent_is_said() -> None:
 def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(team, "_LARGE", 1)
     with pytest.raises(WorkerError, match="set TMPDIR to a folder with more room"):
-        team._Held.of(screen()).kept_in(tmp_path / "missing")
+        team._Held.of(screen()).keep_in(tmp_path / "missing")
