@@ -8,7 +8,7 @@ from rich.console import Console
 from inverse_design.cli.console import say, show_facts, show_notes
 from inverse_design.cli.grid import Grid, grid_of
 from inverse_design.numbers import probability
-from inverse_design.problem.explanation import in_words
+from inverse_design.problem.explanation import contributions_in_words
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.proposal import Proposal
 from inverse_design.search.inverse_set import InverseSet
@@ -50,8 +50,8 @@ def show_card(console: Console, proposal: Proposal, *, row: int = 0) -> None:
         console,
         {
             "  outcome": _outcome(proposal, row),
-            "  fixes": in_words(why.fixes, 8) or "nothing",
-            "  breaks": in_words(why.breaks, 8) or "nothing",
+            "  fixes": contributions_in_words(why.fixes, 8) or "nothing",
+            "  breaks": contributions_in_words(why.breaks, 8) or "nothing",
             **({"  along": "; ".join(why.paths)} if why.paths else {}),
             "  effect": f"sum of the parts {why.additive:.1f}, interaction beyond it {why.interaction:.1f}",
             "  nearest": f"{why.nearest} was measured, cosine {why.similarity:.2f} with the predicted effect",

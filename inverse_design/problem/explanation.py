@@ -47,7 +47,7 @@ class Contribution:
     predicted: float  # predicted effect in the same unit, signed
 
 
-def in_words(contributions: Sequence[Contribution], most: int) -> str:
+def contributions_in_words(contributions: Sequence[Contribution], most: int) -> str:
     """Write the first of some contributions."""
     return ", ".join(f"{each.readout} {each.predicted:+.1f}" for each in contributions[:most])
 
@@ -68,7 +68,7 @@ class Explanation:
     @property
     def reason(self) -> str:
         """One line: what it fixes, what it breaks."""
-        fixed, broken = in_words(self.fixes, 3), in_words(self.breaks, 1)
+        fixed, broken = contributions_in_words(self.fixes, 3), contributions_in_words(self.breaks, 1)
         return (f"fixes {fixed}" if fixed else "fixes nothing") + (f"; breaks {broken}" if broken else "")
 
 

@@ -12,7 +12,7 @@ from inverse_design.plot.charts import plane_chart, ranking_chart, readouts_char
 from inverse_design.plot.effects import draw_plane, readouts
 from inverse_design.plot.predicted import compared, plane_of
 from inverse_design.plot.style import figure_of, svg_of
-from inverse_design.problem.explanation import Explanation, in_words
+from inverse_design.problem.explanation import Explanation, contributions_in_words
 from inverse_design.problem.objective import DISTANCE
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.proposal import Proposal
@@ -115,7 +115,7 @@ def _candidates(proposal: Proposal) -> PageTable:
 
 
 def _why(found: Explanation) -> str:
-    fixes, breaks = in_words(found.fixes, _LISTED), in_words(found.breaks, _LISTED)
+    fixes, breaks = contributions_in_words(found.fixes, _LISTED), contributions_in_words(found.breaks, _LISTED)
     return "; ".join(part for part in (f"fixes {fixes}" * bool(fixes), f"breaks {breaks}" * bool(breaks)) if part)
 
 
@@ -123,8 +123,8 @@ def _first(proposal: Proposal) -> dict[str, str]:
     why, spread = proposal.explanations[0], proposal.spread.iloc[0]
     return {
         "perturbation": str(proposal.table["perturbation"].iloc[0]),
-        "fixes": f"{in_words(why.fixes, 8) or 'nothing'} ({_UNIT})",
-        "breaks": in_words(why.breaks, 8) or "nothing",
+        "fixes": f"{contributions_in_words(why.fixes, 8) or 'nothing'} ({_UNIT})",
+        "breaks": contributions_in_words(why.breaks, 8) or "nothing",
         **({"along": "; ".join(why.paths)} if why.paths else {}),
         "nearest": f"{why.nearest} was measured, cosine {why.similarity:.2f} with the predicted effect",
         "unsure": f"{float(spread['epistemic']):.3g} by the model, which more data would tell;"

@@ -259,9 +259,9 @@ def screen_of_effects(
     constant = len(readouts) - len(changing)
     if not len(changing):
         raise DataError("no readout ever changes: all effects are the same; check which columns are read")
-    errors = None if rows.errors is None else taken(rows.errors, changing, axis=1)
+    errors = None if rows.errors is None else numbered(rows.errors, changing, axis=1)
     return Screen.from_labels(
-        torch.from_numpy(taken(rows.effects, changing, axis=1)),
+        torch.from_numpy(numbered(rows.effects, changing, axis=1)),
         [design.perturbations[code] for code in rows.codes],
         [readouts[int(column)] for column in changing],
         contexts=[design.contexts[code] for code in rows.codes],
@@ -324,7 +324,7 @@ def averaged(
         if squares is not None:
             np.add(squares, squares[control], out=squares, where=beside)
     treated = np.flatnonzero(orders > 0)
-    mean = taken(mean, treated, axis=0)
+    mean = numbered(mean, treated, axis=0)
     replicates = f" in {len(kept):,} rows" if len(kept) > len(codes) else ""
     said = f"{len(treated)} conditions{replicates}"
     if len(controls):
@@ -335,7 +335,7 @@ def averaged(
         codes=codes[treated],
         first=first[treated],
         effects=mean,
-        errors=None if squares is None else np.sqrt(taken(squares, treated, axis=0)),
+        errors=None if squares is None else np.sqrt(numbered(squares, treated, axis=0)),
         said=said,
         spread="between replicate rows, pooled over conditions"
         if stated is None and squares is not None
@@ -348,7 +348,7 @@ def _totals(rows: Int[np.ndarray, "kept"], groups: Int[np.ndarray, "kept"], coun
     return csr_array((np.ones(len(rows)), (groups, rows)), shape=(groups.max(initial=-1) + 1, count))
 
 
-def taken(
+def numbered(
     matrix: Float[np.ndarray, "rows columns"],
     numbers: Sequence[int] | Int[np.ndarray, "n"],
     *,

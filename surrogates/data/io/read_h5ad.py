@@ -16,7 +16,7 @@ from surrogates.data.io.annotated import LEFT_OUT, AnnotatedMatrix, CellMatrix, 
 from surrogates.data.io.counts import holds_counts, largest_of_no_logarithms, log_layers, size_notes
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
-from surrogates.data.io.effects import screen_of_effects, taken
+from surrogates.data.io.effects import numbered, screen_of_effects
 from surrogates.data.io.h5ad_file import (
     design_table,
     element,
@@ -93,10 +93,10 @@ def screen_of_parts(
     if replicates:
         errors, known["standard errors"] = errors_of_layers(replicates, tuple(replicates))
     return screen_of_effects(
-        taken(in_memory(stored), keep, axis=1),
+        numbered(in_memory(stored), keep, axis=1),
         design,
         [names[column] for column in keep],
-        standard_errors=None if errors is None else taken(errors, keep, axis=1),
+        standard_errors=None if errors is None else numbered(errors, keep, axis=1),
         annotations=table,
         provenance=known,
     )
