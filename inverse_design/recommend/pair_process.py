@@ -101,10 +101,7 @@ class PairProcess:
 
 
 def fit_pair_process(
-    terms: Sequence[PairTerm],
-    alone: Float[Tensor, "v"],
-    pairs: Int[Tensor, "m 2"],
-    utility: Float[Tensor, "m"],
+    terms: Sequence[PairTerm], alone: Float[Tensor, "v"], pairs: Int[Tensor, "m 2"], utility: Float[Tensor, "m"]
 ) -> PairProcess:
     """Fit the weights of all parts by marginal likelihood, with weak priors on their logarithms.
 

@@ -138,11 +138,7 @@ def _unit_rows(block: Float[Tensor, "v r"], train: Int[Tensor, "m"]) -> Float[Te
 
 
 def _ratios(
-    values: Float[Tensor, "r"],
-    projected: Float[Tensor, "r c"],
-    rest: Float[Tensor, "c"],
-    *,
-    count: int,
+    values: Float[Tensor, "r"], projected: Float[Tensor, "r c"], rest: Float[Tensor, "c"], *, count: int
 ) -> Float[Tensor, "c"]:
     """Choose each component's signal-to-noise ratio, relative to the shared one, by the marginal likelihood."""
     shrunk = 1 + _LOG_RATIOS.exp()[:, None] * values

@@ -148,10 +148,7 @@ def class_rows(codes: Int[Tensor, "n"], code: int, level: float) -> ClassRows:
     The class itself comes first, then all classes of its order.
     """
     order, fewest = code // 16, least_count(level)
-    choices = (
-        (novelty_name(code), codes == code),
-        (f"all of order {order}", codes // 16 == order),
-    )
+    choices = ((novelty_name(code), codes == code), (f"all of order {order}", codes // 16 == order))
     for number, (origin, chosen) in enumerate(choices):
         if int(chosen.sum()) >= fewest:
             return ClassRows(code, torch.nonzero(chosen).flatten(), origin, number > 0)
