@@ -21,9 +21,6 @@ def in_order(work: Callable[[Part], Found], parts: Sequence[Part], *, workers: W
 
     Each process has one thread, and so has this one where it works alone: sums depend in their last digits on the
     number of threads, and choices may depend on those.
-
-    Raises:
-        WorkerError: If a process dies, or the scheduler cannot be used.
     """
     alone = partial(_alone, work)
     if isinstance(workers, str):

@@ -30,21 +30,17 @@ class HeldOutFold:
     """Combinations that a model has not seen, and the candidates among which they are to be identified.
 
     Tables as large as a screen are made when they are asked for, so that those of one fold are there at a time.
-
-    Attributes:
-        atoms: Makes rows of effects; every candidate's predicted effect is the sum of some, and of basis rows.
-        singles: Makes the single effect of each entry; the same as ``atoms`` where nothing was done to them.
     """
 
     measured: Float[Tensor, "p g"]  # measured effects of the combinations that are to be identified
     truth: Int[Tensor, "p"]  # number of each of them among the candidates
-    atoms: Table
+    atoms: Table  # makes rows of effects; every candidate's predicted effect is the sum of some, and of basis rows
     summed: Int[Tensor, "c k"]  # which of the atoms are summed for each candidate
     basis: Float[Tensor, "r g"]  # few more rows of effects
     products: Float[Tensor, "c r"]  # weight of each basis row in each candidate's prediction
     scale: Float[Tensor, "c"]  # posterior scale of the candidates
     parts: Int[Tensor, "c 2"]  # numbers of the two parts of each candidate among the singles
-    singles: Table
+    singles: Table  # makes the single effect of each entry; the same as ``atoms`` where nothing was done to them
 
     @property
     def predictions(self) -> Float[Tensor, "c g"]:

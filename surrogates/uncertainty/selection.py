@@ -49,15 +49,12 @@ _REACH = 3  # points of the grid that are looked at on either side of the best o
 
 @dataclass(frozen=True)
 class FoldTrial:
-    """A fold to be identified, and the residuals that its error model may be learnt from.
-
-    Attributes:
-        fewer: The fold with fewer candidates, among which error models are compared; what is chosen is tempered,
-            and promised, among all.
-    """
+    """A fold to be identified, and the residuals that its error model may be learnt from."""
 
     fold: HeldOutFold  # the fold, and candidates as a model predicts them that has not seen it
     others: StandardResiduals  # residuals of all other folds, each under a model that has seen neither of the two
+    # The fold with fewer candidates, among which error models are compared; what is chosen is tempered, and
+    # promised, among all.
     fewer: HeldOutFold | None = None
 
 
@@ -73,14 +70,11 @@ class Selection:
 
 @dataclass(frozen=True)
 class Promise:
-    """What held-out combinations say of how well new ones will be identified.
-
-    Attributes:
-        chosen: Its log posterior probability under what was chosen on all folds: what choices are compared by.
-    """
+    """What held-out combinations say of how well new ones will be identified."""
 
     parts: Int[Tensor, "p 2"]  # vocabulary ids of the two parts of each identified combination
     fold: Int[Tensor, "p"]  # which fold held it out
+    # Its log posterior probability under what was chosen on all folds: what choices are compared by.
     chosen: Float[Tensor, "p"]
     without: Float[Tensor, "k p"]  # the same under what was chosen without each fold, a line per fold
 

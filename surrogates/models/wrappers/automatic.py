@@ -97,17 +97,14 @@ def with_unseen(
 
 @dataclass(frozen=True)
 class _Part:
-    """What one split held out of a novelty class.
-
-    Attributes:
-        products: Inner products of the surrogates' errors: weights of any selection of rows are cheap.
-    """
+    """What one split held out of a novelty class."""
 
     batch: PerturbationBatch  # the perturbations
     effects: Float[Tensor, "b g"]  # what was measured of each
     hidden: tuple[frozenset[str], ...]  # unseen targets of each
     errors: Float[Tensor, "m b g"]  # measured minus predicted effects of each surrogate
     scales: Float[Tensor, "m b"]  # posterior scale of each prediction
+    # Inner products of the surrogates' errors: weights of any selection of rows are cheap.
     products: Float[Tensor, "b m m"]
 
     @classmethod
@@ -165,14 +162,11 @@ def _weights(parts: Sequence[_Part]) -> Float[Tensor, "m"]:
 
 @dataclass(frozen=True)
 class _Learnt:
-    """What was learnt of a novelty class from some parts.
-
-    Attributes:
-        evidence: The held-out predictions behind the error model: those of each part under weights of the others.
-    """
+    """What was learnt of a novelty class from some parts."""
 
     weights: ClassWeights  # of the surrogates
     law: ErrorLaw  # of the errors that they leave
+    # The held-out predictions behind the error model: those of each part under weights of the others.
     evidence: HeldOutPredictions
 
     @classmethod

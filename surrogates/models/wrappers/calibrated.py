@@ -74,18 +74,7 @@ class Expert:
 
 @dataclass(frozen=True)
 class FittedCalibrated:
-    """A fitted surrogate and its error models.
-
-    Attributes:
-        cross: The cross-fits, each with the perturbations that it has not seen and error models that have not seen
-            them either, at any depth: what conformal intervals and sets are calibrated on.
-        evidence: By the code of a novelty class, the held-out predictions that its error model was learnt from.
-            Those of a cross-fit are of models that saw neither the perturbations which they predict nor those
-            which the cross-fit holds out: whatever is learnt from them may judge the cross-fit.
-        promise: How well held-out doubles were identified, by what had not seen them; ``None`` without any.
-        experts: Surrogates whose posteriors over candidates are averaged to name what made a target; none where
-            this one speaks alone.
-    """
+    """A fitted surrogate and its error models."""
 
     base: Fitted  # the surrogate, fitted on all the data
     laws: Mapping[int, ErrorLaw]  # error model of each novelty class that has one, by the class's code
@@ -93,9 +82,17 @@ class FittedCalibrated:
     selection: Selection | None  # how that of doubles of seen singles was chosen, ``None`` without such doubles
     held_out: HeldOutError  # cross-fitted error beside the additive model's
     name: str = ""  # what the surrogate is made of
+    # The cross-fits, each with the perturbations that it has not seen and error models that have not seen them
+    # either, at any depth: what conformal intervals and sets are calibrated on.
     cross: tuple[HeldOutFit, ...] = ()
+    # By the code of a novelty class, the held-out predictions that its error model was learnt from. Those of a
+    # cross-fit are of models that saw neither the perturbations which they predict nor those which the cross-fit
+    # holds out: whatever is learnt from them may judge the cross-fit.
     evidence: Mapping[int, HeldOutPredictions] = field(default_factory=dict)
+    # How well held-out doubles were identified, by what had not seen them; ``None`` without any.
     promise: Promise | None = None
+    # Surrogates whose posteriors over candidates are averaged to name what made a target; none where this one
+    # speaks alone.
     experts: tuple[Expert, ...] = ()
     __repr__ = summary
 

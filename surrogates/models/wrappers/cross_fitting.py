@@ -128,17 +128,14 @@ HeldOut: TypeAlias = tuple[PerturbationBatch, Float[Tensor, "n g"]]  # perturbat
 
 @dataclass(frozen=True)
 class CrossFits:
-    """One surrogate fitted to a screen and to the screen without each fold, and its predictions of held-out rows.
-
-    Attributes:
-        nested: For each fold all others, the next one first, each as predicted by a fit that saw neither of the
-            two; of two folds the other one, by the fit without it.
-    """
+    """One surrogate fitted to a screen and to it without each fold, and its predictions of held-out rows."""
 
     whole: Fitted  # to everything
     alone: tuple[Fitted, ...]  # without each fold
     tests: tuple[HeldOut, ...]  # what each fold holds out
     every: HeldOutPredictions | None  # all folds, each as predicted by the fit without it; ``None`` without folds
+    # For each fold all others, the next one first, each as predicted by a fit that saw neither of the two; of two
+    # folds the other one, by the fit without it.
     nested: tuple[HeldOutPredictions, ...]
 
     @classmethod
@@ -146,11 +143,6 @@ class CrossFits:
         """Collect the fits of several surrogates, which come in the order of :func:`left_out`.
 
         They share one table of what was measured: all folds twice, so that the others of each lie together.
-
-        Args:
-            fits: Of all surrogates to everything, then without each fold, then without each pair. The latter are
-                not kept: a fit is as large as the screen.
-            tests: What each fold holds out.
         """
         run, folds = iter(fits), len(tests)
         whole = next(run)
@@ -192,20 +184,16 @@ def left_out(folds: int) -> list[tuple[int, ...]]:
 
 @dataclass(frozen=True)
 class HeldOutErrors:
-    """Cross-fitted errors of some surrogates on the conditions of one novelty class.
-
-    Attributes:
-        shares: How much each condition counts, so that all targets that the fits had not seen count the same:
-            conditions of one target err alike. One where every part was seen.
-        conditions: Equal where the same perturbation was held out by several splits.
-    """
+    """Cross-fitted errors of some surrogates on the conditions of one novelty class."""
 
     code: int  # the class, as numbered by :func:`surrogates.data.novelty.novelty_code`
     errors: Float[Tensor, "m b g"]  # measured minus predicted effects of each surrogate
     scales: Float[Tensor, "m b"]  # posterior scale of each prediction
+    # How much each condition counts, so that all targets that the fits had not seen count the same: conditions of
+    # one target err alike. One where every part was seen.
     shares: Float[Tensor, "b"]
     splits: Int[Tensor, "b"]  # which split held each condition out
-    conditions: Int[Tensor, "b"]
+    conditions: Int[Tensor, "b"]  # equal where the same perturbation was held out by several splits
 
     @property
     def support(self) -> int:
@@ -395,9 +383,6 @@ def laws_without_held_out(screen: Screen) -> dict[int, ErrorLaw]:
     """Lend doubles the variance that public screens let expect, and seen singles the noise of two measurements.
 
     Without standard errors nothing is known of the noise: half the mean square of the single effects stands in.
-
-    Raises:
-        DataError: If nothing in the screen was measured alone.
     """
     spread = SingleSpread.of(*single_effects(screen))
     if screen.standard_errors is None:

@@ -114,9 +114,6 @@ def fit_parts(
     Denoised ones with the same strengths to choose from choose once, and effects are multiplied once for all
     parts: that is much of what their fits cost. Fits to parts with all single effects keep how these are shrunk
     instead of a table of their own.
-
-    Raises:
-        DataError: If a surrogate refuses the screen.
     """
     most = max((size for each in surrogates if isinstance(each, Denoised) for size in each.components), default=0)
     whole = EffectProducts.of(screen.effects, most=most) if most else None
