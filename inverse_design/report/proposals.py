@@ -47,12 +47,8 @@ def proposal_page(
     if provenance:
         sections.append(Section("Provenance", folded=json.dumps(provenance, indent=1, default=str)))
     title = f"Which perturbation reaches {proposal.target.name}?"
-    said = tuple(each for each in sections if _says_something(each))
+    said = tuple(each for each in sections if not each.for_screen or each.attachments or each.folded)
     return Page(title, proposal.verdict, warnings, said, _numbers(proposal))
-
-
-def _says_something(part: Section) -> bool:
-    return bool(part.lines or part.facts or part.table or part.drawings or part.attachments or part.folded)
 
 
 def _numbers(proposal: Proposal) -> tuple[Number, ...]:

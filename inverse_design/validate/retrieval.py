@@ -249,14 +249,6 @@ def _ask_fold(fold: tuple[Variant, int, int]) -> _Outcome:
     return variant.ask(number, seed=seed)
 
 
-def retrieve(
-    screen: Screen, splits: Sequence[Split], methods: Mapping[str, Method], *, seed: int
-) -> dict[str, Retrieval]:
-    """Rank the truth of every held-out double among all pairs, by every method."""
-    variant = Variant(screen, tuple(splits), methods)
-    return variant.retrievals([variant.ask(number, seed=seed) for number in range(len(splits))])
-
-
 def _retrieval(outcomes: Sequence[tuple[float, ...]], promise: Float[Tensor, "n"], method: Method) -> Retrieval:
     rank, *numbers = (*torch.tensor(outcomes, dtype=torch.float64).T, promise)
     if not method.probabilistic:

@@ -315,9 +315,5 @@ def _mean_of(train: Cells, what: Perturbation, where: str) -> Predicted:
     there = [condition for condition in train.sizes if condition[0] == what]
     there = there or [(other, context) for other, context in train.sizes if other.order and context == where]
     groups = [train.of(*condition).double() for condition in sorted(there, key=str)]
-    logged, plain = (torch.stack([of(group).mean(0) for group in groups]) for of in (_itself, delogged))
+    logged, plain = (torch.stack([of(group).mean(0) for group in groups]) for of in (torch.as_tensor, delogged))
     return Predicted(logged.mean(0)[None], plain.mean(0)[None])
-
-
-def _itself(group: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
-    return group

@@ -1,3 +1,4 @@
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 
@@ -21,8 +22,10 @@ from inverse_design.validate.retrieval import (
     OWN_READOUTS,
     YARDSTICK,
     Method,
+    Retrieval,
     RetrievalReport,
     Scoring,
+    Variant,
     kept_promise,
     likelihood_scores,
     measure_retrieval,
@@ -30,7 +33,6 @@ from inverse_design.validate.retrieval import (
     pearson_scores,
     reads_own,
     retrieval_rows,
-    retrieve,
 )
 from surrogates.data.novelty import Split, double_splits
 from surrogates.data.perturbation import Perturbation
@@ -48,6 +50,14 @@ METRICS = {"top1", "top10", "median_rank", "mrr"}
 STATED = {"log_probability", "ece", "log_probability_promised", "promise_gap"}
 GAINS = {"top1_gain", "mrr_gain"}
 FAST = {name: METHODS[name] for name in (YARDSTICK, OWN_READOUTS, PEARSON, SCALED)}
+
+
+def retrieve(
+    screen: Screen, splits: Sequence[Split], methods: Mapping[str, Method], *, seed: int
+) -> dict[str, Retrieval]:
+    """Rank the truth of every held-out double among all pairs, by every method."""
+    variant = Variant(screen, tuple(splits), methods)
+    return variant.retrievals([variant.ask(number, seed=seed) for number in range(len(splits))])
 
 
 @cache
