@@ -163,7 +163,7 @@ class Descriptors:
     def _approved_rows(self) -> dict[str, int]:
         if self.resolver is None:
             return {}
-        approved = self.resolver.resolve(self.symbols).approved
+        approved = self.resolver.resolve(self.symbols)
         return {approved[symbol]: row for row, symbol in enumerate(self.symbols) if symbol in approved}
 
     def _row(self, target: str) -> int:
@@ -177,7 +177,7 @@ class Descriptors:
         if self.resolver is None:
             return
         seen: dict[str, str] = {}
-        for symbol, gene in self.resolver.resolve(self.symbols).approved.items():
+        for symbol, gene in self.resolver.resolve(self.symbols).items():
             if gene in seen:
                 raise DataError(
                     f"{seen[gene]!r} and {symbol!r} in descriptor {self.name!r} are one gene, {gene!r}; keep one"
@@ -269,7 +269,7 @@ def gene_descriptors(targets: Sequence[str]) -> tuple[Descriptors, ...]:
         return ()
     folder = locate(GENE_FEATURES)
     resolver = read_symbols(folder)
-    genes = sorted({*resolver.resolve(targets).approved.values()})
+    genes = sorted({*resolver.resolve(targets).values()})
     made = [_described(table, genes, name=name, resolver=resolver) for name, table in _tables(folder).items()]
     return tuple(each for each in made if each is not None)
 
@@ -328,7 +328,7 @@ def _network(folder: Path, resolver: Symbols) -> pd.DataFrame:
 
 def _approved(table: pd.DataFrame, column: str, resolver: Symbols) -> pd.DataFrame:
     """Bring a column of symbols up to date; names that cannot be resolved stay, and match themselves only."""
-    approved = resolver.resolve(table[column].unique()).approved
+    approved = resolver.resolve(table[column].unique())
     return table.assign(**{column: table[column].map(lambda name: approved.get(name, name))})
 
 

@@ -52,15 +52,6 @@ def matched(wanted: Iterable[str], known: Mapping[str, int]) -> dict[str, int]:
 
 
 @dataclass(frozen=True)
-class Resolution:
-    """What became of some names."""
-
-    approved: Mapping[str, str]  # from each name that could be resolved to its approved symbol
-    ambiguous: Mapping[str, tuple[str, ...]]  # from each name that could mean several genes to these
-    unknown: tuple[str, ...]  # names that no gene has or had
-
-
-@dataclass(frozen=True)
 class Symbols:
     """Approved gene symbols, and the previous and alias symbols that lead to them."""
 
@@ -88,14 +79,10 @@ class Symbols:
             return (name,)
         return self.previous.get(name) or self.alias.get(name, ())
 
-    def resolve(self, names: Iterable[str]) -> Resolution:
-        """Find the approved symbols of some names; an ambiguous name is listed, not guessed."""
+    def resolve(self, names: Iterable[str]) -> dict[str, str]:
+        """Find the approved symbols of some names; one that is unknown or could mean several genes has none."""
         found = {name: self.candidates(name) for name in names}
-        return Resolution(
-            approved={name: genes[0] for name, genes in found.items() if len(genes) == 1},
-            ambiguous={name: genes for name, genes in found.items() if len(genes) > 1},
-            unknown=tuple(name for name, genes in found.items() if not genes),
-        )
+        return {name: genes[0] for name, genes in found.items() if len(genes) == 1}
 
 
 def _lookup(symbols: pd.Series, others: pd.Series) -> dict[str, tuple[str, ...]]:

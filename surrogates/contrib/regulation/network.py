@@ -22,7 +22,7 @@ def regulations_among(names: Sequence[str]) -> Regulations:
     if not is_available(GENE_FEATURES):
         return ()
     folder = locate(GENE_FEATURES)
-    approved = read_symbols(folder).resolve(names).approved
+    approved = read_symbols(folder).resolve(names)
     spelt: dict[str, list[str]] = {}
     for name in dict.fromkeys(names):
         spelt.setdefault(approved.get(name, name), []).append(name)
@@ -47,6 +47,6 @@ def regulations_from(table: pd.DataFrame) -> Regulations:
 def _collectri(folder: Path) -> pd.DataFrame:
     table = pd.read_parquet(folder / "collectri.parquet")[["source", "target"]]
     symbols = read_symbols(folder)
-    approved = symbols.resolve([*table["source"], *table["target"]]).approved
+    approved = symbols.resolve([*table["source"], *table["target"]])
     table = table.map(lambda name: approved.get(name, name))
     return table[table["source"] != table["target"]].drop_duplicates(ignore_index=True)

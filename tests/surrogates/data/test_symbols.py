@@ -26,10 +26,10 @@ def test_approved_then_previous_then_alias() -> None:
 
 
 def test_ambiguous_names_are_listed_and_not_guessed() -> None:
-    found = Symbols.from_table(TABLE).resolve(["OLD", "SHARED", "NICK", "LONE", "lone"])
-    assert found.approved == {"OLD": "A", "LONE": "D"}
-    assert found.ambiguous == {"SHARED": ("B", "C"), "NICK": ("A", "C")}
-    assert found.unknown == ("lone",)
+    symbols = Symbols.from_table(TABLE)
+    assert symbols.resolve(["OLD", "SHARED", "NICK", "LONE", "lone"]) == {"OLD": "A", "LONE": "D"}
+    found = {name: symbols.candidates(name) for name in ("SHARED", "NICK", "lone")}
+    assert found == {"SHARED": ("B", "C"), "NICK": ("A", "C"), "lone": ()}
 
 
 def test_a_missing_column_is_named() -> None:
@@ -41,7 +41,7 @@ def test_a_missing_column_is_named() -> None:
 def test_old_symbols_of_norman2019(real_data: Callable[[str], Path]) -> None:
     symbols = read_symbols(real_data("gene_features"))
     old = {"C19orf26": "CBARP", "C3orf72": "FOXL2NB", "KIAA1804": "MAP3K21", "ELMSAN1": "MIDEAS"}
-    assert symbols.resolve(old).approved == old
+    assert symbols.resolve(old) == old
 
 
 def test_names_of_one_gene_are_matched_where_no_other_is_meant() -> None:
