@@ -16,30 +16,15 @@ _AHEAD = 2  # calls for each worker that are begun before they are needed
 _PACKAGE = "inverse-design"
 
 
-def in_turn(
-    start: Callable[[], Executor],
-    width: int,
-    calls: Sequence[Callable[[], Any]],
-    here: Sequence[Callable[[], Any]] = (),
-) -> Iterator[Any]:
-    """Keep an executor a few calls ahead of what is taken; one that dies is started again.
-
-    Where the calls can be made ``here`` as well, this process makes one instead of waiting for another.
-    """
+def in_turn(start: Callable[[], Executor], width: int, calls: Sequence[Callable[[], Any]]) -> Iterator[Any]:
+    """Keep an executor a few calls ahead of what is taken; one that dies is started again."""
     given, tries = 0, 0
     while given < len(calls):
         executor, waiting = start(), deque[Future[Any]]()
         try:
             while given < len(calls):
                 ahead = given + _AHEAD * (width + 1)
-                while (begun := given + len(waiting)) < min(ahead, len(calls)):
-                    busy = sum(not each.done() for each in waiting)
-                    if here and busy >= width and (busy > width or begun + 1 == len(calls)):
-                        break
-                    waiting.append(executor.submit(calls[begun]))
-                if here and begun < min(ahead, len(calls)) and not waiting[0].done():
-                    waiting.append(_made(here[begun]))
-                    continue
+                waiting.extend(executor.submit(each) for each in calls[given + len(waiting) : ahead])
                 found = waiting.popleft().result()
                 given, tries = given + 1, 0
                 yield found
@@ -54,13 +39,6 @@ def in_turn(
             for future in waiting:
                 future.cancel()
             executor.shutdown(wait=False)
-
-
-def _made(call: Callable[[], Any]) -> Future[Any]:
-    """Make a call in this process."""
-    found = Future[Any]()
-    found.set_result(call())
-    return found
 
 
 @contextmanager

@@ -1,12 +1,11 @@
 """Files of single cells of any number, ways to turn them into effects, and what each of these takes.
 
-A block of cells is drawn and stored again and again. Every way is measured in a process of its own, twice; the
-lesser time counts, as the first one waits for memory. Workers import this module, as they do any that starts them:
-it loads no more than they need.
+A block of cells is drawn and stored again and again. Every way is measured three times in a process of its own,
+which keeps what memory it is given; the least time counts, as the first one waits for memory.
 """
 
 import math
-import resource
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -25,6 +24,7 @@ from surrogates.data.io.untrusted.hdf5 import opened
 _DRAWN = 10_000  # cells that are drawn, and stored again and again
 _CHUNK = 20_000  # values that are compressed together, about as h5py chooses
 _CONTROLS = 0.05
+_KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "100000000000"}  # glibc returns no memory between runs
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def summed(path: Path, workers: int = 1) -> None:
 
 
 def in_two(path: Path) -> None:
-    """Make them in two processes."""
+    """Make them with two workers."""
     summed(path, workers=2)
 
 
@@ -127,14 +127,15 @@ def aggregated(path: Path) -> None:
 class Cost:
     """What one way takes."""
 
-    seconds: float  # processor time of this process
-    others: float  # of the processes that it started
+    seconds: float  # processor time
     wall: float
     peak: float  # GB beside what was there before
 
 
 def cost_of(way: Callable[[Path], None], path: Path) -> Cost:
     """Measure one way in a process of its own."""
+    for name, value in _KEPT.items():
+        os.environ.setdefault(name, value)
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as executor:
         return executor.submit(_measured, way, path).result()
 
@@ -142,27 +143,14 @@ def cost_of(way: Callable[[Path], None], path: Path) -> Cost:
 def _measured(way: Callable[[Path], None], path: Path) -> Cost:
     before = _peak()
     found = []
-    for _ in range(2):
-        began, others, wall = time.process_time(), _of_others(), time.perf_counter()
+    for _ in range(3):
+        began, wall = time.process_time(), time.perf_counter()
         way(path)
-        _wait_for_others()
-        found.append((time.process_time() - began, _of_others() - others, time.perf_counter() - wall))
-    return Cost(*min(found, key=lambda each: each[0] + each[1]), peak=(_peak() - before) / 1e6)
+        found.append((time.process_time() - began, time.perf_counter() - wall))
+    return Cost(*map(min, zip(*found, strict=True)), peak=(_peak() - before) / 1e6)
 
 
 def _peak() -> int:
     """Most memory of this process so far, in kB; ``resource`` says that of its parent, if that had more."""
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
-def _of_others() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
-
-
-def _wait_for_others() -> None:
-    from multiprocessing import active_children  # noqa: PLC0415 - joins those that have ended
-
-    while active_children():
-        time.sleep(0.01)

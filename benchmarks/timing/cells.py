@@ -1,8 +1,8 @@
 """How long do single cells take to become effects, beside their decompression alone and scanpy's aggregation?
 
-Cells are values of a log-normalised matrix, CSR with gzip as anndata writes it. Of two workers: half of what both
-take, and how many times less that is than one takes alone, in processor time and in the time that passes (which
-says something on a quiet machine).
+Cells are values of a log-normalised matrix, CSR with gzip as anndata writes it. Of two workers: half of the
+processor time, how many times less that is than one takes alone, and how many times less time passes (which says
+something on a quiet machine).
 
 Run: python -m benchmarks cells --cells 10000 100000 --conditions 150 5000
 """
@@ -46,7 +46,7 @@ def main() -> None:
             labelled(path, many)
             second = cost_of(summed, path)
             path.unlink()
-            shared = (two.seconds + two.others) / 2
+            shared = two.seconds / 2
             row = (
                 f"{cells:,}",
                 f"{alone.seconds:.2f}",

@@ -22,6 +22,7 @@ from surrogates.errors import DataError, some_of
 FEWEST_CELLS = 2
 _AT_ONCE = 2**15  # effects that are compared with their controls at a time: the cache of a processor holds them
 _OF_SUM = np.dtype(complex).itemsize
+_TIMES = 4  # what sums take: those of all parts and of one, and twice that for the cells that are held
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,9 @@ def effects_of_cells(
 
 
 def _shards(readouts: int, groups: int, spread: Spread) -> Iterator[slice]:
-    """Cut readouts into ranges whose sums, those that are added and those that workers make, fit the memory."""
+    """Cut readouts into ranges whose sums, those of a part, and the cells held beside them fit the memory."""
     memory = psutil.virtual_memory().available // 2 if spread.memory is None else spread.memory
-    width = max(1, memory // (_OF_SUM * groups * (2 + 2 * spread.workers)))
+    width = max(1, memory // (_OF_SUM * groups * _TIMES))
     for first in range(0, readouts, width):
         yield slice(first, min(first + width, readouts))
 

@@ -15,6 +15,7 @@ from surrogates.data.io.pseudobulk.parts import (
     by_columns,
     opened_source,
     parts_of,
+    read_ahead,
     read_block,
     sources_of,
 )
@@ -89,10 +90,10 @@ def totals_of_cells(counts: CellMatrix, spread: Spread = HERE) -> Float[np.ndarr
     return total
 
 
-def total_part(task: TotalTask) -> Float[np.ndarray, "rows"]:
+def total_part(task: TotalTask, threads: int = 1) -> Float[np.ndarray, "rows"]:
     """Sum the cells of one part, of whose numbers the places are not read."""
     with opened_source(task.source) as counts:
-        found = [_totals(counts, block) for block in blocks_of(counts, task.part, VALUES)]
+        found = list(read_ahead(counts, blocks_of(counts, task.part, VALUES), threads, _totals))
         if by_columns(counts):
             return np.sum(found, axis=0) if found else np.zeros(counts.shape[0])
         return np.concatenate(found) if found else np.zeros(0)

@@ -3,9 +3,11 @@
 Cuts follow from what is stored alone, and never from who sums, so that the sums are the same bytes for everybody.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from surrogates.data.io.annotated import CellMatrix
 from surrogates.data.io.untrusted.hdf5 import opened
 from surrogates.data.io.untrusted.matrices import StoredDense, StoredSparse, stored_matrix
 from surrogates.errors import DataError
+from surrogates.executors import in_turn
 from surrogates.whole_file import Fingerprint
 
 VALUES = 2**21  # that are held in memory at a time
@@ -120,6 +123,18 @@ def blocks_of(cells: CellMatrix, part: tuple[int, int], most: int) -> Iterator[t
     first, last = part
     for start, stop in cuts(starts_of(cells)[first : last + 1], most, grain=_grain(cells)):
         yield first + start, first + stop
+
+
+def read_ahead(
+    cells: CellMatrix,
+    blocks: Iterable[tuple[int, int]],
+    threads: int,
+    read: Callable[[CellMatrix, tuple[int, int]], Any],
+) -> Iterator[Any]:
+    """Read blocks in their order; threads, if there are several, begin some of them before they are taken."""
+    calls = [partial(read, cells, each) for each in blocks]
+    threaded = in_turn(partial(ThreadPoolExecutor, threads), threads, calls)
+    return (call() for call in calls) if threads == 1 else threaded
 
 
 def read_block(cells: CellMatrix, lines: tuple[int, int]) -> Any:  # noqa: ANN401 - scipy has no types

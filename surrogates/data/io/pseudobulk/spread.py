@@ -2,20 +2,19 @@
 
 import hashlib
 import secrets
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
 from surrogates.executors import cluster, in_turn
-from surrogates.processes import fresh_processes
 
-_FORMAT = b"sums of cells, 1"
+Work: TypeAlias = Callable[[Any, int], np.ndarray]  # of a task, with so many threads
+_FORMAT = b"sums of cells, 2"
 
 
 @runtime_checkable
@@ -31,10 +30,8 @@ class PartOfCells(Protocol):
 class Spread:
     """Who reads and sums cells, and where finished sums are kept; the sums are the same bytes for all.
 
-    Cells in memory are summed in this process.
-
     Attributes:
-        workers: Processes of this machine, of which this one is the first.
+        workers: Threads of this process that read, while it sums what they have read.
         scheduler: Address of a scheduler of ``dask.distributed``, whose workers reach the files, and the folder of
             finished sums, by the same paths.
         kept: Folder of finished sums, by which a killed reading goes on; damaged ones are made again.
@@ -47,69 +44,51 @@ class Spread:
     kept: Path | None = None
     memory: int | None = None
 
-    def in_order(self, work: Callable[[Any], np.ndarray], tasks: Sequence[PartOfCells]) -> Iterator[np.ndarray]:
+    def in_order(self, work: Work, tasks: Sequence[PartOfCells]) -> Iterator[np.ndarray]:
         """Give the result of each task, in their order."""
         from surrogates.data.io.pseudobulk.parts import matrix_place  # noqa: PLC0415 - h5py, where cells are read
 
         found = {id(task.source): task.source for task in tasks}
         lying = {number: matrix_place(source) for number, source in found.items()}
         places = [lying[id(task.source)] for task in tasks]
-        alone = (self.workers == 1 and self.scheduler is None) or len(tasks) < 2 or None in places
+        scheduler = None if len(tasks) < 2 or None in places else self.scheduler
+        if self.kept is not None:
+            self.kept.mkdir(parents=True, exist_ok=True)
+        moved = [
+            task if place is None else replace(task, source=place)  # type: ignore[type-var]
+            for task, place in zip(tasks, places, strict=True)
+        ]
+        paths = [
+            None if self.kept is None or place is None else self.kept / f"{_identity(work, task)}.npy"
+            for task, place in zip(moved, places, strict=True)
+        ]
         with ExitStack() as stack:
-            folder, brief = None, tempfile.TemporaryDirectory
-            if self.kept is not None:
-                self.kept.mkdir(parents=True, exist_ok=True)
-            elif not alone and self.scheduler is None:
-                folder = Path(stack.enter_context(brief(prefix="inverse-design-")))
-            moved = [
-                task if place is None else replace(task, source=place)  # type: ignore[type-var]
-                for task, place in zip(tasks, places, strict=True)
-            ]
-            paths = [
-                folder and folder / f"{number}.npy"
-                if self.kept is None or place is None
-                else self.kept / f"{_identity(work, task)}.npy"
-                for number, (task, place) in enumerate(zip(moved, places, strict=True))
-            ]
-            finish = partial(_finish, work, lasting=self.kept is not None)
-            here = [
-                partial(finish, task, None if folder else path) for task, path in zip(tasks, paths, strict=True)
-            ]
-            there = [partial(finish, task, path) for task, path in zip(moved, paths, strict=True)]
             results: Iterator[Any]
-            if alone:
-                results = (call() for call in here)
-            elif self.scheduler is None:
-                others = self.workers - 1
-                results = in_turn(partial(fresh_processes, others), others, there, here)
+            if scheduler is None:
+                results = (
+                    _finish(work, task, path, self.workers) for task, path in zip(tasks, paths, strict=True)
+                )
             else:
-                results = in_turn(*stack.enter_context(cluster(self.scheduler)), there)
+                calls = [partial(_finish, work, task, path, 1) for task, path in zip(moved, paths, strict=True)]
+                results = in_turn(*stack.enter_context(cluster(scheduler)), calls)
             for result, path in zip(results, paths, strict=True):
-                if result is not None or path is None:
-                    yield result
-                    continue
-                yield np.load(path, allow_pickle=False)
-                if folder is not None:
-                    path.unlink()
+                yield result if path is None else np.load(path, allow_pickle=False)
 
 
 HERE = Spread()
 
 
-def _finish(
-    work: Callable[[Any], np.ndarray], task: PartOfCells, path: Path | None, *, lasting: bool
-) -> np.ndarray | None:
-    """Do a task and leave its result in a file, if one is named; one that lasts is checked, and not made again."""
+def _finish(work: Work, task: PartOfCells, path: Path | None, threads: int) -> np.ndarray | None:
+    """Do a task and leave its result in a file, if one is named; one that is whole is not made again."""
     if path is None:
-        return work(task)
-    if not (lasting and _is_whole(path)):
-        found = np.ascontiguousarray(work(task))
+        return work(task, threads)
+    if not _is_whole(path):
+        found = np.ascontiguousarray(work(task, threads))
         part = path.with_suffix(f".{secrets.token_hex(4)}.part")
         try:
             with part.open("xb") as stream:
                 np.save(stream, found, allow_pickle=False)
-                if lasting:
-                    stream.write(hashlib.sha256(found.data).digest())
+                stream.write(hashlib.sha256(found.data).digest())
             part.replace(path)  # a reader sees all of it, or the checksum says that it does not
         finally:
             part.unlink(missing_ok=True)
@@ -124,7 +103,7 @@ def _is_whole(path: Path) -> bool:
     return False
 
 
-def _identity(work: Callable[[Any], np.ndarray], task: PartOfCells) -> str:
+def _identity(work: Work, task: PartOfCells) -> str:
     """Hash what is done to which cells."""
     digest = hashlib.sha256(_FORMAT + work.__qualname__.encode())
     for content in _content(task):

@@ -1,8 +1,9 @@
 """Sums over the cells of each condition, in one pass that holds a block of cells and the sums."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,15 @@ from surrogates.data.io.pseudobulk.parts import (
     cuts,
     opened_source,
     parts_of,
+    read_ahead,
     read_block,
     sources_of,
 )
 from surrogates.data.io.pseudobulk.spread import HERE, Spread
 from surrogates.errors import DataError
 
-_CACHED = 2**16  # values whose keys fit into the cache of a processor
-_SUMS = 8  # for each value that is held: cells of one condition meet in a block, and their sums in the cache
-_MOST = 3 * 2**21  # more values take memory that is given anew, and not that of the block before
+_CACHED = 2**17  # values whose keys fit into the cache of a processor
+_HELD = 2  # values for each sum: cells of one condition meet, and share the way to its sums
 
 
 @dataclass(frozen=True)
@@ -170,35 +171,65 @@ def _tasks(
             )
 
 
-def sum_part(task: PartTask) -> Complex[np.ndarray, "c w"]:
+def sum_part(task: PartTask, threads: int = 1) -> Complex[np.ndarray, "c w"]:
     """Sum the cells of one part."""
     with opened_source(task.source) as cells, np.errstate(over="ignore", invalid="ignore"):
-        return _of_columns(cells, task) if by_columns(cells) else _of_rows(cells, task)
+        return (_of_columns if by_columns(cells) else _of_rows)(cells, task, threads)
 
 
-def _of_rows(cells: CellMatrix, task: PartTask) -> Complex[np.ndarray, "c w"]:
+def _of_rows(cells: CellMatrix, task: PartTask, threads: int) -> Complex[np.ndarray, "c w"]:
     """Sum rows that lie together."""
+    width = cells.shape[1] if task.columns is None else len(task.columns)
     where = None if task.columns is None else _places(task.columns, cells.shape[1])
-    sums = np.zeros(
-        (task.conditions, cells.shape[1] if task.columns is None else len(task.columns)), dtype=complex
-    )
-    sparse = False
-    most = max(task.most, min(task.conditions * cells.shape[1] // _SUMS, _MOST))
-    for first, last in blocks_of(cells, task.part, most):
-        codes = task.codes[first - task.part[0] : last - task.part[0]]
+    sums, begun, last, sparse = np.empty((task.conditions, width), dtype=complex), 0, 0, False
+    blocks = read_ahead(cells, blocks_of(cells, task.part, task.most), threads, partial(_normalised, task))
+    for block in _joined(blocks, min(_HELD * sums.size, np.iinfo(np.int32).max)):
+        first, last, sparse = last, last + block.shape[0], scipy.sparse.issparse(block)
+        codes = task.codes[first:last]
         # Cells of one condition in turn keep its sums in the cache; those that are left out come first.
         order = np.argsort(codes, kind="stable")[np.count_nonzero(codes == LEFT_OUT) :]
-        block, codes, here = read_block(cells, (first, last))[order], codes[order], first - task.part[0] + order
-        if task.scale is not None:
-            block = log_normalised(block, task.scale[here])
-        less = None if task.less is None else Baseline(task.less.means, task.less.of_row[here])
-        if sparse := scipy.sparse.issparse(block):
-            _add_sparse(sums, block, codes, where, less)
-        else:
-            _add_dense(sums, block if task.columns is None else block[:, task.columns], codes, less)
+        sizes = np.diff(block.indptr)[order] if sparse else np.full(len(order), block.shape[1])
+        for start, stop in cuts(np.append(0, np.cumsum(sizes)), _CACHED):
+            rows = order[start:stop]
+            after = codes[rows[-1]] + 1
+            sums[begun:after] = 0.0  # where they stay in the cache until they are added to
+            begun = max(begun, after)
+            less = None if task.less is None else Baseline(task.less.means, task.less.of_row[first + rows])
+            if sparse:
+                _add_sparse(sums, block[rows], codes[rows], where, less)
+            else:
+                _add_dense(sums, block[rows] if where is None else block[rows][:, task.columns], codes[rows], less)
+    sums[begun:] = 0.0
     if sparse and task.less is not None:
         _add_zeros(sums, task.codes, task.less)
     return sums
+
+
+def _joined(blocks: Iterable[Any], room: int) -> Iterator[Any]:
+    """Join sparse rows, in the same memory again and again, until it is full."""
+    values, columns, lengths, filled, width = np.empty(0), np.empty(0), list[np.ndarray](), 0, 0
+    for block in chain(blocks, [None]):
+        size = block.nnz if scipy.sparse.issparse(block) else room + 1
+        if lengths and filled + size > room:
+            starts = np.append(0, np.concatenate(lengths).cumsum()).astype(columns.dtype)
+            yield scipy.sparse.csr_array((values[:filled], columns[:filled], starts), (len(starts) - 1, width))
+            lengths, filled = [], 0
+        if size > room:
+            yield from () if block is None else (block,)
+            continue
+        if not len(values):
+            values, columns = np.empty(room, block.dtype), np.empty(room, block.indices.dtype)
+        width, filled = block.shape[1], filled + size
+        values[filled - size : filled], columns[filled - size : filled] = block.data, block.indices
+        lengths.append(np.diff(block.indptr))
+
+
+def _normalised(task: PartTask, cells: CellMatrix, lines: tuple[int, int]) -> Any:  # noqa: ANN401 - scipy has no types
+    block = read_block(cells, lines)
+    if task.scale is None:
+        return block
+    rows = slice(None) if by_columns(cells) else slice(lines[0] - task.part[0], lines[1] - task.part[0])
+    return log_normalised(block, task.scale[rows])
 
 
 def _add_sparse(
@@ -209,24 +240,17 @@ def _add_sparse(
     less: Baseline | None,
 ) -> None:
     """Add each number that is stored in rows to its place among the sums, without a look at other places."""
-    flat, width = sums.reshape(-1), sums.shape[1]
-    for first, last in cuts(block.indptr, _CACHED):
-        stored = slice(block.indptr[first], block.indptr[last])
-        lengths, column, values = (
-            np.diff(block.indptr[first : last + 1]),
-            block.indices[stored],
-            block.data[stored],
-        )
-        key = np.repeat(codes[first:last] * width, lengths)
-        beside = None if less is None else np.repeat(less.of_row[first:last] * width, lengths)
-        if where is not None:
-            column = where[column]
-            kept = column >= 0
-            column, values, key = column[kept], values[kept], key[kept]
-            beside = None if beside is None else beside[kept]
-        key += column
-        means = None if less is None or beside is None else less.means.reshape(-1)[beside + column]
-        np.add.at(flat, key, _with_squares(values, means))
+    lengths, column, values = np.diff(block.indptr), block.indices, block.data
+    key = np.repeat(codes * sums.shape[1], lengths)
+    beside = None if less is None else np.repeat(less.of_row * sums.shape[1], lengths)
+    if where is not None:
+        column = where[column]
+        kept = column >= 0
+        column, values, key = column[kept], values[kept], key[kept]
+        beside = None if beside is None else beside[kept]
+    key += column
+    means = None if less is None or beside is None else less.means.reshape(-1)[beside + column]
+    np.add.at(sums.reshape(-1), key, _with_squares(values, means))
 
 
 def _with_squares(values: np.ndarray, means: Float[np.ndarray, "n"] | None) -> Complex[np.ndarray, "n"]:
@@ -263,30 +287,23 @@ def _add_dense(
     sums.imag[present] += belongs @ (block * block)
 
 
-def _of_columns(cells: CellMatrix, task: PartTask) -> Complex[np.ndarray, "c w"]:
+def _of_columns(cells: CellMatrix, task: PartTask, threads: int) -> Complex[np.ndarray, "c w"]:
     """Sum columns that lie together; blocks without a wanted one are not read."""
     where = _places(task.columns, cells.shape[1])
     columns = task.part[0] + np.flatnonzero(where[slice(*task.part)] >= 0)
     sums = np.zeros((task.conditions, len(columns)), dtype=complex)
-    for first, last in blocks_of(cells, task.part, task.most):
+    wanted = [each for each in blocks_of(cells, task.part, task.most) if np.ptp(np.searchsorted(columns, each))]
+    blocks = read_ahead(cells, wanted, threads, partial(_normalised, task))
+    for (first, last), block in zip(wanted, blocks, strict=True):
         inside = slice(*np.searchsorted(columns, (first, last)))
-        if inside.start == inside.stop:
-            continue
-        block = read_block(cells, (first, last))
-        if task.scale is not None:
-            block = log_normalised(block, task.scale)
-        block = block[:, columns[inside] - first]
-        row, column, values = (
-            block.indices,
-            np.repeat(np.arange(block.shape[1]), np.diff(block.indptr)),
-            block.data,
-        )
+        some = block[:, columns[inside] - first]
+        row, column, values = some.indices, np.repeat(np.arange(some.shape[1]), np.diff(some.indptr)), some.data
         kept = task.codes[row] != LEFT_OUT
         row, column, values = row[kept], column[kept], values[kept]
         means = (
             None if task.less is None else task.less.means[task.less.of_row[row], where[columns[inside]][column]]
         )
-        of_block = np.zeros(block.shape[1] * task.conditions, dtype=complex)
+        of_block = np.zeros(some.shape[1] * task.conditions, dtype=complex)
         np.add.at(of_block, column * task.conditions + task.codes[row], _with_squares(values, means))
         sums[:, inside] = of_block.reshape(-1, task.conditions).T
     if task.less is not None:

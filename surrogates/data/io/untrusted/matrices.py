@@ -1,5 +1,6 @@
 """Matrices that stay on disk: shape and structure are checked, each block again as it is read."""
 
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -152,13 +153,44 @@ def size_of_file(stored: CellMatrix) -> int | None:
 def read(stored: Part, key: str, place: object = slice(None)) -> np.ndarray:
     """Read values of a checked dataset."""
     try:
-        block: np.ndarray = stored[place]
+        inflated = (
+            _inflated(stored, place) if isinstance(place, slice) and isinstance(stored, h5py.Dataset) else None
+        )
+        block: np.ndarray = stored[place] if inflated is None else inflated
     except BROKEN as error:
         why = shown(str(error) or type(error).__name__, bare=True)
         raise DataError(
             f"values of {shown(key)} cannot be read ({why}); the file is damaged: copy it again"
         ) from error
     return block
+
+
+def _inflated(stored: Part, place: object) -> np.ndarray | None:
+    """Inflate chunks of gzip, which HDF5 does for one thread at a time; ``None`` for all that HDF5 has to read."""
+    if not (isinstance(stored, h5py.Dataset) and isinstance(place, slice)):
+        return None
+    how, kind = stored.id.get_create_plist(), stored.dtype
+    as_stored = stored.chunks is not None and stored.id.get_type() == h5py.h5t.py_create(kind)
+    filters = [how.get_filter(number)[0] for number in range(how.get_nfilters())]
+    if not as_stored or stored.ndim > 1 or filters != [h5py.h5z.FILTER_DEFLATE]:
+        return None
+    first, last, _ = place.indices(stored.shape[0])
+    size, found = stored.chunks[0], np.empty(max(last - first, 0), kind)
+    for start in range(first - first % size, last, size):
+        inflate = zlib.decompressobj()
+        try:
+            left_out, content = stored.id.read_direct_chunk((start,))
+            content = inflate.decompress(content, size * kind.itemsize + 1)  # one more, so that sums are checked
+        except (*BROKEN, zlib.error):
+            return None
+        if left_out:
+            return None
+        if not inflate.eof or len(content) != size * kind.itemsize:  # HDF5 takes what lies in memory behind it
+            raise ValueError(f"a chunk at {start:,} is too short or too long")
+        inside = slice(max(first, start), min(last, start + size))
+        values = np.frombuffer(content, kind)
+        found[inside.start - first : inside.stop - first] = values[inside.start - start : inside.stop - start]
+    return found
 
 
 def _of_scipy(values: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Cells that lie in files: any number of processes, shards, files and readings give the same bytes."""
+"""Cells that lie in files: any number of workers, shards, files and readings give the same bytes."""
 
 import os
 import shutil
@@ -22,7 +22,7 @@ from scipy import sparse
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect
 from surrogates.data.io.h5ad_file import matrix
-from surrogates.data.io.pseudobulk import parts, spread
+from surrogates.data.io.pseudobulk import parts
 from surrogates.data.io.pseudobulk.effects import effects_of_cells
 from surrogates.data.io.pseudobulk.normalised import TotalTask, total_part
 from surrogates.data.io.pseudobulk.parts import StackedCells, cuts, starts_of
@@ -79,16 +79,13 @@ def same_bytes(one: Screen, other: Screen) -> bool:
 @pytest.mark.usefixtures("in_small_parts")
 @pytest.mark.parametrize(("form", "suffix"), [*((form, ".h5ad") for form in FORMS), ("csr", ".zarr")])
 @pytest.mark.filterwarnings("ignore")  # of zarr, about its own formats
-def test_whoever_sums_the_bytes_are_the_same(
-    form: str, suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whoever_sums_the_bytes_are_the_same(form: str, suffix: str, tmp_path: Path) -> None:
     values, obs = counts()
     path = write(tmp_path / f"cells{suffix}", FORMS[form](values), obs)
     read = partial(read_screen, path, normalise=True, batch_col="plate")
     alone = read()
-    monkeypatch.setattr(spread, "fresh_processes", lambda _: _Threads())
     assert same_bytes(alone, read(spread=Spread(workers=3)))
-    if suffix == ".zarr":  # which is slow, and opened in another way by workers
+    if suffix == ".zarr":  # which is slow
         return
     assert same_bytes(alone, read(spread=Spread(workers=3, memory=5000)))  # a few readouts at a time
     kept = Spread(workers=2, kept=tmp_path / "sums")
@@ -98,25 +95,6 @@ def test_whoever_sums_the_bytes_are_the_same(
     torch.testing.assert_close(in_memory.effects, alone.effects, rtol=0, atol=1e-12)
     some = read(readouts=["g7", "g2"])
     torch.testing.assert_close(some.effects, alone.with_readouts([7, 2]).effects, rtol=0, atol=1e-12)
-
-
-class _Threads:
-    """Runs what processes would, one call after another."""
-
-    def submit(self, call: Callable[[], object]) -> object:
-        found = call()
-        return SimpleNamespace(result=lambda: found, cancel=lambda: True, done=lambda: True)
-
-    def shutdown(self, **_: bool) -> None:
-        """Nothing is left."""
-
-
-@pytest.mark.usefixtures("in_small_parts")
-def test_two_processes_sum_what_one_does(tmp_path: Path) -> None:
-    values, obs = counts()
-    path = write(tmp_path / "cells.h5ad", sparse.csr_matrix(np.log1p(values)), obs)
-    one, two = (read_screen(path, spread=Spread(workers=workers)) for workers in (1, 2))
-    assert same_bytes(one, two)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -226,10 +204,10 @@ def test_a_file_that_changes_while_it_is_read_is_refused(tmp_path: Path, monkeyp
 
 
 class _Dying:
-    """Processes that do one task and die, as one that needs too much memory does."""
+    """Workers that do one call and die, as one that needs too much memory does."""
 
-    def __init__(self, tasks: int) -> None:
-        self.left = tasks
+    def __init__(self, calls: int) -> None:
+        self.left = calls
 
     def submit(self, call: Callable[[], object]) -> object:
         def result() -> object:
@@ -238,45 +216,19 @@ class _Dying:
                 raise BrokenProcessPool("killed")
             return call()
 
-        return SimpleNamespace(result=result, cancel=lambda: True, done=lambda: True)
+        return SimpleNamespace(result=result, cancel=lambda: True)
 
     def shutdown(self, **_: bool) -> None:
         """Nothing is left."""
 
 
-def test_workers_that_die_are_started_again_and_named_in_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values, obs = counts()
-    path = write(tmp_path / "cells.h5ad", sparse.csr_matrix(values), obs)
-    with opened(path) as parent:
-        cells = matrix(parent, None, rows=CELLS, columns=GENES)
-        tasks = [TotalTask(cells, (first, first + 100)) for first in range(0, CELLS, 100)]
-        monkeypatch.setattr(spread, "fresh_processes", lambda _: _Dying(1))
-        found = list(Spread(workers=2).in_order(total_part, tasks))
-        assert np.array_equal(np.concatenate(found), values.sum(axis=1))
-        monkeypatch.setattr(spread, "fresh_processes", lambda _: _Dying(0))
-        with pytest.raises(
-            WorkerError, match=r"the workers died 3 times, with 0 of 4 parts done .* use fewer workers"
-        ):
-            list(Spread(workers=2).in_order(total_part, tasks))
-
-
-@pytest.mark.parametrize("parts_of_cells", [1, 2, 3, 9])
-def test_this_process_works_while_it_waits(parts_of_cells: int) -> None:
-    done: dict[str, list[int]] = {"there": [], "here": []}
-
-    def late(call: Callable[[], int]) -> object:
-        return SimpleNamespace(result=call, cancel=lambda: True, done=lambda: False)
-
-    def calls(where: str) -> list[Callable[[], int]]:
-        return [lambda number=number: done[where].append(number) or number for number in range(parts_of_cells)]
-
-    pool = SimpleNamespace(submit=late, shutdown=lambda **_: None)
-    found = list(in_turn(lambda: pool, 1, calls("there"), calls("here")))  # type: ignore[arg-type, return-value]
-    assert found == list(range(parts_of_cells))
-    assert sorted([*done["there"], *done["here"]]) == found  # each once
-    assert len(done["here"]) >= parts_of_cells // 3
+def test_workers_that_die_are_started_again_and_named_in_the_end() -> None:
+    calls = [partial(int, number) for number in range(4)]
+    assert list(in_turn(lambda: _Dying(1), 1, calls)) == [0, 1, 2, 3]  # type: ignore[arg-type, return-value]
+    with pytest.raises(
+        WorkerError, match=r"the workers died 3 times, with 0 of 4 parts done .* use fewer workers"
+    ):
+        list(in_turn(lambda: _Dying(0), 1, calls))  # type: ignore[arg-type, return-value]
 
 
 def test_a_cluster_that_cannot_be_used_is_named(tmp_path: Path) -> None:

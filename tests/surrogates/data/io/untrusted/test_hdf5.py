@@ -1,8 +1,10 @@
 """Damaged and crafted HDF5 is refused by name; what is sound is read as before."""
 
 import warnings
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import anndata
 import h5py
@@ -17,7 +19,7 @@ from scipy import sparse
 from surrogates.data.io.h5ad_file import in_memory
 from surrogates.data.io.readers import read_screen
 from surrogates.data.io.untrusted.hdf5 import opened
-from surrogates.data.io.untrusted.matrices import stored_matrix
+from surrogates.data.io.untrusted.matrices import read, stored_matrix
 from surrogates.errors import DataError
 
 ROWS, READOUTS = 20, 4
@@ -245,3 +247,26 @@ def test_a_heap_of_texts_that_never_ends_is_refused(tmp_path: Path) -> None:
     (tmp_path / "t.h5ad").write_bytes(raw)
     with pytest.raises(DataError, match=r"a heap of texts at byte .* does not fit"):
         read_screen(tmp_path / "t.h5ad")
+
+
+@pytest.mark.parametrize("kind", ["<f4", ">f8", "<i4", "?"])
+@pytest.mark.parametrize("stored", [{}, {"shuffle": True}, {"fletcher32": True}, {"maxshape": (None,)}])
+def test_chunks_inflated_here_are_what_hdf5_reads(tmp_path: Path, kind: str, stored: dict[str, Any]) -> None:
+    values = np.random.default_rng(0).integers(0, 2, 1000).astype(kind)
+    with h5py.File(tmp_path / "list.h5", "w") as file:
+        made = file.create_dataset("list", (1000,), kind, chunks=(64,), compression="gzip", **stored)
+        made[100:] = values[100:]  # a chunk is not stored
+        for place in (slice(None), slice(130, 140), slice(128, 192), slice(60, 999), slice(7, 7)):
+            found = read(made, "list", place)
+            assert found.dtype == made.dtype
+            assert np.array_equal(found, made[place])
+
+
+@pytest.mark.parametrize("content", [zlib.compress(bytes(10**4)), zlib.compress(bytes(8)), b"?" * 50])
+def test_a_chunk_that_is_damaged_too_long_or_too_short_is_refused(tmp_path: Path, content: bytes) -> None:
+    with h5py.File(tmp_path / "list.h5", "w") as file:
+        made = file.create_dataset("list", data=np.arange(128.0), chunks=(64,), compression="gzip")
+        made.id.write_direct_chunk((64,), content)
+        assert np.array_equal(read(made, "list", slice(0, 64)), np.arange(64.0))
+        with pytest.raises(DataError, match=r"'list' cannot be read .* the file is damaged"):
+            read(made, "list")
