@@ -209,7 +209,8 @@ def _joined(blocks: Iterable[Any], room: int) -> Iterator[Any]:
     """Join sparse rows, in the same memory again and again, until it is full."""
     values, columns, lengths, filled, width = np.empty(0), np.empty(0), list[np.ndarray](), 0, 0
     for block in chain(blocks, [None]):
-        size = block.nnz if scipy.sparse.issparse(block) else room + 1
+        fits = scipy.sparse.issparse(block) and np.can_cast(block.dtype, values.dtype)
+        size = block.nnz if fits else room + 1
         if lengths and filled + size > room:
             starts = np.append(0, np.concatenate(lengths).cumsum()).astype(columns.dtype)
             yield scipy.sparse.csr_array((values[:filled], columns[:filled], starts), (len(starts) - 1, width))

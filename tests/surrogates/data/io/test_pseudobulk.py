@@ -84,6 +84,13 @@ def test_a_place_that_is_stored_twice_counts_twice(form: Callable[..., CellMatri
     np.testing.assert_array_equal(found.square, [(dense**2).sum(axis=0)])
 
 
+@pytest.mark.parametrize("most", [2, 9])
+def test_small_integers_are_joined_without_overflow(most: int) -> None:
+    values, places, starts = np.array([1, 2, 200, 100], np.uint8), [0, 1, 3, 3], [0, 1, 2, 4]
+    sums = sum_cells(sparse.csr_array((values, places, starts), shape=(3, 4)), np.zeros(3, int), 1, most=most)
+    assert sums.total.tolist() == [[1.0, 2.0, 0.0, 300.0]]
+
+
 @settings(max_examples=10)
 @given(st.integers(0, 2**32 - 1))
 def test_the_order_of_cells_does_not_matter(seed: int) -> None:
