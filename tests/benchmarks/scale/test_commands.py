@@ -35,3 +35,11 @@ def test_without_a_name_all_are_listed(
     listed = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert {"search", "neural", "peers", "causal_matching", "promise"} <= set(listed)
     assert run(monkeypatch, "serach") == 2
+
+
+def test_fit_workers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert (
+        run(monkeypatch, "fit_workers", "--singles", 12, "--doubles", 10, "--readouts", 15, "--workers", 1, 2) == 0
+    )
+    one, two = (line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:])
+    assert one == two  # such a small screen has no workers
