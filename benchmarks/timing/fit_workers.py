@@ -91,6 +91,7 @@ def _watched() -> Iterator[_Seen]:
     finally:
         ended.set()
         watcher.join()
+        seen.look(first)
 
 
 if __name__ == "__main__":

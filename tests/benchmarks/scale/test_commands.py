@@ -39,7 +39,7 @@ def test_without_a_name_all_are_listed(
 
 def test_fit_workers(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert (
-        run(monkeypatch, "fit_workers", "--singles", 12, "--doubles", 10, "--readouts", 15, "--workers", 1, 2) == 0
+        run(monkeypatch, "fit_workers", "--singles", 12, "--doubles", 0, "--readouts", 15, "--workers", 1, 2) == 0
     )
     one, two = (line.split()[-1] for line in capsys.readouterr().out.splitlines()[1:])
     assert one == two  # such a small screen has no workers
