@@ -78,7 +78,7 @@ def proposal_outline(  # noqa: PLR0913 - all that the costs depend on, by name
         # It holds its memory in any case.
         "fit": fit_work(sizes, surrogate, share=0.0 if kept else 1.0, workers=workers),
         "search": [
-            Work(search, terms, 1 / workers),
+            Work(search, terms, 1.0 if state else 1 / workers),  # all pairs are looked at in this process
             *(_sets(space, objective, order, terms) for order in space.orders if order > _PAIRS),
         ],
         "calibration": [replace(_calibration(space, sizes, terms), share=0.0 if calibrated else 1.0)],

@@ -110,15 +110,15 @@ class Engine:
     ) -> SpacePosterior:
         """Find the best candidates of a space by their posterior probability, and what all add up to.
 
-        In this process it is one look at all candidates. With workers each expert's densities are summed here, and
-        the search is cut into shards.
+        It is one look at all candidates in this process, whose threads do as much as other processes could. With a
+        scheduler or a ledger each expert's densities are summed here, and the search is cut into shards.
 
         Raises:
             ExecutorError: If workers die again and again.
             WorkerError: If the scheduler cannot be used.
             LedgerError: If the ledger is of another search or cannot be used.
         """
-        if not can_be_surveyed(space) or self.spread:
+        if not can_be_surveyed(space) or self.scheduler is not None or self.ledger is not None:
             known = normalised(likelihood, fitted, space)
             return SpacePosterior(known, self.search(known, fitted, space, top, progress=progress), None)
         found = surveys([likelihood], fitted, space, top, device=self.place[0], progress=progress)[0]

@@ -35,8 +35,10 @@ def crews(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Workers]:
 def test_every_verb_gives_its_fit_to_the_workers(crews: list[Workers], tmp_path: Path) -> None:
     table, state = save_table(tmp_path), save_state(tmp_path)
     asked = (table, "--target", state, "--no-cache", "--model", "scaled_additive", "--workers", 3)
-    assert command("propose", *asked) == 0
+    assert command("propose", *asked, "-o", "many.csv") == 0
     assert set(crews) == {3}
+    assert command("propose", *asked[:-2], "-o", "one.csv") == 0
+    assert Path("many.csv").read_bytes() == Path("one.csv").read_bytes()
     crews.clear()
     new = [f"G000+G00{number}" for number in range(1, 10)]
     (tmp_path / "list.csv").write_text("\n".join(["perturbation", *(set(new) - set(tiny_screen().labels))]))
