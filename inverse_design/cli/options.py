@@ -215,8 +215,8 @@ class Crew:
     """Who sums cells and works on fits and their folds; the results do not depend on it.
 
     Attributes:
-        workers: Processes of this machine, which take about 2 s to start; a single fit has none if the screen has
-            fewer than 2^20 effects.
+        workers: Processes of this machine, which take about 2 s to start, and threads that read cells; a single
+            fit has no processes if the screen has fewer than 2^20 effects.
         scheduler: Address of a dask.distributed scheduler, such as tls://10.0.0.1:8786, whose workers reach the
             files by the same paths. Whoever runs or reaches it can run programs as you, here and there.
     """

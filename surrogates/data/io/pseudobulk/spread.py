@@ -49,28 +49,20 @@ class Spread:
         from surrogates.data.io.pseudobulk.parts import matrix_place  # noqa: PLC0415 - h5py, where cells are read
 
         found = {id(task.source): task.source for task in tasks}
-        lying = {number: matrix_place(source) for number, source in found.items()}
-        places = [lying[id(task.source)] for task in tasks]
-        scheduler = None if len(tasks) < 2 or None in places else self.scheduler
-        if self.kept is not None:
+        places = {number: matrix_place(source) for number, source in found.items()}
+        lying = None not in places.values()
+        moved = [replace(task, source=places[id(task.source)]) if lying else task for task in tasks]  # type: ignore[type-var]
+        paths: list[Path | None] = [None] * len(tasks)
+        if self.kept is not None and lying:
             self.kept.mkdir(parents=True, exist_ok=True)
-        moved = [
-            task if place is None else replace(task, source=place)  # type: ignore[type-var]
-            for task, place in zip(tasks, places, strict=True)
-        ]
-        paths = [
-            None if self.kept is None or place is None else self.kept / f"{_identity(work, task)}.npy"
-            for task, place in zip(moved, places, strict=True)
-        ]
+            paths = [self.kept / f"{_identity(work, task)}.npy" for task in moved]
         with ExitStack() as stack:
             results: Iterator[Any]
-            if scheduler is None:
-                results = (
-                    _finish(work, task, path, self.workers) for task, path in zip(tasks, paths, strict=True)
-                )
+            if self.scheduler is None or len(tasks) < 2 or not lying:
+                results = map(partial(_finish, work, self.workers), tasks, paths)
             else:
-                calls = [partial(_finish, work, task, path, 1) for task, path in zip(moved, paths, strict=True)]
-                results = in_turn(*stack.enter_context(cluster(scheduler)), calls)
+                calls = [partial(_finish, work, 1, task, path) for task, path in zip(moved, paths, strict=True)]
+                results = in_turn(*stack.enter_context(cluster(self.scheduler)), calls)
             for result, path in zip(results, paths, strict=True):
                 yield result if path is None else np.load(path, allow_pickle=False)
 
@@ -78,7 +70,7 @@ class Spread:
 HERE = Spread()
 
 
-def _finish(work: Work, task: PartOfCells, path: Path | None, threads: int) -> np.ndarray | None:
+def _finish(work: Work, threads: int, task: PartOfCells, path: Path | None) -> np.ndarray | None:
     """Do a task and leave its result in a file, if one is named; one that is whole is not made again."""
     if path is None:
         return work(task, threads)
