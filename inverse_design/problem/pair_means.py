@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int
 from torch import Tensor
 
-from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, SumScore
+from inverse_design.problem.score import ROUNDING, PairProjection, ProductScore, SumScore, row_products
 from inverse_design.problem.space import CombinationSpace
 from surrogates.models.base import LatentFactors, LatentNetwork
 from surrogates.uncertainty.error_model import inner_product, squared_norm, squares
@@ -45,7 +45,7 @@ class Projection:
     ) -> tuple[Float64[Tensor, "m"], Float64[Tensor, "m"]]:
         """The form of both entries of chosen pairs."""
         one, other = (
-            self.own[i] - (self.left[i] * self.right[j]).sum(1) for i, j in ((first, second), (second, first))
+            self.own[i] - row_products(self.left, self.right, i, j) for i, j in ((first, second), (second, first))
         )
         return one, other
 

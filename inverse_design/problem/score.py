@@ -20,7 +20,7 @@ from surrogates.uncertainty.error_model import ErrorLaw, squares
 
 _UNIT = 2.0**-24  # relative rounding error of single precision
 _TINY = torch.finfo(torch.float32).tiny
-_EXACT_CELLS = 1 << 19  # numbers gathered at a time
+_EXACT_CELLS = 1 << 18  # numbers gathered at a time
 _LEADING = 64  # directions that bounds are made of
 _SAMPLED = 512  # rows of each factor that the leading directions are found from
 
@@ -144,15 +144,18 @@ class ProductScore:
 
     def exact(self, first: Int[Tensor, "m"], second: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
         """Score chosen pairs in double precision."""
-        chunk = max(2, _EXACT_CELLS // max(1, self.left.shape[1]))
-        if len(first) <= chunk:  # a search asks for few, again and again
-            return self._exact(first, second)
-        scores = [self._exact(i, j) for i, j in zip(first.split(chunk), second.split(chunk), strict=True)]
-        return torch.cat(scores)
+        return (
+            self.side[first] + self.side[second] + self.times * row_products(self.left, self.right, first, second)
+        )
 
-    def _exact(self, i: Int[Tensor, "m"], j: Int[Tensor, "m"]) -> Float64[Tensor, "m"]:
-        product = (self.left[i].double() * self.right[j].double()).sum(1)
-        return self.side[i] + self.side[j] + self.times * product
+
+def row_products(
+    left: Float[Tensor, "v d"], right: Float[Tensor, "v d"], first: Int[Tensor, "m"], second: Int[Tensor, "m"]
+) -> Float64[Tensor, "m"]:
+    """Take inner products of chosen rows, so few at a time that they stay in the cache."""
+    chunk = max(2, _EXACT_CELLS // max(1, left.shape[1]))
+    pairs = zip(first.split(chunk), second.split(chunk), strict=True)
+    return torch.cat([(left[i].double() * right[j].double()).sum(1) for i, j in pairs])
 
 
 def leading_directions(factors: Sequence[Float[Tensor, "v d"]]) -> tuple[Float64[Tensor, "d q"], float]:
@@ -328,7 +331,7 @@ class LikelihoodScore:
         gram: tuple[Tensor, ...] = ()
         if self.projection is not None:
             projections, lengths = self.projection.exact(first, second), self._lengths
-            gram = (lengths[first], (self.singles[first] * self.singles[second]).sum(1), lengths[second])
+            gram = (lengths[first], row_products(self.singles, self.singles, first, second), lengths[second])
         square, scale = self.square.exact(first, second), self.scale.exact(first, second)
         return self._density(square, projections, gram, scale, self.log_prior[first] + self.log_prior[second])
 

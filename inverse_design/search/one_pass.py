@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -27,7 +27,8 @@ LEFT_OUT = 1e-6  # share of a sum that may be left out of it
 _CHUNK = 128  # cells that share one bound on what they add
 _SLACK = 4096  # candidates that are kept beyond twice the answer
 MOST = 2**16  # candidates of which lists are made, however many are near the best
-_EARLY = 1024  # first entries whose tiles are learnt from before they are looked at
+_IN_CACHE = 1 << 16  # cells that are bounded together
+_STARTS, _STEPS = 16, 3  # entries that good pairs are looked for from, and how often the partner is changed
 _SPARSE = 64  # a tile with less than one valid pair in so many is scored pair by pair
 
 
@@ -77,7 +78,8 @@ def pass_over_pairs(
     valid, share = _ValidPairs.of(space), LEFT_OUT / max(1, math.comb(score.size, 2))
     margin += 2 * score.error
     found = Best(k, margin)
-    known, log_sums, reached, pruned = _Known(), [-math.inf], 0, 0
+    first = known = _first_known(score, found, valid)
+    log_sums, reached, pruned = [-math.inf], 0, 0
     tiles, total = list(tiles_of(0, score.size, score.size, BlockPruner(score))), math.comb(score.size, 2)
 
     def tasks() -> Iterator[Callable[[], _Looked]]:
@@ -87,8 +89,9 @@ def pass_over_pairs(
     for tile, looked in zip(tiles, pipelined(tasks()), strict=True):
         found = found.with_further(looked.positions @ torch.tensor([score.size, 1]), looked.scores)
         log_sums.append(looked.log_sum)
-        known = _Known(found.floor, log_of_sum(log_sums))
-        log_sums, reached, pruned = [known.log_sum], reached + looked.reached, pruned + looked.pruned
+        log_sums = [log_of_sum(log_sums)]
+        known = _Known(max(first.near, found.floor), max(first.log_sum, log_sums[0]))
+        reached, pruned = reached + looked.reached, pruned + looked.pruned
         if progress is not None and tile.columns[1] == score.size:
             progress(total - math.comb(score.size - tile.stop, 2), total)
     found = found.trimmed
@@ -187,7 +190,7 @@ def _look(
     """Sum over the valid pairs of a tile, and find those that may be among the best."""
     few, bounded = valid.few(tile), False
     if few is None and isinstance(score, LikelihoodScore | PooledScore):
-        cells = _mattering(score, tile, known, valid, best=best, cut=cut, share=share)
+        cells = _mattering(score, tile, known, cut=cut, share=share)
         few, bounded = None if cells is None else valid.among(*cells), True
     if few is not None:
         scores = score.exact(*few.unbind(1))
@@ -210,14 +213,7 @@ def _look(
 
 
 def _mattering(
-    score: LikelihoodScore | PooledScore,
-    tile: Tile,
-    known: _Known,
-    valid: _ValidPairs,
-    *,
-    best: Best,
-    cut: float,
-    share: float,
+    score: LikelihoodScore | PooledScore, tile: Tile, known: _Known, *, cut: float, share: float
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
     """Find the cells of a tile that have to be scored by bounds on all; ``None`` if those are many.
 
@@ -225,13 +221,15 @@ def _mattering(
     """
     if score.upper is None:
         return None
-    bounds = score.upper.double_block(slice(tile.start, tile.stop), slice(*tile.columns)).float().flatten()
-    padded = np.full(-(-len(bounds) // _CHUNK) * _CHUNK, -np.inf, dtype=np.float32)
-    padded[: len(bounds)] = bounds.numpy()
+    cells, width = math.prod(tile.shape), tile.shape[1]
+    padded = np.full(-(-cells // _CHUNK) * _CHUNK, -np.inf, dtype=np.float32)
+    step = max(1, _IN_CACHE // width)
+    for row in range(tile.start, tile.stop, step):
+        part = slice(row, min(tile.stop, row + step))
+        block = score.upper.double_block(part, slice(*tile.columns)).float()
+        padded[(part.start - tile.start) * width : (part.stop - tile.start) * width] = block.flatten().numpy()
     chunks = padded.reshape(-1, _CHUNK)
     largest = chunks.max(axis=1)
-    if tile.start < _EARLY:
-        known = _taught(score, tile, known, valid, bounds, best=best)
     if known.log_sum == -math.inf:
         return None
     budget = math.log(share * tile.pairs / 2) + known.log_sum - 2 * score.error
@@ -241,23 +239,29 @@ def _mattering(
         return None
     inside = chunks[hot].reshape(-1)
     at = np.flatnonzero(inside >= min(needed, _depth(inside, budget)))
-    return None if len(at) * COSTLY > len(bounds) else _cells(hot[at // _CHUNK] * _CHUNK + at % _CHUNK, tile)
+    return None if len(at) * COSTLY > cells else _cells(hot[at // _CHUNK] * _CHUNK + at % _CHUNK, tile)
 
 
-def _taught(
-    score: LikelihoodScore | PooledScore,
-    tile: Tile,
-    known: _Known,
-    valid: _ValidPairs,
-    bounds: Float32[Tensor, "m"],
-    *,
-    best: Best,
-) -> _Known:
-    """Learn from the pairs of largest bound how good others have to be, while little else is known."""
-    first = bounds.topk(min(max(best.k, _CHUNK), max(1, len(bounds) // COSTLY))).indices
-    pairs = valid.among(*_cells(first.numpy(), tile))
+def _first_known(score: PairScore, best: Best, valid: _ValidPairs) -> _Known:
+    """Learn how good others have to be from pairs of large bounds, found by going from entry to best partner."""
+    upper = score.upper if isinstance(score, LikelihoodScore | PooledScore) else None
+    if upper is None or score.size < _STARTS:
+        return _Known()
+    rows: dict[int, NDArray[np.float32]] = {}
+    for start in range(0, score.size, -(-score.size // _STARTS)):
+        at = start
+        for _ in range(_STEPS):
+            if at not in rows:
+                rows[at] = upper.double_block(slice(at, at + 1), slice(0, score.size))[0].float().numpy()
+                rows[at][at] = -np.inf
+            at = int(rows[at].argmax())
+    bounds, entries = np.stack([*rows.values()]), np.array([*rows])
+    most = min(bounds.size, 2 * max(best.k, _CHUNK))
+    first, second = np.divmod(np.argpartition(-bounds, most - 1, axis=None)[:most], score.size)
+    cells = np.sort(np.column_stack([entries[first], second]), axis=1)
+    pairs = valid.among(*np.unique(cells, axis=0).T)
     scores = score.exact(*pairs.unbind(1))
-    return _Known(max(known.near, best.near(scores)), max(known.log_sum, float(scores.logsumexp(0))))
+    return _Known(best.near(scores), float(scores.logsumexp(0)))
 
 
 def _cells(at: NDArray[np.int64], tile: Tile) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
