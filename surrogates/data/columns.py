@@ -71,9 +71,10 @@ NO_READOUTS = re.compile(
     r"|(core_)?(size|scale)_?factors?|(core_)?.*_scale_factor|doublet_scores?|s_score|g2m_score"
     r"|(.*_)?(batch|plate|well|lane|chip|gem_?group|replicate|rep)(_id|_row|_col)?"
     r"|(.*_)?(adj_)?p_?(val(ue)?s?|adj)(_.*)?|(.*_)?(log_?10_?p|log_?p|fdr|q_?val(ue)?s?)(_?val(ue)?s?)?|(neg_?)?log10_?p.*|neglog.*|rank(_.*)?"
-    r"|row|col(umn)?|(median|mean)_(umi|genes?|counts?).*|base_?mean|ave_?expr|lfc_?se|stat|neg_.*|pos_.*|sd_.*|.*_sd|kind",
+    r"|block(_id)?|pair_index|row|col(umn)?|(median|mean)_(umi|genes?|counts?).*|base_?mean|ave_?expr|lfc_?se|stat|neg_.*|pos_.*|sd_.*|.*_sd|kind",
     re.IGNORECASE,
 )
+GENE_NUMBERS = re.compile(r"((entrez|ncbi)_?)?(gene_?)?id|entrez")  # of genes in a database, no readouts
 # Numbers that say what was done: rows that differ in them are no replicates.
 OF_DESIGN = re.compile(
     r"(.*_)?(i?time|times|time_?points?|hours?|hrs?|hpi|hpt|days?|weeks?|passage|moi|temperature|ph|log_?\d*_?(dose|conc).*"

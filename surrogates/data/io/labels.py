@@ -42,6 +42,7 @@ _WITHOUT_CALL = frozenset({
     "nofeature", "noguidedetected", "nosg", "unassignedguide", "multiplet", "multiplets", "multi", "multiple",
     "doublet", "doublets", "singlet", "singlets", "negative", "empty", "ambiguous", "unclear", "lowquality",
     "filtered", "other", "others", "mean", "average", "median", "total", "grandtotal", "sum", "sd", "stdev", "sem",
+    "intercept",
 })  # fmt: skip
 _COUNTED = re.compile(r"[<>≤≥]=?\d+(guides?|s?grnas?|features?)?")  # guides of a cell, none of them named
 # In the column of a partner.
@@ -80,6 +81,7 @@ _OF_FORM = {
     TWICE: re.compile(r"([^_]+)_([^_]+)__\1_\2"),
     NUMBERED: re.compile(r"\d+_([^_]+)_(?:P\d\w*|non-targeting|nan)_(?:ENSG\d+|non-targeting|nan)"),
 }
+_BRACKETED = re.compile(r"\(([^()]+)\)")  # (KLF1+MYC)
 _STRAND = re.compile(r"_\+_\d")  # in the name of a guide: AAAS_+_53715438.23-P1P2
 _GLUE = re.compile(
     r"[\W_]+(?:(?:and|with|plus|vs|versus|x)[\W_]+)?|(?-i:(?<=[A-Z0-9])x(?=[A-Z0-9]))", re.IGNORECASE
@@ -315,6 +317,8 @@ def _pieces(label: str, sep: str) -> tuple[str, ...]:
         return found.groups() if (found := _OF_FORM[sep].fullmatch(label.strip())) else (label.strip(),)
     if sep == "+" and _STRAND.search(label):
         return (label.strip(),)
+    if sep in ALWAYS_JOIN and (inner := _BRACKETED.fullmatch(label.strip())):
+        label = inner[1]
     pieces = split_label(label, sep)
     return pieces if all(pieces) else (label.strip(),)
 

@@ -2,14 +2,22 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from surrogates.data.columns import folded, unit_of
-from surrogates.data.io.labels import ALWAYS_JOIN, SEPARATORS, control_family, divided_labels, glues, may_be_gene
-from surrogates.errors import DataError, listed, shown
+from surrogates.data.io.labels import (
+    ALWAYS_JOIN,
+    SEPARATORS,
+    control_family,
+    divided_labels,
+    glues,
+    may_be_gene,
+    without_call,
+)
+from surrogates.errors import DataError, listed, shown, some_of
 
 _FEWEST_PAIRS = 2  # columns of which it can be said that they are combinations of others
 _SHARE_OF_PAIRS = 0.2  # where names of readouts may hold what divides them, as BIVM-ERCC5 does
@@ -23,6 +31,14 @@ _GENES = frozenset({
 _LINE, _OF_LINES = re.compile(r"(ACH-\d{6})"), re.compile(r"(\S+) \(\d+\)")  # as DepMap names lines and genes
 _SAMPLE = re.compile(r"(.+?)[\s._-]*(?:bio|tech)?(?:rep|replicate|sample)[\s._-]*\d+", re.IGNORECASE)
 _CHANGE = re.compile(r"(.+?)[\s._-]+(?:avg_?)?(?:log_?2?_?(?:fc|fold_?change)|lfc)", re.IGNORECASE)
+COMPARED = ("contrast", "comparison", "group", "coef", "coefficient", "test")  # columns of what was compared
+_VERSUS = re.compile(r"(.+?)[\s_.-]+(?:vs|versus)[\s_.-]+(.+)", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*-\s*|(?<=\w)vs(?=[A-Z])")  # limma writes a difference
+_FACTOR = re.compile(
+    r"(condition|group|treatment|perturbation|genotype|guide|target)(_|(?-i:(?=[A-Z])))", re.IGNORECASE
+)
+_LEVEL = re.compile(r"(?:C\()?[\w.]+(?:, .*\))?\)?\[T\.(.+)\]")  # as patsy names coefficients
+_BRACKETED = re.compile(r"\(([^()]+)\)")
 _SHARE, _FEWEST, _TALL = 0.8, 3, 3  # of columns that must look so; columns; rows for each column
 
 
@@ -93,3 +109,53 @@ def _columns_of_conditions(column: str, labels: Sequence[str], readouts: Sequenc
     if len(rows) >= _TALL * len(readouts) and sum(name in rows for name in genes) >= _SHARE * len(genes):
         return f"the columns {listed(readouts)} are of genes that have rows, of which there are many more"
     return None
+
+
+def compared(
+    labels: Sequence[str], column: str, reference: str | Sequence[str] | None
+) -> tuple[list[str], dict[str, str]]:
+    """Take perturbations out of names such as ``KLF1_vs_NT``; what they are compared with must be the control."""
+    keys = (reference,) if isinstance(reference, str) else reference or ()
+    read = [label for label in labels if not without_call(label, keys)]
+    pairs = {label: pair for label in read if (pair := _sides(label, column, keys))}
+    if not read or len(pairs) < len(set(read)):
+        levels = {label: found[1] for label in read if (found := _LEVEL.fullmatch(label))}
+        if read and len(levels) < len(set(read)):
+            levels = _without_factor({label: label for label in read}) if len(read) < len(labels) else {}
+        return [levels.get(label, label) for label in labels], {}
+    if turned := next((label for label, (left, _) in pairs.items() if _is_control(left, keys)), None):
+        raise DataError(
+            f"{turned!r} compares a control with a perturbation, so that signs are turned round: compare each"
+            " perturbation with the control, or write combinations with '+'"
+        )
+    controls = sorted({right for _, right in pairs.values()})
+    if len(controls) > 1 and not all(_is_control(each, keys) for each in controls):
+        raise DataError(
+            f"comparisons are with {some_of(map(repr, controls), 4)}: effects are differences from one control;"
+            " keep the comparisons with it"
+        )
+    names = _without_factor({label: left for label, (left, _) in pairs.items()})
+    said = f"{some_of(map(repr, controls), 4)}, as in {read[0]!r}"
+    return [names.get(label, label) for label in labels], {"compared with": said}
+
+
+def _is_control(name: str, keys: Collection[str]) -> bool:
+    return name in keys or control_family(name) is not None
+
+
+def _sides(label: str, column: str, keys: Collection[str]) -> tuple[str, str] | None:
+    """What is compared with what, if a label says so; a difference has the control on a side."""
+    if found := _VERSUS.fullmatch(label):
+        return found[1], found[2]
+    cuts = [(label[: at.start()], label[at.end() :]) for at in _BETWEEN.finditer(label)]
+    right = [cut for cut in cuts if _is_control(cut[1], keys)]
+    left = [cut for cut in cuts if _is_control(cut[0], keys)] if folded(column) in COMPARED else []
+    return next(iter((*right, *left)), None)
+
+
+def _without_factor(names: Mapping[str, str]) -> dict[str, str]:
+    """Leave out the name of the factor that all begin with, and brackets around all of a name."""
+    prefixes = {found[0] if (found := _FACTOR.match(name)) else "" for name in names.values()}
+    prefix = min(prefixes) if len(prefixes) == 1 else ""
+    bare = {label: name.removeprefix(prefix) for label, name in names.items()}
+    return {label: found[1] if (found := _BRACKETED.fullmatch(name)) else name for label, name in bare.items()}

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.extensions import ExtensionDtype
 
-from surrogates.data.columns import NO_READOUTS, OF_DESIGN, folded
+from surrogates.data.columns import GENE_NUMBERS, NO_READOUTS, OF_DESIGN, folded
 from surrogates.data.io.untrusted.sheets import sheet_rows
 from surrogates.data.io.untrusted.sizes import in_units, most_unpacked
 from surrogates.errors import DataError, UnknownNameError, amount, shown
@@ -108,7 +108,7 @@ def no_readouts(table: pd.DataFrame, candidates: Sequence[str]) -> Iterator[str]
     """Name the columns of numbers that are row numbers, sizes of cells, tests or ranks, not readouts."""
     whole = set(table.select_dtypes(include="integer"))
     for name in candidates:
-        known = NO_READOUTS.fullmatch(folded(name)) or OF_DESIGN.fullmatch(folded(name))
+        known = any(each.fullmatch(folded(name)) for each in (NO_READOUTS, OF_DESIGN, GENE_NUMBERS))
         if known or (name in whole and _numbers_rows(table[name])):
             yield name
 
@@ -128,14 +128,13 @@ def widened(
     conditions, readouts = key[list(labels)].drop_duplicates().shape[0], key[readout].nunique()
     if readouts < 2 or conditions < 2 or key.duplicated().any() or len(table) != conditions * readouts:
         return None
-    order = list(dict.fromkeys(table[readout].astype(str)))
-    wide = table.assign(**{readout: table[readout].astype(str)}).pivot_table(
-        index=list(labels), columns=readout, values=value, sort=False, dropna=False, observed=True
-    )
-    wide = wide.reset_index()
-    wide.columns = [str(name) for name in wide.columns]
+    order = list(dict.fromkeys(key[readout]))
+    values = np.empty((conditions, readouts))
+    values[key.groupby(list(labels), sort=False).ngroup(), pd.factorize(key[readout])[0]] = table[value]
+    wide = table.loc[~key.duplicated(list(labels)), list(labels)].reset_index(drop=True)
+    wide = pd.concat([wide, pd.DataFrame(values, columns=order)], axis=1)
     said = f"one row per condition and {readout!r}: {conditions} rows of {readouts} readouts ({value!r})"
-    return wide[[*labels, *order]], value, said
+    return wide, value, said
 
 
 def positions(wanted: Sequence[str], names: Sequence[str]) -> list[int]:

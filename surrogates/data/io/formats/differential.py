@@ -6,7 +6,7 @@ tests have; a further column says which perturbation was compared with the contr
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,13 +15,12 @@ from jaxtyping import Float
 
 from surrogates.data.columns import CONTEXT_COLUMNS, MODE_COLUMNS, REPLICATE_COLUMNS, dose_columns, folded
 from surrogates.data.io.design import design_of
-from surrogates.data.io.dialects import Dialect
+from surrogates.data.io.dialects import Dialect, as_text
 from surrogates.data.io.effects import screen_of_effects
-from surrogates.data.io.labels import control_family
-from surrogates.data.io.orientation import looks_transposed
+from surrogates.data.io.orientation import COMPARED, compared, looks_transposed
 from surrogates.data.io.tabular import positions
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, listed, shown, some_of
+from surrogates.errors import DataError, listed, shown
 
 _CHANGE = re.compile(r"(avg_)?log_?(2|10|e)?_?(fc|fold_?changes?)|lfc")
 _VALUE = re.compile(r"value|effect|mean|estimate|delta|z_?score")  # of what a column of measured names says
@@ -38,15 +37,12 @@ _READOUTS = (
     "protein", "gene_id", "feature_id", "ensembl", "ensembl_id", "ensembl_gene_id", "geneid", "primerid", "id",
     "unnamed_0", "index", "x", "name",
 )  # fmt: skip
+_IDENTIFIERS = ("gene_id", "feature_id", "ensembl", "ensembl_id", "ensembl_gene_id", "geneid", "primerid", "id")
 _PERTURBED = ("perturbation", "perturbed_gene", "gene_target", "target_gene", "grna_target", "guide_target")
-_COMPARED = ("contrast", "comparison", "group", "coef", "coefficient", "test")
 _FURTHER = (
     "condition", "treatment", "target", "guide", "grna", "grna_id", "sgrna", "drug", "compound", "pert",
     "pert_iname", "sm_name", "product_name",
 )  # fmt: skip
-_VERSUS = re.compile(r"(.+?)[\s_.-]+(?:vs|versus)[\s_.-]+(.+)", re.IGNORECASE)
-_MINUS = re.compile(r"\s*-\s*")
-_FACTOR = re.compile(r"(condition|group|treatment|perturbation|genotype|guide|target)_", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -55,6 +51,7 @@ class _Parts:
 
     compared: str  # which perturbation was compared
     readout: str
+    identifier: str | None  # what tells readouts of one name apart
     change: str  # log fold change
     error: str | None  # its standard error
 
@@ -70,7 +67,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
     if parts is None:
         raise DataError(f"no results of comparisons are among {listed(table.columns)}")
     codes, conditions = _conditions(table, parts, stated)
-    rows, names = pd.factorize(table[parts.readout].astype(str).str.strip())
+    rows, names = pd.factorize(_named(table, parts))
     readouts = [str(name) for name in names]
     _refuse_twice(table, parts, codes, rows)
 
@@ -81,7 +78,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
 
     effects = matrix(parts.change)
     errors = None if parts.error is None else matrix(parts.error)
-    labels, against = _perturbed(conditions[parts.compared].astype(str).str.strip().tolist(), stated)
+    labels, against = compared(as_text(conditions[parts.compared]), parts.compared, stated.reference_key)
     of_labels = replace(stated, target_col=parts.compared, reference_key="" if against else stated.reference_key)
     design = design_of(conditions.assign(**{parts.compared: labels}), of_labels)
     kept = np.flatnonzero(np.isfinite(effects).all(0))
@@ -107,7 +104,12 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
             **({} if stated.target_col else {"detected targets": f"{parts.compared!r} (by name)"}),
             **against,
             **({"unit": f"log fold change ({parts.change!r})"} if _CHANGE.fullmatch(folded(parts.change)) else {}),
-            "shape": f"one row per comparison in {parts.compared!r} and readout in {parts.readout!r}",
+            "shape": f"one row per comparison in {parts.compared!r} and readout in {parts.readout!r}"
+            + (
+                ""
+                if parts.identifier is None
+                else f" (or {parts.identifier!r}, where names are shared or missing)"
+            ),
             **({} if errors is None else {"standard errors": repr(parts.error)}),
             **(
                 {"dropped readouts not tested": f"{untested:,} without a value in each comparison"}
@@ -121,11 +123,27 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
 def _conditions(table: pd.DataFrame, parts: _Parts, stated: Dialect) -> tuple[np.ndarray, pd.DataFrame]:
     """Number what was compared, where and at which dose."""
     named = {name for (name,) in (*CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)}
-    further = [str(name) for name in table if folded(name) in named or str(name) == stated.group_col]
+    further = [
+        str(name) for name in table if folded(name) in named or str(name) in {stated.group_col, stated.batch_col}
+    ]
     doses = [stated.dose_col] if stated.dose_col else [name for each in dose_columns(table) for name in each]
     keys = list(dict.fromkeys([parts.compared, *further, *doses]))
     codes = table.groupby(keys, sort=False, dropna=False).ngroup().to_numpy()
     return codes, table[keys].drop_duplicates(ignore_index=True)
+
+
+def _named(table: pd.DataFrame, parts: _Parts) -> pd.Series:
+    """Name what was measured: genes without a symbol, or of one symbol, by their identifiers, if there are any."""
+    names = table[parts.readout].astype(str).str.strip().where(table[parts.readout].notna())
+    if parts.identifier is not None:
+        finer = table[parts.identifier]
+        pairs = pd.DataFrame({"name": names, "finer": finer}).drop_duplicates()
+        names = names.mask(names.isna() | names.isin(pairs["name"][pairs["name"].duplicated()]), finer)
+    if names.isna().any():
+        raise DataError(
+            f"{int(names.isna().sum())} row(s) have no name in {parts.readout!r}; remove them, or fill it in"
+        )
+    return names
 
 
 def _refuse_twice(table: pd.DataFrame, parts: _Parts, codes: np.ndarray, rows: np.ndarray) -> None:
@@ -134,7 +152,7 @@ def _refuse_twice(table: pd.DataFrame, parts: _Parts, codes: np.ndarray, rows: n
         one, of = (shown(str(table[name].iloc[int(twice.argmax())])) for name in (parts.readout, parts.compared))
         raise DataError(
             f"{one} stands twice for {of}; name the column in which the two differ with --group-col (group_col=)"
-            " or --dose-col (dose_col=), or remove one"
+            " or --dose-col (dose_col=), call it 'replicate' if they are to be averaged, or remove one"
         )
 
 
@@ -151,22 +169,23 @@ def _parts(table: pd.DataFrame, stated: Dialect) -> _Parts | None:
     if target is not None and (folded(target) in _READOUTS or target not in table):
         return None
     of_expression = any(map(_OF_EXPRESSION.fullmatch, names))
-    compared = _compared(table, stated, names, texts, of_expression=of_expression)
-    readouts = [name for name in readouts if name != compared]
-    if not readouts or (compared is None and not of_expression):
+    chosen = _compared(table, stated, names, texts, of_expression=of_expression)
+    readouts = [name for name in readouts if name != chosen]
+    if not readouts or (chosen is None and not of_expression):
         return None
-    if compared is None or table[compared].nunique() < 2:
+    if chosen is None or table[chosen].nunique() < 2:
         raise DataError(
             f"{names[changes[0]]!r} of each {readouts[0]!r} is the result of one test of expression, and a screen"
             " has many: put their rows into one table, with a column 'perturbation' that says what was compared"
             " with the control, or name that column with --target-col (target_col=); if each row is a perturbation"
             f" that was measured by one number, say --target-col {readouts[0]}"
         )
-    distinct = table[readouts[0]].nunique()
-    if distinct < 2 or (not of_expression and 2 * len(table) < distinct * table[compared].nunique()):
+    finer = [names[name] for name in _IDENTIFIERS if name in texts and names[name] in readouts[1:]]
+    distinct = max(table[name].nunique() for name in (readouts[0], *finer[:1]))
+    if distinct < 2 or (not of_expression and 2 * len(table) < distinct * table[chosen].nunique()):
         return None
     error = next((names[name] for name in names if _ERROR.fullmatch(name)), None)
-    return _Parts(compared, readouts[0], names[changes[0]], error)
+    return _Parts(chosen, readouts[0], next(iter(finer), None), names[changes[0]], error)
 
 
 def _compared(
@@ -176,7 +195,7 @@ def _compared(
     if isinstance(stated.target_col, str):
         return stated.target_col
     sure = [names[name] for name in _PERTURBED if name in texts]
-    others = [names[name] for name in (*_COMPARED, *(_FURTHER if of_expression else ())) if name in texts]
+    others = [names[name] for name in (*COMPARED, *(_FURTHER if of_expression else ())) if name in texts]
     if sure or not others:
         return sure[0] if sure else None
     varied = [name for name in others if table[name].nunique() > 1]
@@ -190,34 +209,3 @@ def _compared(
             f" perturbed? State it with target_col=: --target-col {which[0]} or --target-col {which[1]}"
         )
     return next(iter(varied), others[0]) if of_expression else None
-
-
-def _perturbed(labels: Sequence[str], stated: Dialect) -> tuple[list[str], dict[str, str]]:
-    """Take the perturbation out of names such as ``KLF1_vs_NT``; what it is compared with must be the control."""
-    keys = (stated.reference_key,) if isinstance(stated.reference_key, str) else stated.reference_key or ()
-
-    def is_control(name: str) -> bool:
-        return name in keys or control_family(name) is not None
-
-    found = [each.groups() for label in labels if (each := _VERSUS.fullmatch(label))]
-    if len(found) < len(labels):  # limma writes a difference
-        cuts = ([(label[: at.start()], label[at.end() :]) for at in _MINUS.finditer(label)] for label in labels)
-        found = [
-            each for each in (next((cut for cut in some if is_control(cut[1])), None) for some in cuts) if each
-        ]
-    if len(found) < len(labels):
-        return list(labels), {}
-    names, controls = [left for left, _ in found], sorted({right for _, right in found})
-    if any(map(is_control, names)):
-        raise DataError(
-            f"{labels[0]!r} compares a control with a perturbation, so that signs are turned round: compare each"
-            " perturbation with the control"
-        )
-    if len(controls) > 1 and not all(map(is_control, controls)):
-        raise DataError(
-            f"comparisons are with {some_of(map(repr, controls), 4)}: effects are differences from one control;"
-            " keep the comparisons with it"
-        )
-    prefixes = {each[0] if (each := _FACTOR.match(name)) else "" for name in names}
-    names = [name.removeprefix(min(prefixes)) for name in names] if len(prefixes) == 1 else names
-    return names, {"compared with": f"{some_of(map(repr, controls), 4)}, as in {labels[0]!r}"}

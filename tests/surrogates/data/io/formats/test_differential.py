@@ -145,3 +145,59 @@ def test_replicates_of_long_tables_are_averaged() -> None:
     again["value"] += 1.0
     whole = pd.concat([once.assign(replicate=1), again.assign(replicate=2)])
     np.testing.assert_allclose(read_screen(whole).effects, read_screen(once).effects + 0.5)
+
+
+@pytest.mark.parametrize(
+    "written",
+    ["{}vsNT", "({})-control", "{} - NT", "condition_{}_vs_WT", "group{}.vs.DMSO", "condition[T.{}]"],
+)
+@pytest.mark.parametrize("wide", [False, True])
+def test_names_of_comparisons_are_read_as_their_perturbations(written: str, *, wide: bool) -> None:
+    table = results([written.format(name) for name in GENES])
+    if wide and "[" in written:
+        return
+    screen = read_screen(
+        table.pivot_table(index="contrast", columns="gene", values="log2FoldChange").rename_axis(None)
+        if wide
+        else table.assign(baseMean=1.0)
+    )
+    assert set(screen.labels) == set(GENES)
+
+
+@pytest.mark.parametrize("label", ["NT_vs_{}", "NT-{}", "NTvs{}", "DMSO - {}"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_comparisons_the_wrong_way_round_are_refused(label: str, *, wide: bool) -> None:
+    table = results([label.format(name) for name in GENES])
+    table = (
+        table.pivot_table(index="contrast", columns="gene", values="log2FoldChange").reset_index()
+        if wide
+        else table
+    )
+    with pytest.raises(DataError, match="signs are turned round"):
+        read_screen(table if wide else table.assign(baseMean=1.0))
+
+
+@pytest.mark.parametrize("written", ["condition{}", "condition_{}_vs_NT"])
+def test_the_intercept_of_a_model_is_no_condition(written: str) -> None:
+    labels = ["(Intercept)", *(written.format(name) for name in GENES)]
+    screen = read_screen(results(labels, compared="coef").assign(baseMean=1.0))
+    assert set(screen.labels) == set(GENES)
+    assert "1 labelled '(Intercept)'" in screen.provenance["dropped rows"]
+
+
+def test_genes_that_share_a_symbol_or_have_none_are_called_by_their_identifiers() -> None:
+    table = results(readout="gene_id").assign(baseMean=1.0)
+    symbols = table.assign(symbol=table["gene_id"].map({"R1": "A", "R2": "A"}))
+    assert read_screen(symbols).readouts == READOUTS
+    distinct = table.assign(symbol=table["gene_id"].map({"R1": "A", "R2": "B", "R3": "C"}))
+    assert read_screen(distinct).readouts == ("A", "B", "C")
+    with pytest.raises(DataError, match=r"4 row.* have no name in 'symbol'"):
+        read_screen(symbols.assign(symbol=table["gene_id"].map({"R1": "A", "R2": "B"})).drop(columns="gene_id"))
+
+
+def test_long_tables_of_pairs_in_two_columns_are_read() -> None:
+    table = results(["A", "B", "C"], compared="gene_1", readout="readout", change="value")
+    table.insert(1, "gene_2", table["gene_1"].map({"A": "B", "B": "", "C": ""}))
+    screen = read_screen(table)
+    assert screen.labels == ("A+B", "B", "C")
+    np.testing.assert_array_equal(screen.effects.numpy().ravel(), table["value"])
