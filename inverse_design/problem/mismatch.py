@@ -32,7 +32,7 @@ ITSELF = "a double"
 MAKER_LEFT_OUT = "maker left out"
 FEWEST = 3  # candidates, below which nothing can be chosen among those that did not make the state
 MOST_READOUTS = 100
-MOST_DOUBLES = 1200  # of a cross-fit: each is a candidate for the states of all
+MOST_DOUBLES = 400  # of a cross-fit: each is a candidate for the states of all
 SCALES = (0.7, 1.5)
 _UNIT_WEIGHT = 1.0
 

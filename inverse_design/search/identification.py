@@ -29,7 +29,7 @@ from surrogates.data.vocabulary import PerturbationBatch
 from surrogates.models.wrappers.calibrated import FittedCalibrated, judge_of
 
 NEAR = 256  # scores below the best that are kept of each target, to tell how large a set would have been
-FEWEST = 40  # held-out targets that are identified in any case, if there are as many
+FEWEST, MOST = 40, 1000  # held-out targets that are identified in any case, and at most, if there are as many
 # Scores of candidates, over all held-out targets: a few minutes.
 MOST_SCORED, _DECODED, _STREAMED = 2_000_000_000, 200_000_000, 20_000_000
 _TOGETHER = 16  # targets of a fold that are asked together: what they have in common is made once
@@ -157,7 +157,7 @@ def _identify(
     ]
     decoded = _STREAMED if fitted.latent_factors() is None else _DECODED
     budget = MOST_SCORED if fitted.factorises else decoded
-    most = max(FEWEST, budget // max(1, space.size))
+    most = min(MOST, max(FEWEST, budget // max(1, space.size)))
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     asked = [places[number] for number in order.tolist()]
     found = list(_identified(likelihood, fitted, asked, space, progress))
