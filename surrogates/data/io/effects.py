@@ -27,6 +27,7 @@ READ_KINDS = frozenset({"pair", "single", "single_query"})
 OTHER_KINDS = frozenset({"same_gene", "control"})
 # Kinds of numpy that are no measured numbers.
 _NO_NUMBERS = {"b": "true or false", "c": "complex numbers", "M": "times", "m": "durations"}
+_IF_MEASURED = "; if it names what was measured, call it 'readout', the column of values 'value'"
 _FEWEST_CROSSED = 3  # conditions of which it can be said
 _LEVELS = re.compile(
     r"((mean|median|raw|average|avg)_)?(values?|intensit(y|ies)|signal|expression|abundance|viability|tpm|cpm|rfu|reads)"
@@ -401,6 +402,6 @@ def refuse_pooled(annotations: pd.DataFrame, design: Design) -> None:
                 f" several values of"
                 f" {name!r} ({', '.join(map(str, distinct[:4]))}); they would be averaged: keep them apart with"
                 f" --group-col {name}, --dose-col {name} or a second --target-col {name}, or remove the"
-                f" column if its rows"
-                " are replicates"
+                " column if its rows are replicates"
+                + ("" if holds_numbers(annotations[name].dtype) else _IF_MEASURED)
             )

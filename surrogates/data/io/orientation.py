@@ -30,14 +30,28 @@ _GENES = frozenset({
 })  # fmt: skip
 _LINE, _OF_LINES = re.compile(r"(ACH-\d{6})"), re.compile(r"(\S+) \(\d+\)")  # as DepMap names lines and genes
 _SAMPLE = re.compile(r"(.+?)[\s._-]*(?:bio|tech)?(?:rep|replicate|sample)[\s._-]*\d+", re.IGNORECASE)
-_CHANGE = re.compile(r"(.+?)[\s._-]+(?:avg_?)?(?:log_?2?_?(?:fc|fold_?change)|lfc)", re.IGNORECASE)
-COMPARED = ("contrast", "comparison", "group", "coef", "coefficient", "test")  # columns of what was compared
+_OF_GENE = re.compile(  # what tests and techniques write around the name of a gene
+    r"(?:(?:avg_?)?(?:log_?2?_?(?:fc|fold_?change)|lfc)[\s._-]+)?(?:(?-i:sg|si|sh)[\s._-]?)?(.+?)(?:[\s._-]+(?:ko|kd|oe|crispr[ai]?))?"
+    r"(?:[\s._-]+(?:vs|versus)[\s._-].+|[\s._-]+(?:avg_?)?(?:log_?2?_?(?:fc|fold_?change)|lfc))?",
+    re.IGNORECASE,
+)
+_PLATES = frozenset({(2, 3), (3, 4), (4, 6), (6, 8), (8, 12), (16, 24)})  # rows and columns of wells
+COMPARED = (
+    "contrast",
+    "comparison",
+    "group",
+    "coef",
+    "coefficient",
+    "term",
+    "test",
+)  # columns of what was compared
 _VERSUS = re.compile(r"(.+?)[\s_.-]+(?:vs|versus)[\s_.-]+(.+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*-\s*|(?<=\w)vs(?=[A-Z])")  # limma writes a difference
 _FACTOR = re.compile(
     r"(condition|group|treatment|perturbation|genotype|guide|target)(_|(?-i:(?=[A-Z])))", re.IGNORECASE
 )
 _LEVEL = re.compile(r"(?:C\()?[\w.]+(?:, .*\))?\)?\[T\.(.+)\]")  # as patsy names coefficients
+_NUMBER = re.compile(r"\d+(\.\d+)?([eE]-?\d+)?")
 _BRACKETED = re.compile(r"\(([^()]+)\)")
 _SHARE, _FEWEST, _TALL = 0.8, 3, 3  # of columns that must look so; columns; rows for each column
 
@@ -72,6 +86,12 @@ def refuse_wrong_way(
             f"{listed(labels)} are set against themselves, with the same values on both sides of the diagonal:"
             " each value belongs to a pair; give each pair a row, with its two names and the value"
         )
+    if what := _grid(labels, readouts):
+        raise DataError(
+            f"{what}: give each a row, with what was done in it, such as 'A@0.5+B@1', in a column 'perturbation'"
+            f" and the value in another; or, if each {column!r} is a perturbation, say so with --target-col"
+            f" {shown(column)} (target_col=)"
+        )
     if what := _columns_of_conditions(folded(column), labels, readouts):
         raise DataError(
             f"{what}; give each perturbation a row (in pandas: table.set_index({column!r}).T), or, if each"
@@ -92,6 +112,19 @@ def refuse_design_columns(readouts: Sequence[str], values: Float[np.ndarray, "ro
             )
 
 
+def _grid(labels: Sequence[str], readouts: Sequence[str]) -> str | None:
+    """Say what is at each row and column, if these are of a plate or of a matrix of doses."""
+    letters = [chr(ord("A") + at) for at in range(len(labels))]
+    of_wells = (len(labels), len(readouts)) in _PLATES and list(labels) == letters
+    if of_wells and [name.lstrip("0") for name in readouts] == [str(1 + at) for at in range(len(readouts))]:
+        return (
+            f"rows {labels[0]}-{labels[-1]} and columns {readouts[0]}-{readouts[-1]} are of the wells of a plate"
+        )
+    if all(map(_NUMBER.fullmatch, (*labels, *readouts))) and min(map(float, labels)) == 0:
+        return f"rows ({listed(labels)}) and columns are numbers from 0, as doses of two drugs against each other"
+    return None
+
+
 def _columns_of_conditions(column: str, labels: Sequence[str], readouts: Sequence[str]) -> str | None:
     """Say why columns seem to be perturbations or samples, if they do."""
 
@@ -105,8 +138,9 @@ def _columns_of_conditions(column: str, labels: Sequence[str], readouts: Sequenc
         return None
     if (samples := most(_SAMPLE, readouts)) and max(Counter(samples).values()) > 1:
         return f"the columns are samples (such as {readouts[0]!r}), and the rows what was measured in each"
-    rows, genes = set(labels), most(_CHANGE, readouts) or readouts
-    if len(rows) >= _TALL * len(readouts) and sum(name in rows for name in genes) >= _SHARE * len(genes):
+    rows, stems = set(labels), [(name, match[1]) for name in readouts if (match := _OF_GENE.fullmatch(name))]
+    own = sum(not rows.isdisjoint(each) for each in stems)
+    if len(rows) >= _TALL * len(readouts) and own >= _SHARE * len(readouts):
         return f"the columns {listed(readouts)} are of genes that have rows, of which there are many more"
     return None
 

@@ -27,10 +27,11 @@ _VALUE = re.compile(r"value|effect|mean|estimate|delta|z_?score")  # of what a c
 _ERROR = re.compile(r"lfc_?se|se|sem|std_?err(or)?|standard_?errors?")
 _OF_EXPRESSION = re.compile(
     r"base_?mean|lfc_?se|(ave|avg)_?expr|log_?cpm|pct_(1|2|in|out|nz_.*)|avg_log.*|logfoldchanges|n_nonzero_.*"
-    r"|response_id|variable"
+    r"|response_id|variable|(target|reference)_mean|percent_change"
 )
 # Of each kind the first that is there; symbols before other names.
-_MEASURED = ("readout", "marker", "analyte", "feature", "variable")
+_SURELY_MEASURED = ("readout", "marker", "analyte")
+_MEASURED = (*_SURELY_MEASURED, "feature", "variable")
 _READOUTS = (
     *_MEASURED,
     "symbol", "gene_symbol", "gene_name", "gene", "genes", "names", "response_id",
@@ -164,11 +165,18 @@ def _parts(table: pd.DataFrame, stated: Dialect) -> _Parts | None:
         changes = [name for name in names if _VALUE.fullmatch(name)]
     readouts = [names[name] for name in _READOUTS if name in texts]
     target = stated.target_col
-    if len(changes) != 1 or not isinstance(target, str | None):
+    if not isinstance(target, str | None):
         return None
     if target is not None and (folded(target) in _READOUTS or target not in table):
         return None
     of_expression = any(map(_OF_EXPRESSION.fullmatch, names))
+    if not changes and of_expression and readouts and "fold_change" in names:
+        raise DataError(
+            f"{names['fold_change']!r} is a ratio, and effects are differences: put its logarithm into a column"
+            " 'log2_fold_change'"
+        )
+    if len(changes) != 1:
+        return None
     chosen = _compared(table, stated, names, texts, of_expression=of_expression)
     readouts = [name for name in readouts if name != chosen]
     if not readouts or (chosen is None and not of_expression):
@@ -200,8 +208,10 @@ def _compared(
         return sure[0] if sure else None
     varied = [name for name in others if table[name].nunique() > 1]
     repeated = [names[name] for name in _READOUTS if name in texts and table[names[name]].duplicated().any()]
-    if len(varied) == 1 and looks_transposed(list(table[varied[0]].unique()), ()):
-        return varied[0]  # it holds combinations
+    if len(varied) == 1 and (
+        not texts.isdisjoint(_SURELY_MEASURED) or looks_transposed(list(table[varied[0]].unique()), ())
+    ):
+        return varied[0]  # it holds combinations, or the other one measured names
     which = varied if of_expression else [*varied[:1], *repeated[:1]]
     if len(which) > 1:
         raise DataError(

@@ -31,6 +31,11 @@ LONG = [*GENES, *(f"R{number}" for number in range(20))]
         (matrix(LONG, [f"{gene}_rep{n}" for gene in GENES for n in (1, 2)]), "columns are samples"),
         (matrix(LONG, [f"{gene}_log2FC" for gene in GENES]), "genes that have rows, .*--target-col 'gene'"),
         (matrix(LONG, [*GENES]), "genes that have rows"),
+        (matrix(LONG, [f"{gene}_KO" for gene in GENES]), "genes that have rows"),
+        (matrix(LONG, [f"sg{gene}_vs_NT" for gene in GENES]), "genes that have rows"),
+        (matrix(LONG, [f"log2FC_{gene}" for gene in GENES]), "genes that have rows"),
+        (matrix([*"ABCDEFGH"], [f"{n:02}" for n in range(1, 13)], "row"),
+         "rows A-H and columns 01-12 .* of a plate"),
     ],
 )  # fmt: skip
 def test_columns_of_perturbations_are_refused_unless_it_is_stated(table: pd.DataFrame, message: str) -> None:
@@ -43,6 +48,18 @@ def test_squares_of_pairs_are_refused() -> None:
     with pytest.raises(DataError, match="each value belongs to a pair; give each pair a row"):
         read_screen(mirrored())
     assert read_screen(matrix([*GENES], [*GENES], "name").reset_index()).labels == GENES
+
+
+def test_doses_of_two_drugs_against_each_other_are_refused() -> None:
+    table = matrix(["0", "0.1", "1"], ["0", "0.5", "5"], "DrugA").reset_index()
+    with pytest.raises(DataError, match="numbers from 0, as doses of two drugs"):
+        read_screen(table)
+    assert len(read_screen(matrix([*GENES], ["0", "1", "2"], "name").reset_index())) == len(GENES)
+
+
+def test_numbers_of_genes_and_blocks_are_no_readouts() -> None:
+    table = matrix([*GENES], ["lfc", "entrez_id", "block_id"]).round(0).reset_index()
+    assert read_screen(table).readouts == ("lfc",)
 
 
 def test_few_own_readouts_beside_others_are_no_conditions() -> None:

@@ -201,3 +201,20 @@ def test_long_tables_of_pairs_in_two_columns_are_read() -> None:
     screen = read_screen(table)
     assert screen.labels == ("A+B", "B", "C")
     np.testing.assert_array_equal(screen.effects.numpy().ravel(), table["value"])
+
+
+def test_ratios_are_refused_and_their_logarithms_read() -> None:
+    table = results(compared="target", readout="feature", change="fold_change").assign(
+        target_mean=1.0, reference_mean=2.0, percent_change=0.1
+    )
+    with pytest.raises(DataError, match="'log2_fold_change'"):
+        read_screen(table)
+    screen = read_screen(table.assign(log2_fold_change=table["fold_change"]))
+    assert screen.labels == GENES
+    assert screen.readouts == READOUTS
+
+
+@pytest.mark.parametrize("compared", ["term", "group"])
+def test_a_column_called_readout_is_no_perturbation(compared: str) -> None:
+    table = results(compared=compared, readout="readout", change="value").assign(statistic=1.0, p_value=0.1)
+    assert read_screen(table).labels == GENES
