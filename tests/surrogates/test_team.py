@@ -41,7 +41,6 @@ def screen() -> Screen:
 def eager(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give even small screens to workers, and refer to even small tables."""
     monkeypatch.setattr(team, "FEWEST_EFFECTS", 0)
-    monkeypatch.setattr(team, "_LARGE", 1)
 
 
 class Here(Executor):
@@ -117,11 +116,9 @@ def test_what_is_sent_is_referred_to_or_equal(cuts: list[int], turned: bool) -> 
         assert back["view"].untyped_storage().data_ptr() == data.effects.untyped_storage().data_ptr()
 
 
-def test_a_large_table_is_not_sent_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tables_arrive() -> None:
     data = screen()
-    monkeypatch.setattr(team, "_LARGE", 1)
     held = team._Held.of(data)
-    assert len(held.pack(data)) < data.effects.nbytes / 2
     there = team._arrived(*held.__reduce__()[1])
     assert torch.equal(there.screen.effects, data.effects)
     assert there.screen.singles.untyped_storage().data_ptr() in {each.data_ptr() for each in there.tables}
@@ -146,7 +143,7 @@ def test_a_part_has_one_thread(workers: int) -> None:
 
 @pytest.mark.usefixtures("here")
 def test_a_worker_that_dies_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    dead = Future[bytes]()
+    dead = Future[Any]()
     dead.set_exception(BrokenProcessPool("terminated abruptly"))
     monkeypatch.setattr(Here, "submit", lambda *_: dead)
     with fits_over(2), pytest.raises(WorkerError, match=r"a worker died \(terminated abruptly\): use fewer"):
@@ -159,7 +156,6 @@ def test_what_cannot_be_sent_is_said() -> None:
         submitted(screen(), lambda data, _: len(data), 0)
 
 
-def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(team, "_LARGE", 1)
+def test_a_full_disk_is_said(tmp_path: Path) -> None:
     with pytest.raises(WorkerError, match="set TMPDIR to a folder with more room"):
         team._Held.of(screen()).keep_in(tmp_path / "missing")
