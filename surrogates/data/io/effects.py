@@ -17,7 +17,7 @@ from surrogates.data.io.batches import Batches, surely_batches
 from surrogates.data.io.design import Design, design_of
 from surrogates.data.io.dialects import Dialect, as_text, detect
 from surrogates.data.io.notes import NOTE, may_be_replicates, notes_on_names
-from surrogates.data.io.orientation import compared, looks_transposed, refuse_design_columns, refuse_wrong_way
+from surrogates.data.io.orientation import looks_transposed, perturbed_in, refuse_design_columns, refuse_wrong_way
 from surrogates.data.io.tabular import holds_numbers, no_readouts, widened
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, UnknownNameError, listed, shown
@@ -43,7 +43,7 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
     detection = detect(table, stated)
     if len(detection.target_cols) == 1:
         (column,) = detection.target_cols
-        labels, against = compared(as_text(table[column]), column, stated.reference_key)
+        labels, against = perturbed_in(as_text(table[column]), column, stated.reference_key)
         if against:
             stated = replace(stated, target_col=column, reference_key="")
             return screen_of_table(table.assign(**{column: labels}), stated, {**provenance, **against})

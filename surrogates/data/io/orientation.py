@@ -145,7 +145,7 @@ def _columns_of_conditions(column: str, labels: Sequence[str], readouts: Sequenc
     return None
 
 
-def compared(
+def perturbed_in(
     labels: Sequence[str], column: str, reference: str | Sequence[str] | None
 ) -> tuple[list[str], dict[str, str]]:
     """Take perturbations out of names such as ``KLF1_vs_NT``; what they are compared with must be the control."""

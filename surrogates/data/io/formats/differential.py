@@ -17,7 +17,7 @@ from surrogates.data.columns import CONTEXT_COLUMNS, MODE_COLUMNS, REPLICATE_COL
 from surrogates.data.io.design import design_of
 from surrogates.data.io.dialects import Dialect, as_text
 from surrogates.data.io.effects import screen_of_effects
-from surrogates.data.io.orientation import COMPARED, compared, looks_transposed
+from surrogates.data.io.orientation import COMPARED, looks_transposed, perturbed_in
 from surrogates.data.io.tabular import positions
 from surrogates.data.screen import Screen
 from surrogates.errors import DataError, listed, shown
@@ -79,7 +79,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
 
     effects = matrix(parts.change)
     errors = None if parts.error is None else matrix(parts.error)
-    labels, against = compared(as_text(conditions[parts.compared]), parts.compared, stated.reference_key)
+    labels, against = perturbed_in(as_text(conditions[parts.compared]), parts.compared, stated.reference_key)
     of_labels = replace(stated, target_col=parts.compared, reference_key="" if against else stated.reference_key)
     design = design_of(conditions.assign(**{parts.compared: labels}), of_labels)
     kept = np.flatnonzero(np.isfinite(effects).all(0))
