@@ -73,7 +73,7 @@ def screen_of_table(table: pd.DataFrame, stated: Dialect, provenance: Mapping[st
     errors, of_errors = _standard_errors(table, names)
     effects = _numbers(table, names)
     if readouts is None:
-        refuse_design_columns(names, effects)
+        refuse_design_columns(names, effects, guessed="only text" in detection.rules["targets"])
     if stated.target_col is None and value is None and len(detection.target_cols) == 1:
         refuse_wrong_way(column := detection.target_cols[0], as_text(table[column]), names, effects)
     return screen_of_effects(

@@ -99,9 +99,12 @@ def refuse_wrong_way(
         )
 
 
-def refuse_design_columns(readouts: Sequence[str], values: Float[np.ndarray, "rows g"]) -> None:
-    """Refuse columns of numbers that say what was done: marks of 0 and 1, and doses with a unit."""
-    doses = [name for name in readouts if unit_of(name)]
+def refuse_design_columns(readouts: Sequence[str], values: Float[np.ndarray, "rows g"], *, guessed: bool) -> None:
+    """Refuse columns of numbers that say what was done: marks of 0 and 1, and doses with a unit.
+
+    Beside a known column of perturbations, which was not ``guessed``, a unit is that of a readout.
+    """
+    doses = [name for name in readouts if guessed and unit_of(name)]
     marks = [name for name, column in zip(readouts, values.T, strict=True) if set(np.unique(column)) == {0.0, 1.0}]
     for found, what in ((doses, "doses"), (marks, "marks of what was done, 0 or 1")):
         if len(found) > 1:

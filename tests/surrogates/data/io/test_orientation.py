@@ -96,6 +96,11 @@ def test_a_design_in_columns_is_refused(columns: dict[str, list[float]], message
     assert read_screen(table, readouts=["growth"]).readouts == ("growth",)
 
 
+def test_readouts_may_have_units() -> None:
+    table = matrix([*GENES], ["glucose_mM", "lactate_mM"], "perturbation").reset_index()
+    assert read_screen(table).readouts == ("glucose_mM", "lactate_mM")
+
+
 def test_replicates_in_labels_are_refused() -> None:
     labels = [f"{gene}_rep{number}" for gene in (*GENES, "NT") for number in (1, 2)]
     with pytest.raises(DataError, match=r"'sample' says which replicate a row is .* into another column"):
