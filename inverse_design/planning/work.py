@@ -13,7 +13,7 @@ from inverse_design.problem.set_score import is_sum_over_pairs
 from inverse_design.problem.space import CombinationSpace
 from inverse_design.problem.target import ProfileTarget
 from inverse_design.search.exhaustive import listable
-from inverse_design.search.identification import FEWEST, MOST, MOST_SCORED
+from inverse_design.search.identification import most_asked
 from inverse_design.search.inverse_set import SUMMED
 from surrogates.errors import amount
 from surrogates.executors import Workers
@@ -71,7 +71,7 @@ def proposal_outline(  # noqa: PLR0913 - all that the costs depend on, by name
     asked = len(question.target.on(question.training.readouts).columns)
     pairs = math.comb(entries, 2) if 2 in space.orders else 0
     state = isinstance(question.target, ProfileTarget) and space.orders[-1] <= _PAIRS
-    held_out = min(sizes.doubles, MOST, max(FEWEST, MOST_SCORED // max(1, space.size))) if state else 0
+    held_out = min(sizes.doubles, most_asked(space)) if state else 0
     terms = sizes.terms(entries=entries, asked=asked, candidates=pairs, held_out=held_out)
     search = "search by turns" if by_turns and sizes.doubles else "search"
     stages = {

@@ -142,6 +142,11 @@ def _is_of(fitted: FittedCalibrated, found: Identification) -> bool:
     return bool(((found.row >= 0) & (found.row < sizes[found.fold])).all())
 
 
+def most_asked(space: CombinationSpace, scores: int = MOST_SCORED) -> int:
+    """Count the held-out targets for which at most so many scores of candidates are worked out, within limits."""
+    return min(MOST, max(FEWEST, scores // max(1, space.size)))
+
+
 def _identify(
     likelihood: TargetLikelihood,
     fitted: FittedCalibrated,
@@ -157,7 +162,7 @@ def _identify(
     ]
     decoded = _STREAMED if fitted.latent_factors() is None else _DECODED
     budget = MOST_SCORED if fitted.factorises else decoded
-    most = min(MOST, max(FEWEST, budget // max(1, space.size)))
+    most = most_asked(space, budget)
     order = torch.randperm(len(places), generator=torch.Generator().manual_seed(seed))[:most].sort().values
     asked = [places[number] for number in order.tolist()]
     found = list(_identified(likelihood, fitted, asked, space, progress))

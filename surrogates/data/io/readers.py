@@ -12,7 +12,7 @@ from surrogates.data.columns import TARGET_COLUMNS, folded
 from surrogates.data.io.annotated import AnnotatedMatrix, is_annotated
 from surrogates.data.io.dialects import Dialect, ReadOptions, names_targets
 from surrogates.data.io.effects import screen_of_table
-from surrogates.data.io.formats.differential import holds_comparisons, screen_of_comparisons
+from surrogates.data.io.formats.differential import comparisons_in, screen_of_comparisons
 from surrogates.data.io.formats.guides import (
     holds_guide_counts,
     screen_of_guide_counts,
@@ -142,8 +142,8 @@ def _screen_of_layout(table: pd.DataFrame, stated: Dialect, provenance: Mapping[
         return screen_of_summary(table, stated, provenance)
     if holds_guide_counts(table, stated):
         return screen_of_guide_counts(table, stated, provenance)
-    if holds_comparisons(table, stated):
-        return screen_of_comparisons(table, stated, provenance)
+    if (parts := comparisons_in(table, stated)) is not None:
+        return screen_of_comparisons(table, parts, stated, provenance)
     return screen_of_table(table, stated, provenance)
 
 

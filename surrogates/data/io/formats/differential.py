@@ -20,7 +20,7 @@ from surrogates.data.io.effects import screen_of_effects
 from surrogates.data.io.orientation import COMPARED, looks_transposed, perturbed_in
 from surrogates.data.io.tabular import positions
 from surrogates.data.screen import Screen
-from surrogates.errors import DataError, listed, shown
+from surrogates.errors import DataError, shown
 
 _CHANGE = re.compile(r"(avg_)?log_?(2|10|e)?_?(fc|fold_?changes?)|lfc")
 _VALUE = re.compile(r"value|effect|mean|estimate|delta|z_?score")  # of what a column of measured names says
@@ -47,7 +47,7 @@ _FURTHER = (
 
 
 @dataclass(frozen=True)
-class _Parts:
+class Comparisons:
     """Which columns say what."""
 
     compared: str  # which perturbation was compared
@@ -57,16 +57,10 @@ class _Parts:
     error: str | None  # its standard error
 
 
-def holds_comparisons(table: pd.DataFrame, stated: Dialect) -> bool:
-    """Tell results of differential expression by their columns."""
-    return _parts(table, stated) is not None
-
-
-def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapping[str, str]) -> Screen:
+def screen_of_comparisons(
+    table: pd.DataFrame, parts: Comparisons, stated: Dialect, provenance: Mapping[str, str]
+) -> Screen:
     """Read one condition for each comparison; readouts that were not tested in all of them are left out."""
-    parts = _parts(table, stated)
-    if parts is None:
-        raise DataError(f"no results of comparisons are among {listed(table.columns)}")
     codes, conditions = _conditions(table, parts, stated)
     rows, names = pd.factorize(_named(table, parts))
     readouts = [str(name) for name in names]
@@ -91,6 +85,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
     untested = len(readouts) - len(kept)
     if stated.readouts is not None:
         kept, untested = np.array(positions(stated.readouts, readouts)), 0
+    shared = f" (or {parts.identifier!r}, where names are shared or missing)" if parts.identifier else ""
     if errors is not None and not (errors[:, kept] > 0).all():
         errors = None
     return screen_of_effects(
@@ -105,12 +100,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
             **({} if stated.target_col else {"detected targets": f"{parts.compared!r} (by name)"}),
             **against,
             **({"unit": f"log fold change ({parts.change!r})"} if _CHANGE.fullmatch(folded(parts.change)) else {}),
-            "shape": f"one row per comparison in {parts.compared!r} and readout in {parts.readout!r}"
-            + (
-                ""
-                if parts.identifier is None
-                else f" (or {parts.identifier!r}, where names are shared or missing)"
-            ),
+            "shape": f"one row per comparison in {parts.compared!r} and readout in {parts.readout!r}{shared}",
             **({} if errors is None else {"standard errors": repr(parts.error)}),
             **(
                 {"dropped readouts not tested": f"{untested:,} without a value in each comparison"}
@@ -121,7 +111,7 @@ def screen_of_comparisons(table: pd.DataFrame, stated: Dialect, provenance: Mapp
     )
 
 
-def _conditions(table: pd.DataFrame, parts: _Parts, stated: Dialect) -> tuple[np.ndarray, pd.DataFrame]:
+def _conditions(table: pd.DataFrame, parts: Comparisons, stated: Dialect) -> tuple[np.ndarray, pd.DataFrame]:
     """Number what was compared, where and at which dose."""
     named = {name for (name,) in (*CONTEXT_COLUMNS, *MODE_COLUMNS, *REPLICATE_COLUMNS)}
     further = [
@@ -133,7 +123,7 @@ def _conditions(table: pd.DataFrame, parts: _Parts, stated: Dialect) -> tuple[np
     return codes, table[keys].drop_duplicates(ignore_index=True)
 
 
-def _named(table: pd.DataFrame, parts: _Parts) -> pd.Series:
+def _named(table: pd.DataFrame, parts: Comparisons) -> pd.Series:
     """Name what was measured: genes without a symbol, or of one symbol, by their identifiers, if there are any."""
     names = table[parts.readout].astype(str).str.strip().where(table[parts.readout].notna())
     if parts.identifier is not None:
@@ -147,7 +137,7 @@ def _named(table: pd.DataFrame, parts: _Parts) -> pd.Series:
     return names
 
 
-def _refuse_twice(table: pd.DataFrame, parts: _Parts, codes: np.ndarray, rows: np.ndarray) -> None:
+def _refuse_twice(table: pd.DataFrame, parts: Comparisons, codes: np.ndarray, rows: np.ndarray) -> None:
     twice = pd.DataFrame({"code": codes, "row": rows}).duplicated()
     if twice.any():
         one, of = (shown(str(table[name].iloc[int(twice.argmax())])) for name in (parts.readout, parts.compared))
@@ -157,7 +147,8 @@ def _refuse_twice(table: pd.DataFrame, parts: _Parts, codes: np.ndarray, rows: n
         )
 
 
-def _parts(table: pd.DataFrame, stated: Dialect) -> _Parts | None:
+def comparisons_in(table: pd.DataFrame, stated: Dialect) -> Comparisons | None:
+    """Tell results of differential expression by their columns."""
     names = {folded(name): str(name) for name in table.columns[::-1]}
     texts = {name for name, column in names.items() if not pd.api.types.is_numeric_dtype(table[column])}
     changes = [name for name in names if _CHANGE.fullmatch(name)]
@@ -193,7 +184,7 @@ def _parts(table: pd.DataFrame, stated: Dialect) -> _Parts | None:
     if distinct < 2 or (not of_expression and 2 * len(table) < distinct * table[chosen].nunique()):
         return None
     error = next((names[name] for name in names if _ERROR.fullmatch(name)), None)
-    return _Parts(chosen, readouts[0], next(iter(finer), None), names[changes[0]], error)
+    return Comparisons(chosen, readouts[0], next(iter(finer), None), names[changes[0]], error)
 
 
 def _compared(
